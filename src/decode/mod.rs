@@ -1,0 +1,1 @@
+//! COPY frames become columns.

@@ -1,0 +1,1 @@
+//! The export folder as a type.

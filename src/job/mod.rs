@@ -1,0 +1,1 @@
+//! Job state and the coordinator.

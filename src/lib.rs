@@ -1,0 +1,19 @@
+//! ADU Export: tables of PostgreSQL (later Greenplum and Vertica) become clean
+//! directories of Parquet files, on request from RabbitMQ.
+//!
+//! The story of one request, in the order of the modules: a body arrives on a
+//! [`bus`] and is read as a [`message`]; `intake` makes it durable in the
+//! [`folder`]; the coordinator of [`job`] asks for a [`plan`]; workers read
+//! chunks from a [`source`], [`decode`] them and [`write`] parts; the
+//! coordinator moves finished tables into place and tells the world.
+
+pub mod bus;
+pub mod config;
+pub mod decode;
+pub mod folder;
+pub mod job;
+pub mod message;
+pub mod plan;
+pub mod source;
+pub mod worker;
+pub mod write;

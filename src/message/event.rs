@@ -1,0 +1,298 @@
+//! Completion events: CloudEvents 1.0 in structured JSON. Their ids are
+//! deterministic, so that a repeated event is recognised (invariant I5).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{JobId, SourceName};
+
+/// Events stay below this: the broker's limit of 1 MiB with room for headers.
+const MAX_BYTES: usize = 1_000_000;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum EventType {
+    /// The request is stored; the job will run.
+    #[serde(rename = "adu.export.job.accepted")]
+    JobAccepted,
+    /// Chunks done so far; every `progress_interval`.
+    #[serde(rename = "adu.export.job.progress")]
+    JobProgress,
+    /// Nothing finished for `stalled_after`; the reason is in `data.error`.
+    #[serde(rename = "adu.export.job.stalled")]
+    JobStalled,
+    /// Every table is there.
+    #[serde(rename = "adu.export.job.completed")]
+    JobCompleted,
+    /// Some tables are there, others failed.
+    #[serde(rename = "adu.export.job.partial")]
+    JobPartial,
+    /// No table is there.
+    #[serde(rename = "adu.export.job.failed")]
+    JobFailed,
+    /// The job was ended by a request or a limit.
+    #[serde(rename = "adu.export.job.cancelled")]
+    JobCancelled,
+    /// The request was refused; nothing ran.
+    #[serde(rename = "adu.export.job.rejected")]
+    JobRejected,
+    /// A table is in place.
+    #[serde(rename = "adu.export.table.completed")]
+    TableCompleted,
+    /// A table failed.
+    #[serde(rename = "adu.export.table.failed")]
+    TableFailed,
+}
+
+impl EventType {
+    /// `job` or `table`, and what happened: the first words of the routing key.
+    #[must_use]
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::JobAccepted => ("job", "accepted"),
+            Self::JobProgress => ("job", "progress"),
+            Self::JobStalled => ("job", "stalled"),
+            Self::JobCompleted => ("job", "completed"),
+            Self::JobPartial => ("job", "partial"),
+            Self::JobFailed => ("job", "failed"),
+            Self::JobCancelled => ("job", "cancelled"),
+            Self::JobRejected => ("job", "rejected"),
+            Self::TableCompleted => ("table", "completed"),
+            Self::TableFailed => ("table", "failed"),
+        }
+    }
+
+    /// The `type` of the CloudEvent.
+    #[must_use]
+    pub fn as_str(self) -> String {
+        let (subject, what) = self.words();
+        format!("adu.export.{subject}.{what}")
+    }
+
+    /// Whether this event is the last of its job.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::JobCompleted | Self::JobPartial | Self::JobFailed | Self::JobCancelled | Self::JobRejected
+        )
+    }
+}
+
+/// A CloudEvent of this system.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Always `1.0`.
+    pub specversion: String,
+    /// Deterministic: job id, what happened, table or number of the report.
+    pub id: String,
+    /// `/adu-export/<prefix>`.
+    pub source: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// The job, or `job/table`.
+    pub subject: String,
+    /// When it became durable.
+    pub time: Timestamp,
+    /// Always `application/json`.
+    pub datacontenttype: String,
+    /// W3C trace context of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// What there is to say.
+    pub data: EventData,
+}
+
+/// The payload of an event.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventData {
+    /// The job.
+    pub job_id: Option<JobId>,
+    /// Its source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceName>,
+    /// `message_id` of the request; on rejections the way to know one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// Labels of the request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The instant whose rows were exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_time: Option<Timestamp>,
+    /// Path of the archive below the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+    /// The tables; on table events exactly one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableReport>,
+    /// Tables were left out to keep the message small: the archive has all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// How far the job is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<JobProgress>,
+    /// Why it failed, stalled, or was rejected or cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorReport>,
+}
+
+/// One table of an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TableReport {
+    /// `schema.table`.
+    pub table: String,
+    /// Directory below the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Rows exported.
+    pub rows: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Number of its files.
+    pub files: u32,
+    /// How it was split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    /// Maximum of the `after` column under the same snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_water_mark: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorReport>,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JobProgress {
+    /// Tables that are organized.
+    pub tables_done: u32,
+    /// Tables planned.
+    pub tables: u32,
+    /// Chunks with a record.
+    pub chunks_done: u64,
+    /// Chunks planned.
+    pub chunks: u64,
+    /// Rows in finished chunks.
+    pub rows: u64,
+    /// Rows expected, from statistics.
+    pub rows_estimated: u64,
+    /// Bytes of finished files.
+    pub bytes: u64,
+}
+
+/// An error as a person or a program reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorReport {
+    /// Stable code: an SQLSTATE or a word such as `unknown_table`.
+    pub code: String,
+    /// What happened, to which object.
+    pub message: String,
+    /// What to change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// Whether the same request may succeed later.
+    #[serde(default)]
+    pub retryable: bool,
+}
+
+impl ErrorReport {
+    /// An error that stays until somebody changes something.
+    #[must_use]
+    pub fn permanent(code: &str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), remedy: Some(remedy.into()), retryable: false }
+    }
+}
+
+impl Event {
+    /// Builds an event whose id follows from what it says. `part` is the table
+    /// or the number of the report; empty for what happens once in a job.
+    #[must_use]
+    pub fn new(
+        prefix: &str,
+        kind: EventType,
+        subject: &str,
+        part: &str,
+        time: Timestamp,
+        data: EventData,
+    ) -> Self {
+        let (noun, what) = kind.words();
+        let tail = if part.is_empty() { String::new() } else { format!("/{part}") };
+        let mut event = Self {
+            specversion: "1.0".into(),
+            id: format!("{subject}/{noun}.{what}{tail}"),
+            source: format!("/adu-export/{prefix}"),
+            kind,
+            subject: if noun == "table" { format!("{subject}{tail}") } else { subject.into() },
+            time,
+            datacontenttype: "application/json".into(),
+            traceparent: None,
+            data,
+        };
+        event.cut();
+        event
+    }
+
+    /// Leaves tables out until the message is small enough; failures stay longest.
+    fn cut(&mut self) {
+        let size = |t: &TableReport| serde_json::to_vec(t).map_or(0, |v| v.len() + 1);
+        let total: usize = self.data.tables.iter().map(size).sum();
+        if total <= MAX_BYTES - 65_536 {
+            return;
+        }
+        self.data.truncated = true;
+        self.data.tables.sort_by_key(|t| t.error.is_none());
+        let mut room = MAX_BYTES - 65_536;
+        self.data.tables.retain(|t| match room.checked_sub(size(t)) {
+            Some(left) => {
+                room = left;
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// `job.<what>.<source>.<job_id>` or `table.<what>.<source>.<job_id>`.
+    #[must_use]
+    pub fn routing_key(&self) -> String {
+        let (noun, what) = self.kind.words();
+        let source = self.data.source.as_ref().map_or("-", SourceName::as_str);
+        let job = self.data.job_id.as_ref().map_or("-", JobId::as_str);
+        format!("{noun}.{what}.{source}.{job}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_huge_event_is_cut_and_says_so() {
+        let table = |i: usize, failed: bool| TableReport {
+            table: format!("public.table_{i}"),
+            directory: Some("x".repeat(200)),
+            rows: 1,
+            bytes: 1,
+            files: 1,
+            strategy: None,
+            high_water_mark: None,
+            error: failed.then(|| ErrorReport::permanent("42P01", "gone", "create it")),
+        };
+        let tables = (0..20_000).map(|i| table(i, i == 19_999)).collect();
+        let data = EventData { tables, ..EventData::default() };
+        let event = Event::new("p", EventType::JobPartial, "j", "", Timestamp::UNIX_EPOCH, data);
+        assert!(serde_json::to_vec(&event).expect("json").len() < MAX_BYTES);
+        assert!(event.data.truncated);
+        assert!(event.data.tables[0].error.is_some(), "the failure is what must be told");
+    }
+
+    #[test]
+    fn type_names_and_words_agree() {
+        let json = serde_json::to_value(EventType::TableFailed).expect("json");
+        assert_eq!(json, EventType::TableFailed.as_str());
+    }
+}

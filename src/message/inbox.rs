@@ -1,0 +1,60 @@
+//! What daemons tell the coordinator.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::task::Task;
+use super::{JobId, SourceName};
+
+/// A message of the coordinator's inbox. None of them carries truth: a wake-up
+/// says where to look, an `alive` what its sender holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InboxMessage {
+    /// Look at the folder.
+    Wake(Wake),
+    /// A daemon is here.
+    Alive(Alive),
+}
+
+/// Something in the folder changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Wake {
+    /// The job; none: look at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    /// The chunk that has a record or a failure now; none: the job as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<ChunkRef>,
+}
+
+/// A chunk within a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ChunkRef {
+    /// Epoch of the plan.
+    pub epoch: u32,
+    /// Number of the batch's first table.
+    pub table: u32,
+    /// Chunk within the table.
+    pub chunk: u32,
+}
+
+/// What a daemon is and holds; sent on connecting and every `alive_interval`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alive {
+    /// Unique per process start.
+    pub instance: Uuid,
+    /// Chunks it takes at once.
+    pub slots: u32,
+    /// Its cores.
+    pub cores: u32,
+    /// The sources it can read.
+    pub sources: Vec<SourceName>,
+    /// What it works on.
+    pub holding: Vec<Task>,
+    /// The snapshot lineages it keeps alive.
+    pub lineages: Vec<Uuid>,
+    /// It is going away: count on it no longer.
+    #[serde(default)]
+    pub leaving: bool,
+}

@@ -1,0 +1,243 @@
+//! Names and patterns of tables as requests write them: `schema.table`,
+//! literal and case-sensitive, `*` and `?` as wildcards, parts with a dot,
+//! space, quote or wildcard of their own double-quoted as in SQL.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// Why a table name was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "table `{text}` is not `schema.table`: {why}; write e.g. public.orders, sales.* or \"my schema\".\"a.b\""
+)]
+pub struct InvalidPattern {
+    text: String,
+    why: &'static str,
+}
+
+/// One part of a name: a sequence of literal characters and wildcards.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Glyph {
+    Literal(char),
+    Any,
+    One,
+}
+
+/// A table by name, or a pattern of tables.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TablePattern {
+    text: String,
+    schema: Vec<Glyph>,
+    table: Vec<Glyph>,
+}
+
+impl TablePattern {
+    /// Parses `schema.table`.
+    ///
+    /// # Errors
+    /// When the text has not exactly two non-empty parts, or an open quote.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        let fail = |why| InvalidPattern { text: text.chars().take(200).collect(), why };
+        let mut parts: Vec<Vec<Glyph>> = vec![Vec::new()];
+        let mut chars = text.chars().peekable();
+        let mut quoted = false;
+        let mut closed = false;
+        while let Some(c) = chars.next() {
+            let part = parts.last_mut().expect("there is always a last part");
+            match c {
+                '\0' => return Err(fail("a NUL character")),
+                '"' if quoted && chars.peek() == Some(&'"') => {
+                    chars.next();
+                    part.push(Glyph::Literal('"'));
+                }
+                '"' if quoted => {
+                    quoted = false;
+                    closed = true;
+                }
+                _ if quoted => part.push(Glyph::Literal(c)),
+                '.' => {
+                    parts.push(Vec::new());
+                    closed = false;
+                }
+                _ if closed => return Err(fail("text after a closing quote")),
+                '"' if part.is_empty() => quoted = true,
+                '"' => return Err(fail("a quote in the middle of a part")),
+                '*' => part.push(Glyph::Any),
+                '?' => part.push(Glyph::One),
+                c if c.is_whitespace() => return Err(fail("a space outside of quotes")),
+                c => part.push(Glyph::Literal(c)),
+            }
+        }
+        if quoted {
+            return Err(fail("a quote that is never closed"));
+        }
+        let [schema, table] =
+            <[_; 2]>::try_from(parts).map_err(|_| fail("it needs one dot between schema and table"))?;
+        if schema.is_empty() || table.is_empty() {
+            return Err(fail("an empty part"));
+        }
+        Ok(Self { text: text.to_owned(), schema, table })
+    }
+
+    /// The pattern that means exactly this table.
+    #[must_use]
+    pub fn exact(schema: &str, table: &str) -> Self {
+        let literal = |s: &str| s.chars().map(Glyph::Literal).collect();
+        Self { text: qualified(schema, table), schema: literal(schema), table: literal(table) }
+    }
+
+    /// Schema and table, if the pattern has no wildcard.
+    #[must_use]
+    pub fn literal(&self) -> Option<(String, String)> {
+        Some((literal(&self.schema)?, literal(&self.table)?))
+    }
+
+    /// The schema, if it has no wildcard.
+    #[must_use]
+    pub fn literal_schema(&self) -> Option<String> {
+        literal(&self.schema)
+    }
+
+    /// Whether the table is meant.
+    #[must_use]
+    pub fn matches(&self, schema: &str, table: &str) -> bool {
+        glob(&self.schema, schema) && glob(&self.table, table)
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// A table's name as a request would write it: quoted where it must be.
+#[must_use]
+pub fn qualified(schema: &str, table: &str) -> String {
+    let part = |s: &str| {
+        let plain =
+            !s.is_empty() && !s.chars().any(|c| c.is_whitespace() || matches!(c, '.' | '"' | '*' | '?'));
+        if plain { s.to_owned() } else { format!("\"{}\"", s.replace('"', "\"\"")) }
+    };
+    format!("{}.{}", part(schema), part(table))
+}
+
+fn literal(glyphs: &[Glyph]) -> Option<String> {
+    glyphs.iter().map(|g| if let Glyph::Literal(c) = g { Some(*c) } else { None }).collect()
+}
+
+/// Wildcard match in linear space, `*` backtracking to its last position only.
+fn glob(pattern: &[Glyph], text: &str) -> bool {
+    let text: Vec<char> = text.chars().collect();
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(Glyph::Any) => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(Glyph::One) => {
+                p += 1;
+                t += 1;
+            }
+            Some(Glyph::Literal(c)) if *c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    p = at + 1;
+                    t = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|g| *g == Glyph::Any)
+}
+
+impl TryFrom<String> for TablePattern {
+    type Error = InvalidPattern;
+    fn try_from(text: String) -> Result<Self, InvalidPattern> {
+        Self::parse(&text)
+    }
+}
+
+impl std::str::FromStr for TablePattern {
+    type Err = InvalidPattern;
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        Self::parse(text)
+    }
+}
+
+impl From<TablePattern> for String {
+    fn from(pattern: TablePattern) -> String {
+        pattern.text
+    }
+}
+
+impl fmt::Display for TablePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for TablePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl JsonSchema for TablePattern {
+    fn schema_name() -> Cow<'static, str> {
+        "TablePattern".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "schema.table, case-sensitive; * and ? are wildcards; parts with a dot, space, quote or wildcard of their own in double quotes",
+            "examples": ["public.orders", "sales.*", "\"my schema\".\"a.b\""]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> TablePattern {
+        TablePattern::parse(text).expect(text)
+    }
+
+    #[test]
+    fn wildcards_match_and_quoted_ones_do_not() {
+        assert!(pattern("sales.*").matches("sales", "tmp_1"));
+        assert!(pattern("s?les.tmp_*").matches("sales", "tmp_1"));
+        assert!(!pattern("sales.\"*\"").matches("sales", "tmp_1"));
+        assert!(pattern("sales.\"*\"").matches("sales", "*"));
+        assert!(pattern("*.*").matches("a", ""));
+        assert!(!pattern("Sales.x").matches("sales", "x"));
+        assert!(pattern("s.*a*b").matches("s", "xxaxxaxb"));
+    }
+
+    #[test]
+    fn quoted_parts_keep_dots_quotes_and_case() {
+        let p = pattern("\"my schema\".\"a.\"\"b\"");
+        assert_eq!(p.literal(), Some(("my schema".into(), "a.\"b".into())));
+        assert_eq!(qualified("my schema", "a.\"b"), p.as_str());
+        assert_eq!(TablePattern::exact("my schema", "a.\"b"), p);
+    }
+
+    #[test]
+    fn what_is_not_two_parts_is_refused() {
+        for bad in ["orders", "a.b.c", ".x", "x.", "a.\"b", "a b.c", "\"a\"b.c", "a.b\"c\""] {
+            assert!(TablePattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Small values that requests and configuration share: compression,
+//! durations, sizes of choice lists. Each parses from one string.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// A setting that could not be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{value}` is not {expected}")]
+pub struct InvalidSetting {
+    value: String,
+    expected: &'static str,
+}
+
+fn invalid(value: &str, expected: &'static str) -> InvalidSetting {
+    InvalidSetting { value: value.chars().take(80).collect(), expected }
+}
+
+/// How pages of the Parquet files are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Compression {
+    /// Snappy: the default for PostgreSQL.
+    Snappy,
+    /// Zstandard with a level from 1 to 22.
+    Zstd(u8),
+    /// LZ4 (raw blocks).
+    Lz4,
+    /// Gzip.
+    Gzip,
+    /// None.
+    None,
+}
+
+impl std::str::FromStr for Compression {
+    type Err = InvalidSetting;
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        const EXPECTED: &str = "a compression: use snappy, zstd, zstd:1 to zstd:22, lz4, gzip or none";
+        Ok(match text {
+            "snappy" => Self::Snappy,
+            "zstd" => Self::Zstd(3),
+            "lz4" => Self::Lz4,
+            "gzip" => Self::Gzip,
+            "none" => Self::None,
+            _ => {
+                let level = text.strip_prefix("zstd:").and_then(|l| l.parse().ok());
+                match level {
+                    Some(level @ 1..=22) => Self::Zstd(level),
+                    _ => return Err(invalid(text, EXPECTED)),
+                }
+            }
+        })
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snappy => f.write_str("snappy"),
+            Self::Zstd(level) => write!(f, "zstd:{level}"),
+            Self::Lz4 => f.write_str("lz4"),
+            Self::Gzip => f.write_str("gzip"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+/// A duration written as a person does: `90s`, `2m`, `12h`, `250ms`, `3d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// A span of whole seconds.
+    #[must_use]
+    pub const fn seconds(n: u64) -> Self {
+        Self(Duration::from_secs(n))
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = InvalidSetting;
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        const EXPECTED: &str = "a duration: use a number and a unit, e.g. 250ms, 90s, 2m, 12h or 3d";
+        let fail = || invalid(text, EXPECTED);
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(fail)?;
+        let number: u64 = text[..digits].parse().map_err(|_| fail())?;
+        let millis = match text[digits..].trim() {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(fail()),
+        };
+        number.checked_mul(millis).map(|ms| Self(Duration::from_millis(ms))).ok_or_else(fail)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        match () {
+            () if ms % 1_000 != 0 || ms == 0 => write!(f, "{ms}ms"),
+            () if ms % 86_400_000 == 0 => write!(f, "{}d", ms / 86_400_000),
+            () if ms % 3_600_000 == 0 => write!(f, "{}h", ms / 3_600_000),
+            () if ms % 60_000 == 0 => write!(f, "{}m", ms / 60_000),
+            () => write!(f, "{}s", ms / 1_000),
+        }
+    }
+}
+
+/// What becomes of `numeric` columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum NumericMode {
+    /// The server's text: exact.
+    Text,
+    /// A double: may lose digits, and was asked for.
+    Double,
+    /// A decimal of this precision and scale.
+    Decimal(u8, i8),
+}
+
+impl std::str::FromStr for NumericMode {
+    type Err = InvalidSetting;
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        const EXPECTED: &str =
+            "a numeric mode: use text, double or decimal(p,s) with 1 <= p <= 76 and 0 <= s <= p";
+        let fail = || invalid(text, EXPECTED);
+        match text {
+            "text" => return Ok(Self::Text),
+            "double" => return Ok(Self::Double),
+            _ => {}
+        }
+        let inner = text.strip_prefix("decimal(").and_then(|t| t.strip_suffix(')')).ok_or_else(fail)?;
+        let (p, s) = inner.split_once(',').ok_or_else(fail)?;
+        let p: u8 = p.trim().parse().map_err(|_| fail())?;
+        let s: i8 = s.trim().parse().map_err(|_| fail())?;
+        if (1..=76).contains(&p) && s >= 0 && s as u8 <= p { Ok(Self::Decimal(p, s)) } else { Err(fail()) }
+    }
+}
+
+impl fmt::Display for NumericMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => f.write_str("text"),
+            Self::Double => f.write_str("double"),
+            Self::Decimal(p, s) => write!(f, "decimal({p},{s})"),
+        }
+    }
+}
+
+macro_rules! string_setting {
+    ($name:ident, $schema:tt) => {
+        impl TryFrom<String> for $name {
+            type Error = InvalidSetting;
+            fn try_from(text: String) -> Result<Self, InvalidSetting> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.to_string()
+            }
+        }
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+string_setting!(Compression, {"type": "string", "pattern": "^(snappy|zstd(:([1-9]|1[0-9]|2[0-2]))?|lz4|gzip|none)$"});
+string_setting!(Span, {"type": "string", "pattern": "^[0-9]+(ms|s|m|min|h|d)$", "examples": ["250ms", "90s", "12h"]});
+string_setting!(NumericMode, {"type": "string", "pattern": "^(text|double|decimal\\([0-9]+, ?[0-9]+\\))$"});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_survive_a_round_trip_through_text() {
+        for text in ["snappy", "zstd:3", "lz4", "gzip", "none"] {
+            assert_eq!(text.parse::<Compression>().expect(text).to_string(), text);
+        }
+        for text in ["250ms", "90s", "2m", "12h", "3d", "0ms"] {
+            assert_eq!(text.parse::<Span>().expect(text).to_string(), text);
+        }
+        for text in ["text", "double", "decimal(38,9)"] {
+            assert_eq!(text.parse::<NumericMode>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused() {
+        assert!("zstd:23".parse::<Compression>().is_err());
+        assert!("5".parse::<Span>().is_err());
+        assert!("99999999999999999999d".parse::<Span>().is_err());
+        assert!("decimal(10,11)".parse::<NumericMode>().is_err());
+    }
+}

@@ -1,0 +1,272 @@
+//! The plan of one epoch of a job as it stands in `plans/eN.json`: everything
+//! that workers and coordinators need to know, and nothing that changes.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::column::Column;
+use crate::message::event::ErrorReport;
+use crate::message::request::{OnConflict, OnUnfit, Verify};
+use crate::message::setting::Compression;
+use crate::message::{JobId, SourceName};
+
+/// `plans/eN.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExportPlan {
+    /// Version of the format.
+    pub v: u32,
+    /// The job.
+    pub job: JobId,
+    /// 1 for the first plan.
+    pub epoch: u32,
+    /// The source.
+    pub source: SourceName,
+    /// When it was made.
+    pub planned_at: Timestamp,
+    /// Names the `ready` directory of this epoch.
+    pub ready: Uuid,
+    /// The snapshot that all its chunks read; none without consistency.
+    pub snapshot: Option<Snapshot>,
+    /// Session settings of every chunk, in order.
+    pub session: Vec<(String, String)>,
+    /// How files are written.
+    pub writer: WriterSettings,
+    /// What happens when a name is taken.
+    pub on_conflict: OnConflict,
+    /// What becomes of values that do not fit.
+    pub on_unfit: OnUnfit,
+    /// Whether tables are counted.
+    pub verify: Verify,
+    /// The tables of this epoch, by number.
+    pub tables: Vec<PlannedTable>,
+    /// Named tables that cannot be exported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedTable>,
+    /// Relations that patterns matched and that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedRelation>,
+}
+
+/// A snapshot of the source and the line of keepers that hold it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its lineage: the same in later epochs that read the same snapshot.
+    pub lineage: Uuid,
+    /// The instant it shows, by the source's clock.
+    pub time: Timestamp,
+}
+
+/// How Parquet files are written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WriterSettings {
+    /// Compression of pages.
+    pub compression: Compression,
+    /// Encoded bytes after which a row group is closed.
+    pub row_group_bytes: u64,
+}
+
+/// One table of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedTable {
+    /// Its number in the first plan of the job, stable for ever.
+    pub number: u32,
+    /// Number of the first table of its batch; its own unless small tables travel together.
+    pub batch: u32,
+    /// Schema in the source.
+    pub schema: String,
+    /// Name in the source.
+    pub name: String,
+    /// Base name of its directory.
+    pub base: String,
+    /// Output directory below the root, empty for the root.
+    #[serde(default)]
+    pub directory: String,
+    /// Every row and column of the table: it may become `.latest`.
+    pub full: bool,
+    /// The columns, in the order of the files.
+    pub columns: Vec<Column>,
+    /// Checked and printed filter, in the source's SQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Incremental export: the column that grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_column: Option<String>,
+    /// Highest value of that column under the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_water_mark: Option<String>,
+    /// How it is split.
+    pub strategy: Strategy,
+    /// Why it is split like this.
+    pub reason: String,
+    /// Rows expected, from statistics.
+    pub estimated_rows: u64,
+    /// Rows counted under the snapshot, where the request asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_rows: Option<u64>,
+}
+
+/// How a table is split into chunks. Boundaries only: a chunk's predicate
+/// follows from its number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Strategy {
+    /// One chunk.
+    Single,
+    /// Chunk i holds `bounds[i-1] <= column < bounds[i]`, the outer ones open.
+    Range {
+        /// The column.
+        column: String,
+        /// Its type, to which the bounds are cast.
+        cast: String,
+        /// Ascending, distinct values as text.
+        bounds: Vec<String>,
+        /// One more chunk, the last, holds the rows whose key is NULL.
+        nulls: bool,
+    },
+    /// Chunk i holds the pages `bounds[i-1] <= page < bounds[i]`, the last one open.
+    Ctid {
+        /// Ascending page numbers.
+        bounds: Vec<u32>,
+    },
+}
+
+impl Strategy {
+    /// Number of chunks; at least one.
+    #[must_use]
+    pub fn chunks(&self) -> u32 {
+        let inner = match self {
+            Self::Single => 1,
+            Self::Range { bounds, nulls, .. } => bounds.len() + 1 + usize::from(*nulls),
+            Self::Ctid { bounds } => bounds.len() + 1,
+        };
+        u32::try_from(inner).unwrap_or(u32::MAX)
+    }
+
+    /// The strategy's name, as requests and reports have it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Range { .. } => "range",
+            Self::Ctid { .. } => "ctid",
+        }
+    }
+
+    /// What chunk number `chunk` holds; `None` if there is no such chunk.
+    #[must_use]
+    pub fn slice(&self, chunk: u32) -> Option<Slice<'_>> {
+        let i = chunk as usize;
+        if chunk >= self.chunks() {
+            return None;
+        }
+        Some(match self {
+            Self::Single => Slice::All,
+            Self::Range { column, bounds, .. } if i > bounds.len() => Slice::Nulls { column },
+            Self::Range { column, cast, bounds, .. } => Slice::Range {
+                column,
+                cast,
+                from: i.checked_sub(1).and_then(|i| bounds.get(i)).map(String::as_str),
+                to: bounds.get(i).map(String::as_str),
+            },
+            Self::Ctid { bounds } => Slice::Pages {
+                from: i.checked_sub(1).and_then(|i| bounds.get(i)).copied(),
+                to: bounds.get(i).copied(),
+            },
+        })
+    }
+}
+
+/// What one chunk holds, half-open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slice<'a> {
+    /// Everything.
+    All,
+    /// `from <= column < to`; a side without bound is open. With both sides
+    /// open it is every row whose column is not NULL.
+    Range {
+        /// The column.
+        column: &'a str,
+        /// Its type.
+        cast: &'a str,
+        /// Lower bound, inclusive.
+        from: Option<&'a str>,
+        /// Upper bound, exclusive.
+        to: Option<&'a str>,
+    },
+    /// Rows whose column is NULL.
+    Nulls {
+        /// The column.
+        column: &'a str,
+    },
+    /// `from <= page < to`.
+    Pages {
+        /// First page.
+        from: Option<u32>,
+        /// Page after the last.
+        to: Option<u32>,
+    },
+}
+
+/// A named table that cannot be exported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailedTable {
+    /// Its number in the job.
+    pub number: u32,
+    /// As the request named it.
+    pub table: String,
+    /// Why.
+    pub error: ErrorReport,
+}
+
+/// A relation that a pattern matched and that is left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SkippedRelation {
+    /// `schema.table`.
+    pub table: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl ExportPlan {
+    /// The table of this number.
+    #[must_use]
+    pub fn table(&self, number: u32) -> Option<&PlannedTable> {
+        self.tables.binary_search_by_key(&number, |t| t.number).ok().map(|i| &self.tables[i])
+    }
+
+    /// The tables by batch: what is exported, recorded and organized together.
+    #[must_use]
+    pub fn batches(&self) -> BTreeMap<u32, Vec<&PlannedTable>> {
+        let mut batches: BTreeMap<u32, Vec<&PlannedTable>> = BTreeMap::new();
+        for table in &self.tables {
+            batches.entry(table.batch).or_default().push(table);
+        }
+        batches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_cover_every_key_and_null() {
+        let s = Strategy::Range {
+            column: "id".into(),
+            cast: "bigint".into(),
+            bounds: vec!["10".into(), "20".into()],
+            nulls: true,
+        };
+        assert_eq!(s.chunks(), 4);
+        let slice = |i| s.slice(i).expect("exists");
+        let range = |from, to| Slice::Range { column: "id", cast: "bigint", from, to };
+        assert_eq!(slice(0), range(None, Some("10")));
+        assert_eq!(slice(1), range(Some("10"), Some("20")));
+        assert_eq!(slice(2), range(Some("20"), None));
+        assert_eq!(slice(3), Slice::Nulls { column: "id" });
+        assert_eq!(s.slice(4), None);
+    }
+}

@@ -1,0 +1,317 @@
+//! Where rows come from: a seam with PostgreSQL behind it, and room for
+//! Greenplum and ODBC sources.
+//!
+//! The control side is async; rows come through [`ChunkStream`], which blocks
+//! and is read from a thread of its own, so that decoding and encoding never
+//! run on the async threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::message::SourceName;
+use crate::message::event::ErrorReport;
+use crate::message::pattern::TablePattern;
+use crate::message::request::OnUnfit;
+use crate::message::setting::NumericMode;
+use crate::plan::column::Column;
+use crate::plan::export_plan::Slice;
+
+pub mod postgres;
+
+/// What a source's failure means for the work at hand. `retry.rs` maps it,
+/// exhaustively, to what happens next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Goes away by itself soon: retry with backoff.
+    Transient,
+    /// Too many connections, out of memory or disk: retry after a longer pause.
+    Exhausted,
+    /// The server cannot be reached at all.
+    Unreachable,
+    /// The password or right to connect is missing: re-read the secret, retry for minutes.
+    Authentication,
+    /// Stays until somebody changes something.
+    Permanent,
+    /// Values do not fit their columns' types: plan again with these as text.
+    Unfit(Vec<UnfitColumn>),
+    /// The table was changed, rewritten or truncated since the snapshot: new lineage.
+    Changed,
+    /// Nobody holds the snapshot any more.
+    LineageLost,
+    /// We cancelled it ourselves.
+    Cancelled,
+}
+
+/// A column with a value that its planned type cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct UnfitColumn {
+    /// The column.
+    pub column: String,
+    /// What about the value does not fit; never the value itself.
+    pub reason: String,
+}
+
+/// A failure of a source: what happened, to which object, and what to change.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// What follows from it.
+    pub kind: ErrorKind,
+    /// SQLSTATE, or a word of our own.
+    pub code: String,
+    /// What happened, to which object. No table data, no secrets.
+    pub message: String,
+    /// What to change.
+    pub remedy: Option<String>,
+}
+
+impl SourceError {
+    /// As events and archives report it.
+    #[must_use]
+    pub fn report(&self) -> ErrorReport {
+        ErrorReport {
+            code: self.code.clone(),
+            message: self.message.clone(),
+            remedy: self.remedy.clone(),
+            retryable: !matches!(self.kind, ErrorKind::Permanent | ErrorKind::Unfit(_)),
+        }
+    }
+}
+
+/// What a survey looks for.
+#[derive(Clone, Debug)]
+pub struct SurveyRequest {
+    /// Patterns and names; a relation that matches any is reported once.
+    pub tables: Vec<TablePattern>,
+    /// Schemas that requests may name; empty: all that the role may read.
+    pub schemas: Vec<String>,
+}
+
+/// What kind of relation it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelationKind {
+    /// A plain table (also unlogged, inherited).
+    Table,
+    /// The root of a partitioned table.
+    Partitioned,
+    /// A leaf or inner node of one: reported only when named literally.
+    Partition,
+    /// A materialized view.
+    MaterializedView,
+    /// A view: reported only when named literally.
+    View,
+    /// A foreign table: reported only when named literally.
+    Foreign,
+}
+
+/// Facts of one relation, all from the catalogue.
+#[derive(Clone, Debug)]
+pub struct Relation {
+    /// Schema.
+    pub schema: String,
+    /// Name.
+    pub name: String,
+    /// What it is.
+    pub kind: RelationKind,
+    /// Whether the role may read all of it; if not, why (e.g. "no SELECT right").
+    pub unreadable: Option<String>,
+    /// Estimated rows; none without statistics.
+    pub estimated_rows: Option<u64>,
+    /// Bytes of the table itself.
+    pub bytes: u64,
+    /// Pages of its heap now; 0 if page ranges cannot be used on it
+    /// (server before 14, not a heap, partitioned, a view).
+    pub pages: u32,
+    /// Columns of the primary key, in order.
+    pub primary_key: Vec<String>,
+    /// Its columns, in order.
+    pub columns: Vec<SurveyColumn>,
+}
+
+/// Facts of one column.
+#[derive(Clone, Debug)]
+pub struct SurveyColumn {
+    /// Its mapping, without any option applied.
+    pub column: Column,
+    /// Source-specific type facts: what [`Source::map_column`] needs to map it otherwise.
+    pub type_facts: serde_json::Value,
+    /// Type for casting a bound of a range, if values of it can be ordered
+    /// and compared with text literals; none: it cannot be a chunk column.
+    pub range_cast: Option<String>,
+    /// Whether the key is a number (integer or numeric).
+    pub numeric: bool,
+    /// Correlation of the physical order with the column's; none without statistics.
+    pub correlation: Option<f32>,
+    /// Whether the statistics have a histogram of it, with how many bounds.
+    pub histogram_bounds: u32,
+}
+
+/// Options that change how a column is mapped.
+#[derive(Clone, Debug, Default)]
+pub struct MappingOptions {
+    /// For numeric columns without precision.
+    pub numeric: Option<NumericMode>,
+    /// Columns that are to be text because a value did not fit, with the reason.
+    pub as_text: Vec<UnfitColumn>,
+}
+
+/// Where boundaries of ranges come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundaryMethod {
+    /// The histogram of the column's statistics.
+    Statistics,
+    /// One ordered pass that picks every n-th key.
+    OrderedPass,
+}
+
+/// A relation and what is read of it.
+#[derive(Clone, Debug)]
+pub struct Selection<'a> {
+    /// Schema.
+    pub schema: &'a str,
+    /// Name.
+    pub name: &'a str,
+    /// Checked and printed filter (already SQL of the source).
+    pub filter: Option<&'a str>,
+}
+
+/// What a chunk reads.
+#[derive(Clone, Debug)]
+pub struct ChunkRead<'a> {
+    /// The relation.
+    pub selection: Selection<'a>,
+    /// The columns.
+    pub columns: &'a [Column],
+    /// The part of it.
+    pub slice: Slice<'a>,
+    /// The snapshot's lineage, kept by a keeper of this process.
+    pub lineage: Option<Uuid>,
+    /// Settings of the session.
+    pub session: &'a [(String, String)],
+    /// What becomes of values that do not fit.
+    pub on_unfit: OnUnfit,
+    /// Fires when the chunk is no longer wanted: the source must free its
+    /// connection and backend at once.
+    pub cancel: CancellationToken,
+    /// Counted while it runs.
+    pub progress: Arc<Progress>,
+}
+
+/// Live figures of a chunk.
+#[derive(Debug, Default)]
+pub struct Progress {
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    /// Adds what was read.
+    pub fn add(&self, rows: u64, bytes: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Rows and bytes so far.
+    #[must_use]
+    pub fn read(&self) -> (u64, u64) {
+        (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// The rows of one chunk. Read from a blocking thread. It ends with `None`
+/// only after the source confirmed the end of the data; anything else is an error.
+pub trait ChunkStream: Send {
+    /// The next batch.
+    ///
+    /// # Errors
+    /// Whatever ended the stream before its end.
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError>;
+}
+
+/// Holds a snapshot of the source open. Dropping it lets go.
+pub trait Keeper: Send + Sync {
+    /// Its lineage.
+    fn lineage(&self) -> Uuid;
+    /// The instant its snapshot shows, by the source's clock.
+    fn time(&self) -> Timestamp;
+    /// Fires when the connection that holds it is gone.
+    fn lost(&self) -> CancellationToken;
+}
+
+/// Facts that `check` and the daemon's start want to know.
+#[derive(Clone, Debug)]
+pub struct SourceFacts {
+    /// e.g. `PostgreSQL 15.20`.
+    pub version: String,
+    /// Whether it can give snapshots.
+    pub snapshots: bool,
+}
+
+/// A database that tables are exported from.
+///
+/// Keepers are process-wide: `open_lineage` and `join_lineage` register the
+/// keeper inside the source, and `read_chunk` finds it there by lineage.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Its name in the configuration.
+    fn name(&self) -> &SourceName;
+
+    /// Connects and asks what it is.
+    async fn check(&self) -> Result<SourceFacts, SourceError>;
+
+    /// Facts of all relations that are meant, in a constant number of queries.
+    /// Under the lineage's snapshot where one is given.
+    async fn survey(
+        &self,
+        request: &SurveyRequest,
+        lineage: Option<Uuid>,
+    ) -> Result<Vec<Relation>, SourceError>;
+
+    /// Maps a column again, with options. Pure.
+    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions) -> Column;
+
+    /// Takes a new snapshot and holds it until the keeper is dropped.
+    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError>;
+
+    /// Imports the snapshot of a lineage from any living keeper of it, in this
+    /// or another process, and holds it. `None`: no living keeper was found.
+    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
+
+    /// Inner boundaries that split a selection by `column` into about `parts`
+    /// parts of equal rows: distinct, ascending in the source's order, as text.
+    async fn boundaries(
+        &self,
+        selection: &Selection<'_>,
+        column: &str,
+        method: BoundaryMethod,
+        parts: u32,
+        lineage: Option<Uuid>,
+    ) -> Result<Vec<String>, SourceError>;
+
+    /// Checks a filter against the selection's columns without reading rows,
+    /// and estimates its rows.
+    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError>;
+
+    /// Counts the rows of a selection.
+    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError>;
+
+    /// The highest value of a column in a selection, as text.
+    async fn maximum(
+        &self,
+        selection: &Selection<'_>,
+        column: &str,
+        lineage: Option<Uuid>,
+    ) -> Result<Option<String>, SourceError>;
+
+    /// Opens the rows of a chunk: locks, checks, then the stream.
+    async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError>;
+
+    /// Connections in use and allowed.
+    fn pool_use(&self) -> (u32, u32);
+}

@@ -1,0 +1,1 @@
+//! A task from delivery to acknowledgement.

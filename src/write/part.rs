@@ -1,0 +1,5 @@
+//! Part files.
+/// A part.
+pub struct PartFile;
+/// Its writer.
+pub struct PartWriter;
