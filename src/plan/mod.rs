@@ -1,6 +1,9 @@
 //! Facts become a plan: strategies, boundaries, batches, names. Pure.
 
+pub mod base_name;
+pub mod batch;
 pub mod column;
 pub mod export_plan;
+pub mod filter;
 
 pub use export_plan::ExportPlan;
