@@ -5,5 +5,7 @@ pub mod batch;
 pub mod column;
 pub mod export_plan;
 pub mod filter;
+pub mod size;
+pub mod strategy;
 
 pub use export_plan::ExportPlan;
