@@ -2,6 +2,7 @@
 
 pub mod base_name;
 pub mod batch;
+pub mod choose;
 pub mod column;
 pub mod export_plan;
 pub mod filter;
