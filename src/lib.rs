@@ -15,5 +15,6 @@ pub mod job;
 pub mod message;
 pub mod plan;
 pub mod source;
+pub mod spelling;
 pub mod worker;
 pub mod write;
