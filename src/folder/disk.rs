@@ -197,6 +197,10 @@ impl Store for DiskStore {
         .await
     }
 
+    async fn same_file_system(&self, dir: &str) -> io::Result<bool> {
+        self.blocking("stat", dir, |this, dir| Ok(fs::metadata(dir)?.dev() == fs::metadata(&this.root)?.dev())).await
+    }
+
     async fn free_bytes(&self) -> io::Result<u64> {
         self.blocking("ask for free space of", "", |_, root| {
             let stat = rustix::fs::statvfs(&root)?;

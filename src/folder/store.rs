@@ -77,6 +77,9 @@ pub trait Store: Send + Sync {
     /// Where a symbolic link points.
     async fn pointed(&self, link: &str) -> io::Result<Option<String>>;
 
+    /// Whether a directory is on the root's own file system.
+    async fn same_file_system(&self, dir: &str) -> io::Result<bool>;
+
     /// Bytes that may still be written.
     async fn free_bytes(&self) -> io::Result<u64>;
 }

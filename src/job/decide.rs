@@ -96,9 +96,7 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
         return vec![Effect::CloseUnplanned(id(), None)];
     }
     if let Some(failure) = &job.plan_failure {
-        if !failure.lineage_lost {
-            return vec![Effect::CloseUnplanned(id(), Some(failure.error.clone()))];
-        }
+        return vec![Effect::CloseUnplanned(id(), Some(failure.error.clone()))];
     }
     if job.said.plans < job.plans.len() {
         effects.push(Effect::TellPlan(id(), u32::try_from(job.said.plans).unwrap_or(u32::MAX) + 1));

@@ -116,9 +116,6 @@ pub struct PlanFailure {
     pub v: u32,
     /// Why.
     pub error: ErrorReport,
-    /// Whether nothing can be planned on the lineage of before: a new one is needed.
-    #[serde(default)]
-    pub lineage_lost: bool,
 }
 
 /// `tables/<t>.e<N>.outcome.json`: written after the consuming renames of a
