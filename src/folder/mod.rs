@@ -1,1 +1,3 @@
 //! The export folder as a type.
+
+pub mod exclusive;
