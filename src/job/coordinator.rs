@@ -50,6 +50,12 @@ pub enum CoordinatorError {
     Folder(#[from] FolderError),
 }
 
+impl From<std::io::Error> for CoordinatorError {
+    fn from(e: std::io::Error) -> Self {
+        Self::Folder(e.into())
+    }
+}
+
 /// One term as coordinator: from the first delivery to the end of the session.
 pub struct Coordinator {
     context: Arc<Context>,
@@ -255,8 +261,8 @@ impl Coordinator {
 
     fn circumstances(&mut self, job: &JobId) -> Circumstances {
         let timing = &self.context.config.timing;
-        let source = self.jobs.get(job).map(|j| &j.stored.source);
-        let limits = source.and_then(|s| self.context.config.sources.get(s));
+        let sources = self.context.sources();
+        let entry = self.jobs.get(job).and_then(|j| sources.get(&j.stored.source));
         let up = self.clock.now();
         Circumstances {
             now: self.context.now(),
@@ -265,7 +271,7 @@ impl Coordinator {
             settled: up > timing.alive_timeout.0,
             progress_interval: timing.progress_interval.0,
             stalled_after: timing.stalled_after.0,
-            max_snapshot_age: limits.and_then(|s| s.max_snapshot_age.0).map(|s| s.0),
+            max_snapshot_age: entry.and_then(|e| e.config.max_snapshot_age.0).map(|s| s.0),
         }
     }
 
@@ -401,8 +407,7 @@ impl Coordinator {
         let folder = self.context.folder.clone();
         let by_date = layout::archive_by_date(job, archive.committed_at);
         let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
-        folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await
-            .map_err(FolderError::from)?;
+        folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await?;
         self.latest.learn(&archive);
         self.latest.repair(&folder).await?;
         self.session.publish(self.context.reporter.finished(&archive)).await?;
@@ -436,7 +441,7 @@ impl Coordinator {
         };
         WindowSettings {
             root: self.context.folder.id(),
-            sources: self.context.config.sources.iter().map(|(n, s)| (n.clone(), limits(s))).collect(),
+            sources: self.context.sources().iter().map(|(n, e)| (n.clone(), limits(&e.config))).collect(),
             table_threads: exactly(export.table_threads),
             chunk_workers: exactly(export.chunk_workers),
             alive_timeout: self.context.config.timing.alive_timeout.0,

@@ -95,7 +95,7 @@ pub async fn run(
         Step::Wake => Ok(End::Done { wake: true }),
         Step::Poisoned => poisoned(shared, task, &plan).await,
         Step::Run { alone } => {
-            let Some(source) = shared.context.sources().get(&plan.source).cloned() else {
+            let Some(source) = shared.context.source(&plan.source) else {
                 return Ok(End::Unfit(format!(
                     "the configuration has no source `{}`; add it or stop this daemon",
                     plan.source

@@ -112,10 +112,10 @@ fn pump(mut stream: Box<dyn ChunkStream>, mut writer: PartWriter) -> Result<Part
 impl From<WriteError> for ExportError {
     fn from(error: WriteError) -> Self {
         let text = error.to_string();
-        match error.io_kind() {
-            Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => Self::Full(text),
-            Some(std::io::ErrorKind::NotFound) => Self::Gone,
-            _ => Self::Storage(text),
+        match &error {
+            _ if error.is_out_of_space() => Self::Full(text),
+            WriteError::Storage { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Self::Gone,
+            WriteError::Storage { .. } | WriteError::Encode { .. } => Self::Storage(text),
         }
     }
 }

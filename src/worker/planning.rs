@@ -11,7 +11,6 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{End, Shared};
-use crate::config::preset::Preset;
 use crate::config::SourceConfig;
 use crate::folder::{Created, FolderError, VERSION, layout};
 use crate::job::look::{self, Found};
@@ -53,11 +52,10 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         return Ok(End::Done { wake: true });
     }
     let name = &job.stored.source;
-    let (Some(source), Some(config)) =
-        (context.sources().get(name).cloned(), context.config.sources.get(name).cloned())
-    else {
+    let Some(entry) = context.sources().get(name).cloned() else {
         return Ok(End::Unfit(format!("the configuration has no source `{name}`; add it or stop this daemon")));
     };
+    let (source, config) = (Arc::clone(&entry.source), entry.config.clone());
     let planner = Planner { shared, task, job: &job, source, config, cancel };
     let mut pauses = Pauses::new(&context.config.timing);
     loop {
@@ -236,14 +234,9 @@ impl Planner<'_> {
 
     fn writer(&self, request: &ExportRequest) -> WriterSettings {
         let export = &self.shared.context.config.export;
-        let preset = Preset::of(self.config.kind);
+        let compression = request.output.compression;
         WriterSettings {
-            compression: request
-                .output
-                .compression
-                .or(self.config.compression)
-                .or(export.compression)
-                .unwrap_or(preset.compression),
+            compression: compression.unwrap_or_else(|| self.config.compression(export)),
             row_group_bytes: request.output.row_group_bytes.unwrap_or(export.row_group_bytes).get(),
         }
     }
