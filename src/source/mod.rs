@@ -85,12 +85,15 @@ impl SourceError {
 }
 
 /// What a survey looks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SurveyRequest {
     /// Patterns and names; a relation that matches any is reported once.
     pub tables: Vec<TablePattern>,
     /// Schemas that requests may name; empty: all that the role may read.
     pub schemas: Vec<String>,
+    /// Names of columns that tables may be split by besides their primary
+    /// keys: statistics are read for these and for keys only.
+    pub statistics_for: Vec<String>,
 }
 
 /// What kind of relation it is.
@@ -282,6 +285,13 @@ pub trait Source: Send + Sync {
     /// Imports the snapshot of a lineage from any living keeper of it, in this
     /// or another process, and holds it. `None`: no living keeper was found.
     async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
+
+    /// Living keepers of a lineage, in all processes.
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
+
+    /// A condition for rows whose column is greater than a value, in the
+    /// source's SQL, both quoted.
+    fn greater_than(&self, column: &str, value: &str) -> String;
 
     /// Inner boundaries that split a selection by `column` into about `parts`
     /// parts of equal rows: distinct, ascending in the source's order, as text.

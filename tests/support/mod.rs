@@ -1,0 +1,24 @@
+//! What the tests stand on. A test owns a [`Site`]: a database, names on the
+//! broker, an export root and daemons of its own. The two servers behind all
+//! sites start with the first test and end with the test process.
+
+mod broker;
+mod checker;
+mod daemon;
+mod database;
+mod events;
+mod exports;
+mod oracle;
+mod proxy;
+mod services;
+mod site;
+mod tpch;
+mod wait;
+
+pub(crate) use daemon::Daemon;
+pub(crate) use database::Database;
+pub(crate) use events::Event;
+pub(crate) use proxy::Proxy;
+pub(crate) use services::Services;
+pub(crate) use site::Site;
+pub(crate) use wait::{eventually, never};
