@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::config::load::ConfigError;
 use crate::context::{Context, SourceEntry, Sources};
 use crate::folder::{Folder, FolderError};
-use crate::health::{Beat, Health};
+use crate::http::{Health, HttpServer, Views};
 use crate::job::outcome::Owner;
 use crate::logging::LogHandle;
 use crate::message::InboxMessage;
@@ -30,8 +30,11 @@ pub mod roles;
 pub mod signals;
 pub mod systemd;
 
-use roles::{LAST_WORDS, Roles};
+use roles::{LAST_WORDS, Roles, WORK};
 use signals::{Signal, Signals};
+
+const BROKER: &str = "broker";
+const DAEMON: &str = "daemon";
 
 /// Why a daemon could not start. Once it runs, nothing ends it but a signal.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +56,10 @@ pub enum StartError {
     /// The broker's section.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// Port, signals.
+    /// The port.
+    #[error(transparent)]
+    Http(#[from] crate::http::HttpError),
+    /// Signals.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -105,7 +111,8 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
         vhost: vhost(url.expose()),
         prefix: config.broker.prefix.clone(),
     };
-    let metrics = Metrics::new();
+    let metrics = Arc::new(Metrics::new());
+    config.sources.keys().for_each(|name| metrics.add_source(name));
     let context = Context::new(config.clone(), folder, owner, sources(&config)?, Arc::clone(&metrics));
     let bus = RabbitBus::new(&config.broker, &format!("adu-export {}", context.host))?;
     let health = Health::new();
@@ -113,10 +120,12 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     let stop = CancellationToken::new();
     let end = CancellationToken::new();
     let view = Arc::new(jobs_view::FolderView::new(Arc::clone(&context), Arc::clone(&worker)));
-    let http = crate::http::serve(&config.http, Arc::clone(&metrics), Arc::clone(&health), view, end.clone()).await?;
+    let views = Views { metrics: Arc::clone(&metrics), health: health.clone(), jobs: view };
+    let http = HttpServer::bind(&config.http, views).await?;
+    let http = tokio::spawn(serve(http, end.clone()));
     info!(instance = %context.instance, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
-    let notifier = tokio::spawn(systemd::notify(Arc::clone(&health), end.clone()));
-    let roles = Roles { context, worker: Arc::clone(&worker), health: Arc::clone(&health), stop: stop.clone() };
+    let notifier = tokio::spawn(systemd::notify(health.clone(), end.clone()));
+    let roles = Roles { context, worker: Arc::clone(&worker), health: health.clone(), stop: stop.clone() };
     let supervised = tokio::spawn(supervise(roles.clone(), bus, end.clone()));
 
     let hurry = CancellationToken::new();
@@ -127,7 +136,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
                 info!("stops: takes no more work, finishes or releases what runs");
                 systemd::stopping();
                 stop.cancel();
-                health.set_ready(Some("stopping".into()));
+                health.obstacle(DAEMON, "is stopping");
                 let (roles, hurry, end) = (roles.clone(), hurry.clone(), end.clone());
                 let grace = config.export.shutdown_grace.0;
                 tokio::spawn(async move {
@@ -181,17 +190,18 @@ async fn supervise(roles: Roles, bus: RabbitBus, end: CancellationToken) {
     let mut pauses = Pauses::endless(&timing);
     let metrics = Arc::clone(&roles.context.metrics);
     let blocked = bus.blocked();
+    roles.health.obstacle(BROKER, "is not connected yet");
+    roles.health.obstacle(WORK, "takes none yet");
+    roles.health.clear(DAEMON);
     while !end.is_cancelled() {
-        roles.health.beat(Beat::Coordinator);
-        roles.health.beat(Beat::Worker);
         let session = match bus.connect().await {
             Ok(session) => session,
             Err(e) => {
                 metrics.broker_connected.set(0);
-                roles.health.set_ready(Some(format!("not connected to the broker: {e}")));
+                roles.health.obstacle(BROKER, e.to_string());
                 error!(error = %e, "cannot connect to the broker; tries again");
                 let pause = pauses.next(Pace::Soon).unwrap_or(timing.retry_longest.0).min(timing.retry_longest.0);
-                if wait(&roles, &end, pause).await {
+                if wait(&end, pause).await {
                     return;
                 }
                 continue;
@@ -199,6 +209,7 @@ async fn supervise(roles: Roles, bus: RabbitBus, end: CancellationToken) {
         };
         info!("connected to the broker");
         metrics.broker_connected.set(1);
+        roles.health.clear(BROKER);
         let connected = Instant::now();
         let played = {
             let blocked = blocked.clone();
@@ -221,7 +232,8 @@ async fn supervise(roles: Roles, bus: RabbitBus, end: CancellationToken) {
             }
             Err(e) => {
                 metrics.broker_connected.set(0);
-                roles.health.set_ready(Some(format!("the connection to the broker broke: {e}")));
+                roles.health.obstacle(BROKER, format!("the connection broke: {e}"));
+                roles.health.obstacle(WORK, "takes none without a broker");
                 warn!(error = %e, "starts a new connection to the broker");
             }
         }
@@ -230,25 +242,25 @@ async fn supervise(roles: Roles, bus: RabbitBus, end: CancellationToken) {
             pauses = Pauses::endless(&timing);
         }
         let pause = pauses.next(Pace::Soon).unwrap_or(timing.retry_longest.0);
-        if wait(&roles, &end, pause).await {
+        if wait(&end, pause).await {
             return;
         }
     }
 }
 
 /// True if it is the end.
-async fn wait(roles: &Roles, end: &CancellationToken, pause: Duration) -> bool {
-    let until = Instant::now() + pause;
-    loop {
-        roles.health.beat(Beat::Coordinator);
-        roles.health.beat(Beat::Worker);
-        if Instant::now() >= until {
-            return end.is_cancelled();
-        }
-        tokio::select! {
-            () = end.cancelled() => return true,
-            () = tokio::time::sleep(Duration::from_secs(1).min(until - Instant::now())) => {}
-        }
+async fn wait(end: &CancellationToken, pause: Duration) -> bool {
+    tokio::select! {
+        () = end.cancelled() => true,
+        () = tokio::time::sleep(pause) => false,
+    }
+}
+
+async fn serve(server: Option<HttpServer>, end: CancellationToken) {
+    let Some(server) = server else { return };
+    info!(address = %server.address(), "serves metrics, health and jobs");
+    if let Err(e) = server.serve(end).await {
+        error!(error = %e, "metrics, health and jobs are not served any more");
     }
 }
 
@@ -266,8 +278,6 @@ async fn drained(roles: &Roles, session: &Arc<dyn Session>, end: &CancellationTo
                 }
             }
         }
-        roles.health.beat(Beat::Coordinator);
-        roles.health.beat(Beat::Worker);
     }
     end.cancelled().await;
     let leaving = roles.worker.alive(true);

@@ -10,11 +10,16 @@ use tracing::{debug, warn};
 
 use crate::bus::{BusError, Outgoing, Queue, Session};
 use crate::context::Context;
-use crate::health::{Beat, Health};
+use crate::http::Health;
 use crate::intake::{self, IntakeError};
 use crate::job::coordinator::{self, CoordinatorError};
 use crate::message::{Control, InboxMessage};
 use crate::worker::Worker;
+
+/// A loop that has not moved for so long hangs.
+const LOOP_LIMIT: Duration = Duration::from_secs(120);
+/// The obstacle that keeps a daemon from taking work.
+pub(crate) const WORK: &str = "work";
 
 /// Why the roles ended.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +46,7 @@ pub struct Roles {
     /// The worker, which outlives sessions.
     pub worker: Arc<Worker>,
     /// Whether this process is well.
-    pub health: Arc<Health>,
+    pub health: Health,
     /// Fires when no more work is to be taken.
     pub stop: CancellationToken,
 }
@@ -62,14 +67,18 @@ impl Roles {
         roles.spawn(async move { Ok(intake::run(this.context, s, this.stop).await?) });
         let (s, this) = (Arc::clone(session), self.clone());
         roles.spawn(async move {
-            let health = Arc::clone(&this.health);
-            Ok(coordinator::run(this.context, s, move || health.beat(Beat::Coordinator), this.stop).await?)
+            let heart = this.health.watch("the coordinator's loop", LOOP_LIMIT);
+            Ok(coordinator::run(this.context, s, move || heart.beat(), this.stop).await?)
         });
         let (s, this) = (Arc::clone(session), self.clone());
         roles.spawn(async move {
-            let (ready, beat) = (Arc::clone(&this.health), Arc::clone(&this.health));
-            let tell = move |why| ready.set_ready(why);
-            this.worker.consume(s, tell, move || beat.beat(Beat::Worker), this.stop).await?;
+            let heart = this.health.watch("the worker's loop", LOOP_LIMIT);
+            let health = this.health.clone();
+            let tell = move |why: Option<String>| match why {
+                Some(why) => health.obstacle(WORK, why),
+                None => health.clear(WORK),
+            };
+            this.worker.consume(s, tell, move || heart.beat(), this.stop).await?;
             Ok(())
         });
         let closed = session.closed();
@@ -141,11 +150,12 @@ impl Roles {
     async fn measure(&self) {
         for (name, entry) in self.context.sources().iter() {
             let (used, allowed) = entry.source.pool_use();
-            self.context.metrics.pool_now(name.as_str(), used, allowed);
+            let (used, allowed) = (used as usize, allowed as usize);
+            self.context.metrics.set_pool(name, allowed.saturating_sub(used), used.min(allowed), 0);
         }
         let free = self.context.folder.store().free_bytes().await;
         if let Ok(free) = free {
-            self.context.metrics.root_free_bytes.set(i64::try_from(free).unwrap_or(i64::MAX));
+            self.context.metrics.root_free_bytes.set(free as f64);
         }
     }
 }

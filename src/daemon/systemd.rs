@@ -1,13 +1,12 @@
 //! What systemd is told: ready once connected and consuming, the status line,
 //! and the watchdog, fed only while the coordinator's and worker's loops beat.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
-use crate::health::Health;
+use crate::http::Health;
 
 fn tell(states: &[NotifyState<'_>]) {
     // Without systemd there is nobody to tell.
@@ -32,7 +31,7 @@ pub fn stopping() {
 }
 
 /// Tells systemd how this process is until the end.
-pub async fn notify(health: Arc<Health>, end: CancellationToken) {
+pub async fn notify(health: Health, end: CancellationToken) {
     let watchdog = sd_notify::watchdog_enabled();
     let limit = watchdog.unwrap_or(Duration::from_secs(60));
     let mut said_ready = false;
@@ -43,8 +42,9 @@ pub async fn notify(health: Arc<Health>, end: CancellationToken) {
             () = end.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let status = health.not_ready().unwrap_or_else(|| "consuming".into());
-        if !said_ready && health.not_ready().is_none() {
+        let ready = health.ready();
+        let status = ready.clone().err().map_or_else(|| "consuming".into(), |why| why.replace('\n', "; "));
+        if !said_ready && ready.is_ok() {
             said_ready = true;
             tell(&[NotifyState::Ready]);
         }
@@ -52,7 +52,7 @@ pub async fn notify(health: Arc<Health>, end: CancellationToken) {
             tell(&[NotifyState::Status(&status)]);
             last = status;
         }
-        if watchdog.is_some() && health.silent_for() < limit / 2 {
+        if watchdog.is_some() && health.alive().is_ok() {
             tell(&[NotifyState::Watchdog]);
         }
     }

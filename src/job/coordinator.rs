@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::archive::archive;
+use super::archive::{Status, archive};
 use super::decide::{Circumstances, Effect, decide};
 use super::latest::Latest;
 use super::look::{self, Found};
@@ -133,12 +133,18 @@ pub async fn run(
         }
         let result = coordinator.turn(deliveries).await;
         if let Err(e) = result {
-            context.metrics.coordinator_active.set(0);
+            leave(&context);
             return Err(e);
         }
     }
-    context.metrics.coordinator_active.set(0);
+    leave(&context);
     Ok(())
+}
+
+/// Another process coordinates from now on, and has the figures.
+fn leave(context: &Context) {
+    context.metrics.coordinator_active.set(0);
+    context.metrics.set_jobs([]);
 }
 
 impl Coordinator {
@@ -254,7 +260,7 @@ impl Coordinator {
         self.latest.repair(&folder).await?;
         folder.empty_trash().await?;
         if let Ok(free) = folder.store().free_bytes().await {
-            self.context.metrics.root_free_bytes.set(i64::try_from(free).unwrap_or(i64::MAX));
+            self.context.metrics.root_free_bytes.set(free as f64);
         }
         Ok(())
     }
@@ -415,7 +421,11 @@ impl Coordinator {
         let renamed = folder.discard(&layout::workspace(job), &format!("job_{job}")).await?;
         self.jobs.remove(job);
         if renamed == Renamed::Done {
-            self.context.metrics.job_finished(&archive);
+            let metrics = &self.context.metrics;
+            metrics.job_duration_seconds.observe(archive.performance.total_duration_seconds);
+            if archive.status == Status::Completed {
+                metrics.last_success_timestamp_seconds.set(archive.committed_at.as_second() as f64);
+            }
         }
         info!(
             job.id = %job,
@@ -499,7 +509,7 @@ impl Coordinator {
         for job in self.jobs.values() {
             if job.plans.is_empty() { waiting += 1 } else { running += 1 }
         }
-        self.context.metrics.jobs_now(running, waiting);
+        self.context.metrics.set_jobs([("running", running), ("waiting", waiting)]);
         let oldest = self.jobs.values().filter_map(JobState::oldest_snapshot).min();
         let age = oldest.map_or(0.0, |t| self.context.now().duration_since(t).as_secs_f64().max(0.0));
         self.context.metrics.oldest_snapshot_age_seconds.set(age);

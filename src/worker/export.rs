@@ -96,8 +96,9 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
             }));
         }
     };
-    context.metrics.fsync_seconds(part.fsync_seconds);
-    context.metrics.read_bytes(chunk.plan.source.as_str(), chunk.progress.read().1);
+    let metrics = &context.metrics;
+    metrics.fsync_duration_seconds.observe(part.fsync_seconds);
+    metrics.bytes_read_total.with_label_values(&[chunk.plan.source.as_str()]).inc_by(chunk.progress.read().1);
     Ok(part)
 }
 

@@ -173,6 +173,7 @@ impl Planner<'_> {
         let survey = SurveyRequest {
             tables: request.tables.iter().map(|t| t.table.clone()).collect(),
             schemas: self.config.schemas.clone(),
+            statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
         };
         let relations = self.source.survey(&survey, lineage).await?;
         let chosen = choose(request, &self.config.schemas, &relations);
