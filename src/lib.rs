@@ -8,6 +8,7 @@
 //! coordinator moves finished tables into place and tells the world.
 
 pub mod bus;
+pub mod cli;
 pub mod config;
 pub mod context;
 pub mod daemon;
