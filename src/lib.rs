@@ -9,11 +9,15 @@
 
 pub mod bus;
 pub mod config;
+pub mod context;
 pub mod decode;
 pub mod folder;
+pub mod intake;
 pub mod job;
 pub mod message;
 pub mod plan;
+pub mod retry;
 pub mod source;
+pub mod spelling;
 pub mod worker;
 pub mod write;

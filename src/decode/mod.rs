@@ -1,1 +1,15 @@
-//! COPY frames become columns.
+//! Binary COPY streams become Arrow batches.
+//!
+//! [`types`] says what each type of PostgreSQL becomes, `frame` finds the rows
+//! in a stream that may be split anywhere, `column` reads them column by
+//! column, and [`CopyDecoder`] puts batches together. It promises: no input
+//! panics, nothing is allocated for a length before its bytes have come,
+//! memory stays within a batch and the widest row (I8), and only a stream with
+//! its trailer ends well.
+
+mod column;
+mod decoder;
+mod frame;
+pub mod types;
+
+pub use decoder::CopyDecoder;

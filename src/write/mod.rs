@@ -1,6 +1,11 @@
 //! Batches become row groups, row groups a durable part file.
 
+mod encoding;
+mod hashing;
 pub mod metadata;
 pub mod part;
+pub mod read_back;
 
-pub use part::{PartFile, PartWriter};
+pub use metadata::Provenance;
+pub use part::{PartFile, PartWriter, WriteError};
+pub use read_back::verify_part;

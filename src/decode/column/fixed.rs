@@ -1,0 +1,217 @@
+//! Values of a fixed width: numbers, booleans, UUIDs.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray, NullBufferBuilder, PrimitiveArray,
+    new_null_array,
+};
+use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::datatypes::{ArrowPrimitiveType, DataType};
+use arrow::error::ArrowError;
+
+use super::{Builder, Faults, Fields, Misfit};
+
+/// A field of another length than its type has.
+pub(super) const WIDTH: Misfit = Misfit::Foreign("a field does not have the length of the planned type");
+
+/// A value of `W` bytes that becomes a number of an Arrow array.
+pub(super) trait Decode<const W: usize>: Send + 'static {
+    /// The array's type.
+    type Arrow: ArrowPrimitiveType;
+
+    /// The time zone of the array's type.
+    const ZONE: Option<&'static str> = None;
+
+    /// Reads one value.
+    fn decode(bytes: [u8; W]) -> Result<<Self::Arrow as ArrowPrimitiveType>::Native, Misfit>;
+}
+
+macro_rules! big_endian {
+    ($name:ident, $arrow:ident, $width:literal, $native:ty) => {
+        /// Big-endian on the wire.
+        pub(super) struct $name;
+
+        impl Decode<$width> for $name {
+            type Arrow = arrow::datatypes::$arrow;
+
+            #[inline]
+            fn decode(bytes: [u8; $width]) -> Result<$native, Misfit> {
+                Ok(<$native>::from_be_bytes(bytes))
+            }
+        }
+    };
+}
+
+big_endian!(Int16, Int16Type, 2, i16);
+big_endian!(Int32, Int32Type, 4, i32);
+big_endian!(Int64, Int64Type, 8, i64);
+big_endian!(UInt32, UInt32Type, 4, u32);
+big_endian!(Float32, Float32Type, 4, f32);
+big_endian!(Float64, Float64Type, 8, f64);
+
+struct Primitive<D: Decode<W>, const W: usize> {
+    values: Vec<<D::Arrow as ArrowPrimitiveType>::Native>,
+    validity: NullBufferBuilder,
+    faults: Faults,
+    decode: PhantomData<D>,
+}
+
+/// A builder of numbers.
+pub(super) fn primitive<D: Decode<W>, const W: usize>() -> Box<dyn Builder> {
+    Box::new(Primitive::<D, W> {
+        values: Vec::new(),
+        validity: NullBufferBuilder::new(0),
+        faults: Faults::default(),
+        decode: PhantomData,
+    })
+}
+
+impl<D: Decode<W>, const W: usize> Primitive<D, W> {
+    /// One by one, for blocks with NULLs or values at fault.
+    fn append_mixed(&mut self, fields: Fields<'_>) {
+        for field in fields.iter() {
+            let value = field.map(|bytes| bytes.try_into().map_err(|_| WIDTH).and_then(D::decode));
+            match value {
+                Some(Ok(value)) => {
+                    self.values.push(value);
+                    self.validity.append_non_null();
+                    continue;
+                }
+                Some(Err(misfit)) => self.faults.note(misfit),
+                None => {}
+            }
+            self.values.push(Default::default());
+            self.validity.append_null();
+        }
+    }
+}
+
+impl<D: Decode<W>, const W: usize> Builder for Primitive<D, W> {
+    fn append(&mut self, fields: Fields<'_>) {
+        let before = self.values.len();
+        self.values.resize(before + fields.starts.len(), Default::default());
+        let mut good = 0;
+        for (value, &start) in self.values[before..].iter_mut().zip(fields.starts) {
+            let Some(Ok(decoded)) = fields.fixed::<W>(start).map(D::decode) else { break };
+            *value = decoded;
+            good += 1;
+        }
+        self.validity.append_n_non_nulls(good);
+        if good < fields.starts.len() {
+            self.values.truncate(before + good);
+            self.append_mixed(Fields { raw: fields.raw, starts: &fields.starts[good..] });
+        }
+    }
+
+    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
+        let capacity = self.values.len();
+        let values = std::mem::replace(&mut self.values, Vec::with_capacity(capacity));
+        let array = PrimitiveArray::<D::Arrow>::try_new(ScalarBuffer::from(values), self.validity.finish())?;
+        let array: ArrayRef = match (D::ZONE, D::Arrow::DATA_TYPE) {
+            (Some(zone), DataType::Timestamp(unit, _)) => {
+                Arc::new(array.with_data_type(DataType::Timestamp(unit, Some(zone.into()))))
+            }
+            _ => Arc::new(array),
+        };
+        Ok((array, std::mem::take(&mut self.faults)))
+    }
+}
+
+struct Bool {
+    values: BooleanBufferBuilder,
+    validity: NullBufferBuilder,
+    faults: Faults,
+}
+
+/// A builder of booleans.
+pub(super) fn bool() -> Box<dyn Builder> {
+    Box::new(Bool {
+        values: BooleanBufferBuilder::new(0),
+        validity: NullBufferBuilder::new(0),
+        faults: Faults::default(),
+    })
+}
+
+impl Builder for Bool {
+    fn append(&mut self, fields: Fields<'_>) {
+        for field in fields.iter() {
+            let value = match field {
+                Some([byte]) => Some(*byte != 0),
+                Some(_) => {
+                    self.faults.note(WIDTH);
+                    None
+                }
+                None => None,
+            };
+            self.values.append(value.unwrap_or_default());
+            self.validity.append(value.is_some());
+        }
+    }
+
+    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
+        let array = BooleanArray::new(self.values.finish(), self.validity.finish());
+        Ok((Arc::new(array), std::mem::take(&mut self.faults)))
+    }
+}
+
+struct Uuids {
+    values: Vec<u8>,
+    validity: NullBufferBuilder,
+    faults: Faults,
+}
+
+/// A builder of UUIDs.
+pub(super) fn uuid() -> Box<dyn Builder> {
+    Box::new(Uuids { values: Vec::new(), validity: NullBufferBuilder::new(0), faults: Faults::default() })
+}
+
+impl Builder for Uuids {
+    fn append(&mut self, fields: Fields<'_>) {
+        self.values.reserve(16 * fields.starts.len());
+        for field in fields.iter() {
+            let value = field.and_then(|bytes| bytes.first_chunk::<16>().filter(|_| bytes.len() == 16));
+            if field.is_some() && value.is_none() {
+                self.faults.note(WIDTH);
+            }
+            self.values.extend_from_slice(value.unwrap_or(&[0; 16]));
+            self.validity.append(value.is_some());
+        }
+    }
+
+    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
+        let capacity = self.values.len();
+        let rows = capacity / 16;
+        let values = std::mem::replace(&mut self.values, Vec::with_capacity(capacity));
+        let array = FixedSizeBinaryArray::try_new_with_len(
+            16,
+            Buffer::from_vec(values),
+            self.validity.finish(),
+            rows,
+        )?;
+        Ok((Arc::new(array), std::mem::take(&mut self.faults)))
+    }
+}
+
+struct Unsupported {
+    ty: DataType,
+    rows: usize,
+}
+
+/// A builder for a mapping that no plan of this version contains.
+pub(super) fn unsupported(ty: DataType) -> Box<dyn Builder> {
+    Box::new(Unsupported { ty, rows: 0 })
+}
+
+impl Builder for Unsupported {
+    fn append(&mut self, fields: Fields<'_>) {
+        self.rows += fields.starts.len();
+    }
+
+    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
+        let mut faults = Faults::default();
+        faults.note(Misfit::Foreign("this version cannot read the planned type from the server's text"));
+        Ok((new_null_array(&self.ty, std::mem::take(&mut self.rows)), faults))
+    }
+}

@@ -1,0 +1,350 @@
+//! Numerics: base-10000 digits become exact decimals.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, NullBufferBuilder, PrimitiveArray, StringBuilder};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Decimal256Type, Float64Type, i256};
+use arrow::error::ArrowError;
+
+use super::{Builder, Faults, Fields, Misfit};
+
+const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of a numeric");
+const NOT_A_NUMBER: Misfit = Misfit::Unfit("a numeric is NaN");
+const INFINITE: Misfit = Misfit::Unfit("a numeric is infinite");
+const TOO_LARGE: Misfit = Misfit::Unfit("a numeric has more digits than the precision");
+const TOO_FINE: Misfit = Misfit::Unfit("a numeric has more fractional digits than the scale");
+const BEYOND_DOUBLE: Misfit = Misfit::Unfit("a numeric is beyond the range of doubles");
+
+const POW10_64: [u64; 20] = {
+    let mut table = [1; 20];
+    let mut i = 1;
+    while i < table.len() {
+        table[i] = table[i - 1] * 10;
+        i += 1;
+    }
+    table
+};
+
+const POW10_128: [u128; 39] = {
+    let mut table = [1; 39];
+    let mut i = 1;
+    while i < table.len() {
+        table[i] = table[i - 1] * 10;
+        i += 1;
+    }
+    table
+};
+
+/// A numeric as it travels: the sum of `digit × 10000^(weight - i)`.
+#[derive(Clone, Copy, Debug)]
+struct Numeric<'a> {
+    weight: i32,
+    sign: Sign,
+    /// Digits after the point that its text shows.
+    shown: usize,
+    /// Big-endian pairs, each at most 9999.
+    digits: &'a [[u8; 2]],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Positive,
+    Negative,
+    NaN,
+    Infinity,
+    NegativeInfinity,
+}
+
+impl<'a> Numeric<'a> {
+    #[inline]
+    fn parse(field: &'a [u8]) -> Result<Self, Misfit> {
+        let Some(([n0, n1, w0, w1, s0, s1, d0, d1], rest)) = field.split_first_chunk::<8>() else {
+            return Err(FOREIGN);
+        };
+        let (digits, odd) = rest.as_chunks::<2>();
+        if !odd.is_empty() || digits.len() != usize::from(u16::from_be_bytes([*n0, *n1])) {
+            return Err(FOREIGN);
+        }
+        let sign = match u16::from_be_bytes([*s0, *s1]) {
+            0x0000 => Sign::Positive,
+            0x4000 => Sign::Negative,
+            0xC000 => Sign::NaN,
+            0xD000 => Sign::Infinity,
+            0xF000 => Sign::NegativeInfinity,
+            _ => return Err(FOREIGN),
+        };
+        let weight = i32::from(i16::from_be_bytes([*w0, *w1]));
+        let shown = usize::from(u16::from_be_bytes([*d0, *d1]));
+        Ok(Self { weight, sign, shown, digits })
+    }
+
+    /// Whether it is below zero, if it is finite.
+    #[inline]
+    fn negative(self) -> Result<bool, Misfit> {
+        match self.sign {
+            Sign::Positive => Ok(false),
+            Sign::Negative => Ok(true),
+            Sign::NaN => Err(NOT_A_NUMBER),
+            Sign::Infinity | Sign::NegativeInfinity => Err(INFINITE),
+        }
+    }
+
+    /// The value times `10^scale`, if that is whole and below `10^precision`.
+    #[inline]
+    fn to_i128(self, precision: usize, scale: i32) -> Result<i128, Misfit> {
+        let negative = self.negative()?;
+        // All digits stand for less than 10^top.
+        let magnitude = if 4 * (self.weight + 1) + scale <= 19 {
+            let mut sum = 0_u64;
+            for (digit, exponent) in self.scaled(scale) {
+                let digit = u64::from(digit?);
+                sum += match usize::try_from(exponent) {
+                    Ok(exponent) => digit * POW10_64[exponent],
+                    Err(_) => cut(digit, exponent)?,
+                };
+            }
+            u128::from(sum)
+        } else {
+            let mut sum = 0_u128;
+            for (digit, exponent) in self.scaled(scale) {
+                let digit = u64::from(digit?);
+                if digit == 0 {
+                    continue;
+                }
+                let part = match usize::try_from(exponent) {
+                    Ok(exponent) => POW10_128
+                        .get(exponent)
+                        .and_then(|power| power.checked_mul(u128::from(digit)))
+                        .ok_or(TOO_LARGE)?,
+                    Err(_) => u128::from(cut(digit, exponent)?),
+                };
+                sum = sum.checked_add(part).ok_or(TOO_LARGE)?;
+            }
+            sum
+        };
+        if magnitude >= POW10_128[precision] {
+            return Err(TOO_LARGE);
+        }
+        // Below 10^38, so it fits.
+        let magnitude = magnitude as i128;
+        Ok(if negative { -magnitude } else { magnitude })
+    }
+
+    /// Like [`to_i128`](Self::to_i128); `powers` are the powers of ten up to
+    /// the precision's.
+    fn to_i256(self, powers: &[i256], scale: i32) -> Result<i256, Misfit> {
+        let negative = self.negative()?;
+        let mut sum = i256::ZERO;
+        for (digit, exponent) in self.scaled(scale) {
+            let digit = u64::from(digit?);
+            if digit == 0 {
+                continue;
+            }
+            let part = match usize::try_from(exponent) {
+                Ok(exponent) => powers
+                    .get(exponent)
+                    .and_then(|power| power.checked_mul(i256::from_i128(i128::from(digit))))
+                    .ok_or(TOO_LARGE)?,
+                Err(_) => i256::from_i128(i128::from(cut(digit, exponent)?)),
+            };
+            sum = sum.checked_add(part).ok_or(TOO_LARGE)?;
+        }
+        match powers.last() {
+            Some(limit) if sum >= *limit => Err(TOO_LARGE),
+            _ => Ok(if negative { -sum } else { sum }),
+        }
+    }
+
+    /// Each digit with the power of ten that it counts, after scaling.
+    #[inline]
+    fn scaled(self, scale: i32) -> impl Iterator<Item = (Result<u16, Misfit>, i32)> {
+        let mut exponent = 4 * self.weight + scale + 4;
+        self.digits.iter().map(move |&pair| {
+            let digit = u16::from_be_bytes(pair);
+            exponent -= 4;
+            (if digit < 10_000 { Ok(digit) } else { Err(FOREIGN) }, exponent)
+        })
+    }
+
+    /// The text that the server would show.
+    fn render(self, out: &mut String) -> Result<(), Misfit> {
+        match self.sign {
+            Sign::Positive => {}
+            Sign::Negative => out.push('-'),
+            Sign::NaN => out.push_str("NaN"),
+            Sign::Infinity => out.push_str("Infinity"),
+            Sign::NegativeInfinity => out.push_str("-Infinity"),
+        }
+        if !matches!(self.sign, Sign::Positive | Sign::Negative) {
+            return Ok(());
+        }
+        if self.digits.iter().any(|pair| u16::from_be_bytes(*pair) > 9_999) {
+            return Err(FOREIGN);
+        }
+        let group = |position: i32| {
+            let index = usize::try_from(self.weight - position).ok();
+            index.and_then(|i| self.digits.get(i)).map_or(0, |pair| u16::from_be_bytes(*pair))
+        };
+        out.push_str(&group(self.weight.max(0)).to_string());
+        for position in (0..self.weight).rev() {
+            out.push_str(&format!("{:04}", group(position)));
+        }
+        if self.shown > 0 {
+            out.push('.');
+            let end = out.len() + self.shown;
+            let mut position = -1;
+            while out.len() < end {
+                out.push_str(&format!("{:04}", group(position)));
+                position -= 1;
+            }
+            out.truncate(end);
+        }
+        Ok(())
+    }
+}
+
+/// `digit × 10^exponent` for a negative exponent, if nothing is lost.
+#[inline]
+fn cut(digit: u64, exponent: i32) -> Result<u64, Misfit> {
+    let (whole, rest) = match exponent {
+        -1 => (digit / 10, digit % 10),
+        -2 => (digit / 100, digit % 100),
+        -3 => (digit / 1000, digit % 1000),
+        _ => (0, digit),
+    };
+    if rest == 0 { Ok(whole) } else { Err(TOO_FINE) }
+}
+
+/// A builder that reads each field by a function.
+struct Each<T: ArrowPrimitiveType, F> {
+    read: F,
+    ty: DataType,
+    values: Vec<T::Native>,
+    validity: NullBufferBuilder,
+    faults: Faults,
+}
+
+fn each<T, F>(ty: DataType, read: F) -> Box<dyn Builder>
+where
+    T: ArrowPrimitiveType,
+    F: FnMut(&[u8]) -> Result<T::Native, Misfit> + Send + 'static,
+{
+    Box::new(Each::<T, F> {
+        read,
+        ty,
+        values: Vec::new(),
+        validity: NullBufferBuilder::new(0),
+        faults: Faults::default(),
+    })
+}
+
+impl<T, F> Builder for Each<T, F>
+where
+    T: ArrowPrimitiveType,
+    F: FnMut(&[u8]) -> Result<T::Native, Misfit> + Send,
+{
+    fn append(&mut self, fields: Fields<'_>) {
+        let before = self.values.len();
+        self.values.resize(before + fields.starts.len(), Default::default());
+        // Valid rows that are not yet told to `validity`.
+        let mut run = 0;
+        for (value, &start) in self.values[before..].iter_mut().zip(fields.starts) {
+            match fields.get(start).map(&mut self.read) {
+                Some(Ok(read)) => {
+                    *value = read;
+                    run += 1;
+                    continue;
+                }
+                Some(Err(misfit)) => self.faults.note(misfit),
+                None => {}
+            }
+            self.validity.append_n_non_nulls(run);
+            self.validity.append_null();
+            run = 0;
+        }
+        self.validity.append_n_non_nulls(run);
+    }
+
+    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
+        let capacity = self.values.len();
+        let values = std::mem::replace(&mut self.values, Vec::with_capacity(capacity));
+        let array = PrimitiveArray::<T>::try_new(ScalarBuffer::from(values), self.validity.finish())?;
+        let array = array.with_data_type(self.ty.clone());
+        Ok((Arc::new(array), std::mem::take(&mut self.faults)))
+    }
+}
+
+/// A builder of exact decimals. A precision that no decimal has makes every
+/// value a misfit.
+pub(super) fn decimal(precision: u8, scale: i8) -> Box<dyn Builder> {
+    let (digits, shift) = (usize::from(precision), i32::from(scale));
+    if digits < POW10_128.len() {
+        return each::<Decimal128Type, _>(DataType::Decimal128(precision, scale), move |field| {
+            Numeric::parse(field)?.to_i128(digits, shift)
+        });
+    }
+    let ten = i256::from_i128(10);
+    let powers: Vec<i256> =
+        std::iter::successors(Some(i256::ONE), |power| power.checked_mul(ten)).take(digits + 1).collect();
+    each::<Decimal256Type, _>(DataType::Decimal256(precision, scale), move |field| {
+        Numeric::parse(field)?.to_i256(&powers, shift)
+    })
+}
+
+/// A builder of doubles from the server's text, rounded to the nearest.
+pub(super) fn double_from_text() -> Box<dyn Builder> {
+    each::<Float64Type, _>(DataType::Float64, |field| {
+        let text = std::str::from_utf8(field).map_err(|_| FOREIGN)?;
+        let value: f64 = text.parse().map_err(|_| FOREIGN)?;
+        let spelled = text.trim_start_matches('-').starts_with(|c: char| c.is_ascii_alphabetic());
+        if value.is_infinite() && !spelled { Err(BEYOND_DOUBLE) } else { Ok(value) }
+    })
+}
+
+/// A builder of doubles from binary numerics, rounded to the nearest.
+pub(super) fn double_from_numeric() -> Box<dyn Builder> {
+    let mut text = String::new();
+    each::<Float64Type, _>(DataType::Float64, move |field| {
+        let numeric = Numeric::parse(field)?;
+        text.clear();
+        numeric.render(&mut text)?;
+        let value: f64 = text.parse().map_err(|_| FOREIGN)?;
+        if value.is_infinite() && numeric.negative().is_ok() { Err(BEYOND_DOUBLE) } else { Ok(value) }
+    })
+}
+
+struct Rendered {
+    text: String,
+    values: StringBuilder,
+    faults: Faults,
+}
+
+/// A builder of the server's text from binary numerics.
+pub(super) fn text_from_numeric() -> Box<dyn Builder> {
+    Box::new(Rendered { text: String::new(), values: StringBuilder::new(), faults: Faults::default() })
+}
+
+impl Builder for Rendered {
+    fn append(&mut self, fields: Fields<'_>) {
+        for field in fields.iter() {
+            self.text.clear();
+            match field.map(|field| Numeric::parse(field).and_then(|n| n.render(&mut self.text))) {
+                Some(Ok(())) => self.values.append_value(&self.text),
+                Some(Err(misfit)) => {
+                    self.faults.note(misfit);
+                    self.values.append_null();
+                }
+                None => self.values.append_null(),
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
+        Ok((Arc::new(self.values.finish()), std::mem::take(&mut self.faults)))
+    }
+}
+
+#[cfg(test)]
+#[path = "numeric_tests.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+//! Values of any length: text, JSON, bytes.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, GenericByteArray, NullBufferBuilder, StringArray};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{BinaryType, ByteArrayType, Utf8Type};
+use arrow::error::ArrowError;
+
+use super::{Builder, Faults, Fields};
+
+/// Short values are copied as this many bytes at once, then cut to length:
+/// one load and store instead of a call.
+const SHORT: usize = 32;
+
+/// What of a field belongs to the value.
+trait Payload: Send + 'static {
+    type Arrow: ByteArrayType<Offset = i32>;
+    fn payload(field: &[u8]) -> &[u8];
+}
+
+struct Text;
+struct Json;
+struct Bytes;
+
+impl Payload for Text {
+    type Arrow = Utf8Type;
+    #[inline]
+    fn payload(field: &[u8]) -> &[u8] {
+        field
+    }
+}
+
+impl Payload for Json {
+    type Arrow = Utf8Type;
+    /// The binary form of jsonb begins with its version, 1, with which no JSON
+    /// text can begin.
+    #[inline]
+    fn payload(field: &[u8]) -> &[u8] {
+        field.strip_prefix(&[1]).unwrap_or(field)
+    }
+}
+
+impl Payload for Bytes {
+    type Arrow = BinaryType;
+    #[inline]
+    fn payload(field: &[u8]) -> &[u8] {
+        field
+    }
+}
+
+struct Variable<P> {
+    values: Vec<u8>,
+    /// Ends of the values, after a leading 0.
+    offsets: Vec<i32>,
+    validity: NullBufferBuilder,
+    payload: PhantomData<P>,
+}
+
+fn variable<P: Payload>() -> Box<dyn Builder> {
+    Box::new(Variable::<P> {
+        values: Vec::new(),
+        offsets: vec![0],
+        validity: NullBufferBuilder::new(0),
+        payload: PhantomData,
+    })
+}
+
+/// A builder of text.
+pub(super) fn text() -> Box<dyn Builder> {
+    variable::<Text>()
+}
+
+/// A builder of JSON text from `json` or `jsonb`.
+pub(super) fn json() -> Box<dyn Builder> {
+    variable::<Json>()
+}
+
+/// A builder of byte strings.
+pub(super) fn bytes() -> Box<dyn Builder> {
+    variable::<Bytes>()
+}
+
+impl<P: Payload> Builder for Variable<P> {
+    fn append(&mut self, fields: Fields<'_>) {
+        self.offsets.reserve(fields.starts.len());
+        // Valid rows that are not yet told to `validity`.
+        let mut run = 0;
+        for field in fields.iter() {
+            match field {
+                Some(field) => {
+                    append_bytes(&mut self.values, P::payload(field));
+                    run += 1;
+                }
+                None => {
+                    self.validity.append_n_non_nulls(run);
+                    self.validity.append_null();
+                    run = 0;
+                }
+            }
+            // Beyond i32 the offsets go down, which `finish` refuses.
+            self.offsets.push(self.values.len() as i32);
+        }
+        self.validity.append_n_non_nulls(run);
+    }
+
+    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
+        let (bytes, rows) = (self.values.len(), self.offsets.len());
+        if i32::try_from(bytes).is_err() {
+            return Err(ArrowError::OffsetOverflowError(bytes));
+        }
+        let values = std::mem::replace(&mut self.values, Vec::with_capacity(bytes.min(1 << 20)));
+        let mut next = Vec::with_capacity(rows);
+        next.push(0);
+        let offsets = std::mem::replace(&mut self.offsets, next);
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        let values = Buffer::from_vec(values);
+        let validity = self.validity.finish();
+        let mut faults = Faults::default();
+        let array: ArrayRef =
+            match GenericByteArray::<P::Arrow>::try_new(offsets.clone(), values.clone(), validity.clone()) {
+                Ok(array) => Arc::new(array),
+                Err(_) => {
+                    faults.not_utf8 = true;
+                    Arc::new(only_utf8(&offsets, &values, validity.as_ref()))
+                }
+            };
+        Ok((array, faults))
+    }
+}
+
+#[inline]
+fn append_bytes(values: &mut Vec<u8>, bytes: &[u8]) {
+    values.extend_from_slice(bytes);
+}
+
+/// The values that are UTF-8; NULL for the others.
+fn only_utf8(offsets: &OffsetBuffer<i32>, values: &[u8], validity: Option<&NullBuffer>) -> StringArray {
+    offsets
+        .windows(2)
+        .enumerate()
+        .map(|(row, ends)| {
+            let value = &values[ends[0] as usize..ends[1] as usize];
+            std::str::from_utf8(value).ok().filter(|_| validity.is_none_or(|v| v.is_valid(row)))
+        })
+        .collect()
+}

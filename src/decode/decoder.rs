@@ -1,0 +1,274 @@
+//! From pushed bytes to record batches of the planned schema.
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+
+use super::column::{self, Builder, Faults};
+use super::frame::{Frames, Malformed};
+use crate::message::request::OnUnfit;
+use crate::plan::column::{Column, schema};
+use crate::source::{ErrorKind, SourceError, UnfitColumn};
+
+/// Rows of a batch.
+const BATCH_ROWS: usize = 8192;
+/// Bytes of the stream after which a batch ends. A wider row ends its batch.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Decodes one binary COPY stream.
+///
+/// Push what arrives, then take batches until there is none; at the end of the
+/// stream, `finish`. Under [`OnUnfit::Text`] a value that does not fit makes
+/// the rest of the stream a mere check, which gives no more batches and ends
+/// with one error that names all columns at fault.
+pub struct CopyDecoder {
+    schema: SchemaRef,
+    columns: Vec<DecodedColumn>,
+    on_unfit: OnUnfit,
+    frames: Frames,
+    batch_rows: usize,
+    batch_bytes: usize,
+    /// Whether some column has values that do not fit, so that no batch may leave.
+    checking: bool,
+    finished: bool,
+}
+
+struct DecodedColumn {
+    name: String,
+    nullable: bool,
+    builder: Box<dyn Builder>,
+    /// The first reason why a value did not fit.
+    unfit: Option<&'static str>,
+}
+
+impl CopyDecoder {
+    /// A decoder of rows of these columns.
+    #[must_use]
+    pub fn new(columns: &[Column], on_unfit: OnUnfit) -> Self {
+        Self {
+            schema: schema(columns),
+            columns: columns
+                .iter()
+                .map(|column| DecodedColumn {
+                    name: column.name.clone(),
+                    nullable: column.nullable,
+                    builder: column::builder(column),
+                    unfit: None,
+                })
+                .collect(),
+            on_unfit,
+            frames: Frames::new(columns.len()),
+            batch_rows: 0,
+            batch_bytes: 0,
+            checking: false,
+            finished: false,
+        }
+    }
+
+    /// The schema of the batches.
+    #[must_use]
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows read so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.frames.total_rows()
+    }
+
+    /// Bytes pushed so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.frames.bytes()
+    }
+
+    /// Takes the next piece of the stream, of any size.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.frames.push(bytes);
+    }
+
+    /// The next batch, or `None` when more bytes are needed. Call it after
+    /// each push until it gives `None`: that bounds memory.
+    ///
+    /// # Errors
+    /// When the stream is not what was planned, or values do not fit.
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
+        if !self.frames.ready() {
+            return Ok(None);
+        }
+        loop {
+            let full = self.frames.scan(BATCH_ROWS - self.batch_rows).map_err(malformed)?;
+            self.decode_block();
+            if self.batch_rows >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES {
+                let batch = self.take_batch()?;
+                if batch.is_some() {
+                    return Ok(batch);
+                }
+            } else if !full {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The end of the stream: everything that is left, as one batch. Later
+    /// calls give `None`.
+    ///
+    /// # Errors
+    /// When the trailer is missing, something follows it, or values did not fit.
+    pub fn finish(&mut self) -> Result<Option<RecordBatch>, SourceError> {
+        if std::mem::replace(&mut self.finished, true) {
+            return Ok(None);
+        }
+        while self.frames.scan(usize::MAX).map_err(malformed)? {
+            self.decode_block();
+        }
+        self.decode_block();
+        if !self.frames.ended() {
+            return Err(SourceError {
+                kind: ErrorKind::Transient,
+                code: "copy_truncated".into(),
+                message: format!("the COPY stream ended without its trailer after {} rows", self.rows()),
+                remedy: None,
+            });
+        }
+        let batch = if self.batch_rows > 0 { self.take_batch()? } else { None };
+        let unfit = self.unfit_columns();
+        if self.checking { Err(unfit_error(unfit)) } else { Ok(batch) }
+    }
+
+    fn decode_block(&mut self) {
+        let block = self.frames.block();
+        if block.rows() == 0 {
+            return;
+        }
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            column.builder.append(block.column(index));
+        }
+        self.batch_rows += block.rows();
+        self.batch_bytes += block.bytes();
+        self.frames.consume();
+    }
+
+    /// What was collected; `None` when it may not leave because some value
+    /// did not fit.
+    fn take_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
+        let rows = std::mem::take(&mut self.batch_rows);
+        self.batch_bytes = 0;
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        let mut unfit_now = false;
+        for column in &mut self.columns {
+            let (array, faults) = column.builder.finish().map_err(|e| unbuildable(&column.name, &e))?;
+            unfit_now |= column.judge(&array, &faults, self.on_unfit)?;
+            arrays.push(array);
+        }
+        if unfit_now {
+            match self.on_unfit {
+                OnUnfit::Text => self.checking = true,
+                OnUnfit::Error => return Err(refused_value(&self.unfit_columns())),
+                OnUnfit::Null => {}
+            }
+        }
+        if self.checking {
+            return Ok(None);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+            .map(Some)
+            .map_err(|e| unbuildable("?", &e))
+    }
+
+    fn unfit_columns(&self) -> Vec<UnfitColumn> {
+        let unfit = |c: &DecodedColumn| {
+            c.unfit.map(|reason| UnfitColumn { column: c.name.clone(), reason: reason.to_owned() })
+        };
+        self.columns.iter().filter_map(unfit).collect()
+    }
+}
+
+impl DecodedColumn {
+    /// Whether values of this array did not fit; an error where no plan helps.
+    fn judge(&mut self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<bool, SourceError> {
+        let error = |kind, code: &str, message: String, remedy: Option<&str>| {
+            Err(SourceError { kind, code: code.into(), message, remedy: remedy.map(str::to_owned) })
+        };
+        let name = &self.name;
+        if let Some(reason) = faults.foreign {
+            let message = format!("column {name:?} is not of the type that was planned: {reason}");
+            return error(ErrorKind::Changed, "column_type", message, None);
+        }
+        if faults.not_utf8 && on_unfit != OnUnfit::Null {
+            let message = format!("column {name:?} has a text that is not UTF-8");
+            let remedy = "correct the text in the database, or set on_unfit to \"null\"";
+            return error(ErrorKind::Permanent, "not_utf8", message, Some(remedy));
+        }
+        let unfit = faults.unfit.is_some();
+        self.unfit = self.unfit.or(faults.unfit);
+        let replaced = on_unfit == OnUnfit::Null && (unfit || faults.not_utf8);
+        if !self.nullable && array.null_count() > 0 && (replaced || !unfit) {
+            return if replaced {
+                let reason = faults.unfit.unwrap_or("a text is not UTF-8");
+                let message = format!(
+                    "column {name:?} is NOT NULL, so a value that does not fit cannot be NULL: {reason}"
+                );
+                error(ErrorKind::Permanent, "unfit_value", message, Some("set on_unfit to \"text\""))
+            } else {
+                let message =
+                    format!("column {name:?} has NULLs although it was NOT NULL when it was planned");
+                error(ErrorKind::Changed, "unexpected_null", message, None)
+            };
+        }
+        Ok(unfit)
+    }
+}
+
+fn malformed(error: Malformed) -> SourceError {
+    let kind = match error {
+        Malformed::Fields { .. } => ErrorKind::Changed,
+        Malformed::Row { .. }
+        | Malformed::Signature
+        | Malformed::Flags(_)
+        | Malformed::Extension(_)
+        | Malformed::Length { .. }
+        | Malformed::AfterTrailer => ErrorKind::Permanent,
+    };
+    SourceError { kind, code: "copy_malformed".into(), message: error.to_string(), remedy: None }
+}
+
+fn unbuildable(column: &str, error: &ArrowError) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Permanent,
+        code: "batch".into(),
+        message: format!("column {column:?} cannot be put together: {error}"),
+        remedy: None,
+    }
+}
+
+fn describe(unfit: &[UnfitColumn]) -> String {
+    let each: Vec<_> = unfit.iter().map(|u| format!("{:?} ({})", u.column, u.reason)).collect();
+    each.join(", ")
+}
+
+/// Values did not fit: plan again with these columns as text.
+fn unfit_error(unfit: Vec<UnfitColumn>) -> SourceError {
+    SourceError {
+        code: "unfit_value".into(),
+        message: format!("values do not fit the types of their columns: {}", describe(&unfit)),
+        remedy: Some("the table is planned again with these columns as text".into()),
+        kind: ErrorKind::Unfit(unfit),
+    }
+}
+
+/// Values did not fit, and the request said that this is an error.
+fn refused_value(unfit: &[UnfitColumn]) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Permanent,
+        code: "unfit_value".into(),
+        message: format!("values do not fit the types of their columns: {}", describe(unfit)),
+        remedy: Some("set on_unfit to \"text\" to export these columns as text, or to \"null\"".into()),
+    }
+}
+
+#[cfg(test)]
+#[path = "decoder_tests.rs"]
+mod tests;

@@ -1,0 +1,1 @@
+//! The decoder against streams built by hand.

@@ -1,0 +1,348 @@
+//! The frame of a binary COPY: header, tuples, trailer.
+//!
+//! The stream may arrive in any pieces. Bytes are gathered in one buffer, and
+//! complete rows are indexed column by column: for each column, where the
+//! length word of each row's field starts. Every index that leaves this module
+//! points at a length word whose field lies within the buffer. Nothing is
+//! allocated for a length before the bytes themselves have come.
+
+/// First bytes of every stream.
+const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
+/// Signature, flags, length of the header's extension.
+const HEADER: usize = 19;
+/// PostgreSQL allocates no value above this, so no field can be longer.
+const MAX_FIELD: i32 = 1 << 30;
+/// One row stays below what the 32-bit offsets of a batch can address.
+const MAX_ROW: usize = (1 << 31) - (16 << 20);
+/// Rows are looked at in runs of this many bytes: pieces may be tiny, loops are not.
+const RUN_BYTES: usize = 64 << 10;
+/// A block stays in the second-level cache while its columns are decoded.
+const BLOCK_BYTES: usize = 192 << 10;
+/// Rows of a block, fewer when there are many columns.
+const BLOCK_ROWS: usize = 1024;
+/// Bytes of buffer that are kept when a wide row has passed.
+const KEEP_BYTES: usize = 4 << 20;
+
+/// What is wrong with a stream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("the data do not begin with the signature of a binary COPY")]
+    Signature,
+    #[error("the COPY header has flags {0:#010x}, which are not understood")]
+    Flags(u32),
+    #[error("the COPY header claims an extension of {0} bytes")]
+    Extension(i32),
+    #[error("row {row} has {found} fields instead of {expected}")]
+    Fields { row: u64, found: i16, expected: usize },
+    #[error("field {field} of row {row} claims a length of {length} bytes")]
+    Length { row: u64, field: usize, length: i32 },
+    #[error("row {row} is longer than 2 GiB")]
+    Row { row: u64 },
+    #[error("data follow the trailer of the COPY")]
+    AfterTrailer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The header has not come whole.
+    Header,
+    /// So much of the header's extension is still to be skipped.
+    Extension(usize),
+    /// Before a tuple.
+    Tuple,
+    /// Before this field of a tuple.
+    Field(usize),
+    /// The trailer has come.
+    Ended,
+}
+
+/// Gathers bytes and indexes complete rows.
+pub(super) struct Frames {
+    columns: usize,
+    /// Everything from the first row that is not decoded yet.
+    raw: Vec<u8>,
+    /// Start of the block in `raw`: what lies before is decoded.
+    base: usize,
+    /// How far the bytes were looked at.
+    position: usize,
+    /// Start of the row at `position`.
+    row_start: usize,
+    /// Bytes that `raw` must have before another look helps.
+    need: usize,
+    state: State,
+    /// Column-major, relative to `base`; `stride` per column.
+    starts: Vec<u32>,
+    stride: usize,
+    block_rows: usize,
+    /// Rows of the current block.
+    rows: usize,
+    total_rows: u64,
+    total_bytes: u64,
+}
+
+/// Complete rows, not yet decoded.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a> {
+    frames: &'a Frames,
+}
+
+/// Fields of one column of a block, or of one run of list elements: `starts`
+/// point at length words in `raw`; the fields lie within `raw`.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'a> {
+    pub(super) raw: &'a [u8],
+    pub(super) starts: &'a [u32],
+}
+
+impl Frames {
+    pub(super) fn new(columns: usize) -> Self {
+        let block_rows = (BLOCK_ROWS * 64 / columns.max(1)).clamp(32, BLOCK_ROWS);
+        // Not a power of two: else all columns' writes share a few cache sets.
+        let stride = block_rows + 16;
+        Self {
+            columns,
+            raw: Vec::new(),
+            base: 0,
+            position: 0,
+            row_start: 0,
+            need: 0,
+            state: State::Header,
+            starts: vec![0; stride * columns],
+            stride,
+            block_rows,
+            rows: 0,
+            total_rows: 0,
+            total_bytes: 0,
+        }
+    }
+
+    /// Takes the next piece of the stream.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.total_bytes += bytes.len() as u64;
+        self.raw.extend_from_slice(bytes);
+    }
+
+    /// Bytes taken.
+    pub(super) fn bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Complete rows seen.
+    pub(super) fn total_rows(&self) -> u64 {
+        self.total_rows
+    }
+
+    /// Whether the trailer has come.
+    pub(super) fn ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Whether another look is worth its while.
+    pub(super) fn ready(&self) -> bool {
+        self.raw.len() >= self.need.max(self.position + RUN_BYTES) || self.state == State::Header
+    }
+
+    /// The rows that the last look found.
+    pub(super) fn block(&self) -> Block<'_> {
+        Block { frames: self }
+    }
+
+    /// Looks at the bytes, until a block of at most `limit` rows is full
+    /// (`true`) or the bytes run out (`false`).
+    pub(super) fn scan(&mut self, limit: usize) -> Result<bool, Malformed> {
+        let limit = limit.min(self.block_rows);
+        loop {
+            if self.rows >= limit || self.row_start - self.base >= BLOCK_BYTES {
+                return Ok(true);
+            }
+            let more = match self.state {
+                State::Header => self.header()?,
+                State::Extension(left) => self.extension(left),
+                State::Tuple => self.tuple()?,
+                State::Field(first) => self.fields(first)?,
+                State::Ended if self.raw.len() > self.position => return Err(Malformed::AfterTrailer),
+                State::Ended => false,
+            };
+            if !more {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Forgets the block: its rows are decoded.
+    pub(super) fn consume(&mut self) {
+        if let State::Field(known) = self.state {
+            // Fields of the next row that are indexed already.
+            let shift = (self.row_start - self.base) as u32;
+            for column in self.starts.chunks_exact_mut(self.stride).take(known) {
+                column[0] = column[self.rows] - shift;
+            }
+        }
+        self.rows = 0;
+        self.base = self.row_start;
+        // Move the rest to the front once it is the smaller part, so that one
+        // large piece is not moved again and again.
+        if self.base >= self.raw.len() - self.base {
+            self.raw.copy_within(self.base.., 0);
+            self.raw.truncate(self.raw.len() - self.base);
+            self.position -= self.base;
+            self.row_start = 0;
+            self.need = self.need.saturating_sub(self.base);
+            self.base = 0;
+            if self.raw.capacity() > KEEP_BYTES && self.raw.len() < KEEP_BYTES / 4 {
+                self.raw.shrink_to(KEEP_BYTES);
+            }
+        }
+    }
+
+    fn header(&mut self) -> Result<bool, Malformed> {
+        let known = self.raw.len().min(SIGNATURE.len());
+        if self.raw[..known] != SIGNATURE[..known] {
+            return Err(Malformed::Signature);
+        }
+        let Some(header) = self.raw.first_chunk::<HEADER>() else {
+            self.need = HEADER;
+            return Ok(false);
+        };
+        let [.., f0, f1, f2, f3, e0, e1, e2, e3] = *header;
+        // The upper half are flags that a reader must understand; none is
+        // in use any more (bit 16 said that rows carry oids).
+        let flags = u32::from_be_bytes([f0, f1, f2, f3]);
+        if flags >> 16 != 0 {
+            return Err(Malformed::Flags(flags));
+        }
+        let extension = i32::from_be_bytes([e0, e1, e2, e3]);
+        if !(0..=MAX_FIELD).contains(&extension) {
+            return Err(Malformed::Extension(extension));
+        }
+        self.skip(HEADER);
+        self.state = State::Extension(extension as usize);
+        Ok(true)
+    }
+
+    fn extension(&mut self, left: usize) -> bool {
+        let there = left.min(self.raw.len() - self.position);
+        self.skip(there);
+        self.consume();
+        if there < left {
+            self.state = State::Extension(left - there);
+            self.need = self.raw.len() + 1;
+            return false;
+        }
+        self.state = State::Tuple;
+        true
+    }
+
+    /// Passes bytes that belong to no row.
+    fn skip(&mut self, bytes: usize) {
+        self.position += bytes;
+        self.row_start = self.position;
+    }
+
+    fn tuple(&mut self) -> Result<bool, Malformed> {
+        let Some(count) = self.raw.get(self.position..).and_then(|rest| rest.first_chunk::<2>()) else {
+            self.need = self.position + 2;
+            return Ok(false);
+        };
+        let found = i16::from_be_bytes(*count);
+        self.position += 2;
+        self.state = match found {
+            -1 => State::Ended,
+            _ if usize::try_from(found) == Ok(self.columns) => State::Field(0),
+            _ => {
+                return Err(Malformed::Fields { row: self.total_rows + 1, found, expected: self.columns });
+            }
+        };
+        if found == -1 {
+            self.row_start = self.position;
+        }
+        Ok(true)
+    }
+
+    /// Indexes the fields of the row from field `first` on.
+    fn fields(&mut self, first: usize) -> Result<bool, Malformed> {
+        let mut position = self.position;
+        // A row that ends beyond MAX_ROW is refused below, so this never wraps.
+        for field in first..self.columns {
+            let Some(word) = self.raw.get(position..).and_then(|rest| rest.first_chunk::<4>()) else {
+                return Ok(self.wait(field, position, 4));
+            };
+            let length = i32::from_be_bytes(*word);
+            let payload = match length {
+                0..=MAX_FIELD => length as usize,
+                -1 => 0,
+                _ => return Err(Malformed::Length { row: self.total_rows + 1, field: field + 1, length }),
+            };
+            let end = position + 4 + payload;
+            if end > self.raw.len() {
+                if end - self.row_start > MAX_ROW {
+                    return Err(Malformed::Row { row: self.total_rows + 1 });
+                }
+                return Ok(self.wait(field, position, 4 + payload));
+            }
+            self.starts[field * self.stride + self.rows] = (position - self.base) as u32;
+            position = end;
+        }
+        if position - self.row_start > MAX_ROW {
+            return Err(Malformed::Row { row: self.total_rows + 1 });
+        }
+        self.position = position;
+        self.row_start = position;
+        self.rows += 1;
+        self.total_rows += 1;
+        self.state = State::Tuple;
+        Ok(true)
+    }
+
+    fn wait(&mut self, field: usize, position: usize, bytes: usize) -> bool {
+        self.position = position;
+        self.need = position + bytes;
+        self.state = State::Field(field);
+        false
+    }
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn rows(self) -> usize {
+        self.frames.rows
+    }
+
+    pub(super) fn bytes(self) -> usize {
+        self.frames.row_start - self.frames.base
+    }
+
+    pub(super) fn column(self, column: usize) -> Fields<'a> {
+        let frames = self.frames;
+        let first = column * frames.stride;
+        Fields {
+            raw: &frames.raw[frames.base..frames.row_start],
+            starts: &frames.starts[first..first + frames.rows],
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// The field whose length word is at `start`; `None` for NULL.
+    #[inline]
+    pub(super) fn get(self, start: u32) -> Option<&'a [u8]> {
+        let (word, rest) = self.raw.get(start as usize..)?.split_first_chunk::<4>()?;
+        // -1 is the only negative length that is ever indexed.
+        let length = usize::try_from(i32::from_be_bytes(*word)).ok()?;
+        rest.get(..length)
+    }
+
+    /// The field at `start` if it is not NULL and has exactly `W` bytes.
+    #[inline]
+    pub(super) fn fixed<const W: usize>(self, start: u32) -> Option<[u8; W]> {
+        let (word, rest) = self.raw.get(start as usize..)?.split_first_chunk::<4>()?;
+        if u32::from_be_bytes(*word) as usize != W {
+            return None;
+        }
+        rest.first_chunk::<W>().copied()
+    }
+
+    /// All fields in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        self.starts.iter().map(move |&start| self.get(start))
+    }
+}

@@ -1,0 +1,76 @@
+//! A buffered writer that hashes what passes.
+
+use std::io::{self, Write};
+
+use sha2::{Digest, Sha256};
+
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 20;
+
+/// Writes to `inner` in large pieces; knows length and hash of what it wrote.
+pub(super) struct HashingWriter<W: Write> {
+    inner: W,
+    buffer: Vec<u8>,
+    hasher: Sha256,
+    bytes: u64,
+}
+
+/// What passed a [`HashingWriter`].
+pub(super) struct Digested<W> {
+    pub(super) inner: W,
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+impl<W: Write> HashingWriter<W> {
+    pub(super) fn new(inner: W) -> Self {
+        Self { inner, buffer: Vec::new(), hasher: Sha256::new(), bytes: 0 }
+    }
+
+    /// Writes what is buffered and gives the inner writer back.
+    pub(super) fn finish(mut self) -> io::Result<Digested<W>> {
+        self.write_buffer()?;
+        let sha256 = hexadecimal(&self.hasher.finalize());
+        Ok(Digested { inner: self.inner, bytes: self.bytes, sha256 })
+    }
+
+    fn write_buffer(&mut self) -> io::Result<()> {
+        self.hasher.update(&self.buffer);
+        self.inner.write_all(&self.buffer)?;
+        self.bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() > BUFFER {
+            self.write_buffer()?;
+        }
+        if bytes.len() >= BUFFER {
+            self.hasher.update(bytes);
+            self.inner.write_all(bytes)?;
+            self.bytes += bytes.len() as u64;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    /// Nobody reads the file before it is finished: there is nothing to flush.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As `sha256sum` prints it.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(u32::from(nibble), 16).expect("a nibble is a digit"));
+        }
+    }
+    text
+}

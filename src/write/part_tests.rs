@@ -1,0 +1,1 @@
+//! Parts are read back with the Parquet crate.

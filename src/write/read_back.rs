@@ -1,0 +1,61 @@
+//! Reads a part again and compares it with its record.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use sha2::{Digest, Sha256};
+
+use super::hashing::hexadecimal;
+use super::part::PartFile;
+
+/// Checks size, hash, footer and rows of a part against its record; all of its
+/// pages are decoded.
+///
+/// # Errors
+/// What differs, in words for an operator.
+pub fn verify_part(path: &Path, expected: &PartFile) -> Result<(), String> {
+    let name = path.display();
+    let failed = |what: &str, error: &dyn std::fmt::Display| format!("{name}: cannot {what}: {error}");
+    let (bytes, sha256) = digest(path).map_err(|e| failed("be read", &e))?;
+    if bytes != expected.bytes {
+        return Err(format!("{name}: has {bytes} bytes instead of {}", expected.bytes));
+    }
+    if sha256 != expected.sha256 {
+        return Err(format!("{name}: its sha256 is {sha256} instead of {}", expected.sha256));
+    }
+    let file = File::open(path).map_err(|e| failed("be opened", &e))?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed("read its footer", &e))?;
+    let claimed = reader.metadata().file_metadata().num_rows();
+    if u64::try_from(claimed) != Ok(expected.rows) {
+        return Err(format!("{name}: its footer says {claimed} rows instead of {}", expected.rows));
+    }
+    let batches = reader.build().map_err(|e| failed("be read as Parquet", &e))?;
+    let mut rows = 0;
+    for batch in batches {
+        rows += batch.map_err(|e| failed("be read as Parquet", &e))?.num_rows() as u64;
+    }
+    if rows != expected.rows {
+        return Err(format!("{name}: has {rows} rows instead of {}", expected.rows));
+    }
+    Ok(())
+}
+
+fn digest(path: &Path) -> io::Result<(u64, String)> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((bytes, hexadecimal(&hasher.finalize()))),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
