@@ -3,6 +3,7 @@
 //! messages, files, commands and metrics that other systems see.
 
 mod bad_input;
+mod clients;
 mod death;
 mod fairness;
 mod idempotence;

@@ -401,7 +401,10 @@ impl Coordinator {
         let folder = self.context.folder.clone();
         let by_date = layout::archive_by_date(job, archive.committed_at);
         let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
-        folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await
+        folder
+            .store()
+            .link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)])
+            .await
             .map_err(FolderError::from)?;
         self.latest.learn(&archive);
         self.latest.repair(&folder).await?;
@@ -465,11 +468,7 @@ impl Coordinator {
     /// What a predecessor handed out is not handed out again: what waits in
     /// the queue is taken for out, and the daemons are asked what they hold.
     /// True once that is known.
-    async fn take_over(
-        &mut self,
-        up: Duration,
-        settings: &WindowSettings,
-    ) -> Result<bool, CoordinatorError> {
+    async fn take_over(&mut self, up: Duration, settings: &WindowSettings) -> Result<bool, CoordinatorError> {
         match self.takeover {
             Takeover::Done => {}
             Takeover::New if self.jobs.is_empty() => self.takeover = Takeover::Done,
@@ -508,7 +507,8 @@ fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) ->
         table.map_or_else(String::new, |t| qualified(&t.schema, &t.name))
     };
     let failed = error.iter().flat_map(|error| {
-        let failed = |a: Abandoned| FailedTable { number: a.table, table: name(a.table), error: error.clone() };
+        let failed =
+            |a: Abandoned| FailedTable { number: a.table, table: name(a.table), error: error.clone() };
         state.abandoned().into_iter().map(failed)
     });
     ExportPlan {

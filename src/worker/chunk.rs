@@ -147,7 +147,11 @@ async fn await_plan(
     }
 }
 
-async fn unplanned(shared: &Shared, task: &ChunkTask, cancel: &CancellationToken) -> Result<End, FolderError> {
+async fn unplanned(
+    shared: &Shared,
+    task: &ChunkTask,
+    cancel: &CancellationToken,
+) -> Result<End, FolderError> {
     if shared.context.folder.store().stat(&layout::archive_by_id(&task.job)).await?.is_some() {
         return Ok(End::Done { wake: false });
     }
@@ -198,7 +202,9 @@ async fn poisoned(shared: &Shared, task: &ChunkTask, plan: &ExportPlan) -> Resul
     let error = ErrorReport {
         code: "poison".into(),
         message: format!("chunk {} killed its process {LONE_STARTS} times while it ran alone", task.chunk),
-        remedy: Some("see the logs and core dumps of the daemons; lower row_group_bytes if it was memory".into()),
+        remedy: Some(
+            "see the logs and core dumps of the daemons; lower row_group_bytes if it was memory".into(),
+        ),
         retryable: true,
     };
     for table in plan.tables.iter().filter(|t| t.batch == task.table) {
@@ -423,4 +429,3 @@ impl Work<'_> {
         }
     }
 }
-
