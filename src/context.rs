@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::config::Config;
+use crate::config::{Config, SourceConfig};
 use crate::folder::Folder;
 use crate::job::outcome::Owner;
 use crate::job::report::Reporter;
@@ -14,8 +14,16 @@ use crate::message::SourceName;
 use crate::metrics::Metrics;
 use crate::source::Source;
 
+/// A source and how it was configured.
+pub struct SourceEntry {
+    /// The database.
+    pub source: Arc<dyn Source>,
+    /// Its section of the configuration.
+    pub config: SourceConfig,
+}
+
 /// The sources of this process; replaced as a whole on reload.
-pub type Sources = BTreeMap<SourceName, Arc<dyn Source>>;
+pub type Sources = BTreeMap<SourceName, Arc<SourceEntry>>;
 
 /// What every role of a process shares.
 pub struct Context {
@@ -64,6 +72,12 @@ impl Context {
     #[must_use]
     pub fn sources(&self) -> Arc<Sources> {
         Arc::clone(&self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// One source.
+    #[must_use]
+    pub fn source(&self, name: &SourceName) -> Option<Arc<dyn Source>> {
+        self.sources().get(name).map(|entry| Arc::clone(&entry.source))
     }
 
     /// Replaces the sources.

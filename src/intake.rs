@@ -17,9 +17,9 @@ use crate::job::outcome::{CancelCause, CancelMark, Owner, StoredRequest};
 use crate::job::report::Rejection;
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
-use crate::message::pattern::TablePattern;
 use crate::message::request::{InvalidRequest, RequestMessage};
 use crate::message::{Control, ExportRequest, InboxMessage, JobId, SourceName, TableRequest};
+use crate::message::pattern::TablePattern;
 
 /// Largest request.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -91,19 +91,17 @@ pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, E
     }
     let message = RequestMessage::parse(body).map_err(|e| {
         let (code, remedy) = match &e {
-            InvalidRequest::NotJson(_) => {
-                ("not_json", "send one JSON object as config/schemas/request.schema.json describes")
-            }
-            InvalidRequest::Field { .. } => {
-                ("invalid_field", "correct the field; config/schemas/request.schema.json lists all of them")
-            }
+            InvalidRequest::NotJson(_) => ("not_json", "send one JSON object as config/schemas/request.schema.json describes"),
+            InvalidRequest::Field { .. } => ("invalid_field", "correct the field; config/schemas/request.schema.json lists all of them"),
         };
         ErrorReport::permanent(code, e.to_string(), remedy)
     })?;
     Ok(match message {
         RequestMessage::Cancel(job) => Wish::Cancel(job),
         RequestMessage::Retry(job) => Wish::Retry(job),
-        RequestMessage::Export(request) => Wish::Export(Box::new(stored(*request, body, properties, desk)?)),
+        RequestMessage::Export(request) => {
+            Wish::Export(Box::new(stored(*request, body, properties, desk)?))
+        }
     })
 }
 

@@ -10,11 +10,15 @@
 pub mod bus;
 pub mod config;
 pub mod context;
+pub mod daemon;
 pub mod decode;
 pub mod folder;
+pub mod http;
 pub mod intake;
 pub mod job;
+pub mod logging;
 pub mod message;
+pub mod metrics;
 pub mod plan;
 pub mod retry;
 pub mod source;

@@ -1,21 +1,228 @@
-//! stand-in
-use std::io;
-use std::path::Path;
-/// x
+//! The exclusive durable file: the one way in which a file appears in the
+//! export folder.
+//!
+//! Temporary name in the same directory → write → fsync → `link()` to the name
+//! → unlink the temporary → fsync the directory. Whoever sees the name sees
+//! the whole file, and of two writers of one name exactly one wins (I3, I10).
+//!
+//! Two facts shape it. `link()` may report an error although it succeeded (a
+//! retransmission on NFS), so inodes decide who won. After a failed fsync,
+//! ext4 and XFS mark the pages clean and a second fsync "succeeds" over lost
+//! data, so a file whose fsync failed is given up: retry with a new one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+/// Mode of every file of the folder: the group reads.
+const MODE: u32 = 0o640;
+
+/// Who holds the name after a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Linked {
-    /// n
+    /// This file.
     New {
-        /// i
+        /// Its inode.
         inode: u64,
     },
-    /// e
+    /// Somebody else's file, linked before; this one is gone.
     Exists,
 }
-/// x
-pub fn sync_dir(path: &Path) -> io::Result<()> {
-    std::fs::File::open(path)?.sync_all()
+
+/// A file that nobody sees before [`commit`](Self::commit). Dropping it
+/// without one removes it.
+#[derive(Debug)]
+pub struct ExclusiveFile {
+    file: File,
+    temporary: PathBuf,
+    target: PathBuf,
 }
-/// x
-pub fn write_exclusive(_path: &Path, _b: &[u8]) -> io::Result<Linked> {
-    unimplemented!()
+
+impl ExclusiveFile {
+    /// Opens a new, empty file under a temporary name next to `target`. The
+    /// directory must exist: nobody re-creates one that is gone.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(target: &Path) -> io::Result<Self> {
+        let name = target
+            .file_name()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the target has no file name"))?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.tmp", Uuid::new_v4().simple()));
+        let temporary = target.with_file_name(hidden);
+        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary)?;
+        let this = Self { file, temporary, target: target.to_owned() };
+        // The umask of a service must not decide whether the group can read.
+        this.file.set_permissions(fs::Permissions::from_mode(MODE))?;
+        Ok(this)
+    }
+
+    /// The name that it will have.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Makes the content durable and gives it its name, durably. When it
+    /// returns [`Linked::Exists`], the other file's name is durable as well.
+    ///
+    /// # Errors
+    /// When any step fails; the name may then exist, but only with this whole
+    /// file or somebody else's behind it.
+    pub fn commit(self) -> io::Result<Linked> {
+        let directory = directory_of(&self.target).to_owned();
+        let linked = self.commit_unsynced()?.linked;
+        sync_dir(&directory)?;
+        Ok(linked)
+    }
+
+    /// Like [`commit`](Self::commit), but leaves the directory's fsync to the
+    /// caller, who owes one [`sync_dir`] before anybody is told of the file:
+    /// many small files of one directory share it.
+    ///
+    /// # Errors
+    /// When any step fails.
+    pub fn commit_unsynced(self) -> io::Result<UnsyncedLink> {
+        let started = Instant::now();
+        self.file.sync_all()?;
+        let fsync = started.elapsed();
+        let ours = self.file.metadata()?;
+        let linked = match fs::hard_link(&self.temporary, &self.target) {
+            Ok(()) => Linked::New { inode: ours.ino() },
+            Err(error) => match fs::symlink_metadata(&self.target) {
+                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
+                    Linked::New { inode: ours.ino() }
+                }
+                Ok(_) if error.kind() == io::ErrorKind::AlreadyExists => Linked::Exists,
+                _ => return Err(error),
+            },
+        };
+        Ok(UnsyncedLink { linked, fsync })
+    }
+}
+
+/// A link whose directory is still to be synced.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "the directory owes an fsync"]
+pub struct UnsyncedLink {
+    /// Who holds the name.
+    pub linked: Linked,
+    /// How long the file's own fsync took.
+    pub fsync: Duration,
+}
+
+impl Write for ExclusiveFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for ExclusiveFile {
+    fn drop(&mut self) {
+        // A temporary name that stays behind is harmless: nobody opens it, and
+        // it goes to the trash with its directory.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Writes a whole small file, exclusively and durably.
+///
+/// # Errors
+/// When any step fails; see [`ExclusiveFile::commit`].
+pub fn write_exclusive(path: &Path, bytes: &[u8]) -> io::Result<Linked> {
+    let mut file = ExclusiveFile::create(path)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// When the directory cannot be opened or synced.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("adu-exclusive-{}", Uuid::new_v4()));
+        fs::create_dir(&dir).expect("temporary directory");
+        dir
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .expect("directory")
+            .map(|e| e.expect("entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_first_writer_of_a_name_wins_and_nothing_else_stays() {
+        let dir = scratch();
+        let path = dir.join("request.json");
+        let Linked::New { inode } = write_exclusive(&path, b"first").expect("written") else {
+            panic!("the name was free");
+        };
+        assert_eq!(write_exclusive(&path, b"second").expect("looked at"), Linked::Exists);
+        assert_eq!(fs::read(&path).expect("readable"), b"first");
+        let metadata = fs::metadata(&path).expect("metadata");
+        assert_eq!((metadata.ino(), metadata.mode() & 0o777), (inode, 0o640));
+        assert_eq!(names(&dir), ["request.json"]);
+        fs::remove_dir_all(dir).expect("removed");
+    }
+
+    #[test]
+    fn a_file_that_is_not_committed_leaves_no_trace() {
+        let dir = scratch();
+        let mut file = ExclusiveFile::create(&dir.join("x")).expect("created");
+        file.write_all(b"half").expect("written");
+        assert_eq!(names(&dir).len(), 1, "its temporary name");
+        drop(file);
+        assert!(names(&dir).is_empty());
+        fs::remove_dir_all(dir).expect("removed");
+    }
+
+    #[test]
+    fn a_link_that_succeeded_in_spite_of_its_error_is_ours() {
+        let dir = scratch();
+        let file = ExclusiveFile::create(&dir.join("x")).expect("created");
+        // What a lost answer of an NFS server leaves behind: the link exists
+        // already when the retransmission asks for it.
+        fs::hard_link(&file.temporary, &file.target).expect("linked");
+        assert!(matches!(file.commit().expect("ours"), Linked::New { .. }));
+        assert_eq!(names(&dir), ["x"]);
+        fs::remove_dir_all(dir).expect("removed");
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_not_made_again() {
+        let dir = scratch();
+        fs::remove_dir(&dir).expect("removed");
+        let error = write_exclusive(&dir.join("x"), b"").expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!dir.exists());
+    }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::archive::archive;
+use super::archive::{Status, archive};
 use super::decide::{Circumstances, Effect, decide};
 use super::latest::Latest;
 use super::look::{self, Found};
@@ -48,6 +48,12 @@ pub enum CoordinatorError {
     /// The folder is of a newer release, or not there.
     #[error(transparent)]
     Folder(#[from] FolderError),
+}
+
+impl From<std::io::Error> for CoordinatorError {
+    fn from(e: std::io::Error) -> Self {
+        Self::Folder(e.into())
+    }
 }
 
 /// One term as coordinator: from the first delivery to the end of the session.
@@ -127,12 +133,18 @@ pub async fn run(
         }
         let result = coordinator.turn(deliveries).await;
         if let Err(e) = result {
-            context.metrics.coordinator_active.set(0);
+            leave(&context);
             return Err(e);
         }
     }
-    context.metrics.coordinator_active.set(0);
+    leave(&context);
     Ok(())
+}
+
+/// Another process coordinates from now on, and has the figures.
+fn leave(context: &Context) {
+    context.metrics.coordinator_active.set(0);
+    context.metrics.set_jobs([]);
 }
 
 impl Coordinator {
@@ -248,15 +260,15 @@ impl Coordinator {
         self.latest.repair(&folder).await?;
         folder.empty_trash().await?;
         if let Ok(free) = folder.store().free_bytes().await {
-            self.context.metrics.root_free_bytes.set(i64::try_from(free).unwrap_or(i64::MAX));
+            self.context.metrics.root_free_bytes.set(free as f64);
         }
         Ok(())
     }
 
     fn circumstances(&mut self, job: &JobId) -> Circumstances {
         let timing = &self.context.config.timing;
-        let source = self.jobs.get(job).map(|j| &j.stored.source);
-        let limits = source.and_then(|s| self.context.config.sources.get(s));
+        let sources = self.context.sources();
+        let entry = self.jobs.get(job).and_then(|j| sources.get(&j.stored.source));
         let up = self.clock.now();
         Circumstances {
             now: self.context.now(),
@@ -265,7 +277,7 @@ impl Coordinator {
             settled: up > timing.alive_timeout.0,
             progress_interval: timing.progress_interval.0,
             stalled_after: timing.stalled_after.0,
-            max_snapshot_age: limits.and_then(|s| s.max_snapshot_age.0).map(|s| s.0),
+            max_snapshot_age: entry.and_then(|e| e.config.max_snapshot_age.0).map(|s| s.0),
         }
     }
 
@@ -401,11 +413,7 @@ impl Coordinator {
         let folder = self.context.folder.clone();
         let by_date = layout::archive_by_date(job, archive.committed_at);
         let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
-        folder
-            .store()
-            .link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)])
-            .await
-            .map_err(FolderError::from)?;
+        folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await?;
         self.latest.learn(&archive);
         self.latest.repair(&folder).await?;
         self.session.publish(self.context.reporter.finished(&archive)).await?;
@@ -413,7 +421,11 @@ impl Coordinator {
         let renamed = folder.discard(&layout::workspace(job), &format!("job_{job}")).await?;
         self.jobs.remove(job);
         if renamed == Renamed::Done {
-            self.context.metrics.job_finished(&archive);
+            let metrics = &self.context.metrics;
+            metrics.job_duration_seconds.observe(archive.performance.total_duration_seconds);
+            if archive.status == Status::Completed {
+                metrics.last_success_timestamp_seconds.set(archive.committed_at.as_second() as f64);
+            }
         }
         info!(
             job.id = %job,
@@ -439,7 +451,7 @@ impl Coordinator {
         };
         WindowSettings {
             root: self.context.folder.id(),
-            sources: self.context.config.sources.iter().map(|(n, s)| (n.clone(), limits(s))).collect(),
+            sources: self.context.sources().iter().map(|(n, e)| (n.clone(), limits(&e.config))).collect(),
             table_threads: exactly(export.table_threads),
             chunk_workers: exactly(export.chunk_workers),
             alive_timeout: self.context.config.timing.alive_timeout.0,
@@ -468,7 +480,11 @@ impl Coordinator {
     /// What a predecessor handed out is not handed out again: what waits in
     /// the queue is taken for out, and the daemons are asked what they hold.
     /// True once that is known.
-    async fn take_over(&mut self, up: Duration, settings: &WindowSettings) -> Result<bool, CoordinatorError> {
+    async fn take_over(
+        &mut self,
+        up: Duration,
+        settings: &WindowSettings,
+    ) -> Result<bool, CoordinatorError> {
         match self.takeover {
             Takeover::Done => {}
             Takeover::New if self.jobs.is_empty() => self.takeover = Takeover::Done,
@@ -493,7 +509,7 @@ impl Coordinator {
         for job in self.jobs.values() {
             if job.plans.is_empty() { waiting += 1 } else { running += 1 }
         }
-        self.context.metrics.jobs_now(running, waiting);
+        self.context.metrics.set_jobs([("running", running), ("waiting", waiting)]);
         let oldest = self.jobs.values().filter_map(JobState::oldest_snapshot).min();
         let age = oldest.map_or(0.0, |t| self.context.now().duration_since(t).as_secs_f64().max(0.0));
         self.context.metrics.oldest_snapshot_age_seconds.set(age);
@@ -507,8 +523,7 @@ fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) ->
         table.map_or_else(String::new, |t| qualified(&t.schema, &t.name))
     };
     let failed = error.iter().flat_map(|error| {
-        let failed =
-            |a: Abandoned| FailedTable { number: a.table, table: name(a.table), error: error.clone() };
+        let failed = |a: Abandoned| FailedTable { number: a.table, table: name(a.table), error: error.clone() };
         state.abandoned().into_iter().map(failed)
     });
     ExportPlan {

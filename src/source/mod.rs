@@ -85,12 +85,15 @@ impl SourceError {
 }
 
 /// What a survey looks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SurveyRequest {
     /// Patterns and names; a relation that matches any is reported once.
     pub tables: Vec<TablePattern>,
     /// Schemas that requests may name; empty: all that the role may read.
     pub schemas: Vec<String>,
+    /// Names of columns that tables may be split by besides their primary
+    /// keys: statistics are read for these and for keys only.
+    pub statistics_for: Vec<String>,
 }
 
 /// What kind of relation it is.

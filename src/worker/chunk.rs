@@ -17,6 +17,7 @@ use super::{End, Shared};
 use crate::folder::layout::RecordFile;
 use crate::folder::{Created, FolderError, VERSION, layout};
 use crate::message::event::ErrorReport;
+use crate::metrics::ChunkOutcome;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
@@ -95,7 +96,7 @@ pub async fn run(
         Step::Wake => Ok(End::Done { wake: true }),
         Step::Poisoned => poisoned(shared, task, &plan).await,
         Step::Run { alone } => {
-            let Some(source) = shared.context.sources().get(&plan.source).cloned() else {
+            let Some(source) = shared.context.source(&plan.source) else {
                 return Ok(End::Unfit(format!(
                     "the configuration has no source `{}`; add it or stop this daemon",
                     plan.source
@@ -147,11 +148,7 @@ async fn await_plan(
     }
 }
 
-async fn unplanned(
-    shared: &Shared,
-    task: &ChunkTask,
-    cancel: &CancellationToken,
-) -> Result<End, FolderError> {
+async fn unplanned(shared: &Shared, task: &ChunkTask, cancel: &CancellationToken) -> Result<End, FolderError> {
     if shared.context.folder.store().stat(&layout::archive_by_id(&task.job)).await?.is_some() {
         return Ok(End::Done { wake: false });
     }
@@ -202,9 +199,7 @@ async fn poisoned(shared: &Shared, task: &ChunkTask, plan: &ExportPlan) -> Resul
     let error = ErrorReport {
         code: "poison".into(),
         message: format!("chunk {} killed its process {LONE_STARTS} times while it ran alone", task.chunk),
-        remedy: Some(
-            "see the logs and core dumps of the daemons; lower row_group_bytes if it was memory".into(),
-        ),
+        remedy: Some("see the logs and core dumps of the daemons; lower row_group_bytes if it was memory".into()),
         retryable: true,
     };
     for table in plan.tables.iter().filter(|t| t.batch == task.table) {
@@ -253,7 +248,8 @@ impl Work<'_> {
         let context = &self.shared.context;
         let started_at = context.now();
         let begin = Instant::now();
-        let labels = [self.plan.source.as_str()];
+        let metrics = &context.metrics;
+        let ended_as = |outcome| metrics.chunk_ended(&self.plan.source, outcome, begin.elapsed());
         let mut parts = Vec::new();
         let mut attempts = 0;
         let mut failures: BTreeMap<u32, (Cause, ErrorReport)> = BTreeMap::new();
@@ -280,14 +276,15 @@ impl Work<'_> {
         context.metrics.chunks_in_flight.dec();
         if let Some(end) = ended {
             self.drop_parts(&parts).await;
-            context.metrics.chunk_ended(self.plan.source.as_str(), "released", begin.elapsed());
+            ended_as(if matches!(end, End::Release) { ChunkOutcome::Released } else { ChunkOutcome::Cancelled });
             return Ok(end);
         }
+        let replanned = failures.values().any(|(cause, _)| *cause != Cause::Permanent);
         for (table, (cause, error)) in failures {
             write_failure(self.shared, self.task, table, cause, error).await?;
         }
         if parts.is_empty() {
-            context.metrics.chunk_ended(labels[0], "failed", begin.elapsed());
+            ended_as(if replanned { ChunkOutcome::Replanned } else { ChunkOutcome::Failed });
             return Ok(End::Done { wake: true });
         }
         let record = Record {
@@ -302,25 +299,27 @@ impl Work<'_> {
         let (task, folder) = (self.task, &context.folder);
         let path = layout::record(&task.job, task.epoch, task.table, task.chunk);
         let outcome = match folder.create(&path, &record).await {
-            Ok(Created::New) => "done",
+            Ok(Created::New) => ChunkOutcome::Written,
             Ok(Created::Exists) => {
                 // Another worker won: what it recorded is what is published.
                 self.drop_parts(&record.parts).await;
-                "duplicate"
+                ChunkOutcome::Duplicate
             }
-            Err(e) if e.is_gone() => "obsolete",
+            Err(e) if e.is_gone() => ChunkOutcome::Cancelled,
             Err(e) => return Err(e),
         };
-        if outcome == "done" {
+        if outcome == ChunkOutcome::Written {
             let rows: u64 = record.parts.iter().map(|p| p.part.rows).sum();
             let bytes: u64 = record.parts.iter().map(|p| p.part.bytes).sum();
-            context.metrics.chunk_wrote(labels[0], rows, bytes);
+            let source = [self.plan.source.as_str()];
+            metrics.rows_total.with_label_values(&source).inc_by(rows);
+            metrics.bytes_written_total.with_label_values(&source).inc_by(bytes);
             info!(
                 job.id = %task.job, task.epoch, task.table, task.chunk, rows, bytes,
                 seconds = record.seconds, "chunk done"
             );
         }
-        context.metrics.chunk_ended(labels[0], outcome, begin.elapsed());
+        ended_as(outcome);
         Ok(End::Done { wake: true })
     }
 
@@ -429,3 +428,4 @@ impl Work<'_> {
         }
     }
 }
+

@@ -80,7 +80,8 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
     let written = tokio::task::spawn_blocking(move || {
         let table = plan.table(number).expect("the caller has this table from this plan");
         let schema = column::schema(&table.columns);
-        let writer = PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)?;
+        let writer =
+            PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)?;
         pump(stream, writer)
     })
     .await;
@@ -90,16 +91,14 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
             return Err(ExportError::Source(SourceError {
                 kind: ErrorKind::Permanent,
                 code: "panic".into(),
-                message: format!(
-                    "{}: the export of a chunk broke: {panic}",
-                    qualified(&table.schema, &table.name)
-                ),
+                message: format!("{}: the export of a chunk broke: {panic}", qualified(&table.schema, &table.name)),
                 remedy: Some("report this with the log".into()),
             }));
         }
     };
-    context.metrics.fsync_seconds(part.fsync_seconds);
-    context.metrics.read_bytes(chunk.plan.source.as_str(), chunk.progress.read().1);
+    let metrics = &context.metrics;
+    metrics.fsync_duration_seconds.observe(part.fsync_seconds);
+    metrics.bytes_read_total.with_label_values(&[chunk.plan.source.as_str()]).inc_by(chunk.progress.read().1);
     Ok(part)
 }
 
@@ -114,10 +113,10 @@ fn pump(mut stream: Box<dyn ChunkStream>, mut writer: PartWriter) -> Result<Part
 impl From<WriteError> for ExportError {
     fn from(error: WriteError) -> Self {
         let text = error.to_string();
-        match error.io_kind() {
-            Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => Self::Full(text),
-            Some(std::io::ErrorKind::NotFound) => Self::Gone,
-            _ => Self::Storage(text),
+        match &error {
+            _ if error.is_out_of_space() => Self::Full(text),
+            WriteError::Storage { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Self::Gone,
+            WriteError::Storage { .. } | WriteError::Encode { .. } => Self::Storage(text),
         }
     }
 }

@@ -193,7 +193,8 @@ impl Worker {
             if let Err(e) = self.shared.context.folder.guard().await {
                 unfit_tx.send_replace(Some(e.to_string()));
             }
-            if let Some(why) = unfit.borrow_and_update().clone() {
+            let obstacle = unfit.borrow_and_update().clone();
+            if let Some(why) = obstacle {
                 warn!(reason = why, "this daemon takes no work");
                 ready(Some(why));
                 if self.wait_to_try_again(&session, &beat, &stop).await? {

@@ -1,21 +1,246 @@
-//! Part files.
-/// A finished part.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+//! Part files: Parquet, written once, durable before anybody hears of them (I1).
+//!
+//! Row groups are closed by their encoded bytes, so memory does not depend on
+//! the size of the chunk (I8).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
+use serde::{Deserialize, Serialize};
+
+use super::encoding;
+use super::hashing::{Digested, HashingWriter};
+use super::metadata::Provenance;
+use crate::folder::exclusive::{ExclusiveFile, Linked, sync_dir};
+use crate::plan::column::Column;
+use crate::plan::export_plan::WriterSettings;
+
+/// A part file as records and archives describe it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartFile {
-    /// Its name.
+    /// Its name within its directory.
     pub file: String,
-    /// Its inode.
+    /// Its inode: hard links of it are the same part.
     pub inode: u64,
     /// Rows.
     pub rows: u64,
     /// Bytes.
     pub bytes: u64,
-    /// SHA-256 in hex.
+    /// Hash of the whole file, hexadecimal.
     pub sha256: String,
     /// Row groups.
     pub row_groups: u32,
-    /// Seconds of fsync.
+    /// Time that fsync took.
     pub fsync_seconds: f64,
 }
-/// Its writer.
-pub struct PartWriter;
+
+/// Why a part could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The file system refused: out of space, gone, read-only.
+    #[error("write {}", path.display())]
+    Storage {
+        /// The part.
+        path: PathBuf,
+        /// What it said; its kind tells a full disk from others.
+        source: io::Error,
+    },
+    /// The rows cannot be put into Parquet.
+    #[error("encode {}", path.display())]
+    Encode {
+        /// The part.
+        path: PathBuf,
+        /// What the encoder said.
+        source: ParquetError,
+    },
+}
+
+impl WriteError {
+    /// Whether it says that there is no space left: not the table's fault,
+    /// and over as soon as somebody makes room.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::Storage { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Encode { .. } => false,
+        }
+    }
+
+    fn storage(path: &Path, source: io::Error) -> Self {
+        Self::Storage { path: path.to_owned(), source }
+    }
+
+    /// The encoder wraps errors of the file; they are storage's all the same.
+    fn parquet(path: &Path, error: ParquetError) -> Self {
+        let path = path.to_owned();
+        match error {
+            ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+                Ok(source) => Self::Storage { path, source: *source },
+                Err(inner) => Self::Encode { path, source: ParquetError::External(inner) },
+            },
+            source => Self::Encode { path, source },
+        }
+    }
+}
+
+/// Writes one part. Dropping it removes what was written.
+pub struct PartWriter {
+    path: PathBuf,
+    name: String,
+    schema: SchemaRef,
+    settings: WriterSettings,
+    provenance: Provenance,
+    columns: Vec<Column>,
+    rows: u64,
+    stage: Stage,
+}
+
+type Writer = ArrowWriter<HashingWriter<ExclusiveFile>>;
+
+enum Stage {
+    /// Before the first batch, which decides the encodings.
+    Created(HashingWriter<ExclusiveFile>),
+    /// Row groups are being written.
+    Open(Box<Writer>),
+    /// An error took the file away.
+    Broken,
+}
+
+impl PartWriter {
+    /// Creates the part in an existing directory, under a temporary name.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(
+        dir: &Path,
+        file_name: &str,
+        schema: SchemaRef,
+        settings: &WriterSettings,
+        provenance: &Provenance,
+        columns: &[Column],
+    ) -> Result<Self, WriteError> {
+        let path = dir.join(file_name);
+        let file = ExclusiveFile::create(&path).map_err(|e| WriteError::storage(&path, e))?;
+        Ok(Self {
+            path,
+            name: file_name.to_owned(),
+            schema,
+            settings: settings.clone(),
+            provenance: provenance.clone(),
+            columns: columns.to_vec(),
+            rows: 0,
+            stage: Stage::Created(HashingWriter::new(file)),
+        })
+    }
+
+    /// Rows written so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Appends a batch; closes the row group when it is large enough.
+    ///
+    /// # Errors
+    /// When the batch cannot be encoded or the file not written. The part is
+    /// lost then.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let limit = usize::try_from(self.settings.row_group_bytes).unwrap_or(usize::MAX);
+        let writer = self.open(Some(batch))?;
+        let written = writer.write(batch).and_then(|()| {
+            // What is in memory may be much more than what it will be encoded.
+            let large = writer.in_progress_size() >= limit || writer.memory_size() >= limit.saturating_mul(2);
+            if large { writer.flush() } else { Ok(()) }
+        });
+        if let Err(error) = written {
+            self.stage = Stage::Broken;
+            return Err(WriteError::parquet(&self.path, error));
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Finishes the part: complete, durable, under its name.
+    ///
+    /// # Errors
+    /// When any step fails, or the name is taken.
+    pub fn finish(self) -> Result<PartFile, WriteError> {
+        let path = self.path.clone();
+        let mut part = self.finish_unsynced()?;
+        let started = Instant::now();
+        sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(|e| WriteError::storage(&path, e))?;
+        part.fsync_seconds += started.elapsed().as_secs_f64();
+        Ok(part)
+    }
+
+    /// Like [`finish`](Self::finish), but the caller owes one
+    /// [`sync_dir`] of the directory for all of its parts.
+    ///
+    /// # Errors
+    /// When any step fails, or the name is taken.
+    pub fn finish_unsynced(mut self) -> Result<PartFile, WriteError> {
+        self.open(None)?;
+        let Stage::Open(mut writer) = std::mem::replace(&mut self.stage, Stage::Broken) else {
+            return Err(self.broken());
+        };
+        let path = self.path;
+        let metadata = writer.finish().map_err(|e| WriteError::parquet(&path, e))?;
+        let file = writer.into_inner().map_err(|e| WriteError::parquet(&path, e))?;
+        let storage = |e| WriteError::storage(&path, e);
+        let Digested { inner, bytes, sha256 } = file.finish().map_err(storage)?;
+        let link = inner.commit_unsynced().map_err(storage)?;
+        let Linked::New { inode } = link.linked else {
+            return Err(storage(io::Error::new(io::ErrorKind::AlreadyExists, "the part exists already")));
+        };
+        Ok(PartFile {
+            file: self.name,
+            inode,
+            rows: self.rows,
+            bytes,
+            sha256,
+            row_groups: u32::try_from(metadata.num_row_groups()).unwrap_or(u32::MAX),
+            fsync_seconds: link.fsync.as_secs_f64(),
+        })
+    }
+
+    /// Gives the part up and removes what was written.
+    pub fn abort(self) {}
+
+    /// The writer, opened with encodings that suit the first batch.
+    fn open(&mut self, first: Option<&RecordBatch>) -> Result<&mut Writer, WriteError> {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Broken) {
+            Stage::Created(file) => {
+                let properties = encoding::properties(&self.settings, &self.provenance, &self.columns, first);
+                let writer = ArrowWriter::try_new(file, self.schema.clone(), Some(properties));
+                Stage::Open(Box::new(writer.map_err(|e| WriteError::parquet(&self.path, e))?))
+            }
+            stage => stage,
+        };
+        match &mut self.stage {
+            Stage::Open(writer) => Ok(writer),
+            Stage::Created(_) | Stage::Broken => Err(broken(&self.path)),
+        }
+    }
+
+    fn broken(&self) -> WriteError {
+        broken(&self.path)
+    }
+}
+
+fn broken(path: &Path) -> WriteError {
+    WriteError::storage(path, io::Error::other("an earlier error ended this part"))
+}
+
+#[cfg(test)]
+#[path = "part_tests.rs"]
+mod tests;

@@ -1,1 +1,218 @@
-//! The source `postgres`.
+//! PostgreSQL as a source.
+//!
+//! A request's way through it: [`catalogue`] and [`columns`] survey the tables,
+//! [`question`] finds boundaries, [`snapshot`] holds what all chunks see,
+//! [`chunk`] reads one of them behind the checks of [`guard`], and
+//! [`copy_stream`] carries its rows to the decoder. Below: [`session`] is one
+//! transaction on a connection of [`connect`]; [`sqlstate`] says what an error
+//! means; [`quote`] and [`slice`] write SQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use self::catalogue::Sizes;
+use self::chunk::Limits;
+use self::connect::{Connections, Connector};
+use self::session::{Opening, Session};
+use self::snapshot::Keepers;
+use self::sqlstate::Stage;
+use super::{
+    BoundaryMethod, ChunkRead, ChunkStream, Keeper, MappingOptions, Relation, Selection, Source, SourceError,
+    SourceFacts, SurveyColumn, SurveyRequest,
+};
+use crate::config::SourceConfig;
+use crate::message::SourceName;
+use crate::plan::column::Column;
+
+mod catalogue;
+mod chunk;
+mod columns;
+mod connect;
+mod copy_stream;
+mod dsn;
+mod guard;
+mod question;
+mod quote;
+mod session;
+mod slice;
+mod snapshot;
+mod sqlstate;
+mod tls;
+
+/// Without a setting, a chunk may be silent for so long.
+const STALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A PostgreSQL database.
+pub struct PostgresSource {
+    name: SourceName,
+    connections: Connections,
+    keepers: Keepers,
+    limits: Limits,
+    /// `[sources.<name>.session]`, for questions; chunks have theirs from the plan.
+    session: Vec<(String, String)>,
+    /// The configuration asks for what row-level security leaves visible.
+    partial_rows: bool,
+}
+
+impl PostgresSource {
+    /// Reads the configuration; connects to nothing.
+    ///
+    /// # Errors
+    /// When the connection string or its certificates cannot be read.
+    pub fn new(name: &SourceName, config: &SourceConfig) -> Result<Self, SourceError> {
+        let connector = Connector::new(name, config)?;
+        let stall = config.stall_timeout.map_or(STALL_TIMEOUT, |s| s.0);
+        let on = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1");
+        Ok(Self {
+            name: name.clone(),
+            connections: Connections::new(connector, config)?,
+            keepers: Keepers::default(),
+            limits: Limits { lock: config.lock_timeout.0, stall },
+            session: config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            partial_rows: config.session.get("row_security").is_some_and(|v| on(v)),
+        })
+    }
+
+    /// Waits for connections that are being ended. Nothing may be begun any more.
+    pub async fn close(&self) {
+        let tasks = &self.connections.connector.tasks;
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    fn snapshot(&self, lineage: Option<Uuid>) -> Result<Option<String>, SourceError> {
+        lineage.map(|l| self.keepers.snapshot(l)).transpose()
+    }
+
+    /// A transaction for questions of planning.
+    async fn ask(
+        &self,
+        lineage: Option<Uuid>,
+        settings: &[(String, String)],
+    ) -> Result<Session, SourceError> {
+        let snapshot = self.snapshot(lineage)?;
+        let opening = Opening {
+            snapshot: snapshot.as_deref(),
+            settings,
+            lock_timeout_ms: self.limits.lock.as_millis(),
+        };
+        Session::begin(&self.connections, opening).await
+    }
+
+    async fn try_survey(
+        &self,
+        request: &SurveyRequest,
+        lineage: Option<Uuid>,
+        sizes: Sizes,
+    ) -> Result<Vec<Relation>, SourceError> {
+        // No settings of the configuration: names of types depend on the search path.
+        let session = self.ask(lineage, &[]).await?;
+        let version = self.connections.connector.version();
+        let relations = catalogue::survey(&session, version, request, sizes, self.partial_rows).await?;
+        session.end(catalogue::WHAT).await?;
+        Ok(relations)
+    }
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    async fn check(&self) -> Result<SourceFacts, SourceError> {
+        let session = self.ask(None, &self.session).await?;
+        let sql = "SELECT pg_catalog.current_setting('server_version')";
+        let version = session.value(sql, Stage::Question, "ask for the version").await?;
+        session.end("ask for the version").await?;
+        let version = version.unwrap_or_default();
+        let number = version.split(' ').next().unwrap_or_default();
+        Ok(SourceFacts { version: format!("PostgreSQL {number}"), snapshots: true })
+    }
+
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
+        Keepers::count(&self.connections.connector, lineage).await
+    }
+
+    fn greater_than(&self, column: &str, value: &str) -> String {
+        format!("{} > {}", quote::ident(column), quote::literal(value))
+    }
+
+    async fn survey(
+        &self,
+        request: &SurveyRequest,
+        lineage: Option<Uuid>,
+    ) -> Result<Vec<Relation>, SourceError> {
+        match self.try_survey(request, lineage, Sizes::Now).await {
+            Err(e) if catalogue::was_locked(&e, Sizes::Now) => {
+                self.try_survey(request, lineage, Sizes::LastVacuum).await
+            }
+            other => other,
+        }
+    }
+
+    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions) -> Column {
+        columns::map_column(column, options)
+    }
+
+    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
+        self.keepers.open(&self.connections.connector, lineage).await
+    }
+
+    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        self.keepers.join(&self.connections.connector, lineage).await
+    }
+
+    async fn boundaries(
+        &self,
+        selection: &Selection<'_>,
+        column: &str,
+        method: BoundaryMethod,
+        parts: u32,
+        lineage: Option<Uuid>,
+    ) -> Result<Vec<String>, SourceError> {
+        let session = self.ask(lineage, &self.session).await?;
+        let found = question::boundaries(&session, selection, column, method, parts).await?;
+        session.end("find boundaries").await?;
+        Ok(found)
+    }
+
+    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+        let session = self.ask(lineage, &self.session).await?;
+        let rows = question::estimate(&session, selection).await?;
+        session.end("estimate").await?;
+        Ok(rows)
+    }
+
+    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+        let session = self.ask(lineage, &self.session).await?;
+        let rows = question::count(&session, selection).await?;
+        session.end("count").await?;
+        Ok(rows)
+    }
+
+    async fn maximum(
+        &self,
+        selection: &Selection<'_>,
+        column: &str,
+        lineage: Option<Uuid>,
+    ) -> Result<Option<String>, SourceError> {
+        let session = self.ask(lineage, &self.session).await?;
+        let value = question::maximum(&session, selection, column).await?;
+        session.end("find the highest key").await?;
+        Ok(value)
+    }
+
+    async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError> {
+        let snapshot = self.snapshot(read.lineage)?;
+        let rows = chunk::open(&self.connections, snapshot.as_deref(), self.limits, read).await?;
+        Ok(Box::new(rows))
+    }
+
+    fn pool_use(&self) -> (u32, u32) {
+        self.connections.usage()
+    }
+}

@@ -1,0 +1,357 @@
+//! The survey: facts of all relations that a request means, in a constant
+//! number of queries however many there are.
+
+use std::collections::HashMap;
+
+use tokio_postgres::SimpleQueryRow;
+
+use super::chunk::HAS_TID_RANGE_SCAN;
+use super::columns::{self, ColumnFacts};
+use super::quote::texts;
+use super::session::Session;
+use super::sqlstate::Stage;
+use crate::message::pattern::TablePattern;
+use crate::source::{Relation, RelationKind, SourceError, SurveyRequest};
+
+/// What is asked, in messages.
+pub(super) const WHAT: &str = "read the catalogue";
+/// SQLSTATE of a lock that was not to be had.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// A relation that is meant.
+pub(super) struct Named {
+    pub(super) oid: u32,
+    pub(super) schema: String,
+    pub(super) name: String,
+    kind: RelationKind,
+}
+
+/// Where sizes come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sizes {
+    /// The files, now.
+    Now,
+    /// The last VACUUM or ANALYZE: where somebody holds a strong lock, asking
+    /// for the size of the file would wait for it.
+    LastVacuum,
+}
+
+/// Whether a failed survey is worth another try without touching the tables.
+pub(super) fn was_locked(error: &SourceError, sizes: Sizes) -> bool {
+    sizes == Sizes::Now && error.code == LOCK_NOT_AVAILABLE
+}
+
+/// Everything that the request means. `partial_rows` says that the
+/// configuration asks for what row-level security leaves visible.
+pub(super) async fn survey(
+    session: &Session,
+    version: u32,
+    request: &SurveyRequest,
+    sizes: Sizes,
+    partial_rows: bool,
+) -> Result<Vec<Relation>, SourceError> {
+    let named = named(session, request).await?;
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let oids = oid_array(named.iter().map(|n| n.oid));
+    let facts = facts(session, &oids, sizes).await?;
+    let mut columns = columns::survey(session, version, &named, &oids, &request.statistics_for).await?;
+    Ok(named
+        .into_iter()
+        // Dropped while we looked: as if it had never been.
+        .filter_map(|n| {
+            let facts = facts.get(&n.oid)?;
+            let columns = columns.remove(&n.oid).unwrap_or_default();
+            Some(relation(n, facts, columns, version, partial_rows))
+        })
+        .collect())
+}
+
+fn relation(n: Named, facts: &Facts, columns: ColumnFacts, version: u32, partial_rows: bool) -> Relation {
+    let has_pages = version >= HAS_TID_RANGE_SCAN
+        && facts.heap
+        && facts.members == 1
+        && matches!(n.kind, RelationKind::Table | RelationKind::MaterializedView | RelationKind::Partition);
+    let pages = facts.bytes / facts.block_bytes.max(1);
+    let mut surveyed = columns.columns;
+    if facts.foreign_members > 0 {
+        // Foreign tables do not follow a snapshot: nothing may split them.
+        surveyed.iter_mut().for_each(|c| c.range_cast = None);
+    }
+    if n.kind == RelationKind::Table && facts.members > 1 {
+        // A child may lack the NOT NULL of its parent.
+        surveyed.iter_mut().for_each(|c| c.column.nullable = true);
+    }
+    Relation {
+        unreadable: facts.unreadable(&n.schema, &columns.forbidden, surveyed.len(), partial_rows),
+        estimated_rows: facts.rows(n.kind),
+        bytes: facts.bytes,
+        pages: if has_pages { u32::try_from(pages).unwrap_or(u32::MAX) } else { 0 },
+        primary_key: columns.primary_key,
+        columns: surveyed,
+        schema: n.schema,
+        name: n.name,
+        kind: n.kind,
+    }
+}
+
+/// The relations that the patterns match. Schemas are compared by the server
+/// where they are literal, wildcards here.
+async fn named(session: &Session, request: &SurveyRequest) -> Result<Vec<Named>, SourceError> {
+    let mut found = Vec::new();
+    let exact: std::collections::HashSet<(String, String)> =
+        request.tables.iter().filter_map(TablePattern::literal).collect();
+    let patterns: Vec<&TablePattern> = request.tables.iter().filter(|p| p.literal().is_none()).collect();
+    let sql = named_sql(request);
+    session
+        .each(&sql, Stage::Question, WHAT, |row| {
+            let Some((named, own_kind, partition)) = parse_named(&row) else { return };
+            let by_name = exact.contains(&(named.schema.clone(), named.name.clone()));
+            let by_pattern = !partition
+                && matches!(own_kind, "r" | "p" | "m")
+                && patterns.iter().any(|p| p.matches(&named.schema, &named.name));
+            if by_name || by_pattern {
+                found.push(named);
+            }
+        })
+        .await?;
+    Ok(found)
+}
+
+fn parse_named(row: &SimpleQueryRow) -> Option<(Named, &'static str, bool)> {
+    let partition = row.get(4) == Some("t");
+    let (own_kind, kind) = match row.get(3)? {
+        "r" if partition => ("r", RelationKind::Partition),
+        "p" if partition => ("p", RelationKind::Partition),
+        "r" => ("r", RelationKind::Table),
+        "p" => ("p", RelationKind::Partitioned),
+        "m" => ("m", RelationKind::MaterializedView),
+        "v" => ("v", RelationKind::View),
+        _ => ("f", RelationKind::Foreign),
+    };
+    let named =
+        Named { oid: row.get(0)?.parse().ok()?, schema: row.get(1)?.into(), name: row.get(2)?.into(), kind };
+    Some((named, own_kind, partition))
+}
+
+fn named_sql(request: &SurveyRequest) -> String {
+    let exact: Vec<(String, String)> = request.tables.iter().filter_map(TablePattern::literal).collect();
+    let mut wanted = Vec::new();
+    if !exact.is_empty() {
+        wanted.push(format!(
+            "(n.nspname, c.relname) IN (SELECT * FROM pg_catalog.unnest({}, {}))",
+            texts(exact.iter().map(|(s, _)| s.as_str())),
+            texts(exact.iter().map(|(_, t)| t.as_str())),
+        ));
+    }
+    let patterns: Vec<&TablePattern> = request.tables.iter().filter(|p| p.literal().is_none()).collect();
+    if !patterns.is_empty() {
+        let schemas: Option<Vec<String>> = patterns.iter().map(|p| p.literal_schema()).collect();
+        let schemas = schemas
+            .map(|s| format!(" AND n.nspname = ANY ({})", texts(s.iter().map(String::as_str))))
+            .unwrap_or_default();
+        wanted.push(format!("(c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition{schemas})"));
+    }
+    let allowed = if request.schemas.is_empty() {
+        String::new()
+    } else {
+        format!(" AND n.nspname = ANY ({})", texts(request.schemas.iter().map(String::as_str)))
+    };
+    let wanted = if wanted.is_empty() { "false".to_owned() } else { wanted.join(" OR ") };
+    // Names with pg_ belong to the system: catalogues, TOAST, temporary tables.
+    format!(
+        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p', 'm', 'v', 'f') \
+           AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'{allowed} \
+           AND ({wanted}) \
+         ORDER BY n.nspname, c.relname"
+    )
+}
+
+/// What the catalogue knows of a relation, its partitions and children summed up.
+struct Facts {
+    schema_usage: bool,
+    select: bool,
+    any_column: bool,
+    hidden_rows: bool,
+    populated: bool,
+    heap: bool,
+    /// Relations with files of their own: the relation, its partitions and children.
+    members: u32,
+    foreign_members: u32,
+    bytes: u64,
+    block_bytes: u64,
+    /// Rows and pages where the last ANALYZE or VACUUM saw any.
+    counted_rows: f64,
+    counted_pages: f64,
+}
+
+impl Facts {
+    /// As the planner does it: rows per page as they were, times pages as they are.
+    fn rows(&self, kind: RelationKind) -> Option<u64> {
+        if matches!(kind, RelationKind::View | RelationKind::Foreign) || self.foreign_members > 0 {
+            return None;
+        }
+        let pages = self.bytes as f64 / self.block_bytes.max(1) as f64;
+        if pages == 0.0 {
+            return Some(0);
+        }
+        (self.counted_pages > 0.0).then(|| (self.counted_rows / self.counted_pages * pages).round() as u64)
+    }
+
+    fn unreadable(
+        &self,
+        schema: &str,
+        forbidden: &[String],
+        columns: usize,
+        partial_rows: bool,
+    ) -> Option<String> {
+        if !self.schema_usage {
+            Some(format!("no USAGE right on schema {schema}"))
+        } else if !self.select && !self.any_column && columns > 0 {
+            Some("no SELECT right".into())
+        } else if !self.select && !forbidden.is_empty() {
+            Some(format!("no SELECT right on the columns {}", forbidden.join(", ")))
+        } else if self.hidden_rows && !partial_rows {
+            Some("row-level security hides rows from this role".into())
+        } else if !self.populated {
+            Some("the materialized view is not populated".into())
+        } else {
+            None
+        }
+    }
+}
+
+async fn facts(session: &Session, oids: &str, sizes: Sizes) -> Result<HashMap<u32, Facts>, SourceError> {
+    let mut facts = HashMap::new();
+    session
+        .each(&facts_sql(oids, sizes), Stage::Question, WHAT, |row| {
+            if let Some((oid, f)) = parse_facts(&row) {
+                facts.insert(oid, f);
+            }
+        })
+        .await?;
+    Ok(facts)
+}
+
+fn parse_facts(row: &SimpleQueryRow) -> Option<(u32, Facts)> {
+    let yes = |i: usize| row.get(i) == Some("t");
+    let number = |i: usize| row.get(i).and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
+    let facts = Facts {
+        schema_usage: yes(1),
+        select: yes(2),
+        any_column: yes(3),
+        hidden_rows: yes(4),
+        populated: yes(5),
+        heap: yes(6),
+        members: number(7) as u32,
+        foreign_members: number(8) as u32,
+        bytes: number(9) as u64,
+        block_bytes: number(10) as u64,
+        counted_rows: number(11),
+        counted_pages: number(12),
+    };
+    Some((row.get(0)?.parse().ok()?, facts))
+}
+
+fn facts_sql(oids: &str, sizes: Sizes) -> String {
+    let block = "pg_catalog.current_setting('block_size')::pg_catalog.int8";
+    let size = match sizes {
+        Sizes::Now => "pg_catalog.pg_relation_size(c.oid)".to_owned(),
+        Sizes::LastVacuum => format!("c.relpages * {block}"),
+    };
+    format!(
+        "WITH RECURSIVE roots AS (SELECT pg_catalog.unnest({oids}) AS oid), \
+         tree AS (SELECT oid AS root, oid FROM roots \
+                  UNION SELECT t.root, i.inhrelid FROM tree t \
+                        JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid), \
+         sums AS (SELECT t.root, \
+                    pg_catalog.count(*) FILTER (WHERE c.relkind IN ('r', 'm')) AS members, \
+                    pg_catalog.count(*) FILTER (WHERE c.relkind = 'f' AND t.oid <> t.root) AS foreign_members, \
+                    pg_catalog.sum(CASE WHEN c.relkind IN ('r', 'm') THEN {size} END) AS bytes, \
+                    pg_catalog.sum(c.reltuples) FILTER (WHERE c.reltuples > 0 AND c.relpages > 0 \
+                                                        AND c.relkind IN ('r', 'm')) AS counted_rows, \
+                    pg_catalog.sum(c.relpages) FILTER (WHERE c.reltuples > 0 \
+                                                       AND c.relkind IN ('r', 'm')) AS counted_pages \
+                  FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid GROUP BY t.root) \
+         SELECT c.oid, \
+                pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), \
+                pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
+                pg_catalog.has_any_column_privilege(c.oid, 'SELECT'), \
+                c.relrowsecurity AND pg_catalog.row_security_active(c.oid), \
+                c.relispopulated, am.amname = 'heap', s.members, s.foreign_members, \
+                s.bytes, {block}, s.counted_rows, s.counted_pages \
+         FROM sums s JOIN pg_catalog.pg_class c ON c.oid = s.root \
+         LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
+         WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT') IS NOT NULL"
+    )
+}
+
+/// `'{1,2}'::oid[]`.
+pub(super) fn oid_array(oids: impl Iterator<Item = u32>) -> String {
+    let list: Vec<String> = oids.map(|o| o.to_string()).collect();
+    format!("'{{{}}}'::pg_catalog.oid[]", list.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(tables: &[&str], schemas: &[&str]) -> SurveyRequest {
+        SurveyRequest {
+            tables: tables.iter().map(|t| TablePattern::parse(t).expect("valid")).collect(),
+            schemas: schemas.iter().map(|&s| s.to_owned()).collect(),
+            ..SurveyRequest::default()
+        }
+    }
+
+    #[test]
+    fn names_from_requests_are_quoted_and_literal_schemas_compared_by_the_server() {
+        let sql = named_sql(&request(&["sales.*", "\"o'k\".\"x\"\"y\""], &["sales"]));
+        assert!(sql.contains("unnest(ARRAY['o''k']::pg_catalog.text[], ARRAY['x\"y']::pg_catalog.text[])"));
+        assert!(sql.contains("n.nspname = ANY (ARRAY['sales']::pg_catalog.text[])"));
+        let any = named_sql(&request(&["s*.t", "a.*"], &[]));
+        assert!(!any.contains("ANY (ARRAY"), "one wildcard schema opens all: {any}");
+    }
+
+    fn facts(bytes: u64, counted_rows: f64, counted_pages: f64) -> Facts {
+        Facts {
+            schema_usage: true,
+            select: true,
+            any_column: true,
+            hidden_rows: false,
+            populated: true,
+            heap: true,
+            members: 1,
+            foreign_members: 0,
+            bytes,
+            block_bytes: 8192,
+            counted_rows,
+            counted_pages,
+        }
+    }
+
+    #[test]
+    fn rows_are_estimated_from_the_size_of_now() {
+        let rows = |f: Facts| f.rows(RelationKind::Table);
+        assert_eq!(rows(facts(8192 * 200, 1_000.0, 100.0)), Some(2_000));
+        assert_eq!(rows(facts(8192 * 200, 0.0, 0.0)), None);
+        assert_eq!(rows(facts(0, 0.0, 0.0)), Some(0));
+        assert_eq!(facts(0, 0.0, 0.0).rows(RelationKind::View), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let mut f = facts(0, 0.0, 0.0);
+        assert_eq!(f.unreadable("s", &[], 2, false), None);
+        f.hidden_rows = true;
+        assert!(f.unreadable("s", &[], 2, false).is_some_and(|w| w.contains("row-level")));
+        assert_eq!(f.unreadable("s", &[], 2, true), None);
+        f.select = false;
+        assert!(f.unreadable("s", &["b".into()], 2, true).is_some_and(|w| w.ends_with("columns b")));
+        f.schema_usage = false;
+        assert!(f.unreadable("s", &[], 2, true).is_some_and(|w| w.contains("USAGE")));
+    }
+}

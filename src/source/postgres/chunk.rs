@@ -1,0 +1,141 @@
+//! Reading one chunk: the transaction, the guards of §5, then the COPY.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::connect::Connections;
+use super::copy_stream::CopyStream;
+use super::guard;
+use super::quote::shown;
+use super::session::{Opening, Session, set_config};
+use super::slice::{condition, from_where, select_list};
+use super::sqlstate::Stage;
+use crate::plan::export_plan::Slice;
+use crate::source::{ChunkRead, ErrorKind, SourceError};
+
+/// First version that scans ranges of pages without reading the rest.
+pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
+
+/// Limits of a chunk, from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Longest wait for a lock.
+    pub(super) lock: Duration,
+    /// Longest time without a byte.
+    pub(super) stall: Duration,
+}
+
+/// Opens the rows of a chunk. Dropping the future, or firing the token, ends
+/// what it has begun on the server.
+pub(super) async fn open(
+    connections: &Connections,
+    snapshot: Option<&str>,
+    limits: Limits,
+    read: ChunkRead<'_>,
+) -> Result<CopyStream, SourceError> {
+    let relation = shown(read.selection.schema, read.selection.name);
+    let cancel = read.cancel.clone();
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(cancelled(&relation)),
+        opened = timeout(limits.stall, begin(connections, snapshot, limits, &read, &relation)) => {
+            opened.unwrap_or_else(|_| Err(stalled(&relation, limits.stall)))
+        }
+    }
+}
+
+async fn begin(
+    connections: &Connections,
+    snapshot: Option<&str>,
+    limits: Limits,
+    read: &ChunkRead<'_>,
+    relation: &str,
+) -> Result<CopyStream, SourceError> {
+    let (schema, name) = (read.selection.schema, read.selection.name);
+    let opening = Opening { snapshot, settings: &[], lock_timeout_ms: limits.lock.as_millis() };
+    let session = Session::begin(connections, opening).await?;
+    check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
+
+    let seen = guard::seen(&session, schema, name, read.columns).await?;
+    let mut settings: Vec<(&str, &str)> = Vec::new();
+    // A range of an eighth of the table is planned as a scan of all of it;
+    // every chunk would read the whole table. Partitions are pruned instead.
+    if matches!(read.slice, Slice::Range { .. }) && !seen.is_partitioned() {
+        settings.push(("enable_seqscan", "off"));
+    }
+    settings.extend(read.session.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    if !settings.is_empty() {
+        session.run(&set_config(settings), Stage::Setup, "set the session's settings of the plan").await?;
+    }
+
+    let slice = condition(read.slice)?;
+    let select =
+        format!("SELECT {} {}", select_list(read.columns), from_where(&read.selection, slice.as_deref()));
+    guard::same_columns(&session, schema, name, read.columns, &seen).await?;
+    guard::same_files(&session, schema, name, &format!("{select} LIMIT 0"), &seen).await?;
+
+    let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
+    let what = format!("read {relation}");
+    let bytes =
+        session.client().copy_out(&copy).await.map_err(|e| session.explain(&e, Stage::Chunk, &what))?;
+    Ok(CopyStream::start(session, bytes, read, what, limits.stall))
+}
+
+/// Page numbers mean something only while all chunks see one snapshot, and
+/// only newer servers read just these pages.
+fn check_pages(
+    slice: Slice<'_>,
+    snapshot: Option<&str>,
+    version: u32,
+    relation: &str,
+) -> Result<(), SourceError> {
+    let why = match slice {
+        Slice::Pages { .. } if snapshot.is_none() => "page ranges need a snapshot",
+        Slice::Pages { .. } if version < HAS_TID_RANGE_SCAN => "page ranges need PostgreSQL 14",
+        _ => return Ok(()),
+    };
+    Err(SourceError {
+        kind: ErrorKind::Permanent,
+        code: "strategy".into(),
+        message: format!("read {relation}: {why}"),
+        remedy: Some("ask for the strategy range or single".into()),
+    })
+}
+
+/// The chunk is not wanted any more.
+pub(super) fn cancelled(relation: &str) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Cancelled,
+        code: "cancelled".into(),
+        message: format!("{relation}: cancelled"),
+        remedy: None,
+    }
+}
+
+/// The server is silent.
+pub(super) fn stalled(relation: &str, after: Duration) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Transient,
+        code: "stalled".into(),
+        message: format!("{relation}: not a byte from the server for {} s", after.as_secs()),
+        remedy: Some(
+            "raise stall_timeout of the source if its queries need so long, e.g. for selective filters"
+                .into(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_read_only_under_a_snapshot_and_from_version_14() {
+        let pages = Slice::Pages { from: Some(1), to: None };
+        assert!(check_pages(pages, Some("3-1"), 150_000, "a.b").is_ok());
+        assert!(check_pages(pages, None, 150_000, "a.b").is_err());
+        assert!(check_pages(pages, Some("3-1"), 130_000, "a.b").is_err());
+        assert!(check_pages(Slice::All, None, 120_000, "a.b").is_ok());
+    }
+}

@@ -1,0 +1,353 @@
+//! Connections: the pool for chunks and questions, single ones for keepers,
+//! and how a query is ended from outside.
+//!
+//! The password file is read at each connect, so that a rotated password is
+//! found without a restart.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{CancelToken, Client, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::task::TaskTracker;
+
+use super::dsn::Dsn;
+use super::sqlstate::{Stage, explain};
+use super::tls;
+use crate::config::{Secret, SourceConfig};
+use crate::message::SourceName;
+use crate::source::{ErrorKind, SourceError};
+
+/// Longest wait for a free connection of the pool: workers take no more chunks
+/// than it has, so a long wait means that something is wrong.
+const POOL_WAIT: Duration = Duration::from_secs(60);
+/// Pauses after each cancel request before the next one: one that arrives
+/// between two statements is lost.
+const CANCEL_PAUSES: [Duration; 4] =
+    [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(1), Duration::from_secs(2)];
+/// Longest time that sending one cancel request may take.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Silence after which the kernel asks whether the other side is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 4;
+
+/// As `pg_stat_activity` shows connections of the pool.
+const APPLICATION_NAME: &str = "adu-export";
+
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// Where the password comes from.
+#[derive(Clone, Debug)]
+enum Password {
+    /// The DSN, or nowhere: trust, peer, a client certificate.
+    AsInDsn,
+    Given(Secret),
+    File(PathBuf),
+}
+
+/// Makes connections and ends queries.
+pub(super) struct Connector {
+    config: tokio_postgres::Config,
+    password: Password,
+    tls: MakeRustlsConnect,
+    timeout: Duration,
+    server: String,
+    /// `server_version_num` as the last connection saw it; 0 before the first.
+    version: AtomicU32,
+    /// Everything that outlives a call: pumps, and sessions that are being ended.
+    pub(super) tasks: TaskTracker,
+}
+
+impl Connector {
+    /// Reads the connection string and what it needs of TLS.
+    pub(super) fn new(name: &SourceName, config: &SourceConfig) -> Result<Self, SourceError> {
+        let invalid = |field: &str, cause: &dyn std::fmt::Display| SourceError {
+            kind: ErrorKind::Permanent,
+            code: "config".into(),
+            message: format!("sources.{name}.{field}: {cause}"),
+            remedy: Some(format!("correct {field} of the source in the configuration")),
+        };
+        let dsn = Dsn::parse(config.dsn.expose()).map_err(|e| invalid("dsn", &e))?;
+        let tls = tls::connector(&dsn, config.ca_file.as_deref()).map_err(|e| invalid("ca_file", &e))?;
+        let server = dsn.server();
+        let mut pg = dsn.config;
+        pg.application_name(APPLICATION_NAME)
+            .connect_timeout(config.connect_timeout.0)
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES);
+        let password = match (&config.password_file, &config.password) {
+            (Some(path), _) => Password::File(path.clone()),
+            (None, Some(secret)) => Password::Given(secret.clone()),
+            (None, None) => Password::AsInDsn,
+        };
+        // The socket's timeout is per address; the whole of it, login included, ends here.
+        let addresses = pg.get_hosts().len().max(pg.get_hostaddrs().len()).max(1);
+        let timeout = config.connect_timeout.0 * u32::try_from(addresses).unwrap_or(1);
+        Ok(Self {
+            config: pg,
+            password,
+            tls,
+            timeout,
+            server,
+            version: AtomicU32::new(0),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// `server_version_num` of the server, 0 before the first connection.
+    pub(super) fn version(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// A connection outside of the pool, with the task that drives it.
+    pub(super) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), SourceError> {
+        self.password().await?;
+        let attempt = self.connect_raw();
+        match timeout(self.timeout, attempt).await {
+            Ok(connected) => connected.map_err(|e| self.refused(&e)),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    async fn connect_raw(&self) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
+        let mut config = self.config.clone();
+        if let Ok(Some(password)) = self.password().await {
+            config.password(password);
+        }
+        let (client, connection) = config.connect(self.tls.clone()).await?;
+        if let Some(version) = connection.parameter("server_version").and_then(version_number) {
+            self.version.store(version, Ordering::Relaxed);
+        }
+        Ok((client, connection))
+    }
+
+    /// The password for the next connection, where it is not in the DSN.
+    async fn password(&self) -> Result<Option<String>, SourceError> {
+        match &self.password {
+            Password::AsInDsn => Ok(None),
+            Password::Given(secret) => Ok(Some(secret.expose().to_owned())),
+            Password::File(path) => {
+                let file = path.clone();
+                let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(file)).await;
+                match read.map_err(std::io::Error::other).flatten() {
+                    Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
+                    Err(e) => Err(SourceError {
+                        kind: ErrorKind::Authentication,
+                        code: "password_file".into(),
+                        message: format!("cannot read password_file {}: {e}", path.display()),
+                        remedy: Some("make the file readable for the user that the daemon runs as".into()),
+                    }),
+                }
+            }
+        }
+    }
+
+    fn refused(&self, error: &tokio_postgres::Error) -> SourceError {
+        explain(error, Stage::Connect, &format!("connect to {}", self.server), false)
+    }
+
+    fn silent(&self) -> SourceError {
+        SourceError {
+            kind: ErrorKind::Unreachable,
+            code: "unreachable".into(),
+            message: format!("connect to {}: no answer within {:?}", self.server, self.timeout),
+            remedy: Some("check host and port of the source's dsn, firewalls, and connect_timeout".into()),
+        }
+    }
+
+    /// Takes a connection out of the pool for good, ends what it does on the
+    /// server and closes it. Returns once the server has let go, or after a
+    /// bounded time.
+    pub(super) async fn end(&self, conn: Object) {
+        let client = Object::take(conn);
+        let token = client.cancel_token();
+        // Answered only once the statement before it has ended.
+        let idle = client.batch_execute("ROLLBACK");
+        tokio::pin!(idle);
+        for pause in CANCEL_PAUSES {
+            self.cancel(&token).await;
+            if timeout(pause, &mut idle).await.is_ok() {
+                break;
+            }
+        }
+    }
+
+    /// The same, where nobody can wait for it.
+    pub(super) fn abandon(self: &Arc<Self>, conn: Object) {
+        // Without a runtime the process is ending, and closes its sockets.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let connector = self.clone();
+            self.tasks.spawn_on(async move { connector.end(conn).await }, &runtime);
+        }
+    }
+
+    async fn cancel(&self, token: &CancelToken) {
+        match timeout(CANCEL_TIMEOUT, token.cancel_query(self.tls.clone())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::debug!(error = %e, "cancel request failed"),
+            Err(_) => tracing::debug!("cancel request timed out"),
+        }
+    }
+}
+
+/// The pool of a source.
+#[derive(Clone)]
+pub(super) struct Connections {
+    pub(super) connector: Arc<Connector>,
+    pool: Pool,
+    allowed: u32,
+}
+
+/// How the pool asks for a new connection.
+struct PoolConnect(Arc<Connector>);
+
+impl Connect for PoolConnect {
+    fn connect(
+        &self,
+        _: &tokio_postgres::Config,
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>>
+    {
+        Box::pin(async move {
+            let (client, connection) = self.0.connect_raw().await?;
+            let task = tokio::spawn(async move {
+                if let Err(e) = connection.await {
+                    tracing::debug!(error = %e, "connection ended");
+                }
+            });
+            Ok((client, task))
+        })
+    }
+}
+
+impl Connections {
+    pub(super) fn new(connector: Connector, config: &SourceConfig) -> Result<Self, SourceError> {
+        let connector = Arc::new(connector);
+        let manager = Manager::from_connect(
+            connector.config.clone(),
+            PoolConnect(connector.clone()),
+            ManagerConfig { recycling_method: RecyclingMethod::Verified },
+        );
+        let allowed = config.pool_size.get();
+        let pool = Pool::builder(manager)
+            .max_size(allowed as usize)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(POOL_WAIT))
+            .create_timeout(Some(connector.timeout))
+            .recycle_timeout(Some(connector.timeout))
+            .build()
+            .map_err(|e| SourceError {
+                kind: ErrorKind::Permanent,
+                code: "pool".into(),
+                message: format!("cannot build the connection pool: {e}"),
+                remedy: None,
+            })?;
+        Ok(Self { connector, pool, allowed })
+    }
+
+    /// A connection that was just seen alive.
+    pub(super) async fn get(&self) -> Result<Object, SourceError> {
+        match self.pool.get().await {
+            Ok(conn) => Ok(conn),
+            Err(PoolError::Backend(e)) => {
+                // The pool cannot carry our own errors: was it the password file?
+                self.connector.password().await?;
+                Err(self.connector.refused(&e))
+            }
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(SourceError {
+                kind: ErrorKind::Exhausted,
+                code: "pool".into(),
+                message: format!("all {} connections of the pool are busy", self.allowed),
+                remedy: Some("raise pool_size of the source, or lower [export] workers".into()),
+            }),
+            Err(PoolError::Timeout(_)) => Err(self.connector.silent()),
+            Err(e) => Err(SourceError {
+                kind: ErrorKind::Transient,
+                code: "pool".into(),
+                message: format!("no connection to {}: {e}", self.connector.server),
+                remedy: None,
+            }),
+        }
+    }
+
+    /// Connections in use and allowed.
+    pub(super) fn usage(&self) -> (u32, u32) {
+        let status = self.pool.status();
+        let used = status.size.saturating_sub(status.available);
+        (u32::try_from(used).unwrap_or(u32::MAX), self.allowed)
+    }
+}
+
+/// `15.20 (Debian …)` → 150020, `9.4.26` → 90426, `18beta1` → 180000.
+fn version_number(text: &str) -> Option<u32> {
+    let mut parts = text
+        .split(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .next()?
+        .split('.')
+        .map(|p| p.parse::<u32>().unwrap_or(0));
+    let major = parts.next().filter(|m| *m > 0)?;
+    let minor = parts.next().unwrap_or(0);
+    Some(if major >= 10 {
+        major * 10_000 + minor
+    } else {
+        major * 10_000 + minor * 100 + parts.next().unwrap_or(0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> SourceConfig {
+        toml::from_str(toml).expect("valid")
+    }
+
+    #[test]
+    fn versions_become_numbers() {
+        for (text, number) in [
+            ("15.20 (Debian 15.20-1)", 150_020),
+            ("9.4.26", 90_426),
+            ("18beta1", 180_000),
+            ("12.12", 120_012),
+        ] {
+            assert_eq!(version_number(text), Some(number), "{text}");
+        }
+        assert_eq!(version_number("unknown"), None);
+    }
+
+    #[test]
+    fn a_bad_connection_string_names_the_field_and_not_the_password() {
+        let name = SourceName::parse("warehouse").expect("valid");
+        let config = config("kind = \"postgres\"\ndsn = \"postgres://u:geheim@h/d?sslmode=maybe\"");
+        let Err(error) = Connector::new(&name, &config) else { panic!("accepted") };
+        assert!(error.message.starts_with("sources.warehouse.dsn:"), "{error}");
+        assert!(!error.message.contains("geheim"));
+    }
+
+    #[tokio::test]
+    async fn the_password_file_is_read_anew_each_time() {
+        let path = std::env::temp_dir().join(format!("adu-password-{}", uuid::Uuid::new_v4()));
+        let name = SourceName::parse("w").expect("valid");
+        let mut config = config("kind = \"postgres\"\ndsn = \"postgres://u@h/d\"\npassword = \"other\"");
+        config.password_file = Some(path.clone());
+        let connector = Connector::new(&name, &config).expect("valid");
+        let missing = connector.password().await.expect_err("no file yet");
+        assert_eq!(missing.kind, ErrorKind::Authentication);
+        for secret in ["one", "two "] {
+            std::fs::write(&path, format!("{secret}\n")).expect("written");
+            assert_eq!(connector.password().await.expect("read"), Some(secret.to_owned()));
+        }
+        std::fs::remove_file(&path).expect("removed");
+    }
+}

@@ -1,0 +1,215 @@
+//! A snapshot protects rows, not tables: after TRUNCATE, a rewrite, a dropped
+//! partition or a column that was dropped and added again, a chunk would read
+//! something else than the snapshot shows, without any error. This module
+//! compares what the snapshot shows of the catalogue with what holds now,
+//! while the chunk's own locks keep it from changing further.
+
+use std::collections::HashMap;
+
+use super::quote::{ident, literal, shown, table};
+use super::session::Session;
+use super::sqlstate::Stage;
+use crate::plan::column::Column;
+use crate::source::{ErrorKind, SourceError};
+
+/// Types below this have the same oid everywhere, and no domains are among them.
+const FIXED_OIDS: u32 = 10_000;
+
+/// A relation as the snapshot shows it.
+pub(super) struct SeenRelation {
+    oid: u32,
+    kind: String,
+    columns: HashMap<String, SeenColumn>,
+}
+
+struct SeenColumn {
+    number: i16,
+    oid: u32,
+    source_type: String,
+    /// Whether this very column (by number) has been dropped since.
+    gone: bool,
+}
+
+impl SeenRelation {
+    /// Whether it is the root of a partitioned table.
+    pub(super) fn is_partitioned(&self) -> bool {
+        self.kind == "p"
+    }
+}
+
+/// The failure of a chunk whose table is not what was planned any more.
+fn changed(schema: &str, name: &str, why: &str) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Changed,
+        code: "changed".into(),
+        message: format!("{} changed since its snapshot was taken: {why}", shown(schema, name)),
+        remedy: Some("avoid TRUNCATE, rewrites, dropped partitions and columns while a job runs".into()),
+    }
+}
+
+/// Reads the relation's columns under the snapshot and compares them with the
+/// plan's. Run before any session setting of the plan: names of types depend
+/// on the search path.
+pub(super) async fn seen(
+    session: &Session,
+    schema: &str,
+    name: &str,
+    columns: &[Column],
+) -> Result<SeenRelation, SourceError> {
+    let sql = format!(
+        "SELECT c.oid, c.relkind, a.attname, a.attnum, a.atttypid, \
+                pg_catalog.format_type(a.atttypid, a.atttypmod), \
+                pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') IS NULL \
+         FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         LEFT JOIN pg_catalog.pg_attribute a \
+           ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         WHERE n.nspname = {} AND c.relname = {}",
+        literal(schema),
+        literal(name)
+    );
+    let what = format!("look at {}", shown(schema, name));
+    let rows = session.rows(&sql, Stage::Chunk, &what).await?;
+    let Some(first) = rows.first() else {
+        return Err(changed(schema, name, "it is not there"));
+    };
+    let number = |text: Option<&str>| text.and_then(|t| t.parse().ok());
+    let seen = SeenRelation {
+        oid: number(first.get(0)).unwrap_or_default(),
+        kind: first.get(1).unwrap_or_default().to_owned(),
+        columns: rows
+            .iter()
+            .filter_map(|row| {
+                let column = SeenColumn {
+                    number: row.get(3)?.parse().ok()?,
+                    oid: number(row.get(4))?,
+                    source_type: row.get(5)?.to_owned(),
+                    gone: row.get(6) == Some("t"),
+                };
+                Some((row.get(2)?.to_owned(), column))
+            })
+            .collect(),
+    };
+    for planned in columns {
+        match seen.columns.get(&planned.name) {
+            None => return Err(changed(schema, name, &format!("column {} is not there", planned.name))),
+            Some(c) if c.source_type != planned.source_type => {
+                let why = format!(
+                    "column {} is {} and was planned as {}",
+                    planned.name, c.source_type, planned.source_type
+                );
+                return Err(changed(schema, name, &why));
+            }
+            Some(c) if c.gone => {
+                return Err(changed(schema, name, &format!("column {} was dropped", planned.name)));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(seen)
+}
+
+/// Asks the parser what the columns' names mean now: the same relation, the
+/// same column by number, the same type. It also takes the relation's lock.
+/// Types without a fixed oid are left out: looking them up would leave named
+/// statements on the connection.
+pub(super) async fn same_columns(
+    session: &Session,
+    schema: &str,
+    name: &str,
+    columns: &[Column],
+    seen: &SeenRelation,
+) -> Result<(), SourceError> {
+    let fixed: Vec<(&Column, &SeenColumn)> = columns
+        .iter()
+        .filter_map(|c| Some((c, seen.columns.get(&c.name)?)))
+        .filter(|(_, s)| s.oid < FIXED_OIDS)
+        .collect();
+    if fixed.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = fixed.iter().map(|(c, _)| ident(&c.name)).collect();
+    let sql = format!("SELECT {} FROM {}", list.join(", "), table(schema, name));
+    let statement = session
+        .client()
+        .prepare(&sql)
+        .await
+        .map_err(|e| session.explain(&e, Stage::Chunk, &format!("read {}", shown(schema, name))))?;
+    for ((planned, seen_column), now) in fixed.iter().zip(statement.columns()) {
+        let same = now.table_oid() == Some(seen.oid)
+            && now.column_id() == Some(seen_column.number)
+            && now.type_().oid() == seen_column.oid;
+        if !same {
+            return Err(changed(schema, name, &format!("column {} is another one now", planned.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Every relation that this transaction has locked for reading must have the
+/// file that the snapshot shows, and every partitioned or inherited table the
+/// children. Children that the snapshot does not show hold no row of it.
+pub(super) async fn same_files(
+    session: &Session,
+    schema: &str,
+    name: &str,
+    locking: &str,
+    seen: &SeenRelation,
+) -> Result<(), SourceError> {
+    let sql = format!("{locking}; {}", changed_relations(seen.oid));
+    let what = format!("read {}", shown(schema, name));
+    let rows = session.rows(&sql, Stage::Chunk, &what).await?;
+    match rows.first() {
+        None => Ok(()),
+        Some(row) => {
+            let (of, relation) = (row.get(0).unwrap_or_default(), row.get(1).unwrap_or_default());
+            let why = row.get(2).unwrap_or_default();
+            Err(changed(schema, name, &format!("{} {why}", shown(of, relation))))
+        }
+    }
+}
+
+/// Schema, name and reason of relations that are not what the snapshot shows.
+/// SQL that reads a catalogue table sees the snapshot; functions that look
+/// into the server's caches see what holds now.
+fn changed_relations(root: u32) -> String {
+    format!(
+        "WITH RECURSIVE locked AS MATERIALIZED ( \
+           SELECT l.relation AS oid FROM pg_catalog.pg_locks l \
+           WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() \
+             AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d \
+                               WHERE d.datname = pg_catalog.current_database())), \
+         seen AS MATERIALIZED ( \
+           SELECT c.oid, n.nspname, c.relname, c.relkind, c.relfilenode \
+           FROM locked JOIN pg_catalog.pg_class c USING (oid) \
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+           WHERE c.relkind IN ('r', 'm', 'p') \
+             AND n.nspname NOT IN ('pg_catalog', 'information_schema')), \
+         tree AS ( \
+           SELECT s.oid AS root, i.inhrelid AS oid \
+           FROM seen s JOIN pg_catalog.pg_inherits i ON i.inhparent = s.oid WHERE s.relkind = 'p' \
+           UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid), \
+         partitions AS ( \
+           SELECT s.oid AS root, p.relid::pg_catalog.oid AS oid \
+           FROM seen s, LATERAL pg_catalog.pg_partition_tree(s.oid) p \
+           WHERE s.relkind = 'p' AND p.relid <> s.oid), \
+         findings AS ( \
+           SELECT oid, 'was truncated, rewritten or dropped' AS why FROM seen \
+           WHERE relkind IN ('r', 'm') \
+             AND relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(oid) \
+           UNION ALL \
+           SELECT t.root, 'has lost a partition' FROM tree t \
+           WHERE NOT EXISTS (SELECT FROM partitions p WHERE p.root = t.root AND p.oid = t.oid) \
+           UNION ALL \
+           SELECT p.root, 'has got an older table as a partition' FROM partitions p \
+           JOIN pg_catalog.pg_class c ON c.oid = p.oid \
+           WHERE NOT EXISTS (SELECT FROM tree t WHERE t.root = p.root AND t.oid = p.oid) \
+           UNION ALL \
+           SELECT i.inhparent, 'has lost a child table' FROM pg_catalog.pg_inherits i \
+           JOIN seen s ON s.oid = i.inhparent AND s.relkind = 'r' \
+           WHERE i.inhparent = {root} AND i.inhrelid NOT IN (SELECT oid FROM locked)) \
+         SELECT n.nspname, c.relname, f.why FROM findings f \
+         JOIN pg_catalog.pg_class c ON c.oid = f.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LIMIT 1"
+    )
+}

@@ -1,0 +1,161 @@
+//! What planning asks of a table: where to split it, how many rows it has,
+//! how far a column has grown.
+
+use super::quote::{ident, literal, shown};
+use super::session::Session;
+use super::slice::from_where;
+use super::sqlstate::Stage;
+use crate::source::{BoundaryMethod, ErrorKind, Selection, SourceError};
+
+/// More parts than this are never needed, and the server need not think of more.
+const MOST_PARTS: u32 = 1_000_000;
+
+fn what(verb: &str, selection: &Selection<'_>) -> String {
+    format!("{verb} {}", shown(selection.schema, selection.name))
+}
+
+/// Inner boundaries, distinct and ascending in the server's order.
+pub(super) async fn boundaries(
+    session: &Session,
+    selection: &Selection<'_>,
+    column: &str,
+    method: BoundaryMethod,
+    parts: u32,
+) -> Result<Vec<String>, SourceError> {
+    let parts = parts.min(MOST_PARTS);
+    if parts < 2 {
+        return Ok(Vec::new());
+    }
+    let what = what("find boundaries in", selection);
+    let sql = match method {
+        BoundaryMethod::Statistics => {
+            let Some(ty) = column_type(session, selection, column, &what).await? else {
+                return Ok(Vec::new());
+            };
+            histogram(selection, column, &ty, parts)
+        }
+        BoundaryMethod::OrderedPass => ordered_pass(selection, column, parts),
+    };
+    let rows = session.rows(&sql, Stage::Question, &what).await?;
+    Ok(rows.iter().filter_map(|r| r.get(0).map(str::to_owned)).collect())
+}
+
+/// The column's type as the server prints it, so that it can be cast to. The
+/// text comes from `format_type` and is quoted by it.
+async fn column_type(
+    session: &Session,
+    selection: &Selection<'_>,
+    column: &str,
+    what: &str,
+) -> Result<Option<String>, SourceError> {
+    let sql = format!(
+        "SELECT CASE WHEN b.oid = 1042 THEN 'pg_catalog.bpchar' ELSE pg_catalog.format_type(b.oid, NULL) END \
+         FROM pg_catalog.pg_attribute a \
+         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+         JOIN pg_catalog.pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
+         WHERE n.nspname = {} AND c.relname = {} AND a.attname = {} AND NOT a.attisdropped",
+        literal(selection.schema),
+        literal(selection.name),
+        literal(column)
+    );
+    session.value(&sql, Stage::Question, what).await
+}
+
+/// Every so-many-th bound of the statistics' histogram.
+fn histogram(selection: &Selection<'_>, column: &str, ty: &str, parts: u32) -> String {
+    format!(
+        "SELECT DISTINCT ON (bound) bound::pg_catalog.text FROM ( \
+           SELECT s.bounds[1 + pg_catalog.round(j::pg_catalog.numeric \
+                           * (pg_catalog.array_length(s.bounds, 1) - 1) / {parts})::pg_catalog.int4] AS bound \
+           FROM (SELECT histogram_bounds::pg_catalog.text::{ty}[] AS bounds FROM pg_catalog.pg_stats \
+                 WHERE schemaname = {} AND tablename = {} AND attname = {} \
+                 ORDER BY inherited DESC LIMIT 1) s, \
+                pg_catalog.generate_series(1, {}) AS j) b \
+         WHERE bound IS NOT NULL ORDER BY bound",
+        literal(selection.schema),
+        literal(selection.name),
+        literal(column),
+        parts - 1
+    )
+}
+
+/// Every n-th key in order. The count and the pass read the same snapshot.
+fn ordered_pass(selection: &Selection<'_>, column: &str, parts: u32) -> String {
+    let column = ident(column);
+    let rows = from_where(selection, Some(&format!("{column} IS NOT NULL")));
+    format!(
+        "SELECT DISTINCT ON (k) k::pg_catalog.text FROM ( \
+           SELECT {column} AS k, pg_catalog.row_number() OVER (ORDER BY {column}) AS n {rows}) o, \
+           (SELECT GREATEST(1, pg_catalog.ceil(pg_catalog.count(*)::pg_catalog.numeric / {parts}))::pg_catalog.int8 \
+                   AS step {rows}) c \
+         WHERE (o.n - 1) % c.step = 0 AND o.n > 1 ORDER BY k"
+    )
+}
+
+/// Rows that the server's planner expects; an error where the filter does not
+/// fit the table.
+pub(super) async fn estimate(session: &Session, selection: &Selection<'_>) -> Result<u64, SourceError> {
+    let what = what("estimate", selection);
+    let sql = format!("EXPLAIN (FORMAT JSON) SELECT 1 {}", from_where(selection, None));
+    let rows = session.rows(&sql, Stage::Question, &what).await?;
+    let text: Vec<&str> = rows.iter().filter_map(|r| r.get(0)).collect();
+    planned_rows(&text.join("\n")).ok_or_else(|| unexpected(&what))
+}
+
+fn planned_rows(explained: &str) -> Option<u64> {
+    let plan: serde_json::Value = serde_json::from_str(explained).ok()?;
+    let rows = plan.get(0)?.get("Plan")?.get("Plan Rows")?.as_f64()?;
+    Some(rows.max(0.0) as u64)
+}
+
+/// Rows of a selection.
+pub(super) async fn count(session: &Session, selection: &Selection<'_>) -> Result<u64, SourceError> {
+    let what = what("count", selection);
+    let sql = format!("SELECT pg_catalog.count(*) {}", from_where(selection, None));
+    let value = session.value(&sql, Stage::Question, &what).await?;
+    value.and_then(|v| v.parse().ok()).ok_or_else(|| unexpected(&what))
+}
+
+/// The highest value of a column. By order, not by `max`: not every type that
+/// can be ordered has that aggregate.
+pub(super) async fn maximum(
+    session: &Session,
+    selection: &Selection<'_>,
+    column: &str,
+) -> Result<Option<String>, SourceError> {
+    let column = ident(column);
+    let rows = from_where(selection, Some(&format!("{column} IS NOT NULL")));
+    let sql = format!("SELECT {column}::pg_catalog.text {rows} ORDER BY {column} DESC LIMIT 1");
+    session.value(&sql, Stage::Question, &what("find the highest key of", selection)).await
+}
+
+fn unexpected(what: &str) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Permanent,
+        code: "protocol".into(),
+        message: format!("{what}: the server's answer is not understood"),
+        remedy: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_s_estimate_is_read_from_its_plan() {
+        assert_eq!(planned_rows(r#"[{"Plan": {"Node Type": "Seq Scan", "Plan Rows": 1234}}]"#), Some(1234));
+        assert_eq!(planned_rows("[]"), None);
+    }
+
+    #[test]
+    fn names_and_filters_are_quoted_in_questions() {
+        let selection = Selection { schema: "s'", name: "t", filter: Some("a > 1") };
+        let sql = histogram(&selection, "k\"", "integer", 4);
+        assert!(sql.contains("schemaname = 's''' AND tablename = 't' AND attname = 'k\"'"), "{sql}");
+        let sql = ordered_pass(&selection, "k\"", 4);
+        assert_eq!(sql.matches("WHERE (\na > 1\n) AND \"k\"\"\" IS NOT NULL").count(), 2, "{sql}");
+    }
+}

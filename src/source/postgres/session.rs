@@ -1,0 +1,215 @@
+//! One transaction on a pooled connection: read-only, repeatable read, with
+//! its settings, under a snapshot where one is given.
+//!
+//! Everything is `SET LOCAL` inside the one transaction, so that a pooler in
+//! transaction mode may stand in between. A session that is dropped before its
+//! end takes its connection out of the pool and ends what runs there.
+
+use std::sync::Arc;
+
+use deadpool_postgres::Object;
+use futures_util::TryStreamExt;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_util::task::TaskTracker;
+
+use super::connect::{Connections, Connector};
+use super::quote::literal;
+use super::sqlstate::{Stage, explain};
+use crate::source::SourceError;
+
+/// Settings that shape text, the same for planning and for every chunk; a plan
+/// may override them. `row_security = off` makes the server refuse a query
+/// that a policy would filter silently, which would be loss.
+const SETTINGS: [(&str, &str); 10] = [
+    ("TimeZone", "UTC"),
+    ("DateStyle", "ISO, YMD"),
+    ("IntervalStyle", "postgres"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+    ("search_path", "pg_catalog"),
+    ("row_security", "off"),
+    // Chunks are the parallelism, and plans of one scan gain nothing from JIT.
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+    // Whole-table scans begin at the beginning: the same file every time.
+    ("synchronize_seqscans", "off"),
+];
+
+/// Lets the server notice a vanished client: within a second while a query
+/// runs, and within about two minutes while none does.
+const KEEPALIVES: [(&str, &str); 3] =
+    [("tcp_keepalives_idle", "60"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "6")];
+
+/// First version with `client_connection_check_interval`.
+const HAS_CONNECTION_CHECK: u32 = 140_000;
+
+/// `SELECT set_config(…), …`: unlike `SET LOCAL`, it takes lists as they are
+/// shown, and names with dots.
+pub(super) fn set_config<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let calls: Vec<String> = settings
+        .into_iter()
+        .map(|(name, value)| format!("pg_catalog.set_config({}, {}, true)", literal(name), literal(value)))
+        .collect();
+    format!("SELECT {}", calls.join(", "))
+}
+
+/// Settings of this module for a server of this version.
+pub(super) fn base_settings<'a>(version: u32) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let check = (version >= HAS_CONNECTION_CHECK).then_some(("client_connection_check_interval", "1s"));
+    SETTINGS.into_iter().chain(KEEPALIVES).chain(check)
+}
+
+/// How a session begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Opening<'a> {
+    /// Snapshot to import.
+    pub(super) snapshot: Option<&'a str>,
+    /// Settings after the base ones.
+    pub(super) settings: &'a [(String, String)],
+    /// `lock_timeout` in milliseconds.
+    pub(super) lock_timeout_ms: u128,
+}
+
+/// A transaction on a pooled connection.
+pub(super) struct Session {
+    /// Taken when it has ended.
+    conn: Option<Object>,
+    connector: Arc<Connector>,
+    /// Whether a `statement_timeout` is in force: it tells a cancel from it.
+    statement_timeout: bool,
+}
+
+impl Session {
+    /// Takes a connection and begins.
+    pub(super) async fn begin(connections: &Connections, opening: Opening<'_>) -> Result<Self, SourceError> {
+        let conn = connections.get().await?;
+        let connector = connections.connector.clone();
+        let mut session = Self { conn: Some(conn), connector, statement_timeout: false };
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        match opening.snapshot {
+            None => session.run(begin, Stage::Setup, "begin a transaction").await?,
+            Some(id) => {
+                let sql = format!("{begin}; SET TRANSACTION SNAPSHOT {}", literal(id));
+                session.run(&sql, Stage::Import, "import the snapshot").await?;
+            }
+        }
+        let lock_timeout = opening.lock_timeout_ms.to_string();
+        let base =
+            base_settings(session.connector.version()).chain([("lock_timeout", lock_timeout.as_str())]);
+        let given = opening.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let sql =
+            format!("{}, pg_catalog.current_setting('statement_timeout')", set_config(base.chain(given)));
+        let rows = session.rows(&sql, Stage::Setup, "set the session's settings").await?;
+        session.statement_timeout =
+            rows.first().is_some_and(|r| r.get(r.len().saturating_sub(1)) != Some("0"));
+        Ok(session)
+    }
+
+    /// The connection.
+    pub(super) fn client(&self) -> &Client {
+        self.conn.as_ref().expect("only `end` takes it, and it takes the session as well")
+    }
+
+    /// Where tasks of this session are counted.
+    pub(super) fn tasks(&self) -> TaskTracker {
+        self.connector.tasks.clone()
+    }
+
+    /// An error of this session in words.
+    pub(super) fn explain(&self, error: &tokio_postgres::Error, stage: Stage, what: &str) -> SourceError {
+        explain(error, stage, what, self.statement_timeout)
+    }
+
+    /// Runs statements whose results do not matter.
+    pub(super) async fn run(&self, sql: &str, stage: Stage, what: &str) -> Result<(), SourceError> {
+        self.client().batch_execute(sql).await.map_err(|e| self.explain(&e, stage, what))
+    }
+
+    /// Runs statements and collects their rows.
+    pub(super) async fn rows(
+        &self,
+        sql: &str,
+        stage: Stage,
+        what: &str,
+    ) -> Result<Vec<SimpleQueryRow>, SourceError> {
+        let mut rows = Vec::new();
+        self.each(sql, stage, what, |row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    /// Runs statements and hands their rows on as they come.
+    pub(super) async fn each(
+        &self,
+        sql: &str,
+        stage: Stage,
+        what: &str,
+        mut take: impl FnMut(SimpleQueryRow),
+    ) -> Result<(), SourceError> {
+        let stream = async {
+            let mut stream = std::pin::pin!(self.client().simple_query_raw(sql).await?);
+            while let Some(message) = stream.try_next().await? {
+                if let SimpleQueryMessage::Row(row) = message {
+                    take(row);
+                }
+            }
+            Ok(())
+        };
+        stream.await.map_err(|e: tokio_postgres::Error| self.explain(&e, stage, what))
+    }
+
+    /// Runs a query of one row and one column.
+    pub(super) async fn value(
+        &self,
+        sql: &str,
+        stage: Stage,
+        what: &str,
+    ) -> Result<Option<String>, SourceError> {
+        let rows = self.rows(sql, stage, what).await?;
+        Ok(rows.first().and_then(|r| r.try_get(0).ok().flatten()).map(str::to_owned))
+    }
+
+    /// Commits and gives the connection back. Where the transaction had failed
+    /// without anybody noticing, the `SELECT` does.
+    pub(super) async fn end(mut self, what: &str) -> Result<(), SourceError> {
+        self.run("SELECT; COMMIT", Stage::Question, what).await?;
+        drop(self.conn.take());
+        Ok(())
+    }
+
+    /// Ends what runs on the connection and closes it.
+    pub(super) async fn abort(mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.connector.end(conn).await;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.connector.abandon(conn);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_quoted_and_lists_stay_lists() {
+        assert_eq!(
+            set_config([("search_path", "a, \"B\""), ("my.x", "it's")]),
+            "SELECT pg_catalog.set_config('search_path', 'a, \"B\"', true), \
+             pg_catalog.set_config('my.x', 'it''s', true)"
+        );
+    }
+
+    #[test]
+    fn old_servers_are_not_asked_for_settings_that_they_lack() {
+        let has =
+            |version| base_settings(version).any(|(name, _)| name == "client_connection_check_interval");
+        assert!(!has(130_014));
+        assert!(has(140_000));
+    }
+}

@@ -1,0 +1,286 @@
+//! Keepers: transactions that hold a snapshot open, one per process and
+//! lineage, on connections outside of the pool.
+//!
+//! A keeper shows itself in `pg_stat_activity` as
+//! `aduk:<lineage>:<snapshot id>`, so that any process of the same role can
+//! import its snapshot and export it again: the snapshot lives as long as one
+//! keeper does. Its last statement carries the snapshot's time in a comment.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use jiff::Timestamp;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::connect::Connector;
+use super::quote::literal;
+use super::session::{base_settings, set_config};
+use super::sqlstate::{Stage, explain};
+use crate::source::{ErrorKind, Keeper, SourceError};
+
+/// Longest `application_name` of the server.
+const NAME_BYTES: usize = 63;
+/// First version with `transaction_timeout`.
+const HAS_TRANSACTION_TIMEOUT: u32 = 170_000;
+/// Stands before the snapshot's time in the keeper's last statement.
+const TIME_MARK: &str = "snapshot-time-us=";
+
+/// A transaction that holds a snapshot.
+pub(super) struct PostgresKeeper {
+    lineage: Uuid,
+    time: Timestamp,
+    snapshot: String,
+    lost: CancellationToken,
+    /// Dropping it ends the connection and so the transaction.
+    _client: Client,
+}
+
+impl Keeper for PostgresKeeper {
+    fn lineage(&self) -> Uuid {
+        self.lineage
+    }
+
+    fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+}
+
+/// The keepers of this process. The registry does not keep them alive.
+#[derive(Default)]
+pub(super) struct Keepers {
+    held: Mutex<HashMap<Uuid, Weak<PostgresKeeper>>>,
+    /// One import at a time: two tasks that join the same lineage get one keeper.
+    joining: tokio::sync::Mutex<()>,
+}
+
+impl Keepers {
+    fn living(&self, lineage: Uuid) -> Option<Arc<PostgresKeeper>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(&lineage).and_then(Weak::upgrade).filter(|k| !k.lost.is_cancelled())
+    }
+
+    fn register(&self, keeper: PostgresKeeper) -> Arc<dyn Keeper> {
+        let keeper = Arc::new(keeper);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, k| k.strong_count() > 0);
+        held.insert(keeper.lineage, Arc::downgrade(&keeper));
+        keeper
+    }
+
+    /// The snapshot to import for a lineage.
+    pub(super) fn snapshot(&self, lineage: Uuid) -> Result<String, SourceError> {
+        self.living(lineage).map(|k| k.snapshot.clone()).ok_or_else(|| SourceError {
+            kind: ErrorKind::LineageLost,
+            code: "lineage_lost".into(),
+            message: format!("this process holds no snapshot of lineage {lineage}"),
+            remedy: None,
+        })
+    }
+
+    /// Takes a new snapshot.
+    pub(super) async fn open(
+        &self,
+        connector: &Connector,
+        lineage: Uuid,
+    ) -> Result<Arc<dyn Keeper>, SourceError> {
+        let opening = Transaction::begin(connector, None).await?;
+        Ok(self.register(opening.export(lineage, None).await?))
+    }
+
+    /// Living keepers of a lineage, in all processes.
+    pub(super) async fn count(connector: &Connector, lineage: Uuid) -> Result<u32, SourceError> {
+        let found = find(connector, lineage).await?;
+        Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Imports the snapshot of any living keeper.
+    pub(super) async fn join(
+        &self,
+        connector: &Connector,
+        lineage: Uuid,
+    ) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        let _one_at_a_time = self.joining.lock().await;
+        if let Some(keeper) = self.living(lineage) {
+            return Ok(Some(keeper));
+        }
+        for other in find(connector, lineage).await? {
+            match Transaction::begin(connector, Some(&other.snapshot)).await {
+                Ok(joined) => {
+                    return joined.export(lineage, other.time).await.map(|k| Some(self.register(k)));
+                }
+                // It has ended since: the next one.
+                Err(e) if e.kind == ErrorKind::LineageLost => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A living keeper as `pg_stat_activity` shows it.
+struct Found {
+    snapshot: String,
+    time: Option<Timestamp>,
+}
+
+/// Living keepers of a lineage in this database, of this role.
+async fn find(connector: &Connector, lineage: Uuid) -> Result<Vec<Found>, SourceError> {
+    let looking = Transaction::connect(connector).await?;
+    let prefix = application_name(lineage, "");
+    // The oldest transaction first: where the comment is missing, its start is nearest to the truth.
+    let sql = format!(
+        "SELECT pg_catalog.substr(application_name, {}), query, \
+                (extract(epoch FROM xact_start) * 1000000)::pg_catalog.int8 \
+         FROM pg_catalog.pg_stat_activity \
+         WHERE datname = pg_catalog.current_database() AND usename = current_user \
+           AND pg_catalog.starts_with(application_name, {}) AND xact_start IS NOT NULL \
+         ORDER BY xact_start",
+        prefix.len() + 1,
+        literal(&prefix),
+    );
+    let rows = looking.rows(&sql, Stage::Question, "look for keepers of the snapshot").await?;
+    Ok(rows.iter().filter_map(found).collect())
+}
+
+fn found(row: &SimpleQueryRow) -> Option<Found> {
+    let snapshot = row.get(0).filter(|id| is_snapshot_id(id))?.to_owned();
+    let time = row
+        .get(1)
+        .and_then(time_of_query)
+        .or_else(|| row.get(2).and_then(|us| us.parse().ok()))
+        .and_then(|us| Timestamp::from_microsecond(us).ok());
+    Some(Found { snapshot, time })
+}
+
+/// The time that a keeper's last statement carries.
+fn time_of_query(query: &str) -> Option<i64> {
+    let (_, rest) = query.rsplit_once(TIME_MARK)?;
+    rest.split(|c: char| !c.is_ascii_digit() && c != '-').next()?.parse().ok()
+}
+
+fn is_snapshot_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+fn application_name(lineage: Uuid, snapshot: &str) -> String {
+    format!("aduk:{}:{snapshot}", lineage.simple())
+}
+
+/// A connection of its own, and the transaction on it.
+struct Transaction {
+    client: Client,
+    lost: CancellationToken,
+    version: u32,
+}
+
+impl Transaction {
+    async fn connect(connector: &Connector) -> Result<Self, SourceError> {
+        let (client, connection) = connector.connect().await?;
+        let lost = CancellationToken::new();
+        // Fires however the task ends.
+        let ended = lost.clone().drop_guard();
+        connector.tasks.spawn(async move {
+            let _ended = ended;
+            if let Err(e) = connection.await {
+                tracing::debug!(error = %e, "connection of a keeper ended");
+            }
+        });
+        Ok(Self { client, lost, version: connector.version() })
+    }
+
+    /// Begins, under the snapshot of another keeper or a new one.
+    async fn begin(connector: &Connector, import: Option<&str>) -> Result<Self, SourceError> {
+        let new = Self::connect(connector).await?;
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        match import {
+            None => new.rows(begin, Stage::Setup, "begin a transaction").await?,
+            Some(id) => {
+                let sql = format!("{begin}; SET TRANSACTION SNAPSHOT {}", literal(id));
+                new.rows(&sql, Stage::Import, "import the snapshot").await?
+            }
+        };
+        let timeout = (new.version >= HAS_TRANSACTION_TIMEOUT).then_some(("transaction_timeout", "0"));
+        let settings = base_settings(new.version)
+            .chain([("idle_in_transaction_session_timeout", "0"), ("statement_timeout", "0")])
+            .chain(timeout);
+        new.rows(&set_config(settings), Stage::Setup, "set the keeper's settings").await?;
+        Ok(new)
+    }
+
+    /// Exports the snapshot and shows it. `time` is that of the snapshot where
+    /// it was imported; else it is the transaction's own.
+    async fn export(self, lineage: Uuid, time: Option<Timestamp>) -> Result<PostgresKeeper, SourceError> {
+        let what = "export the snapshot";
+        let sql = "SELECT pg_catalog.pg_export_snapshot(), \
+                   (extract(epoch FROM pg_catalog.now()) * 1000000)::pg_catalog.int8";
+        let rows = self.rows(sql, Stage::Setup, what).await?;
+        let answer = rows.first().and_then(|row| {
+            let snapshot = row.get(0).filter(|id| is_snapshot_id(id))?.to_owned();
+            let now = row.get(1)?.parse().ok().and_then(|us| Timestamp::from_microsecond(us).ok())?;
+            Some((snapshot, now))
+        });
+        let Some((snapshot, now)) = answer else {
+            return Err(unusable(what, "the server's answer is not a snapshot id and a time"));
+        };
+        let time = time.unwrap_or(now);
+        let name = application_name(lineage, &snapshot);
+        if name.len() > NAME_BYTES {
+            return Err(unusable(what, "the snapshot's id is longer than application_name has room for"));
+        }
+        let show = format!(
+            "SET LOCAL application_name = {} /* {TIME_MARK}{} */",
+            literal(&name),
+            time.as_microsecond()
+        );
+        self.rows(&show, Stage::Setup, what).await?;
+        Ok(PostgresKeeper { lineage, time, snapshot, lost: self.lost, _client: self.client })
+    }
+
+    async fn rows(&self, sql: &str, stage: Stage, what: &str) -> Result<Vec<SimpleQueryRow>, SourceError> {
+        let messages = self.client.simple_query(sql).await.map_err(|e| explain(&e, stage, what, false))?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|m| if let SimpleQueryMessage::Row(row) = m { Some(row) } else { None })
+            .collect())
+    }
+}
+
+fn unusable(what: &str, why: &str) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Permanent,
+        code: "snapshot".into(),
+        message: format!("{what}: {why}"),
+        remedy: Some("ask for `\"consistency\": \"none\"` if this server cannot give snapshots".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_s_name_fits_the_server_s_limit() {
+        let name = application_name(Uuid::from_u128(u128::MAX), "00000003-FFFFFFFF-1234567");
+        assert!(name.len() <= NAME_BYTES, "{}", name.len());
+    }
+
+    #[test]
+    fn the_time_of_a_snapshot_is_read_from_the_keeper_s_last_statement() {
+        let query = "SET LOCAL application_name = 'aduk:…' /* snapshot-time-us=1732272000123456 */";
+        assert_eq!(time_of_query(query), Some(1_732_272_000_123_456));
+        assert_eq!(time_of_query("<insufficient privilege>"), None);
+    }
+
+    #[test]
+    fn what_is_not_a_snapshot_id_is_never_imported() {
+        assert!(is_snapshot_id("00000003-0000001B-1"));
+        assert!(!is_snapshot_id(""));
+        assert!(!is_snapshot_id("x'; DROP TABLE y"));
+    }
+}

@@ -1,0 +1,334 @@
+//! THE table from what PostgreSQL says to what follows from it: retry, give
+//! up, plan again, and what an operator should change.
+//!
+//! Only the primary message of an error is passed on, and that only where it
+//! cannot hold table data: DETAIL and CONTEXT may hold rows, and so may the
+//! messages of data exceptions and of user-written functions.
+
+use std::error::Error as _;
+
+use crate::source::{ErrorKind, SourceError};
+
+/// What was being done; the same SQLSTATE means different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Connecting: nothing of the table has been touched.
+    Connect,
+    /// `SET TRANSACTION SNAPSHOT`.
+    Import,
+    /// Settings of a transaction. The server cannot know any row yet.
+    Setup,
+    /// Questions of planning: catalogue, boundaries, estimates, counts.
+    Question,
+    /// Reading a chunk, whose table was there when it was planned.
+    Chunk,
+}
+
+/// What follows from a SQLSTATE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Verdict {
+    kind: ErrorKind,
+    remedy: Option<&'static str>,
+}
+
+const fn verdict(kind: ErrorKind, remedy: &'static str) -> Verdict {
+    Verdict { kind, remedy: Some(remedy) }
+}
+
+const fn bare(kind: ErrorKind) -> Verdict {
+    Verdict { kind, remedy: None }
+}
+
+/// What the server said besides the SQLSTATE, as far as it decides.
+#[derive(Clone, Copy, Debug, Default)]
+struct Circumstances<'a> {
+    message: &'a str,
+    hint: &'a str,
+    /// Whether the session runs under a `statement_timeout`.
+    statement_timeout: bool,
+}
+
+/// The table. Codes first, then their classes.
+fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
+    use ErrorKind::{Authentication, Changed, Exhausted, LineageLost, Permanent, Transient};
+    let class = code.get(..2).unwrap_or_default();
+    match (class, code) {
+        // The snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is gone.
+        (_, "22023" | "42704" | "55000") if stage == Stage::Import => bare(LineageLost),
+        ("72", _) => bare(LineageLost),
+
+        // The table is not what was planned.
+        (_, "42P01" | "42703" | "42883" | "42804" | "42846" | "42704" | "3F000") if stage == Stage::Chunk => {
+            bare(Changed)
+        }
+
+        ("08", _) => bare(Transient),
+        ("40", _) => bare(Transient),
+        (_, "55P03") => verdict(
+            Transient,
+            "another session holds a strong lock on the table; raise lock_timeout if that is normal here",
+        ),
+        (_, "55006") => bare(Transient),
+        (_, "57014") if said.statement_timeout && !said.message.contains("user request") => verdict(
+            Permanent,
+            "statement_timeout ended it: set `statement_timeout = \"0\"` under [sources.<name>.session], \
+             or ALTER ROLE … SET statement_timeout = 0",
+        ),
+        (_, "57014") => verdict(Transient, "somebody cancelled the query on the server (pg_cancel_backend)"),
+        (_, "57P01" | "57P02" | "57P03" | "57P05") => bare(Transient),
+        (_, "57P04") => verdict(Permanent, "the database was dropped; correct the source's dsn"),
+        (_, "58030") => verdict(Transient, "the server had an I/O error; look at its log and disks"),
+        (_, "25P03") => verdict(
+            Transient,
+            "idle_in_transaction_session_timeout ended the session; set it to 0 for this role",
+        ),
+        (_, "25P04") => verdict(
+            Permanent,
+            "transaction_timeout ended it: set `transaction_timeout = \"0\"` under [sources.<name>.session]",
+        ),
+
+        (_, "53200") if said.hint.contains("max_locks_per_transaction") => verdict(
+            Permanent,
+            "one query locks more relations than the server has room for: raise max_locks_per_transaction \
+             on the server, or export partitions in several requests",
+        ),
+        (_, "53400") => verdict(
+            Permanent,
+            "a limit of the server was exceeded (e.g. temp_file_limit): raise it for this role, \
+             or choose another strategy or chunk_column",
+        ),
+        (_, "53300") => verdict(
+            Exhausted,
+            "the server has no connection left: lower pool_size and max_parallel of the source, \
+             or raise max_connections or the role's CONNECTION LIMIT",
+        ),
+        ("53", _) => verdict(Exhausted, "the server has run out of memory or disk; look at its log"),
+
+        (_, "28000") => verdict(
+            Authentication,
+            "pg_hba.conf or the role's rights refuse this login: check host, user, database and TLS",
+        ),
+        ("28", _) => {
+            verdict(Authentication, "correct the password in password_file, password or dsn of the source")
+        }
+        (_, "3D000") => verdict(Permanent, "the database does not exist; correct the source's dsn"),
+        (_, "42501") => verdict(
+            Permanent,
+            "grant the role USAGE on the schema and SELECT on the table; where row-level security hides \
+             rows, BYPASSRLS, or `row_security = \"on\"` under [sources.<name>.session] for an export of \
+             the visible rows only",
+        ),
+        (_, "42P01" | "42703" | "3F000") => {
+            verdict(Permanent, "correct the name in the request; names are case-sensitive")
+        }
+        ("42", _) => verdict(Permanent, "correct the filter, columns or session settings"),
+        (_, "22P05" | "22021") => verdict(
+            Permanent,
+            "a text cannot be converted to UTF-8: correct it in the database, or leave the column out",
+        ),
+        ("22", _) => verdict(Permanent, "a value cannot be computed as the filter or view demands"),
+        (_, "25006") => verdict(Permanent, "the filter or view calls a function that writes"),
+        ("25", _) => bare(Permanent),
+        ("0A" | "3F", _) => bare(Permanent),
+        ("54", _) => {
+            verdict(Permanent, "a row is too large for the server to send; leave its widest column out")
+        }
+        (_, "XX001" | "XX002" | "58P01") => verdict(
+            Permanent,
+            "the server found damaged data: restore the table from a backup or repair it, then export again",
+        ),
+        // Functions, foreign tables, and whatever later servers invent.
+        _ => bare(Permanent),
+    }
+}
+
+/// Whether the primary message of this class may be shown.
+fn may_be_shown(class: &str, stage: Stage) -> bool {
+    match stage {
+        Stage::Connect | Stage::Import | Stage::Setup => true,
+        Stage::Question | Stage::Chunk => matches!(
+            class,
+            "08" | "0A"
+                | "25"
+                | "28"
+                | "3D"
+                | "3F"
+                | "40"
+                | "42"
+                | "53"
+                | "54"
+                | "55"
+                | "57"
+                | "58"
+                | "72"
+                | "XX"
+        ),
+    }
+}
+
+/// The error of a call. `what` says what was done to which object:
+/// "read public.orders".
+pub(super) fn explain(
+    error: &tokio_postgres::Error,
+    stage: Stage,
+    what: &str,
+    statement_timeout: bool,
+) -> SourceError {
+    let Some(db) = error.as_db_error() else {
+        return without_sqlstate(error, stage, what);
+    };
+    let code = db.code().code();
+    let said =
+        Circumstances { message: db.message(), hint: db.hint().unwrap_or_default(), statement_timeout };
+    let verdict = judge(code, stage, said);
+    let message = if may_be_shown(code.get(..2).unwrap_or_default(), stage) {
+        format!("{what}: {}", db.message())
+    } else {
+        format!("{what}: the server reports SQLSTATE {code}; its message may hold data and is not repeated")
+    };
+    SourceError {
+        kind: verdict.kind,
+        code: code.to_owned(),
+        message,
+        remedy: verdict.remedy.map(str::to_owned),
+    }
+}
+
+/// Errors of the client's side. `tokio-postgres` keeps their kind to itself
+/// and shows it as text.
+fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> SourceError {
+    let cause = error.source().map(ToString::to_string);
+    let shown = error.to_string();
+    let (kind, code, remedy) = match shown.as_str() {
+        "error performing TLS handshake" => {
+            (ErrorKind::Permanent, "tls", Some(tls_remedy(cause.as_deref().unwrap_or_default())))
+        }
+        "authentication error" | "invalid configuration" => (
+            ErrorKind::Authentication,
+            "authentication",
+            Some("give the source a password: password_file, password, or in its dsn"),
+        ),
+        "error connecting to server" | "timeout waiting for server" => (
+            ErrorKind::Unreachable,
+            "unreachable",
+            Some("check host and port of the source's dsn, the network and whether the server runs"),
+        ),
+        "connection closed" | "error communicating with the server" if stage == Stage::Connect => (
+            ErrorKind::Unreachable,
+            "unreachable",
+            Some("the server ended the connection at once; look at its log"),
+        ),
+        // A backend that crashed ends the connection without a SQLSTATE.
+        "connection closed" | "error communicating with the server" => {
+            (ErrorKind::Transient, "connection_lost", None)
+        }
+        _ => (ErrorKind::Permanent, "protocol", Some("does the source's dsn lead to a PostgreSQL server?")),
+    };
+    let cause = cause.map(|c| format!(": {c}")).unwrap_or_default();
+    SourceError {
+        kind,
+        code: code.to_owned(),
+        message: format!("{what}: {shown}{cause}"),
+        remedy: remedy.map(str::to_owned),
+    }
+}
+
+fn tls_remedy(cause: &str) -> &'static str {
+    if cause.contains("does not support TLS") {
+        "sslmode demands TLS and the server offers none: set `ssl = on` there, or choose sslmode=prefer"
+    } else if cause.contains("NotValidForName") || cause.contains("not valid for name") {
+        "the host in the dsn is not in the server's certificate: use a name that is, or sslmode=verify-ca"
+    } else if cause.contains("UnknownIssuer") {
+        "name the CA that signed the server's certificate with ca_file (or sslrootcert)"
+    } else if cause.contains("Expired") || cause.contains("expired") {
+        "the server's certificate has expired; renew it"
+    } else {
+        "check sslmode, ca_file and the server's certificate"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(code: &str, stage: Stage) -> ErrorKind {
+        judge(code, stage, Circumstances::default()).kind
+    }
+
+    #[test]
+    fn every_code_of_the_table_has_its_consequence() {
+        use ErrorKind::{Authentication, Exhausted, LineageLost, Permanent, Transient};
+        let expected: [(ErrorKind, &[&str]); 5] = [
+            (
+                Transient,
+                &[
+                    "08000", "08003", "08006", "08P01", "40001", "40P01", "40003", "55P03", "55006", "57P01",
+                    "57P02", "57P03", "57P05", "25P03", "58030", "57014",
+                ],
+            ),
+            (Exhausted, &["53000", "53100", "53200", "53300"]),
+            (Authentication, &["28000", "28P01"]),
+            (LineageLost, &["72000"]),
+            (
+                Permanent,
+                &[
+                    "3D000", "3F000", "42501", "42601", "42703", "42P01", "22012", "22P02", "22003", "22021",
+                    "0A000", "57P04", "XX000", "XX001", "XX002", "58P01", "54000", "53400", "25006", "25P04",
+                    "P0001", "HV000", "2F005", "23505", "99999", "",
+                ],
+            ),
+        ];
+        for (kind_expected, codes) in expected {
+            for code in codes {
+                assert_eq!(kind(code, Stage::Question), kind_expected, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_nobody_holds_is_a_lost_lineage_on_every_version() {
+        for code in ["22023", "42704", "55000", "72000"] {
+            assert_eq!(kind(code, Stage::Import), ErrorKind::LineageLost, "{code}");
+        }
+        assert_eq!(kind("22023", Stage::Setup), ErrorKind::Permanent);
+    }
+
+    #[test]
+    fn what_vanished_since_the_plan_is_a_change_for_a_chunk_only() {
+        for code in ["42P01", "42703", "42883", "3F000"] {
+            assert_eq!(kind(code, Stage::Chunk), ErrorKind::Changed, "{code}");
+            assert_eq!(kind(code, Stage::Question), ErrorKind::Permanent, "{code}");
+        }
+        assert_eq!(kind("42501", Stage::Chunk), ErrorKind::Permanent);
+    }
+
+    #[test]
+    fn a_statement_timeout_is_permanent_and_a_cancel_by_an_admin_is_not() {
+        let said = |message, statement_timeout| Circumstances { message, hint: "", statement_timeout };
+        let timeout =
+            judge("57014", Stage::Chunk, said("canceling statement due to statement timeout", true));
+        assert_eq!(timeout.kind, ErrorKind::Permanent);
+        assert!(timeout.remedy.expect("a remedy").contains("statement_timeout"));
+        let admin = judge("57014", Stage::Chunk, said("canceling statement due to user request", true));
+        assert_eq!(admin.kind, ErrorKind::Transient);
+        let translated = judge("57014", Stage::Chunk, said("storniere Anfrage", false));
+        assert_eq!(translated.kind, ErrorKind::Transient);
+    }
+
+    #[test]
+    fn too_many_locks_are_permanent_although_memory_is_not() {
+        let hint = "You might need to increase max_locks_per_transaction.";
+        let said = Circumstances { message: "out of shared memory", hint, statement_timeout: false };
+        assert_eq!(judge("53200", Stage::Chunk, said).kind, ErrorKind::Permanent);
+        assert_eq!(kind("53200", Stage::Chunk), ErrorKind::Exhausted);
+    }
+
+    #[test]
+    fn messages_that_may_hold_data_are_kept_back() {
+        for class in ["22", "23", "P0", "38", "HV", "2F"] {
+            assert!(!may_be_shown(class, Stage::Chunk), "{class}");
+        }
+        assert!(may_be_shown("22", Stage::Setup));
+        assert!(may_be_shown("42", Stage::Chunk));
+    }
+}
