@@ -238,8 +238,8 @@ fn tls_remedy(cause: &str) -> &'static str {
         "sslmode demands TLS and the server offers none: set `ssl = on` there, or choose sslmode=prefer"
     } else if cause.contains("NotValidForName") || cause.contains("not valid for name") {
         "the host in the dsn is not in the server's certificate: use a name that is, or sslmode=verify-ca"
-    } else if cause.contains("UnknownIssuer") {
-        "name the CA that signed the server's certificate with ca_file (or sslrootcert)"
+    } else if cause.contains("UnknownIssuer") || cause.contains("CaUsedAsEndEntity") {
+        "name the CA that signed the server's certificate, or that certificate itself, with ca_file"
     } else if cause.contains("Expired") || cause.contains("expired") {
         "the server's certificate has expired; renew it"
     } else {
