@@ -57,6 +57,10 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
         (_, "22023" | "42704" | "55000") if stage == Stage::Import => bare(LineageLost),
         ("72", _) => bare(LineageLost),
 
+        ("22" | "42", _) if stage == Stage::Setup => {
+            verdict(Permanent, "correct [sources.<name>.session]: the server refuses one of its settings")
+        }
+
         // The table is not what was planned.
         (_, "42P01" | "42703" | "42883" | "42804" | "42846" | "42704" | "3F000") if stage == Stage::Chunk => {
             bare(Changed)
