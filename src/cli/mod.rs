@@ -14,12 +14,19 @@ pub mod input;
 pub mod plan;
 pub mod progress;
 pub mod retry;
+pub mod run;
 pub mod status;
 pub mod submit;
 pub mod summary;
 pub mod verify;
 
 pub use exit::ExitCode;
+pub use run::run;
+
+/// Something on the command line cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
 
 /// Exports database tables to clean directories of Parquet files.
 #[derive(Debug, Parser)]

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::grid::{Align, Grid, printable};
-use super::input::{SourceArgs, TableArgs};
+use super::input::{Overrides, SourceArgs, TableArgs};
+use super::{ExitCode, Usage};
 use crate::message::pattern::qualified;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::{PlannedTable, Slice};
@@ -24,6 +25,35 @@ pub struct PlanArgs {
     /// Print the plan as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Plans in a folder that is thrown away, and shows the result.
+///
+/// # Errors
+/// When the source cannot be asked.
+pub async fn run(args: PlanArgs) -> anyhow::Result<ExitCode> {
+    let scratch = std::env::temp_dir().join(format!("adu-export-plan-{}", uuid::Uuid::new_v4()));
+    let (config, source) = args.source.load(&scratch)?;
+    let request = args.tables.request(&Overrides::default()).map_err(|e| Usage(format!("{e:#}")))?;
+    let source = request.source.clone().or(source).filter(|s| config.sources.contains_key(s));
+    let Some(source) = source else {
+        return Err(Usage("name the source of the configuration with --source".into()).into());
+    };
+    let plan = crate::worker::planning::preview(config, source, request).await;
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await;
+    let plan = plan?;
+    drop(removed);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+    } else {
+        print!("{}", render(&plan, args.chunks));
+    }
+    let nothing = plan.tables.is_empty();
+    Ok(match plan.failed.is_empty() && plan.error.is_none() {
+        true => ExitCode::Done,
+        false if nothing => ExitCode::Failed,
+        false => ExitCode::Partial,
+    })
 }
 
 /// The plan as a person reads it; with every chunk if asked for.
@@ -188,6 +218,7 @@ mod tests {
             on_conflict: OnConflict::Version,
             on_unfit: OnUnfit::Text,
             verify: Verify::None,
+            error: None,
             tables: vec![
                 table(0, "orders", range, "range on id: why"),
                 table(1, "x", Strategy::Ctid { bounds: vec![5] }, "ctid: why"),

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
+use super::ExitCode;
 use super::input::ConfigArgs;
-use super::submit::WaitArgs;
+use super::submit::{WaitArgs, send};
 use crate::message::JobId;
 
 /// Arguments of `retry`.
@@ -21,4 +22,13 @@ pub struct RetryArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Publishes the retry.
+///
+/// # Errors
+/// When the broker does not take it.
+pub async fn run(args: RetryArgs) -> anyhow::Result<ExitCode> {
+    let body = serde_json::to_vec(&serde_json::json!({"retry": args.job}))?;
+    send(&args.config, &args.wait, args.json, args.job.retry(args.job.retry_number() + 1), body).await
 }

@@ -192,10 +192,7 @@ fn lost(job: &JobState, id: BatchId, at: &Circumstances) -> Option<ErrorReport> 
 /// What is to be done with one table of a batch whose chunks have come to an end.
 fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: u32) -> Option<Disposition> {
     let recorded = batch.missing == 0
-        && batch
-            .records
-            .iter()
-            .all(|r| r.as_ref().is_some_and(|r| r.parts.iter().any(|p| p.table == table)));
+        && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.parts.iter().any(|p| p.table == table)));
     if recorded {
         return Some(of_complete(job, id, batch, table));
     }

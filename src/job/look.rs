@@ -85,7 +85,12 @@ async fn plan_failure(folder: &Folder, job: &JobId, epoch: u32) -> Result<Option
 }
 
 /// Reads what stands in the records directory of a batch.
-async fn records(folder: &Folder, state: &mut JobState, id: BatchId, up: Duration) -> Result<(), FolderError> {
+async fn records(
+    folder: &Folder,
+    state: &mut JobState,
+    id: BatchId,
+    up: Duration,
+) -> Result<(), FolderError> {
     let dir = layout::records(state.id(), id.epoch, id.first);
     let mut failures: BTreeMap<uuid::Uuid, (u32, String)> = BTreeMap::new();
     let mut fresh = Vec::new();

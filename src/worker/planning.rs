@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -12,19 +13,19 @@ use uuid::Uuid;
 
 use super::{End, Shared};
 use crate::config::SourceConfig;
-use crate::folder::{Created, FolderError, VERSION, layout};
+use crate::context::Context;
+use crate::folder::{Created, Folder, FolderError, VERSION, layout};
 use crate::job::look::{self, Found};
-use crate::job::outcome::{PlanFailure, StoredRequest};
+use crate::job::outcome::{Owner, PlanFailure, StoredRequest};
 use crate::job::state::{Abandoned, JobState};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{Consistency, ExportRequest, OnConflict, TableRequest, Verify};
 use crate::message::task::PlanTask;
+use crate::message::{JobId, SourceName};
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::{ChosenTable, choose};
-use crate::plan::export_plan::{
-    ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings,
-};
+use crate::plan::export_plan::{ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings};
 use crate::plan::strategy::{Split, Wish, draft};
 use crate::plan::{base_name, filter};
 use crate::retry::{Pauses, Policy, policy};
@@ -53,7 +54,9 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
     }
     let name = &job.stored.source;
     let Some(entry) = context.sources().get(name).cloned() else {
-        return Ok(End::Unfit(format!("the configuration has no source `{name}`; add it or stop this daemon")));
+        return Ok(End::Unfit(format!(
+            "the configuration has no source `{name}`; add it or stop this daemon"
+        )));
     };
     let (source, config) = (Arc::clone(&entry.source), entry.config.clone());
     let planner = Planner { shared, task, job: &job, source, config, cancel };
@@ -89,6 +92,43 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         tokio::select! {
             () = cancel.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Plans in a folder of its own, which the caller throws away.
+///
+/// # Errors
+/// When the source cannot be asked, or nothing can be planned.
+pub async fn preview(
+    config: crate::config::Config,
+    source: SourceName,
+    request: ExportRequest,
+) -> anyhow::Result<ExportPlan> {
+    let sources = crate::daemon::sources(&config)?;
+    let folder = Folder::init(config.export.root.clone(), None).await?;
+    let context = Context::new(config, folder, Owner::OneShot, sources, Arc::default());
+    let entry = context.sources().get(&source).cloned().context("find the source")?;
+    entry.source.check().await?;
+    let job = JobId::from_message_id(None, Uuid::new_v4());
+    let stored = StoredRequest::new(job.clone(), source, request, context.now(), Owner::OneShot);
+    crate::intake::store(&context, &stored).await?;
+    let worker = super::Worker::new(Arc::clone(&context), 1);
+    let task = PlanTask { job: job.clone(), epoch: 1, root: context.folder.id() };
+    run(worker.shared(), &task, &CancellationToken::new()).await?;
+    worker.shared().keepers.release_job(&job);
+    let plan = context.folder.read::<ExportPlan>(&layout::plan(&job, 1)).await?;
+    entry.source.close().await;
+    match plan {
+        Some(plan) => Ok(plan),
+        None => {
+            let dir = layout::plans(&job);
+            for name in context.folder.store().list(&dir).await? {
+                if let Some(failure) = context.folder.read::<PlanFailure>(&format!("{dir}/{name}")).await? {
+                    anyhow::bail!("{}", failure.error.message);
+                }
+            }
+            anyhow::bail!("the source did not answer")
         }
     }
 }
@@ -274,12 +314,16 @@ impl Planner<'_> {
         scope.request.exclude.clear();
         scope.request.tables = Vec::new();
         for table in group {
-            let Some(planned) = self.job.plan(table.epoch).and_then(|p| p.table(table.table)) else { continue };
-            let asked = stored.request.tables.iter().find(|r| {
-                r.table.literal().is_some_and(|(s, t)| s == planned.schema && t == planned.name)
+            let Some(planned) = self.job.plan(table.epoch).and_then(|p| p.table(table.table)) else {
+                continue;
+            };
+            let asked =
+                stored.request.tables.iter().find(|r| {
+                    r.table.literal().is_some_and(|(s, t)| s == planned.schema && t == planned.name)
+                });
+            let asked = asked.or_else(|| {
+                stored.request.tables.iter().find(|r| r.table.matches(&planned.schema, &planned.name))
             });
-            let asked = asked
-                .or_else(|| stored.request.tables.iter().find(|r| r.table.matches(&planned.schema, &planned.name)));
             let pattern = TablePattern::exact(&planned.schema, &planned.name);
             scope.numbers.insert(qualified(&planned.schema, &planned.name), table.table);
             scope.request.tables.push(match asked {
@@ -306,7 +350,8 @@ impl Planner<'_> {
         }
         let keepers = &self.shared.keepers;
         if let Some(lineage) = scope.lineage {
-            let known = self.job.plans.iter().filter_map(|p| p.snapshot.as_ref()).find(|s| s.lineage == lineage);
+            let known =
+                self.job.plans.iter().filter_map(|p| p.snapshot.as_ref()).find(|s| s.lineage == lineage);
             match keepers.ensure(&self.source, lineage, &self.task.job, self.cancel).await {
                 Ok(()) => return Ok(known.cloned()),
                 Err(e) if e.kind == ErrorKind::LineageLost => {}
@@ -389,7 +434,8 @@ impl Planner<'_> {
         let request = chosen.request;
         let mut parts = Vec::new();
         if let Some(text) = &request.where_ {
-            let printed = filter::check(text, self.config.allow_where).map_err(|e| PlanError::Failed(e.report()))?;
+            let printed =
+                filter::check(text, self.config.allow_where).map_err(|e| PlanError::Failed(e.report()))?;
             parts.push(printed);
         }
         if let Some(after) = &request.after {
@@ -416,12 +462,8 @@ impl Planner<'_> {
     /// The base name that belongs to the table, claimed for ever.
     async fn base_name(&self, schema: &str, table: &str) -> Result<String, PlanError> {
         let source = &self.stored().source;
-        let claim = NameClaim {
-            v: VERSION,
-            source: source.to_string(),
-            schema: schema.into(),
-            table: table.into(),
-        };
+        let claim =
+            NameClaim { v: VERSION, source: source.to_string(), schema: schema.into(), table: table.into() };
         for base in base_name::candidates(source, schema, table) {
             if self.shared.context.folder.claim(&layout::name_claim(&base), &claim).await? {
                 return Ok(base);
@@ -435,7 +477,12 @@ impl Planner<'_> {
     }
 
     /// Where conflicts fail, look before the work.
-    async fn check_conflict(&self, directory: &str, base: &str, request: &ExportRequest) -> Result<(), PlanError> {
+    async fn check_conflict(
+        &self,
+        directory: &str,
+        base: &str,
+        request: &ExportRequest,
+    ) -> Result<(), PlanError> {
         if request.output.on_conflict != OnConflict::Fail {
             return Ok(());
         }
