@@ -192,6 +192,7 @@ mod tests {
                 table(0, "orders", range, "range on id: why"),
                 table(1, "x", Strategy::Ctid { bounds: vec![5] }, "ctid: why"),
             ],
+            error: None,
             failed: vec![FailedTable {
                 number: 2,
                 table: "public.gone".into(),
