@@ -4,6 +4,7 @@
 #   services.sh start DIR OWNER   starts both; they end when process OWNER ends
 #   services.sh stop DIR          stops what an earlier start left, found by its pid files
 #   services.sh ctl DIR ARGS…     rabbitmqctl of that broker
+#   services.sh port              a port that nobody listens on
 #
 # DIR/env says where they listen. A supervisor owns both servers: it stops them
 # when OWNER is gone, and if it is killed itself the kernel tells them.
@@ -183,7 +184,11 @@ stop() {
   end_servers
 }
 
-[ $# -ge 2 ] || fail "usage: services.sh start DIR OWNER | stop DIR | ctl DIR ARGS…"
+if [ "${1:-}" = port ]; then
+  free_port
+  exit
+fi
+[ $# -ge 2 ] || fail "usage: services.sh start DIR OWNER | stop DIR | ctl DIR ARGS… | port"
 command=$1
 mkdir -p "$2"
 DIR=$(cd "$2" && pwd -P)

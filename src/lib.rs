@@ -15,7 +15,6 @@ pub mod daemon;
 pub mod decode;
 pub mod folder;
 pub mod http;
-pub mod intake;
 pub mod job;
 pub mod logging;
 pub mod message;

@@ -2,6 +2,14 @@
 //! private RabbitMQ. Nothing here uses the library: what holds, holds for the
 //! messages, files, commands and metrics that other systems see.
 
-mod support;
-
+mod bad_input;
+mod clients;
+mod death;
+mod fairness;
+mod idempotence;
+mod one_shot;
+mod pipeline;
 mod selftest;
+mod shutdown;
+mod support;
+mod versions;

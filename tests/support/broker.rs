@@ -4,14 +4,16 @@ use std::path::Path;
 
 use async_rs::Runtime;
 use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
     ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
+use serde_json::Value;
 
 use super::events::Events;
 use super::services::{Services, block_on};
+use super::wait::{PATIENCE, eventually};
 
 /// Names below one prefix; they are deleted with this value.
 pub(crate) struct Broker {
@@ -58,6 +60,25 @@ impl Broker {
         assert!(matches!(confirm, Confirmation::Ack(None)), "publish to {queue}: {confirm:?}");
     }
 
+    /// Publishes a request with a queue for the answer and waits for it.
+    #[track_caller]
+    pub(crate) fn call(&self, body: &[u8], properties: BasicProperties, correlation_id: &str) -> Value {
+        let options = QueueDeclareOptions::exclusive();
+        let queue = block_on(self.channel.queue_declare("".into(), options, FieldTable::default()));
+        let queue = queue.expect("declare a queue").name().clone();
+        self.publish(
+            body,
+            properties.with_reply_to(queue.clone()).with_correlation_id(correlation_id.into()),
+        );
+        let get = || block_on(self.channel.basic_get(queue.clone(), BasicGetOptions { no_ack: true }));
+        let answer = eventually("an answer", PATIENCE, || get().expect("get"));
+        assert_eq!(
+            answer.properties.correlation_id().as_ref().map(ShortString::as_str),
+            Some(correlation_id)
+        );
+        serde_json::from_slice(&answer.data).expect("answers are JSON")
+    }
+
     /// Messages that wait in a queue; those delivered and not acknowledged do not count.
     pub(crate) fn ready(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -65,6 +86,18 @@ impl Broker {
         block_on(self.channel.queue_declare(name, options, FieldTable::default()))
             .unwrap_or_else(|error| panic!("queue {queue}: {error}"))
             .message_count()
+    }
+
+    /// Whether a queue exists. Asked on a channel of its own: a missing queue closes it.
+    pub(crate) fn declared(&self, queue: &str) -> bool {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        block_on(async {
+            let channel = self.connection.create_channel().await.expect("open a channel");
+            let found =
+                channel.queue_declare(self.queue(queue), options, FieldTable::default()).await.is_ok();
+            let _ = channel.close(200, "done".into()).await;
+            found
+        })
     }
 
     fn queue(&self, name: &str) -> ShortString {

@@ -67,7 +67,7 @@ fn assert_archive(site: &Site, job: &str) -> Vec<String> {
         directories.push(directory.to_owned());
         rows += table["rows"].as_u64().expect("rows");
         let listed = table["files"].as_array().expect("files");
-        let name = |file: &Value| file["name"].as_str().expect("name").to_owned();
+        let name = |file: &Value| file["file"].as_str().expect("file").to_owned();
         let names: Vec<String> = listed.iter().map(name).collect();
         assert_eq!(site.exports.names(directory), names, "files of {directory}");
         for file in listed {

@@ -15,10 +15,11 @@ mod site;
 mod tpch;
 mod wait;
 
+pub(crate) use broker::url;
 pub(crate) use daemon::Daemon;
-pub(crate) use database::Database;
+pub(crate) use database::{Database, EXPORTER, PASSWORD};
 pub(crate) use events::Event;
 pub(crate) use proxy::Proxy;
-pub(crate) use services::Services;
-pub(crate) use site::Site;
-pub(crate) use wait::{eventually, never};
+pub(crate) use services::{Services, free_port, project, python};
+pub(crate) use site::{Site, said};
+pub(crate) use wait::{PATIENCE, eventually, never, none_left};

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use lapin::BasicProperties;
 use serde_json::{Value, json};
@@ -16,9 +15,7 @@ use super::events::Event;
 use super::exports::Exports;
 use super::oracle;
 use super::services::{free_port, scratch};
-
-/// Long enough for any job of the tests on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+use super::wait::{PATIENCE, eventually};
 
 /// A database, names on the broker, an export root and daemons of one test.
 pub(crate) struct Site {
@@ -143,6 +140,13 @@ impl Site {
         let properties = BasicProperties::default().with_message_id(job.clone().into());
         self.broker.publish(body.to_string().as_bytes(), properties);
         job
+    }
+
+    /// Publishes a request to a daemon that may never be ready: as soon as the queue is there.
+    pub(crate) fn request_when_declared(&self, daemon: &Daemon, body: Value) -> String {
+        let what = format!("{} declares its queues", daemon.name);
+        eventually(&what, PATIENCE, || self.broker.declared("requests").then_some(()));
+        self.request(body)
     }
 
     /// Publishes a request and waits for its `job.completed`.

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// Long enough for any job of the tests on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
 const STEP: Duration = Duration::from_millis(20);
 
 /// Asks until there is an answer; panics with `what` when time is up.
