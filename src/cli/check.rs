@@ -1,6 +1,7 @@
 //! `adu-export check`
 
 use clap::Args;
+use serde::Serialize;
 
 use super::ExitCode;
 use super::input::ConfigArgs;

@@ -3,8 +3,13 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::Args;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
 use super::input::{Overrides, SourceArgs, TableArgs};
 use super::progress::{ProgressDisplay, TableProgress, TableState};

@@ -1,14 +1,23 @@
 //! `adu-export plan`: shows how tables would be split, and runs nothing.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
 use clap::Args;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::grid::{Align, Grid, printable};
 use super::input::{Overrides, SourceArgs, TableArgs};
 use super::{ExitCode, Usage};
 use crate::message::pattern::qualified;
+use crate::message::task::PlanTask;
+use crate::metrics::Metrics;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::{PlannedTable, Slice};
 use crate::plan::size::Rows;
+use crate::worker::{Worker, planning};
 
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
@@ -97,8 +106,7 @@ pub fn render(plan: &ExportPlan, chunks: bool) -> String {
         }
     }
     for failed in &plan.failed {
-        let remedy = failed.error.remedy.as_deref().map_or(String::new(), |r| format!(" ({r})"));
-        line(format!("failed {}: {}{remedy}", failed.table, failed.error.message));
+        line(format!("failed {}: {}", failed.table, error_text(&failed.error)));
     }
     for skipped in &plan.skipped {
         line(format!("skipped {}: {}", skipped.table, skipped.reason));
@@ -161,13 +169,11 @@ fn describe(slice: &Slice<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::message::event::ErrorReport;
+    use crate::message::SourceName;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
-    use crate::message::{JobId, SourceName};
     use crate::plan::column::{Column, ColumnType, Fetch};
     use crate::plan::export_plan::{FailedTable, SkippedRelation, Snapshot, Strategy, WriterSettings};
 
@@ -223,6 +229,7 @@ mod tests {
                 table(0, "orders", range, "range on id: why"),
                 table(1, "x", Strategy::Ctid { bounds: vec![5] }, "ctid: why"),
             ],
+            error: None,
             failed: vec![FailedTable {
                 number: 2,
                 table: "public.gone".into(),

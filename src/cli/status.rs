@@ -38,6 +38,12 @@ pub struct StatusArgs {
     /// Print the directory of the newest full export of a table
     #[arg(long, value_name = "TABLE", conflicts_with_all = ["job", "watch"])]
     pub latest: Option<TablePattern>,
+    /// Source of that table [default: the first one that has it]
+    #[arg(long, value_name = "NAME", requires = "latest")]
+    pub source: Option<SourceName>,
+    /// Output directory of that export
+    #[arg(long, value_name = "DIR", requires = "latest", value_parser = OutputDirectory::parse)]
+    pub directory: Option<OutputDirectory>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -49,17 +49,6 @@ pub struct SubmitArgs {
     pub json: bool,
 }
 
-/// Waiting for the end of a job.
-#[derive(Clone, Debug, Args)]
-pub struct WaitArgs {
-    /// Wait for the end of the job and tell it by the exit code
-    #[arg(long)]
-    pub wait: bool,
-    /// Wait no longer than this, e.g. 90s or 12h; the job goes on
-    #[arg(long, value_name = "TIME", requires = "wait")]
-    pub timeout: Option<Span>,
-}
-
 impl SubmitArgs {
     /// What overrides the request's file.
     #[must_use]

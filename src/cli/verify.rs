@@ -1,8 +1,15 @@
 //! `adu-export verify`
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Args;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::grid::printable;
 use super::input::ConfigArgs;
