@@ -8,13 +8,13 @@
 //! coordinator moves finished tables into place and tells the world.
 
 pub mod bus;
+pub mod cli;
 pub mod config;
 pub mod context;
 pub mod daemon;
 pub mod decode;
 pub mod folder;
 pub mod http;
-pub mod intake;
 pub mod job;
 pub mod logging;
 pub mod message;

@@ -5,21 +5,30 @@
 //! the consumer was dropped is acknowledged on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Acker, Channel};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{BusError, Consumer, Delivery, Settle};
+use super::fault;
 use super::life::Life;
 use super::link::Link;
 use super::message;
+
+/// What the end of a stream of deliveries means.
+const ENDED: &str = "the broker ended the subscription: the queue was deleted, or a message was held for longer than the broker's consumer timeout";
+
+/// A chunk may be held for longer than the 30 minutes after which the broker
+/// ends a consumer by default. Brokers before 3.12 ignore the argument.
+const HELD_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// Subscribes on a new channel; the caller runs the task.
 pub(super) async fn open(
@@ -31,8 +40,10 @@ pub(super) async fn open(
     let prefetch = prefetch.max(1);
     let channel = life.call("open a channel", link.connection().create_channel()).await?;
     life.call("set the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-    let consume =
-        channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default());
+    let mut arguments = FieldTable::default();
+    let held = i64::try_from(HELD_AT_MOST.as_millis()).unwrap_or(i64::MAX);
+    arguments.insert("x-consumer-timeout".into(), AMQPValue::LongLongInt(held));
+    let consume = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), arguments);
     let incoming = life.call("consume", consume).await?;
     let (deliveries, receiver) = mpsc::channel(usize::from(prefetch));
     let (abandon, abandoned) = mpsc::channel(usize::from(prefetch));
@@ -74,19 +85,23 @@ impl Subscription {
             };
             // After `None` the stream must not be polled again: it never ends.
             let delivery = match delivery {
-                Some(Ok(delivery)) => delivery,
+                Some(Ok(delivery)) => delivered(delivery, &self.handles),
                 Some(Err(error)) => {
-                    self.life.fail(super::fault::failed(self.what(), &error));
+                    self.life.fail(fault::failed(self.what(), &error));
                     return;
                 }
                 None => {
-                    let why = "the broker ended the subscription: the queue was deleted, or a message was held for longer than the broker's consumer timeout";
-                    self.life.fail(BusError::Connection { what: self.what(), why: why.into() });
+                    self.life.fail(BusError::Connection { what: self.what(), why: ENDED.into() });
                     return;
                 }
             };
-            // Room for all that the prefetch allows: the send does not wait.
-            if self.deliveries.send(delivered(delivery, &self.handles)).await.is_err() {
+            // Room for all that the prefetch allows: as a rule this does not wait.
+            let sent = tokio::select! {
+                biased;
+                () = self.life.closed().cancelled() => return,
+                sent = self.deliveries.send(delivery) => sent,
+            };
+            if sent.is_err() {
                 break;
             }
         }
@@ -105,7 +120,13 @@ impl Subscription {
         if life.call("cancel a subscription", cancel).await.is_err() {
             return;
         }
-        while let Some(Ok(delivery)) = incoming.next().await {
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = life.closed().cancelled() => return,
+                delivery = incoming.next() => delivery,
+            };
+            let Some(Ok(delivery)) = delivery else { break };
             if release(&life, &delivery.acker).await.is_err() {
                 return;
             }

@@ -31,7 +31,7 @@ pub(super) fn failed(what: impl Into<String>, error: &lapin::Error) -> BusError 
         _ => error.to_string(),
     };
     let why = match remedy(error, &said) {
-        Some(remedy) => format!("{said}; {remedy}"),
+        Some(remedy) => format!("{}; {remedy}", said.trim_end_matches('.')),
         None => said,
     };
     BusError::Connection { what: what.into(), why }
@@ -73,6 +73,9 @@ fn remedy(error: &lapin::Error, said: &str) -> Option<&'static str> {
     }
     match error.kind() {
         ErrorKind::IOError(e) => io_remedy(e, said),
+        ErrorKind::ParsingError(_) => Some(
+            "what answers there does not speak AMQP: check the port of broker.url; a port with TLS wants amqps://",
+        ),
         ErrorKind::MissingHeartbeatError => {
             Some("the broker or the network hangs, or broker.heartbeat is too short")
         }
@@ -93,7 +96,7 @@ fn io_remedy(error: &io::Error, said: &str) -> Option<&'static str> {
     let has = |word: &str| said.contains(word);
     if has("UnknownIssuer") {
         Some("its certificate is signed by an authority that is not trusted here: set broker.ca_file")
-    } else if has("NotValidForName") {
+    } else if has("not valid for name") {
         Some("its certificate is for another host name: correct the host in broker.url")
     } else if has("CertificateRequired") || has("HandshakeFailure") || has("certificate required") {
         Some("it wants a client certificate: set broker.cert_file and broker.key_file")

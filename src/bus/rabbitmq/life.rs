@@ -2,10 +2,10 @@
 //! to the broker within it has a deadline.
 
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::super::BusError;
 use super::fault;
@@ -14,13 +14,21 @@ use super::fault;
 #[derive(Clone)]
 pub(super) struct Life {
     closed: CancellationToken,
+    closing: CancellationToken,
+    cause: Arc<OnceLock<BusError>>,
     call_timeout: Duration,
-    broker: std::sync::Arc<str>,
+    broker: Arc<str>,
 }
 
 impl Life {
     pub(super) fn new(call_timeout: Duration, broker: &str) -> Self {
-        Self { closed: CancellationToken::new(), call_timeout, broker: broker.into() }
+        Self {
+            closed: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            cause: Arc::default(),
+            call_timeout,
+            broker: broker.into(),
+        }
     }
 
     /// Fires when the life is over.
@@ -32,18 +40,34 @@ impl Life {
         self.call_timeout
     }
 
+    /// Fires when somebody closes the session: what breaks from then on is no failure.
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
     /// Ends the life without a cause: somebody closed the session.
     pub(super) fn end(&self) {
         self.closed.cancel();
     }
 
-    /// Ends the life because of `error`, which is logged if it is the first.
+    /// Ends the life because of `error`; the first one is the cause.
     pub(super) fn fail(&self, error: BusError) -> BusError {
-        if !self.closed.is_cancelled() {
+        if !self.closed.is_cancelled() && !self.closing.is_cancelled() {
+            // Somebody else may be faster: then theirs is the cause.
+            let _ = self.cause.set(error.clone());
             self.closed.cancel();
-            warn!(broker = %self.broker, %error, "the session with the broker ends: {error}");
         }
         error
+    }
+
+    /// Why the life ended; none if somebody closed it.
+    pub(super) fn cause(&self) -> Option<&BusError> {
+        self.cause.get()
+    }
+
+    /// The broker, without user and password.
+    pub(super) fn broker(&self) -> &str {
+        &self.broker
     }
 
     /// A call with the deadline. Whatever goes wrong ends the life.

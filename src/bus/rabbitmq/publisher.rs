@@ -156,8 +156,23 @@ impl Refusals {
 
 async fn send(channel: &Channel, window: &[Parcel]) -> lapin::Result<Refusals> {
     let mut confirms = Vec::new();
+    let mut broken = None;
     for message in window.iter().flat_map(|parcel| &parcel.messages) {
-        confirms.push((&message.id, publish(channel, message).await?));
+        match publish(channel, message).await {
+            Ok(confirm) => confirms.push((&message.id, confirm)),
+            Err(error) => {
+                broken = Some(error);
+                break;
+            }
+        }
+    }
+    if let Some(error) = broken {
+        // The channel closed under way: what is in flight knows the broker's word.
+        let first = confirms.into_iter().next();
+        return Err(match first {
+            Some((_, confirm)) => confirm.await.err().unwrap_or(error),
+            None => error,
+        });
     }
     let mut refusals = Refusals::default();
     for (id, confirm) in confirms {

@@ -38,7 +38,7 @@ impl Replies {
             }
             Err(error) if error.is_amqp_soft_error() => {
                 let error = fault::failed("publish a reply", &error);
-                warn!(queue = %reply.routing_key, message_id = %reply.id, %error, "no reply is sent: {error}");
+                warn!(queue = %reply.routing_key, message_id = %reply.id, %error, "no reply is sent");
             }
             Err(error) => return Err(life.fail(fault::failed("publish a reply", &error))),
         }

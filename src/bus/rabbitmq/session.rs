@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use super::super::{BusError, Consumer, Outgoing, Queue, Session};
 use super::life::Life;
@@ -37,7 +38,6 @@ pub(super) struct RabbitSession {
     replies: Replies,
     /// For looking at queues.
     inspector: Channel,
-    closing: CancellationToken,
     tasks: TaskTracker,
     /// Keeps the threads of the I/O alive for as long as the session.
     io: Arc<IoRuntime>,
@@ -61,13 +61,12 @@ impl RabbitSession {
     ) -> Result<Arc<Self>, BusError> {
         let (publisher, publishing) = publisher::open(&links.publish, &life).await?;
         let links = Arc::new(links);
-        let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let supervision = supervise(links.clone(), life.clone(), closing.clone(), blocked);
+        let supervision = supervise(links.clone(), life.clone(), blocked);
         tasks.spawn_on(publishing.run(), io.handle());
         tasks.spawn_on(supervision, io.handle());
         let replies = Replies::default();
-        Ok(Arc::new(Self { names, life, links, publisher, replies, inspector, closing, tasks, io }))
+        Ok(Arc::new(Self { names, life, links, publisher, replies, inspector, tasks, io }))
     }
 
     fn handle(&self) -> &Handle {
@@ -77,7 +76,7 @@ impl RabbitSession {
 
 /// Watches both connections; whatever ends one of them ends the session, and
 /// the end of the session ends both.
-async fn supervise(links: Arc<Links>, life: Life, closing: CancellationToken, blocked: watch::Sender<bool>) {
+async fn supervise(links: Arc<Links>, life: Life, blocked: watch::Sender<bool>) {
     let mut events = stream::select(
         links.publish.connection().events_listener(),
         links.consume.connection().events_listener(),
@@ -87,7 +86,7 @@ async fn supervise(links: Arc<Links>, life: Life, closing: CancellationToken, bl
         let closed = tokio::select! {
             biased;
             () = life.closed().cancelled() => true,
-            () = closing.cancelled() => {
+            () = life.closing().cancelled() => {
                 links.consume.close(GOODBYE).await;
                 links.publish.close(GOODBYE).await;
                 life.end();
@@ -104,6 +103,9 @@ async fn supervise(links: Arc<Links>, life: Life, closing: CancellationToken, bl
     links.publish.sever();
     links.consume.sever();
     blocked.send_replace(false);
+    if let Some(error) = life.cause() {
+        warn!(broker = life.broker(), %error, "the session with the broker ended");
+    }
 }
 
 impl Links {
@@ -168,7 +170,7 @@ impl Session for RabbitSession {
     }
 
     async fn close(&self) {
-        self.closing.cancel();
+        self.life.closing().cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(3 * GOODBYE, self.tasks.wait()).await;
         self.life.end();

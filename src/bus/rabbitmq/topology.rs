@@ -164,7 +164,7 @@ impl Topology<'_> {
         if fault::reply_code(error) != Some(PRECONDITION_FAILED) {
             return Err(self.life.fail(fault::failed(format!("declare {what}"), error)));
         }
-        warn!(object = what, %error, "{what} exists with other arguments than declared and is used as it is: {error}");
+        warn!(object = what, %error, "it exists with other arguments than declared and is used as it is");
         Ok(())
     }
 

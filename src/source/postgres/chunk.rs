@@ -8,7 +8,7 @@ use super::connect::Connections;
 use super::copy_stream::CopyStream;
 use super::guard;
 use super::quote::shown;
-use super::session::{Opening, Session, set_config};
+use super::session::{Opening, Session};
 use super::slice::{condition, from_where, select_list};
 use super::sqlstate::Stage;
 use crate::plan::export_plan::Slice;
@@ -54,7 +54,7 @@ async fn begin(
 ) -> Result<CopyStream, SourceError> {
     let (schema, name) = (read.selection.schema, read.selection.name);
     let opening = Opening { snapshot, settings: &[], lock_timeout_ms: limits.lock.as_millis() };
-    let session = Session::begin(connections, opening).await?;
+    let mut session = Session::begin(connections, opening).await?;
     check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
 
     let seen = guard::seen(&session, schema, name, read.columns).await?;
@@ -66,7 +66,7 @@ async fn begin(
     }
     settings.extend(read.session.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     if !settings.is_empty() {
-        session.run(&set_config(settings), Stage::Setup, "set the session's settings of the plan").await?;
+        session.set(settings).await?;
     }
 
     let slice = condition(read.slice)?;

@@ -223,7 +223,7 @@ async fn statistics(
         "SELECT s.schemaname, s.tablename, s.attname, s.correlation, \
                 pg_catalog.array_length(s.histogram_bounds::pg_catalog.text::pg_catalog.text[], 1) \
          FROM pg_catalog.pg_stats s \
-         JOIN pg_catalog.unnest({}, {}, {}) AS w(s, t, c) \
+         JOIN ROWS FROM (pg_catalog.unnest({}), pg_catalog.unnest({}), pg_catalog.unnest({})) AS w(s, t, c) \
            ON s.schemaname = w.s AND s.tablename = w.t AND s.attname = w.c \
          ORDER BY s.inherited",
         texts(schemas),

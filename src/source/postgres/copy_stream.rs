@@ -27,6 +27,9 @@ use crate::source::{ChunkRead, ChunkStream, ErrorKind, Progress, SourceError};
 const PIECE_BYTES: usize = 256 << 10;
 /// Pieces on their way.
 const PIECES: usize = 4;
+/// A connection's buffer keeps the size of the widest row that it has seen: one
+/// that has seen a wider row than this does not go back to the pool (I8).
+const WIDE_ROW: usize = 4 << 20;
 /// Longest time that rows wait for company.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -139,11 +142,21 @@ struct Pump {
 
 impl Pump {
     async fn run(self, session: Session, mut bytes: Rows, end: End) {
-        let Err(stop) = self.forward(&mut bytes).await else {
-            // Nothing is said before the transaction is known to be whole.
-            let ended = timeout(self.stall, session.end(&self.what)).await;
-            let _ = end.set(ended.unwrap_or_else(|_| Err(stalled(&self.what, self.stall))));
-            return;
+        let stop = match self.forward(&mut bytes).await {
+            Ok(widest) => {
+                // Nothing is said before the transaction is known to be whole.
+                let ending = async {
+                    if widest > WIDE_ROW {
+                        session.end_and_close(&self.what).await
+                    } else {
+                        session.end(&self.what).await
+                    }
+                };
+                let ended = timeout(self.stall, ending).await;
+                let _ = end.set(ended.unwrap_or_else(|_| Err(stalled(&self.what, self.stall))));
+                return;
+            }
+            Err(stop) => stop,
         };
         let why = match stop {
             Stop::Server(e) => session.explain(&e, Stage::Chunk, &self.what),
@@ -155,8 +168,10 @@ impl Pump {
         session.abort().await;
     }
 
-    /// Hands pieces on until the server ends the COPY.
-    async fn forward(&self, bytes: &mut Rows) -> Result<(), Stop> {
+    /// Hands pieces on until the server ends the COPY; returns the bytes of
+    /// the widest message.
+    async fn forward(&self, bytes: &mut Rows) -> Result<usize, Stop> {
+        let mut widest = 0;
         loop {
             let first = tokio::select! {
                 biased;
@@ -168,9 +183,10 @@ impl Pump {
                 },
             };
             let Some(first) = first.transpose().map_err(Stop::Server)? else {
-                return Ok(());
+                return Ok(widest);
             };
             let (piece, size, ended) = gather(first, bytes).await.map_err(Stop::Server)?;
+            widest = piece.iter().map(Bytes::len).fold(widest, usize::max);
             self.progress.add(0, size as u64);
             tokio::select! {
                 biased;
@@ -178,7 +194,7 @@ impl Pump {
                 sent = self.sink.send(piece) => sent.map_err(|_| Stop::Unread)?,
             }
             if ended {
-                return Ok(());
+                return Ok(widest);
             }
         }
     }

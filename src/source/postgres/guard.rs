@@ -164,7 +164,8 @@ pub(super) async fn same_files(
         Some(row) => {
             let (of, relation) = (row.get(0).unwrap_or_default(), row.get(1).unwrap_or_default());
             let why = row.get(2).unwrap_or_default();
-            Err(changed(schema, name, &format!("{} {why}", shown(of, relation))))
+            let which = if (of, relation) == (schema, name) { "it".into() } else { shown(of, relation) };
+            Err(changed(schema, name, &format!("{which} {why}")))
         }
     }
 }

@@ -1,11 +1,11 @@
 //! PostgreSQL as a source.
 //!
-//! A request's way through it: [`catalogue`] and [`columns`] survey the tables,
-//! [`question`] finds boundaries, [`snapshot`] holds what all chunks see,
-//! [`chunk`] reads one of them behind the checks of [`guard`], and
-//! [`copy_stream`] carries its rows to the decoder. Below: [`session`] is one
-//! transaction on a connection of [`connect`]; [`sqlstate`] says what an error
-//! means; [`quote`] and [`slice`] write SQL.
+//! A request's way through it: `catalogue` and `columns` survey the tables,
+//! `question` finds boundaries, `snapshot` holds what all chunks see,
+//! `chunk` reads one of them behind the checks of `guard`, and
+//! `copy_stream` carries its rows to the decoder. Below: `session` is one
+//! transaction on a connection of `connect`; `sqlstate` says what an error
+//! means; `quote` and `slice` write SQL.
 
 use std::sync::Arc;
 use std::time::Duration;

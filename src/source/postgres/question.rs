@@ -63,17 +63,19 @@ async fn column_type(
     session.value(&sql, Stage::Question, what).await
 }
 
-/// Every so-many-th bound of the statistics' histogram.
+/// Every so-many-th bound of the statistics' histogram. `ORDER BY` and
+/// `DISTINCT ON` look for a bare name among the output first, where it is a
+/// text: order is always asked of the qualified key.
 fn histogram(selection: &Selection<'_>, column: &str, ty: &str, parts: u32) -> String {
     format!(
-        "SELECT DISTINCT ON (bound) bound::pg_catalog.text FROM ( \
+        "SELECT DISTINCT ON (b.k) b.k::pg_catalog.text FROM ( \
            SELECT s.bounds[1 + pg_catalog.round(j::pg_catalog.numeric \
-                           * (pg_catalog.array_length(s.bounds, 1) - 1) / {parts})::pg_catalog.int4] AS bound \
+                           * (pg_catalog.array_length(s.bounds, 1) - 1) / {parts})::pg_catalog.int4] AS k \
            FROM (SELECT histogram_bounds::pg_catalog.text::{ty}[] AS bounds FROM pg_catalog.pg_stats \
                  WHERE schemaname = {} AND tablename = {} AND attname = {} \
                  ORDER BY inherited DESC LIMIT 1) s, \
                 pg_catalog.generate_series(1, {}) AS j) b \
-         WHERE bound IS NOT NULL ORDER BY bound",
+         WHERE b.k IS NOT NULL ORDER BY b.k",
         literal(selection.schema),
         literal(selection.name),
         literal(column),
@@ -86,11 +88,11 @@ fn ordered_pass(selection: &Selection<'_>, column: &str, parts: u32) -> String {
     let column = ident(column);
     let rows = from_where(selection, Some(&format!("{column} IS NOT NULL")));
     format!(
-        "SELECT DISTINCT ON (k) k::pg_catalog.text FROM ( \
+        "SELECT DISTINCT ON (o.k) o.k::pg_catalog.text FROM ( \
            SELECT {column} AS k, pg_catalog.row_number() OVER (ORDER BY {column}) AS n {rows}) o, \
            (SELECT GREATEST(1, pg_catalog.ceil(pg_catalog.count(*)::pg_catalog.numeric / {parts}))::pg_catalog.int8 \
                    AS step {rows}) c \
-         WHERE (o.n - 1) % c.step = 0 AND o.n > 1 ORDER BY k"
+         WHERE (o.n - 1) % c.step = 0 AND o.n > 1 ORDER BY o.k"
     )
 }
 
@@ -127,7 +129,9 @@ pub(super) async fn maximum(
 ) -> Result<Option<String>, SourceError> {
     let column = ident(column);
     let rows = from_where(selection, Some(&format!("{column} IS NOT NULL")));
-    let sql = format!("SELECT {column}::pg_catalog.text {rows} ORDER BY {column} DESC LIMIT 1");
+    let sql = format!(
+        "SELECT o.k::pg_catalog.text FROM (SELECT {column} AS k {rows} ORDER BY {column} DESC LIMIT 1) o"
+    );
     session.value(&sql, Stage::Question, &what("find the highest key of", selection)).await
 }
 

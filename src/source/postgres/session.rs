@@ -97,11 +97,7 @@ impl Session {
         let base =
             base_settings(session.connector.version()).chain([("lock_timeout", lock_timeout.as_str())]);
         let given = opening.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-        let sql =
-            format!("{}, pg_catalog.current_setting('statement_timeout')", set_config(base.chain(given)));
-        let rows = session.rows(&sql, Stage::Setup, "set the session's settings").await?;
-        session.statement_timeout =
-            rows.first().is_some_and(|r| r.get(r.len().saturating_sub(1)) != Some("0"));
+        session.set(base.chain(given)).await?;
         Ok(session)
     }
 
@@ -118,6 +114,17 @@ impl Session {
     /// An error of this session in words.
     pub(super) fn explain(&self, error: &tokio_postgres::Error, stage: Stage, what: &str) -> SourceError {
         explain(error, stage, what, self.statement_timeout)
+    }
+
+    /// Settings for the rest of the transaction.
+    pub(super) async fn set<'a>(
+        &mut self,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(), SourceError> {
+        let sql = format!("{}, pg_catalog.current_setting('statement_timeout')", set_config(settings));
+        let rows = self.rows(&sql, Stage::Setup, "set the session's settings").await?;
+        self.statement_timeout = rows.first().is_some_and(|r| r.get(r.len().saturating_sub(1)) != Some("0"));
+        Ok(())
     }
 
     /// Runs statements whose results do not matter.
@@ -173,6 +180,13 @@ impl Session {
     pub(super) async fn end(mut self, what: &str) -> Result<(), SourceError> {
         self.run("SELECT; COMMIT", Stage::Question, what).await?;
         drop(self.conn.take());
+        Ok(())
+    }
+
+    /// Commits and closes the connection.
+    pub(super) async fn end_and_close(mut self, what: &str) -> Result<(), SourceError> {
+        self.run("SELECT; COMMIT", Stage::Question, what).await?;
+        drop(self.conn.take().map(Object::take));
         Ok(())
     }
 

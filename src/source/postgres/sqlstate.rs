@@ -57,6 +57,10 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
         (_, "22023" | "42704" | "55000") if stage == Stage::Import => bare(LineageLost),
         ("72", _) => bare(LineageLost),
 
+        ("22" | "42", _) if stage == Stage::Setup => {
+            verdict(Permanent, "correct [sources.<name>.session]: the server refuses one of its settings")
+        }
+
         // The table is not what was planned.
         (_, "42P01" | "42703" | "42883" | "42804" | "42846" | "42704" | "3F000") if stage == Stage::Chunk => {
             bare(Changed)
@@ -238,8 +242,8 @@ fn tls_remedy(cause: &str) -> &'static str {
         "sslmode demands TLS and the server offers none: set `ssl = on` there, or choose sslmode=prefer"
     } else if cause.contains("NotValidForName") || cause.contains("not valid for name") {
         "the host in the dsn is not in the server's certificate: use a name that is, or sslmode=verify-ca"
-    } else if cause.contains("UnknownIssuer") {
-        "name the CA that signed the server's certificate with ca_file (or sslrootcert)"
+    } else if cause.contains("UnknownIssuer") || cause.contains("CaUsedAsEndEntity") {
+        "name the CA that signed the server's certificate, or that certificate itself, with ca_file"
     } else if cause.contains("Expired") || cause.contains("expired") {
         "the server's certificate has expired; renew it"
     } else {
