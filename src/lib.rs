@@ -8,12 +8,20 @@
 //! coordinator moves finished tables into place and tells the world.
 
 pub mod bus;
+pub mod cli;
 pub mod config;
+pub mod context;
+pub mod daemon;
 pub mod decode;
 pub mod folder;
+pub mod http;
 pub mod job;
+pub mod logging;
 pub mod message;
+pub mod metrics;
 pub mod plan;
+pub mod retry;
 pub mod source;
+pub mod spelling;
 pub mod worker;
 pub mod write;

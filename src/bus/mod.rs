@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::message::{Control, Event, InboxMessage, Task};
 
+pub mod body;
 pub mod memory;
 pub mod rabbitmq;
 

@@ -12,7 +12,11 @@ use crate::message::SourceName;
 use crate::message::setting::{Compression, NumericMode, Span};
 
 pub mod load;
+mod one_shot;
 pub mod preset;
+mod validate;
+
+pub use load::{ConfigError, Problem};
 
 /// Everything.
 #[derive(Clone, Debug, Deserialize)]

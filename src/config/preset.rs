@@ -1,1 +1,56 @@
-//! Presets.
+//! What a kind of source does best with, where the configuration says nothing
+//! (design §7).
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+use super::{ExportConfig, SourceConfig, SourceKind};
+use crate::message::setting::{Compression, Span};
+
+/// Defaults of a kind of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preset {
+    /// Compression of pages.
+    pub compression: Compression,
+    /// Chunks of one table at once.
+    pub chunk_workers: NonZeroU32,
+    /// Rows of a chunk; none: by the size of the table.
+    pub chunk_rows: Option<NonZeroU64>,
+    /// Silence after which a chunk is cancelled and tried again.
+    pub stall_timeout: Span,
+}
+
+impl SourceKind {
+    /// The preset of this kind.
+    #[must_use]
+    pub const fn preset(self) -> Preset {
+        const EIGHT: NonZeroU32 = NonZeroU32::new(8).expect("not zero");
+        match self {
+            Self::Postgres => Preset {
+                compression: Compression::Snappy,
+                chunk_workers: EIGHT,
+                chunk_rows: None,
+                stall_timeout: Span::seconds(300),
+            },
+        }
+    }
+}
+
+impl SourceConfig {
+    /// Compression where the request names none.
+    #[must_use]
+    pub fn compression(&self, export: &ExportConfig) -> Compression {
+        self.compression.or(export.compression).unwrap_or(self.kind.preset().compression)
+    }
+
+    /// Rows of a chunk where the request names none; none: by the size of the table.
+    #[must_use]
+    pub fn chunk_rows(&self, export: &ExportConfig) -> Option<NonZeroU64> {
+        self.chunk_rows.or(self.kind.preset().chunk_rows).or(export.chunk_rows)
+    }
+
+    /// Silence after which a chunk is cancelled and tried again.
+    #[must_use]
+    pub fn stall_timeout(&self) -> Span {
+        self.stall_timeout.unwrap_or(self.kind.preset().stall_timeout)
+    }
+}

@@ -1,3 +1,251 @@
-//! The export folder as a type.
+//! The export folder as a type. It is the truth (invariant I3): messages only
+//! wake somebody up. Three primitives change it and no others: the exclusive
+//! durable file ([`exclusive`]), the consuming rename ([`consume`]) and the
+//! commit of a job (`job::archive`).
 
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+pub mod consume;
+pub mod disk;
 pub mod exclusive;
+pub mod layout;
+pub mod store;
+
+pub use disk::DiskStore;
+pub use store::{Created, Renamed, Stat, Store};
+
+/// Version of all files that this build writes.
+pub const VERSION: u32 = 1;
+
+/// What can be wrong with the export folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The file system refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A file is not what it should be.
+    #[error("{path} is not readable as what it should be: {why}; it was changed by hand or is damaged")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// A file of a newer release.
+    #[error("{path} has version {found}, this release reads up to {VERSION}; upgrade this daemon")]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: u32,
+    },
+    /// The directory is not an export folder, or not the one it was.
+    #[error("{0}")]
+    WrongRoot(String),
+}
+
+impl FolderError {
+    /// Whether the storage is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    /// Whether a directory that was expected is gone: a workspace that was trashed.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Io(e) if e.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// The export folder.
+#[derive(Clone)]
+pub struct Folder {
+    store: Arc<dyn Store>,
+    id: Uuid,
+    root: PathBuf,
+}
+
+impl Folder {
+    /// Opens an initialized folder on disk.
+    ///
+    /// # Errors
+    /// When it has no `.adu-root`: a missing mount must not be filled.
+    pub async fn open(root: PathBuf, group: Option<u32>) -> Result<Self, FolderError> {
+        let store: Arc<dyn Store> = Arc::new(DiskStore::new(root.clone(), group));
+        let id = read_id(&*store).await?.ok_or_else(|| {
+            FolderError::WrongRoot(format!(
+                "{} has no {}: the export folder is not mounted or not initialized; \
+                 run `adu-export check --init` once",
+                root.display(),
+                layout::ROOT_ID
+            ))
+        })?;
+        Ok(Self { store, id, root })
+    }
+
+    /// Opens a folder, initializing it if it is new.
+    ///
+    /// # Errors
+    /// When it cannot be created or written.
+    pub async fn init(root: PathBuf, group: Option<u32>) -> Result<Self, FolderError> {
+        let made = root.clone();
+        tokio::task::spawn_blocking(move || std::fs::create_dir_all(made))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(|e| io::Error::new(e.kind(), format!("create {}: {e}", root.display())))?;
+        let store: Arc<dyn Store> = Arc::new(DiskStore::new(root.clone(), group));
+        Self::init_store(store, root, Uuid::new_v4()).await
+    }
+
+    /// Initializes a store: identity last, so that it says that all is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn init_store(store: Arc<dyn Store>, root: PathBuf, id: Uuid) -> Result<Self, FolderError> {
+        let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        store.make_dirs("", names(&[layout::TEMP, ".archive"])).await?;
+        store.make_dirs(layout::TEMP, names(&["trash"])).await?;
+        store.make_dirs(".archive", names(&["by-id", "jobs", "names"])).await?;
+        store.create(layout::ROOT_ID, format!("{id}\n").into_bytes()).await?;
+        let id = read_id(&*store).await?.ok_or_else(|| FolderError::WrongRoot("the root vanished".into()))?;
+        Ok(Self { store, id, root })
+    }
+
+    /// Looks whether this still is the folder that was opened.
+    ///
+    /// # Errors
+    /// When its identity is missing or another one.
+    pub async fn guard(&self) -> Result<(), FolderError> {
+        match read_id(&*self.store).await? {
+            Some(id) if id == self.id => Ok(()),
+            Some(id) => Err(FolderError::WrongRoot(format!(
+                "{} is export folder {id} now, it was {}: another file system is mounted there",
+                self.root.display(),
+                self.id
+            ))),
+            None => Err(FolderError::WrongRoot(format!(
+                "{} has lost its {}: the export folder is not mounted",
+                self.root.display(),
+                layout::ROOT_ID
+            ))),
+        }
+    }
+
+    /// Identity of the root.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The root's path on this host.
+    #[must_use]
+    pub fn root(&self) -> &PathBuf {
+        &self.root
+    }
+
+    /// The operations below it all.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Reads a JSON file; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or of a newer release.
+    pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, FolderError> {
+        #[derive(serde::Deserialize)]
+        struct Envelope {
+            v: u32,
+        }
+        let Some(bytes) = self.store.read(path).await? else { return Ok(None) };
+        let unreadable =
+            |e: serde_json::Error| FolderError::Unreadable { path: path.to_owned(), why: e.to_string() };
+        match serde_json::from_slice::<T>(&bytes) {
+            Ok(value) => {
+                let Envelope { v } = serde_json::from_slice(&bytes).map_err(unreadable)?;
+                if v > VERSION {
+                    return Err(FolderError::Newer { path: path.to_owned(), found: v });
+                }
+                Ok(Some(value))
+            }
+            Err(e) => match serde_json::from_slice::<Envelope>(&bytes) {
+                Ok(Envelope { v }) if v > VERSION => {
+                    Err(FolderError::Newer { path: path.to_owned(), found: v })
+                }
+                _ => Err(unreadable(e)),
+            },
+        }
+    }
+
+    /// Creates a JSON file exclusively.
+    ///
+    /// # Errors
+    /// When it cannot be written; `is_gone` if its directory is not there.
+    pub async fn create<T: Serialize>(&self, path: &str, value: &T) -> Result<Created, FolderError> {
+        let mut bytes = serde_json::to_vec(value)
+            .map_err(|e| FolderError::Unreadable { path: path.to_owned(), why: e.to_string() })?;
+        bytes.push(b'\n');
+        Ok(self.store.create(path, bytes).await?)
+    }
+
+    /// Creates a JSON file, or reads what somebody else created before.
+    ///
+    /// # Errors
+    /// As `create` and `read`.
+    pub async fn create_or_read<T: Serialize + DeserializeOwned>(
+        &self,
+        path: &str,
+        value: T,
+    ) -> Result<T, FolderError> {
+        match self.create(path, &value).await? {
+            Created::New => Ok(value),
+            Created::Exists => self.read(path).await?.ok_or_else(|| FolderError::Unreadable {
+                path: path.to_owned(),
+                why: "it exists and cannot be opened".into(),
+            }),
+        }
+    }
+
+    /// Moves something to the trash and removes it there. What cannot be
+    /// removed now is removed by whoever looks at the trash next.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub async fn discard(&self, path: &str, what: &str) -> Result<Renamed, FolderError> {
+        let trash = layout::trash(what, Uuid::new_v4());
+        let renamed = self.store.rename(path, &trash).await?;
+        if renamed == Renamed::Done {
+            let _ = self.store.remove_tree(&trash).await;
+        }
+        Ok(renamed)
+    }
+
+    /// Removes what stands in the trash.
+    ///
+    /// # Errors
+    /// When the trash cannot be listed.
+    pub async fn empty_trash(&self) -> Result<(), FolderError> {
+        for name in self.store.list(layout::TRASH).await? {
+            // Somebody else may be removing it at the same time.
+            let _ = self.store.remove_tree(&format!("{}/{name}", layout::TRASH)).await;
+        }
+        Ok(())
+    }
+}
+
+async fn read_id(store: &dyn Store) -> Result<Option<Uuid>, FolderError> {
+    let Some(bytes) = store.read(layout::ROOT_ID).await? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim().parse().map(Some).map_err(|_| FolderError::Unreadable {
+        path: layout::ROOT_ID.into(),
+        why: "it does not hold a UUID".into(),
+    })
+}

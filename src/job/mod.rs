@@ -1,1 +1,13 @@
-//! Job state and the coordinator.
+//! Job state, read from the folder; the decisions that follow from it; the
+//! coordinator that performs them.
+
+pub mod archive;
+pub mod coordinator;
+pub mod decide;
+pub mod latest;
+pub mod look;
+pub mod outcome;
+pub mod report;
+pub mod settle;
+pub mod state;
+pub mod window;

@@ -24,6 +24,8 @@ pub enum Control {
         /// The job.
         job: JobId,
     },
+    /// A new coordinator asks who is there and holds what.
+    Census,
     /// A job has its archive: nobody needs its snapshot any more.
     Finished {
         /// The job.

@@ -54,6 +54,9 @@ pub struct Alive {
     pub holding: Vec<Task>,
     /// The snapshot lineages it keeps alive.
     pub lineages: Vec<Uuid>,
+    /// What keeps it from working, for people; no secrets.
+    #[serde(default)]
+    pub troubles: Vec<String>,
     /// It is going away: count on it no longer.
     #[serde(default)]
     pub leaving: bool,

@@ -9,6 +9,7 @@ pub mod inbox;
 pub mod name;
 pub mod pattern;
 pub mod request;
+pub mod schema;
 pub mod setting;
 pub mod task;
 

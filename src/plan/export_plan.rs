@@ -42,6 +42,9 @@ pub struct ExportPlan {
     pub verify: Verify,
     /// The tables of this epoch, by number.
     pub tables: Vec<PlannedTable>,
+    /// Why nothing could be planned at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorReport>,
     /// Named tables that cannot be exported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedTable>,

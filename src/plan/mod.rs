@@ -1,6 +1,12 @@
 //! Facts become a plan: strategies, boundaries, batches, names. Pure.
 
+pub mod base_name;
+pub mod batch;
+pub mod choose;
 pub mod column;
 pub mod export_plan;
+pub mod filter;
+pub mod size;
+pub mod strategy;
 
 pub use export_plan::ExportPlan;

@@ -287,6 +287,13 @@ pub trait Source: Send + Sync {
     /// or another process, and holds it. `None`: no living keeper was found.
     async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
 
+    /// Living keepers of a lineage, in all processes.
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
+
+    /// A condition for rows whose column is greater than a value, in the
+    /// source's SQL, both quoted.
+    fn greater_than(&self, column: &str, value: &str) -> String;
+
     /// Inner boundaries that split a selection by `column` into about `parts`
     /// parts of equal rows: distinct, ascending in the source's order, as text.
     async fn boundaries(

@@ -59,7 +59,7 @@ fn encode(
         }
         _ => (vec![column.name.clone()], array),
     };
-    let dictionary = elements.is_none_or(|array| pays(array));
+    let dictionary = elements.is_none_or(pays);
     builder.set_column_dictionary_enabled(ColumnPath::new(path), dictionary)
 }
 

@@ -194,7 +194,8 @@ impl PartWriter {
             return Err(self.broken());
         };
         let path = self.path;
-        let metadata = writer.finish().map_err(|e| WriteError::parquet(&path, e))?;
+        writer.flush().map_err(|e| WriteError::parquet(&path, e))?;
+        let row_groups = u32::try_from(writer.flushed_row_groups().len()).unwrap_or(u32::MAX);
         let file = writer.into_inner().map_err(|e| WriteError::parquet(&path, e))?;
         let storage = |e| WriteError::storage(&path, e);
         let Digested { inner, bytes, sha256 } = file.finish().map_err(storage)?;
@@ -208,7 +209,7 @@ impl PartWriter {
             rows: self.rows,
             bytes,
             sha256,
-            row_groups: u32::try_from(metadata.num_row_groups()).unwrap_or(u32::MAX),
+            row_groups,
             fsync_seconds: link.fsync.as_secs_f64(),
         })
     }

@@ -1,1 +1,212 @@
 //! Parts are read back with the Parquet crate.
+
+use std::fs::{self, File};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, StringArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Int32Type, Int64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use uuid::Uuid;
+
+use super::*;
+use crate::message::setting::Compression;
+use crate::plan::column::{ColumnType, Fetch, schema};
+use crate::write::verify_part;
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = std::env::temp_dir().join(format!("adu-part-{}", Uuid::new_v4()));
+        fs::create_dir(&dir).expect("temporary directory");
+        Self(dir)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).expect("directory");
+        entries.map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn columns() -> Vec<Column> {
+    let column = |name: &str, source_type: &str, ty, nullable| Column {
+        name: name.into(),
+        source_type: source_type.into(),
+        fetch: Fetch::Native,
+        ty,
+        nullable,
+        note: None,
+    };
+    vec![
+        column("id", "bigint", ColumnType::Int64, false),
+        column("note", "text", ColumnType::Text, true),
+        column("odd.name", "integer[]", ColumnType::List(Box::new(ColumnType::Int32)), true),
+    ]
+}
+
+fn batch(from: i64, rows: usize) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + rows as i64));
+    let notes: ArrayRef = Arc::new(StringArray::from_iter(
+        (from..).take(rows).map(|i| (i % 3 != 0).then(|| format!("note {}", i * 7919))),
+    ));
+    let lists = (from..).take(rows).map(|i| Some(vec![Some(i as i32), None]));
+    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
+    let (_, offsets, values, nulls) = lists.into_parts();
+    let field = Arc::new(ColumnType::Int32.field("element", true));
+    let lists: ArrayRef = Arc::new(ListArray::new(field, offsets, values, nulls));
+    RecordBatch::try_new(schema(&columns()), vec![ids, notes, lists]).expect("a batch")
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        job: "job-1".parse().expect("an id"),
+        source: "warehouse".parse().expect("a name"),
+        table: "public.orders".into(),
+        epoch: 2,
+        chunk: 17,
+        predicate: "id >= 10 and id < 20".into(),
+        snapshot: Some(("2026-01-02T03:04:05Z".parse().expect("a time"), Uuid::nil())),
+    }
+}
+
+fn create(dir: &Path, compression: Compression, row_group_bytes: u64) -> PartWriter {
+    let settings = WriterSettings { compression, row_group_bytes };
+    PartWriter::create(dir, "part.parquet", schema(&columns()), &settings, &provenance(), &columns())
+        .expect("created")
+}
+
+#[test]
+fn a_part_reads_back_as_it_was_written() {
+    for compression in ["snappy", "zstd:3", "lz4", "gzip", "none"] {
+        let scratch = Scratch::new();
+        let mut writer = create(&scratch.0, compression.parse().expect("known"), 1 << 20);
+        let batches: Vec<_> = (0..4).map(|i| batch(i * 1000, 1000)).collect();
+        batches.iter().for_each(|b| writer.write(b).expect("written"));
+        assert_eq!(scratch.names().len(), 1);
+        assert!(scratch.names()[0].starts_with('.'), "nobody sees it before it is whole");
+        let part = writer.finish().expect("finished");
+        assert_eq!(scratch.names(), ["part.parquet"]);
+        let path = scratch.0.join("part.parquet");
+        assert_eq!((part.rows, part.row_groups), (4000, 1));
+        assert_eq!(part.bytes, fs::metadata(&path).expect("metadata").len());
+        verify_part(&path, &part).expect("verifies");
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("opens")).expect("reads");
+        assert_eq!(reader.schema().fields(), schema(&columns()).fields(), "source types included");
+        let read: Vec<_> = reader.build().expect("reads").map(|b| b.expect("a batch")).collect();
+        let one = |batches: &[RecordBatch]| concat_batches(&schema(&columns()), batches).expect("one");
+        assert_eq!(one(&read), one(&batches));
+    }
+}
+
+#[test]
+fn a_file_says_where_its_rows_come_from() {
+    let scratch = Scratch::new();
+    create(&scratch.0, Compression::Snappy, 1 << 20).finish().expect("finished");
+    let file = File::open(scratch.0.join("part.parquet")).expect("opens");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("reads");
+    let metadata = reader.metadata().file_metadata();
+    let value = |key: &str| {
+        let pairs = metadata.key_value_metadata().expect("metadata");
+        pairs.iter().find(|kv| kv.key == key).and_then(|kv| kv.value.as_deref())
+    };
+    assert_eq!(value("adu.job"), Some("job-1"));
+    assert_eq!(value("adu.source"), Some("warehouse"));
+    assert_eq!(value("adu.table"), Some("public.orders"));
+    assert_eq!(value("adu.chunk"), Some("17"));
+    assert_eq!(value("adu.epoch"), Some("2"));
+    assert_eq!(value("adu.predicate"), Some("id >= 10 and id < 20"));
+    assert_eq!(value("adu.snapshot_time"), Some("2026-01-02T03:04:05Z"));
+    assert_eq!(value("adu.lineage"), Some("00000000-0000-0000-0000-000000000000"));
+    let types: serde_json::Value =
+        serde_json::from_str(value("adu.source_types").expect("types")).expect("JSON");
+    assert_eq!(types["odd.name"], "integer[]");
+    assert!(metadata.created_by().expect("a writer").starts_with("adu-export "));
+}
+
+#[test]
+fn an_empty_part_is_a_valid_file() {
+    let scratch = Scratch::new();
+    let mut writer = create(&scratch.0, Compression::Snappy, 1 << 20);
+    writer.write(&RecordBatch::new_empty(schema(&columns()))).expect("nothing");
+    let part = writer.finish().expect("finished");
+    assert_eq!((part.rows, part.row_groups), (0, 0));
+    verify_part(&scratch.0.join("part.parquet"), &part).expect("verifies");
+}
+
+#[test]
+fn row_groups_are_bounded_by_their_bytes() {
+    let scratch = Scratch::new();
+    let mut writer = create(&scratch.0, Compression::None, 200_000);
+    for i in 0..20 {
+        writer.write(&batch(i * 4000, 4000)).expect("written");
+    }
+    let part = writer.finish().expect("finished");
+    assert!(part.row_groups >= 5, "{} row groups", part.row_groups);
+    let path = scratch.0.join("part.parquet");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("opens")).expect("reads");
+    for group in reader.metadata().row_groups() {
+        assert!(group.compressed_size() < 600_000, "{} bytes", group.compressed_size());
+    }
+    let rows = reader.build().expect("reads").map(|b| b.expect("a batch"));
+    let ids: Vec<i64> = rows.flat_map(|b| b["id"].as_primitive::<Int64Type>().values().to_vec()).collect();
+    assert!(ids.iter().copied().eq(0..80_000));
+}
+
+#[test]
+fn a_name_that_is_taken_is_an_error_and_the_file_stays() {
+    let scratch = Scratch::new();
+    fs::write(scratch.0.join("part.parquet"), b"somebody else's").expect("written");
+    let error = create(&scratch.0, Compression::Snappy, 1 << 20).finish().expect_err("taken");
+    assert!(
+        matches!(error, WriteError::Storage { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
+    );
+    assert_eq!(fs::read(scratch.0.join("part.parquet")).expect("there"), b"somebody else's");
+    assert_eq!(scratch.names().len(), 1);
+}
+
+#[test]
+fn a_part_that_is_given_up_leaves_nothing() {
+    let scratch = Scratch::new();
+    let mut writer = create(&scratch.0, Compression::Snappy, 1000);
+    writer.write(&batch(0, 1000)).expect("written");
+    writer.abort();
+    assert!(scratch.names().is_empty());
+}
+
+#[test]
+fn what_was_changed_afterwards_is_found() {
+    let scratch = Scratch::new();
+    let mut writer = create(&scratch.0, Compression::Snappy, 1 << 20);
+    writer.write(&batch(0, 1000)).expect("written");
+    let part = writer.finish().expect("finished");
+    let path = scratch.0.join("part.parquet");
+    let bytes = fs::read(&path).expect("there");
+    let refused = |bytes: &[u8], why: &str| {
+        fs::write(&path, bytes).expect("written");
+        let error = verify_part(&path, &part).expect_err("differs");
+        assert!(error.contains(why), "{error}");
+    };
+    refused(&bytes[..bytes.len() - 1], "bytes instead of");
+    let mut flipped = bytes.clone();
+    flipped[100] ^= 1;
+    refused(&flipped, "sha256");
+    let fewer = PartFile { rows: 999, ..part.clone() };
+    fs::write(&path, &bytes).expect("written");
+    assert!(verify_part(&path, &fewer).expect_err("differs").contains("1000 rows instead of 999"));
+}
+
+#[test]
+fn a_full_disk_is_told_from_other_errors() {
+    let full = WriteError::parquet(Path::new("x"), io::Error::from(io::ErrorKind::StorageFull).into());
+    assert!(full.is_out_of_space());
+    let other = WriteError::parquet(Path::new("x"), ParquetError::General("?".into()));
+    assert!(!other.is_out_of_space() && matches!(other, WriteError::Encode { .. }));
+}

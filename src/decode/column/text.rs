@@ -10,10 +10,6 @@ use arrow::error::ArrowError;
 
 use super::{Builder, Faults, Fields};
 
-/// Short values are copied as this many bytes at once, then cut to length:
-/// one load and store instead of a call.
-const SHORT: usize = 32;
-
 /// What of a field belongs to the value.
 trait Payload: Send + 'static {
     type Arrow: ByteArrayType<Offset = i32>;
@@ -90,7 +86,7 @@ impl<P: Payload> Builder for Variable<P> {
         for field in fields.iter() {
             match field {
                 Some(field) => {
-                    append_bytes(&mut self.values, P::payload(field));
+                    self.values.extend_from_slice(P::payload(field));
                     run += 1;
                 }
                 None => {
@@ -128,11 +124,6 @@ impl<P: Payload> Builder for Variable<P> {
             };
         Ok((array, faults))
     }
-}
-
-#[inline]
-fn append_bytes(values: &mut Vec<u8>, bytes: &[u8]) {
-    values.extend_from_slice(bytes);
 }
 
 /// The values that are UTF-8; NULL for the others.

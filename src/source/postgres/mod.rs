@@ -133,6 +133,14 @@ impl Source for PostgresSource {
         Ok(SourceFacts { version: format!("PostgreSQL {number}"), snapshots: true })
     }
 
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
+        Keepers::count(&self.connections.connector, lineage).await
+    }
+
+    fn greater_than(&self, column: &str, value: &str) -> String {
+        format!("{} > {}", quote::ident(column), quote::literal(value))
+    }
+
     async fn survey(
         &self,
         request: &SurveyRequest,

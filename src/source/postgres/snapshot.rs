@@ -93,6 +93,12 @@ impl Keepers {
         Ok(self.register(opening.export(lineage, None).await?))
     }
 
+    /// Living keepers of a lineage, in all processes.
+    pub(super) async fn count(connector: &Connector, lineage: Uuid) -> Result<u32, SourceError> {
+        let found = find(connector, lineage).await?;
+        Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
+    }
+
     /// Imports the snapshot of any living keeper.
     pub(super) async fn join(
         &self,

@@ -1,0 +1,204 @@
+//! How fast one core turns a COPY stream of TPC-H lineitem into Arrow batches,
+//! and into a Parquet part. No server: the stream is replayed from memory, one
+//! row per piece, as PostgreSQL sends it.
+//!
+//! `cargo run --release --example decode_speed [rows] [repetitions]`
+
+use std::time::Instant;
+
+use adu_export::decode::CopyDecoder;
+use adu_export::message::request::OnUnfit;
+use adu_export::message::setting::Compression;
+use adu_export::plan::column::{Column, ColumnType, Fetch};
+use adu_export::plan::export_plan::WriterSettings;
+use adu_export::write::{PartWriter, Provenance};
+use tpchgen::generators::{LineItem, LineItemGenerator};
+use uuid::Uuid;
+
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>());
+    let rows = args.next().transpose()?.unwrap_or(1_000_000);
+    let repetitions = args.next().transpose()?.unwrap_or(5);
+    let (stream, ends) = stream(rows);
+    let columns = columns();
+    println!("{rows} rows, {} bytes, {} bytes per row", stream.len(), stream.len() / rows);
+
+    report("decode", rows, repetitions, || {
+        replay(&stream, &ends, &columns, |_| Ok(()))?;
+        Ok(String::new())
+    })?;
+    for compression in [Compression::Snappy, Compression::None, Compression::Zstd(3)] {
+        let dir = std::env::temp_dir().join(format!("adu-speed-{}", Uuid::new_v4()));
+        std::fs::create_dir(&dir)?;
+        let result = report(&format!("decode + write {compression}"), rows, repetitions, || {
+            let mut part = writer(&dir, &columns, compression)?;
+            replay(&stream, &ends, &columns, |batch| Ok(part.write(&batch)?))?;
+            let part = part.finish()?;
+            Ok(format!("{} bytes, {} row groups", part.bytes, part.row_groups))
+        });
+        std::fs::remove_dir_all(&dir)?;
+        result?;
+    }
+    Ok(())
+}
+
+/// Prints the best of some runs, by the thread's own CPU time.
+fn report(
+    what: &str,
+    rows: usize,
+    repetitions: usize,
+    mut run: impl FnMut() -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let (mut best, mut wall, mut note) = (f64::MAX, f64::MAX, String::new());
+    for _ in 0..repetitions {
+        let (started, cpu) = (Instant::now(), cpu_seconds());
+        note = run()?;
+        best = best.min(cpu_seconds() - cpu);
+        wall = wall.min(started.elapsed().as_secs_f64());
+    }
+    let speed = rows as f64 / best / 1e6;
+    println!("{what}: {best:.3} CPU-s, {wall:.3} s, {speed:.2} M rows per CPU-s {note}");
+    Ok(())
+}
+
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = stat.split_whitespace().next().and_then(|n| n.parse::<f64>().ok());
+    nanoseconds.unwrap_or_default() / 1e9
+}
+
+fn replay(
+    stream: &[u8],
+    ends: &[usize],
+    columns: &[Column],
+    mut take: impl FnMut(arrow::array::RecordBatch) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut decoder = CopyDecoder::new(columns, OnUnfit::Text);
+    let mut start = 0;
+    for &end in ends {
+        decoder.push(&stream[start..end]);
+        start = end;
+        while let Some(batch) = decoder.next_batch()? {
+            take(batch)?;
+        }
+    }
+    if let Some(batch) = decoder.finish()? {
+        take(batch)?;
+    }
+    Ok(())
+}
+
+fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -> anyhow::Result<PartWriter> {
+    let settings = WriterSettings { compression, row_group_bytes: 32 << 20 };
+    let provenance = Provenance {
+        job: "speed".parse()?,
+        source: "memory".parse()?,
+        table: "public.lineitem".into(),
+        epoch: 1,
+        chunk: 0,
+        predicate: "true".into(),
+        snapshot: None,
+    };
+    let name = format!("{}.parquet", Uuid::new_v4());
+    Ok(PartWriter::create(
+        dir,
+        &name,
+        adu_export::plan::column::schema(columns),
+        &settings,
+        &provenance,
+        columns,
+    )?)
+}
+
+/// The columns of lineitem as the TPC-H schema for PostgreSQL declares them.
+fn columns() -> Vec<Column> {
+    let decimal = ColumnType::Decimal { precision: 15, scale: 2 };
+    let columns = [
+        ("l_orderkey", "bigint", ColumnType::Int64),
+        ("l_partkey", "integer", ColumnType::Int32),
+        ("l_suppkey", "integer", ColumnType::Int32),
+        ("l_linenumber", "integer", ColumnType::Int32),
+        ("l_quantity", "numeric(15,2)", decimal.clone()),
+        ("l_extendedprice", "numeric(15,2)", decimal.clone()),
+        ("l_discount", "numeric(15,2)", decimal.clone()),
+        ("l_tax", "numeric(15,2)", decimal),
+        ("l_returnflag", "character(1)", ColumnType::Text),
+        ("l_linestatus", "character(1)", ColumnType::Text),
+        ("l_shipdate", "date", ColumnType::Date),
+        ("l_commitdate", "date", ColumnType::Date),
+        ("l_receiptdate", "date", ColumnType::Date),
+        ("l_shipinstruct", "character(25)", ColumnType::Text),
+        ("l_shipmode", "character(10)", ColumnType::Text),
+        ("l_comment", "character varying(44)", ColumnType::Text),
+    ];
+    columns
+        .into_iter()
+        .map(|(name, source_type, ty)| Column {
+            name: name.into(),
+            source_type: source_type.into(),
+            fetch: Fetch::Native,
+            ty,
+            nullable: false,
+            note: None,
+        })
+        .collect()
+}
+
+/// The stream and where its pieces end.
+fn stream(rows: usize) -> (Vec<u8>, Vec<usize>) {
+    let mut out = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    let mut ends = Vec::with_capacity(rows + 1);
+    for item in LineItemGenerator::new(1.0, 1, 1).iter().take(rows) {
+        row(&mut out, &item);
+        ends.push(out.len());
+    }
+    out.extend((-1_i16).to_be_bytes());
+    ends.push(out.len());
+    (out, ends)
+}
+
+fn row(out: &mut Vec<u8>, item: &LineItem<'_>) {
+    out.extend(16_i16.to_be_bytes());
+    field(out, &item.l_orderkey.to_be_bytes());
+    for key in [item.l_partkey, item.l_suppkey, item.l_linenumber.into()] {
+        field(out, &(key as i32).to_be_bytes());
+    }
+    numeric(out, item.l_quantity * 100);
+    for money in [item.l_extendedprice, item.l_discount, item.l_tax] {
+        numeric(out, money.into_inner());
+    }
+    field(out, item.l_returnflag.as_bytes());
+    field(out, item.l_linestatus.as_bytes());
+    for date in [item.l_shipdate, item.l_commitdate, item.l_receiptdate] {
+        field(out, &(date.to_unix_epoch() - 10_957).to_be_bytes());
+    }
+    field(out, format!("{:25}", item.l_shipinstruct).as_bytes());
+    field(out, format!("{:10}", item.l_shipmode).as_bytes());
+    field(out, item.l_comment.as_bytes());
+}
+
+fn field(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend((bytes.len() as i32).to_be_bytes());
+    out.extend(bytes);
+}
+
+/// A `numeric(15,2)` of so many hundredths.
+fn numeric(out: &mut Vec<u8>, hundredths: i64) {
+    let (mut whole, fraction) = (hundredths / 100, (hundredths % 100) as u16 * 100);
+    let mut digits = vec![];
+    while whole > 0 {
+        digits.insert(0, (whole % 10_000) as u16);
+        whole /= 10_000;
+    }
+    let weight = digits.len() as i16 - 1;
+    digits.push(fraction);
+    while digits.last() == Some(&0) {
+        digits.pop();
+    }
+    let weight = if digits.is_empty() { 0 } else { weight };
+    let mut bytes = Vec::new();
+    for word in [digits.len() as u16, weight as u16, 0, 2].into_iter().chain(digits) {
+        bytes.extend(word.to_be_bytes());
+    }
+    field(out, &bytes);
+}

@@ -1,0 +1,216 @@
+#!/usr/bin/env bash
+# Private PostgreSQL and RabbitMQ below one directory, on free ports of 127.0.0.1.
+#
+#   services.sh start DIR OWNER   starts both; they end when process OWNER ends
+#   services.sh stop DIR          stops what an earlier start left, found by its pid files
+#   services.sh ctl DIR ARGS…     rabbitmqctl of that broker
+#   services.sh port              a port that nobody listens on
+#
+# DIR/env says where they listen. A supervisor owns both servers: it stops them
+# when OWNER is gone, and if it is killed itself the kernel tells them.
+# Nothing but the processes named by the pid files below DIR is ever signalled.
+set -euo pipefail
+
+fail() { echo "services.sh: $*" >&2; exit 1; }
+
+# A process is its pid and its start time: a pid alone may be somebody else's by now.
+birth() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+note() { echo "$2 $(birth "$2")" >"$DIR/$1.pid"; }
+living() { # NAME → pid, if it is still the process that was noted
+  local pid born
+  read -r pid born 2>/dev/null <"$DIR/$1.pid" || return 1
+  [ -n "$born" ] && [ "$(birth "$pid")" = "$born" ] && echo "$pid"
+}
+signal() { # NAME SIGNAL
+  local pid
+  pid=$(living "$1") && kill -s "$2" "$pid" 2>/dev/null || true
+}
+gone() { # NAME SECONDS
+  local i
+  for ((i = 0; i < $2 * 10; i++)); do
+    living "$1" >/dev/null || return 0
+    sleep 0.1
+  done
+  return 1
+}
+end() { # NAME SIGNAL SECONDS: asks, then insists
+  signal "$1" "$2"
+  gone "$1" "$3" || { signal "$1" KILL; gone "$1" 5 || true; }
+  rm -f "$DIR/$1.pid"
+}
+
+# Below the range that the kernel takes for outgoing connections.
+free_port() {
+  local port
+  while :; do
+    port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+  done
+}
+
+end_servers() {
+  signal rabbitmq TERM
+  signal postgres INT
+  end rabbitmq TERM 15
+  end postgres INT 15
+  end epmd TERM 2
+  rm -f "$DIR/env"
+  if [ -L "$DIR/data" ]; then rm -rf "$(readlink "$DIR/data")"; fi
+  rm -rf "$DIR/data"
+}
+
+# PostgreSQL refuses to run as root, and a clone below /root is closed to others:
+# then the data lives in a temporary directory that DIR/data points to.
+make_data() {
+  AS=()
+  local user=
+  if [ "$(id -u)" = 0 ]; then
+    for user in postgres nobody; do id "$user" >/dev/null 2>&1 && break; done
+    AS=(--reuid "$user" --regid "$(id -g "$user")" --clear-groups)
+  fi
+  mkdir -p "$DIR/data"
+  if [ -n "$user" ] && ! setpriv "${AS[@]}" test -x "$DIR/data"; then
+    rmdir "$DIR/data"
+    ln -s "$(mktemp -d /var/tmp/adu-export-services.XXXXXX)" "$DIR/data"
+    chmod 755 "$(readlink "$DIR/data")"
+  fi
+  DATA=$(readlink -f "$DIR/data")
+  mkdir "$DATA/postgres" "$DATA/rabbitmq"
+  chmod 700 "$DATA/postgres"
+  [ -z "$user" ] || chown "$user" "$DATA/postgres"
+}
+
+start_postgres() {
+  local bin
+  bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
+  [ -x "$bin/postgres" ] || fail "no PostgreSQL below /usr/lib/postgresql: apt-get install postgresql"
+  PG_BIN=$bin
+  (cd "$DATA/postgres" && setpriv ${AS[@]+"${AS[@]}"} env LC_ALL=C.UTF-8 "$bin/initdb" -D "$DATA/postgres" \
+    -U postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync) >"$DIR/initdb.log" 2>&1 ||
+    fail "initdb failed: $(tail -n 3 "$DIR/initdb.log")"
+  cat >"$DATA/postgres/pg_hba.conf" <<-CONF
+	host all postgres 127.0.0.1/32 trust
+	host all all      127.0.0.1/32 scram-sha-256
+	CONF
+  cat >>"$DATA/postgres/postgresql.conf" <<-CONF
+	listen_addresses = '127.0.0.1'
+	unix_socket_directories = ''
+	port = $PG_PORT
+	max_connections = 200
+	shared_buffers = 256MB
+	maintenance_work_mem = 128MB
+	max_wal_size = 4GB
+	wal_level = minimal
+	max_wal_senders = 0
+	fsync = off
+	synchronous_commit = off
+	full_page_writes = off
+	timezone = 'UTC'
+	CONF
+  (cd "$DATA/postgres" && exec setpriv ${AS[@]+"${AS[@]}"} --pdeathsig INT "$bin/postgres" -D "$DATA/postgres") \
+    </dev/null >"$DIR/postgres.log" 2>&1 &
+  note postgres $!
+}
+
+broker_env() {
+  export HOME=$DATA/rabbitmq ERL_EPMD_PORT=$EPMD_PORT ERL_EPMD_ADDRESS=127.0.0.1
+  export RABBITMQ_NODENAME=adu-$EPMD_PORT@localhost RABBITMQ_NODE_PORT=$AMQP_PORT RABBITMQ_DIST_PORT=$DIST_PORT
+  export RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_CONF_ENV_FILE=/dev/null
+  export RABBITMQ_CONFIG_FILE=$DATA/rabbitmq/rabbitmq.conf RABBITMQ_ADVANCED_CONFIG_FILE=$DATA/rabbitmq/advanced.config
+  export RABBITMQ_MNESIA_BASE=$DATA/rabbitmq/mnesia RABBITMQ_LOG_BASE=$DIR RABBITMQ_LOGS=$DIR/rabbitmq.log
+  export RABBITMQ_ENABLED_PLUGINS_FILE=$DATA/rabbitmq/plugins RABBITMQ_PID_FILE=$DATA/rabbitmq/pid
+  export RUNNING_UNDER_SYSTEMD=true LC_ALL=C.UTF-8
+}
+
+start_rabbitmq() {
+  local bin=/usr/lib/rabbitmq/bin
+  [ -x "$bin/rabbitmq-server" ] || fail "no RabbitMQ in $bin: apt-get install rabbitmq-server"
+  broker_env
+  echo '[].' >"$DATA/rabbitmq/plugins"
+  cat >"$RABBITMQ_CONFIG_FILE" <<-CONF
+	vm_memory_high_watermark.absolute = 1GB
+	disk_free_limit.absolute = 50MB
+	raft.wal_max_size_bytes = 16777216
+	log.file.level = info
+	log.console = false
+	CONF
+  echo '[{rabbit, [{quorum_tick_interval, 500}]}].' >"$RABBITMQ_ADVANCED_CONFIG_FILE"
+  export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
+  setpriv --pdeathsig TERM epmd -port "$EPMD_PORT" -address 127.0.0.1 </dev/null >"$DIR/epmd.log" 2>&1 &
+  note epmd $!
+  (cd "$DATA/rabbitmq" && exec setpriv --pdeathsig TERM "$bin/rabbitmq-server") \
+    </dev/null >"$DIR/rabbitmq-start.log" 2>&1 &
+  note rabbitmq $!
+}
+
+await_ready() {
+  local i
+  for ((i = 0; i < 1200; i++)); do
+    living postgres >/dev/null || fail "PostgreSQL did not start: $(tail -n 5 "$DIR/postgres.log")"
+    living rabbitmq >/dev/null || fail "RabbitMQ did not start: $(tail -n 5 "$DIR/rabbitmq-start.log" "$DIR/rabbitmq.log")"
+    if "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$PG_PORT" && [ -e "$RABBITMQ_PID_FILE" ] &&
+      grep -q 'Server startup complete' "$DIR/rabbitmq.log" 2>/dev/null; then
+      return
+    fi
+    sleep 0.1
+  done
+  fail "PostgreSQL and RabbitMQ were not ready after two minutes; see $DIR/*.log"
+}
+
+run() { # the supervisor
+  local owner=$1 owner_birth
+  owner_birth=$(birth "$owner") || fail "there is no process $owner"
+  trap end_servers EXIT
+  trap 'exit 0' TERM INT HUP
+  PG_PORT=$(free_port) AMQP_PORT=$(free_port) EPMD_PORT=$(free_port) DIST_PORT=$(free_port)
+  make_data
+  start_postgres
+  start_rabbitmq
+  await_ready
+  cat >"$DIR/env.new" <<-ENV
+	PG_PORT=$PG_PORT
+	PG_BIN=$PG_BIN
+	AMQP_PORT=$AMQP_PORT
+	EPMD_PORT=$EPMD_PORT
+	DIST_PORT=$DIST_PORT
+	DATA=$DATA
+	ENV
+  mv "$DIR/env.new" "$DIR/env"
+  while [ "$(birth "$owner")" = "$owner_birth" ] && living postgres >/dev/null; do sleep 0.5; done
+}
+
+stop() {
+  end supervisor TERM 40
+  end_servers
+}
+
+if [ "${1:-}" = port ]; then
+  free_port
+  exit
+fi
+[ $# -ge 2 ] || fail "usage: services.sh start DIR OWNER | stop DIR | ctl DIR ARGS… | port"
+command=$1
+mkdir -p "$2"
+DIR=$(cd "$2" && pwd -P)
+case $command in
+start)
+  stop
+  rm -f "$DIR"/*.log
+  # A session of its own: Ctrl-C in the terminal of OWNER must not kill the servers under it.
+  setsid "$0" run "$DIR" "$3" </dev/null >"$DIR/supervisor.log" 2>&1 &
+  note supervisor $!
+  until [ -e "$DIR/env" ]; do
+    living supervisor >/dev/null || fail "$(cat "$DIR/supervisor.log")"
+    sleep 0.1
+  done
+  ;;
+run) run "$3" ;;
+stop) stop ;;
+ctl)
+  [ -e "$DIR/env" ] || fail "nothing runs in $DIR"
+  . "$DIR/env"
+  broker_env
+  exec /usr/lib/rabbitmq/bin/rabbitmqctl -n "$RABBITMQ_NODENAME" "${@:3}"
+  ;;
+*) fail "unknown command $command" ;;
+esac

@@ -1,0 +1,136 @@
+//! What the broker or the library says, as an operator reads it: what
+//! happened, to which object, and what to change.
+
+use std::io;
+
+use lapin::ErrorKind;
+
+use super::super::BusError;
+
+/// Reply codes of AMQP 0-9-1 that are told apart.
+pub(super) const ACCESS_REFUSED: u16 = 403;
+pub(super) const NOT_FOUND: u16 = 404;
+pub(super) const PRECONDITION_FAILED: u16 = 406;
+const CONNECTION_FORCED: u16 = 320;
+const RESOURCE_LOCKED: u16 = 405;
+const NOT_ALLOWED: u16 = 530;
+
+/// The broker's reply code, where it gave one.
+pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(e) => Some(e.get_id()),
+        _ => None,
+    }
+}
+
+/// A failed call as a [`BusError`].
+pub(super) fn failed(what: impl Into<String>, error: &lapin::Error) -> BusError {
+    let said = match error.kind() {
+        ErrorKind::ProtocolError(e) => e.get_message().to_string(),
+        ErrorKind::IOError(e) => io_text(e),
+        _ => error.to_string(),
+    };
+    let why = match remedy(error, &said) {
+        Some(remedy) => format!("{}; {remedy}", said.trim_end_matches('.')),
+        None => said,
+    };
+    BusError::Connection { what: what.into(), why }
+}
+
+/// An I/O error with what is behind it: TLS errors hide their cause there.
+fn io_text(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn remedy(error: &lapin::Error, said: &str) -> Option<&'static str> {
+    if let Some(code) = reply_code(error) {
+        return match code {
+            ACCESS_REFUSED if said.contains("Login was refused") => {
+                Some("check the user and the password in broker.url or broker.url_file")
+            }
+            ACCESS_REFUSED => Some(
+                "grant the user this permission (rabbitmqctl set_permissions), or set broker.declare = false if only creating is refused",
+            ),
+            NOT_ALLOWED if said.contains("vhost") => Some(
+                "create the vhost (rabbitmqctl add_vhost), grant the user access to it, or correct broker.url; the default vhost `/` is written %2f",
+            ),
+            NOT_FOUND => {
+                Some("it was deleted or never made: set broker.declare = true, or have an operator create it")
+            }
+            RESOURCE_LOCKED => Some("another connection holds it exclusively"),
+            CONNECTION_FORCED => Some("an operator or a shutdown of the broker ended the connection"),
+            _ => None,
+        };
+    }
+    match error.kind() {
+        ErrorKind::IOError(e) => io_remedy(e, said),
+        ErrorKind::ParsingError(_) => Some(
+            "what answers there does not speak AMQP: check the port of broker.url; a port with TLS wants amqps://",
+        ),
+        ErrorKind::MissingHeartbeatError => {
+            Some("the broker or the network hangs, or broker.heartbeat is too short")
+        }
+        _ => None,
+    }
+}
+
+fn io_remedy(error: &io::Error, said: &str) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            return Some("is RabbitMQ running there, and is the port of broker.url right?");
+        }
+        io::ErrorKind::TimedOut => {
+            return Some("a firewall may drop the packets; check host and port of broker.url");
+        }
+        _ => {}
+    }
+    let has = |word: &str| said.contains(word);
+    if has("UnknownIssuer") {
+        Some("its certificate is signed by an authority that is not trusted here: set broker.ca_file")
+    } else if has("not valid for name") {
+        Some("its certificate is for another host name: correct the host in broker.url")
+    } else if has("CertificateRequired") || has("HandshakeFailure") || has("certificate required") {
+        Some("it wants a client certificate: set broker.cert_file and broker.key_file")
+    } else if has("InvalidContentType") || has("corrupt message") {
+        Some("that port does not speak TLS: use amqp:// or the port of amqps (5671)")
+    } else if has("lookup") || has("resolve") {
+        Some("the host name of broker.url is not known here")
+    } else if matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+    ) {
+        Some("the broker closed the connection; its log says why")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::protocol::AMQPError;
+
+    fn protocol(code: u16, text: &str) -> lapin::Error {
+        let error = AMQPError::from_id(code, text.into()).expect("a known code");
+        ErrorKind::ProtocolError(error).into()
+    }
+
+    #[test]
+    fn errors_name_the_remedy() {
+        let text = |e: &lapin::Error| failed("connecting to amqp://h:5672", e).to_string();
+        assert!(text(&protocol(403, "ACCESS_REFUSED - Login was refused using PLAIN")).contains("password"));
+        assert!(text(&protocol(530, "NOT_ALLOWED - vhost x not found")).contains("%2f"));
+        assert!(text(&protocol(404, "NOT_FOUND - no queue 'p.work'")).contains("broker.declare = true"));
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert!(text(&refused.into()).contains("running"));
+    }
+}

@@ -1,0 +1,139 @@
+//! RabbitMQ behind the [`Bus`].
+//!
+//! Two connections per session, all their I/O on threads of their own, so that
+//! a busy program never misses a heartbeat. The library's recovery is not
+//! used: any error, ended stream or returned message ends the session, and the
+//! daemon opens another one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{Bus, BusError, Session};
+use crate::config::BrokerConfig;
+use address::Address;
+use life::Life;
+use link::{Link, Purpose};
+use session::{Links, RabbitSession};
+use topology::{MAX_PREFIX, Names, Topology};
+
+mod address;
+mod client;
+mod consumer;
+mod fault;
+mod life;
+mod link;
+mod message;
+mod publisher;
+mod reply;
+mod session;
+mod topology;
+
+pub use client::Client;
+
+/// Opens sessions with one broker.
+pub struct RabbitBus {
+    config: BrokerConfig,
+    name: String,
+    blocked: watch::Sender<bool>,
+    io: Arc<IoRuntime>,
+}
+
+impl RabbitBus {
+    /// Prepares a bus; nothing is connected yet. `name` is how the broker's
+    /// management shows the connections.
+    ///
+    /// # Errors
+    /// When the prefix cannot be one, or no thread can be started.
+    pub fn new(config: &BrokerConfig, name: &str) -> Result<Self, BusError> {
+        let invalid = |why: String| BusError::Connection { what: "broker.prefix".into(), why };
+        if config.prefix.is_empty() || config.prefix.len() > MAX_PREFIX {
+            return Err(invalid(format!("must have 1 to {MAX_PREFIX} bytes")));
+        }
+        if config.prefix.starts_with("amq.") {
+            return Err(invalid("must not start with `amq.`, which RabbitMQ keeps to itself".into()));
+        }
+        let io = Arc::new(IoRuntime::start()?);
+        let (blocked, _) = watch::channel(false);
+        Ok(Self { config: config.clone(), name: name.into(), blocked, io })
+    }
+
+    /// Whether the broker blocks publishing because of a memory or disk alarm.
+    #[must_use]
+    pub fn blocked(&self) -> watch::Receiver<bool> {
+        self.blocked.subscribe()
+    }
+
+    /// Connects as the command line does: to publish requests and wait for
+    /// their events, with no need for the rights of a daemon.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or refuses.
+    pub async fn client(&self) -> Result<Client, BusError> {
+        let (address, life) = self.prepare()?;
+        let link = self.open(&address, Purpose::Client).await?;
+        Client::start(Names::new(&self.config.prefix, Uuid::new_v4()), life, link, self.io.clone()).await
+    }
+
+    fn prepare(&self) -> Result<(Address, Life), BusError> {
+        let address = Address::read(&self.config)?;
+        let life = Life::new(self.config.call_timeout.0, &address.to_string());
+        Ok((address, life))
+    }
+
+    async fn open(&self, address: &Address, purpose: Purpose) -> Result<Link, BusError> {
+        Link::open(address, &self.name, purpose, self.io.handle(), self.config.call_timeout.0).await
+    }
+}
+
+#[async_trait]
+impl Bus for RabbitBus {
+    async fn connect(&self) -> Result<Arc<dyn Session>, BusError> {
+        let (address, life) = self.prepare()?;
+        let consume = self.open(&address, Purpose::Consume).await?;
+        let publish = self.open(&address, Purpose::Publish).await?;
+        let names = Names::new(&self.config.prefix, Uuid::new_v4());
+        let topology = Topology { names: &names, declare: self.config.declare, link: &consume, life: &life };
+        let inspector = topology.establish().await?;
+        let links = Links { publish, consume };
+        let session =
+            RabbitSession::start(names, life, links, inspector, self.blocked.clone(), self.io.clone())
+                .await?;
+        Ok(session)
+    }
+}
+
+/// The threads that do all I/O with the broker.
+struct IoRuntime(Option<Runtime>, Handle);
+
+impl IoRuntime {
+    fn start() -> Result<Self, BusError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("adu-bus")
+            .enable_all()
+            .build()
+            .map_err(|e| BusError::Connection {
+                what: "start the threads of the bus".into(),
+                why: e.to_string(),
+            })?;
+        let handle = runtime.handle().clone();
+        Ok(Self(Some(runtime), handle))
+    }
+
+    fn handle(&self) -> &Handle {
+        &self.1
+    }
+}
+
+impl Drop for IoRuntime {
+    fn drop(&mut self) {
+        // Dropping a runtime waits, which is not allowed where tasks run.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One life of the two connections, and the tasks that belong to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream;
+use lapin::Channel;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::super::{BusError, Consumer, Outgoing, Queue, Session};
+use super::life::Life;
+use super::link::Link;
+use super::message;
+use super::publisher::Publisher;
+use super::reply::Replies;
+use super::topology::Names;
+use super::{IoRuntime, consumer, publisher};
+
+/// How often the state of the connections is looked at, beside their events.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A session with RabbitMQ.
+pub(super) struct RabbitSession {
+    names: Names,
+    life: Life,
+    links: Arc<Links>,
+    publisher: Publisher,
+    replies: Replies,
+    /// For looking at queues.
+    inspector: Channel,
+    tasks: TaskTracker,
+    /// Keeps the threads of the I/O alive for as long as the session.
+    io: Arc<IoRuntime>,
+}
+
+/// Publishing and consuming are apart: a blocked publisher still acknowledges.
+pub(super) struct Links {
+    pub(super) publish: Link,
+    pub(super) consume: Link,
+}
+
+impl RabbitSession {
+    /// Starts the tasks of a session whose topology stands.
+    pub(super) async fn start(
+        names: Names,
+        life: Life,
+        links: Links,
+        inspector: Channel,
+        blocked: watch::Sender<bool>,
+        io: Arc<IoRuntime>,
+    ) -> Result<Arc<Self>, BusError> {
+        let (publisher, publishing) = publisher::open(&links.publish, &life).await?;
+        let links = Arc::new(links);
+        let tasks = TaskTracker::new();
+        let supervision = supervise(links.clone(), life.clone(), blocked);
+        tasks.spawn_on(publishing.run(), io.handle());
+        tasks.spawn_on(supervision, io.handle());
+        let replies = Replies::default();
+        Ok(Arc::new(Self { names, life, links, publisher, replies, inspector, tasks, io }))
+    }
+
+    fn handle(&self) -> &Handle {
+        self.io.handle()
+    }
+}
+
+/// Watches both connections; whatever ends one of them ends the session, and
+/// the end of the session ends both.
+async fn supervise(links: Arc<Links>, life: Life, blocked: watch::Sender<bool>) {
+    let mut events = stream::select(
+        links.publish.connection().events_listener(),
+        links.consume.connection().events_listener(),
+    );
+    let mut tick = tokio::time::interval(LOOK);
+    loop {
+        let closed = tokio::select! {
+            biased;
+            () = life.closed().cancelled() => true,
+            () = life.closing().cancelled() => {
+                links.consume.close(GOODBYE).await;
+                links.publish.close(GOODBYE).await;
+                life.end();
+                true
+            }
+            Some(event) = events.next() => { look(&links, &life, Some(&event)); false }
+            _ = tick.tick() => { look(&links, &life, None); false }
+        };
+        if closed {
+            break;
+        }
+        blocked.send_if_modified(|now| std::mem::replace(now, links.blocked()) != *now);
+    }
+    links.publish.sever();
+    links.consume.sever();
+    blocked.send_replace(false);
+    if let Some(error) = life.cause() {
+        warn!(broker = life.broker(), %error, "the session with the broker ended");
+    }
+}
+
+impl Links {
+    fn blocked(&self) -> bool {
+        self.publish.blocked() || self.consume.blocked()
+    }
+}
+
+/// Events of single channels are noticed by whoever uses them; here only the
+/// connections count.
+fn look(links: &Links, life: &Life, event: Option<&lapin::Event>) {
+    for (link, what) in [(&links.publish, "publishing connection"), (&links.consume, "consuming connection")]
+    {
+        if link.connection().status().connected() {
+            continue;
+        }
+        let error = match event {
+            Some(lapin::Event::Error(error)) => super::fault::failed(what, error),
+            _ => BusError::Connection { what: what.into(), why: "it is no longer connected".into() },
+        };
+        life.fail(error);
+    }
+}
+
+#[async_trait]
+impl Session for RabbitSession {
+    async fn publish(&self, message: Outgoing) -> Result<(), BusError> {
+        self.publish_all(vec![message]).await
+    }
+
+    async fn publish_all(&self, messages: Vec<Outgoing>) -> Result<(), BusError> {
+        let mut encoded = Vec::with_capacity(messages.len());
+        let mut replies = Vec::new();
+        for outgoing in &messages {
+            let (message, reply) = message::encode(outgoing, &self.names)?;
+            encoded.push(message);
+            replies.extend(reply);
+        }
+        self.publisher.publish(encoded).await?;
+        for reply in &replies {
+            self.replies.send(reply, &self.links.publish, &self.life).await?;
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, queue: Queue, prefetch: u16) -> Result<Consumer, BusError> {
+        let name = self.names.queue(queue);
+        let (consumer, subscription) =
+            consumer::open(&self.links.consume, name, prefetch, &self.life).await?;
+        self.tasks.spawn_on(subscription.run(), self.handle());
+        Ok(consumer)
+    }
+
+    async fn ready(&self, queue: Queue) -> Result<u32, BusError> {
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let look = self.inspector.queue_declare(self.names.queue(queue), options, FieldTable::default());
+        Ok(self.life.call("count the messages of a queue", look).await?.message_count())
+    }
+
+    fn closed(&self) -> CancellationToken {
+        self.life.closed().clone()
+    }
+
+    async fn close(&self) {
+        self.life.closing().cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(3 * GOODBYE, self.tasks.wait()).await;
+        self.life.end();
+    }
+}
+
+impl Drop for RabbitSession {
+    fn drop(&mut self) {
+        self.life.end();
+    }
+}

@@ -1,0 +1,238 @@
+//! Arguments that several subcommands share: the configuration, the source,
+//! the tables.
+
+use std::io::Read;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::config::{Config, Secret};
+use crate::message::pattern::TablePattern;
+use crate::message::request::{
+    Consistency, ExportRequest, OutputDirectory, OutputRequest, Parallelism, RequestMessage, TableRequest,
+    Verify,
+};
+use crate::message::setting::Compression;
+use crate::message::{JobId, SourceName};
+
+/// Where the configuration is when nobody says so.
+pub const DEFAULT_CONFIG: &str = "/etc/adu-export/adu-export.toml";
+/// Variable that names the configuration file.
+pub const CONFIG_VARIABLE: &str = "ADU_EXPORT_CONFIG";
+
+/// The configuration file.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// Configuration file [default: $ADU_EXPORT_CONFIG, else /etc/adu-export/adu-export.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// The file that counts.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let named = || std::env::var_os(CONFIG_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from);
+        self.config.clone().or_else(named).unwrap_or_else(|| DEFAULT_CONFIG.into())
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Names file, key, bound and remedy.
+    pub fn load(&self) -> Result<Config, crate::config::ConfigError> {
+        Config::load(&self.path())
+    }
+}
+
+/// A source: from a DSN, or one of the configuration.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct SourceArgs {
+    /// Database to read, e.g. postgres://user@host/database; no configuration file is read
+    #[arg(long, value_name = "URL", value_parser = secret, required_unless_present = "config", conflicts_with = "config")]
+    pub dsn: Option<Secret>,
+    /// File with the password of --dsn, so that no other user sees it
+    #[arg(long, value_name = "FILE", requires = "dsn", conflicts_with = "config")]
+    pub password_file: Option<PathBuf>,
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Source of the configuration [default: the only one]
+    #[arg(long, value_name = "NAME", requires = "config", conflicts_with = "dsn")]
+    pub source: Option<SourceName>,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}
+
+impl SourceArgs {
+    /// The configuration with `root` as its export folder, and the source to
+    /// read, if it is certain already.
+    ///
+    /// # Errors
+    /// When the configuration or DSN cannot be used.
+    pub fn load(&self, root: &Path) -> anyhow::Result<(Config, Option<SourceName>)> {
+        let root = std::path::absolute(root).with_context(|| format!("find {}", root.display()))?;
+        if let Some(dsn) = &self.dsn {
+            let (mut config, name) = Config::for_dsn(dsn, &root)?;
+            if let Some(source) = config.sources.get_mut(&name) {
+                source.password_file = self.password_file.clone();
+            }
+            return Ok((config, Some(name)));
+        }
+        let mut config = ConfigArgs { config: self.config.clone() }.load()?;
+        config.export.root = root;
+        let only = || match config.sources.len() {
+            1 => config.sources.keys().next().cloned(),
+            _ => None,
+        };
+        let name = self.source.clone().or_else(only);
+        Ok((config, name))
+    }
+}
+
+/// The tables: on the command line, or in a request.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct TableArgs {
+    /// Table or pattern, e.g. public.orders or 'sales.*'; may be repeated
+    #[arg(
+        long = "table",
+        value_name = "TABLE",
+        required_unless_present = "request",
+        conflicts_with = "request"
+    )]
+    pub tables: Vec<TablePattern>,
+    /// File with a request as JSON; - reads it from standard input
+    #[arg(long, value_name = "FILE")]
+    pub request: Option<PathBuf>,
+    /// Table or pattern to leave out of what patterns matched; may be repeated
+    #[arg(long, value_name = "TABLE", requires = "tables", conflicts_with = "request")]
+    pub exclude: Vec<TablePattern>,
+}
+
+/// What the command line says beside the tables; it overrides the request's file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Identity of the job.
+    pub job: Option<JobId>,
+    /// The source.
+    pub source: Option<SourceName>,
+    /// Directory below the root.
+    pub directory: Option<OutputDirectory>,
+    /// Compression of pages.
+    pub compression: Option<Compression>,
+    /// Chunks at once.
+    pub workers: Option<NonZeroU32>,
+    /// Count the rows of every table.
+    pub verify: bool,
+    /// Without a common snapshot.
+    pub inconsistent: bool,
+}
+
+impl TableArgs {
+    /// The request that is meant.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no export request.
+    pub fn request(&self, overrides: &Overrides) -> anyhow::Result<ExportRequest> {
+        let mut request = match &self.request {
+            Some(file) => {
+                let body = read(file).with_context(|| format!("read request {}", file.display()))?;
+                match RequestMessage::parse(&body)
+                    .with_context(|| format!("read request {}", file.display()))?
+                {
+                    RequestMessage::Export(request) => *request,
+                    RequestMessage::Cancel(_) | RequestMessage::Retry(_) => {
+                        anyhow::bail!("{} is not an export: use `cancel` or `retry`", file.display())
+                    }
+                }
+            }
+            None => ExportRequest {
+                job_id: None,
+                source: None,
+                tables: self.tables.iter().cloned().map(TableRequest::all_of).collect(),
+                exclude: self.exclude.clone(),
+                output: OutputRequest::default(),
+                consistency: None,
+                on_unfit: Default::default(),
+                verify: Verify::None,
+                parallelism: Parallelism::default(),
+                deadline: None,
+                labels: std::collections::BTreeMap::new(),
+            },
+        };
+        overrides.apply(&mut request);
+        Ok(request)
+    }
+}
+
+impl Overrides {
+    fn apply(&self, request: &mut ExportRequest) {
+        fn set<T: Clone>(field: &mut Option<T>, value: &Option<T>) {
+            if value.is_some() {
+                field.clone_from(value);
+            }
+        }
+        set(&mut request.job_id, &self.job);
+        set(&mut request.source, &self.source);
+        set(&mut request.output.directory, &self.directory);
+        set(&mut request.output.compression, &self.compression);
+        if let Some(workers) = self.workers {
+            request.parallelism = Parallelism { table_threads: Some(workers), chunk_workers: Some(workers) };
+        }
+        if self.verify {
+            request.verify = Verify::Count;
+        }
+        if self.inconsistent {
+            request.consistency = Some(Consistency::None);
+        }
+    }
+}
+
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    if file == Path::new("-") {
+        let mut body = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut body)?;
+        return Ok(body);
+    }
+    std::fs::read(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables(names: &[&str]) -> TableArgs {
+        let tables = names.iter().map(|n| TablePattern::parse(n).expect("valid")).collect();
+        TableArgs { tables, request: None, exclude: vec![] }
+    }
+
+    #[test]
+    fn tables_of_the_command_line_become_a_request_that_reads_back() {
+        let overrides = Overrides { workers: NonZeroU32::new(3), verify: true, ..Overrides::default() };
+        let request = tables(&["public.orders", "sales.*"]).request(&overrides).expect("valid");
+        let body = serde_json::to_vec(&request).expect("JSON");
+        assert_eq!(RequestMessage::parse(&body).expect("valid"), RequestMessage::Export(Box::new(request)));
+    }
+
+    #[test]
+    fn a_request_file_is_read_and_the_command_line_wins() {
+        let file = std::env::temp_dir().join(format!("adu-export-request-{}.json", std::process::id()));
+        let args = TableArgs { request: Some(file.clone()), ..tables(&[]) };
+        std::fs::write(&file, r#"{"job_id":"a","tables":["s.t"],"output":{"compression":"gzip"}}"#)
+            .expect("writes");
+        let overrides = Overrides { compression: Some(Compression::Lz4), ..Overrides::default() };
+        let request = args.request(&overrides).expect("valid");
+        assert_eq!(request.output.compression, Some(Compression::Lz4));
+        assert_eq!(request.job_id.as_ref().map(JobId::as_str), Some("a"));
+        std::fs::write(&file, r#"{"cancel":"a"}"#).expect("writes");
+        let error = args.request(&Overrides::default()).expect_err("no export");
+        assert!(error.to_string().contains("is not an export"), "{error}");
+        std::fs::remove_file(&file).expect("removes");
+    }
+}

@@ -1,0 +1,122 @@
+//! The command line: one file per subcommand, wiring only. What a person reads
+//! goes to standard error, what a machine reads to standard output.
+
+use clap::{Parser, Subcommand};
+
+pub mod cancel;
+pub mod check;
+pub mod completions;
+pub mod daemon;
+pub mod exit;
+pub mod export;
+pub mod grid;
+pub mod input;
+pub mod plan;
+pub mod progress;
+pub mod retry;
+pub mod status;
+pub mod submit;
+pub mod summary;
+pub mod verify;
+
+pub use exit::ExitCode;
+
+/// Exports database tables to clean directories of Parquet files.
+#[derive(Debug, Parser)]
+#[command(name = "adu-export", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 partial, 4 rejected, \
+5 cancelled, 6 unreachable or timed out.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take requests from RabbitMQ and export what they ask for
+    Daemon(daemon::DaemonArgs),
+    /// Export tables here and now, without broker and daemon
+    Export(export::ExportArgs),
+    /// Send a request to the daemons
+    Submit(submit::SubmitArgs),
+    /// Show jobs, or where the newest export of a table is
+    Status(status::StatusArgs),
+    /// End a job
+    Cancel(cancel::CancelArgs),
+    /// Export again what failed in a finished job
+    Retry(retry::RetryArgs),
+    /// Show how tables would be split, and run nothing
+    Plan(plan::PlanArgs),
+    /// Read files again and compare them with the archive
+    Verify(verify::VerifyArgs),
+    /// Check configuration, broker, sources and export folder
+    Check(check::CheckArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("adu-export").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definitions_contradict_nothing() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn documented_command_lines_are_understood() {
+        for line in [
+            "daemon --config /etc/adu-export/adu-export.toml",
+            "export --dsn postgres://u@h/d --table public.orders --table sales.* --out /tmp/out",
+            "export --config c.toml --source warehouse --request r.json --out out --compression zstd:3 --workers 4 --json",
+            "submit --table public.orders --wait",
+            "submit --request - --wait --timeout 2h --json",
+            "status",
+            "status --watch nightly-1",
+            "status --latest public.orders --json",
+            "cancel nightly-1 --wait --json",
+            "retry nightly-1.r2 --wait",
+            "plan --dsn postgres://u@h/d --table public.* --chunks",
+            "plan --config c.toml --request r.json --json",
+            "verify nightly-1 --against-source",
+            "verify nightly-1 --root /data/exports --json",
+            "check --init --config c.toml",
+            "completions bash",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err(line));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "",
+            "export --out x",
+            "export --table a.b --out x",
+            "export --dsn d --config c --table a.b --out x",
+            "export --dsn d --source s --table a.b --out x",
+            "export --dsn d --table a.b --request r --out x",
+            "export --dsn d --table ab --out x",
+            "export --dsn d --table a.b --out x --compression rar",
+            "export --dsn d --table a.b --out x --workers 0",
+            "submit --wait",
+            "submit --table a.b --timeout 1h",
+            "status j --latest a.b",
+            "cancel",
+            "cancel a/b",
+            "verify",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), i32::from(ExitCode::Usage as u8), "{line}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! `adu-export plan`: shows how tables would be split, and runs nothing.
+
+use clap::Args;
+
+use super::grid::{Align, Grid, printable};
+use super::input::{SourceArgs, TableArgs};
+use crate::message::pattern::qualified;
+use crate::plan::ExportPlan;
+use crate::plan::export_plan::{PlannedTable, Slice};
+use crate::plan::size::Rows;
+
+/// Arguments of `plan`.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// What is read.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// The tables.
+    #[command(flatten)]
+    pub tables: TableArgs,
+    /// Show the boundaries of every chunk
+    #[arg(long)]
+    pub chunks: bool,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The plan as a person reads it; with every chunk if asked for.
+#[must_use]
+pub fn render(plan: &ExportPlan, chunks: bool) -> String {
+    let mut grid = Grid::new(&[
+        ("TABLE", Align::Left),
+        ("DIRECTORY", Align::Left),
+        ("STRATEGY", Align::Left),
+        ("CHUNKS", Align::Right),
+        ("ROWS", Align::Right),
+        ("COLUMNS", Align::Right),
+    ]);
+    for table in &plan.tables {
+        grid.row([
+            qualified(&table.schema, &table.name),
+            directory(table),
+            table.strategy.name().to_owned(),
+            table.strategy.chunks().to_string(),
+            format!("~{}", Rows(table.estimated_rows)),
+            table.columns.len().to_string(),
+        ]);
+    }
+    let mut text = if plan.tables.is_empty() { String::new() } else { grid.to_string() };
+    let mut line = |words: String| {
+        text.push_str(&printable(&words));
+        text.push('\n');
+    };
+    line(String::new());
+    for table in &plan.tables {
+        line(format!("{}: {}", qualified(&table.schema, &table.name), table.reason));
+        for column in table.columns.iter().filter(|c| c.note.is_some()) {
+            let note = column.note.as_deref().unwrap_or_default();
+            line(format!("    column {} ({}): {note}", column.name, column.source_type));
+        }
+        if chunks {
+            for chunk in 0..table.strategy.chunks() {
+                let slice = table.strategy.slice(chunk).map_or(String::new(), |s| describe(&s));
+                line(format!("    {chunk:06}  {slice}"));
+            }
+        }
+    }
+    for failed in &plan.failed {
+        let remedy = failed.error.remedy.as_deref().map_or(String::new(), |r| format!(" ({r})"));
+        line(format!("failed {}: {}{remedy}", failed.table, failed.error.message));
+    }
+    for skipped in &plan.skipped {
+        line(format!("skipped {}: {}", skipped.table, skipped.reason));
+    }
+    line(totals(plan));
+    text
+}
+
+fn totals(plan: &ExportPlan) -> String {
+    let chunks: u64 = plan.tables.iter().map(|t| u64::from(t.strategy.chunks())).sum();
+    let rows: u64 = plan.tables.iter().map(|t| t.estimated_rows).fold(0, u64::saturating_add);
+    let batches = plan.batches().len();
+    let mut text = format!(
+        "{} in {}, {} of about {} rows",
+        count(plan.tables.len() as u64, "table"),
+        count(batches as u64, "batch"),
+        count(chunks, "chunk"),
+        Rows(rows)
+    );
+    if let Some(snapshot) = &plan.snapshot {
+        text.push_str(&format!(", snapshot of {}", snapshot.time));
+    }
+    text
+}
+
+/// `1 table`, `2 tables`, `3 batches`.
+pub(super) fn count(n: u64, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        n if noun.ends_with("ch") => format!("{n} {noun}es"),
+        n => format!("{n} {noun}s"),
+    }
+}
+
+fn directory(table: &PlannedTable) -> String {
+    if table.directory.is_empty() {
+        table.base.clone()
+    } else {
+        format!("{}/{}", table.directory, table.base)
+    }
+}
+
+fn describe(slice: &Slice<'_>) -> String {
+    fn between<T: std::fmt::Display>(what: &str, from: Option<T>, to: Option<T>) -> String {
+        match (from, to) {
+            (Some(from), Some(to)) => format!("{from} <= {what} < {to}"),
+            (Some(from), None) => format!("{from} <= {what}"),
+            (None, Some(to)) => format!("{what} < {to}"),
+            (None, None) => format!("every {what}"),
+        }
+    }
+    match slice {
+        Slice::All => "all rows".into(),
+        Slice::Range { column, from, to, .. } => between(column, *from, *to),
+        Slice::Nulls { column } => format!("{column} is NULL"),
+        Slice::Pages { from, to } => between("page", *from, *to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::message::event::ErrorReport;
+    use crate::message::request::{OnConflict, OnUnfit, Verify};
+    use crate::message::setting::Compression;
+    use crate::message::{JobId, SourceName};
+    use crate::plan::column::{Column, ColumnType, Fetch};
+    use crate::plan::export_plan::{FailedTable, SkippedRelation, Snapshot, Strategy, WriterSettings};
+
+    fn table(number: u32, name: &str, strategy: Strategy, reason: &str) -> PlannedTable {
+        PlannedTable {
+            number,
+            batch: number,
+            schema: "public".into(),
+            name: name.into(),
+            base: format!("public_{name}"),
+            directory: String::new(),
+            full: true,
+            columns: vec![Column {
+                name: "id".into(),
+                source_type: "numeric".into(),
+                fetch: Fetch::AsText,
+                ty: ColumnType::Text,
+                nullable: false,
+                note: Some("kept as text".into()),
+            }],
+            filter: None,
+            after_column: None,
+            high_water_mark: None,
+            strategy,
+            reason: reason.into(),
+            estimated_rows: 3_000_000,
+            counted_rows: None,
+        }
+    }
+
+    fn plan() -> ExportPlan {
+        let range = Strategy::Range {
+            column: "id".into(),
+            cast: "bigint".into(),
+            bounds: vec!["10".into(), "20".into()],
+            nulls: true,
+        };
+        ExportPlan {
+            v: 1,
+            job: JobId::parse("j").expect("valid"),
+            epoch: 1,
+            source: SourceName::parse("w").expect("valid"),
+            planned_at: Timestamp::UNIX_EPOCH,
+            ready: Uuid::nil(),
+            snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH }),
+            session: vec![],
+            writer: WriterSettings { compression: Compression::Snappy, row_group_bytes: 1 },
+            on_conflict: OnConflict::Version,
+            on_unfit: OnUnfit::Text,
+            verify: Verify::None,
+            tables: vec![
+                table(0, "orders", range, "range on id: why"),
+                table(1, "x", Strategy::Ctid { bounds: vec![5] }, "ctid: why"),
+            ],
+            failed: vec![FailedTable {
+                number: 2,
+                table: "public.gone".into(),
+                error: ErrorReport::permanent(
+                    "unknown_table",
+                    "table public.gone does not exist",
+                    "check it",
+                ),
+            }],
+            skipped: vec![SkippedRelation { table: "public.s".into(), reason: "no SELECT right".into() }],
+        }
+    }
+
+    #[test]
+    fn a_plan_reads_as_a_table_with_reasons() {
+        let expected = "\
+TABLE          DIRECTORY      STRATEGY  CHUNKS    ROWS  COLUMNS
+public.orders  public_orders  range          4  ~3.0 M        1
+public.x       public_x       ctid           2  ~3.0 M        1
+
+public.orders: range on id: why
+    column id (numeric): kept as text
+public.x: ctid: why
+    column id (numeric): kept as text
+failed public.gone: table public.gone does not exist (check it)
+skipped public.s: no SELECT right
+2 tables in 2 batches, 6 chunks of about 6.0 M rows, snapshot of 1970-01-01T00:00:00Z
+";
+        assert_eq!(render(&plan(), false), expected);
+    }
+
+    #[test]
+    fn every_chunk_is_shown_when_asked_for() {
+        let text = render(&plan(), true);
+        for line in [
+            "    000000  id < 10\n",
+            "    000001  10 <= id < 20\n",
+            "    000002  20 <= id\n",
+            "    000003  id is NULL\n",
+            "    000000  page < 5\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+    }
+}

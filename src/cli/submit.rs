@@ -1,0 +1,66 @@
+//! `adu-export submit`: sends a request, and waits for its end if asked to.
+
+use clap::Args;
+
+use super::input::{ConfigArgs, Overrides, TableArgs};
+use crate::message::request::OutputDirectory;
+use crate::message::setting::{Compression, Span};
+use crate::message::{JobId, SourceName};
+
+/// Arguments of `submit`.
+#[derive(Clone, Debug, Args)]
+pub struct SubmitArgs {
+    /// The configuration: broker and prefix.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The tables.
+    #[command(flatten)]
+    pub tables: TableArgs,
+    /// Source to read [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<SourceName>,
+    /// Identity of the job: a second request with it does nothing new
+    #[arg(long, value_name = "ID")]
+    pub job_id: Option<JobId>,
+    /// Directory below the export folder
+    #[arg(long, value_name = "DIR", value_parser = OutputDirectory::parse)]
+    pub directory: Option<OutputDirectory>,
+    /// snappy, zstd, zstd:1 to zstd:22, lz4, gzip or none
+    #[arg(long, value_name = "C")]
+    pub compression: Option<Compression>,
+    /// Count the rows of every table under the same snapshot
+    #[arg(long)]
+    pub verify: bool,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// Print the final event (without --wait: the job id) as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Waiting for the end of a job.
+#[derive(Clone, Debug, Args)]
+pub struct WaitArgs {
+    /// Wait for the end of the job and tell it by the exit code
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait no longer than this, e.g. 90s or 12h; the job goes on
+    #[arg(long, value_name = "TIME", requires = "wait")]
+    pub timeout: Option<Span>,
+}
+
+impl SubmitArgs {
+    /// What overrides the request's file.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            job: self.job_id.clone(),
+            source: self.source.clone(),
+            directory: self.directory.clone(),
+            compression: self.compression,
+            verify: self.verify,
+            ..Overrides::default()
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What `/api/jobs` shows: read from the folder, so that every daemon gives
+//! the same answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::folder::{FolderError, layout};
+use crate::http::JobsView;
+use crate::job::archive::Archive;
+use crate::job::look::{self, Found};
+use crate::job::state::JobState;
+use crate::message::JobId;
+use crate::worker::Worker;
+
+/// Finished jobs that the list shows.
+const RECENT: usize = 100;
+
+/// Jobs as the folder has them.
+pub struct FolderView {
+    context: Arc<Context>,
+    worker: Arc<Worker>,
+}
+
+impl FolderView {
+    /// A view of the context's folder.
+    #[must_use]
+    pub fn new(context: Arc<Context>, worker: Arc<Worker>) -> Self {
+        Self { context, worker }
+    }
+
+    async fn list(&self) -> Result<Value, FolderError> {
+        let store = self.context.folder.store();
+        let mut running = Vec::new();
+        for name in store.list(layout::TEMP).await? {
+            let Some(job) = layout::job_of_workspace(&name) else { continue };
+            let found = look::open(&self.context.folder, &job, &self.context.owner, Duration::ZERO).await?;
+            if let Found::Job(state) = found {
+                running.push(self.shown(&state));
+            }
+        }
+        let mut finished = store.list(layout::BY_DATE).await?;
+        // Dates are at the end of the names: the newest first.
+        finished.sort_by_key(|name| std::cmp::Reverse(name.rsplit('_').next().unwrap_or_default().to_owned()));
+        finished.truncate(RECENT);
+        Ok(json!({
+            "instance": self.context.instance,
+            "running": running,
+            "finished": finished,
+            "holding": self.worker.progress().into_iter()
+                .map(|(task, rows, bytes)| json!({"task": task, "rows": rows, "bytes": bytes}))
+                .collect::<Vec<_>>(),
+        }))
+    }
+
+    fn shown(&self, state: &JobState) -> Value {
+        let status = match () {
+            () if state.archive.is_some() => "finishing",
+            () if state.cancel.is_some() => "cancelling",
+            () if state.plans.is_empty() => "waiting",
+            () => "running",
+        };
+        let mut value = json!({
+            "job_id": state.id(),
+            "status": status,
+            "source": state.stored.source,
+            "received_at": state.stored.received_at,
+            "epoch": state.plans.len(),
+            "progress": state.progress(),
+        });
+        if self.context.config.http.details {
+            value["request"] = json!(state.stored.request);
+        }
+        value
+    }
+
+    async fn one(&self, job: &JobId) -> Result<Option<Value>, FolderError> {
+        let folder = &self.context.folder;
+        if let Some(mut archive) = folder.read::<Archive>(&layout::archive_by_id(job)).await? {
+            if !self.context.config.http.details {
+                archive.labels.clear();
+                archive.request.labels.clear();
+                archive.request.tables.iter_mut().for_each(|t| t.where_ = None);
+            }
+            return Ok(Some(json!(archive)));
+        }
+        match look::open(folder, job, &self.context.owner, Duration::ZERO).await? {
+            Found::Job(state) => Ok(Some(self.shown(&state))),
+            Found::NotOurs | Found::Headless => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl JobsView for FolderView {
+    async fn jobs(&self) -> Value {
+        self.list().await.unwrap_or_else(|e| json!({"error": e.to_string()}))
+    }
+
+    async fn job(&self, id: &JobId) -> Option<Value> {
+        self.one(id).await.unwrap_or_else(|e| Some(json!({"error": e.to_string()})))
+    }
+}

@@ -1,0 +1,211 @@
+//! The store on a real file system. Blocking calls run on blocking threads.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::exclusive::{self, Linked, sync_dir};
+use super::store::{Created, Renamed, Stat, Store};
+
+/// Mode of directories: the group's and inherited by what is made in them.
+const DIRECTORY_MODE: u32 = 0o2750;
+
+/// A directory of this machine, local or NFS.
+#[derive(Clone, Debug)]
+pub struct DiskStore {
+    root: PathBuf,
+    group: Option<u32>,
+}
+
+impl DiskStore {
+    /// A store below `root`; what it makes belongs to `group`.
+    #[must_use]
+    pub fn new(root: PathBuf, group: Option<u32>) -> Self {
+        Self { root, group }
+    }
+
+    /// The absolute path of a relative one.
+    #[must_use]
+    pub fn absolute(&self, path: &str) -> PathBuf {
+        if path.is_empty() { self.root.clone() } else { self.root.join(path) }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        path: &str,
+        work: impl FnOnce(Self, PathBuf) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (this, absolute, shown) = (self.clone(), self.absolute(path), path.to_owned());
+        tokio::task::spawn_blocking(move || work(this, absolute))
+            .await
+            .map_err(|e| io::Error::other(format!("{what} {shown}: {e}")))?
+            .map_err(|e| io::Error::new(e.kind(), format!("{what} {shown}: {e}")))
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        match fs::create_dir(path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        if let Some(group) = self.group {
+            chown(path, None, Some(group))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE))
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// `None` for what does not exist.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[async_trait]
+impl Store for DiskStore {
+    async fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        self.blocking("read", path, |_, path| present(fs::read(path))).await
+    }
+
+    async fn create(&self, path: &str, content: Vec<u8>) -> io::Result<Created> {
+        self.blocking("create", path, move |this, path| {
+            let linked = exclusive::write_exclusive(&path, &content)?;
+            if let (Some(group), Linked::New { .. }) = (this.group, &linked) {
+                chown(&path, None, Some(group))?;
+            }
+            Ok(match linked {
+                Linked::New { .. } => Created::New,
+                Linked::Exists => Created::Exists,
+            })
+        })
+        .await
+    }
+
+    async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.blocking("list", dir, |_, dir| {
+            let Some(entries) = present(fs::read_dir(dir))? else { return Ok(Vec::new()) };
+            entries
+                .filter_map(|entry| match entry {
+                    Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+                    Err(e) => Some(Err(e)),
+                })
+                .collect()
+        })
+        .await
+    }
+
+    async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()> {
+        self.blocking("make directories in", parent, move |this, parent| {
+            for name in &names {
+                this.make_dir(&parent.join(name))?;
+            }
+            sync_dir(&parent)
+        })
+        .await
+    }
+
+    async fn stat(&self, path: &str) -> io::Result<Option<Stat>> {
+        self.blocking("stat", path, |_, path| {
+            let Some(meta) = present(fs::symlink_metadata(path))? else { return Ok(None) };
+            let modified = Timestamp::from_second(meta.mtime()).unwrap_or(Timestamp::UNIX_EPOCH);
+            Ok(Some(Stat { inode: meta.ino(), directory: meta.is_dir(), modified }))
+        })
+        .await
+    }
+
+    async fn link(&self, dir: &str, links: Vec<(String, String)>) -> io::Result<()> {
+        self.blocking("link into", dir, move |this, dir| {
+            for (from, name) in &links {
+                let (from, to) = (this.absolute(from), dir.join(name));
+                if let Err(e) = fs::hard_link(&from, &to) {
+                    // It may have happened before, or now in spite of the error.
+                    let same = matches!((fs::metadata(&from), fs::metadata(&to)),
+                        (Ok(a), Ok(b)) if a.ino() == b.ino());
+                    if !same {
+                        return Err(e);
+                    }
+                }
+            }
+            sync_dir(&dir)
+        })
+        .await
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed> {
+        let to = self.absolute(to);
+        self.blocking("rename", from, move |_, from| {
+            let Some(before) = present(fs::symlink_metadata(&from))? else { return Ok(Renamed::Gone) };
+            if let Err(e) = fs::rename(&from, &to) {
+                // A rename that failed may have happened: look at what stands at the target.
+                let there = present(fs::symlink_metadata(&to))?.map(|m| m.ino());
+                match there {
+                    Some(inode) if inode == before.ino() => {}
+                    _ if present(fs::symlink_metadata(&from))?.is_none() => return Ok(Renamed::Gone),
+                    Some(_) => return Ok(Renamed::Occupied),
+                    None => return Err(e),
+                }
+            }
+            sync_dir(parent(&to))?;
+            // The workspace itself may be gone already: then nobody reads the old name.
+            match sync_dir(parent(&from)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(Renamed::Done),
+            }
+        })
+        .await
+    }
+
+    async fn remove(&self, path: &str) -> io::Result<()> {
+        self.blocking("remove", path, |_, path| present(fs::remove_file(path)).map(|_| ())).await
+    }
+
+    async fn remove_tree(&self, path: &str) -> io::Result<()> {
+        self.blocking("remove", path, |_, path| present(fs::remove_dir_all(path)).map(|_| ())).await
+    }
+
+    async fn point(&self, link: &str, target: &str) -> io::Result<()> {
+        let target = target.to_owned();
+        self.blocking("point", link, move |_, link| {
+            let dir = parent(&link);
+            let temporary = dir.join(format!(".{}.tmp", uuid::Uuid::new_v4()));
+            std::os::unix::fs::symlink(&target, &temporary)?;
+            if let Err(e) = fs::rename(&temporary, &link) {
+                let _ = fs::remove_file(&temporary);
+                return Err(e);
+            }
+            sync_dir(dir)
+        })
+        .await
+    }
+
+    async fn pointed(&self, link: &str) -> io::Result<Option<String>> {
+        self.blocking("read link", link, |_, link| {
+            Ok(present(fs::read_link(link))?.and_then(|t| t.into_os_string().into_string().ok()))
+        })
+        .await
+    }
+
+    async fn same_file_system(&self, dir: &str) -> io::Result<bool> {
+        self.blocking("stat", dir, |this, dir| Ok(fs::metadata(dir)?.dev() == fs::metadata(&this.root)?.dev())).await
+    }
+
+    async fn free_bytes(&self) -> io::Result<u64> {
+        self.blocking("ask for free space of", "", |_, root| {
+            let stat = rustix::fs::statvfs(&root)?;
+            Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        })
+        .await
+    }
+}

@@ -1,0 +1,230 @@
+//! Where everything is: paths below the root, as design §3 draws them.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+use crate::message::JobId;
+
+/// Identity of the root.
+pub const ROOT_ID: &str = ".adu-root";
+/// What is on its way out.
+pub const TRASH: &str = ".temp/trash";
+/// Workspaces and the trash.
+pub const TEMP: &str = ".temp";
+/// Archives by job id: the commit points.
+pub const BY_ID: &str = ".archive/by-id";
+/// Archives under the names that people look for.
+pub const BY_DATE: &str = ".archive/jobs";
+/// Claims of base names.
+pub const NAMES: &str = ".archive/names";
+
+const WORKSPACE: &str = "job_";
+
+/// `.temp/job_<id>`
+#[must_use]
+pub fn workspace(job: &JobId) -> String {
+    format!("{TEMP}/{WORKSPACE}{job}")
+}
+
+/// The job of a workspace's directory name.
+#[must_use]
+pub fn job_of_workspace(name: &str) -> Option<JobId> {
+    JobId::parse(name.strip_prefix(WORKSPACE)?).ok()
+}
+
+/// Sub-directories that intake makes in a workspace.
+pub const WORKSPACE_DIRS: [&str; 5] = ["plans", "ready", "parts", "records", "tables"];
+
+/// `request.json`
+#[must_use]
+pub fn request(job: &JobId) -> String {
+    format!("{}/request.json", workspace(job))
+}
+
+/// `cancel.json`
+#[must_use]
+pub fn cancel(job: &JobId) -> String {
+    format!("{}/cancel.json", workspace(job))
+}
+
+/// `plans`
+#[must_use]
+pub fn plans(job: &JobId) -> String {
+    format!("{}/plans", workspace(job))
+}
+
+/// `plans/eN.json`
+#[must_use]
+pub fn plan(job: &JobId, epoch: u32) -> String {
+    format!("{}/e{epoch}.json", plans(job))
+}
+
+/// `plans/eN.fail-<uuid>.json`
+#[must_use]
+pub fn plan_failure(job: &JobId, epoch: u32, id: Uuid) -> String {
+    format!("{}/e{epoch}.fail-{id}.json", plans(job))
+}
+
+/// The epoch of a plan failure's file name.
+#[must_use]
+pub fn epoch_of_plan_failure(name: &str) -> Option<u32> {
+    let (epoch, rest) = name.strip_prefix('e')?.split_once(".fail-")?;
+    rest.strip_suffix(".json")?;
+    epoch.parse().ok()
+}
+
+/// `ready/eN-<uuid>`
+#[must_use]
+pub fn ready(job: &JobId, epoch: u32, id: Uuid) -> String {
+    format!("{}/ready/e{epoch}-{id}", workspace(job))
+}
+
+/// `ready/eN-<uuid>/<t>`
+#[must_use]
+pub fn ready_table(job: &JobId, epoch: u32, id: Uuid, table: u32) -> String {
+    format!("{}/{table}", ready(job, epoch, id))
+}
+
+/// `parts/eN` or `records/eN`
+#[must_use]
+pub fn epoch_dir(job: &JobId, what: &str, epoch: u32) -> String {
+    format!("{}/{what}/e{epoch}", workspace(job))
+}
+
+/// `parts/eN/<t>`
+#[must_use]
+pub fn parts(job: &JobId, epoch: u32, batch: u32) -> String {
+    format!("{}/{batch}", epoch_dir(job, "parts", epoch))
+}
+
+/// `000017.<uuid>.parquet`; the part of another table of the batch has its number behind the uuid.
+#[must_use]
+pub fn part_file(chunk: u32, id: Uuid, table: Option<u32>) -> String {
+    match table {
+        None => format!("{chunk:06}.{id}.parquet"),
+        Some(table) => format!("{chunk:06}.{id}-{table}.parquet"),
+    }
+}
+
+/// `part-000017.parquet`: the name in a finished directory.
+#[must_use]
+pub fn finished_part(chunk: u32) -> String {
+    format!("part-{chunk:06}.parquet")
+}
+
+/// `records/eN/<t>`
+#[must_use]
+pub fn records(job: &JobId, epoch: u32, batch: u32) -> String {
+    format!("{}/{batch}", epoch_dir(job, "records", epoch))
+}
+
+/// `records/eN/<t>/000017.json`
+#[must_use]
+pub fn record(job: &JobId, epoch: u32, batch: u32, chunk: u32) -> String {
+    format!("{}/{chunk:06}.json", records(job, epoch, batch))
+}
+
+/// `records/eN/<t>/000017.fail-<uuid>.json`
+#[must_use]
+pub fn failure(job: &JobId, epoch: u32, batch: u32, chunk: u32, id: Uuid) -> String {
+    format!("{}/{chunk:06}.fail-{id}.json", records(job, epoch, batch))
+}
+
+/// `records/eN/<t>/000017.start-<uuid>.json`
+#[must_use]
+pub fn start_marker(job: &JobId, epoch: u32, batch: u32, chunk: u32, id: Uuid) -> String {
+    format!("{}/{chunk:06}.start-{id}.json", records(job, epoch, batch))
+}
+
+/// What a file in a records directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordFile {
+    /// The record of a chunk.
+    Record(u32),
+    /// A failure of a chunk.
+    Failure(u32),
+    /// A start marker of a chunk.
+    Start(u32),
+}
+
+impl RecordFile {
+    /// Reads a file name; temporaries are none.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let stem = name.strip_suffix(".json")?;
+        let (chunk, rest) = stem.split_once('.').unwrap_or((stem, ""));
+        let chunk = chunk.parse().ok()?;
+        match rest {
+            "" => Some(Self::Record(chunk)),
+            _ if rest.starts_with("fail-") => Some(Self::Failure(chunk)),
+            _ if rest.starts_with("start-") => Some(Self::Start(chunk)),
+            _ => None,
+        }
+    }
+}
+
+/// `tables/<t>.target-<K>.json`
+#[must_use]
+pub fn target(job: &JobId, table: u32, attempt: u32) -> String {
+    format!("{}/tables/{table}.target-{attempt}.json", workspace(job))
+}
+
+/// `tables/<t>.e<N>.outcome.json`: a batch has one per epoch that planned it.
+#[must_use]
+pub fn outcome(job: &JobId, epoch: u32, batch: u32) -> String {
+    format!("{}/tables/{batch}.e{epoch}.outcome.json", workspace(job))
+}
+
+/// `.archive/by-id/<id>.json`
+#[must_use]
+pub fn archive_by_id(job: &JobId) -> String {
+    format!("{BY_ID}/{job}.json")
+}
+
+/// `.archive/jobs/job_<id>_<YYYY-MM-DD>.json`
+#[must_use]
+pub fn archive_by_date(job: &JobId, committed: Timestamp) -> String {
+    let date = committed.to_zoned(TimeZone::UTC).date();
+    format!("{BY_DATE}/{WORKSPACE}{job}_{date}.json")
+}
+
+/// `.archive/names/<base>.json`
+#[must_use]
+pub fn name_claim(base: &str) -> String {
+    format!("{NAMES}/{base}.json")
+}
+
+/// A place in the trash.
+#[must_use]
+pub fn trash(what: &str, id: Uuid) -> String {
+    format!("{TRASH}/{what}-{id}")
+}
+
+/// A path in an output directory (empty for the root).
+#[must_use]
+pub fn public(directory: &str, name: &str) -> String {
+    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+}
+
+/// `.latest` of an output directory.
+#[must_use]
+pub fn latest(directory: &str) -> String {
+    public(directory, ".latest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_files_are_told_apart_and_temporaries_are_none() {
+        assert_eq!(RecordFile::parse("000017.json"), Some(RecordFile::Record(17)));
+        assert_eq!(RecordFile::parse("1000017.json"), Some(RecordFile::Record(1_000_017)));
+        assert_eq!(RecordFile::parse("000003.fail-6f.json"), Some(RecordFile::Failure(3)));
+        assert_eq!(RecordFile::parse("000003.start-6f.json"), Some(RecordFile::Start(3)));
+        assert_eq!(RecordFile::parse(".000003.json.tmp"), None);
+        assert_eq!(epoch_of_plan_failure("e12.fail-77.json"), Some(12));
+        assert_eq!(epoch_of_plan_failure("e12.json"), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! The few operations that the protocol needs from a file system: a seam with
+//! the disk behind it, and room for a simulated one. Every call is one step
+//! that a crash may precede or follow, and whose error may hide a success.
+
+use std::io;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+/// What became of an exclusive creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The file is ours.
+    New,
+    /// Somebody else was first: theirs stands.
+    Exists,
+}
+
+/// What became of a rename.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renamed {
+    /// It is at its new place.
+    Done,
+    /// Nothing stands at the old place: somebody else moved it.
+    Gone,
+    /// Something stands at the new place.
+    Occupied,
+}
+
+/// Facts of a directory entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its inode: the identity of a file under all its names.
+    pub inode: u64,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// When it was last changed.
+    pub modified: Timestamp,
+}
+
+/// A file system below one root. Paths are relative to it.
+///
+/// Everything that returns `Ok` is durable.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The content of a file; `None` if there is none.
+    async fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Primitive 1, exclusive durable file. `NotFound` if its directory is gone.
+    async fn create(&self, path: &str, content: Vec<u8>) -> io::Result<Created>;
+
+    /// Names in a directory, in no order; none if it does not exist.
+    async fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+
+    /// Makes directories in one directory, which must exist; those that exist are fine.
+    async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()>;
+
+    /// Facts of an entry, symbolic links not followed.
+    async fn stat(&self, path: &str) -> io::Result<Option<Stat>>;
+
+    /// Gives files second names in one directory; a name that already stands
+    /// for the same inode is fine, for another one it is `AlreadyExists`.
+    async fn link(&self, dir: &str, links: Vec<(String, String)>) -> io::Result<()>;
+
+    /// Moves a directory; never over another that has content.
+    async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed>;
+
+    /// Removes a file; one that is not there is fine.
+    async fn remove(&self, path: &str) -> io::Result<()>;
+
+    /// Removes a directory with all that is in it; one that is not there is fine.
+    async fn remove_tree(&self, path: &str) -> io::Result<()>;
+
+    /// Points a symbolic link at a target, replacing what it pointed at.
+    async fn point(&self, link: &str, target: &str) -> io::Result<()>;
+
+    /// Where a symbolic link points.
+    async fn pointed(&self, link: &str) -> io::Result<Option<String>>;
+
+    /// Whether a directory is on the root's own file system.
+    async fn same_file_system(&self, dir: &str) -> io::Result<bool>;
+
+    /// Bytes that may still be written.
+    async fn free_bytes(&self) -> io::Result<u64>;
+}

@@ -1,0 +1,138 @@
+//! Whether the process lives and whether it can work: asked by probes and by
+//! the watchdog, told by the loops themselves.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Shared by all loops of the daemon. Clones share one state.
+#[derive(Clone)]
+pub struct Health(Arc<Mutex<State>>);
+
+struct State {
+    next: u64,
+    loops: BTreeMap<u64, LoopState>,
+    /// What keeps the daemon from working, by what it concerns.
+    obstacles: BTreeMap<&'static str, String>,
+}
+
+struct LoopState {
+    name: &'static str,
+    limit: Duration,
+    last: Instant,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Health {
+    /// Alive, and not ready: the daemon starts.
+    #[must_use]
+    pub fn new() -> Self {
+        let obstacles = BTreeMap::from([("daemon", "is starting".to_owned())]);
+        Self(Arc::new(Mutex::new(State { next: 0, loops: BTreeMap::new(), obstacles })))
+    }
+
+    /// A loop that beats at least once in `limit`, until its [`Heartbeat`] is dropped.
+    #[must_use]
+    pub fn watch(&self, name: &'static str, limit: Duration) -> Heartbeat {
+        let mut state = self.lock();
+        let id = state.next;
+        state.next += 1;
+        state.loops.insert(id, LoopState { name, limit, last: Instant::now() });
+        Heartbeat { id, health: self.clone() }
+    }
+
+    /// `what` (`daemon`, `broker`, `root`, …) keeps the daemon from working.
+    pub fn obstacle(&self, what: &'static str, why: impl Into<String>) {
+        self.lock().obstacles.insert(what, why.into());
+    }
+
+    /// `what` no longer does.
+    pub fn clear(&self, what: &'static str) {
+        self.lock().obstacles.remove(what);
+    }
+
+    /// Whether every loop has beaten in time.
+    ///
+    /// # Errors
+    /// The loops that have not, one in a line.
+    pub fn alive(&self) -> Result<(), String> {
+        let now = Instant::now();
+        let state = self.lock();
+        let late = state.loops.values().filter_map(|l| {
+            let silent = now.saturating_duration_since(l.last);
+            (silent > l.limit).then(|| format!("{} has not moved for {} s", l.name, silent.as_secs()))
+        });
+        none_or_lines(late)
+    }
+
+    /// Whether the daemon takes work.
+    ///
+    /// # Errors
+    /// What keeps it from that, one reason in a line.
+    pub fn ready(&self) -> Result<(), String> {
+        none_or_lines(self.lock().obstacles.iter().map(|(what, why)| format!("{what}: {why}")))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn none_or_lines(reasons: impl Iterator<Item = String>) -> Result<(), String> {
+    let lines: Vec<String> = reasons.collect();
+    if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
+}
+
+/// Held by a loop; dropping it says that the loop ended in order.
+pub struct Heartbeat {
+    id: u64,
+    health: Health,
+}
+
+impl Heartbeat {
+    /// The loop moves.
+    pub fn beat(&self) {
+        if let Some(watched) = self.health.lock().loops.get_mut(&self.id) {
+            watched.last = Instant::now();
+        }
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.health.lock().loops.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_stops_moving_is_named_until_it_ends() {
+        let health = Health::new();
+        let worker = health.watch("worker", Duration::ZERO);
+        let steady = health.watch("coordinator", Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(health.alive(), Err("worker has not moved for 0 s".into()));
+        steady.beat();
+        drop(worker);
+        assert_eq!(health.alive(), Ok(()));
+    }
+
+    #[test]
+    fn ready_means_that_nothing_is_in_the_way() {
+        let health = Health::new();
+        assert_eq!(health.ready(), Err("daemon: is starting".into()));
+        health.obstacle("broker", "is not connected");
+        health.clear("daemon");
+        assert_eq!(health.ready(), Err("broker: is not connected".into()));
+        health.clear("broker");
+        assert_eq!(health.ready(), Ok(()));
+    }
+}

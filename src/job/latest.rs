@@ -1,0 +1,99 @@
+//! `.latest`: a view of the newest full export of each table, repaired at every look.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::archive::{Archive, TableStatus};
+use crate::folder::{Folder, FolderError, layout};
+
+/// What is known of finished full exports, by output directory and base name.
+#[derive(Debug, Default)]
+pub struct Latest {
+    seen: BTreeSet<String>,
+    newest: BTreeMap<(String, String), Export>,
+}
+
+/// A full export: newer snapshots first, then later commits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Export {
+    snapshot: Timestamp,
+    committed: Timestamp,
+    directory: String,
+}
+
+impl Latest {
+    /// Takes an archive in; returns the views that may have to move.
+    pub fn learn(&mut self, archive: &Archive) -> Vec<(String, String)> {
+        self.seen.insert(format!("{}.json", archive.job_id));
+        let mut touched = Vec::new();
+        for table in &archive.tables {
+            let Some(directory) = &table.directory else { continue };
+            if !table.full || table.status != TableStatus::Completed {
+                continue;
+            }
+            let export = Export {
+                snapshot: table.snapshot_time.unwrap_or(archive.received_at),
+                committed: archive.committed_at,
+                directory: directory.clone(),
+            };
+            let key = (table.output_directory.clone(), table.base.clone());
+            if self.newest.get(&key).is_none_or(|known| *known < export) {
+                self.newest.insert(key.clone(), export);
+                touched.push(key);
+            }
+        }
+        touched
+    }
+
+    /// Learns of archives that other coordinators wrote, and points every view
+    /// that is not where it should be.
+    ///
+    /// # Errors
+    /// When the folder refuses.
+    pub async fn repair(&mut self, folder: &Folder) -> Result<(), FolderError> {
+        // After each change look again: another coordinator may have finished a newer one.
+        loop {
+            let mut touched = Vec::new();
+            for name in folder.store().list(layout::BY_ID).await? {
+                if self.seen.contains(&name) || !name.ends_with(".json") || name.starts_with('.') {
+                    continue;
+                }
+                if let Some(archive) = folder.read::<Archive>(&format!("{}/{name}", layout::BY_ID)).await? {
+                    touched.extend(self.learn(&archive));
+                }
+            }
+            let keys: Vec<_> = self.newest.keys().cloned().collect();
+            let mut moved = false;
+            for key in keys {
+                moved |= self.point(folder, &key).await?;
+            }
+            if !moved && touched.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Points one view at its newest export; true if it had to move.
+    ///
+    /// # Errors
+    /// When the folder refuses.
+    pub async fn point(&self, folder: &Folder, key: &(String, String)) -> Result<bool, FolderError> {
+        let Some(export) = self.newest.get(key) else { return Ok(false) };
+        let (directory, base) = key;
+        let dir = layout::latest(directory);
+        let link = format!("{dir}/{base}");
+        let name = export.directory.rsplit('/').next().unwrap_or(&export.directory);
+        let target = format!("../{name}");
+        if folder.store().pointed(&link).await?.as_deref() == Some(target.as_str()) {
+            return Ok(false);
+        }
+        // An export that was pruned by hand is nothing to point at.
+        if folder.store().stat(&export.directory).await?.is_none() {
+            return Ok(false);
+        }
+        folder.store().make_dirs(directory, vec![".latest".into()]).await?;
+        folder.store().point(&link, &target).await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,180 @@
+//! What became of tables and jobs, as files in the workspace say it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::message::event::ErrorReport;
+use crate::message::{ExportRequest, JobId, SourceName};
+use crate::worker::record::Cause;
+
+/// `request.json`: the job as it was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredRequest {
+    /// Version of the format.
+    pub v: u32,
+    /// The job.
+    pub job: JobId,
+    /// The source, resolved.
+    pub source: SourceName,
+    /// The parsed request.
+    pub request: ExportRequest,
+    /// SHA-256 of the body.
+    pub body_sha256: String,
+    /// When it was stored.
+    pub received_at: Timestamp,
+    /// `message_id` of the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// Queue for the final event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// The caller's correlation id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// W3C trace context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// Who asked, as the broker validated it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// Who works on it.
+    pub owner: Owner,
+    /// The job whose failed tables this one exports again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
+}
+
+/// Whose workspace it is: daemons leave those of others alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Owner {
+    /// The daemons of a prefix on a virtual host.
+    Daemons {
+        /// Virtual host of the broker.
+        vhost: String,
+        /// Prefix of all names there.
+        prefix: String,
+    },
+    /// A one-shot export.
+    OneShot,
+}
+
+/// `cancel.json`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelMark {
+    /// Version of the format.
+    pub v: u32,
+    /// Why.
+    pub why: CancelCause,
+    /// Who, if a person or program asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Why a job is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelCause {
+    /// Somebody asked.
+    Request,
+    /// Its deadline passed.
+    Deadline,
+    /// Its snapshot held back vacuum for too long.
+    MaxSnapshotAge,
+}
+
+impl CancelMark {
+    /// As events report it.
+    #[must_use]
+    pub fn report(&self) -> ErrorReport {
+        let (code, message, remedy) = match self.why {
+            CancelCause::Request => ("cancelled", "the job was cancelled on request", None),
+            CancelCause::Deadline => {
+                ("deadline", "the job did not finish within its deadline", Some("allow a longer `deadline`"))
+            }
+            CancelCause::MaxSnapshotAge => (
+                "max_snapshot_age",
+                "the job's snapshot grew older than the source's max_snapshot_age",
+                Some("raise max_snapshot_age, add daemons, or export fewer tables at once"),
+            ),
+        };
+        ErrorReport {
+            code: code.into(),
+            message: message.into(),
+            remedy: remedy.map(Into::into),
+            retryable: true,
+        }
+    }
+}
+
+/// `plans/eN.fail-<uuid>.json`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanFailure {
+    /// Version of the format.
+    pub v: u32,
+    /// Why.
+    pub error: ErrorReport,
+}
+
+/// `tables/<t>.e<N>.outcome.json`: written after the consuming renames of a
+/// batch, before any event. Exclusive: the first one stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Version of the format.
+    pub v: u32,
+    /// When.
+    pub at: Timestamp,
+    /// Every table of the batch.
+    pub tables: Vec<TableOutcome>,
+}
+
+/// What became of one table of a batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableOutcome {
+    /// Its number.
+    pub table: u32,
+    /// What became of it.
+    #[serde(flatten)]
+    pub result: TableResult,
+}
+
+/// What became of a table in an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "result")]
+pub enum TableResult {
+    /// It stands in a directory.
+    Published {
+        /// The directory below the root.
+        directory: String,
+        /// Its files in key order.
+        files: Vec<FinishedFile>,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        error: ErrorReport,
+    },
+    /// The job was cancelled before it was complete.
+    Cancelled,
+    /// It is planned again in a later epoch.
+    Abandoned {
+        /// Why.
+        #[serde(flatten)]
+        cause: Cause,
+    },
+}
+
+/// A file of a finished directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct FinishedFile {
+    /// `part-000017.parquet`
+    pub file: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}

@@ -1,0 +1,227 @@
+//! Events from what is known of a job. Nothing here is said before it is
+//! durable (invariant I5); ids follow from the job, so repeats are recognised.
+
+use jiff::Timestamp;
+
+use super::archive::{Archive, TableStatus};
+use super::outcome::{Outcome, StoredRequest, TableResult};
+use super::state::JobState;
+use crate::bus::Outgoing;
+use crate::folder::layout;
+use crate::message::event::{ErrorReport, Event, EventData, EventType, TableReport};
+use crate::message::pattern::qualified;
+use crate::message::{JobId, SourceName};
+use crate::plan::ExportPlan;
+use crate::plan::export_plan::PlannedTable;
+
+/// Builds the events of one prefix.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    /// Prefix of the broker's names.
+    pub prefix: String,
+}
+
+impl Reporter {
+    fn about(stored: &StoredRequest) -> EventData {
+        EventData {
+            job_id: Some(stored.job.clone()),
+            source: Some(stored.source.clone()),
+            message_id: stored.message_id.clone(),
+            labels: stored.request.labels.clone(),
+            ..EventData::default()
+        }
+    }
+
+    fn event(
+        &self,
+        stored: &StoredRequest,
+        kind: EventType,
+        part: &str,
+        at: Timestamp,
+        data: EventData,
+    ) -> Outgoing {
+        let mut event = Event::new(&self.prefix, kind, stored.job.as_str(), part, at, data);
+        event.traceparent.clone_from(&stored.traceparent);
+        Outgoing::Event { event: Box::new(event), reply_to: None, correlation_id: None }
+    }
+
+    /// The request is stored.
+    #[must_use]
+    pub fn accepted(&self, stored: &StoredRequest) -> Outgoing {
+        self.event(stored, EventType::JobAccepted, "", stored.received_at, Self::about(stored))
+    }
+
+    /// How far it is; `number` tells reports apart.
+    #[must_use]
+    pub fn progress(&self, job: &JobState, at: Timestamp) -> Outgoing {
+        let progress = job.progress();
+        let number = progress.chunks_done.to_string();
+        let mut data = Self::about(&job.stored);
+        data.progress = Some(progress);
+        self.event(&job.stored, EventType::JobProgress, &number, at, data)
+    }
+
+    /// Nothing moves.
+    #[must_use]
+    pub fn stalled(&self, job: &JobState, why: &str, at: Timestamp) -> Outgoing {
+        let progress = job.progress();
+        let number = format!("{}-{}", progress.chunks_done, at.as_second());
+        let mut data = Self::about(&job.stored);
+        data.progress = Some(progress);
+        data.error = Some(ErrorReport {
+            code: "stalled".into(),
+            message: format!("no chunk has finished for a while: {why}"),
+            remedy: Some("see the daemons' logs and `adu-export status`; the job goes on by itself".into()),
+            retryable: true,
+        });
+        self.event(&job.stored, EventType::JobStalled, &number, at, data)
+    }
+
+    /// What became of the tables of a batch.
+    #[must_use]
+    pub fn batch(&self, stored: &StoredRequest, plan: &ExportPlan, outcome: &Outcome) -> Vec<Outgoing> {
+        outcome
+            .tables
+            .iter()
+            .filter_map(|t| {
+                let planned = plan.table(t.table)?;
+                let mut report = planned_report(planned);
+                let kind = match &t.result {
+                    TableResult::Published { directory, files } => {
+                        report.directory = Some(directory.clone());
+                        report.rows = files.iter().map(|f| f.rows).sum();
+                        report.bytes = files.iter().map(|f| f.bytes).sum();
+                        report.files = u32::try_from(files.len()).unwrap_or(u32::MAX);
+                        EventType::TableCompleted
+                    }
+                    TableResult::Failed { error } => {
+                        report.error = Some(error.clone());
+                        EventType::TableFailed
+                    }
+                    TableResult::Cancelled | TableResult::Abandoned { .. } => return None,
+                };
+                let mut data = Self::about(stored);
+                data.snapshot_time = plan.snapshot.as_ref().map(|s| s.time);
+                let name = report.table.clone();
+                data.tables = vec![report];
+                Some(self.event(stored, kind, &name, outcome.at, data))
+            })
+            .collect()
+    }
+
+    /// Tables that could not be planned.
+    #[must_use]
+    pub fn unplanned(&self, stored: &StoredRequest, plan: &ExportPlan) -> Vec<Outgoing> {
+        plan.failed
+            .iter()
+            .map(|f| {
+                let mut data = Self::about(stored);
+                data.tables = vec![TableReport {
+                    table: f.table.clone(),
+                    directory: None,
+                    rows: 0,
+                    bytes: 0,
+                    files: 0,
+                    strategy: None,
+                    high_water_mark: None,
+                    error: Some(f.error.clone()),
+                }];
+                self.event(stored, EventType::TableFailed, &f.table, plan.planned_at, data)
+            })
+            .collect()
+    }
+
+    /// The end of a job, also to the queue of a caller who waits for it.
+    #[must_use]
+    pub fn finished(&self, archive: &Archive) -> Outgoing {
+        let tables = archive.tables.iter().map(|t| TableReport {
+            table: t.table_name.clone(),
+            directory: t.directory.clone(),
+            rows: t.rows,
+            bytes: t.files.iter().map(|f| f.bytes).sum(),
+            files: u32::try_from(t.files.len()).unwrap_or(u32::MAX),
+            strategy: (t.status == TableStatus::Completed).then(|| t.strategy.clone()),
+            high_water_mark: t.high_water_mark.clone(),
+            error: t.error.clone(),
+        });
+        let data = EventData {
+            job_id: Some(archive.job_id.clone()),
+            source: Some(archive.source.clone()),
+            message_id: archive.message_id.clone(),
+            labels: archive.labels.clone(),
+            snapshot_time: archive.snapshots.values().max().copied(),
+            archive: Some(layout::archive_by_id(&archive.job_id)),
+            tables: tables.collect(),
+            error: archive.error.clone(),
+            ..EventData::default()
+        };
+        let kind = archive.status.event();
+        let mut event =
+            Event::new(&self.prefix, kind, archive.job_id.as_str(), "", archive.committed_at, data);
+        // One id for the end, however a job ended: whoever counts ends counts one.
+        event.id = format!("{}/job.final", archive.job_id);
+        event.traceparent.clone_from(&archive.traceparent);
+        Outgoing::Event {
+            event: Box::new(event),
+            reply_to: archive.reply_to.clone(),
+            correlation_id: archive.correlation_id.clone(),
+        }
+    }
+
+    /// A request that was refused.
+    #[must_use]
+    pub fn rejected(&self, rejection: Rejection, at: Timestamp) -> Outgoing {
+        let subject = rejection
+            .job
+            .as_ref()
+            .map(JobId::to_string)
+            .or_else(|| rejection.message_id.clone())
+            .unwrap_or_else(|| rejection.body_sha256.clone());
+        let data = EventData {
+            job_id: rejection.job,
+            source: rejection.source,
+            message_id: rejection.message_id,
+            error: Some(rejection.error),
+            ..EventData::default()
+        };
+        let part = &rejection.body_sha256[..rejection.body_sha256.len().min(16)];
+        let event = Event::new(&self.prefix, EventType::JobRejected, &subject, part, at, data);
+        Outgoing::Event {
+            event: Box::new(event),
+            reply_to: rejection.reply_to,
+            correlation_id: rejection.correlation_id,
+        }
+    }
+}
+
+/// A refused request, and who is to be told.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    /// The job it named, if it could be read.
+    pub job: Option<JobId>,
+    /// Its source, if it could be resolved.
+    pub source: Option<SourceName>,
+    /// `message_id` of the request.
+    pub message_id: Option<String>,
+    /// Queue of the caller.
+    pub reply_to: Option<String>,
+    /// The caller's correlation id.
+    pub correlation_id: Option<String>,
+    /// SHA-256 of the body.
+    pub body_sha256: String,
+    /// Why.
+    pub error: ErrorReport,
+}
+
+fn planned_report(planned: &PlannedTable) -> TableReport {
+    TableReport {
+        table: qualified(&planned.schema, &planned.name),
+        directory: None,
+        rows: 0,
+        bytes: 0,
+        files: 0,
+        strategy: Some(planned.strategy.name().into()),
+        high_water_mark: planned.high_water_mark.clone(),
+        error: None,
+    }
+}

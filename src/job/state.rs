@@ -1,0 +1,285 @@
+//! What the coordinator knows of a job: everything comes from the folder and
+//! can be read from there again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::archive::Archive;
+use super::outcome::{CancelMark, Outcome, PlanFailure, StoredRequest, TableResult};
+use crate::message::JobId;
+use crate::message::event::JobProgress;
+use crate::plan::ExportPlan;
+use crate::plan::export_plan::PlannedTable;
+use crate::worker::record::{Cause, Failure, Record};
+
+/// A batch within a job: what is exported, recorded and organized together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId {
+    /// Epoch of the plan.
+    pub epoch: u32,
+    /// Number of its first table.
+    pub first: u32,
+}
+
+/// One batch of a plan.
+#[derive(Debug)]
+pub struct BatchState {
+    /// Numbers of its tables.
+    pub tables: Vec<u32>,
+    /// The record of each chunk, once it is there.
+    pub records: Vec<Option<Arc<Record>>>,
+    /// Chunks without record.
+    pub missing: u32,
+    /// Failures, with the chunk they are of, by the id in their file name.
+    pub failures: BTreeMap<Uuid, (u32, Failure)>,
+    /// Failures that were answered by trying again.
+    pub answered: BTreeSet<Uuid>,
+    /// The first chunk that was never handed out.
+    pub next: u32,
+    /// What became of it.
+    pub outcome: Option<Arc<Outcome>>,
+}
+
+impl BatchState {
+    fn new(tables: &[&PlannedTable]) -> Self {
+        let chunks = tables.first().map_or(1, |t| t.strategy.chunks());
+        Self {
+            tables: tables.iter().map(|t| t.number).collect(),
+            records: vec![None; chunks as usize],
+            missing: chunks,
+            failures: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            next: 0,
+            outcome: None,
+        }
+    }
+
+    /// Whether nothing has been decided on it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.outcome.is_none()
+    }
+
+    /// Takes a record in; false if it was known.
+    pub fn record(&mut self, chunk: u32, record: Record) -> bool {
+        match self.records.get_mut(chunk as usize) {
+            Some(slot @ None) => {
+                *slot = Some(Arc::new(record));
+                self.missing -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes a failure in; false if it was known or answered.
+    pub fn fail(&mut self, id: Uuid, chunk: u32, failure: Failure) -> bool {
+        !self.answered.contains(&id) && self.failures.insert(id, (chunk, failure)).is_none()
+    }
+
+    /// Forgets a failure: its chunk is tried again.
+    pub fn answer(&mut self, id: Uuid) {
+        self.failures.remove(&id);
+        self.answered.insert(id);
+    }
+
+    /// Whether a chunk has neither record nor failure.
+    #[must_use]
+    pub fn is_unfinished(&self, chunk: u32) -> bool {
+        matches!(self.records.get(chunk as usize), Some(None))
+            && !self.failures.values().any(|(c, _)| *c == chunk)
+    }
+}
+
+/// A job as the coordinator knows it.
+#[derive(Debug)]
+pub struct JobState {
+    /// The request.
+    pub stored: Arc<StoredRequest>,
+    /// The plans, epoch 1 first.
+    pub plans: Vec<Arc<ExportPlan>>,
+    /// Failures of the epoch that is being planned.
+    pub plan_failure: Option<PlanFailure>,
+    /// The batches of all plans.
+    pub batches: BTreeMap<BatchId, BatchState>,
+    /// The job is to end.
+    pub cancel: Option<CancelMark>,
+    /// Its archive: the job is committed.
+    pub archive: Option<Arc<Archive>>,
+    /// When the coordinator last saw a chunk finish, by its own clock.
+    pub moved: Duration,
+    /// What has been said already.
+    pub said: Said,
+    /// After an error of the folder nothing is tried before then.
+    pub not_before: Duration,
+}
+
+/// What this coordinator has published of a job; a successor says it again
+/// under the same ids.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// Batches whose table events are out.
+    pub batches: BTreeSet<BatchId>,
+    /// Plans whose failed tables were told, and which daemons know of.
+    pub plans: usize,
+    /// When the last progress report was sent.
+    pub progress: Duration,
+    /// Chunks that it reported.
+    pub chunks: u64,
+    /// When a stall was last reported.
+    pub stalled: Option<Duration>,
+}
+
+impl JobState {
+    /// A job of which only the request is known.
+    #[must_use]
+    pub fn new(stored: StoredRequest, now: Duration) -> Self {
+        Self {
+            stored: Arc::new(stored),
+            plans: Vec::new(),
+            plan_failure: None,
+            batches: BTreeMap::new(),
+            cancel: None,
+            archive: None,
+            moved: now,
+            said: Said::default(),
+            not_before: Duration::ZERO,
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &JobId {
+        &self.stored.job
+    }
+
+    /// Takes the next plan in.
+    pub fn add_plan(&mut self, plan: ExportPlan) {
+        debug_assert_eq!(plan.epoch, self.next_epoch());
+        for (first, tables) in plan.batches() {
+            self.batches.insert(BatchId { epoch: plan.epoch, first }, BatchState::new(&tables));
+        }
+        self.plans.push(Arc::new(plan));
+        self.plan_failure = None;
+    }
+
+    /// The epoch that would be planned next.
+    #[must_use]
+    pub fn next_epoch(&self) -> u32 {
+        u32::try_from(self.plans.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// The plan of an epoch.
+    #[must_use]
+    pub fn plan(&self, epoch: u32) -> Option<&Arc<ExportPlan>> {
+        self.plans.get((epoch as usize).checked_sub(1)?)
+    }
+
+    /// Tables that were abandoned and are in no later plan.
+    #[must_use]
+    pub fn abandoned(&self) -> Vec<Abandoned> {
+        let mut list = Vec::new();
+        for (id, batch) in &self.batches {
+            let Some(outcome) = &batch.outcome else { continue };
+            for table in &outcome.tables {
+                let TableResult::Abandoned { cause } = &table.result else { continue };
+                let planned_again = self.plans.iter().skip(id.epoch as usize).any(|p| {
+                    p.table(table.table).is_some() || p.failed.iter().any(|f| f.number == table.table)
+                });
+                if !planned_again {
+                    list.push(Abandoned { table: table.table, epoch: id.epoch, cause: cause.clone() });
+                }
+            }
+        }
+        list
+    }
+
+    /// How often a table was abandoned because it had changed.
+    #[must_use]
+    pub fn times_changed(&self, table: u32) -> usize {
+        self.batches
+            .values()
+            .filter_map(|b| b.outcome.as_ref())
+            .flat_map(|o| &o.tables)
+            .filter(|t| {
+                t.table == table && matches!(t.result, TableResult::Abandoned { cause: Cause::Changed })
+            })
+            .count()
+    }
+
+    /// The snapshot lineages that its plans used.
+    #[must_use]
+    pub fn lineages(&self) -> Vec<Uuid> {
+        let mut all: Vec<Uuid> =
+            self.plans.iter().filter_map(|p| p.snapshot.as_ref().map(|s| s.lineage)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Whether every table has its last outcome.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !self.plans.is_empty()
+            && self.batches.values().all(|b| !b.is_open())
+            && (self.cancel.is_some() || self.abandoned().is_empty())
+    }
+
+    /// The oldest snapshot that open batches read.
+    #[must_use]
+    pub fn oldest_snapshot(&self) -> Option<Timestamp> {
+        self.batches
+            .iter()
+            .filter(|(_, b)| b.is_open())
+            .filter_map(|(id, _)| self.plan(id.epoch)?.snapshot.as_ref().map(|s| s.time))
+            .min()
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> JobProgress {
+        let mut p = JobProgress::default();
+        for (id, batch) in &self.batches {
+            let replaced = batch.outcome.as_ref().is_some_and(|o| {
+                o.tables.iter().all(|t| matches!(t.result, TableResult::Abandoned { .. }))
+            });
+            if replaced {
+                continue;
+            }
+            p.chunks += batch.records.len() as u64;
+            p.chunks_done += batch.records.len() as u64 - u64::from(batch.missing);
+            p.tables += u32::try_from(batch.tables.len()).unwrap_or(u32::MAX);
+            for part in batch.records.iter().flatten().flat_map(|r| &r.parts) {
+                p.rows += part.part.rows;
+                p.bytes += part.part.bytes;
+            }
+            if let Some(plan) = self.plan(id.epoch) {
+                p.rows_estimated +=
+                    batch.tables.iter().filter_map(|t| plan.table(*t)).map(|t| t.estimated_rows).sum::<u64>();
+            }
+            if let Some(outcome) = &batch.outcome {
+                let published = |t: &&super::outcome::TableOutcome| {
+                    matches!(t.result, TableResult::Published { .. })
+                };
+                p.tables_done +=
+                    u32::try_from(outcome.tables.iter().filter(published).count()).unwrap_or(u32::MAX);
+            }
+        }
+        p
+    }
+}
+
+/// A table that waits to be planned again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    /// The table.
+    pub table: u32,
+    /// The epoch in which it was abandoned.
+    pub epoch: u32,
+    /// Why.
+    pub cause: Cause,
+}

@@ -1,0 +1,348 @@
+//! What is out on the work queue: admission, the window, lost tasks. Pure.
+//!
+//! Per source about twice the live slots are out, dealt round-robin over jobs
+//! and within a job over tables, so that a small job never waits behind a
+//! large one and a cancel frees the workers at once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::state::{BatchId, JobState};
+use crate::message::inbox::Alive;
+use crate::message::task::{ChunkTask, PlanTask};
+use crate::message::{JobId, SourceName, Task};
+
+/// Bounds of one source.
+#[derive(Clone, Debug)]
+pub struct SourceLimits {
+    /// Chunks of it at once, all daemons together.
+    pub max_parallel: u32,
+    /// Jobs of it at once.
+    pub max_jobs: u32,
+    /// Chunks of one table at once, where neither request nor `[export]` says.
+    pub chunk_workers: Option<u32>,
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        Self { max_parallel: 96, max_jobs: 4, chunk_workers: None }
+    }
+}
+
+/// Settings of the window.
+#[derive(Clone, Debug, Default)]
+pub struct WindowSettings {
+    /// Identity of the root, put into every task.
+    pub root: Uuid,
+    /// Bounds by source.
+    pub sources: BTreeMap<SourceName, SourceLimits>,
+    /// Tables of a job at once; else by cores.
+    pub table_threads: Option<u32>,
+    /// Chunks of a table at once; else by cores.
+    pub chunk_workers: Option<u32>,
+    /// Silence after which a daemon is dead and a task lost.
+    pub alive_timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Out {
+    /// Order in which it was handed out.
+    turn: u64,
+    /// When it was handed out or last held.
+    seen: Duration,
+    /// Whether a later look found the queue without it.
+    passed: bool,
+}
+
+#[derive(Debug)]
+struct Daemon {
+    alive: Alive,
+    seen: Duration,
+}
+
+/// The coordinator's memory of what is out and who lives.
+#[derive(Debug, Default)]
+pub struct Window {
+    out: HashMap<Task, Out>,
+    daemons: HashMap<Uuid, Daemon>,
+    turn: u64,
+    /// The job that was served last.
+    last_served: Option<JobId>,
+}
+
+impl Window {
+    /// Hears that a daemon lives.
+    pub fn heard(&mut self, alive: Alive, up: Duration) {
+        if alive.leaving {
+            self.daemons.remove(&alive.instance);
+            return;
+        }
+        for task in &alive.holding {
+            // A predecessor handed it out.
+            let out = Out { turn: 0, seen: up, passed: true };
+            self.out.entry(task.clone()).or_insert(out);
+        }
+        let latest = alive.holding.iter().filter_map(|t| self.out.get(t)).map(|o| o.turn).max();
+        for (task, out) in &mut self.out {
+            // A task handed out later was delivered: this one is not in the queue any more.
+            out.passed |= latest.is_some_and(|l| l > out.turn);
+            if alive.holding.contains(task) {
+                out.seen = up;
+            }
+        }
+        self.daemons.insert(alive.instance, Daemon { alive, seen: up });
+    }
+
+    /// The work queue was found empty: whatever nobody holds is not in it.
+    pub fn queue_is_empty(&mut self) {
+        self.out.values_mut().for_each(|o| o.passed = true);
+    }
+
+    /// Whether something is out that nobody holds, so that the depth of the queue matters.
+    #[must_use]
+    pub fn wants_depth(&self, up: Duration, settings: &WindowSettings) -> bool {
+        self.out.values().any(|o| !o.passed && up.saturating_sub(o.seen) > settings.alive_timeout)
+    }
+
+    /// Forgets daemons that are silent and tasks that are finished or lost.
+    pub fn tidy(&mut self, jobs: &BTreeMap<JobId, JobState>, up: Duration, settings: &WindowSettings) {
+        let silent = |since: Duration| up.saturating_sub(since) > settings.alive_timeout;
+        self.daemons.retain(|_, d| !silent(d.seen));
+        self.out.retain(|task, out| {
+            let wanted = jobs.get(task.job()).is_some_and(|job| is_wanted(job, task));
+            wanted && !(out.passed && silent(out.seen))
+        });
+    }
+
+    /// Lineages that living daemons hold.
+    #[must_use]
+    pub fn claimed(&self) -> BTreeSet<Uuid> {
+        self.daemons.values().flat_map(|d| d.alive.lineages.iter().copied()).collect()
+    }
+
+    /// Living daemons.
+    #[must_use]
+    pub fn daemons(&self) -> usize {
+        self.daemons.len()
+    }
+
+    /// Chunks that living daemons take at once from a source.
+    #[must_use]
+    pub fn slots(&self, source: &SourceName) -> u32 {
+        self.daemons.values().filter(|d| d.alive.sources.contains(source)).map(|d| d.alive.slots).sum()
+    }
+
+    /// Why nothing of a source moves, for people.
+    #[must_use]
+    pub fn why_quiet(&self, job: &JobState) -> String {
+        let source = &job.stored.source;
+        if self.slots(source) == 0 {
+            return format!("no living daemon has the source {source}");
+        }
+        let out: Vec<&Task> = self.out.keys().filter(|t| t.job() == job.id()).collect();
+        let held = |t: &&&Task| self.daemons.values().any(|d| d.alive.holding.contains(t));
+        let held = out.iter().filter(held).count();
+        let troubles: BTreeSet<&str> =
+            self.daemons.values().flat_map(|d| d.alive.troubles.iter().map(String::as_str)).collect();
+        let mut text = format!("{} tasks are out, {held} of them held by a daemon", out.len());
+        for trouble in troubles {
+            text.push_str("; ");
+            text.push_str(trouble);
+        }
+        text
+    }
+
+    fn cores(&self) -> u32 {
+        self.daemons.values().map(|d| d.alive.cores).sum()
+    }
+
+    /// Takes the window of a predecessor for out: the first unfinished chunks
+    /// are likely on the queue, and found lost later if they are not.
+    pub fn inherit(
+        &mut self,
+        jobs: &mut BTreeMap<JobId, JobState>,
+        up: Duration,
+        settings: &WindowSettings,
+    ) -> usize {
+        self.deal(jobs, up, settings).len()
+    }
+
+    /// Hands out what there is room for.
+    pub fn deal(
+        &mut self,
+        jobs: &mut BTreeMap<JobId, JobState>,
+        up: Duration,
+        settings: &WindowSettings,
+    ) -> Vec<Task> {
+        let mut dealt = Vec::new();
+        let sources: BTreeSet<SourceName> = jobs.values().map(|j| j.stored.source.clone()).collect();
+        for source in sources {
+            let limits = settings.sources.get(&source).cloned().unwrap_or_default();
+            let slots = self.slots(&source);
+            if slots == 0 {
+                continue;
+            }
+            let mut admitted = admit(jobs, &source, limits.max_jobs as usize);
+            // The job after the one that was served last goes first.
+            let start = self
+                .last_served
+                .as_ref()
+                .and_then(|last| admitted.iter().position(|j| j > last))
+                .unwrap_or(0);
+            admitted.rotate_left(start);
+            let room = limits.max_parallel.min(slots.saturating_mul(2)) as usize;
+            let mut out = self.out.keys().filter(|t| is_of(jobs, t, &source)).count();
+            let mut shares: Vec<Share> = admitted
+                .into_iter()
+                .filter_map(|id| Some(self.share(jobs.get(&id)?, settings, &limits)))
+                .collect();
+            while out < room {
+                let before = out;
+                for share in &mut shares {
+                    if out >= room {
+                        break;
+                    }
+                    let Some(job) = jobs.get_mut(&share.job) else { continue };
+                    let Some(task) = self.next_task(job, share, settings) else { continue };
+                    self.turn += 1;
+                    self.out.insert(task.clone(), Out { turn: self.turn, seen: up, passed: false });
+                    self.last_served = Some(share.job.clone());
+                    dealt.push(task);
+                    out += 1;
+                }
+                if out == before {
+                    break;
+                }
+            }
+        }
+        dealt
+    }
+
+    /// What a job may have out, and has.
+    fn share(&self, job: &JobState, settings: &WindowSettings, limits: &SourceLimits) -> Share {
+        let cores = self.cores();
+        let asked = &job.stored.request.parallelism;
+        let tables = asked.table_threads.map(u32::from).or(settings.table_threads);
+        let chunks =
+            asked.chunk_workers.map(u32::from).or(limits.chunk_workers).or(settings.chunk_workers);
+        let mut out: BTreeMap<BatchId, u32> = BTreeMap::new();
+        for task in self.out.keys() {
+            if let Task::Chunk(t) = task {
+                if t.job == *job.id() {
+                    *out.entry(BatchId { epoch: t.epoch, first: t.table }).or_default() += 1;
+                }
+            }
+        }
+        Share {
+            job: job.id().clone(),
+            tables: tables.unwrap_or((cores * 3 / 4).max(2)) as usize,
+            chunks: chunks.unwrap_or((cores / 2).max(2)),
+            out,
+        }
+    }
+
+    /// The next task of a job that its share has room for.
+    fn next_task(&self, job: &mut JobState, share: &mut Share, settings: &WindowSettings) -> Option<Task> {
+        let root = settings.root;
+        if job.cancel.is_some() || job.archive.is_some() {
+            return None;
+        }
+        let plan = Task::Plan(PlanTask { job: job.id().clone(), epoch: job.next_epoch(), root });
+        let unplanned = job.plans.is_empty() || !job.abandoned().is_empty();
+        if unplanned && !self.out.contains_key(&plan) {
+            return Some(plan);
+        }
+        let id = job.id().clone();
+        // Tables with the fewest chunks out first; new tables while there is room for them.
+        let mut candidates: Vec<(u32, BatchId)> = job
+            .batches
+            .iter()
+            .filter(|(_, b)| b.is_open() && b.missing > 0)
+            .map(|(batch, _)| (share.out.get(batch).copied().unwrap_or(0), *batch))
+            .filter(|(out, _)| *out < share.chunks && (*out > 0 || share.out.len() < share.tables))
+            .collect();
+        candidates.sort_unstable();
+        for (_, batch_id) in candidates {
+            let Some(batch) = job.batches.get_mut(&batch_id) else { continue };
+            let task = |chunk| {
+                Task::Chunk(ChunkTask {
+                    job: id.clone(),
+                    epoch: batch_id.epoch,
+                    table: batch_id.first,
+                    chunk,
+                    root,
+                })
+            };
+            let chunks = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
+            let is_free = |c: u32| batch.is_unfinished(c) && !self.out.contains_key(&task(c));
+            let fresh = (batch.next..chunks).find(|c| is_free(*c));
+            // Behind the first pass: what was lost on the way.
+            let found = fresh.or_else(|| (0..batch.next.min(chunks)).find(|c| is_free(*c)));
+            let task = found.map(task);
+            if let Some(fresh) = fresh {
+                batch.next = fresh + 1;
+            } else {
+                batch.next = chunks;
+            }
+            if let Some(task) = task {
+                *share.out.entry(batch_id).or_default() += 1;
+                return Some(task);
+            }
+        }
+        None
+    }
+
+    /// A task that could not be published is not out.
+    pub fn withdraw(&mut self, task: &Task) {
+        self.out.remove(task);
+    }
+
+    /// Number of tasks out.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing is out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+}
+
+struct Share {
+    job: JobId,
+    tables: usize,
+    chunks: u32,
+    out: BTreeMap<BatchId, u32>,
+}
+
+fn is_of(jobs: &BTreeMap<JobId, JobState>, task: &Task, source: &SourceName) -> bool {
+    jobs.get(task.job()).is_some_and(|j| j.stored.source == *source)
+}
+
+/// Whether a task still has to be done.
+fn is_wanted(job: &JobState, task: &Task) -> bool {
+    if job.archive.is_some() || job.cancel.is_some() {
+        return false;
+    }
+    match task {
+        Task::Plan(t) => t.epoch == job.next_epoch(),
+        Task::Chunk(t) => job
+            .batches
+            .get(&BatchId { epoch: t.epoch, first: t.table })
+            .is_some_and(|b| b.is_open() && b.is_unfinished(t.chunk)),
+    }
+}
+
+/// The jobs of a source that may run: those that have begun, then by arrival.
+fn admit(jobs: &BTreeMap<JobId, JobState>, source: &SourceName, max_jobs: usize) -> Vec<JobId> {
+    let mut waiting: Vec<&JobState> =
+        jobs.values().filter(|j| j.stored.source == *source && j.archive.is_none()).collect();
+    waiting.sort_by_key(|j| (j.plans.is_empty(), j.stored.received_at, j.id().clone()));
+    let mut admitted: Vec<JobId> = waiting.iter().take(max_jobs).map(|j| j.id().clone()).collect();
+    admitted.sort_unstable();
+    admitted
+}

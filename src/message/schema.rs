@@ -1,0 +1,112 @@
+//! JSON Schemas of what other systems send and receive, generated from the
+//! types. `config/schemas/` holds them; a test keeps them current.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::{Event, ExportRequest, JobId};
+
+/// A generated file of `config/schemas/`.
+#[derive(Clone, Debug)]
+pub struct SchemaFile {
+    /// Its name, e.g. `event.schema.json`.
+    pub name: &'static str,
+    /// Its content.
+    pub schema: Schema,
+}
+
+impl SchemaFile {
+    /// The schema of a type, as values of it are written.
+    #[must_use]
+    pub fn of<T: JsonSchema>(name: &'static str) -> Self {
+        Self {
+            name,
+            schema: SchemaSettings::draft2020_12()
+                .for_serialize()
+                .into_generator()
+                .into_root_schema_for::<T>(),
+        }
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{:#}\n", self.schema.as_value())
+    }
+}
+
+/// The schemas of all messages that cross the border of the system.
+#[must_use]
+pub fn messages() -> Vec<SchemaFile> {
+    vec![
+        SchemaFile { name: "request.schema.json", schema: request() },
+        SchemaFile::of::<Event>("event.schema.json"),
+    ]
+}
+
+/// All that may be sent to `<prefix>.requests`.
+fn request() -> Schema {
+    let mut generator: SchemaGenerator = SchemaSettings::draft2020_12().into_generator();
+    let export = generator.subschema_for::<ExportRequest>();
+    let job = generator.subschema_for::<JobId>();
+    let about_job = |verb: &str, description: &str| {
+        json_schema!({
+            "type": "object",
+            "description": description,
+            "properties": {verb: job},
+            "required": [verb],
+            "additionalProperties": false,
+        })
+    };
+    json_schema!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Request",
+        "description": "A message to the queue <prefix>.requests.",
+        "anyOf": [
+            export,
+            about_job("cancel", "End a job."),
+            about_job("retry", "Export again what failed in a finished job, as job <job_id>.rN."),
+        ],
+        "$defs": generator.take_definitions(true),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Set to anything, it lets the test write the files anew.
+    const REGENERATE: &str = "ADU_EXPORT_WRITE_SCHEMAS";
+
+    #[test]
+    fn the_schemas_in_config_are_those_of_the_types() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schemas");
+        for file in messages() {
+            let path = directory.join(file.name);
+            if std::env::var_os(REGENERATE).is_some() {
+                std::fs::write(&path, file.text()).expect("writes");
+            }
+            let stored = std::fs::read_to_string(&path).unwrap_or_default();
+            // The order of keys is none of the types' business.
+            let stored = serde_json::from_str(&stored).unwrap_or(serde_json::Value::Null);
+            assert!(
+                stored == *file.schema.as_value(),
+                "{} is out of date: run `{REGENERATE}=1 cargo test --lib schemas` and commit it",
+                path.display()
+            );
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_request_is_described_and_strict() {
+        let schema = request();
+        let request = &schema.as_value()["$defs"]["ExportRequest"];
+        assert_eq!(request["additionalProperties"], false);
+        assert_eq!(request["required"], serde_json::json!(["tables"]));
+        for (name, field) in request["properties"].as_object().expect("has properties") {
+            assert!(field.get("description").is_some(), "{name} has no description");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Everything that is measured. Names are stable: dashboards and alerts of
+//! operators refer to them.
+//!
+//! All have the prefix `adu_export_`, base units (seconds, bytes) and
+//! `_total` on what only grows. The only label whose values are not fixed here
+//! is `source`, and that is a name of the configuration.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::message::SourceName;
+
+const PREFIX: &str = "adu_export";
+
+/// How the work on a chunk ended, as `chunks_total{outcome}` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkOutcome {
+    /// Its part and record are durable.
+    Written,
+    /// It was done already: nothing was written.
+    Duplicate,
+    /// A permanent error failed its table.
+    Failed,
+    /// Its table is planned again: values, schema or snapshot.
+    Replanned,
+    /// Its message was given back for somebody else.
+    Released,
+    /// Its job was cancelled.
+    Cancelled,
+}
+
+impl ChunkOutcome {
+    const ALL: [Self; 6] =
+        [Self::Written, Self::Duplicate, Self::Failed, Self::Replanned, Self::Released, Self::Cancelled];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Duplicate => "duplicate",
+            Self::Failed => "failed",
+            Self::Replanned => "replanned",
+            Self::Released => "released",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// All metrics of a process.
+pub struct Metrics {
+    registry: Registry,
+    /// The process metrics keep their usual names, without our prefix.
+    process: Registry,
+    /// Rows written in finished chunks (`source`).
+    pub rows_total: IntCounterVec,
+    /// Bytes received from the source (`source`).
+    pub bytes_read_total: IntCounterVec,
+    /// Bytes of finished Parquet files (`source`).
+    pub bytes_written_total: IntCounterVec,
+    /// Chunks whose work ended (`source`, `outcome`); see [`Metrics::chunk_ended`].
+    pub chunks_total: IntCounterVec,
+    /// From the start of a chunk's work to its durable record (`source`).
+    pub chunk_duration_seconds: HistogramVec,
+    /// Each fsync of a part, a record or a directory.
+    pub fsync_duration_seconds: Histogram,
+    /// Chunks being exported now.
+    pub chunks_in_flight: IntGauge,
+    /// Retries after a transient error (`kind`: the error's kind, from a fixed list).
+    pub retries_total: IntCounterVec,
+    /// Messages that the broker delivered before.
+    pub redeliveries_total: IntCounter,
+    /// Jobs by state (`state`); filled by the active coordinator, empty elsewhere.
+    pub jobs: IntGaugeVec,
+    /// Tables moved into place.
+    pub tables_organized_total: IntCounter,
+    /// From the acceptance of a job to its archive.
+    pub job_duration_seconds: Histogram,
+    /// When a job last completed, as a Unix time.
+    pub last_success_timestamp_seconds: Gauge,
+    /// Age of the oldest snapshot that is held open; 0 without one.
+    pub oldest_snapshot_age_seconds: Gauge,
+    /// Connections of the pools (`source`, `state`: `idle`, `busy`, `waiting`).
+    pub pool_connections: IntGaugeVec,
+    /// 1 while there is a session with the broker.
+    pub broker_connected: IntGauge,
+    /// 1 while the broker blocks publishing because of a memory or disk alarm.
+    pub broker_blocked: IntGauge,
+    /// Free bytes of the file system of the export folder.
+    pub root_free_bytes: Gauge,
+    /// 1 while the worker waits for free space.
+    pub worker_paused: IntGauge,
+    /// 1 while this daemon is the active coordinator.
+    pub coordinator_active: IntGauge,
+    /// Always 1; its label is the version.
+    pub build_info: GaugeVec,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A registry with everything at zero, and what the system knows of this process.
+    #[must_use]
+    pub fn new() -> Self {
+        let r = &Registry::new_custom(Some(PREFIX.into()), None).expect("the prefix is a valid name");
+        let metrics = Self {
+            rows_total: counters(r, "rows_total", "Rows written in finished chunks.", &["source"]),
+            bytes_read_total: counters(r, "bytes_read_total", "Bytes received from the source.", &["source"]),
+            bytes_written_total: counters(
+                r,
+                "bytes_written_total",
+                "Bytes of finished Parquet files.",
+                &["source"],
+            ),
+            chunks_total: counters(r, "chunks_total", "Chunks whose work ended.", &["source", "outcome"]),
+            chunk_duration_seconds: register(
+                r,
+                HistogramVec::new(
+                    histogram(
+                        "chunk_duration_seconds",
+                        "From the start of a chunk to its durable record.",
+                        CHUNK,
+                    ),
+                    &["source"],
+                ),
+            ),
+            fsync_duration_seconds: register(
+                r,
+                Histogram::with_opts(histogram("fsync_duration_seconds", "Time of each fsync.", FSYNC)),
+            ),
+            chunks_in_flight: gauge(r, "chunks_in_flight", "Chunks being exported now."),
+            retries_total: counters(r, "retries_total", "Retries after a transient error.", &["kind"]),
+            redeliveries_total: register(
+                r,
+                IntCounter::new("redeliveries_total", "Messages that the broker delivered before."),
+            ),
+            jobs: gauges(r, "jobs", "Jobs by state; only on the active coordinator.", &["state"]),
+            tables_organized_total: register(
+                r,
+                IntCounter::new("tables_organized_total", "Tables moved into place."),
+            ),
+            job_duration_seconds: register(
+                r,
+                Histogram::with_opts(histogram(
+                    "job_duration_seconds",
+                    "From acceptance to archive of a job.",
+                    JOB,
+                )),
+            ),
+            last_success_timestamp_seconds: register(
+                r,
+                Gauge::new("last_success_timestamp_seconds", "Unix time at which a job last completed."),
+            ),
+            oldest_snapshot_age_seconds: register(
+                r,
+                Gauge::new(
+                    "oldest_snapshot_age_seconds",
+                    "Age of the oldest snapshot held open; 0 without one.",
+                ),
+            ),
+            pool_connections: gauges(
+                r,
+                "pool_connections",
+                "Connections of the pools.",
+                &["source", "state"],
+            ),
+            broker_connected: gauge(r, "broker_connected", "1 while there is a session with the broker."),
+            broker_blocked: gauge(
+                r,
+                "broker_blocked",
+                "1 while the broker blocks publishing (memory or disk alarm).",
+            ),
+            root_free_bytes: register(
+                r,
+                Gauge::new("root_free_bytes", "Free bytes of the file system of the export folder."),
+            ),
+            worker_paused: gauge(r, "worker_paused", "1 while the worker waits for free space."),
+            coordinator_active: gauge(
+                r,
+                "coordinator_active",
+                "1 while this daemon is the active coordinator.",
+            ),
+            build_info: register(
+                r,
+                GaugeVec::new(Opts::new("build_info", "Version of the program."), &["version"]),
+            ),
+            registry: r.clone(),
+            process: Registry::new(),
+        };
+        let process = Box::new(ProcessCollector::for_self());
+        metrics.process.register(process).expect("it is the only one in its registry");
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        metrics
+    }
+
+    /// Makes the series of a source, so that their first increase counts.
+    pub fn add_source(&self, source: &SourceName) {
+        for counter in [&self.rows_total, &self.bytes_read_total, &self.bytes_written_total] {
+            counter.with_label_values(&[source.as_str()]);
+        }
+        for outcome in ChunkOutcome::ALL {
+            self.chunks_total.with_label_values(&[source.as_str(), outcome.label()]);
+        }
+    }
+
+    /// Work on a chunk ended, after `took`.
+    pub fn chunk_ended(&self, source: &SourceName, outcome: ChunkOutcome, took: Duration) {
+        self.chunks_total.with_label_values(&[source.as_str(), outcome.label()]).inc();
+        if outcome == ChunkOutcome::Written {
+            self.chunk_duration_seconds.with_label_values(&[source.as_str()]).observe(took.as_secs_f64());
+        }
+    }
+
+    /// A transient error is tried again. Kinds come from a fixed list.
+    pub fn retried(&self, kind: &'static str) {
+        self.retries_total.with_label_values(&[kind]).inc();
+    }
+
+    /// Replaces the numbers of jobs; empty when the coordinator is elsewhere.
+    pub fn set_jobs(&self, states: impl IntoIterator<Item = (&'static str, usize)>) {
+        self.jobs.reset();
+        for (state, count) in states {
+            self.jobs.with_label_values(&[state]).set(count.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Connections of one pool.
+    pub fn set_pool(&self, source: &SourceName, idle: usize, busy: usize, waiting: usize) {
+        for (state, count) in [("idle", idle), ("busy", busy), ("waiting", waiting)] {
+            let gauge = self.pool_connections.with_label_values(&[source.as_str(), state]);
+            gauge.set(count.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The text that Prometheus reads.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut families = self.registry.gather();
+        families.extend(self.process.gather());
+        let mut text = Vec::new();
+        match TextEncoder::new().encode(&families, &mut text) {
+            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) => format!("# metrics cannot be encoded: {error}\n"),
+        }
+    }
+}
+
+const CHUNK: &[f64] = &[0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
+const FSYNC: &[f64] = &[0.0005, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+const JOB: &[f64] = &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0];
+
+fn histogram(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
+    HistogramOpts::new(name, help).buckets(buckets.to_vec())
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
+    let collector = collector.expect("name, help and labels are valid literals");
+    registry.register(Box::new(collector.clone())).expect("every name is registered once");
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_in_the_text() {
+        let metrics = Metrics::new();
+        let source = SourceName::parse("warehouse").expect("valid");
+        metrics.add_source(&source);
+        metrics.chunk_ended(&source, ChunkOutcome::Written, Duration::from_secs(2));
+        metrics.retried("connection");
+        metrics.set_jobs([("running", 3), ("waiting", 1)]);
+        metrics.set_jobs([("running", 2)]);
+        metrics.set_pool(&source, 1, 2, 0);
+        let text = metrics.render();
+        for line in [
+            r#"adu_export_chunks_total{outcome="written",source="warehouse"} 1"#,
+            r#"adu_export_chunks_total{outcome="failed",source="warehouse"} 0"#,
+            r#"adu_export_rows_total{source="warehouse"} 0"#,
+            r#"adu_export_chunk_duration_seconds_sum{source="warehouse"} 2"#,
+            r#"adu_export_retries_total{kind="connection"} 1"#,
+            r#"adu_export_jobs{state="running"} 2"#,
+            r#"adu_export_pool_connections{source="warehouse",state="busy"} 2"#,
+            "adu_export_broker_connected 0",
+            "process_resident_memory_bytes",
+            concat!(r#"adu_export_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("waiting\"} 1"), "a state without jobs is gone");
+    }
+}

@@ -1,0 +1,196 @@
+//! Names of table directories (design §3): the base name of a table, the names
+//! that it takes when another table owns that one, and the names that follow
+//! when a directory of the name stands there already. Pure; who owns a name
+//! and which directory exists is asked elsewhere.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+
+use crate::message::SourceName;
+use crate::message::request::OnConflict;
+
+/// Longest base name: suffixes of versions stay below the 255 bytes of file systems.
+const MAX_BYTES: usize = 200;
+/// Hexadecimal digits of a hash in a name.
+const HASH_DIGITS: usize = 16;
+
+/// The base names that a table may take, in the order in which they are tried:
+/// `<schema>_<table>`, then `<source>_<schema>_<table>`, then one that nobody
+/// else can claim.
+#[must_use]
+pub fn candidates(source: &SourceName, schema: &str, table: &str) -> [String; 3] {
+    let identity = [source.as_str(), schema, table];
+    let short = format!("{schema}_{table}");
+    let long = format!("{source}_{short}");
+    let last = with_hash(&encode(&long), identity);
+    [fit(&short, identity), fit(&long, identity), last]
+}
+
+/// Encodes a text so that it is a file name in every shell and tool: bytes
+/// outside `[A-Za-z0-9_.-]`, a leading dot or underscore and a trailing
+/// `_v<digits>` become `%XX`. Different texts stay different.
+fn encode(text: &str) -> String {
+    let version = version_suffix(text);
+    let mut name = String::with_capacity(text.len());
+    for (i, byte) in text.bytes().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        let hidden = i == 0 && matches!(byte, b'_' | b'.');
+        if plain && !hidden && version != Some(i) {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    name
+}
+
+/// Where `_v<digits>` at the end of the text begins.
+fn version_suffix(text: &str) -> Option<usize> {
+    let stem = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    (stem.len() < text.len() && stem.ends_with("_v")).then(|| stem.len() - 2)
+}
+
+/// The encoded text; cut and given a hash of the table's identity if it is too long.
+fn fit(text: &str, identity: [&str; 3]) -> String {
+    let name = encode(text);
+    if name.len() <= MAX_BYTES { name } else { with_hash(&name, identity) }
+}
+
+/// A name ending in a hash of the table's identity, within the limit. The
+/// hyphen before the hash keeps it from looking like a version.
+fn with_hash(name: &str, identity: [&str; 3]) -> String {
+    let mut digest = Sha256::new();
+    for part in identity {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    let hash: String = digest.finalize().iter().take(HASH_DIGITS / 2).map(|b| format!("{b:02x}")).collect();
+    let mut cut = name.len().min(MAX_BYTES - HASH_DIGITS - 1);
+    // Not inside of an escape.
+    if let Some(percent) = name.as_bytes()[..cut].iter().rposition(|b| *b == b'%')
+        && percent + 3 > cut
+    {
+        cut = percent;
+    }
+    format!("{}-{hash}", &name[..cut])
+}
+
+/// The n-th directory name of a table, counted from 0: the base name itself,
+/// then what `on_conflict` says. `None`: no further name may be tried.
+#[must_use]
+pub fn directory(base: &str, on_conflict: OnConflict, n: u32, at: Timestamp) -> Option<String> {
+    if n == 0 {
+        return Some(base.to_owned());
+    }
+    let utc = at.to_zoned(TimeZone::UTC);
+    Some(match (on_conflict, n) {
+        (OnConflict::Fail, _) => return None,
+        (OnConflict::Version, n) => format!("{base}_v{}", u64::from(n) + 1),
+        (OnConflict::Timestamp, 1) => format!("{base}_{}", utc.strftime("%Y-%m-%d")),
+        (OnConflict::Timestamp, 2) => format!("{base}_{}", utc.strftime("%Y-%m-%dT%H%M%SZ")),
+        (OnConflict::Timestamp, n) => format!("{base}_{}_{}", utc.strftime("%Y-%m-%dT%H%M%SZ"), n - 1),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn base(schema: &str, table: &str) -> String {
+        let [base, ..] = candidates(&source("warehouse"), schema, table);
+        base
+    }
+
+    fn source(name: &str) -> SourceName {
+        SourceName::parse(name).expect("valid")
+    }
+
+    #[test]
+    fn plain_names_stay_as_they_are() {
+        assert_eq!(base("public", "orders"), "public_orders");
+        assert_eq!(base("Sales-EU", "a.b"), "Sales-EU_a.b");
+        assert_eq!(base("public", "v2"), "public%5Fv2");
+        assert_eq!(base("public", "orders_v"), "public_orders_v");
+        assert_eq!(base("public", "orders_v2x"), "public_orders_v2x");
+    }
+
+    #[test]
+    fn what_could_hide_leave_or_pass_for_a_version_is_encoded() {
+        assert_eq!(base("public", "orders_v12"), "public_orders%5Fv12");
+        assert_eq!(base(".latest", "x"), "%2Elatest_x");
+        assert_eq!(base("_s", "x"), "%5Fs_x");
+        assert_eq!(base("..", "/etc"), "%2E._%2Fetc");
+        assert_eq!(base("a b", "ü%"), "a%20b_%C3%BC%25");
+        assert_eq!(base("a\n", "\"q\""), "a%0A_%22q%22");
+    }
+
+    #[test]
+    fn long_names_are_cut_between_escapes_and_stay_different() {
+        for fill in ["x", "ü", " x"] {
+            let (a, b) = (fill.repeat(300), format!("{}y", fill.repeat(300)));
+            let (a, b) = (base("public", &a), base("public", &b));
+            assert_ne!(a, b);
+            for name in [a, b] {
+                assert!(name.len() <= MAX_BYTES && name.len() > MAX_BYTES - 4, "{name}");
+                let (stem, hash) = name.rsplit_once('-').expect("a hash");
+                assert_eq!(hash.len(), HASH_DIGITS);
+                assert!(stem.rfind('%').is_none_or(|i| i + 3 <= stem.len()), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_gives_way_to_the_source_and_then_to_a_hash() {
+        let [first, second, third] = candidates(&source("dwh"), "a_b", "c");
+        assert_eq!((first.as_str(), second.as_str()), ("a_b_c", "dwh_a_b_c"));
+        assert!(third.starts_with("dwh_a_b_c-"));
+        let [other_first, other_second, other_third] = candidates(&source("dwh"), "a", "b_c");
+        assert_eq!((&first, &second), (&other_first, &other_second), "these two claim the same names");
+        assert_ne!(third, other_third, "but not the last");
+    }
+
+    #[test]
+    fn versions_and_timestamps_follow_the_base_name() {
+        let at: Timestamp = "2025-08-05T10:15:30.9Z".parse().expect("valid");
+        let names = |c| (0..5).map_while(|n| directory("p_o", c, n, at)).collect::<Vec<_>>();
+        assert_eq!(names(OnConflict::Version), ["p_o", "p_o_v2", "p_o_v3", "p_o_v4", "p_o_v5"]);
+        assert_eq!(
+            names(OnConflict::Timestamp),
+            [
+                "p_o",
+                "p_o_2025-08-05",
+                "p_o_2025-08-05T101530Z",
+                "p_o_2025-08-05T101530Z_2",
+                "p_o_2025-08-05T101530Z_3"
+            ]
+        );
+        assert_eq!(names(OnConflict::Fail), ["p_o"]);
+        assert_eq!(directory("p_o", OnConflict::Version, u32::MAX, at).as_deref(), Some("p_o_v4294967296"));
+    }
+
+    proptest! {
+        #[test]
+        fn different_texts_get_different_names(a in "[a-z_.%/ v0-9ü-]{1,12}", b in "[a-z_.%/ v0-9ü-]{1,12}") {
+            prop_assert_eq!(a == b, encode(&a) == encode(&b));
+        }
+
+        #[test]
+        fn no_base_name_is_a_version_of_another(a in "[a-z_v0-9]{1,8}", b in "[a-z_v0-9]{1,8}", n in 1_u32..300) {
+            let version = directory(&base("s", &a), OnConflict::Version, n, Timestamp::UNIX_EPOCH);
+            prop_assert_ne!(Some(base("s", &b)), version);
+        }
+
+        #[test]
+        fn every_name_is_one_safe_path_component(schema in "\\PC{1,80}", table in "\\PC{1,80}") {
+            for name in candidates(&source("_s"), &schema, &table) {
+                prop_assert!(name.len() <= MAX_BYTES);
+                prop_assert!(!name.starts_with(['.', '_']));
+                prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-%".contains(&b)));
+                prop_assert_eq!(version_suffix(&name), None);
+            }
+        }
+    }
+}

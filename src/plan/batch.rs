@@ -1,0 +1,84 @@
+//! Small tables travel together (design §3): one task, one record and one
+//! outcome for up to 64 of them, so that a thousand tiny tables do not cost a
+//! thousand round trips. Pure.
+
+/// Most tables of a batch.
+const MAX_TABLES: usize = 64;
+/// Most bytes of a batch: a table above this travels alone.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What decides about a table's batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchMember {
+    /// The table's number in the job.
+    pub number: u32,
+    /// Whether it is one chunk.
+    pub single: bool,
+    /// Bytes of the table; none if nobody knows (a view): it travels alone.
+    pub bytes: Option<u64>,
+}
+
+/// The batch of every table, in the order given: the number of the batch's
+/// first table. Tables keep their order, and large ones between small ones do
+/// not break a batch.
+#[must_use]
+pub fn assign(members: &[BatchMember]) -> Vec<u32> {
+    let mut open: Option<(u32, usize, u64)> = None;
+    members
+        .iter()
+        .map(|member| {
+            let bytes = match member.bytes {
+                Some(bytes) if member.single && bytes <= MAX_BYTES => bytes,
+                _ => return member.number,
+            };
+            match &mut open {
+                Some((batch, tables, total)) if *tables < MAX_TABLES && *total + bytes <= MAX_BYTES => {
+                    *tables += 1;
+                    *total += bytes;
+                    *batch
+                }
+                _ => {
+                    open = Some((member.number, 1, bytes));
+                    member.number
+                }
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small(number: u32, bytes: u64) -> BatchMember {
+        BatchMember { number, single: true, bytes: Some(bytes) }
+    }
+
+    #[test]
+    fn small_tables_share_a_batch_until_it_is_full() {
+        let members: Vec<_> = (0..130).map(|n| small(n, 1_000)).collect();
+        let batches = assign(&members);
+        assert_eq!((batches[0], batches[63], batches[64], batches[127], batches[129]), (0, 0, 64, 64, 128));
+        let heavy: Vec<_> = (0..4).map(|n| small(n, 30 << 20)).collect();
+        assert_eq!(assign(&heavy), [0, 0, 2, 2]);
+    }
+
+    #[test]
+    fn large_split_and_unknown_tables_travel_alone() {
+        let members = [
+            small(1, 10),
+            BatchMember { number: 2, single: false, bytes: Some(10) },
+            small(3, MAX_BYTES + 1),
+            BatchMember { number: 4, single: true, bytes: None },
+            small(7, MAX_BYTES - 10),
+            small(8, 1),
+            small(9, u64::MAX),
+        ];
+        assert_eq!(assign(&members), [1, 2, 3, 4, 1, 8, 9]);
+    }
+
+    #[test]
+    fn no_tables_make_no_batch() {
+        assert!(assign(&[]).is_empty());
+    }
+}

@@ -1,0 +1,406 @@
+//! Which tables a request means (design §4): names and patterns against what
+//! the survey found. Pure. A named table that cannot be exported fails; what
+//! a pattern matched and cannot be exported is skipped; both say why.
+
+use std::collections::{HashMap, HashSet};
+
+use super::export_plan::{FailedTable, SkippedRelation};
+use crate::message::event::ErrorReport;
+use crate::message::pattern::{TablePattern, qualified};
+use crate::message::request::{ExportRequest, TableRequest};
+use crate::source::{Relation, RelationKind, SurveyColumn};
+use crate::spelling::did_you_mean;
+
+/// A table that will be planned.
+#[derive(Clone, Debug)]
+pub struct ChosenTable<'a> {
+    /// Its number in the job.
+    pub number: u32,
+    /// Its facts.
+    pub relation: &'a Relation,
+    /// The entry of the request whose options it takes.
+    pub request: &'a TableRequest,
+    /// The columns wanted, in the order of the files.
+    pub columns: Vec<&'a SurveyColumn>,
+}
+
+/// What became of the entries of a request. Numbers are dealt in the order of
+/// the request, within a pattern by name, and count failed tables too.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen<'a> {
+    /// Tables to plan, by number.
+    pub tables: Vec<ChosenTable<'a>>,
+    /// Named tables that cannot be exported, and patterns without any match.
+    pub failed: Vec<FailedTable>,
+    /// Relations that patterns matched and that are left out.
+    pub skipped: Vec<SkippedRelation>,
+}
+
+/// Chooses the tables of a request among the relations of a survey.
+/// `schemas`: what requests may name; empty for all.
+#[must_use]
+pub fn choose<'a>(request: &'a ExportRequest, schemas: &[String], relations: &'a [Relation]) -> Chosen<'a> {
+    let allowed: Vec<&Relation> =
+        relations.iter().filter(|r| schemas.is_empty() || schemas.contains(&r.schema)).collect();
+    let by_name: HashMap<(&str, &str), &Relation> =
+        allowed.iter().map(|r| ((r.schema.as_str(), r.name.as_str()), *r)).collect();
+    let named: HashSet<(String, String)> = request.tables.iter().filter_map(|t| t.table.literal()).collect();
+    let mut choosing = Choosing { chosen: Chosen::default(), next: 0, taken: HashSet::new() };
+    for entry in &request.tables {
+        let pattern = &entry.table;
+        if let Some(schema) = pattern.literal_schema()
+            && !schemas.is_empty()
+            && !schemas.contains(&schema)
+        {
+            choosing.fail(pattern.as_str().to_owned(), forbidden_schema(pattern, &schema, schemas));
+            continue;
+        }
+        if let Some((schema, table)) = pattern.literal() {
+            match by_name.get(&(schema.as_str(), table.as_str())) {
+                Some(relation) => choosing.take_named(relation, entry),
+                None => choosing.fail(qualified(&schema, &table), unknown_table(&schema, &table, &allowed)),
+            }
+            continue;
+        }
+        let mut found: Vec<&Relation> =
+            allowed.iter().copied().filter(|r| may_match(r) && pattern.matches(&r.schema, &r.name)).collect();
+        if found.is_empty() {
+            choosing.fail(pattern.as_str().to_owned(), no_match(pattern));
+            continue;
+        }
+        found.retain(|r| !request.exclude.iter().any(|e| e.matches(&r.schema, &r.name)));
+        if found.is_empty() {
+            choosing.fail(pattern.as_str().to_owned(), all_excluded(pattern));
+            continue;
+        }
+        found.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+        for relation in found {
+            // A table named by itself takes the options given there.
+            if !named.contains(&(relation.schema.clone(), relation.name.clone())) {
+                choosing.take_matched(relation, entry);
+            }
+        }
+    }
+    choosing.chosen
+}
+
+/// What patterns take: not the leaves of a partitioned table as well, and
+/// views and foreign tables only by name.
+fn may_match(relation: &Relation) -> bool {
+    matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned | RelationKind::MaterializedView)
+}
+
+struct Choosing<'a> {
+    chosen: Chosen<'a>,
+    next: u32,
+    taken: HashSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Choosing<'a> {
+    fn number(&mut self) -> u32 {
+        let number = self.next;
+        self.next += 1;
+        number
+    }
+
+    fn fail(&mut self, table: String, error: ErrorReport) {
+        let number = self.number();
+        self.chosen.failed.push(FailedTable { number, table, error });
+    }
+
+    fn skip(&mut self, relation: &Relation, reason: impl Into<String>) {
+        let table = qualified(&relation.schema, &relation.name);
+        self.chosen.skipped.push(SkippedRelation { table, reason: reason.into() });
+    }
+
+    fn first_time(&mut self, relation: &'a Relation) -> bool {
+        self.taken.insert((&relation.schema, &relation.name))
+    }
+
+    fn take_named(&mut self, relation: &'a Relation, entry: &'a TableRequest) {
+        if !self.first_time(relation) {
+            return self.skip(relation, "named more than once: the options of its first entry count");
+        }
+        let name = qualified(&relation.schema, &relation.name);
+        if let Some(why) = &relation.unreadable {
+            let error = ErrorReport::permanent(
+                "unreadable",
+                format!("table {name} may not be read: {why}"),
+                format!("grant it to the role of the source, e.g. GRANT SELECT ON {name} TO <role>"),
+            );
+            return self.fail(name, error);
+        }
+        if relation.columns.is_empty() {
+            let error = ErrorReport::permanent(
+                "no_columns",
+                format!("table {name} has no columns: Parquet files need at least one"),
+                "leave it out, or add a column",
+            );
+            return self.fail(name, error);
+        }
+        self.take(relation, entry);
+    }
+
+    fn take_matched(&mut self, relation: &'a Relation, entry: &'a TableRequest) {
+        if !self.first_time(relation) {
+            return;
+        }
+        if let Some(why) = &relation.unreadable {
+            return self.skip(relation, why);
+        }
+        if relation.columns.is_empty() {
+            return self.skip(relation, "it has no columns");
+        }
+        self.take(relation, entry);
+    }
+
+    fn take(&mut self, relation: &'a Relation, entry: &'a TableRequest) {
+        match wanted_columns(relation, entry) {
+            Ok(columns) => {
+                let number = self.number();
+                self.chosen.tables.push(ChosenTable { number, relation, request: entry, columns });
+            }
+            Err(error) => self.fail(qualified(&relation.schema, &relation.name), error),
+        }
+    }
+}
+
+fn wanted_columns<'a>(
+    relation: &'a Relation,
+    entry: &TableRequest,
+) -> Result<Vec<&'a SurveyColumn>, ErrorReport> {
+    let by_name: HashMap<&str, &SurveyColumn> =
+        relation.columns.iter().map(|c| (c.column.name.as_str(), c)).collect();
+    let find = |name: &str, field: &str| {
+        by_name.get(name).copied().ok_or_else(|| unknown_column(relation, name, field))
+    };
+    if let Some(after) = &entry.after
+        && find(&after.column, "after")?.range_cast.is_none()
+    {
+        let name = qualified(&relation.schema, &relation.name);
+        return Err(ErrorReport::permanent(
+            "not_sortable",
+            format!("column `{}` of table {name}, named by `after`, cannot be compared", after.column),
+            "name a column that grows: a number, a date or a timestamp",
+        ));
+    }
+    let Some(names) = &entry.columns else {
+        return Ok(relation.columns.iter().collect());
+    };
+    let mut seen = HashSet::new();
+    if let Some(twice) = names.iter().find(|n| !seen.insert(n.as_str())) {
+        let name = qualified(&relation.schema, &relation.name);
+        return Err(ErrorReport::permanent(
+            "duplicate_column",
+            format!("column `{twice}` of table {name} is asked for twice"),
+            "name every column once",
+        ));
+    }
+    names.iter().map(|name| find(name, "columns")).collect()
+}
+
+fn unknown_column(relation: &Relation, column: &str, field: &str) -> ErrorReport {
+    let names = || relation.columns.iter().map(|c| c.column.name.as_str());
+    let shown: Vec<&str> = names().take(20).collect();
+    let more = if relation.columns.len() > shown.len() { ", …" } else { "" };
+    ErrorReport::permanent(
+        "unknown_column",
+        format!(
+            "table {} has no column `{column}`, named by `{field}`",
+            qualified(&relation.schema, &relation.name)
+        ),
+        format!(
+            "column names are case-sensitive; it has {}{more}.{}",
+            shown.join(", "),
+            did_you_mean(column, names())
+        ),
+    )
+}
+
+fn unknown_table(schema: &str, table: &str, relations: &[&Relation]) -> ErrorReport {
+    let in_schema = relations.iter().filter(|r| r.schema == schema).map(|r| r.name.as_str());
+    ErrorReport::permanent(
+        "unknown_table",
+        format!(
+            "table {} does not exist, or the role of the source may not see it",
+            qualified(schema, table)
+        ),
+        format!(
+            "names are case-sensitive; check schema, spelling and rights.{}",
+            did_you_mean(table, in_schema)
+        ),
+    )
+}
+
+fn forbidden_schema(pattern: &TablePattern, schema: &str, schemas: &[String]) -> ErrorReport {
+    ErrorReport::permanent(
+        "forbidden_schema",
+        format!("{pattern}: requests may not name schema `{schema}` of this source"),
+        format!(
+            "use one of {}, or add it to `schemas` of the source in the configuration.{}",
+            schemas.join(", "),
+            did_you_mean(schema, schemas.iter().map(String::as_str))
+        ),
+    )
+}
+
+fn no_match(pattern: &TablePattern) -> ErrorReport {
+    ErrorReport::permanent(
+        "no_match",
+        format!("pattern {pattern} matches no table"),
+        "patterns take tables, partitioned tables and materialized views, case-sensitive; views, foreign tables \
+         and single partitions are taken when they are named",
+    )
+}
+
+fn all_excluded(pattern: &TablePattern) -> ErrorReport {
+    ErrorReport::permanent(
+        "no_match",
+        format!("every table that pattern {pattern} matches is excluded"),
+        "narrow `exclude`, or leave the pattern out",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::column::{Column, ColumnType, Fetch};
+    use super::*;
+    use crate::message::RequestMessage;
+
+    fn relation(name: &str, kind: RelationKind) -> Relation {
+        let column = |name: &str| SurveyColumn {
+            column: Column {
+                name: name.into(),
+                source_type: "bigint".into(),
+                fetch: Fetch::Native,
+                ty: ColumnType::Int64,
+                nullable: true,
+                note: None,
+            },
+            type_facts: serde_json::Value::Null,
+            range_cast: (name != "doc").then(|| "bigint".into()),
+            numeric: true,
+            correlation: None,
+            histogram_bounds: 0,
+        };
+        let (schema, name) = name.split_once('.').expect("qualified");
+        Relation {
+            schema: schema.into(),
+            name: name.into(),
+            kind,
+            unreadable: None,
+            estimated_rows: None,
+            bytes: 0,
+            pages: 0,
+            primary_key: vec![],
+            columns: ["id", "at", "doc"].map(column).into(),
+        }
+    }
+
+    fn tables(names: &[&str]) -> Vec<Relation> {
+        names.iter().map(|n| relation(n, RelationKind::Table)).collect()
+    }
+
+    fn request(json: &str) -> ExportRequest {
+        match RequestMessage::parse(json.as_bytes()).expect(json) {
+            RequestMessage::Export(request) => *request,
+            other => panic!("not an export: {other:?}"),
+        }
+    }
+
+    /// `number name` of tables and `number name code` of failures, by number.
+    fn told(chosen: &Chosen<'_>) -> Vec<String> {
+        let tables = chosen.tables.iter().map(|t| (t.number, t.relation.name.clone()));
+        let failed = chosen.failed.iter().map(|f| (f.number, format!("{} {}", f.table, f.error.code)));
+        let mut all: Vec<_> = tables.chain(failed).collect();
+        all.sort();
+        all.into_iter().map(|(n, text)| format!("{n} {text}")).collect()
+    }
+
+    #[test]
+    fn tables_are_numbered_by_request_and_then_by_name() {
+        let found = tables(&["s.c", "s.a", "s.b", "t.x"]);
+        let request = request(r#"{"tables":["t.x","s.*","s.gone"]}"#);
+        assert_eq!(
+            told(&choose(&request, &[], &found)),
+            ["0 x", "1 a", "2 b", "3 c", "4 s.gone unknown_table"]
+        );
+    }
+
+    #[test]
+    fn a_named_entry_gives_the_options_whatever_pattern_comes_first() {
+        let found = tables(&["s.a", "s.b"]);
+        let request =
+            request(r#"{"tables":["s.*",{"table":"s.b","columns":["at","id"]},{"table":"s.b"},"*.*"]}"#);
+        let chosen = choose(&request, &[], &found);
+        assert_eq!(told(&chosen), ["0 a", "1 b"]);
+        let columns: Vec<_> = chosen.tables[1].columns.iter().map(|c| c.column.name.as_str()).collect();
+        assert_eq!(columns, ["at", "id"]);
+        assert_eq!(chosen.skipped.len(), 1, "that it was named twice is told");
+    }
+
+    #[test]
+    fn excluded_tables_are_left_out_unless_they_are_named() {
+        let found = tables(&["s.a", "s.tmp_1", "s.tmp_2"]);
+        let request = request(r#"{"tables":["s.*","s.tmp_1","s.tmp*"],"exclude":["s.tmp_*"]}"#);
+        assert_eq!(told(&choose(&request, &[], &found)), ["0 a", "1 tmp_1", "2 s.tmp* no_match"]);
+    }
+
+    #[test]
+    fn patterns_take_no_partitions_views_or_foreign_tables() {
+        let found = [
+            relation("s.root", RelationKind::Partitioned),
+            relation("s.root_1", RelationKind::Partition),
+            relation("s.v", RelationKind::View),
+            relation("s.f", RelationKind::Foreign),
+            relation("s.m", RelationKind::MaterializedView),
+        ];
+        assert_eq!(told(&choose(&request(r#"{"tables":["s.*"]}"#), &[], &found)), ["0 m", "1 root"]);
+        let named = request(r#"{"tables":["s.root_1","s.v","s.f"]}"#);
+        assert_eq!(told(&choose(&named, &[], &found)), ["0 root_1", "1 v", "2 f"]);
+    }
+
+    #[test]
+    fn what_cannot_be_exported_fails_when_named_and_is_skipped_when_matched() {
+        let mut found = tables(&["s.a", "s.empty", "s.secret"]);
+        found[1].columns.clear();
+        found[2].unreadable = Some("no SELECT right".into());
+        let chosen_by = |json: &str| {
+            let request = request(json);
+            let chosen = choose(&request, &[], &found);
+            (told(&chosen), chosen.skipped)
+        };
+        let (told, skipped) = chosen_by(r#"{"tables":["s.*"]}"#);
+        assert_eq!(told, ["0 a"]);
+        assert_eq!(skipped.iter().map(|s| s.table.as_str()).collect::<Vec<_>>(), ["s.empty", "s.secret"]);
+        let (told, skipped) = chosen_by(r#"{"tables":["s.secret","s.empty"]}"#);
+        assert_eq!(told, ["0 s.secret unreadable", "1 s.empty no_columns"]);
+        assert!(skipped.is_empty());
+    }
+
+    #[test]
+    fn schemas_that_requests_may_not_name_are_refused_and_never_matched() {
+        let found = tables(&["public.a", "private.b"]);
+        let request = request(r#"{"tables":["*.*","private.b","private.*"]}"#);
+        let chosen = choose(&request, &["public".into()], &found);
+        assert_eq!(told(&chosen), ["0 a", "1 private.b forbidden_schema", "2 private.* forbidden_schema"]);
+    }
+
+    #[test]
+    fn an_unknown_column_is_named_with_those_that_are_close() {
+        let found = tables(&["s.a"]);
+        let error_of = |entry: &str| {
+            let request = request(&format!(r#"{{"tables":[{entry}]}}"#));
+            let mut chosen = choose(&request, &[], &found);
+            chosen.failed.remove(0).error
+        };
+        let error = error_of(r#"{"table":"s.a","columns":["id","ta"]}"#);
+        assert_eq!(error.message, "table s.a has no column `ta`, named by `columns`");
+        assert!(error.remedy.is_some_and(|r| r.ends_with("Did you mean `at`?")));
+        let after = r#"{"table":"s.*","after":{"column":"x","value":"1"}}"#;
+        assert_eq!(error_of(after).code, "unknown_column");
+        let after = r#"{"table":"s.a","after":{"column":"doc","value":"1"}}"#;
+        assert_eq!(error_of(after).code, "not_sortable");
+        assert_eq!(error_of(r#"{"table":"s.a","columns":["id","id"]}"#).code, "duplicate_column");
+    }
+}

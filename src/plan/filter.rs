@@ -1,0 +1,383 @@
+//! Filters of requests: one expression, parsed, checked against a list of what
+//! may stand in it, and printed again (invariant I7: nothing from a message
+//! reaches SQL unparsed and unquoted).
+//!
+//! Parentheses are kept where they were written and no others are added, so
+//! that the server groups the operators by its own rules, as it would in psql.
+//! What is printed never contains comments, unquoted identifiers (under
+//! [`AllowWhere::Simple`]) or a string that depends on
+//! `standard_conforming_strings`; operators stand between spaces, so that none
+//! of them can join its neighbour (`- -1`). The caller puts the result in
+//! parentheses before it joins it with other conditions.
+
+use sqlparser::ast::Expr;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, Tokenizer};
+
+use crate::config::AllowWhere;
+use crate::message::event::ErrorReport;
+
+mod print;
+
+use print::{print_tokens, print_tree};
+
+/// Longest filter, in bytes.
+const MAX_BYTES: usize = 256 * 1024;
+/// Most words and operators: they bound the depth of the tree. Literals and
+/// commas of long `IN` lists are not counted.
+const MAX_PARTS: usize = 2_000;
+
+/// Why a filter was refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// The source takes no filters.
+    #[error("the source takes no filters")]
+    Off,
+    /// It is no expression.
+    #[error("the filter is not a valid expression: {0}")]
+    Unreadable(String),
+    /// More text follows the expression.
+    #[error("the filter goes on after its expression, at {0}")]
+    Trailing(String),
+    /// Something stands in it that is not allowed.
+    #[error("the filter contains {0}, which is not allowed")]
+    NotAllowed(String),
+    /// It is too long or too deep.
+    #[error("the filter is too large: {0}")]
+    TooLarge(String),
+}
+
+impl FilterError {
+    /// What to change.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Off => {
+                "leave `where` out, or set allow_where = \"simple\" in the source's section of the configuration"
+            }
+            Self::Unreadable(_) => {
+                "write one SQL expression without WHERE, e.g. at >= '2026-01-01' AND status IN ('a', 'b')"
+            }
+            Self::Trailing(_) => "write exactly one expression, without a semicolon or a second statement",
+            Self::NotAllowed(_) => {
+                "use columns, literals, comparisons, AND, OR, NOT, IN, BETWEEN, LIKE, IS, arithmetic and casts \
+                 to plain types, or set allow_where = \"any\" in the source's section of the configuration"
+            }
+            Self::TooLarge(_) => "shorten it, e.g. by an IN list in place of many ORs, or filter in a view",
+        }
+    }
+
+    /// As events and archives report it.
+    #[must_use]
+    pub fn report(&self) -> ErrorReport {
+        ErrorReport::permanent("invalid_filter", self.to_string(), self.remedy())
+    }
+}
+
+fn refused<T>(what: impl Into<String>) -> Result<T, FilterError> {
+    Err(FilterError::NotAllowed(what.into()))
+}
+
+/// Checks a filter and prints it again, in the SQL of the source.
+///
+/// # Errors
+/// Names what is not allowed.
+pub fn check(where_: &str, allow: AllowWhere) -> Result<String, FilterError> {
+    if allow == AllowWhere::None {
+        return Err(FilterError::Off);
+    }
+    if where_.len() > MAX_BYTES {
+        return Err(FilterError::TooLarge(format!("{} bytes of at most {MAX_BYTES}", where_.len())));
+    }
+    if where_.contains('\0') {
+        return refused("a NUL character");
+    }
+    let tokens = tokens(where_)?;
+    let expr = parse(tokens.clone())?;
+    let printed = match allow {
+        AllowWhere::None => return Err(FilterError::Off),
+        AllowWhere::Simple => print_tree(&expr)?,
+        AllowWhere::Any => print_tokens(&tokens)?,
+    };
+    // What reaches the server must read as what was checked.
+    let again = parse(self::tokens(&printed)?)?;
+    let reprinted = match allow {
+        AllowWhere::Any => print_tokens(&self::tokens(&printed)?)?,
+        AllowWhere::None | AllowWhere::Simple => print_tree(&again)?,
+    };
+    if reprinted != printed {
+        return refused("something that cannot be printed safely");
+    }
+    Ok(printed)
+}
+
+/// The tokens without white space and comments.
+fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
+    let tokens: Vec<Token> = Tokenizer::new(&PostgreSqlDialect {}, text)
+        .tokenize()
+        .map_err(|e| FilterError::Unreadable(e.to_string()))?
+        .into_iter()
+        .filter(|t| !matches!(t, Token::Whitespace(_)))
+        .collect();
+    let parts = tokens
+        .iter()
+        .filter(|t| !matches!(t, Token::Comma | Token::Number(..) | Token::SingleQuotedString(_)))
+        .count();
+    if parts > MAX_PARTS {
+        return Err(FilterError::TooLarge(format!("{parts} words and operators of at most {MAX_PARTS}")));
+    }
+    Ok(tokens)
+}
+
+fn parse(tokens: Vec<Token>) -> Result<Expr, FilterError> {
+    let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens(tokens);
+    let expr = parser.parse_expr().map_err(|e| match e {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => FilterError::Unreadable(text),
+        ParserError::RecursionLimitExceeded => FilterError::TooLarge("it is nested too deeply".into()),
+    })?;
+    match &parser.peek_token_ref().token {
+        Token::EOF => Ok(expr),
+        token => Err(FilterError::Trailing(format!("`{}`", shorten(&token.to_string())))),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn simple(text: &str) -> String {
+        check(text, AllowWhere::Simple).expect(text)
+    }
+
+    fn refusal(text: &str) -> String {
+        check(text, AllowWhere::Simple).expect_err(text).to_string()
+    }
+
+    fn tree(text: &str) -> Expr {
+        parse(tokens(text).expect(text)).expect(text)
+    }
+
+    #[test]
+    fn filters_are_printed_from_the_tree() {
+        for (written, printed) in [
+            ("at >= '2026-01-01'", r#""at" >= '2026-01-01'"#),
+            ("Status in ('a','b')", r#""status" IN ( 'a' , 'b' )"#),
+            (r#""Status" = 'it''s'"#, r#""Status" = 'it''s'"#),
+            ("a between 1 and 2 and not b", r#""a" BETWEEN 1 AND 2 AND NOT "b""#),
+            ("name not ilike '%x!%' escape '!'", r#""name" NOT ILIKE '%x!%' ESCAPE '!'"#),
+            ("x is not distinct from null", r#""x" IS NOT DISTINCT FROM NULL"#),
+            ("(a + 1) * -b % 3 > .5e3", r#"( "a" + 1 ) * - "b" % 3 > .5e3"#),
+            ("d::date = cast('2026-01-01' as date)", r#""d" :: DATE = CAST ( '2026-01-01' AS DATE )"#),
+            (
+                "at > timestamp '2026-01-01' - interval '1 day'",
+                r#""at" > TIMESTAMP '2026-01-01' - INTERVAL '1 day'"#,
+            ),
+            ("n = 1_000::numeric(10,2)", r#""n" = 1000 :: NUMERIC(10,2)"#),
+            ("t.a is true", r#""t"."a" IS TRUE"#),
+            ("ip = '10.0.0.1'::inet", r#""ip" = '10.0.0.1' :: inet"#),
+        ] {
+            assert_eq!(simple(written), printed);
+            assert_eq!(simple(printed), printed, "printing again changes nothing");
+        }
+    }
+
+    #[test]
+    fn a_second_statement_is_refused() {
+        assert!(refusal("1=1; drop table x").contains("goes on after its expression"));
+        assert!(refusal("true) union select 1").contains("goes on after its expression"));
+        assert!(refusal("a = 1 order by a").contains("goes on"));
+        assert!(refusal("a = 1 b = 2").contains("goes on"));
+        for text in ["", "where a = 1", "a =", "(a = 1", "'open", "a = 1 /* open", "--", "select 1"] {
+            assert!(check(text, AllowWhere::Any).is_err(), "{text}");
+        }
+        assert!(check("f(1); drop table x", AllowWhere::Any).is_err());
+        assert!(check("true) or (true", AllowWhere::Any).is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_refused_and_the_remedy() {
+        for (text, what) in [
+            ("pg_sleep(10) is null", "the function `pg_sleep`"),
+            ("lower(a) = 'x'", "the function `lower`"),
+            ("current_user = 'x'", "the function `current_user`"),
+            ("at < current_date", "the function `current_date`"),
+            ("id in (select id from secrets)", "a subquery"),
+            ("exists (select 1)", "a subquery"),
+            ("a = (select 1)", "a subquery"),
+            ("a = any(array[1])", "ANY or ALL"),
+            ("a ~ 'x'", "the operator `~`"),
+            ("a -> 'x' = 'y'", "the operator `->`"),
+            ("case when a then b end", "CASE"),
+            ("a = $1", "a parameter"),
+            ("x::regclass = 'a'", "a cast to `REGCLASS`"),
+            ("x::public.mood = 'a'", "a cast to `public.mood`"),
+            ("x::int[] = '{}'", "a cast to"),
+            ("extract(year from a) = 1", "the function `extract`"),
+            ("a = b'101'", "a bit string"),
+            ("a = \u{0}", "NUL"),
+        ] {
+            assert!(refusal(text).contains(what), "{text}: {}", refusal(text));
+        }
+        let report = check("f(a)", AllowWhere::Simple).expect_err("a function").report();
+        assert_eq!(report.code, "invalid_filter");
+        assert!(report.remedy.expect("there is one").contains("allow_where = \"any\""));
+    }
+
+    #[test]
+    fn functions_and_subqueries_pass_where_they_are_allowed() {
+        let any = |text| check(text, AllowWhere::Any).expect(text);
+        assert_eq!(any("lower(Name) = 'x' -- c"), "lower ( Name ) = 'x'");
+        assert_eq!(any(r"f('\''', $q$it's$q$)"), r"f ( E'\\''' , 'it''s' )");
+        assert!(any("id in (select id from t where x = 'a' limit 1)").contains("( select id from t"));
+        assert!(any("at < now() - interval '1 day'").starts_with("at < now"));
+        assert_eq!(check("a = 1", AllowWhere::None), Err(FilterError::Off));
+    }
+
+    #[test]
+    fn comments_vanish() {
+        assert_eq!(simple("a /* x /* y */ z */ = -- end\n 1"), r#""a" = 1"#);
+    }
+
+    #[test]
+    fn minus_signs_never_become_a_comment() {
+        assert_eq!(simple("a = - - 1"), r#""a" = - - 1"#);
+        assert_eq!(simple("a - -1 > 0"), r#""a" - - 1 > 0"#);
+        assert_eq!(simple("a -(-(-1)) > 0"), r#""a" - ( - ( - 1 ) ) > 0"#);
+    }
+
+    #[test]
+    fn strings_survive_whatever_the_server_thinks_of_backslashes() {
+        assert_eq!(simple(r"a = '\'"), r#""a" = E'\\'"#);
+        assert_eq!(simple(r"a = '\'''"), r#""a" = E'\\'''"#);
+        assert_eq!(simple("a = ''''''"), r#""a" = ''''''"#);
+        assert_eq!(simple(r"a = E'x\'y\n'"), "\"a\" = 'x''y\n'");
+        assert_eq!(simple("a = $$it's$$"), r#""a" = 'it''s'"#);
+        assert_eq!(simple(r"a = U&'\00e4\0027'"), "\"a\" = 'ä'''");
+        assert!(check(r"a = E'\xe4'", AllowWhere::Simple).is_err(), "bytes beyond ASCII have no one meaning");
+    }
+
+    #[test]
+    fn words_that_act_like_functions_become_columns_when_quoted() {
+        assert_eq!(simple(r#""current_user" = 'x'"#), r#""current_user" = 'x'"#);
+        assert_eq!(simple("current_role = 'x'"), r#""current_role" = 'x'"#);
+    }
+
+    #[test]
+    fn long_and_deep_filters_do_not_overflow_the_stack() {
+        let run = || {
+            let list = (0..10_000).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+            assert!(check(&format!("a in ({list})"), AllowWhere::Simple).is_ok());
+            for (part, times) in
+                [("a|", 900), ("a or ", 900), ("a|", 100_000), ("- ", 1_900), ("(", 1_900), ("not ", 1_900)]
+            {
+                let result = check(&format!("{}a", part.repeat(times)), AllowWhere::Simple);
+                assert_eq!(result.is_ok(), times == 900, "{part} {result:?}");
+            }
+        };
+        let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run).expect("spawns");
+        thread.join().expect("no overflow");
+    }
+
+    /// Texts of expressions whose literals are printed as they are written.
+    fn expression() -> impl Strategy<Value = String> {
+        const BINARY: [&str; 21] = [
+            "=",
+            "<>",
+            "<",
+            "<=",
+            ">",
+            ">=",
+            "+",
+            "-",
+            "*",
+            "/",
+            "%",
+            "^",
+            "||",
+            "&",
+            "|",
+            "<<",
+            ">>",
+            "AND",
+            "OR",
+            "NOT ILIKE",
+            "IS DISTINCT FROM",
+        ];
+        const SUFFIX: [&str; 8] = [
+            "IS NULL",
+            "IS NOT NULL",
+            "IS TRUE",
+            "IS NOT FALSE",
+            "IS UNKNOWN",
+            "::int",
+            ":: numeric(10, 2)",
+            "::timestamptz",
+        ];
+        let leaf = prop_oneof![
+            "[a-z_][a-z0-9_]{0,5}".prop_map(|s| format!("\"{s}\"")),
+            "[A-Za-z ü.\"]{1,6}".prop_map(|s| format!("\"{}\"", s.replace('"', "\"\""))),
+            any::<u32>().prop_map(|n| n.to_string()),
+            "[a-z' %_-]{0,8}".prop_map(|s| format!("'{}'", s.replace('\'', "''"))),
+            Just("NULL".to_owned()),
+            Just("TRUE".to_owned()),
+            Just("DATE '2026-01-01'".to_owned()),
+        ];
+        leaf.prop_recursive(5, 40, 3, |inner| {
+            let three = (inner.clone(), inner.clone(), inner.clone());
+            let space = prop::sample::select(vec![" ", "  ", "/* c */", " -- c\n"]);
+            prop_oneof![
+                (inner.clone(), prop::sample::select(&BINARY[..]), inner.clone(), space)
+                    .prop_map(|(a, op, b, s)| format!("{a}{s} {op} {b}")),
+                (inner.clone(), prop::sample::select(&SUFFIX[..])).prop_map(|(a, s)| format!("{a} {s}")),
+                (prop::sample::select(vec!["-", "- ", "+", "NOT ", "~ "]), inner.clone())
+                    .prop_map(|(p, a)| format!("{p}({a})")),
+                (prop::sample::select(vec!["- ", "NOT "]), inner.clone())
+                    .prop_map(|(p, a)| format!("{p}{a}")),
+                inner.clone().prop_map(|a| format!("({a})")),
+                three.clone().prop_map(|(a, b, c)| format!("({a}) IN ({b}, {c})")),
+                three.prop_map(|(a, b, c)| format!("({a}) NOT BETWEEN ({b}) AND ({c})")),
+                inner.prop_map(|a| format!("CAST({a} AS bigint)")),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_printed_form_reads_back_as_the_same_tree(text in expression()) {
+            // Texts that the parser does not take prove nothing.
+            if let Ok(expr) = tokens(&text).and_then(parse) {
+                let printed = simple(&text);
+                prop_assert_eq!(tree(&printed), expr);
+                let printed = check(&text, AllowWhere::Any).expect("what is simple is allowed");
+                prop_assert_eq!(tree(&printed), tree(&text));
+            }
+        }
+
+        #[test]
+        fn every_string_keeps_its_value(value in "\\PC{0,20}|['\\\\n$]{0,8}") {
+            let quoted = format!("\"c\" = '{}'", value.replace('\'', "''"));
+            let expected = format!("\"c\" = {}", print::quote_string(&value));
+            prop_assert_eq!(&simple(&quoted), &expected);
+            prop_assert_eq!(&check(&quoted, AllowWhere::Any).expect("valid"), &expected);
+            prop_assert_eq!(&simple(&expected), &expected);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,60}|[a-z0-9'\"$()\\\\ .,;:=<>|&*/-]{0,40}") {
+            for allow in [AllowWhere::Simple, AllowWhere::Any] {
+                if let Ok(printed) = check(&text, allow) {
+                    prop_assert_eq!(check(&printed, allow), Ok(printed.clone()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! How a table is split (design §5): from what was asked for and the facts of
+//! the catalogue to a draft that lacks nothing but, for ranges, the boundary
+//! values. Pure; the draft says why.
+
+use std::num::NonZeroU64;
+
+use super::export_plan::Strategy;
+use super::size::Size;
+use crate::config::{ExportConfig, SourceConfig};
+use crate::message::event::ErrorReport;
+use crate::message::request::{StrategyRequest, TableRequest};
+use crate::source::{BoundaryMethod, Relation, RelationKind};
+
+mod choice;
+
+use choice::Table;
+
+/// Chunks of one table at most: part numbers have six digits.
+const MAX_CHUNKS: u64 = 100_000;
+
+/// What is asked for about the split of one table.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The strategy.
+    pub strategy: StrategyRequest,
+    /// Column of ranges.
+    pub chunk_column: Option<&'a str>,
+    /// Rows of a chunk; none: by the size of the table.
+    pub chunk_rows: Option<NonZeroU64>,
+    /// Bytes of table in a chunk, where its rows were not given.
+    pub chunk_bytes: NonZeroU64,
+    /// Whether all chunks read one snapshot.
+    pub snapshot: bool,
+    /// Only some rows are wanted: the column's statistics do not describe them.
+    pub filtered: bool,
+}
+
+impl<'a> Wish<'a> {
+    /// What the request asks for, else the source, else the whole configuration.
+    #[must_use]
+    pub fn of(table: &'a TableRequest, source: &SourceConfig, export: &ExportConfig, snapshot: bool) -> Self {
+        Self {
+            strategy: table.strategy,
+            chunk_column: table.chunk_column.as_deref(),
+            chunk_rows: table.chunk_rows.or_else(|| source.chunk_rows(export)),
+            chunk_bytes: export.chunk_bytes,
+            snapshot,
+            filtered: table.where_.is_some() || table.after.is_some(),
+        }
+    }
+
+    /// Whether the catalogue does not tell how many rows are meant: the source
+    /// is to be asked for an estimate.
+    #[must_use]
+    pub fn needs_estimate(&self, relation: &Relation) -> bool {
+        self.filtered || (relation.kind == RelationKind::View && self.chunk_column.is_some())
+    }
+}
+
+/// A split that may lack its boundary values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// One chunk.
+    Single,
+    /// Ranges of pages, complete.
+    Ctid {
+        /// Ascending page numbers.
+        bounds: Vec<u32>,
+    },
+    /// Ranges whose boundaries the source has to tell.
+    NeedsBoundaries {
+        /// The column.
+        column: String,
+        /// Type that bounds are cast to.
+        cast: String,
+        /// Where boundaries come from.
+        method: BoundaryMethod,
+        /// Parts wanted; at least two.
+        parts: u32,
+        /// Whether a chunk for NULL is needed.
+        nulls: bool,
+    },
+}
+
+/// How a table is to be split, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The split.
+    pub split: Split,
+    /// Why it is split like this.
+    pub reason: String,
+    /// Rows expected.
+    pub estimated_rows: u64,
+}
+
+impl Draft {
+    /// The strategy and its reason, now that the boundaries are known (they
+    /// are ignored by splits that need none).
+    #[must_use]
+    pub fn finish(self, mut bounds: Vec<String>) -> (Strategy, String) {
+        match self.split {
+            Split::Single => (Strategy::Single, self.reason),
+            Split::Ctid { bounds } => (Strategy::Ctid { bounds }, self.reason),
+            Split::NeedsBoundaries { column, cast, parts, nulls, .. } => {
+                bounds.dedup();
+                if bounds.is_empty() {
+                    let reason = format!("single: `{column}` has no two values to split between");
+                    return (Strategy::Single, reason);
+                }
+                let reason = match bounds.len() + 1 {
+                    found if found < parts as usize => {
+                        format!("{}; its values allow {found} chunks only", self.reason)
+                    }
+                    _ => self.reason,
+                };
+                (Strategy::Range { column, cast, bounds, nulls }, reason)
+            }
+        }
+    }
+}
+
+/// Chooses the split of a table. `selected_rows`: the source's estimate where
+/// [`Wish::needs_estimate`] asked for one.
+///
+/// # Errors
+/// When what was asked for cannot be done with this table: names it, the
+/// column and the remedy.
+pub fn draft(relation: &Relation, wish: &Wish<'_>, selected_rows: Option<u64>) -> Result<Draft, ErrorReport> {
+    let size = Size::of(relation, selected_rows);
+    let table = Table { relation, wish, size, parts: parts(size, wish) };
+    let (split, reason) = match wish.strategy {
+        StrategyRequest::Single => (Split::Single, "single: asked for".to_owned()),
+        StrategyRequest::Ctid => table.asked_ctid()?,
+        StrategyRequest::Range => table.asked_range()?,
+        StrategyRequest::Auto if wish.chunk_column.is_some() => table.asked_range()?,
+        StrategyRequest::Auto => table.auto(),
+        StrategyRequest::Segment => return Err(table.unavailable("segment", "it is for Greenplum sources")),
+        StrategyRequest::Hash => return Err(table.unavailable("hash", "it is for Vertica sources")),
+    };
+    Ok(Draft { split, reason, estimated_rows: size.rows })
+}
+
+/// Chunks of a table of this size.
+fn parts(size: Size, wish: &Wish<'_>) -> u32 {
+    let parts = match wish.chunk_rows {
+        Some(rows) => size.rows.div_ceil(rows.get()),
+        None => {
+            let by_rows = match size.rows {
+                0..=1_000_000 => 1,
+                n @ ..=10_000_000 => n.div_ceil(1_000_000),
+                n @ ..=100_000_000 => n.div_ceil(2_000_000),
+                n @ ..=1_000_000_000 => n.div_ceil(5_000_000),
+                n => n.div_ceil(10_000_000),
+            };
+            by_rows.max(size.bytes.div_ceil(wish.chunk_bytes.get()))
+        }
+    };
+    u32::try_from(parts.clamp(1, MAX_CHUNKS)).unwrap_or(1)
+}
+
+/// Inner bounds of about equal page ranges: ascending, distinct, never 0. The
+/// last range stays open, because page counts are not covered by the snapshot.
+fn page_bounds(pages: u32, parts: u32) -> Vec<u32> {
+    let parts = u64::from(parts.min(pages).max(1));
+    (1..parts).filter_map(|i| u32::try_from(i * u64::from(pages) / parts).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::column::{Column, ColumnType, Fetch};
+    use super::*;
+    use crate::source::SurveyColumn;
+
+    fn column(name: &str, cast: Option<&str>) -> SurveyColumn {
+        SurveyColumn {
+            column: Column {
+                name: name.into(),
+                source_type: cast.unwrap_or("json").into(),
+                fetch: Fetch::Native,
+                ty: ColumnType::Int64,
+                nullable: name != "id",
+                note: None,
+            },
+            type_facts: serde_json::Value::Null,
+            range_cast: cast.map(Into::into),
+            numeric: cast == Some("bigint"),
+            correlation: Some(0.99),
+            histogram_bounds: 101,
+        }
+    }
+
+    /// A heap of 100-byte rows with primary key `id`.
+    fn heap(rows: u64) -> Relation {
+        Relation {
+            schema: "public".into(),
+            name: "orders".into(),
+            kind: RelationKind::Table,
+            unreadable: None,
+            estimated_rows: Some(rows),
+            bytes: rows * 100,
+            pages: u32::try_from(rows * 100 / 8192).expect("fits"),
+            primary_key: vec!["id".into()],
+            columns: vec![
+                column("id", Some("bigint")),
+                column("at", Some("timestamptz")),
+                column("doc", None),
+            ],
+        }
+    }
+
+    fn wish() -> Wish<'static> {
+        Wish {
+            strategy: StrategyRequest::Auto,
+            chunk_column: None,
+            chunk_rows: None,
+            chunk_bytes: NonZeroU64::new(4 << 30).expect("not zero"),
+            snapshot: true,
+            filtered: false,
+        }
+    }
+
+    fn planned(relation: &Relation, wish: &Wish<'_>) -> Draft {
+        draft(relation, wish, None).expect("can be split")
+    }
+
+    fn refused(relation: &Relation, wish: &Wish<'_>) -> ErrorReport {
+        draft(relation, wish, None).expect_err("cannot be split")
+    }
+
+    fn chunks(draft: &Draft) -> (&'static str, u32) {
+        match &draft.split {
+            Split::Single => ("single", 1),
+            Split::Ctid { bounds } => ("ctid", bounds.len() as u32 + 1),
+            Split::NeedsBoundaries { method: BoundaryMethod::Statistics, parts, .. } => {
+                ("statistics", *parts)
+            }
+            Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, parts, .. } => ("pass", *parts),
+        }
+    }
+
+    #[test]
+    fn chunks_grow_with_the_table() {
+        for (rows, expected) in [
+            (0, ("single", 1)),
+            (1_000_000, ("single", 1)),
+            (1_000_001, ("statistics", 2)),
+            (10_000_000, ("statistics", 10)),
+            (100_000_000, ("statistics", 50)),
+            (400_000_000, ("statistics", 80)),
+            (1_000_000_000, ("ctid", 200)),
+            (5_000_000_000, ("ctid", 500)),
+        ] {
+            assert_eq!(chunks(&planned(&heap(rows), &wish())), expected, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn the_reason_tells_what_was_decided_by() {
+        let reason = |r: &Relation| planned(r, &wish()).reason;
+        assert_eq!(
+            reason(&heap(10_000_000)),
+            "range on id: numeric primary key, correlation 0.99, 10 chunks of about 1.0 M rows from 101 histogram bounds"
+        );
+        let mut scattered = heap(10_000_000);
+        scattered.columns[0].correlation = Some(0.12);
+        assert_eq!(
+            reason(&scattered),
+            "ctid: primary key `id` is stored out of order, correlation 0.12; 10 page ranges of 95.4 MiB, about 1.0 M rows each"
+        );
+        assert_eq!(reason(&heap(12_000)), "single: one file holds all of about 12.0 k rows");
+    }
+
+    #[test]
+    fn wide_rows_make_more_chunks_unless_rows_were_given() {
+        let mut wide = heap(1_000_000);
+        wide.bytes = 40 << 30;
+        assert_eq!(chunks(&planned(&wide, &wish())), ("statistics", 10));
+        let given = Wish { chunk_rows: NonZeroU64::new(1_000_000), ..wish() };
+        assert_eq!(chunks(&planned(&wide, &given)), ("single", 1));
+        let tiny = Wish { chunk_rows: NonZeroU64::new(1), ..wish() };
+        let draft = planned(&heap(10_000_000), &tiny);
+        assert_eq!(chunks(&draft), ("ctid", 100_000));
+        assert!(draft.reason.contains("the most that a table may have"));
+    }
+
+    #[test]
+    fn auto_takes_the_first_strategy_that_fits() {
+        let auto = |change: &dyn Fn(&mut Relation), snapshot| {
+            let mut relation = heap(10_000_000);
+            change(&mut relation);
+            chunks(&planned(&relation, &Wish { snapshot, ..wish() })).0
+        };
+        assert_eq!(auto(&|_| {}, false), "statistics");
+        assert_eq!(auto(&|r| r.columns[0].correlation = Some(-0.95), true), "statistics");
+        assert_eq!(auto(&|r| r.columns[0].correlation = Some(0.5), true), "ctid");
+        assert_eq!(auto(&|r| r.columns[0].correlation = None, true), "ctid");
+        assert_eq!(auto(&|r| r.columns[0].correlation = Some(0.5), false), "statistics");
+        assert_eq!(auto(&|r| r.columns[0].histogram_bounds = 5, true), "ctid");
+        assert_eq!(auto(&|r| r.columns[0].histogram_bounds = 5, false), "pass");
+        assert_eq!(auto(&|r| r.primary_key = vec!["at".into()], true), "ctid");
+        assert_eq!(auto(&|r| r.primary_key = vec!["at".into(), "id".into()], false), "statistics");
+        assert_eq!(auto(&|r| r.primary_key.clear(), true), "ctid");
+        assert_eq!(auto(&|r| r.primary_key.clear(), false), "single");
+        assert_eq!(auto(&|r| r.primary_key = vec!["doc".into()], false), "single");
+        let partitioned = |r: &mut Relation| {
+            r.kind = RelationKind::Partitioned;
+            r.pages = 0;
+            r.columns[0].correlation = None;
+            r.columns[0].histogram_bounds = 0;
+        };
+        assert_eq!(auto(&partitioned, true), "pass");
+        assert_eq!(auto(&|r| r.kind = RelationKind::Foreign, true), "single");
+        assert_eq!(auto(&|r| r.kind = RelationKind::View, true), "single");
+    }
+
+    #[test]
+    fn statistics_are_not_asked_about_filtered_rows() {
+        let filtered = Wish { filtered: true, ..wish() };
+        assert!(filtered.needs_estimate(&heap(1)) && !wish().needs_estimate(&heap(1)));
+        let relation = heap(10_000_000);
+        let draft_of = |wish: &Wish<'_>, rows| draft(&relation, wish, Some(rows)).expect("can be split");
+        assert_eq!(chunks(&draft_of(&filtered, 4_000_000)), ("ctid", 4));
+        assert_eq!(chunks(&draft_of(&filtered, 40_000)), ("single", 1));
+        let loose = Wish { snapshot: false, ..filtered };
+        assert_eq!(chunks(&draft_of(&loose, 4_000_000)), ("pass", 4));
+        assert_eq!(draft_of(&loose, 4_000_000).estimated_rows, 4_000_000);
+    }
+
+    #[test]
+    fn a_named_column_splits_tables_and_views_and_null_gets_a_home() {
+        let named = Wish { chunk_column: Some("at"), ..wish() };
+        let draft_of = |relation: &Relation| draft(relation, &named, Some(5_000_000)).expect("can be split");
+        let mut view = heap(0);
+        view.kind = RelationKind::View;
+        view.estimated_rows = None;
+        assert!(named.needs_estimate(&view));
+        for relation in [heap(5_000_000), view] {
+            let Split::NeedsBoundaries { column, cast, parts, nulls, .. } = draft_of(&relation).split else {
+                panic!("not by range");
+            };
+            assert_eq!((column.as_str(), cast.as_str(), parts, nulls), ("at", "timestamptz", 5, true));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_split_as_asked_says_what_to_change() {
+        let asked = |strategy, chunk_column| Wish { strategy, chunk_column, ..wish() };
+        let relation = heap(10_000_000);
+        let error = refused(&relation, &asked(StrategyRequest::Auto, Some("idd")));
+        assert_eq!(error.code, "unknown_column");
+        assert!(error.message.contains("`idd`") && error.message.contains("public.orders"), "{error:?}");
+        assert!(error.remedy.is_some_and(|r| r.contains("id, at") && r.contains("Did you mean `id`?")));
+        let error = refused(&relation, &asked(StrategyRequest::Range, Some("doc")));
+        assert_eq!(error.code, "not_sortable");
+        for strategy in [StrategyRequest::Segment, StrategyRequest::Hash] {
+            assert_eq!(refused(&relation, &asked(strategy, None)).code, "strategy_unavailable");
+        }
+        let mut keyless = heap(10_000_000);
+        keyless.primary_key.clear();
+        let error = refused(&keyless, &asked(StrategyRequest::Range, None));
+        assert!(
+            error.message.contains("no primary key") && error.remedy.is_some_and(|r| r.contains("id, at"))
+        );
+        let ctid = asked(StrategyRequest::Ctid, None);
+        assert!(refused(&relation, &Wish { snapshot: false, ..ctid }).message.contains("without a snapshot"));
+        keyless.pages = 0;
+        assert!(refused(&keyless, &ctid).message.contains("older than PostgreSQL 14"));
+        keyless.kind = RelationKind::Foreign;
+        assert_eq!(
+            refused(&keyless, &asked(StrategyRequest::Range, Some("id"))).code,
+            "strategy_unavailable"
+        );
+        assert_eq!(
+            chunks(&planned(&heap(0), &ctid)),
+            ("single", 1),
+            "an empty heap has no page, and needs none"
+        );
+        assert_eq!(chunks(&planned(&relation, &ctid)), ("ctid", 10));
+        assert_eq!(chunks(&planned(&relation, &asked(StrategyRequest::Single, None))), ("single", 1));
+    }
+
+    #[test]
+    fn page_ranges_are_even_and_end_before_the_last_page() {
+        assert_eq!(page_bounds(10, 3), [3, 6]);
+        assert_eq!(page_bounds(2, 5), [1]);
+        assert_eq!(page_bounds(0, 5), [0; 0]);
+        let all = page_bounds(u32::MAX, 100_000);
+        assert_eq!(all.len(), 99_999);
+        assert!(all.is_sorted_by(|a, b| a < b) && all[0] > 0);
+    }
+
+    #[test]
+    fn sizes_without_statistics_follow_from_bytes_and_width() {
+        let mut unknown = heap(5_000_000);
+        unknown.estimated_rows = None;
+        let draft = planned(&unknown, &wish());
+        assert!((5_000_000..20_000_000).contains(&draft.estimated_rows), "{}", draft.estimated_rows);
+        assert!(chunks(&draft).1 > 1);
+    }
+
+    #[test]
+    fn boundaries_complete_a_draft() {
+        let range = |bounds: &[&str]| {
+            planned(&heap(4_000_000), &wish()).finish(bounds.iter().map(|b| (*b).to_owned()).collect())
+        };
+        let (strategy, reason) = range(&["1", "2", "3"]);
+        assert_eq!((strategy.chunks(), reason.contains("only")), (4, false));
+        let (strategy, reason) = range(&["1", "1"]);
+        assert_eq!(strategy.chunks(), 2);
+        assert!(reason.ends_with("its values allow 2 chunks only"), "{reason}");
+        assert_eq!(range(&[]).0, Strategy::Single);
+    }
+}

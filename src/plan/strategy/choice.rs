@@ -1,0 +1,272 @@
+//! The choice itself: the facts of one table against what is asked for.
+
+use super::super::size::{Rows, Size, bytes_text};
+use super::{MAX_CHUNKS, Split, Wish, page_bounds};
+use crate::message::event::ErrorReport;
+use crate::message::pattern::qualified;
+use crate::source::{BoundaryMethod, Relation, RelationKind, SurveyColumn};
+use crate::spelling::did_you_mean;
+
+/// From here on a table counts as stored in the order of a column.
+const IN_ORDER: f32 = 0.9;
+
+/// One table with all that decides about it.
+pub(super) struct Table<'a> {
+    pub(super) relation: &'a Relation,
+    pub(super) wish: &'a Wish<'a>,
+    pub(super) size: Size,
+    pub(super) parts: u32,
+}
+
+type Choice = (Split, String);
+
+impl Table<'_> {
+    fn name(&self) -> String {
+        qualified(&self.relation.schema, &self.relation.name)
+    }
+
+    pub(super) fn unavailable(&self, strategy: &str, why: &str) -> ErrorReport {
+        ErrorReport::permanent(
+            "strategy_unavailable",
+            format!("table {} cannot be split by {strategy}: {why}", self.name()),
+            "leave `strategy` out, or use range with a chunk_column, or single",
+        )
+    }
+
+    /// `auto`: the first that fits.
+    pub(super) fn auto(&self) -> Choice {
+        match self.relation.kind {
+            RelationKind::Foreign => {
+                return single(
+                    "a foreign table is read by one scan, because it does not follow the snapshot",
+                );
+            }
+            RelationKind::View => return single("a view is read by one scan; a chunk_column would split it"),
+            _ => {}
+        }
+        if self.parts < 2 {
+            return self.small();
+        }
+        let key = self.key_column();
+        let key_reason = match key {
+            Some((column, cast)) => match self.not_in_order(column) {
+                None => {
+                    let why = format!("numeric primary key, {}", correlation(column));
+                    return self.range(column, cast, BoundaryMethod::Statistics, &why);
+                }
+                Some(why) => why,
+            },
+            None if self.relation.primary_key.is_empty() => "there is no primary key".to_owned(),
+            None => "the primary key cannot be sorted".to_owned(),
+        };
+        match (self.no_ctid(), key) {
+            (None, _) => self.ctid(&key_reason),
+            (Some(no_ctid), Some((column, cast))) => {
+                let why = format!("primary key; no page ranges: {}", no_ctid.text());
+                self.range(column, cast, self.method(column), &why)
+            }
+            (Some(no_ctid), None) => {
+                let why = no_ctid.text();
+                single(&format!("{key_reason}, and no page ranges: {why}; a chunk_column would split it"))
+            }
+        }
+    }
+
+    pub(super) fn asked_ctid(&self) -> Result<Choice, ErrorReport> {
+        match self.no_ctid() {
+            // A small heap may have no page yet.
+            Some(NoCtid::Pages) | None if self.parts < 2 => Ok(self.small()),
+            Some(why) => Err(self.unavailable("ctid", why.text())),
+            None => Ok(self.ctid("asked for")),
+        }
+    }
+
+    pub(super) fn asked_range(&self) -> Result<Choice, ErrorReport> {
+        if self.relation.kind == RelationKind::Foreign {
+            let why = "a foreign table does not follow the snapshot, only one scan of it is consistent";
+            return Err(self.unavailable("range", why));
+        }
+        let (column, cast) = match self.wish.chunk_column {
+            Some(name) => self.sortable(name)?,
+            None => self.key_column().ok_or_else(|| self.without_key())?,
+        };
+        if self.parts < 2 {
+            return Ok(self.small());
+        }
+        let why = match self.wish.chunk_column {
+            Some(_) => "column asked for",
+            None => "asked for, on the primary key",
+        };
+        Ok(self.range(column, cast, self.method(column), why))
+    }
+
+    /// First column of the primary key, if it can be sorted.
+    fn key_column(&self) -> Option<(&SurveyColumn, &str)> {
+        let name = self.relation.primary_key.first()?;
+        let column = self.relation.columns.iter().find(|c| c.column.name == *name)?;
+        Some((column, column.range_cast.as_deref()?))
+    }
+
+    fn sortable(&self, name: &str) -> Result<(&SurveyColumn, &str), ErrorReport> {
+        let columns = &self.relation.columns;
+        let table = self.name();
+        let Some(column) = columns.iter().find(|c| c.column.name == name) else {
+            return Err(ErrorReport::permanent(
+                "unknown_column",
+                format!("chunk_column `{name}` does not exist in table {table}"),
+                format!("{}{}", self.sortable_names(), did_you_mean(name, names(columns))),
+            ));
+        };
+        let cast = column.range_cast.as_deref().ok_or_else(|| {
+            let ty = &column.column.source_type;
+            ErrorReport::permanent(
+                "not_sortable",
+                format!(
+                    "chunk_column `{name}` of table {table} is of type {ty}, which cannot be split into ranges"
+                ),
+                self.sortable_names(),
+            )
+        })?;
+        Ok((column, cast))
+    }
+
+    fn without_key(&self) -> ErrorReport {
+        let why = if self.relation.primary_key.is_empty() {
+            "it has no primary key"
+        } else {
+            "its primary key cannot be sorted"
+        };
+        ErrorReport::permanent(
+            "strategy_unavailable",
+            format!("table {} cannot be split by range: {why}, and no chunk_column is named", self.name()),
+            self.sortable_names(),
+        )
+    }
+
+    fn sortable_names(&self) -> String {
+        let columns = self.relation.columns.iter().filter(|c| c.range_cast.is_some());
+        let found: Vec<&str> = columns.map(|c| c.column.name.as_str()).take(6).collect();
+        match found.as_slice() {
+            [] => "no column of it can be sorted: use strategy single or auto".into(),
+            found => {
+                format!("name a chunk_column that can be sorted, e.g. {}, or use auto", found.join(", "))
+            }
+        }
+    }
+
+    /// Why ranges of this key column are not the best choice; none if they are.
+    fn not_in_order(&self, column: &SurveyColumn) -> Option<String> {
+        let name = &column.column.name;
+        match column.correlation {
+            _ if !column.numeric => Some(format!("primary key `{name}` is not numeric")),
+            None => Some(format!("there are no statistics of primary key `{name}`")),
+            Some(c) if c.abs() < IN_ORDER => {
+                Some(format!("primary key `{name}` is stored out of order, {}", correlation(column)))
+            }
+            Some(_) if self.wish.filtered => {
+                Some("statistics of the primary key do not describe the filtered rows".to_owned())
+            }
+            Some(_) if self.method(column) == BoundaryMethod::OrderedPass => {
+                let found = column.histogram_bounds;
+                Some(format!("{found} histogram bounds of primary key `{name}` are too few"))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Boundaries come from statistics where these are fine enough.
+    fn method(&self, column: &SurveyColumn) -> BoundaryMethod {
+        if !self.wish.filtered && column.histogram_bounds > self.parts {
+            BoundaryMethod::Statistics
+        } else {
+            BoundaryMethod::OrderedPass
+        }
+    }
+
+    /// Why page ranges cannot be used; none if they can.
+    fn no_ctid(&self) -> Option<NoCtid> {
+        match self.relation.kind {
+            RelationKind::Partitioned => Some(NoCtid::Partitioned),
+            RelationKind::View | RelationKind::Foreign => Some(NoCtid::NoTable),
+            _ if !self.wish.snapshot => Some(NoCtid::NoSnapshot),
+            _ if self.relation.pages == 0 => Some(NoCtid::Pages),
+            _ => None,
+        }
+    }
+
+    fn small(&self) -> Choice {
+        let asked = match self.wish.chunk_rows {
+            Some(rows) => format!("one chunk of {} rows holds", Rows(rows.get())),
+            None => "one file holds".into(),
+        };
+        single(&format!("{asked} all of about {} rows", Rows(self.size.rows)))
+    }
+
+    fn ctid(&self, why: &str) -> Choice {
+        let bounds = page_bounds(self.relation.pages, self.parts);
+        let chunks = bounds.len() + 1;
+        let rows = Rows(self.size.rows / chunks as u64);
+        let pages = bytes_text(self.relation.bytes / chunks as u64);
+        let reason = format!("ctid: {why}; {chunks} page ranges of {pages}, about {rows} rows each");
+        (Split::Ctid { bounds }, reason + self.capped())
+    }
+
+    fn range(&self, column: &SurveyColumn, cast: &str, method: BoundaryMethod, why: &str) -> Choice {
+        let name = &column.column.name;
+        let from = match method {
+            BoundaryMethod::Statistics => format!("{} histogram bounds", column.histogram_bounds),
+            BoundaryMethod::OrderedPass => "one ordered pass".into(),
+        };
+        let rows = Rows(self.size.rows / u64::from(self.parts));
+        let nulls = column.column.nullable;
+        let null_chunk = if nulls { ", one more for NULL" } else { "" };
+        let reason = format!(
+            "range on {name}: {why}, {} chunks of about {rows} rows from {from}{null_chunk}",
+            self.parts
+        );
+        let split = Split::NeedsBoundaries {
+            column: name.clone(),
+            cast: cast.to_owned(),
+            method,
+            parts: self.parts,
+            nulls,
+        };
+        (split, reason + self.capped())
+    }
+
+    fn capped(&self) -> &'static str {
+        if u64::from(self.parts) == MAX_CHUNKS { " (the most that a table may have)" } else { "" }
+    }
+}
+
+/// Why a table cannot be split by page ranges.
+#[derive(Clone, Copy)]
+enum NoCtid {
+    Partitioned,
+    NoTable,
+    NoSnapshot,
+    Pages,
+}
+
+impl NoCtid {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Partitioned => "the table is partitioned",
+            Self::NoTable => "it is a view or a foreign table",
+            Self::NoSnapshot => "without a snapshot rows may move between pages",
+            Self::Pages => "the server is older than PostgreSQL 14 or the table is no heap",
+        }
+    }
+}
+
+fn single(why: &str) -> Choice {
+    (Split::Single, format!("single: {why}"))
+}
+
+fn names(columns: &[SurveyColumn]) -> impl Iterator<Item = &str> {
+    columns.iter().map(|c| c.column.name.as_str())
+}
+
+fn correlation(column: &SurveyColumn) -> String {
+    format!("correlation {:.2}", column.correlation.unwrap_or(0.0))
+}

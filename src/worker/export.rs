@@ -1,0 +1,160 @@
+//! The rows of one chunk become a durable part: the source is opened on the
+//! async side, rows are decoded and encoded on a blocking thread.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::context::Context;
+use crate::folder::layout;
+use crate::message::pattern::qualified;
+use crate::message::task::ChunkTask;
+use crate::plan::ExportPlan;
+use crate::plan::column;
+use crate::plan::export_plan::{PlannedTable, Slice};
+use crate::source::{ChunkRead, ChunkStream, ErrorKind, Progress, Selection, Source, SourceError};
+use crate::write::metadata::Provenance;
+use crate::write::part::WriteError;
+use crate::write::{PartFile, PartWriter};
+
+/// A chunk of one table, and all it takes to export it.
+pub struct TableChunk<'a> {
+    /// The task.
+    pub task: &'a ChunkTask,
+    /// Its plan.
+    pub plan: &'a Arc<ExportPlan>,
+    /// The table.
+    pub table: &'a PlannedTable,
+    /// Where it is.
+    pub source: &'a Arc<dyn Source>,
+    /// Fires when it is no longer wanted.
+    pub cancel: &'a CancellationToken,
+    /// Counted while it runs.
+    pub progress: &'a Arc<Progress>,
+}
+
+/// What can keep a part from being made.
+#[derive(Debug)]
+pub enum ExportError {
+    /// The source.
+    Source(SourceError),
+    /// The storage is full.
+    Full(String),
+    /// The storage failed otherwise.
+    Storage(String),
+    /// The workspace is gone: nobody wants the part.
+    Gone,
+}
+
+/// Exports a chunk of one table.
+///
+/// # Errors
+/// Nothing but temporaries is left behind.
+pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFile, ExportError> {
+    let (plan, table, task) = (chunk.plan, chunk.table, chunk.task);
+    let slice = table.strategy.slice(task.chunk).ok_or_else(|| no_such_chunk(chunk))?;
+    let dir = context.folder.root().join(layout::parts(&task.job, task.epoch, task.table));
+    let stream = chunk
+        .source
+        .read_chunk(ChunkRead {
+            selection: Selection {
+                schema: &table.schema,
+                name: &table.name,
+                filter: table.filter.as_deref(),
+            },
+            columns: &table.columns,
+            slice,
+            lineage: plan.snapshot.as_ref().map(|s| s.lineage),
+            session: &plan.session,
+            on_unfit: plan.on_unfit,
+            cancel: chunk.cancel.clone(),
+            progress: Arc::clone(chunk.progress),
+        })
+        .await
+        .map_err(ExportError::Source)?;
+    let provenance = provenance(chunk, slice);
+    let own = (table.number != table.batch).then_some(table.number);
+    let file = layout::part_file(task.chunk, Uuid::new_v4(), own);
+    let (plan, number) = (Arc::clone(plan), table.number);
+    let written = tokio::task::spawn_blocking(move || {
+        let table = plan.table(number).expect("the caller has this table from this plan");
+        let schema = column::schema(&table.columns);
+        let writer =
+            PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)?;
+        pump(stream, writer)
+    })
+    .await;
+    let part = match written {
+        Ok(result) => result?,
+        Err(panic) => {
+            return Err(ExportError::Source(SourceError {
+                kind: ErrorKind::Permanent,
+                code: "panic".into(),
+                message: format!("{}: the export of a chunk broke: {panic}", qualified(&table.schema, &table.name)),
+                remedy: Some("report this with the log".into()),
+            }));
+        }
+    };
+    let metrics = &context.metrics;
+    metrics.fsync_duration_seconds.observe(part.fsync_seconds);
+    metrics.bytes_read_total.with_label_values(&[chunk.plan.source.as_str()]).inc_by(chunk.progress.read().1);
+    Ok(part)
+}
+
+/// Moves batches from the stream to the file, on a blocking thread.
+fn pump(mut stream: Box<dyn ChunkStream>, mut writer: PartWriter) -> Result<PartFile, ExportError> {
+    while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
+        writer.write(&batch)?;
+    }
+    Ok(writer.finish()?)
+}
+
+impl From<WriteError> for ExportError {
+    fn from(error: WriteError) -> Self {
+        let text = error.to_string();
+        match &error {
+            _ if error.is_out_of_space() => Self::Full(text),
+            WriteError::Storage { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Self::Gone,
+            WriteError::Storage { .. } | WriteError::Encode { .. } => Self::Storage(text),
+        }
+    }
+}
+
+fn no_such_chunk(chunk: &TableChunk<'_>) -> ExportError {
+    ExportError::Source(SourceError {
+        kind: ErrorKind::Permanent,
+        code: "no_such_chunk".into(),
+        message: format!("{} has no chunk {}", chunk.table.name, chunk.task.chunk),
+        remedy: None,
+    })
+}
+
+fn provenance(chunk: &TableChunk<'_>, slice: Slice<'_>) -> Provenance {
+    let (plan, table) = (chunk.plan, chunk.table);
+    let mut predicate = match slice {
+        Slice::All => "all".to_owned(),
+        Slice::Nulls { column } => format!("{column} IS NULL"),
+        Slice::Range { column, from, to, .. } => {
+            let low = from.map(|v| format!("{column} >= {v}"));
+            let high = to.map(|v| format!("{column} < {v}"));
+            let bounds: Vec<String> = low.into_iter().chain(high).collect();
+            if bounds.is_empty() { format!("{column} IS NOT NULL") } else { bounds.join(" AND ") }
+        }
+        Slice::Pages { from, to } => {
+            format!("ctid pages {} to {}", from.unwrap_or(0), to.map_or("the end".into(), |t| t.to_string()))
+        }
+    };
+    if table.filter.is_some() {
+        predicate.push_str(", filtered");
+    }
+    Provenance {
+        job: chunk.task.job.clone(),
+        source: plan.source.clone(),
+        table: qualified(&table.schema, &table.name),
+        epoch: chunk.task.epoch,
+        chunk: chunk.task.chunk,
+        predicate,
+        snapshot: plan.snapshot.as_ref().map(|s| (s.time, s.lineage)),
+    }
+}

@@ -1,0 +1,191 @@
+//! The snapshots that this process keeps alive: one keeper per lineage, taken
+//! from any living keeper, so that a snapshot outlives the daemon that took it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::lock;
+use crate::context::Context;
+use crate::folder::{FolderError, layout};
+use crate::message::JobId;
+use crate::source::{ErrorKind, Keeper, Source, SourceError};
+
+struct Held {
+    keeper: Arc<dyn Keeper>,
+    source: Arc<dyn Source>,
+    job: JobId,
+}
+
+/// The keepers of this process.
+pub struct Keepers {
+    context: Arc<Context>,
+    held: Mutex<HashMap<Uuid, Held>>,
+    /// One join at a time.
+    joining: tokio::sync::Mutex<()>,
+}
+
+impl Keepers {
+    /// None yet.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context, held: Mutex::default(), joining: tokio::sync::Mutex::default() }
+    }
+
+    /// The lineages that are held now.
+    #[must_use]
+    pub fn lineages(&self) -> Vec<Uuid> {
+        lock(&self.held).iter().filter(|(_, h)| !h.keeper.lost().is_cancelled()).map(|(l, _)| *l).collect()
+    }
+
+    fn holds(&self, lineage: Uuid) -> bool {
+        lock(&self.held).get(&lineage).is_some_and(|h| !h.keeper.lost().is_cancelled())
+    }
+
+    /// Takes a new snapshot.
+    ///
+    /// # Errors
+    /// As the source says.
+    pub async fn open(
+        &self,
+        source: &Arc<dyn Source>,
+        lineage: Uuid,
+        job: &JobId,
+    ) -> Result<Arc<dyn Keeper>, SourceError> {
+        let keeper = source.open_lineage(lineage).await?;
+        self.insert(source, lineage, job, Arc::clone(&keeper));
+        Ok(keeper)
+    }
+
+    fn insert(&self, source: &Arc<dyn Source>, lineage: Uuid, job: &JobId, keeper: Arc<dyn Keeper>) {
+        info!(job.id = %job, %lineage, "keeps the snapshot");
+        let held = Held { keeper, source: Arc::clone(source), job: job.clone() };
+        lock(&self.held).insert(lineage, held);
+    }
+
+    /// Makes sure that this process keeps a lineage, from any living keeper.
+    ///
+    /// # Errors
+    /// `LineageLost` if none is found for `keeper_wait`; else what the source says.
+    pub async fn ensure(
+        &self,
+        source: &Arc<dyn Source>,
+        lineage: Uuid,
+        job: &JobId,
+        cancel: &CancellationToken,
+    ) -> Result<(), SourceError> {
+        if self.holds(lineage) {
+            return Ok(());
+        }
+        let until = Instant::now() + self.context.config.timing.keeper_wait.0;
+        loop {
+            {
+                let _one_at_a_time = self.joining.lock().await;
+                if self.holds(lineage) {
+                    return Ok(());
+                }
+                if let Some(keeper) = source.join_lineage(lineage).await? {
+                    self.insert(source, lineage, job, keeper);
+                    return Ok(());
+                }
+            }
+            if Instant::now() >= until {
+                return Err(SourceError {
+                    kind: ErrorKind::LineageLost,
+                    code: "lineage_lost".into(),
+                    message: format!("no session of source {} holds the job's snapshot any more", source.name()),
+                    remedy: Some("the unfinished tables are exported from a new snapshot by themselves".into()),
+                });
+            }
+            debug!(%lineage, "no living keeper is found yet");
+            let pause = (self.context.config.timing.keeper_wait.0 / 10).min(Duration::from_secs(3));
+            tokio::select! {
+                () = cancel.cancelled() => return Err(cancelled()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Lets a lineage go.
+    pub fn release(&self, lineage: Uuid) {
+        lock(&self.held).remove(&lineage);
+    }
+
+    /// Lets the snapshots of a finished job go.
+    pub fn release_job(&self, job: &JobId) {
+        lock(&self.held).retain(|_, h| h.job != *job);
+    }
+
+    /// Lets go what nobody needs: the folder says so.
+    ///
+    /// # Errors
+    /// When the folder refuses.
+    pub async fn tidy(&self) -> Result<(), FolderError> {
+        let jobs: Vec<JobId> = lock(&self.held).values().map(|h| h.job.clone()).collect();
+        for job in jobs {
+            let store = self.context.folder.store();
+            let finished = store.stat(&layout::archive_by_id(&job)).await?.is_some()
+                || store.stat(&layout::request(&job)).await?.is_none();
+            if finished {
+                self.release_job(&job);
+            }
+        }
+        let lost: Vec<Uuid> = lock(&self.held)
+            .iter()
+            .filter(|(_, h)| h.keeper.lost().is_cancelled())
+            .map(|(lineage, _)| *lineage)
+            .collect();
+        for lineage in lost {
+            let Some((source, job)) =
+                lock(&self.held).remove(&lineage).map(|held| (held.source, held.job))
+            else {
+                continue;
+            };
+            warn!(job.id = %job, %lineage, "the session that kept the snapshot is gone; looks for another");
+            if let Ok(Some(keeper)) = source.join_lineage(lineage).await {
+                self.insert(&source, lineage, &job, keeper);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every lineage of this process has another keeper elsewhere.
+    pub async fn hand_over(&self, until: Instant, hurry: &CancellationToken) {
+        loop {
+            if let Err(e) = self.tidy().await {
+                warn!(error = %e, "cannot tell which snapshots are still needed");
+            }
+            let held: Vec<(Uuid, Arc<dyn Source>)> =
+                lock(&self.held).iter().map(|(l, h)| (*l, Arc::clone(&h.source))).collect();
+            let mut alone = 0;
+            for (lineage, source) in held {
+                if source.keepers(lineage).await.unwrap_or(0) < 2 {
+                    alone += 1;
+                }
+            }
+            if alone == 0 || Instant::now() >= until || hurry.is_cancelled() {
+                break;
+            }
+            debug!(alone, "waits for other daemons to take the snapshots over");
+            tokio::select! {
+                () = hurry.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
+        lock(&self.held).clear();
+    }
+}
+
+fn cancelled() -> SourceError {
+    SourceError {
+        kind: ErrorKind::Cancelled,
+        code: "cancelled".into(),
+        message: "the chunk is no longer wanted".into(),
+        remedy: None,
+    }
+}

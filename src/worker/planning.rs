@@ -1,0 +1,515 @@
+//! One planning task, from task to plan file. The choices are pure (`plan/`);
+//! this module asks the source for facts and makes the result durable. The
+//! plan is exclusive: a planner that comes second throws its work away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{End, Shared};
+use crate::config::SourceConfig;
+use crate::folder::{Created, FolderError, VERSION, layout};
+use crate::job::look::{self, Found};
+use crate::job::outcome::{PlanFailure, StoredRequest};
+use crate::job::state::{Abandoned, JobState};
+use crate::message::event::ErrorReport;
+use crate::message::pattern::{TablePattern, qualified};
+use crate::message::request::{Consistency, ExportRequest, OnConflict, TableRequest, Verify};
+use crate::message::task::PlanTask;
+use crate::plan::batch::{self, BatchMember};
+use crate::plan::choose::{ChosenTable, choose};
+use crate::plan::export_plan::{
+    ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings,
+};
+use crate::plan::strategy::{Split, Wish, draft};
+use crate::plan::{base_name, filter};
+use crate::retry::{Pauses, Policy, policy};
+use crate::source::{ErrorKind, MappingOptions, Selection, Source, SourceError, SurveyRequest, UnfitColumn};
+use crate::worker::record::Cause;
+
+/// Does one planning task.
+///
+/// # Errors
+/// When the folder refuses.
+pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -> Result<End, FolderError> {
+    let context = &shared.context;
+    context.folder.guard().await?;
+    if context.folder.store().stat(&layout::archive_by_id(&task.job)).await?.is_some() {
+        return Ok(End::Done { wake: false });
+    }
+    if context.folder.store().stat(&layout::plan(&task.job, task.epoch)).await?.is_some() {
+        return Ok(End::Done { wake: true });
+    }
+    let job = match look::open(&context.folder, &task.job, &context.owner, std::time::Duration::ZERO).await? {
+        Found::Job(job) => job,
+        Found::NotOurs | Found::Headless => return Ok(End::Release),
+    };
+    if job.cancel.is_some() || job.next_epoch() != task.epoch {
+        return Ok(End::Done { wake: true });
+    }
+    let name = &job.stored.source;
+    let Some(entry) = context.sources().get(name).cloned() else {
+        return Ok(End::Unfit(format!("the configuration has no source `{name}`; add it or stop this daemon")));
+    };
+    let (source, config) = (Arc::clone(&entry.source), entry.config.clone());
+    let planner = Planner { shared, task, job: &job, source, config, cancel };
+    let mut pauses = Pauses::new(&context.config.timing);
+    loop {
+        let error = match planner.plan().await {
+            Ok(()) => return Ok(End::Done { wake: true }),
+            Err(PlanError::Folder(e)) => return Err(e),
+            Err(PlanError::Failed(error)) => return planner.give_up(error).await,
+            Err(PlanError::Source(error)) => error,
+        };
+        if cancel.is_cancelled() {
+            let cancelled = context.folder.store().stat(&layout::cancel(&task.job)).await?;
+            return Ok(if cancelled.is_some() { End::Done { wake: true } } else { End::Release });
+        }
+        let pace = match policy(&error) {
+            Policy::Retry(pace) => pace,
+            Policy::Stop => return Ok(End::Release),
+            // The snapshot went while we planned on it: the next try takes another.
+            Policy::Report(Cause::LineageLost | Cause::Changed) => crate::retry::Pace::Soon,
+            Policy::Report(_) => return planner.give_up(error.report()).await,
+        };
+        context.metrics.retried(pace.as_str());
+        shared.trouble(format!("{name}: {}", error.message));
+        warn!(job.id = %task.job, code = error.code, reason = error.message, "planning is tried again");
+        let Some(pause) = pauses.next(pace) else {
+            // A source that refuses us for so long will not take us by itself.
+            if error.kind == ErrorKind::Authentication {
+                return planner.give_up(error.report()).await;
+            }
+            return Ok(End::Release);
+        };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+enum PlanError {
+    Source(SourceError),
+    Folder(FolderError),
+    Failed(ErrorReport),
+}
+
+impl From<SourceError> for PlanError {
+    fn from(e: SourceError) -> Self {
+        Self::Source(e)
+    }
+}
+
+impl From<FolderError> for PlanError {
+    fn from(e: FolderError) -> Self {
+        Self::Folder(e)
+    }
+}
+
+impl From<std::io::Error> for PlanError {
+    fn from(e: std::io::Error) -> Self {
+        Self::Folder(e.into())
+    }
+}
+
+/// `.archive/names/<base>.json`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct NameClaim {
+    v: u32,
+    source: String,
+    schema: String,
+    table: String,
+}
+
+struct Planner<'a> {
+    shared: &'a Shared,
+    task: &'a PlanTask,
+    job: &'a JobState,
+    source: Arc<dyn Source>,
+    config: SourceConfig,
+    cancel: &'a CancellationToken,
+}
+
+/// What an epoch has to plan.
+struct Scope {
+    /// The request, narrowed to the tables of this epoch.
+    request: ExportRequest,
+    /// Numbers that tables had in the first plan, by `schema.table`.
+    numbers: BTreeMap<String, u32>,
+    /// Columns that became text in earlier epochs, by table number.
+    as_text: BTreeMap<u32, Vec<UnfitColumn>>,
+    /// The lineage to go on with, if it lives.
+    lineage: Option<Uuid>,
+}
+
+impl Planner<'_> {
+    fn stored(&self) -> &StoredRequest {
+        &self.job.stored
+    }
+
+    async fn plan(&self) -> Result<(), PlanError> {
+        let scope = self.scope();
+        let snapshot = self.snapshot(&scope).await?;
+        let result = self.plan_on(&scope, snapshot.as_ref()).await;
+        let used = matches!(result, Ok(true));
+        if let (Some(snapshot), false) = (&snapshot, used) {
+            // Another planner was first, or it failed: nobody needs this one.
+            if !self.job.lineages().contains(&snapshot.lineage) {
+                self.shared.keepers.release(snapshot.lineage);
+            }
+        }
+        result.map(|_| ())
+    }
+
+    /// True if the plan is ours.
+    async fn plan_on(&self, scope: &Scope, snapshot: Option<&Snapshot>) -> Result<bool, PlanError> {
+        let lineage = snapshot.map(|s| s.lineage);
+        let request = &scope.request;
+        let survey = SurveyRequest {
+            tables: request.tables.iter().map(|t| t.table.clone()).collect(),
+            schemas: self.config.schemas.clone(),
+            statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
+        };
+        let relations = self.source.survey(&survey, lineage).await?;
+        let chosen = choose(request, &self.config.schemas, &relations);
+        let mut failed: Vec<FailedTable> = chosen
+            .failed
+            .into_iter()
+            .map(|f| FailedTable { number: scope.number(&f.table, f.number), ..f })
+            .collect();
+        let mut members = Vec::new();
+        let mut tables = Vec::new();
+        for table in &chosen.tables {
+            let name = qualified(&table.relation.schema, &table.relation.name);
+            let number = scope.number(&name, table.number);
+            match self.plan_table(table, number, scope, snapshot).await {
+                Ok(planned) => {
+                    members.push(BatchMember {
+                        number,
+                        single: planned.strategy == Strategy::Single,
+                        bytes: (table.relation.bytes > 0).then_some(table.relation.bytes),
+                    });
+                    tables.push(planned);
+                }
+                Err(PlanError::Failed(error)) => failed.push(FailedTable { number, table: name, error }),
+                Err(PlanError::Source(e)) if e.kind == ErrorKind::Permanent => {
+                    failed.push(FailedTable { number, table: name, error: e.report() });
+                }
+                Err(e) => return Err(e),
+            }
+            if self.cancel.is_cancelled() {
+                return Ok(false);
+            }
+        }
+        for (table, batch) in tables.iter_mut().zip(batch::assign(&members)) {
+            table.batch = batch;
+        }
+        tables.sort_by_key(|t: &PlannedTable| t.number);
+        failed.sort_by_key(|f| f.number);
+        let first = self.task.epoch == 1;
+        let plan = ExportPlan {
+            v: VERSION,
+            job: self.task.job.clone(),
+            epoch: self.task.epoch,
+            source: self.stored().source.clone(),
+            planned_at: self.shared.context.now(),
+            ready: Uuid::new_v4(),
+            snapshot: snapshot.cloned(),
+            session: self.config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            writer: self.writer(request),
+            on_conflict: request.output.on_conflict,
+            on_unfit: request.on_unfit,
+            verify: request.verify,
+            tables,
+            error: None,
+            failed,
+            skipped: if first { chosen.skipped } else { Vec::new() },
+        };
+        self.commit(plan).await
+    }
+
+    fn writer(&self, request: &ExportRequest) -> WriterSettings {
+        let export = &self.shared.context.config.export;
+        let compression = request.output.compression;
+        WriterSettings {
+            compression: compression.unwrap_or_else(|| self.config.compression(export)),
+            row_group_bytes: request.output.row_group_bytes.unwrap_or(export.row_group_bytes).get(),
+        }
+    }
+
+    /// What this epoch plans: all that was asked for, or what was abandoned.
+    fn scope(&self) -> Scope {
+        let stored = self.stored();
+        let mut scope = Scope {
+            request: stored.request.clone(),
+            numbers: BTreeMap::new(),
+            as_text: BTreeMap::new(),
+            lineage: None,
+        };
+        if self.task.epoch == 1 {
+            return scope;
+        }
+        let abandoned = self.job.abandoned();
+        // One plan has one snapshot: first those that go on with theirs.
+        let same: Vec<&Abandoned> =
+            abandoned.iter().filter(|a| matches!(a.cause, Cause::Unfit { .. })).collect();
+        let latest = self.job.plans.last().and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
+        let of = |a: &Abandoned| self.job.plan(a.epoch)?.snapshot.as_ref().map(|s| s.lineage);
+        let group: Vec<&Abandoned> = match same.first() {
+            Some(first) => {
+                scope.lineage = of(first);
+                same.into_iter().filter(|a| of(a) == scope.lineage).collect()
+            }
+            None => {
+                // A lineage that a later epoch took already serves them all.
+                scope.lineage = latest.filter(|l| abandoned.iter().all(|a| of(a) != Some(*l)));
+                abandoned.iter().collect()
+            }
+        };
+        scope.request.exclude.clear();
+        scope.request.tables = Vec::new();
+        for table in group {
+            let Some(planned) = self.job.plan(table.epoch).and_then(|p| p.table(table.table)) else { continue };
+            let asked = stored.request.tables.iter().find(|r| {
+                r.table.literal().is_some_and(|(s, t)| s == planned.schema && t == planned.name)
+            });
+            let asked = asked
+                .or_else(|| stored.request.tables.iter().find(|r| r.table.matches(&planned.schema, &planned.name)));
+            let pattern = TablePattern::exact(&planned.schema, &planned.name);
+            scope.numbers.insert(qualified(&planned.schema, &planned.name), table.table);
+            scope.request.tables.push(match asked {
+                Some(asked) => TableRequest { table: pattern, ..asked.clone() },
+                None => TableRequest::all_of(pattern),
+            });
+        }
+        for outcome in self.job.batches.values().filter_map(|b| b.outcome.as_ref()) {
+            for table in &outcome.tables {
+                if let crate::job::outcome::TableResult::Abandoned { cause: Cause::Unfit { columns } } =
+                    &table.result
+                {
+                    scope.as_text.entry(table.table).or_default().extend(columns.iter().cloned());
+                }
+            }
+        }
+        scope
+    }
+
+    /// The snapshot of this epoch, kept by this process.
+    async fn snapshot(&self, scope: &Scope) -> Result<Option<Snapshot>, PlanError> {
+        if scope.request.consistency == Some(Consistency::None) {
+            return Ok(None);
+        }
+        let keepers = &self.shared.keepers;
+        if let Some(lineage) = scope.lineage {
+            let known = self.job.plans.iter().filter_map(|p| p.snapshot.as_ref()).find(|s| s.lineage == lineage);
+            match keepers.ensure(&self.source, lineage, &self.task.job, self.cancel).await {
+                Ok(()) => return Ok(known.cloned()),
+                Err(e) if e.kind == ErrorKind::LineageLost => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let lineage = Uuid::new_v4();
+        let keeper = keepers.open(&self.source, lineage, &self.task.job).await?;
+        Ok(Some(Snapshot { lineage, time: keeper.time() }))
+    }
+
+    async fn plan_table(
+        &self,
+        chosen: &ChosenTable<'_>,
+        number: u32,
+        scope: &Scope,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<PlannedTable, PlanError> {
+        let (relation, request) = (chosen.relation, chosen.request);
+        let lineage = snapshot.map(|s| s.lineage);
+        let filter = self.filter(chosen)?;
+        let selection =
+            Selection { schema: &relation.schema, name: &relation.name, filter: filter.as_deref() };
+        let options = MappingOptions {
+            numeric: request.numeric.or(self.config.numeric),
+            as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
+        };
+        let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
+        let export = &self.shared.context.config.export;
+        let wish = Wish::of(request, &self.config, export, snapshot.is_some());
+        let estimate = if wish.needs_estimate(relation) {
+            Some(self.source.estimate(&selection, lineage).await?)
+        } else {
+            None
+        };
+        let draft = draft(relation, &wish, estimate).map_err(PlanError::Failed)?;
+        let bounds = match &draft.split {
+            Split::NeedsBoundaries { column, method, parts, .. } => {
+                self.source.boundaries(&selection, column, *method, *parts, lineage).await?
+            }
+            Split::Single | Split::Ctid { .. } => Vec::new(),
+        };
+        let estimated_rows = draft.estimated_rows;
+        let (strategy, reason) = draft.finish(bounds);
+        let high_water_mark = match &request.after {
+            Some(after) => {
+                let highest = self.source.maximum(&selection, &after.column, lineage).await?;
+                Some(highest.unwrap_or_else(|| after.value.clone()))
+            }
+            None => None,
+        };
+        let counted_rows = match scope.request.verify {
+            Verify::Count if snapshot.is_some() => Some(self.source.count(&selection, lineage).await?),
+            Verify::Count | Verify::None => None,
+        };
+        let directory = scope.request.output.directory.as_ref().map_or("", |d| d.as_str()).to_owned();
+        let base = self.base_name(&relation.schema, &relation.name).await?;
+        self.check_conflict(&directory, &base, &scope.request).await?;
+        Ok(PlannedTable {
+            number,
+            batch: number,
+            schema: relation.schema.clone(),
+            name: relation.name.clone(),
+            base,
+            directory,
+            full: request.is_full(),
+            columns,
+            filter,
+            after_column: request.after.as_ref().map(|a| a.column.clone()),
+            high_water_mark,
+            strategy,
+            reason,
+            estimated_rows,
+            counted_rows,
+        })
+    }
+
+    /// The checked filter of a table, with the condition of an incremental export.
+    fn filter(&self, chosen: &ChosenTable<'_>) -> Result<Option<String>, PlanError> {
+        let request = chosen.request;
+        let mut parts = Vec::new();
+        if let Some(text) = &request.where_ {
+            let printed = filter::check(text, self.config.allow_where).map_err(|e| PlanError::Failed(e.report()))?;
+            parts.push(printed);
+        }
+        if let Some(after) = &request.after {
+            if !chosen.relation.columns.iter().any(|c| c.column.name == after.column) {
+                return Err(PlanError::Failed(ErrorReport::permanent(
+                    "unknown_column",
+                    format!(
+                        "{} has no column `{}` (field `after.column`)",
+                        qualified(&chosen.relation.schema, &chosen.relation.name),
+                        after.column
+                    ),
+                    "name a column of the table",
+                )));
+            }
+            parts.push(self.source.greater_than(&after.column, &after.value));
+        }
+        Ok(match parts.len() {
+            0 => None,
+            1 => parts.pop(),
+            _ => Some(format!("({})", parts.join(") AND ("))),
+        })
+    }
+
+    /// The base name that belongs to the table, claimed for ever.
+    async fn base_name(&self, schema: &str, table: &str) -> Result<String, PlanError> {
+        let source = &self.stored().source;
+        let claim = NameClaim {
+            v: VERSION,
+            source: source.to_string(),
+            schema: schema.into(),
+            table: table.into(),
+        };
+        for base in base_name::candidates(source, schema, table) {
+            if self.shared.context.folder.claim(&layout::name_claim(&base), &claim).await? {
+                return Ok(base);
+            }
+        }
+        Err(PlanError::Failed(ErrorReport::permanent(
+            "name_taken",
+            format!("every directory name of {} belongs to another table", qualified(schema, table)),
+            "look at .archive/names; a claim there was made by hand",
+        )))
+    }
+
+    /// Where conflicts fail, look before the work.
+    async fn check_conflict(&self, directory: &str, base: &str, request: &ExportRequest) -> Result<(), PlanError> {
+        if request.output.on_conflict != OnConflict::Fail {
+            return Ok(());
+        }
+        let path = layout::public(directory, base);
+        if self.shared.context.folder.store().stat(&path).await?.is_none() {
+            return Ok(());
+        }
+        Err(PlanError::Failed(ErrorReport::permanent(
+            "directory_exists",
+            format!("the directory {path} exists and on_conflict is `fail`"),
+            "move the directory away, or use on_conflict version or timestamp",
+        )))
+    }
+
+    /// Makes the directories that workers and coordinators expect, then links
+    /// the plan. True if it is ours.
+    async fn commit(&self, plan: ExportPlan) -> Result<bool, PlanError> {
+        let folder = &self.shared.context.folder;
+        let store = folder.store();
+        let (job, epoch) = (&self.task.job, self.task.epoch);
+        let outputs: BTreeSet<&str> =
+            plan.tables.iter().map(|t| t.directory.as_str()).filter(|d| !d.is_empty()).collect();
+        for output in outputs {
+            self.make_output(output).await?;
+        }
+        let batches: Vec<String> = plan.batches().keys().map(u32::to_string).collect();
+        let workspace = layout::workspace(job);
+        for what in ["parts", "records"] {
+            store.make_dirs(&format!("{workspace}/{what}"), vec![format!("e{epoch}")]).await?;
+            store.make_dirs(&layout::epoch_dir(job, what, epoch), batches.clone()).await?;
+        }
+        let ready = layout::ready(job, epoch, plan.ready);
+        let ready_name = ready.rsplit('/').next().unwrap_or_default().to_owned();
+        store.make_dirs(&format!("{workspace}/ready"), vec![ready_name]).await?;
+        store.make_dirs(&ready, plan.tables.iter().map(|t| t.number.to_string()).collect()).await?;
+        let created = folder.create(&layout::plan(job, epoch), &plan).await?;
+        if created == Created::Exists {
+            folder.discard(&ready, &format!("ready_{job}_e{epoch}")).await?;
+            return Ok(false);
+        }
+        info!(job.id = %job, epoch, tables = plan.tables.len(), "the plan is written");
+        Ok(true)
+    }
+
+    /// Makes an output directory, part by part, on the root's own file system.
+    async fn make_output(&self, output: &str) -> Result<(), PlanError> {
+        let store = self.shared.context.folder.store();
+        let mut parent = String::new();
+        for part in output.split('/') {
+            store.make_dirs(&parent, vec![part.to_owned()]).await?;
+            parent = layout::public(&parent, part);
+        }
+        if store.same_file_system(output).await? {
+            return Ok(());
+        }
+        Err(PlanError::Failed(ErrorReport::permanent(
+            "other_file_system",
+            format!("output.directory `{output}` is on another file system than the export folder"),
+            "tables are moved into place by rename: use a directory on the same file system",
+        )))
+    }
+
+    async fn give_up(&self, error: ErrorReport) -> Result<End, FolderError> {
+        let path = layout::plan_failure(&self.task.job, self.task.epoch, Uuid::new_v4());
+        warn!(job.id = %self.task.job, code = error.code, reason = error.message, "the job cannot be planned");
+        let failure = PlanFailure { v: VERSION, error };
+        self.shared.context.folder.create(&path, &failure).await?;
+        Ok(End::Done { wake: true })
+    }
+}
+
+impl Scope {
+    /// The number of a table: that of the first plan, else the one it just got.
+    fn number(&self, table: &str, fresh: u32) -> u32 {
+        self.numbers.get(table).copied().unwrap_or(fresh)
+    }
+}

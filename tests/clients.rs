@@ -1,0 +1,95 @@
+//! What people and programs do with it: the README's examples, `submit`, `verify`, HTTP.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{Database, Site, eventually, project, python, said, url};
+
+/// The Python examples, in the order of the README.
+fn examples() -> Vec<String> {
+    let text = std::fs::read_to_string(project().join("README.md")).expect("read README.md");
+    let blocks = text.split("```python\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(ToOwned::to_owned).collect()
+}
+
+fn run(site: &Site, code: &str) -> String {
+    let output = Command::new(python()).args(["-c", code]).current_dir(site.path("")).output();
+    let output = output.expect("run Python");
+    assert!(output.status.success(), "{code}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn the_python_examples_publish_wait_and_read() {
+    let examples = examples();
+    let [publish, duckdb, polars] = &examples[..] else { panic!("three examples: {examples:#?}") };
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+
+    let ours = publish
+        .replace("amqp://guest:guest@127.0.0.1:5672/%2f", &url())
+        .replace("\"adu.export.events\"", &format!("\"{}.events\"", site.broker.prefix))
+        .replace("\"adu.export.requests\"", &format!("\"{}.requests\"", site.broker.prefix));
+    let told = run(&site, &ours);
+    assert!(told.contains("accepted") && told.trim_end().ends_with("completed"), "{told}");
+    site.assert_equal(&[("SELECT c_custkey, c_name FROM customer", "public_customer")]);
+
+    let printed = |code: &str| {
+        let (setup, question) = code.trim().rsplit_once('\n').expect("two lines");
+        run(&site, &format!("{setup}\nprint({question})"))
+    };
+    assert!(printed(duckdb).contains("150000"));
+    assert!(printed(polars).contains("150000"));
+    site.assert_sound(&["nightly-2026-11-21"], [daemon]);
+}
+
+#[test]
+fn a_submitter_who_waits_gets_progress_and_the_exit_code() {
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+    let config = site.write("client.toml", &site.config());
+    let submit = |tables: &[&str]| {
+        let named = tables.iter().flat_map(|table| ["--table", table]);
+        let arguments: Vec<&str> =
+            ["submit", "--config", &config, "--wait"].into_iter().chain(named).collect();
+        site.run(&arguments).status.code()
+    };
+    assert_eq!(submit(&["public.orders", "public.nation"]), Some(0));
+    assert_eq!(submit(&["public.nation", "public.missing"]), Some(3));
+    assert_eq!(submit(&["public.missing"]), Some(1));
+    assert_eq!(submit(&["no_schema"]), Some(4));
+    assert_eq!(site.exports.directories().len(), 3);
+
+    let verified = site.run(&["verify", "--config", &config]);
+    assert_eq!(verified.status.code(), Some(0), "{}", crate::support::said(&verified));
+    let part = site.exports.path("public_orders/part-000000.parquet");
+    let mut bytes = std::fs::read(&part).expect("read a part");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&part, bytes).expect("damage a part");
+    let verified = site.run(&["verify", "--config", &config, "good"]);
+    assert_eq!(verified.status.code(), Some(1), "one changed bit is found");
+    let text = said(&verified);
+    assert!(text.contains("public_orders") && text.contains("part-000000.parquet"), "{text}");
+    daemon.stop();
+}
+
+#[test]
+fn jobs_are_shown_over_http_without_what_filters_say() {
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+    let table = serde_json::json!({"table": "public.orders", "where": "o_clerk = 'Clerk#000000951'"});
+    let request = serde_json::json!({"tables": [table], "labels": {"team": "secret-team"}});
+    let done = site.export(request);
+    let listed = eventually("the job is listed", Duration::from_secs(10), || {
+        Some(daemon.json("/api/jobs").to_string()).filter(|text| text.contains(done.job()))
+    });
+    let one = daemon.json(&format!("/api/jobs/{}", done.job())).to_string();
+    assert!(one.contains("public.orders") && one.contains("completed"), "{one}");
+    for text in [listed, one] {
+        assert!(!text.contains("Clerk#") && !text.contains("secret-team"), "{text}");
+    }
+    assert_eq!(daemon.get("/api/jobs/no-such-job").map(|(status, _)| status), Some(404));
+    assert_eq!(daemon.get("/healthz").map(|(status, _)| status), Some(200));
+    site.assert_sound(&[done.job()], [daemon]);
+}

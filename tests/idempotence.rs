@@ -1,0 +1,222 @@
+//! Every message may come twice, late or out of order: nothing is done twice.
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use serde_json::{Value, json};
+
+use crate::support::{Daemon, Database, Proxy, Services, Site, eventually, never};
+
+fn with_id(id: &str) -> BasicProperties {
+    BasicProperties::default().with_message_id(id.into())
+}
+
+/// A site in the middle of a job of many chunks that two daemons work on slowly.
+struct MidJob {
+    site: Site,
+    proxy: Proxy,
+    daemons: Vec<Daemon>,
+    job: String,
+}
+
+impl MidJob {
+    fn new() -> Self {
+        let site = Site::new(Database::tpch());
+        let proxy = Proxy::to(Services::get().postgres);
+        let mut daemons = Vec::new();
+        for _ in 0..2 {
+            let mut config = site.config();
+            config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(proxy.port));
+            config["export"]["chunk_rows"] = json!(10_000);
+            daemons.push(site.daemon_with(&config));
+        }
+        proxy.slow_to(10_000_000);
+        let job = site.request(json!({"tables": ["public.orders", "public.partsupp"]}));
+        let what = "chunks are done and others in flight";
+        eventually(what, Duration::from_secs(30), || {
+            daemons.iter().all(|d| d.rows_exported() > 0 && d.chunks_in_flight() > 0).then_some(())
+        });
+        Self { site, proxy, daemons, job }
+    }
+
+    /// The identity of every chunk of the plan, as it travels on the work queue.
+    fn tasks(&self) -> Vec<Value> {
+        let text = std::fs::read(self.site.exports.path(&format!(".temp/job_{}/plans/e1.json", self.job)));
+        let plan: Value = serde_json::from_slice(&text.expect("the plan")).expect("JSON");
+        let root = std::fs::read_to_string(self.site.exports.path(".adu-root")).expect("the root's identity");
+        let mut tasks = Vec::new();
+        for table in plan["tables"].as_array().expect("tables") {
+            let bounds = table["strategy"]["bounds"].as_array().map_or(0, Vec::len);
+            let nulls = table["strategy"]["nulls"] == true;
+            for chunk in 0..=bounds + usize::from(nulls) {
+                tasks.push(json!({"job": self.job, "epoch": 1, "table": table["batch"], "chunk": chunk,
+                                  "root": root.trim()}));
+            }
+        }
+        assert!(tasks.len() > 20, "many chunks: {}", tasks.len());
+        tasks
+    }
+
+    fn publish(&self, queue: &str, body: &Value) {
+        self.site.broker.publish_to(queue, body.to_string().as_bytes(), BasicProperties::default());
+    }
+
+    /// Every row is there once, in one directory per table, and the job ended once.
+    fn assert_nothing_twice(self) {
+        self.proxy.free();
+        self.site.completed(&self.job);
+        let expected = ["public_orders".to_owned(), "public_partsupp".to_owned()];
+        assert!(self.site.exports.directories().iter().eq(&expected));
+        self.site.assert_equal(&[
+            ("SELECT * FROM orders", "public_orders"),
+            ("SELECT * FROM partsupp", "public_partsupp"),
+        ]);
+        assert_eq!(self.site.broker.events.of(&self.job, "table.completed").len(), 2);
+        self.site.assert_sound(&[&self.job], self.daemons);
+    }
+}
+
+#[test]
+fn a_chunk_that_is_delivered_again_writes_nothing() {
+    let mid = MidJob::new();
+    // Those that are done, those in flight on either daemon, and those not yet dispatched.
+    for _ in 0..2 {
+        for task in mid.tasks() {
+            mid.publish("work", &task);
+        }
+    }
+    assert!(mid.site.exports.find_archive(&mid.job).is_none(), "the messages came while the job ran");
+    mid.assert_nothing_twice();
+}
+
+#[test]
+fn a_wake_up_for_a_chunk_without_a_record_changes_nothing() {
+    let mid = MidJob::new();
+    for task in mid.tasks() {
+        let chunk = json!({"epoch": task["epoch"], "table": task["table"], "chunk": task["chunk"]});
+        mid.publish("coordinator", &json!({"wake": {"job": mid.job, "chunk": chunk}}));
+    }
+    let nowhere = json!({"epoch": 7, "table": 99, "chunk": 12345});
+    mid.publish("coordinator", &json!({"wake": {"job": mid.job, "chunk": nowhere}}));
+    mid.publish("coordinator", &json!({"wake": {"job": "no-such-job"}}));
+    mid.publish("coordinator", &json!({"wake": {}}));
+    never("a table is published before its chunks are done", Duration::from_secs(1), || {
+        mid.site.exports.directories().len()
+            > mid.site.broker.events.of(&mid.job, "table.completed").len() + 1
+    });
+    mid.assert_nothing_twice();
+}
+
+#[test]
+fn two_workers_on_one_chunk_leave_one_part() {
+    let mut mid = MidJob::new();
+    // One daemon sleeps in the middle of its chunks; the other takes them over; then it wakes up.
+    let sleeper = mid.daemons.remove(0);
+    sleeper.freeze();
+    for task in mid.tasks() {
+        mid.publish("work", &task);
+    }
+    mid.proxy.free();
+    mid.site.completed(&mid.job);
+    sleeper.thaw();
+    let before = mid.site.exports.fingerprint("public_orders");
+    let healthy = || sleeper.get("/readyz").is_some_and(|(status, _)| status == 200);
+    eventually("the sleeper is back", Duration::from_secs(30), || healthy().then_some(()));
+    assert_eq!(mid.site.exports.fingerprint("public_orders"), before, "a late worker changes nothing");
+    mid.daemons.push(sleeper);
+    mid.assert_nothing_twice();
+}
+
+#[test]
+fn messages_for_a_finished_job_bring_nothing_back() {
+    let mid = MidJob::new();
+    let tasks = mid.tasks();
+    mid.proxy.free();
+    mid.site.completed(&mid.job);
+    let workspace = mid.site.exports.path(&format!(".temp/job_{}", mid.job));
+    eventually("the workspace is gone", Duration::from_secs(15), || (!workspace.exists()).then_some(()));
+    let before = mid.site.exports.fingerprint("public_orders");
+
+    for task in &tasks {
+        mid.publish("work", task);
+    }
+    mid.publish("work", &json!({"plan": mid.job, "epoch": 1, "root": tasks[0]["root"]}));
+    mid.publish("work", &json!({"plan": mid.job, "epoch": 2, "root": tasks[0]["root"]}));
+    mid.publish("work", &json!({"what": "is this"}));
+    mid.publish("work", &json!(7));
+    mid.publish("coordinator", &json!({"wake": {"job": mid.job}}));
+    mid.publish("coordinator", &json!({"noise": []}));
+
+    eventually("the messages are consumed", Duration::from_secs(20), || {
+        (mid.site.broker.ready("work") == 0).then_some(())
+    });
+    never("a workspace comes back", Duration::from_secs(2), || workspace.exists());
+    assert_eq!(mid.site.exports.fingerprint("public_orders"), before);
+    mid.assert_nothing_twice();
+}
+
+#[test]
+fn a_request_that_comes_again_is_the_same_job() {
+    let site = Site::new(Database::tpch());
+    let daemons = [site.daemon(), site.daemon()];
+    let body = json!({"job_id": "nightly", "tables": ["public.customer"]});
+    // Twice at once, the second time spelled differently.
+    site.broker.publish(body.to_string().as_bytes(), with_id("m1"));
+    let spelled = r#"{ "tables" : [{"table": "public.customer"}], "job_id": "nightly" }"#;
+    site.broker.publish(spelled.as_bytes(), with_id("m2"));
+    let first = site.completed("nightly");
+
+    // And once more when it is over: the answer is told again.
+    let told = site.broker.events.of("nightly", "job.completed").len();
+    site.broker.publish(body.to_string().as_bytes(), with_id("m3"));
+    eventually("the final event comes again", Duration::from_secs(20), || {
+        (site.broker.events.of("nightly", "job.completed").len() > told).then_some(())
+    });
+    let again = site.broker.events.of("nightly", "job.completed");
+    assert!(again.iter().all(|e| e.id() == first.id()));
+
+    assert_eq!(site.exports.directories().len(), 1);
+    assert_eq!(daemons.iter().map(Daemon::rows_exported).sum::<u64>(), 15_000, "exported once");
+    assert_eq!(
+        site.broker
+            .events
+            .of("nightly", "job.accepted")
+            .iter()
+            .map(|e| e.id().to_owned())
+            .collect::<std::collections::BTreeSet<_>>()
+            .len(),
+        1
+    );
+    site.assert_sound(&["nightly"], daemons);
+}
+
+#[test]
+fn a_job_id_with_another_request_is_rejected_and_the_job_stands() {
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+    site.request(json!({"job_id": "nightly", "tables": ["public.customer"]}));
+    site.completed("nightly");
+
+    let other = json!({"job_id": "nightly", "tables": ["public.supplier"]});
+    site.broker.publish(other.to_string().as_bytes(), with_id("second"));
+    let rejected = eventually("a rejection", Duration::from_secs(20), || {
+        site.broker.events.all().into_iter().find(|e| e.kind() == "job.rejected")
+    });
+    assert_eq!(rejected.data()["message_id"], "second", "its publisher knows whom it means");
+    assert!(rejected.error().contains("nightly"), "{}", rejected.error());
+    assert_eq!(site.exports.directories().len(), 1);
+    assert_eq!(site.exports.archive("nightly")["status"], "completed");
+    assert_eq!(daemon.rows_exported(), 15_000);
+}
+
+#[test]
+fn a_caller_who_waits_gets_its_answer() {
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+    let body = json!({"tables": ["public.region"]});
+    let answer = site.broker.call(body.to_string().as_bytes(), with_id("ask-1"), "corr-7");
+    assert_eq!(answer["type"], "adu.export.job.completed");
+    assert_eq!(answer["data"]["job_id"], "ask-1", "the message id names the job");
+    assert_eq!(answer["data"]["tables"][0]["rows"], 5);
+    site.assert_sound(&["ask-1"], [daemon]);
+}

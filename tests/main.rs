@@ -1,0 +1,15 @@
+//! Black-box tests: real daemons of the built binary, a private PostgreSQL, a
+//! private RabbitMQ. Nothing here uses the library: what holds, holds for the
+//! messages, files, commands and metrics that other systems see.
+
+mod bad_input;
+mod clients;
+mod death;
+mod fairness;
+mod idempotence;
+mod one_shot;
+mod pipeline;
+mod selftest;
+mod shutdown;
+mod support;
+mod versions;

@@ -1,0 +1,169 @@
+//! `adu-export export`: the same work without a broker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Child;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{
+    Database, EXPORTER, PASSWORD, PATIENCE, Proxy, Services, Site, eventually, none_left, said,
+};
+
+const TABLES: [&str; 5] = ["nation", "supplier", "part", "orders", "lineitem"];
+
+/// A URL with the password in it, as people type it.
+fn dsn(site: &Site, port: u16) -> String {
+    let password: String = PASSWORD.bytes().map(|b| format!("%{b:02X}")).collect();
+    format!("postgres://{EXPORTER}:{password}@127.0.0.1:{port}/{}", site.db.name)
+}
+
+struct OneShot {
+    site: Site,
+    proxy: Proxy,
+    arguments: Vec<String>,
+}
+
+impl OneShot {
+    fn new() -> Self {
+        let site = Site::new(Database::tpch());
+        let proxy = Proxy::to(Services::get().postgres);
+        let mut arguments = vec!["export".into(), "--dsn".into(), dsn(&site, proxy.port)];
+        for table in TABLES {
+            arguments.extend(["--table".into(), format!("public.{table}")]);
+        }
+        let out = site.exports.0.to_string_lossy().into_owned();
+        arguments.extend(["--out".into(), out, "--workers".into(), "2".into()]);
+        Self { site, proxy, arguments }
+    }
+
+    fn arguments(&self) -> Vec<&str> {
+        self.arguments.iter().map(String::as_str).collect()
+    }
+
+    /// Starts it and waits until some tables are there and lineitem is not.
+    fn interrupted(&self) -> Child {
+        self.proxy.slow_to(8_000_000);
+        let mut child = self.site.start("export", &self.arguments());
+        eventually("some tables are there", PATIENCE, || {
+            assert!(child.try_wait().expect("wait").is_none(), "it ended before its time");
+            (!self.site.exports.directories().is_empty()).then_some(())
+        });
+        assert!(!self.site.exports.directories().contains("public_lineitem"));
+        child
+    }
+
+    fn fingerprints(&self) -> BTreeMap<String, Vec<String>> {
+        let directories = self.site.exports.directories();
+        directories.into_iter().map(|d| (d.clone(), self.site.exports.fingerprint(&d))).collect()
+    }
+
+    fn assert_complete(&self) {
+        let expected: BTreeSet<String> = TABLES.iter().map(|t| format!("public_{t}")).collect();
+        assert_eq!(self.site.exports.directories(), expected, "each table once");
+        let queries = TABLES.map(|t| (format!("SELECT * FROM {t}"), format!("public_{t}")));
+        self.site.assert_equal(&queries.each_ref().map(|(q, d)| (q.as_str(), d.as_str())));
+        assert_eq!(self.site.exports.names(".archive/by-id").len(), 1, "one job");
+        none_left("nothing is left in .temp", Duration::from_secs(5), || self.site.exports.leftovers());
+        none_left("no connection is left", Duration::from_secs(5), || self.site.db.all_backends());
+    }
+}
+
+#[test]
+fn a_one_shot_export_needs_no_broker_and_no_config() {
+    let one = OneShot::new();
+    let mut arguments = one.arguments();
+    arguments.push("--json");
+    let output = one.site.run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else on stdout");
+    let total = TABLES.iter().map(|t| one.site.db.number(&format!("SELECT count(*) FROM {t}"))).sum::<u64>();
+    assert_eq!(summary["performance"]["total_rows_exported"], total, "{summary}");
+    one.assert_complete();
+}
+
+#[test]
+fn a_killed_export_resumes_and_repeats_nothing() {
+    let one = OneShot::new();
+    let mut child = one.interrupted();
+    kill_process(Pid::from_child(&child), Signal::KILL).expect("kill");
+    child.wait().expect("it ends");
+    let finished = one.fingerprints();
+    let rows_before: usize = finished.len();
+    assert!((1..TABLES.len()).contains(&rows_before), "{finished:?}");
+
+    one.proxy.free();
+    let output = one.site.run(&one.arguments());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    one.assert_complete();
+    let after = one.fingerprints();
+    for (directory, before) in finished {
+        assert_eq!(after[&directory], before, "{directory} is the one from before");
+    }
+}
+
+#[test]
+fn another_request_in_the_same_directory_does_not_resume() {
+    let one = OneShot::new();
+    let mut child = one.interrupted();
+    kill_process(Pid::from_child(&child), Signal::KILL).expect("kill");
+    child.wait().expect("it ends");
+    one.proxy.free();
+    let out = one.site.exports.0.to_string_lossy().into_owned();
+    let dsn = dsn(&one.site, one.proxy.port);
+    let other = ["export", "--dsn", &dsn, "--table", "public.region", "--out", &out];
+    let output = one.site.run(&other);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    one.site.assert_equal(&[("SELECT * FROM region", "public_region")]);
+    assert!(!one.site.exports.directories().contains("public_lineitem"));
+    none_left("the old workspace is gone", Duration::from_secs(5), || one.site.exports.leftovers());
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_half_done_and_no_backend() {
+    let one = OneShot::new();
+    let mut child = one.interrupted();
+    kill_process(Pid::from_child(&child), Signal::INT).expect("interrupt");
+    let end = eventually("it ends", Duration::from_secs(10), || child.try_wait().expect("wait"));
+    assert!(end.code().is_some_and(|code| code != 0), "{end}");
+    none_left("no connection is left", Duration::from_secs(2), || one.site.db.all_backends());
+    // What is there is whole.
+    for directory in one.site.exports.directories() {
+        let table = directory.strip_prefix("public_").expect("public");
+        one.site.assert_equal(&[(&format!("SELECT * FROM {table}"), &directory)]);
+    }
+    one.proxy.free();
+    let output = one.site.run(&one.arguments());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+}
+
+#[test]
+fn exit_codes_tell_what_happened() {
+    let site = Site::new(Database::empty());
+    site.db.execute("CREATE TABLE t AS SELECT 1 AS x");
+    let dsn = dsn(&site, Services::get().postgres);
+    let out = site.path("out");
+    let out = out.to_str().expect("UTF-8");
+    let nobody = format!("postgres://x@127.0.0.1:{}/x?connect_timeout=1", crate::support::free_port());
+    let cases: [(i32, Vec<&str>, &str); 7] = [
+        (0, vec!["--dsn", &dsn, "--table", "public.t", "--out", out], ""),
+        (1, vec!["--dsn", &dsn, "--table", "public.missing", "--out", out], "public.missing"),
+        (2, vec!["--dsn", &dsn, "--out", out], "--table"),
+        (2, vec!["--dsn", "nonsense", "--table", "public.t", "--out", out], "dsn"),
+        (
+            3,
+            vec!["--dsn", &dsn, "--table", "public.t", "--table", "public.missing", "--out", out],
+            "public.missing",
+        ),
+        (4, vec!["--dsn", &dsn, "--table", "t", "--out", out], "schema.table"),
+        (6, vec!["--dsn", &nobody, "--table", "public.t", "--out", out], "127.0.0.1"),
+    ];
+    for (code, arguments, words) in cases {
+        let output = site.run(&[vec!["export"], arguments.clone()].concat());
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(words), "{arguments:?}: {text}");
+        assert!(!text.contains("p%40ss") && !text.contains("p@ss"), "a secret is shown: {text}");
+    }
+}

@@ -1,0 +1,162 @@
+//! A daemon process that a test can signal, kill and ask.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::wait::eventually;
+
+/// The built binary.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_adu-export");
+
+/// A process of the binary; killed with this value.
+pub(crate) struct Daemon {
+    pub(crate) name: String,
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+/// A command that the kernel kills when the test's thread is gone.
+pub(crate) fn leashed(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]).stdin(Stdio::null());
+    command
+}
+
+impl Daemon {
+    /// Starts `adu-export daemon`; it listens on `port` and logs to `log`.
+    pub(crate) fn spawn(name: &str, config: &Path, port: u16, log: &Path) -> Self {
+        let output = File::create(log).expect("create a log");
+        let child = leashed(BINARY)
+            .arg("daemon")
+            .arg("--config")
+            .arg(config)
+            .stdout(output.try_clone().expect("share the log"))
+            .stderr(output)
+            .spawn()
+            .expect("start a daemon");
+        Self { name: name.into(), child, port, log: log.into() }
+    }
+
+    /// Waits until it says that it consumes.
+    #[track_caller]
+    pub(crate) fn ready(mut self) -> Self {
+        let what = format!("{} is ready", self.name);
+        eventually(&what, Duration::from_secs(20), || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("{} ended with {status}:\n{}", self.name, self.log());
+            }
+            (self.get("/readyz")?.0 == 200).then_some(())
+        });
+        self
+    }
+
+    /// Status and body of a GET; none if nobody answers.
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        // HTTP/1.0: no keep-alive, no chunks.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    }
+
+    /// JSON of a GET.
+    #[track_caller]
+    pub(crate) fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path).unwrap_or_else(|| panic!("{} does not answer", self.name));
+        assert_eq!(status, 200, "{path} of {}: {body}", self.name);
+        serde_json::from_str(&body).expect(path)
+    }
+
+    /// Sum of a metric over all its labels; 0 if there is none yet.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics").unwrap_or_else(|| panic!("{} does not answer", self.name));
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+        });
+        values.sum()
+    }
+
+    /// Rows that this process has exported.
+    #[track_caller]
+    pub(crate) fn rows_exported(&self) -> u64 {
+        self.metric("adu_export_rows_total") as u64
+    }
+
+    /// Chunks that this process works on.
+    #[track_caller]
+    pub(crate) fn chunks_in_flight(&self) -> u64 {
+        self.metric("adu_export_chunks_in_flight") as u64
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGSTOP: it neither works nor answers, and knows nothing of it.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGKILL, and it is gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("a killed process ends");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn ended(&mut self, within: Duration) -> ExitStatus {
+        let what = format!("{} ends", self.name);
+        eventually(&what, within, || self.child.try_wait().expect("wait for a child"))
+    }
+
+    /// Stops it in an orderly way.
+    #[track_caller]
+    pub(crate) fn stop(mut self) {
+        self.terminate();
+        let status = self.ended(Duration::from_secs(20));
+        assert!(status.success(), "{} ended with {status}", self.name);
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn lives(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.lives() {
+            self.kill();
+        }
+    }
+}

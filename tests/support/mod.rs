@@ -1,0 +1,25 @@
+//! What the tests stand on. A test owns a [`Site`]: a database, names on the
+//! broker, an export root and daemons of its own. The two servers behind all
+//! sites start with the first test and end with the test process.
+
+mod broker;
+mod checker;
+mod daemon;
+mod database;
+mod events;
+mod exports;
+mod oracle;
+mod proxy;
+mod services;
+mod site;
+mod tpch;
+mod wait;
+
+pub(crate) use broker::url;
+pub(crate) use daemon::Daemon;
+pub(crate) use database::{Database, EXPORTER, PASSWORD};
+pub(crate) use events::Event;
+pub(crate) use proxy::Proxy;
+pub(crate) use services::{Services, free_port, project, python};
+pub(crate) use site::{Site, said};
+pub(crate) use wait::{PATIENCE, eventually, never, none_left};

@@ -1,0 +1,214 @@
+//! Everything that one test owns.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use lapin::BasicProperties;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::broker::{self, Broker};
+use super::daemon::{BINARY, Daemon, leashed};
+use super::database::{Database, PASSWORD};
+use super::events::Event;
+use super::exports::Exports;
+use super::oracle;
+use super::services::{free_port, scratch};
+use super::wait::{PATIENCE, eventually};
+
+/// A database, names on the broker, an export root and daemons of one test.
+pub(crate) struct Site {
+    pub(crate) db: Database,
+    pub(crate) broker: Broker,
+    pub(crate) exports: Exports,
+    directory: PathBuf,
+    daemons: AtomicU32,
+}
+
+impl Site {
+    /// A site whose source is `db`, with an initialized root.
+    pub(crate) fn new(db: Database) -> Self {
+        let id = &Uuid::new_v4().simple().to_string()[..8];
+        let directory = scratch().join("sites").join(id);
+        let root = directory.join("exports");
+        std::fs::create_dir_all(&root).expect("create a root");
+        let broker = Broker::new(&format!("test.{id}"), &root);
+        let site = Self { db, broker, exports: Exports(root), directory, daemons: 0.into() };
+        let config = site.write("init.toml", &site.config());
+        let done = site.run(&["check", "--init", "--config", &config]);
+        assert!(done.status.success(), "check --init: {}", said(&done));
+        site
+    }
+
+    /// The configuration of a daemon: two workers, all intervals at a tenth. Each
+    /// has an HTTP port of its own.
+    pub(crate) fn config(&self) -> Value {
+        json!({
+            "broker": {
+                "url": broker::url(),
+                "prefix": self.broker.prefix,
+                "heartbeat": "4s",
+                "call_timeout": "5s",
+            },
+            "export": {
+                "root": self.exports.0,
+                "workers": 2,
+                "min_free_bytes": 0,
+                "shutdown_grace": "12s",
+            },
+            "http": {"listen": format!("127.0.0.1:{}", free_port())},
+            "log": {"level": "info,adu_export=debug"},
+            "timing": {
+                "alive_interval": "1s",
+                "alive_timeout": "3s",
+                "look_interval": "6s",
+                "progress_interval": "1s",
+                "stalled_after": "60s",
+                "plan_wait": "6s",
+                "keeper_wait": "3s",
+                "unfit_retry": "3s",
+                "retry_first": "100ms",
+                "retry_longest": "6s",
+                "retry_limit": "60s",
+                "abandoned_workspace": "6m",
+            },
+            "sources": {"warehouse": {
+                "kind": "postgres",
+                "dsn": self.db.dsn(),
+                "password": PASSWORD,
+            }},
+        })
+    }
+
+    /// Writes a configuration and gives its path.
+    pub(crate) fn write(&self, name: &str, config: &Value) -> String {
+        let path = self.directory.join(name);
+        std::fs::write(&path, toml::to_string(config).expect("TOML")).expect("write a configuration");
+        path.to_string_lossy().into_owned()
+    }
+
+    /// A path of this test's own.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Starts a daemon and waits until it consumes.
+    #[track_caller]
+    pub(crate) fn daemon(&self) -> Daemon {
+        self.daemon_with(&self.config())
+    }
+
+    /// Starts a daemon with this configuration and waits until it consumes.
+    #[track_caller]
+    pub(crate) fn daemon_with(&self, config: &Value) -> Daemon {
+        self.spawn(config).ready()
+    }
+
+    /// Starts a daemon with this configuration.
+    #[track_caller]
+    pub(crate) fn spawn(&self, config: &Value) -> Daemon {
+        let name = format!("daemon-{}", self.daemons.fetch_add(1, Ordering::Relaxed) + 1);
+        let path = self.write(&format!("{name}.toml"), config);
+        let listen = config["http"]["listen"].as_str().expect("http.listen");
+        let port = listen.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
+        Daemon::spawn(&name, Path::new(&path), port, &self.directory.join(format!("{name}.log")))
+    }
+
+    /// Runs a command of the binary to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        leashed(BINARY).args(arguments).current_dir(&self.directory).output().expect("run adu-export")
+    }
+
+    /// Starts a command of the binary; its output goes to `name.log`.
+    pub(crate) fn start(&self, name: &str, arguments: &[&str]) -> std::process::Child {
+        let log = std::fs::File::create(self.directory.join(format!("{name}.log"))).expect("create a log");
+        leashed(BINARY)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .current_dir(&self.directory)
+            .spawn()
+            .expect("run adu-export")
+    }
+
+    /// Publishes a request; gives its job id, which is a new one unless the request has one.
+    pub(crate) fn request(&self, mut body: Value) -> String {
+        let fresh = format!("job-{}", &Uuid::new_v4().simple().to_string()[..8]);
+        let job = body["job_id"].as_str().map_or(fresh, ToOwned::to_owned);
+        body["job_id"] = json!(job);
+        let properties = BasicProperties::default().with_message_id(job.clone().into());
+        self.broker.publish(body.to_string().as_bytes(), properties);
+        job
+    }
+
+    /// Publishes a request to a daemon that may never be ready: as soon as the queue is there.
+    pub(crate) fn request_when_declared(&self, daemon: &Daemon, body: Value) -> String {
+        let what = format!("{} declares its queues", daemon.name);
+        eventually(&what, PATIENCE, || self.broker.declared("requests").then_some(()));
+        self.request(body)
+    }
+
+    /// Publishes a request and waits for its `job.completed`.
+    #[track_caller]
+    pub(crate) fn export(&self, body: Value) -> Event {
+        let job = self.request(body);
+        self.completed(&job)
+    }
+
+    /// Waits for the end of a job, which must be `completed`.
+    #[track_caller]
+    pub(crate) fn completed(&self, job: &str) -> Event {
+        let last = self.broker.events.wait_final(job, PATIENCE);
+        assert_eq!(last.kind(), "job.completed", "{}", last.body);
+        last
+    }
+
+    /// Every query's rows must be those of its directory.
+    #[track_caller]
+    pub(crate) fn assert_equal(&self, pairs: &[(&str, &str)]) {
+        let differences = self.differences(pairs);
+        assert!(differences.is_empty(), "{differences}");
+    }
+
+    /// What differs between queries and directories.
+    pub(crate) fn differences(&self, pairs: &[(&str, &str)]) -> String {
+        let pairs: Vec<Value> =
+            pairs.iter().map(|(query, files)| oracle::pair(query, &self.exports.path(files))).collect();
+        oracle::differences(&self.db, &pairs)
+    }
+
+    /// The one checker: whatever happened before, this holds when `jobs` are over.
+    /// It stops the daemons, so that unacknowledged messages are seen too.
+    #[track_caller]
+    pub(crate) fn assert_sound(&self, jobs: &[&str], daemons: impl IntoIterator<Item = Daemon>) {
+        super::checker::assert_sound(self, jobs, daemons.into_iter().collect());
+    }
+}
+
+/// What a command said.
+pub(crate) fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.directory);
+            return;
+        }
+        eprintln!("the site of this test is kept: {}", self.directory.display());
+        for event in self.broker.events.all() {
+            eprintln!("event {} {}", event.kind(), event.id());
+        }
+        let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
+        for path in entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "log"))
+        {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(80)..];
+            eprintln!("---- last lines of {}\n{}", path.display(), tail.join("\n"));
+        }
+    }
+}
