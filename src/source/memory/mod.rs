@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use self::database::Table;
 pub use self::database::{MemoryDatabase, Step};
-use self::rows::{Key, key, select};
+use self::rows::{Key, greater, key, select};
 use super::{
     BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, Progress, Relation,
     RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
@@ -64,9 +64,6 @@ impl MemorySource {
         lineage: Option<Uuid>,
     ) -> Result<(Vec<Column>, RecordBatch), SourceError> {
         let shown = qualified(selection.schema, selection.name);
-        if selection.filter.is_some() {
-            return Err(failure(ErrorKind::Permanent, "filter", "the memory source has no filters".into()));
-        }
         let version = self.version(lineage)?;
         let state = self.database.state();
         let gone = || failure(ErrorKind::Changed, "changed", format!("{shown} is not there"));
@@ -75,7 +72,8 @@ impl MemorySource {
             return Err(failure(ErrorKind::Changed, "changed", format!("{shown} was rewritten")));
         }
         let rows = table.rows(version).ok_or_else(gone)?;
-        Ok((table.columns.clone(), rows.clone()))
+        let rows = selection.filter.map_or_else(|| Ok(rows.clone()), |filter| greater(rows, filter))?;
+        Ok((table.columns.clone(), rows))
     }
 }
 
@@ -153,6 +151,15 @@ impl Source for MemorySource {
     async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
         let version = self.database.held(lineage, None);
         Ok(version.map(|version| self.database.hold(lineage, self.process, version)))
+    }
+
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
+        Ok(u32::try_from(self.database.keepers(lineage)).unwrap_or(u32::MAX))
+    }
+
+    /// The only filter that this source understands.
+    fn greater_than(&self, column: &str, value: &str) -> String {
+        format!("{column} > {value}")
     }
 
     async fn boundaries(

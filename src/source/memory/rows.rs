@@ -74,6 +74,21 @@ pub(super) fn select(rows: &RecordBatch, slice: Slice<'_>) -> Result<RecordBatch
             })
             .collect(),
     };
-    filter_record_batch(rows, &inside)
+    filtered(rows, &inside)
+}
+
+/// The rows of the one filter that there is: `column > value`.
+pub(super) fn greater(rows: &RecordBatch, filter: &str) -> Result<RecordBatch, SourceError> {
+    let unknown = || failure(ErrorKind::Permanent, "filter", "only `column > value` is understood".into());
+    let (column, value) = filter.split_once(" > ").ok_or_else(unknown)?;
+    let array = rows.column_by_name(column).ok_or_else(unknown)?;
+    let value = Key::parse(value, array.data_type()).ok_or_else(unknown)?;
+    let inside: BooleanArray =
+        (0..rows.num_rows()).map(|row| Some(key(array, row).is_some_and(|key| key > value))).collect();
+    filtered(rows, &inside)
+}
+
+fn filtered(rows: &RecordBatch, inside: &BooleanArray) -> Result<RecordBatch, SourceError> {
+    filter_record_batch(rows, inside)
         .map_err(|e| failure(ErrorKind::Permanent, "memory", format!("filter rows: {e}")))
 }
