@@ -22,6 +22,7 @@ use crate::message::setting::NumericMode;
 use crate::plan::column::Column;
 use crate::plan::export_plan::Slice;
 
+pub mod memory;
 pub mod postgres;
 
 /// What a source's failure means for the work at hand. `retry.rs` maps it,
