@@ -20,7 +20,6 @@ pub mod job;
 pub mod logging;
 pub mod message;
 pub mod metrics;
-pub mod one_shot;
 pub mod plan;
 pub mod retry;
 pub mod source;

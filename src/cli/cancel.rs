@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::ExitCode;
+use super::follow::{self, Asked, WaitArgs};
 use super::input::ConfigArgs;
-use super::submit::{WaitArgs, send};
 use crate::message::JobId;
 
 /// Arguments of `cancel`.
@@ -24,11 +24,18 @@ pub struct CancelArgs {
     pub json: bool,
 }
 
-/// Publishes the cancel.
+/// Asks the daemons to end the job. With `--wait`, a job that was cancelled is
+/// a success.
 ///
 /// # Errors
-/// When the broker does not take it.
-pub async fn run(args: CancelArgs) -> anyhow::Result<ExitCode> {
-    let body = serde_json::to_vec(&serde_json::json!({"cancel": args.job}))?;
-    send(&args.config, &args.wait, args.json, args.job.clone(), body).await
+/// When the configuration or the broker is not usable.
+pub async fn run(args: &CancelArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?;
+    let asked = Asked {
+        body: serde_json::to_vec(&serde_json::json!({"cancel": args.job}))?,
+        message_id: uuid::Uuid::new_v4().to_string(),
+        job: args.job.clone(),
+    };
+    let code = follow::send(&config.broker, &asked, &args.wait, args.json).await?;
+    Ok(if code == ExitCode::Cancelled { ExitCode::Done } else { code })
 }

@@ -3,14 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::ExitCode;
 use super::input::ConfigArgs;
-use crate::bus::Bus;
+use super::{ExitCode, print, print_json};
 use crate::bus::rabbitmq::RabbitBus;
 use crate::config::Config;
-use crate::daemon;
-use crate::folder::{Created, Folder};
-use crate::source::{ErrorKind, SourceError};
+use crate::folder::{Folder, layout};
+use crate::plan::size::bytes_text;
 
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
@@ -26,100 +24,92 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// One thing that was checked.
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
 struct Finding {
     what: String,
-    result: Result<String, String>,
-    unreachable: bool,
+    ok: bool,
+    text: String,
+    #[serde(skip)]
+    code: ExitCode,
 }
 
-/// Checks everything that a daemon needs.
+/// Looks at everything, in the order in which a daemon needs it.
 ///
 /// # Errors
 /// When the configuration cannot be read.
-pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
-    let mut findings = vec![Finding {
-        what: "configuration".into(),
-        result: config
-            .check_daemon()
-            .map(|()| args.config.path().display().to_string())
-            .map_err(|e| e.to_string()),
-        unreachable: false,
-    }];
-    findings.push(root(&config, args.init).await);
+    let mut findings = vec![finding("configuration", check_daemon(&config))];
+    findings.push(finding("export folder", folder(&config, args.init).await));
     if config.broker.url.is_some() || config.broker.url_file.is_some() {
-        findings.push(broker(&config).await);
+        findings.push(finding("broker", broker(&config).await));
     }
-    let sources = daemon::sources(&config)?;
-    for (name, entry) in &sources {
-        let checked = entry.source.check().await;
-        findings.push(Finding {
-            what: format!("source {name}"),
-            unreachable: matches!(
-                &checked,
-                Err(SourceError { kind: ErrorKind::Unreachable | ErrorKind::Transient, .. })
-            ),
-            result: checked.map(|facts| facts.version).map_err(|e| match &e.remedy {
-                Some(remedy) => format!("{e} ({remedy})"),
-                None => e.to_string(),
-            }),
-        });
-    }
-    if args.json {
-        let list: Vec<_> = findings
-            .iter()
-            .map(|f| serde_json::json!({"what": f.what, "ok": f.result.is_ok(), "text": f.result.as_ref().unwrap_or_else(|e| e)}))
-            .collect();
-        println!("{}", serde_json::Value::Array(list));
-    } else {
-        for f in &findings {
-            match &f.result {
-                Ok(text) => println!("ok      {}: {text}", f.what),
-                Err(text) => println!("FAILED  {}: {text}", f.what),
+    match crate::daemon::sources(&config) {
+        Err(error) => findings.push(finding("sources", Err(error.into()))),
+        Ok(sources) => {
+            for (name, entry) in &sources {
+                let found = entry.source.check().await;
+                let found = found.map_err(|e| {
+                    let remedy = e.remedy.clone();
+                    let error = anyhow::Error::from(e);
+                    match remedy {
+                        Some(remedy) => anyhow::anyhow!("{remedy}").context(error.to_string()),
+                        None => error,
+                    }
+                });
+                let text = found.map(|facts| {
+                    let snapshots = if facts.snapshots { "" } else { ", without snapshots" };
+                    format!("{}{snapshots}", facts.version)
+                });
+                findings.push(finding(&format!("source {name}"), text));
             }
         }
     }
-    let failed: Vec<&Finding> = findings.iter().filter(|f| f.result.is_err()).collect();
-    Ok(match () {
-        () if failed.is_empty() => ExitCode::Done,
-        () if failed.iter().all(|f| f.unreachable) => ExitCode::Unreachable,
-        () => ExitCode::Failed,
-    })
+    if args.json {
+        print_json(&findings)?;
+    } else {
+        for f in &findings {
+            print(&format!("{} {}: {}\n", if f.ok { "ok    " } else { "FAILED" }, f.what, f.text))?;
+        }
+    }
+    Ok(findings.iter().find(|f| !f.ok).map_or(ExitCode::Done, |f| f.code))
 }
 
-async fn root(config: &Config, init: bool) -> Finding {
-    let path = config.export.root.clone();
-    let result = async {
-        let group = daemon::group(config)?;
-        let folder = match init {
-            true => Folder::init(path.clone(), group).await?,
-            false => Folder::open(path.clone(), group).await?,
-        };
-        // A file of a fresh name: that it can be written is seen, not guessed.
-        let probe = format!("{}/check-{}", crate::folder::layout::TRASH, uuid::Uuid::new_v4());
-        let created = folder.store().create(&probe, b"check".to_vec()).await?;
-        folder.store().remove(&probe).await?;
-        debug_assert_eq!(created, Created::New);
-        Ok::<String, crate::folder::FolderError>(format!(
-            "{} is export folder {}",
-            path.display(),
-            folder.id()
-        ))
-    };
-    Finding {
-        what: "export folder".into(),
-        result: result.await.map_err(|e| e.to_string()),
-        unreachable: false,
+fn finding(what: &str, found: anyhow::Result<String>) -> Finding {
+    let what = what.to_owned();
+    match found {
+        Ok(text) => Finding { what, ok: true, text, code: ExitCode::Done },
+        Err(error) => {
+            Finding { what, ok: false, text: format!("{error:#}"), code: ExitCode::of_error(&error) }
+        }
     }
 }
 
-async fn broker(config: &Config) -> Finding {
-    let result = async {
-        let bus = RabbitBus::new(&config.broker, "adu-export check").map_err(|e| e.to_string())?;
-        let session = bus.connect().await.map_err(|e| e.to_string())?;
-        session.close().await;
-        Ok(format!("connected, prefix {}", config.broker.prefix))
-    };
-    Finding { what: "broker".into(), result: result.await, unreachable: true }
+fn check_daemon(config: &Config) -> anyhow::Result<String> {
+    config.check_daemon()?;
+    Ok(format!("{} sources, prefix {}", config.sources.len(), config.broker.prefix))
+}
+
+async fn folder(config: &Config, init: bool) -> anyhow::Result<String> {
+    let (root, group) = (config.export.root.clone(), crate::daemon::group(config)?);
+    let folder = if init { Folder::init(root, group).await? } else { Folder::open(root, group).await? };
+    // Only what was written is known to be writable.
+    let probe = format!("check_{}", uuid::Uuid::new_v4().simple());
+    folder.store().make_dirs(layout::TRASH, vec![probe.clone()]).await?;
+    folder.store().remove_tree(&format!("{}/{probe}", layout::TRASH)).await?;
+    let free = folder.store().free_bytes().await?;
+    anyhow::ensure!(
+        free >= config.export.min_free_bytes,
+        "only {} are free, workers pause below {} (export.min_free_bytes)",
+        bytes_text(free),
+        bytes_text(config.export.min_free_bytes)
+    );
+    Ok(format!("{} is {}, {} free", folder.root().display(), folder.id(), bytes_text(free)))
+}
+
+async fn broker(config: &Config) -> anyhow::Result<String> {
+    let client = RabbitBus::new(&config.broker, "adu-export check")?.client().await?;
+    client.close().await;
+    Ok("connected".into())
 }

@@ -21,7 +21,6 @@ pub mod one_shot;
 pub mod plan;
 pub mod progress;
 pub mod retry;
-pub mod run;
 pub mod status;
 pub mod submit;
 pub mod summary;
@@ -29,12 +28,6 @@ pub mod verify;
 pub mod view;
 
 pub use exit::ExitCode;
-pub use run::run;
-
-/// Something on the command line cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Usage(pub String);
 
 /// Exports database tables to clean directories of Parquet files.
 #[derive(Debug, Parser)]

@@ -10,7 +10,15 @@ use uuid::Uuid;
 
 use super::grid::{Align, Grid, printable};
 use super::input::{Overrides, SourceArgs, TableArgs};
-use super::{ExitCode, Usage};
+use super::{ExitCode, print, print_json};
+use crate::bus::Properties;
+use crate::context::Context;
+use crate::daemon::sources;
+use crate::folder::{Folder, layout};
+use crate::intake::{self, Desk, Wish};
+use crate::job::outcome::{Owner, PlanFailure};
+use crate::message::JobId;
+use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::task::PlanTask;
 use crate::metrics::Metrics;
@@ -36,33 +44,89 @@ pub struct PlanArgs {
     pub json: bool,
 }
 
-/// Plans in a folder that is thrown away, and shows the result.
+/// Plans as a daemon would, in a folder of its own that vanishes afterwards.
 ///
 /// # Errors
-/// When the source cannot be asked.
-pub async fn run(args: PlanArgs) -> anyhow::Result<ExitCode> {
-    let scratch = std::env::temp_dir().join(format!("adu-export-plan-{}", uuid::Uuid::new_v4()));
-    let (config, source) = args.source.load(&scratch)?;
-    let request = args.tables.request(&Overrides::default()).map_err(|e| Usage(format!("{e:#}")))?;
-    let source = request.source.clone().or(source).filter(|s| config.sources.contains_key(s));
-    let Some(source) = source else {
-        return Err(Usage("name the source of the configuration with --source".into()).into());
+/// When the source cannot be reached or the request is not usable.
+pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let root = Scratch::new()?;
+    let (config, name) = args.source.load(&root.0)?;
+    let mut request = args.tables.request(&Overrides { source: name, ..Overrides::default() })?;
+    let job = JobId::from_message_id(Some("plan"), Uuid::nil());
+    request.job_id = Some(job.clone());
+    let folder = Folder::init(root.0.clone(), None).await?;
+    let context =
+        Context::new(config.clone(), folder, Owner::OneShot, sources(&config)?, Arc::new(Metrics::new()));
+    let desk = Desk {
+        sources: config.sources.keys().cloned().collect(),
+        owner: Owner::OneShot,
+        now: context.now(),
+        fresh: Uuid::new_v4(),
     };
-    let plan = crate::worker::planning::preview(config, source, request).await;
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await;
-    let plan = plan?;
-    drop(removed);
+    let body = serde_json::to_vec(&request)?;
+    let stored = match intake::read(&body, &Properties::default(), &desk) {
+        Ok(Wish::Export(stored)) => stored,
+        Ok(Wish::Cancel(_) | Wish::Retry(_)) => anyhow::bail!("the request is no export"),
+        Err(error) => {
+            eprintln!("rejected: {}", error_text(&error));
+            return Ok(ExitCode::Rejected);
+        }
+    };
+    intake::store(&context, &stored).await?;
+    let task = PlanTask { job: job.clone(), epoch: 1, root: context.folder.id() };
+    let worker = Worker::new(Arc::clone(&context), 1);
+    planning::run(worker.shared(), &task, &CancellationToken::new()).await?;
+    let Some(plan) = worker.shared().plan(&job, 1).await? else {
+        let failure = failure(&context.folder, &job).await?;
+        eprintln!("failed: {failure}");
+        return Ok(ExitCode::Failed);
+    };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&plan)?);
+        print_json(&*plan)?;
     } else {
-        print!("{}", render(&plan, args.chunks));
+        print(&render(&plan, args.chunks))?;
     }
-    let nothing = plan.tables.is_empty();
-    Ok(match plan.failed.is_empty() && plan.error.is_none() {
-        true => ExitCode::Done,
-        false if nothing => ExitCode::Failed,
-        false => ExitCode::Partial,
+    Ok(match (plan.tables.is_empty(), plan.failed.is_empty()) {
+        (_, true) => ExitCode::Done,
+        (false, false) => ExitCode::Partial,
+        (true, false) => ExitCode::Failed,
     })
+}
+
+/// Why there is no plan.
+async fn failure(folder: &Folder, job: &JobId) -> anyhow::Result<String> {
+    let directory = layout::plans(job);
+    for name in folder.store().list(&directory).await? {
+        if layout::epoch_of_plan_failure(&name).is_some()
+            && let Some(failure) = folder.read::<PlanFailure>(&format!("{directory}/{name}")).await?
+        {
+            return Ok(error_text(&failure.error));
+        }
+    }
+    Ok("the source could not be asked for so long that planning was given up".into())
+}
+
+fn error_text(error: &ErrorReport) -> String {
+    let remedy = error.remedy.as_deref().map_or(String::new(), |r| format!(" ({r})"));
+    format!("{}{remedy}", error.message)
+}
+
+/// A directory that vanishes with this value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("adu-export-plan-{}", Uuid::new_v4().simple()));
+        std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind in a directory for temporary files is nobody's loss.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }
 
 /// The plan as a person reads it; with every chunk if asked for.
@@ -224,7 +288,6 @@ mod tests {
             on_conflict: OnConflict::Version,
             on_unfit: OnUnfit::Text,
             verify: Verify::None,
-            error: None,
             tables: vec![
                 table(0, "orders", range, "range on id: why"),
                 table(1, "x", Strategy::Ctid { bounds: vec![5] }, "ctid: why"),

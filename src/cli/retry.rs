@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::ExitCode;
+use super::follow::{self, Asked, WaitArgs};
 use super::input::ConfigArgs;
-use super::submit::{WaitArgs, send};
 use crate::message::JobId;
 
 /// Arguments of `retry`.
@@ -24,11 +24,16 @@ pub struct RetryArgs {
     pub json: bool,
 }
 
-/// Publishes the retry.
+/// Asks the daemons to export again what failed.
 ///
 /// # Errors
-/// When the broker does not take it.
-pub async fn run(args: RetryArgs) -> anyhow::Result<ExitCode> {
-    let body = serde_json::to_vec(&serde_json::json!({"retry": args.job}))?;
-    send(&args.config, &args.wait, args.json, args.job.retry(args.job.retry_number() + 1), body).await
+/// When the configuration or the broker is not usable.
+pub async fn run(args: &RetryArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?;
+    let asked = Asked {
+        body: serde_json::to_vec(&serde_json::json!({"retry": args.job}))?,
+        message_id: uuid::Uuid::new_v4().to_string(),
+        job: args.job.retry(args.job.retry_number() + 1),
+    };
+    follow::send(&config.broker, &asked, &args.wait, args.json).await
 }

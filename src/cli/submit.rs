@@ -2,20 +2,12 @@
 
 use clap::Args;
 
-use std::time::Duration;
-
-use uuid::Uuid;
-
+use super::ExitCode;
+use super::follow::{self, Asked, WaitArgs};
 use super::input::{ConfigArgs, Overrides, TableArgs};
-use super::progress::clock;
-use super::summary::Summary;
-use super::{ExitCode, Usage};
-use crate::bus::rabbitmq::{Client, RabbitBus};
 use crate::message::request::OutputDirectory;
-use crate::message::setting::{Compression, Span};
-use crate::message::{Event, EventType};
+use crate::message::setting::Compression;
 use crate::message::{JobId, SourceName};
-use crate::plan::size::{Rows, bytes_text};
 
 /// Arguments of `submit`.
 #[derive(Clone, Debug, Args)]
@@ -64,101 +56,17 @@ impl SubmitArgs {
     }
 }
 
-/// Publishes the request.
+/// Sends the request.
 ///
 /// # Errors
-/// When it cannot be read, or the broker does not take it.
-pub async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let mut request = args.tables.request(&args.overrides()).map_err(|e| Usage(format!("{e:#}")))?;
-    let job = request.job_id.clone().unwrap_or_else(|| JobId::from_message_id(None, Uuid::new_v4()));
+/// When the request, the configuration or the broker is not usable.
+pub async fn run(args: &SubmitArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?;
+    let mut request = args.tables.request(&args.overrides())?;
+    // With an id the request may be sent again without running twice.
+    let job = request.job_id.clone().unwrap_or_else(|| JobId::from_message_id(None, uuid::Uuid::new_v4()));
     request.job_id = Some(job.clone());
     let body = serde_json::to_vec(&request)?;
-    send(&args.config, &args.wait, args.json, job, body).await
-}
-
-/// Publishes a message about a job and, if asked to, waits for the job's end.
-pub(super) async fn send(
-    config: &ConfigArgs,
-    wait: &WaitArgs,
-    json: bool,
-    job: JobId,
-    body: Vec<u8>,
-) -> anyhow::Result<ExitCode> {
-    let config = config.load()?;
-    config.broker.resolve_url()?;
-    let bus = RabbitBus::new(&config.broker, "adu-export client")?;
-    let mut client = bus.client().await?;
-    if wait.wait {
-        client.watch(&job).await?;
-    }
-    client.submit(body, Uuid::new_v4().to_string()).await?;
-    if !wait.wait {
-        match json {
-            true => println!("{}", serde_json::json!({"job_id": job})),
-            false => println!("{job}"),
-        }
-        client.close().await;
-        return Ok(ExitCode::Done);
-    }
-    let limit = wait.timeout.map_or(Duration::MAX, |t| t.0);
-    let Ok(end) = tokio::time::timeout(limit, follow(&mut client)).await else {
-        eprintln!("adu-export: job {job} has not ended after {}; it goes on", clock(limit));
-        return Ok(ExitCode::Unreachable);
-    };
-    let end = end?;
-    client.close().await;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&end)?);
-    }
-    eprint!("{}", Summary::of_event(end.kind.words().1, &end.data));
-    Ok(ExitCode::of(end.kind).unwrap_or(ExitCode::Failed))
-}
-
-/// Shows what happens until the end.
-async fn follow(client: &mut Client) -> anyhow::Result<Event> {
-    loop {
-        let event = client.next().await?;
-        if ExitCode::of(event.kind).is_some() {
-            return Ok(event);
-        }
-        if let Some(line) = line(&event) {
-            eprintln!("{line}");
-        }
-    }
-}
-
-/// An event in one line.
-fn line(event: &Event) -> Option<String> {
-    let table = event.data.tables.first();
-    Some(match event.kind {
-        EventType::JobAccepted => "accepted".to_owned(),
-        EventType::JobProgress => {
-            let p = event.data.progress.as_ref()?;
-            format!(
-                "{} of {} tables, {} of {} chunks, {} of ~{} rows, {}",
-                p.tables_done,
-                p.tables,
-                p.chunks_done,
-                p.chunks,
-                Rows(p.rows),
-                Rows(p.rows_estimated.max(p.rows)),
-                bytes_text(p.bytes)
-            )
-        }
-        EventType::JobStalled => format!("stalled: {}", event.data.error.as_ref()?.message),
-        EventType::TableCompleted => {
-            let t = table?;
-            let directory = t.directory.as_deref().unwrap_or_default();
-            format!("{} is in {directory}: {} rows, {}", t.table, Rows(t.rows), bytes_text(t.bytes))
-        }
-        EventType::TableFailed => {
-            let t = table?;
-            format!("{} failed: {}", t.table, t.error.as_ref()?.message)
-        }
-        EventType::JobCompleted
-        | EventType::JobPartial
-        | EventType::JobFailed
-        | EventType::JobCancelled
-        | EventType::JobRejected => return None,
-    })
+    let asked = Asked { body, message_id: job.to_string(), job };
+    follow::send(&config.broker, &asked, &args.wait, args.json).await
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::grid::{Align, Grid, printable};
 use super::plan::count;
 use super::progress::clock;
-use crate::job::archive::Archive;
 use crate::message::event::{ErrorReport, EventData, TableReport};
 use crate::plan::size::{Rows, bytes_text};
 
@@ -32,31 +31,6 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// From the archive of a job.
-    #[must_use]
-    pub fn of_archive(archive: &Archive) -> Self {
-        let reports = archive.tables.iter().map(|t| TableReport {
-            table: t.table_name.clone(),
-            directory: t.directory.clone(),
-            rows: t.rows,
-            bytes: t.files.iter().map(|f| f.bytes).sum(),
-            files: u32::try_from(t.files.len()).unwrap_or(u32::MAX),
-            strategy: Some(t.strategy.clone()),
-            high_water_mark: t.high_water_mark.clone(),
-            error: t.error.clone(),
-        });
-        Self {
-            job: archive.job_id.to_string(),
-            status: archive.status.as_str().to_owned(),
-            duration: Some(Duration::from_secs_f64(archive.performance.total_duration_seconds)),
-            tables: reports.collect(),
-            table_seconds: archive.tables.iter().map(|t| t.export_time_seconds).collect(),
-            skipped: archive.skipped.iter().map(|s| (s.table.clone(), s.reason.clone())).collect(),
-            error: archive.error.clone(),
-            truncated: false,
-        }
-    }
-
     /// From the data of a final event.
     #[must_use]
     pub fn of_event(status: &str, data: &EventData) -> Self {

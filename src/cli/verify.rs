@@ -11,18 +11,17 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::grid::printable;
 use super::input::ConfigArgs;
-use super::{ExitCode, Usage};
+use super::{ExitCode, print, print_json};
 use crate::config::Config;
-use crate::daemon;
+use crate::context::SourceEntry;
 use crate::folder::{Folder, layout};
-use crate::job::archive::{Archive, ArchivedTable};
+use crate::job::archive::{Archive, ArchivedTable, TableStatus};
+use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
+use crate::plan::filter;
 use crate::source::Selection;
-use crate::write::PartFile;
-use crate::write::read_back::verify_part;
 
 /// Arguments of `verify`.
 #[derive(Clone, Debug, Args)]
@@ -30,9 +29,9 @@ pub struct VerifyArgs {
     /// The configuration: export folder and sources.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// The job [default: every finished job whose directories still stand]
+    /// The job
     #[arg(value_name = "JOB")]
-    pub job: Option<JobId>,
+    pub job: JobId,
     /// Export folder, without a configuration file
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub root: Option<PathBuf>,
@@ -44,134 +43,149 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// Reads every file again.
+/// What was found out about a table.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    table: String,
+    directory: String,
+    files: usize,
+    rows: u64,
+    source_rows: Option<u64>,
+    problems: Vec<String>,
+}
+
+/// Reads every file of a job again.
 ///
 /// # Errors
-/// When folder or configuration cannot be read.
-pub async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
+/// When there is no such archive, or the source cannot be asked.
+pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let (root, config) = match &args.root {
-        Some(root) => (std::path::absolute(root)?, None),
+        Some(root) => (root.clone(), None),
         None => {
             let config = args.config.load()?;
             (config.export.root.clone(), Some(config))
         }
     };
     let folder = Folder::open(root, None).await?;
-    let archives = match &args.job {
-        Some(job) => match folder.read::<Archive>(&layout::archive_by_id(job)).await? {
-            Some(archive) => vec![archive],
-            None => {
-                return Err(
-                    Usage(format!("there is no finished job `{job}` in {}", folder.root().display())).into()
-                );
-            }
-        },
-        None => super::status::all(&folder).await?,
+    let Some(archive) = folder.read::<Archive>(&layout::archive_by_id(&args.job)).await? else {
+        anyhow::bail!("there is no archive of job `{}`: it is unknown or has not ended", args.job);
     };
-    let mut report = Report::default();
-    for archive in &archives {
-        for table in &archive.tables {
-            let Some(directory) = &table.directory else { continue };
-            let gone = folder.store().stat(directory).await?.is_none();
-            // Without a job's name, what was pruned is no difference.
-            if gone && args.job.is_none() {
-                continue;
+    let source = match (&config, args.against_source) {
+        (Some(config), true) => Some(source(config, &archive)?),
+        _ => None,
+    };
+    let mut verdicts = Vec::new();
+    for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
+        let mut verdict = files(folder.root(), table).await?;
+        if let Some(entry) = &source {
+            let rows = count(entry, &archive, table).await?;
+            verdict.source_rows = Some(rows);
+            if rows != table.rows {
+                let text = format!("the source has {rows} rows now, {} were exported", table.rows);
+                verdict.problems.push(text);
             }
-            report.tables += 1;
-            report.table(&folder, table, directory).await?;
-            if let (true, Some(config)) = (args.against_source, &config) {
-                report.against_source(config, archive, table).await?;
+        }
+        verdicts.push(verdict);
+    }
+    let bad = verdicts.iter().filter(|v| !v.problems.is_empty()).count();
+    if args.json {
+        print_json(&serde_json::json!({"job_id": args.job, "ok": bad == 0, "tables": verdicts}))?;
+    } else {
+        for v in &verdicts {
+            let word = if v.problems.is_empty() { "ok    " } else { "FAILED" };
+            print(&format!("{word} {}: {} files, {} rows in {}\n", v.table, v.files, v.rows, v.directory))?;
+            for problem in &v.problems {
+                print(&format!("       {problem}\n"))?;
             }
         }
     }
-    match args.json {
-        true => println!(
-            "{}",
-            serde_json::json!({
-                "tables": report.tables, "files": report.files, "rows": report.rows, "differences": report.differences,
-            })
-        ),
-        false => {
-            for difference in &report.differences {
-                println!("{}", printable(difference));
-            }
-            println!(
-                "{} tables, {} files, {} rows read: {}",
-                report.tables,
-                report.files,
-                report.rows,
-                if report.differences.is_empty() { "all as archived" } else { "differences found" }
-            );
+    Ok(if bad == 0 { ExitCode::Done } else { ExitCode::Failed })
+}
+
+/// Compares a directory with what the archive says of it.
+async fn files(root: &Path, table: &ArchivedTable) -> anyhow::Result<Verdict> {
+    let directory = table.directory.clone().unwrap_or_default();
+    let (path, expected) = (root.join(&directory), table.files.clone());
+    let problems = tokio::task::spawn_blocking(move || compare(&path, &expected)).await?;
+    Ok(Verdict {
+        table: table.table_name.clone(),
+        directory,
+        files: table.files.len(),
+        rows: table.rows,
+        source_rows: None,
+        problems,
+    })
+}
+
+fn compare(directory: &Path, expected: &[FinishedFile]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for file in expected {
+        if let Err(error) = compare_file(&directory.join(&file.file), file) {
+            problems.push(format!("{}: {error:#}", file.file));
         }
     }
-    Ok(if report.differences.is_empty() { ExitCode::Done } else { ExitCode::Failed })
-}
-
-#[derive(Default)]
-struct Report {
-    tables: u64,
-    files: u64,
-    rows: u64,
-    differences: Vec<String>,
-}
-
-impl Report {
-    /// Compares the files of a directory with its archive.
-    async fn table(&mut self, folder: &Folder, table: &ArchivedTable, directory: &str) -> anyhow::Result<()> {
-        for name in folder.store().list(directory).await? {
-            if !table.files.iter().any(|f| f.file == name) {
-                self.differences.push(format!("{directory}/{name}: the archive does not know this file"));
-            }
-        }
-        for file in &table.files {
-            let path = folder.root().join(directory).join(&file.file);
-            let expected = PartFile {
-                file: file.file.clone(),
-                inode: 0,
-                rows: file.rows,
-                bytes: file.bytes,
-                sha256: file.sha256.clone(),
-                row_groups: 0,
-                fsync_seconds: 0.0,
-            };
-            let result = tokio::task::spawn_blocking(move || verify_part(&path, &expected)).await?;
-            match result {
-                Ok(()) => {
-                    self.files += 1;
-                    self.rows += file.rows;
+    match std::fs::read_dir(directory) {
+        Err(error) => problems.push(format!("the directory cannot be read: {error}")),
+        Ok(entries) => {
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                if !expected.iter().any(|f| *name == *f.file) {
+                    problems.push(format!("{} is not of this export", name.to_string_lossy()));
                 }
-                Err(difference) => self.differences.push(difference),
             }
         }
-        Ok(())
     }
+    problems
+}
 
-    /// Compares the rows of a table with the source's count as it is now.
-    async fn against_source(
-        &mut self,
-        config: &Config,
-        archive: &Archive,
-        table: &ArchivedTable,
-    ) -> anyhow::Result<()> {
-        if !table.full {
-            return Ok(());
+fn compare_file(path: &Path, expected: &FinishedFile) -> anyhow::Result<()> {
+    let mut file = File::open(path).context("it cannot be read")?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0_u64;
+    loop {
+        match file.read(&mut buffer).context("it cannot be read")? {
+            0 => break,
+            n => {
+                digest.update(&buffer[..n]);
+                bytes += n as u64;
+            }
         }
-        let sources = daemon::sources(config)?;
-        let Some(entry) = sources.get(&archive.source) else {
-            return Err(Usage(format!("the configuration has no source `{}`", archive.source)).into());
-        };
-        let Some((schema, name)) = TablePattern::parse(&table.table_name).ok().and_then(|p| p.literal())
-        else {
-            return Ok(());
-        };
-        let selection = Selection { schema: &schema, name: &name, filter: None };
-        let counted = entry.source.count(&selection, None).await?;
-        if counted != table.rows {
-            self.differences.push(format!(
-                "{}: {} rows were exported, the source has {counted} now",
-                table.table_name, table.rows
-            ));
-        }
-        Ok(())
     }
+    anyhow::ensure!(bytes == expected.bytes, "it has {bytes} bytes, {} were written", expected.bytes);
+    let sha256: String = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    anyhow::ensure!(sha256 == expected.sha256, "its content has changed (SHA-256)");
+    let reader = SerializedFileReader::new(File::open(path)?).context("it is no Parquet file")?;
+    let rows = reader.metadata().file_metadata().num_rows();
+    anyhow::ensure!(
+        u64::try_from(rows) == Ok(expected.rows),
+        "it has {rows} rows, {} were written",
+        expected.rows
+    );
+    Ok(())
+}
+
+fn source(config: &Config, archive: &Archive) -> anyhow::Result<Arc<SourceEntry>> {
+    let sources = crate::daemon::sources(config)?;
+    let name = &archive.source;
+    sources.get(name).cloned().with_context(|| format!("the configuration has no source `{name}`"))
+}
+
+/// Rows of the source now, under the filter of the request.
+async fn count(entry: &SourceEntry, archive: &Archive, table: &ArchivedTable) -> anyhow::Result<u64> {
+    let pattern = TablePattern::parse(&table.table_name)?;
+    let (schema, name) = pattern.literal().context("the archive names a pattern")?;
+    let entries = &archive.request.tables;
+    let named = entries.iter().find(|t| t.table.literal().is_some_and(|l| l.0 == schema && l.1 == name));
+    let asked = named.or_else(|| entries.iter().find(|t| t.table.matches(&schema, &name)));
+    let mut conditions = Vec::new();
+    if let Some(text) = asked.and_then(|t| t.where_.as_ref()) {
+        conditions.push(filter::check(text, entry.config.allow_where)?);
+    }
+    if let Some(after) = asked.and_then(|t| t.after.as_ref()) {
+        conditions.push(entry.source.greater_than(&after.column, &after.value));
+    }
+    let condition = (!conditions.is_empty()).then(|| format!("({})", conditions.join(") AND (")));
+    let selection = Selection { schema: &schema, name: &name, filter: condition.as_deref() };
+    entry.source.count(&selection, None).await.with_context(|| format!("count {}", table.table_name))
 }

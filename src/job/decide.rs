@@ -87,10 +87,10 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
         return vec![Effect::Finish(id())];
     }
     let mut effects = Vec::new();
-    if job.cancel.is_none() {
-        if let Some(cause) = overdue(job, at) {
-            return vec![Effect::Cancel(id(), cause)];
-        }
+    if job.cancel.is_none()
+        && let Some(cause) = overdue(job, at)
+    {
+        return vec![Effect::Cancel(id(), cause)];
     }
     if job.plans.is_empty() && job.cancel.is_some() {
         return vec![Effect::CloseUnplanned(id(), None)];

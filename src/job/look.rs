@@ -104,10 +104,11 @@ async fn records(
                     }
                 }
                 Some(RecordFile::Failure(chunk)) => {
-                    if let Some(uuid) = failure_id(&name) {
-                        if !batch.failures.contains_key(&uuid) && !batch.answered.contains(&uuid) {
-                            failures.insert(uuid, (chunk, name));
-                        }
+                    if let Some(uuid) = failure_id(&name)
+                        && !batch.failures.contains_key(&uuid)
+                        && !batch.answered.contains(&uuid)
+                    {
+                        failures.insert(uuid, (chunk, name));
                     }
                 }
                 Some(RecordFile::Start(_)) | None => {}
@@ -139,10 +140,10 @@ async fn record(
 ) -> Result<bool, FolderError> {
     let path = layout::record(state.id(), id.epoch, id.first, chunk);
     let Some(record) = folder.read::<Record>(&path).await? else { return Ok(false) };
-    if let Some(batch) = state.batches.get_mut(&id) {
-        if batch.record(chunk, record) {
-            state.moved = up;
-        }
+    if let Some(batch) = state.batches.get_mut(&id)
+        && batch.record(chunk, record)
+    {
+        state.moved = up;
     }
     Ok(true)
 }

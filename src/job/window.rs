@@ -228,10 +228,10 @@ impl Window {
         let chunks = asked.chunk_workers.map(u32::from).or(limits.chunk_workers).or(settings.chunk_workers);
         let mut out: BTreeMap<BatchId, u32> = BTreeMap::new();
         for task in self.out.keys() {
-            if let Task::Chunk(t) = task {
-                if t.job == *job.id() {
-                    *out.entry(BatchId { epoch: t.epoch, first: t.table }).or_default() += 1;
-                }
+            if let Task::Chunk(t) = task
+                && t.job == *job.id()
+            {
+                *out.entry(BatchId { epoch: t.epoch, first: t.table }).or_default() += 1;
             }
         }
         Share {

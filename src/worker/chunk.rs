@@ -88,7 +88,7 @@ pub async fn run(
     progress: &Arc<Progress>,
 ) -> Result<End, FolderError> {
     let Some(plan) = await_plan(shared, task, cancel).await? else {
-        return Ok(unplanned(shared, task, cancel).await?);
+        return unplanned(shared, task, cancel).await;
     };
     let seen = look(shared, task, redelivered).await?;
     match decide(&seen) {

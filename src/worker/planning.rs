@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -13,16 +12,14 @@ use uuid::Uuid;
 
 use super::{End, Shared};
 use crate::config::SourceConfig;
-use crate::context::Context;
-use crate::folder::{Created, Folder, FolderError, VERSION, layout};
+use crate::folder::{Created, FolderError, VERSION, layout};
 use crate::job::look::{self, Found};
-use crate::job::outcome::{Owner, PlanFailure, StoredRequest};
+use crate::job::outcome::{PlanFailure, StoredRequest};
 use crate::job::state::{Abandoned, JobState};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{Consistency, ExportRequest, OnConflict, TableRequest, Verify};
 use crate::message::task::PlanTask;
-use crate::message::{JobId, SourceName};
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::{ChosenTable, choose};
 use crate::plan::export_plan::{ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings};
@@ -92,43 +89,6 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         tokio::select! {
             () = cancel.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
-/// Plans in a folder of its own, which the caller throws away.
-///
-/// # Errors
-/// When the source cannot be asked, or nothing can be planned.
-pub async fn preview(
-    config: crate::config::Config,
-    source: SourceName,
-    request: ExportRequest,
-) -> anyhow::Result<ExportPlan> {
-    let sources = crate::daemon::sources(&config)?;
-    let folder = Folder::init(config.export.root.clone(), None).await?;
-    let context = Context::new(config, folder, Owner::OneShot, sources, Arc::default());
-    let entry = context.sources().get(&source).cloned().context("find the source")?;
-    entry.source.check().await?;
-    let job = JobId::from_message_id(None, Uuid::new_v4());
-    let stored = StoredRequest::new(job.clone(), source, request, context.now(), Owner::OneShot);
-    crate::intake::store(&context, &stored).await?;
-    let worker = super::Worker::new(Arc::clone(&context), 1);
-    let task = PlanTask { job: job.clone(), epoch: 1, root: context.folder.id() };
-    run(worker.shared(), &task, &CancellationToken::new()).await?;
-    worker.shared().keepers.release_job(&job);
-    let plan = context.folder.read::<ExportPlan>(&layout::plan(&job, 1)).await?;
-    entry.source.close().await;
-    match plan {
-        Some(plan) => Ok(plan),
-        None => {
-            let dir = layout::plans(&job);
-            for name in context.folder.store().list(&dir).await? {
-                if let Some(failure) = context.folder.read::<PlanFailure>(&format!("{dir}/{name}")).await? {
-                    anyhow::bail!("{}", failure.error.message);
-                }
-            }
-            anyhow::bail!("the source did not answer")
         }
     }
 }

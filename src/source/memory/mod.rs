@@ -105,6 +105,8 @@ impl ChunkStream for MemoryStream {
 
 #[async_trait]
 impl Source for MemorySource {
+    async fn close(&self) {}
+
     fn name(&self) -> &SourceName {
         &self.name
     }
