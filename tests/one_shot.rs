@@ -156,7 +156,7 @@ fn exit_codes_tell_what_happened() {
             vec!["--dsn", &dsn, "--table", "public.t", "--table", "public.missing", "--out", out],
             "public.missing",
         ),
-        (4, vec!["--dsn", &dsn, "--table", "t", "--out", out], "schema.table"),
+        (2, vec!["--dsn", &dsn, "--table", "t", "--out", out], "schema.table"),
         (6, vec!["--dsn", &nobody, "--table", "public.t", "--out", out], "127.0.0.1"),
     ];
     for (code, arguments, words) in cases {

@@ -169,6 +169,7 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     while context.folder.store().stat(&workspace).await?.is_some() && tidied.elapsed() < TIDY {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    context.folder.empty_trash().await?;
     stop.cancel();
     worker.drain(tokio::time::Instant::now(), &CancellationToken::new()).await;
     worker.shared().keepers.release_job(&place.job);
