@@ -2,11 +2,13 @@
 //!
 //! A dictionary makes columns of few values small, and costs a hash look-up
 //! per value before it overflows and is given up where almost every value is
-//! new. The first batch tells the two apart well enough.
+//! new. The first batch tells the two apart well enough. Whole numbers without
+//! a dictionary are stored as differences: a column of keys in order nearly
+//! vanishes, and no number takes longer to write than plainly.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
-use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
+use parquet::basic::{Compression as Codec, Encoding, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
@@ -51,25 +53,53 @@ fn encode(
     column: &Column,
     array: Option<&ArrayRef>,
 ) -> WriterPropertiesBuilder {
-    let (path, elements) = match &column.ty {
-        ColumnType::List(_) => {
+    let (path, element, elements) = match &column.ty {
+        ColumnType::List(element) => {
             let path = vec![column.name.clone(), "list".to_owned(), "element".to_owned()];
             let elements = array.and_then(|a| a.as_list_opt::<i32>()).map(|list| list.values());
-            (path, elements)
+            (path, &**element, elements)
         }
-        _ => (vec![column.name.clone()], array),
+        ty => (vec![column.name.clone()], ty, array),
     };
     let dictionary = elements.is_none_or(pays);
     let path = ColumnPath::new(path);
     // Nobody looks for a range of documents or blobs, and their extremes are
     // copied whole before they are cut.
-    let statistics = match &column.ty {
+    let statistics = match element {
         ColumnType::Json | ColumnType::Bytes => EnabledStatistics::None,
         _ => EnabledStatistics::Page,
     };
-    builder
+    let builder = builder
         .set_column_statistics_enabled(path.clone(), statistics)
-        .set_column_dictionary_enabled(path, dictionary)
+        .set_column_dictionary_enabled(path.clone(), dictionary);
+    match element {
+        _ if dictionary => builder,
+        ty if is_whole(ty) => builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
+        _ => builder,
+    }
+}
+
+/// Whether Parquet stores the type as 32- or 64-bit whole numbers.
+fn is_whole(ty: &ColumnType) -> bool {
+    match ty {
+        ColumnType::Int16
+        | ColumnType::Int32
+        | ColumnType::Int64
+        | ColumnType::UInt32
+        | ColumnType::Date
+        | ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz => true,
+        ColumnType::Decimal { precision, .. } => *precision <= 18,
+        ColumnType::Bool
+        | ColumnType::Float32
+        | ColumnType::Float64
+        | ColumnType::Text
+        | ColumnType::Json
+        | ColumnType::Bytes
+        | ColumnType::Uuid
+        | ColumnType::List(_) => false,
+    }
 }
 
 /// Whether a dictionary pays for values like these: at most every second one
