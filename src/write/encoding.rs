@@ -18,9 +18,11 @@ use crate::plan::column::{Column, ColumnType};
 use crate::plan::export_plan::WriterSettings;
 
 /// Rows that are looked at.
-const SAMPLE_ROWS: usize = 8192;
+const SAMPLE_ROWS: usize = 2048;
 /// A dictionary is given up when it is this large.
 const DICTIONARY_BYTES: usize = 1 << 20;
+/// Values that are longer than this on average are documents.
+const LONG_BYTES: usize = 4096;
 /// Pages are cut at this size before compression.
 const PAGE_BYTES: usize = 1 << 20;
 /// Bytes of text that minima and maxima keep.
@@ -61,12 +63,14 @@ fn encode(
         }
         ty => (vec![column.name.clone()], ty, array),
     };
-    let dictionary = elements.is_none_or(pays);
+    let long = elements.is_some_and(|array| array.get_array_memory_size() / array.len().max(1) > LONG_BYTES);
+    let dictionary = !long && elements.is_none_or(|array| pays(array, is_whole(element)));
     let path = ColumnPath::new(path);
     // Nobody looks for a range of documents or blobs, and their extremes are
     // copied whole before they are cut.
     let statistics = match element {
         ColumnType::Json | ColumnType::Bytes => EnabledStatistics::None,
+        _ if long => EnabledStatistics::None,
         _ => EnabledStatistics::Page,
     };
     let builder = builder
@@ -102,9 +106,11 @@ fn is_whole(ty: &ColumnType) -> bool {
     }
 }
 
-/// Whether a dictionary pays for values like these: at most every second one
-/// is new, and they do not simply ascend (keys in order never come again).
-fn pays(array: &ArrayRef) -> bool {
+/// Whether a dictionary pays for values like these: enough of them come again,
+/// and not only next to each other (keys in order never do). Ninety percent of
+/// new values in 2048 are ten thousand different ones in all: still few for
+/// texts, but whole numbers take as little space without a dictionary then.
+fn pays(array: &ArrayRef, whole: bool) -> bool {
     let rows = array.len().min(SAMPLE_ROWS);
     let mut hashes = Vec::with_capacity(rows);
     match array.data_type() {
@@ -133,7 +139,8 @@ fn pays(array: &ArrayRef) -> bool {
     hashes.dedup();
     let distinct = hashes.len();
     let keys_in_order = runs == distinct && distinct > found / 16;
-    found < 64 || (distinct <= found / 2 && !keys_in_order)
+    let few = if whole { found / 2 } else { found / 10 * 9 };
+    found < 64 || (distinct <= few && !keys_in_order)
 }
 
 /// Good enough to tell values of a sample apart.
