@@ -1,3 +1,5 @@
 //! The executable `adu-export`: parses, runs, prints the error chain once.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    adu_export::cli::main()
+}

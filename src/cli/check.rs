@@ -1,8 +1,14 @@
 //! `adu-export check`
 
 use clap::Args;
+use serde::Serialize;
 
 use super::input::ConfigArgs;
+use super::{ExitCode, print, print_json};
+use crate::bus::rabbitmq::RabbitBus;
+use crate::config::Config;
+use crate::folder::{Folder, layout};
+use crate::plan::size::bytes_text;
 
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
@@ -16,4 +22,94 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: String,
+    ok: bool,
+    text: String,
+    #[serde(skip)]
+    code: ExitCode,
+}
+
+/// Looks at everything, in the order in which a daemon needs it.
+///
+/// # Errors
+/// When the configuration cannot be read.
+pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?;
+    let mut findings = vec![finding("configuration", check_daemon(&config))];
+    findings.push(finding("export folder", folder(&config, args.init).await));
+    if config.broker.url.is_some() || config.broker.url_file.is_some() {
+        findings.push(finding("broker", broker(&config).await));
+    }
+    match crate::daemon::sources(&config) {
+        Err(error) => findings.push(finding("sources", Err(error.into()))),
+        Ok(sources) => {
+            for (name, entry) in &sources {
+                let found = entry.source.check().await;
+                let found = found.map_err(|e| {
+                    let remedy = e.remedy.clone();
+                    let error = anyhow::Error::from(e);
+                    match remedy {
+                        Some(remedy) => anyhow::anyhow!("{remedy}").context(error.to_string()),
+                        None => error,
+                    }
+                });
+                let text = found.map(|facts| {
+                    let snapshots = if facts.snapshots { "" } else { ", without snapshots" };
+                    format!("{}{snapshots}", facts.version)
+                });
+                findings.push(finding(&format!("source {name}"), text));
+            }
+        }
+    }
+    if args.json {
+        print_json(&findings)?;
+    } else {
+        for f in &findings {
+            print(&format!("{} {}: {}\n", if f.ok { "ok    " } else { "FAILED" }, f.what, f.text))?;
+        }
+    }
+    Ok(findings.iter().find(|f| !f.ok).map_or(ExitCode::Done, |f| f.code))
+}
+
+fn finding(what: &str, found: anyhow::Result<String>) -> Finding {
+    let what = what.to_owned();
+    match found {
+        Ok(text) => Finding { what, ok: true, text, code: ExitCode::Done },
+        Err(error) => {
+            Finding { what, ok: false, text: format!("{error:#}"), code: ExitCode::of_error(&error) }
+        }
+    }
+}
+
+fn check_daemon(config: &Config) -> anyhow::Result<String> {
+    config.check_daemon()?;
+    Ok(format!("{} sources, prefix {}", config.sources.len(), config.broker.prefix))
+}
+
+async fn folder(config: &Config, init: bool) -> anyhow::Result<String> {
+    let (root, group) = (config.export.root.clone(), crate::daemon::group(config)?);
+    let folder = if init { Folder::init(root, group).await? } else { Folder::open(root, group).await? };
+    // Only what was written is known to be writable.
+    let probe = format!("check_{}", uuid::Uuid::new_v4().simple());
+    folder.store().make_dirs(layout::TRASH, vec![probe.clone()]).await?;
+    folder.store().remove_tree(&format!("{}/{probe}", layout::TRASH)).await?;
+    let free = folder.store().free_bytes().await?;
+    anyhow::ensure!(
+        free >= config.export.min_free_bytes,
+        "only {} are free, workers pause below {} (export.min_free_bytes)",
+        bytes_text(free),
+        bytes_text(config.export.min_free_bytes)
+    );
+    Ok(format!("{} is {}, {} free", folder.root().display(), folder.id(), bytes_text(free)))
+}
+
+async fn broker(config: &Config) -> anyhow::Result<String> {
+    let client = RabbitBus::new(&config.broker, "adu-export check")?.client().await?;
+    client.close().await;
+    Ok("connected".into())
 }

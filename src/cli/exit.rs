@@ -1,6 +1,11 @@
 //! What the process tells its caller.
 
+use crate::bus::BusError;
+use crate::config::ConfigError;
+use crate::daemon::StartError;
 use crate::message::EventType;
+use crate::message::request::InvalidRequest;
+use crate::source::{ErrorKind, SourceError};
 
 /// Exit codes, the same for every subcommand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,40 @@ impl ExitCode {
     }
 }
 
+impl ExitCode {
+    /// The code for an error that ended a command.
+    #[must_use]
+    pub fn of_error(error: &anyhow::Error) -> Self {
+        if is_closed_pipe(error) {
+            return Self::Done;
+        }
+        let code = |cause: &(dyn std::error::Error + 'static)| {
+            if cause.is::<ConfigError>() || cause.is::<crate::logging::LoggingError>() {
+                return Some(Self::Usage);
+            }
+            if cause.is::<InvalidRequest>() {
+                return Some(Self::Rejected);
+            }
+            if cause.is::<BusError>() {
+                return Some(Self::Unreachable);
+            }
+            if let Some(StartError::Source { .. }) = cause.downcast_ref() {
+                return Some(Self::Usage);
+            }
+            let source: &SourceError = cause.downcast_ref()?;
+            matches!(source.kind, ErrorKind::Unreachable).then_some(Self::Unreachable)
+        };
+        error.chain().find_map(code).unwrap_or(Self::Failed)
+    }
+}
+
+/// Whether the reader of our output has gone: no error.
+#[must_use]
+pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let closed = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<std::io::Error>().is_some_and(closed)
+}
+
 impl From<ExitCode> for std::process::ExitCode {
     fn from(code: ExitCode) -> Self {
         Self::from(code as u8)
@@ -56,5 +95,19 @@ mod tests {
         assert_eq!(ExitCode::of(EventType::JobPartial), Some(ExitCode::Partial));
         assert_eq!(ExitCode::of(EventType::JobProgress), None);
         assert_eq!(ExitCode::Unreachable as u8, 6);
+    }
+
+    #[test]
+    fn errors_tell_what_kind_they_are() {
+        use anyhow::Context;
+        let of = |e: anyhow::Error| ExitCode::of_error(&e);
+        let config = crate::config::Config::parse("", []).expect_err("empty");
+        assert_eq!(of(config.clone().into()), ExitCode::Usage);
+        assert_eq!(of(StartError::Config(config).into()), ExitCode::Usage);
+        let lost = Err::<(), _>(BusError::Closed).context("wait for job j").expect_err("closed");
+        assert_eq!(of(lost), ExitCode::Unreachable);
+        assert_eq!(of(anyhow::anyhow!("x")), ExitCode::Failed);
+        let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert_eq!(of(pipe.into()), ExitCode::Done);
     }
 }

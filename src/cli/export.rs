@@ -3,11 +3,35 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::Args;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
 use super::input::{Overrides, SourceArgs, TableArgs};
-use crate::message::setting::Compression;
+use super::one_shot::{self, Place};
+use super::progress::{ProgressDisplay, TableProgress};
+use super::summary::Summary;
+use super::{ExitCode, print_json, view};
+use crate::bus::Bus;
+use crate::bus::memory::MemoryBus;
+use crate::config::{Auto, Config};
+use crate::context::Context;
+use crate::daemon::roles::{Roles, slots};
+use crate::daemon::signals::{Signal, Signals};
+use crate::folder::{Folder, layout};
+use crate::http::Health;
+use crate::job::archive::Archive;
+use crate::job::look::{self, Found};
+use crate::job::outcome::Owner;
+use crate::job::state::JobState;
+use crate::message::setting::{Compression, Span};
+use crate::message::{EventType, JobId};
+use crate::metrics::Metrics;
+use crate::worker::Worker;
 
 /// Arguments of `export`.
 #[derive(Clone, Debug, Args)]
@@ -49,5 +73,169 @@ impl ExportArgs {
             verify: self.verify,
             ..Overrides::default()
         }
+    }
+}
+
+/// How often progress is drawn and the folder is looked at.
+const DRAW: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_secs(1);
+/// How long the coordinator may take to clean up after the end of a job.
+const TIDY: Duration = Duration::from_secs(10);
+
+/// Exports. An interrupt cancels: finished tables stay, nothing else does. A run
+/// that was killed is resumed by the same command.
+///
+/// # Errors
+/// When source, folder or request are not usable.
+pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let (config, name) = args.source.load(&args.out)?;
+    let config = args.at_once(config);
+    let request = args.tables.request(&Overrides { source: name, ..args.overrides() })?;
+    let folder = Folder::init(config.export.root.clone(), crate::daemon::group(&config)?).await?;
+    let sources = crate::daemon::sources(&config)?;
+    for entry in sources.values().filter(|_| sources.len() == 1) {
+        // A person waits: what will not get better by itself is told at once.
+        entry.source.check().await?;
+    }
+    let context = Context::new(config, folder, Owner::OneShot, sources, Arc::new(Metrics::new()));
+    let place = match one_shot::take_place(&context, request).await? {
+        Place::Ours(place) => place,
+        Place::Finished(archive) => return args.tell(&archive),
+        Place::Rejected(error) => {
+            eprintln!("rejected: {} ({})", error.message, error.remedy.unwrap_or_default());
+            return Ok(ExitCode::Rejected);
+        }
+    };
+    let mut signals = Signals::install()?;
+    let bus = MemoryBus::new();
+    let mut events = bus.events();
+    let bus_session = bus.connect().await?;
+    let session = Arc::clone(&bus_session);
+    let worker = Worker::new(Arc::clone(&context), slots(&context));
+    let stop = CancellationToken::new();
+    let roles = Roles {
+        context: Arc::clone(&context),
+        worker: Arc::clone(&worker),
+        health: Health::new(),
+        stop: stop.clone(),
+    };
+    let mut playing = tokio::spawn(async move { roles.play(&session).await });
+    let mut display = ProgressDisplay::on_stderr(args.quiet);
+    let mut watched =
+        Watched { context: &context, worker: &worker, job: &place.job, state: None, seen: None };
+    let started = Instant::now();
+    let mut tick = tokio::time::interval(DRAW);
+    let mut asked = 0;
+    let archive = loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) if event.kind == EventType::JobStalled => {
+                    let why = event.data.error.map(|e| e.message).unwrap_or_default();
+                    display.print(&format!("stalled: {why}"));
+                }
+                Ok(event) if event.kind.is_final() && event.data.job_id.as_ref() == Some(&place.job) => {
+                    break watched.archive().await?;
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break watched.archive().await?,
+            },
+            _ = tick.tick() => {
+                if let Some(tables) = watched.tables().await? {
+                    display.update(&tables, started.elapsed());
+                }
+            }
+            signal = signals.next() => if signal == Signal::Stop {
+                asked += 1;
+                if asked > 1 {
+                    display.finish();
+                    eprintln!("stopped at once; the next export into this directory tidies up");
+                    return Ok(ExitCode::Cancelled);
+                }
+                display.print("cancels the export; finished tables stay");
+                one_shot::cancel(&context, &*bus_session, &place.job).await?;
+            },
+            ended = &mut playing => {
+                display.finish();
+                ended.context("export")?.context("export")?;
+                anyhow::bail!("the export ended before its job did; the same command goes on where this one was");
+            }
+        }
+    };
+    display.finish();
+    let archive = archive.with_context(|| format!("job {} ended without an archive", place.job))?;
+    // The workspace goes to the trash after the final event.
+    let tidied = Instant::now();
+    let workspace = layout::workspace(&place.job);
+    while context.folder.store().stat(&workspace).await?.is_some() && tidied.elapsed() < TIDY {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    worker.drain(tokio::time::Instant::now(), &CancellationToken::new()).await;
+    worker.shared().keepers.release_job(&place.job);
+    for entry in context.sources().values() {
+        let _ = tokio::time::timeout(TIDY, entry.source.close()).await;
+    }
+    args.tell(&archive)
+}
+
+impl ExportArgs {
+    /// `--workers`: chunks, and so connections, at once.
+    fn at_once(&self, mut config: Config) -> Config {
+        // Nobody else holds anything of this job: what waits for others need not wait long.
+        config.timing.alive_interval = Span(Duration::from_millis(500));
+        config.timing.alive_timeout = Span::seconds(2);
+        config.timing.keeper_wait = Span::seconds(1);
+        if let Some(workers) = self.workers {
+            config.export.workers = Auto::Exactly(workers);
+            for source in config.sources.values_mut() {
+                // One more for planning while all chunks run.
+                source.pool_size = source.pool_size.max(workers.saturating_add(1));
+                source.max_parallel = source.max_parallel.max(workers);
+            }
+        }
+        config
+    }
+
+    fn tell(&self, archive: &Archive) -> anyhow::Result<ExitCode> {
+        if self.json {
+            print_json(archive)?;
+        }
+        if !self.quiet {
+            eprint!("{}", Summary::of_archive(archive));
+        }
+        Ok(ExitCode::of(archive.status.event()).unwrap_or(ExitCode::Failed))
+    }
+}
+
+/// The job as it is watched: the folder now and then, live figures each time.
+struct Watched<'a> {
+    context: &'a Context,
+    worker: &'a Worker,
+    job: &'a JobId,
+    state: Option<Box<JobState>>,
+    seen: Option<Instant>,
+}
+
+impl Watched<'_> {
+    async fn tables(&mut self) -> anyhow::Result<Option<Vec<TableProgress>>> {
+        let folder = &self.context.folder;
+        if self.seen.is_none_or(|seen| seen.elapsed() >= LOOK) {
+            self.seen = Some(Instant::now());
+            match &mut self.state {
+                Some(state) => look::refresh(folder, state, Duration::ZERO).await?,
+                None => {
+                    let found = look::open(folder, self.job, &self.context.owner, Duration::ZERO).await?;
+                    if let Found::Job(state) = found {
+                        self.state = Some(state);
+                    }
+                }
+            }
+        }
+        let planned = self.state.as_ref().filter(|s| !s.plans.is_empty());
+        Ok(planned.map(|state| view::tables(state, &self.worker.progress())))
+    }
+
+    async fn archive(&self) -> anyhow::Result<Option<Archive>> {
+        Ok(self.context.folder.read(&layout::archive_by_id(self.job)).await?)
     }
 }

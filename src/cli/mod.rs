@@ -1,7 +1,12 @@
-//! The command line: one file per subcommand, wiring only. What a person reads
-//! goes to standard error, what a machine reads to standard output.
+//! The command line: one file per subcommand, wiring only. Results go to
+//! standard output, progress and errors to standard error.
 
+use std::io::Write;
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+
+use crate::config::LogConfig;
 
 pub mod cancel;
 pub mod check;
@@ -9,8 +14,10 @@ pub mod completions;
 pub mod daemon;
 pub mod exit;
 pub mod export;
+pub mod follow;
 pub mod grid;
 pub mod input;
+pub mod one_shot;
 pub mod plan;
 pub mod progress;
 pub mod retry;
@@ -18,6 +25,7 @@ pub mod status;
 pub mod submit;
 pub mod summary;
 pub mod verify;
+pub mod view;
 
 pub use exit::ExitCode;
 
@@ -55,6 +63,61 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+}
+
+/// Parses the command line, does what it says, and prints an error once.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let code = cli.command.run().unwrap_or_else(|error| {
+        if !exit::is_closed_pipe(&error) {
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
+        }
+        ExitCode::of_error(&error)
+    });
+    code.into()
+}
+
+impl Command {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Daemon(args) => daemon::run(args),
+            Self::Completions(args) => Ok(completions::run(args, &mut std::io::stdout().lock())?),
+            Self::Export(args) => quietly(export::run(args)),
+            Self::Submit(args) => quietly(submit::run(args)),
+            Self::Status(args) => quietly(status::run(args)),
+            Self::Cancel(args) => quietly(cancel::run(args)),
+            Self::Retry(args) => quietly(retry::run(args)),
+            Self::Plan(args) => quietly(plan::run(args)),
+            Self::Verify(args) => quietly(verify::run(args)),
+            Self::Check(args) => quietly(check::run(args)),
+        }
+    }
+}
+
+/// Runs a command whose log tells only what goes wrong, unless
+/// `ADU_EXPORT__LOG__LEVEL` wants more.
+fn quietly(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let level = std::env::var("ADU_EXPORT__LOG__LEVEL").unwrap_or_else(|_| "error".into());
+    crate::logging::init(&LogConfig { level, ..LogConfig::default() })?;
+    runtime()?.block_on(command)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start threads")
+}
+
+/// Prints a result.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints a result as JSON.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 #[cfg(test)]

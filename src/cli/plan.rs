@@ -1,13 +1,31 @@
 //! `adu-export plan`: shows how tables would be split, and runs nothing.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
 use clap::Args;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::grid::{Align, Grid, printable};
-use super::input::{SourceArgs, TableArgs};
+use super::input::{Overrides, SourceArgs, TableArgs};
+use super::{ExitCode, print, print_json};
+use crate::bus::Properties;
+use crate::context::Context;
+use crate::daemon::sources;
+use crate::folder::{Folder, layout};
+use crate::intake::{self, Desk, Wish};
+use crate::job::outcome::{Owner, PlanFailure};
+use crate::message::JobId;
+use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
+use crate::message::task::PlanTask;
+use crate::metrics::Metrics;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::{PlannedTable, Slice};
 use crate::plan::size::Rows;
+use crate::worker::{Worker, planning};
 
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
@@ -24,6 +42,91 @@ pub struct PlanArgs {
     /// Print the plan as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Plans as a daemon would, in a folder of its own that vanishes afterwards.
+///
+/// # Errors
+/// When the source cannot be reached or the request is not usable.
+pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let root = Scratch::new()?;
+    let (config, name) = args.source.load(&root.0)?;
+    let mut request = args.tables.request(&Overrides { source: name, ..Overrides::default() })?;
+    let job = JobId::from_message_id(Some("plan"), Uuid::nil());
+    request.job_id = Some(job.clone());
+    let folder = Folder::init(root.0.clone(), None).await?;
+    let context =
+        Context::new(config.clone(), folder, Owner::OneShot, sources(&config)?, Arc::new(Metrics::new()));
+    let desk = Desk {
+        sources: config.sources.keys().cloned().collect(),
+        owner: Owner::OneShot,
+        now: context.now(),
+        fresh: Uuid::new_v4(),
+    };
+    let body = serde_json::to_vec(&request)?;
+    let stored = match intake::read(&body, &Properties::default(), &desk) {
+        Ok(Wish::Export(stored)) => stored,
+        Ok(Wish::Cancel(_) | Wish::Retry(_)) => anyhow::bail!("the request is no export"),
+        Err(error) => {
+            eprintln!("rejected: {}", error_text(&error));
+            return Ok(ExitCode::Rejected);
+        }
+    };
+    intake::store(&context, &stored).await?;
+    let task = PlanTask { job: job.clone(), epoch: 1, root: context.folder.id() };
+    let worker = Worker::new(Arc::clone(&context), 1);
+    planning::run(worker.shared(), &task, &CancellationToken::new()).await?;
+    let Some(plan) = worker.shared().plan(&job, 1).await? else {
+        let failure = failure(&context.folder, &job).await?;
+        eprintln!("failed: {failure}");
+        return Ok(ExitCode::Failed);
+    };
+    if args.json {
+        print_json(&*plan)?;
+    } else {
+        print(&render(&plan, args.chunks))?;
+    }
+    Ok(match (plan.tables.is_empty(), plan.failed.is_empty()) {
+        (_, true) => ExitCode::Done,
+        (false, false) => ExitCode::Partial,
+        (true, false) => ExitCode::Failed,
+    })
+}
+
+/// Why there is no plan.
+async fn failure(folder: &Folder, job: &JobId) -> anyhow::Result<String> {
+    let directory = layout::plans(job);
+    for name in folder.store().list(&directory).await? {
+        if layout::epoch_of_plan_failure(&name).is_some()
+            && let Some(failure) = folder.read::<PlanFailure>(&format!("{directory}/{name}")).await?
+        {
+            return Ok(error_text(&failure.error));
+        }
+    }
+    Ok("the source could not be asked for so long that planning was given up".into())
+}
+
+fn error_text(error: &ErrorReport) -> String {
+    let remedy = error.remedy.as_deref().map_or(String::new(), |r| format!(" ({r})"));
+    format!("{}{remedy}", error.message)
+}
+
+/// A directory that vanishes with this value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("adu-export-plan-{}", Uuid::new_v4().simple()));
+        std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind in a directory for temporary files is nobody's loss.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }
 
 /// The plan as a person reads it; with every chunk if asked for.
@@ -67,8 +170,7 @@ pub fn render(plan: &ExportPlan, chunks: bool) -> String {
         }
     }
     for failed in &plan.failed {
-        let remedy = failed.error.remedy.as_deref().map_or(String::new(), |r| format!(" ({r})"));
-        line(format!("failed {}: {}{remedy}", failed.table, failed.error.message));
+        line(format!("failed {}: {}", failed.table, error_text(&failed.error)));
     }
     for skipped in &plan.skipped {
         line(format!("skipped {}: {}", skipped.table, skipped.reason));
@@ -131,13 +233,11 @@ fn describe(slice: &Slice<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::message::event::ErrorReport;
+    use crate::message::SourceName;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
-    use crate::message::{JobId, SourceName};
     use crate::plan::column::{Column, ColumnType, Fetch};
     use crate::plan::export_plan::{FailedTable, SkippedRelation, Snapshot, Strategy, WriterSettings};
 
@@ -192,6 +292,7 @@ mod tests {
                 table(0, "orders", range, "range on id: why"),
                 table(1, "x", Strategy::Ctid { bounds: vec![5] }, "ctid: why"),
             ],
+            error: None,
             failed: vec![FailedTable {
                 number: 2,
                 table: "public.gone".into(),

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
+use super::ExitCode;
+use super::follow::{self, Asked, WaitArgs};
 use super::input::ConfigArgs;
-use super::submit::WaitArgs;
 use crate::message::JobId;
 
 /// Arguments of `retry`.
@@ -21,4 +22,18 @@ pub struct RetryArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Asks the daemons to export again what failed.
+///
+/// # Errors
+/// When the configuration or the broker is not usable.
+pub async fn run(args: &RetryArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?;
+    let asked = Asked {
+        body: serde_json::to_vec(&serde_json::json!({"retry": args.job}))?,
+        message_id: uuid::Uuid::new_v4().to_string(),
+        job: args.job.retry(args.job.retry_number() + 1),
+    };
+    follow::send(&config.broker, &asked, &args.wait, args.json).await
 }

@@ -1,10 +1,26 @@
 //! `adu-export status`: reads the export folder; no daemon is asked.
 
-use clap::Args;
+use std::time::{Duration, Instant};
 
+use clap::Args;
+use serde_json::json;
+
+use super::grid::{Align, Grid};
 use super::input::ConfigArgs;
-use crate::message::JobId;
+use super::progress::ProgressDisplay;
+use super::summary::Summary;
+use super::{ExitCode, print, print_json, view};
+use crate::config::Config;
+use crate::folder::{Folder, layout};
+use crate::job::archive::Archive;
+use crate::job::look::{self, Found};
+use crate::job::outcome::StoredRequest;
+use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
+use crate::message::request::OutputDirectory;
+use crate::message::{JobId, SourceName};
+use crate::plan::base_name;
+use crate::plan::size::{Rows, bytes_text};
 
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
@@ -21,7 +37,235 @@ pub struct StatusArgs {
     /// Print the directory of the newest full export of a table
     #[arg(long, value_name = "TABLE", conflicts_with_all = ["job", "watch"])]
     pub latest: Option<TablePattern>,
+    /// Source of that table [default: the first one that has it]
+    #[arg(long, value_name = "NAME", requires = "latest")]
+    pub source: Option<SourceName>,
+    /// Output directory of that export
+    #[arg(long, value_name = "DIR", requires = "latest", value_parser = OutputDirectory::parse)]
+    pub directory: Option<OutputDirectory>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Finished jobs that the list shows.
+const RECENT: usize = 20;
+/// How often `--watch` looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Shows what was asked for.
+///
+/// # Errors
+/// When the configuration or the export folder is not usable.
+pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?;
+    let group = crate::daemon::group(&config)?;
+    let folder = Folder::open(config.export.root.clone(), group).await?;
+    match (&args.latest, &args.job) {
+        (Some(table), _) => latest(&folder, &config, table, args).await,
+        (None, Some(job)) => one(&folder, job, args).await,
+        (None, None) => loop {
+            list(&folder, args.json).await?;
+            if !args.watch {
+                return Ok(ExitCode::Done);
+            }
+            tokio::time::sleep(LOOK).await;
+        },
+    }
+}
+
+/// The state of a job that has a workspace, whoever works on it.
+async fn state(folder: &Folder, job: &JobId) -> anyhow::Result<Option<Box<JobState>>> {
+    let Some(stored) = folder.read::<StoredRequest>(&layout::request(job)).await? else { return Ok(None) };
+    Ok(match look::open(folder, job, &stored.owner, Duration::ZERO).await? {
+        Found::Job(state) => Some(state),
+        Found::NotOurs | Found::Headless => None,
+    })
+}
+
+fn word(state: &JobState) -> &'static str {
+    match () {
+        () if state.archive.is_some() => "finishing",
+        () if state.cancel.is_some() => "cancelling",
+        () if state.plans.is_empty() => "waiting",
+        () => "running",
+    }
+}
+
+async fn one(folder: &Folder, job: &JobId, args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let mut display = ProgressDisplay::on_stderr(args.json || !args.watch);
+    loop {
+        if let Some(archive) = folder.read::<Archive>(&layout::archive_by_id(job)).await? {
+            display.finish();
+            if args.json {
+                print_json(&archive)?;
+            } else {
+                print(&Summary::of_archive(&archive).to_string())?;
+            }
+            let ended = ExitCode::of(archive.status.event()).unwrap_or(ExitCode::Failed);
+            return Ok(if args.watch { ended } else { ExitCode::Done });
+        }
+        let Some(state) = state(folder, job).await? else {
+            // It may just have been committed.
+            if folder.store().stat(&layout::archive_by_id(job)).await?.is_some() {
+                continue;
+            }
+            anyhow::bail!(
+                "there is no job `{job}` in this export folder; `adu-export status` lists those that are known"
+            );
+        };
+        if !args.watch {
+            if args.json {
+                print_json(&shown(&state))?;
+            } else {
+                print(&running(&state))?;
+            }
+            return Ok(ExitCode::Done);
+        }
+        display.update(&view::tables(&state, &[]), started.elapsed());
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// A running job as a person reads it.
+fn running(state: &JobState) -> String {
+    let mut grid = Grid::new(&[
+        ("TABLE", Align::Left),
+        ("STATE", Align::Left),
+        ("CHUNKS", Align::Right),
+        ("ROWS", Align::Right),
+        ("SIZE", Align::Right),
+    ]);
+    for table in view::tables(state, &[]) {
+        grid.row([
+            table.table.clone(),
+            format!("{:?}", table.state).to_lowercase(),
+            format!("{}/{}", table.chunks_done, table.chunks),
+            format!("{}/~{}", Rows(table.rows), Rows(table.estimated_rows.max(table.rows))),
+            bytes_text(table.bytes),
+        ]);
+    }
+    format!("{grid}{} {}\n", state.id(), word(state))
+}
+
+fn shown(state: &JobState) -> serde_json::Value {
+    json!({
+        "job_id": state.id(),
+        "status": word(state),
+        "source": state.stored.source,
+        "received_at": state.stored.received_at,
+        "epoch": state.plans.len(),
+        "progress": state.progress(),
+    })
+}
+
+async fn list(folder: &Folder, as_json: bool) -> anyhow::Result<()> {
+    let mut jobs = Vec::new();
+    for name in folder.store().list(layout::TEMP).await? {
+        if let Some(job) = layout::job_of_workspace(&name)
+            && let Some(state) = state(folder, &job).await?
+        {
+            jobs.push(state);
+        }
+    }
+    jobs.sort_by_key(|j| j.stored.received_at);
+    let mut names = folder.store().list(layout::BY_DATE).await?;
+    // Dates are at the end of the names: the newest first.
+    let date = |name: &String| name.rsplit('_').next().unwrap_or_default().to_owned();
+    names.sort_by_key(|name| std::cmp::Reverse(date(name)));
+    let mut finished = Vec::new();
+    for name in names.iter().take(RECENT) {
+        finished.extend(folder.read::<Archive>(&format!("{}/{name}", layout::BY_DATE)).await?);
+    }
+    finished.sort_by_key(|a| std::cmp::Reverse(a.committed_at));
+    if as_json {
+        let brief = |a: &Archive| {
+            json!({
+                "job_id": a.job_id,
+                "status": a.status,
+                "source": a.source,
+                "received_at": a.received_at,
+                "committed_at": a.committed_at,
+                "performance": a.performance,
+            })
+        };
+        let running: Vec<_> = jobs.iter().map(|j| shown(j)).collect();
+        let finished: Vec<_> = finished.iter().map(brief).collect();
+        return print_json(&json!({"running": running, "finished": finished}));
+    }
+    let mut grid = Grid::new(&[
+        ("JOB", Align::Left),
+        ("STATUS", Align::Left),
+        ("SOURCE", Align::Left),
+        ("TABLES", Align::Right),
+        ("ROWS", Align::Right),
+        ("SIZE", Align::Right),
+        ("SINCE", Align::Left),
+    ]);
+    for job in &jobs {
+        let p = job.progress();
+        grid.row([
+            job.id().to_string(),
+            word(job).into(),
+            job.stored.source.to_string(),
+            format!("{}/{}", p.tables_done, p.tables),
+            Rows(p.rows).to_string(),
+            bytes_text(p.bytes),
+            job.stored.received_at.to_string(),
+        ]);
+    }
+    for archive in &finished {
+        let p = &archive.performance;
+        grid.row([
+            archive.job_id.to_string(),
+            archive.status.as_str().into(),
+            archive.source.to_string(),
+            format!("{}/{}", p.tables_processed, archive.tables.len()),
+            Rows(p.total_rows_exported).to_string(),
+            bytes_text(p.total_bytes),
+            archive.committed_at.to_string(),
+        ]);
+    }
+    print(&grid.to_string())
+}
+
+/// `.latest` of a table, by the base name that it owns.
+async fn latest(
+    folder: &Folder,
+    config: &Config,
+    table: &TablePattern,
+    args: &StatusArgs,
+) -> anyhow::Result<ExitCode> {
+    let Some((schema, name)) = table.literal() else {
+        anyhow::bail!("--latest takes one table, {table} is a pattern");
+    };
+    let directory = args.directory.as_ref().map_or("", OutputDirectory::as_str);
+    let sources = config.sources.keys().filter(|s| args.source.as_ref().is_none_or(|wanted| wanted == *s));
+    for source in sources {
+        for base in base_name::candidates(source, &schema, &name) {
+            let claim: Option<serde_json::Value> = folder.read(&layout::name_claim(&base)).await?;
+            let owned = claim.is_some_and(|c| {
+                c["source"] == source.as_str()
+                    && c["schema"] == schema.as_str()
+                    && c["table"] == name.as_str()
+            });
+            if !owned {
+                continue;
+            }
+            let link = format!("{}/{base}", layout::latest(directory));
+            let Some(target) = folder.store().pointed(&link).await? else { continue };
+            let found = layout::public(directory, target.rsplit('/').next().unwrap_or(&target));
+            let path = folder.root().join(&found);
+            if args.json {
+                print_json(&json!({"table": table, "source": source, "directory": found, "path": path}))?;
+            } else {
+                print(&format!("{}\n", path.display()))?;
+            }
+            return Ok(ExitCode::Done);
+        }
+    }
+    anyhow::bail!(
+        "there is no full export of {table} yet; only exports without columns, where and after count"
+    )
 }

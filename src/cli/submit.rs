@@ -2,9 +2,11 @@
 
 use clap::Args;
 
+use super::ExitCode;
+use super::follow::{self, Asked, WaitArgs};
 use super::input::{ConfigArgs, Overrides, TableArgs};
 use crate::message::request::OutputDirectory;
-use crate::message::setting::{Compression, Span};
+use crate::message::setting::Compression;
 use crate::message::{JobId, SourceName};
 
 /// Arguments of `submit`.
@@ -39,17 +41,6 @@ pub struct SubmitArgs {
     pub json: bool,
 }
 
-/// Waiting for the end of a job.
-#[derive(Clone, Debug, Args)]
-pub struct WaitArgs {
-    /// Wait for the end of the job and tell it by the exit code
-    #[arg(long)]
-    pub wait: bool,
-    /// Wait no longer than this, e.g. 90s or 12h; the job goes on
-    #[arg(long, value_name = "TIME", requires = "wait")]
-    pub timeout: Option<Span>,
-}
-
 impl SubmitArgs {
     /// What overrides the request's file.
     #[must_use]
@@ -63,4 +54,19 @@ impl SubmitArgs {
             ..Overrides::default()
         }
     }
+}
+
+/// Sends the request.
+///
+/// # Errors
+/// When the request, the configuration or the broker is not usable.
+pub async fn run(args: &SubmitArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?;
+    let mut request = args.tables.request(&args.overrides())?;
+    // With an id the request may be sent again without running twice.
+    let job = request.job_id.clone().unwrap_or_else(|| JobId::from_message_id(None, uuid::Uuid::new_v4()));
+    request.job_id = Some(job.clone());
+    let body = serde_json::to_vec(&request)?;
+    let asked = Asked { body, message_id: job.to_string(), job };
+    follow::send(&config.broker, &asked, &args.wait, args.json).await
 }

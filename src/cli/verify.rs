@@ -1,11 +1,27 @@
 //! `adu-export verify`
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Args;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::input::ConfigArgs;
+use super::{ExitCode, print, print_json};
+use crate::config::Config;
+use crate::context::SourceEntry;
+use crate::folder::{Folder, layout};
+use crate::job::archive::{Archive, ArchivedTable, TableStatus};
+use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
+use crate::message::pattern::TablePattern;
+use crate::plan::filter;
+use crate::source::Selection;
 
 /// Arguments of `verify`.
 #[derive(Clone, Debug, Args)]
@@ -25,4 +41,151 @@ pub struct VerifyArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What was found out about a table.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    table: String,
+    directory: String,
+    files: usize,
+    rows: u64,
+    source_rows: Option<u64>,
+    problems: Vec<String>,
+}
+
+/// Reads every file of a job again.
+///
+/// # Errors
+/// When there is no such archive, or the source cannot be asked.
+pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let (root, config) = match &args.root {
+        Some(root) => (root.clone(), None),
+        None => {
+            let config = args.config.load()?;
+            (config.export.root.clone(), Some(config))
+        }
+    };
+    let folder = Folder::open(root, None).await?;
+    let Some(archive) = folder.read::<Archive>(&layout::archive_by_id(&args.job)).await? else {
+        anyhow::bail!("there is no archive of job `{}`: it is unknown or has not ended", args.job);
+    };
+    let source = match (&config, args.against_source) {
+        (Some(config), true) => Some(source(config, &archive)?),
+        _ => None,
+    };
+    let mut verdicts = Vec::new();
+    for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
+        let mut verdict = files(folder.root(), table).await?;
+        if let Some(entry) = &source {
+            let rows = count(entry, &archive, table).await?;
+            verdict.source_rows = Some(rows);
+            if rows != table.rows {
+                let text = format!("the source has {rows} rows now, {} were exported", table.rows);
+                verdict.problems.push(text);
+            }
+        }
+        verdicts.push(verdict);
+    }
+    let bad = verdicts.iter().filter(|v| !v.problems.is_empty()).count();
+    if args.json {
+        print_json(&serde_json::json!({"job_id": args.job, "ok": bad == 0, "tables": verdicts}))?;
+    } else {
+        for v in &verdicts {
+            let word = if v.problems.is_empty() { "ok    " } else { "FAILED" };
+            print(&format!("{word} {}: {} files, {} rows in {}\n", v.table, v.files, v.rows, v.directory))?;
+            for problem in &v.problems {
+                print(&format!("       {problem}\n"))?;
+            }
+        }
+    }
+    Ok(if bad == 0 { ExitCode::Done } else { ExitCode::Failed })
+}
+
+/// Compares a directory with what the archive says of it.
+async fn files(root: &Path, table: &ArchivedTable) -> anyhow::Result<Verdict> {
+    let directory = table.directory.clone().unwrap_or_default();
+    let (path, expected) = (root.join(&directory), table.files.clone());
+    let problems = tokio::task::spawn_blocking(move || compare(&path, &expected)).await?;
+    Ok(Verdict {
+        table: table.table_name.clone(),
+        directory,
+        files: table.files.len(),
+        rows: table.rows,
+        source_rows: None,
+        problems,
+    })
+}
+
+fn compare(directory: &Path, expected: &[FinishedFile]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for file in expected {
+        if let Err(error) = compare_file(&directory.join(&file.file), file) {
+            problems.push(format!("{}: {error:#}", file.file));
+        }
+    }
+    match std::fs::read_dir(directory) {
+        Err(error) => problems.push(format!("the directory cannot be read: {error}")),
+        Ok(entries) => {
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                if !expected.iter().any(|f| *name == *f.file) {
+                    problems.push(format!("{} is not of this export", name.to_string_lossy()));
+                }
+            }
+        }
+    }
+    problems
+}
+
+fn compare_file(path: &Path, expected: &FinishedFile) -> anyhow::Result<()> {
+    let mut file = File::open(path).context("it cannot be read")?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0_u64;
+    loop {
+        match file.read(&mut buffer).context("it cannot be read")? {
+            0 => break,
+            n => {
+                digest.update(&buffer[..n]);
+                bytes += n as u64;
+            }
+        }
+    }
+    anyhow::ensure!(bytes == expected.bytes, "it has {bytes} bytes, {} were written", expected.bytes);
+    let sha256: String = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    anyhow::ensure!(sha256 == expected.sha256, "its content has changed (SHA-256)");
+    let reader = SerializedFileReader::new(File::open(path)?).context("it is no Parquet file")?;
+    let rows = reader.metadata().file_metadata().num_rows();
+    anyhow::ensure!(
+        u64::try_from(rows) == Ok(expected.rows),
+        "it has {rows} rows, {} were written",
+        expected.rows
+    );
+    Ok(())
+}
+
+fn source(config: &Config, archive: &Archive) -> anyhow::Result<Arc<SourceEntry>> {
+    let sources = crate::daemon::sources(config)?;
+    let name = &archive.source;
+    sources.get(name).cloned().with_context(|| format!("the configuration has no source `{name}`"))
+}
+
+/// Rows of the source now, under the filter of the request.
+async fn count(entry: &SourceEntry, archive: &Archive, table: &ArchivedTable) -> anyhow::Result<u64> {
+    let pattern = TablePattern::parse(&table.table_name)?;
+    let (schema, name) = pattern.literal().context("the archive names a pattern")?;
+    let entries = &archive.request.tables;
+    let named = entries.iter().find(|t| t.table.literal().is_some_and(|l| l.0 == schema && l.1 == name));
+    let asked = named.or_else(|| entries.iter().find(|t| t.table.matches(&schema, &name)));
+    let mut conditions = Vec::new();
+    if let Some(text) = asked.and_then(|t| t.where_.as_ref()) {
+        conditions.push(filter::check(text, entry.config.allow_where)?);
+    }
+    if let Some(after) = asked.and_then(|t| t.after.as_ref()) {
+        conditions.push(entry.source.greater_than(&after.column, &after.value));
+    }
+    let condition = (!conditions.is_empty()).then(|| format!("({})", conditions.join(") AND (")));
+    let selection = Selection { schema: &schema, name: &name, filter: condition.as_deref() };
+    entry.source.count(&selection, None).await.with_context(|| format!("count {}", table.table_name))
 }

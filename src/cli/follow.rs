@@ -1,0 +1,191 @@
+//! Sends a request to the daemons and, if asked to, waits for the end of its job.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::summary::Summary;
+use super::{ExitCode, print, print_json};
+use crate::bus::BusError;
+use crate::bus::rabbitmq::{Client, RabbitBus};
+use crate::config::BrokerConfig;
+use crate::message::event::JobProgress;
+use crate::message::setting::Span;
+use crate::message::{Event, EventType, JobId};
+use crate::plan::size::{Rows, bytes_text};
+
+/// Pause before a lost broker is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// A broker that is away for longer counts as unreachable.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waiting for the end of a job.
+#[derive(Clone, Debug, Args)]
+pub struct WaitArgs {
+    /// Wait for the end of the job and tell it by the exit code
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait no longer than this, e.g. 90s or 12h; the job goes on
+    #[arg(long, value_name = "TIME", requires = "wait")]
+    pub timeout: Option<Span>,
+}
+
+/// A message to the daemons.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// JSON.
+    pub body: Vec<u8>,
+    /// Identity of the message.
+    pub message_id: String,
+    /// The job that it is about.
+    pub job: JobId,
+}
+
+impl Asked {
+    /// Whether an event answers this message.
+    fn is_answered_by(&self, event: &Event) -> bool {
+        let ours = event.data.message_id.as_deref() == Some(self.message_id.as_str());
+        match event.kind {
+            // Somebody else's request may be refused for the same job.
+            EventType::JobRejected => ours,
+            _ => ours || event.data.job_id.as_ref() == Some(&self.job),
+        }
+    }
+}
+
+/// Sends the message; waits if asked to.
+///
+/// # Errors
+/// When the broker cannot be reached or refuses.
+pub async fn send(
+    broker: &BrokerConfig,
+    asked: &Asked,
+    wait: &WaitArgs,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let bus = RabbitBus::new(broker, "adu-export client")?;
+    if !wait.wait {
+        let client = bus.client().await?;
+        client.submit(asked.body.clone(), asked.message_id.clone()).await?;
+        client.close().await;
+        if json {
+            print_json(&json!({"job_id": asked.job}))?;
+        } else {
+            print(&format!("{}\n", asked.job))?;
+        }
+        return Ok(ExitCode::Done);
+    }
+    let ended = follow(&bus, asked);
+    let event = match wait.timeout {
+        None => ended.await?,
+        Some(limit) => match tokio::time::timeout(limit.0, ended).await {
+            Ok(event) => event?,
+            Err(_) => {
+                eprintln!(
+                    "job {} has not ended within {limit}; it goes on, see `adu-export status {}`",
+                    asked.job, asked.job
+                );
+                return Ok(ExitCode::Unreachable);
+            }
+        },
+    };
+    if json {
+        print_json(&event)?;
+    } else {
+        print(&Summary::of_event(event.kind.words().1, &event.data).to_string())?;
+    }
+    Ok(ExitCode::of(event.kind).unwrap_or(ExitCode::Failed))
+}
+
+/// The last event of the job. Over a new connection the message is sent again:
+/// daemons know it by its job, and tell an end that was missed.
+async fn follow(bus: &RabbitBus, asked: &Asked) -> anyhow::Result<Event> {
+    let mut told = 0;
+    let mut client = ask(bus, asked).await?;
+    loop {
+        let event = match client.next().await {
+            Ok(event) => event,
+            Err(error) => {
+                eprintln!("the connection to the broker broke: {error}; the job goes on, trying again");
+                client = again(bus, asked).await.with_context(|| format!("wait for job {}", asked.job))?;
+                continue;
+            }
+        };
+        if !asked.is_answered_by(&event) {
+            continue;
+        }
+        if event.kind.is_final() {
+            client.close().await;
+            return Ok(event);
+        }
+        match (&event.data.progress, &event.data.error) {
+            (_, Some(error)) => eprintln!("{}: {}", event.kind.words().1, error.message),
+            (Some(progress), None) if progress.chunks_done > told => {
+                told = progress.chunks_done;
+                eprintln!("{}", progress_line(progress));
+            }
+            (Some(_), None) => {}
+            (None, None) => eprintln!("{} {}", event.subject, event.kind.words().1),
+        }
+    }
+}
+
+async fn ask(bus: &RabbitBus, asked: &Asked) -> Result<Client, BusError> {
+    let mut client = bus.client().await?;
+    client.watch(&asked.job).await?;
+    client.submit(asked.body.clone(), asked.message_id.clone()).await?;
+    Ok(client)
+}
+
+async fn again(bus: &RabbitBus, asked: &Asked) -> Result<Client, BusError> {
+    let since = Instant::now();
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        match ask(bus, asked).await {
+            Err(error) if since.elapsed() > PATIENCE => return Err(error),
+            Err(_) => {}
+            Ok(client) => return Ok(client),
+        }
+    }
+}
+
+fn progress_line(p: &JobProgress) -> String {
+    format!(
+        "{} of {} tables, {} of {} chunks, {} of ~{} rows, {}",
+        p.tables_done,
+        p.tables,
+        p.chunks_done,
+        p.chunks,
+        Rows(p.rows),
+        Rows(p.rows_estimated.max(p.rows)),
+        bytes_text(p.bytes)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::message::event::EventData;
+
+    #[test]
+    fn a_rejection_of_another_message_is_not_ours() {
+        let job = JobId::parse("j").expect("valid");
+        let asked = Asked { body: vec![], message_id: "m".into(), job: job.clone() };
+        let event = |kind, job_id: Option<&JobId>, message_id: &str| {
+            let data = EventData {
+                job_id: job_id.cloned(),
+                message_id: Some(message_id.into()),
+                ..EventData::default()
+            };
+            Event::new("p", kind, "j", "", Timestamp::UNIX_EPOCH, data)
+        };
+        assert!(asked.is_answered_by(&event(EventType::JobCompleted, Some(&job), "other")));
+        assert!(!asked.is_answered_by(&event(EventType::JobRejected, Some(&job), "other")));
+        assert!(asked.is_answered_by(&event(EventType::JobRejected, None, "m")));
+    }
+}

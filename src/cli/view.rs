@@ -1,0 +1,104 @@
+//! Jobs as the folder has them, in the words of progress and summary.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::progress::{TableProgress, TableState};
+use super::summary::Summary;
+use crate::job::archive::{Archive, TableStatus};
+use crate::job::outcome::TableResult;
+use crate::job::state::JobState;
+use crate::message::Task;
+use crate::message::event::TableReport;
+use crate::message::pattern::qualified;
+
+/// The tables of a job that runs. `live`: rows and bytes of chunks that this
+/// process works on.
+#[must_use]
+pub fn tables(job: &JobState, live: &[(Task, u64, u64)]) -> Vec<TableProgress> {
+    let running: HashMap<(u32, u32, u32), (u64, u64)> = live
+        .iter()
+        .filter_map(|(task, rows, bytes)| match task {
+            Task::Chunk(c) if c.job == *job.id() => Some(((c.epoch, c.table, c.chunk), (*rows, *bytes))),
+            Task::Chunk(_) | Task::Plan(_) => None,
+        })
+        .collect();
+    // A later epoch replaces what an earlier one said of a table.
+    let mut tables: BTreeMap<u32, TableProgress> = BTreeMap::new();
+    for (id, batch) in &job.batches {
+        let Some(plan) = job.plan(id.epoch) else { continue };
+        let results: HashMap<u32, &TableResult> =
+            batch.outcome.iter().flat_map(|o| &o.tables).map(|t| (t.table, &t.result)).collect();
+        for planned in batch.tables.iter().filter_map(|t| plan.table(*t)) {
+            let parts = batch.records.iter().flatten().flat_map(|r| &r.parts);
+            let mine = parts.filter(|p| p.table == planned.number);
+            let (rows, bytes) = mine.fold((0, 0), |(r, b), p| (r + p.part.rows, b + p.part.bytes));
+            let chunks = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
+            let chunks_done = chunks.saturating_sub(batch.missing);
+            let mut table = TableProgress {
+                table: qualified(&planned.schema, &planned.name),
+                state: if chunks_done > 0 { TableState::Running } else { TableState::Waiting },
+                rows,
+                estimated_rows: planned.estimated_rows,
+                bytes,
+                chunks_done,
+                chunks,
+            };
+            for chunk in (0..chunks).filter(|c| batch.is_unfinished(*c)) {
+                if let Some((rows, bytes)) = running.get(&(id.epoch, id.first, chunk)) {
+                    table.state = TableState::Running;
+                    // A batch counts as a whole: its rows are nobody's own.
+                    if batch.tables.len() == 1 {
+                        table.rows += rows;
+                        table.bytes += bytes;
+                    }
+                }
+            }
+            match results.get(&planned.number) {
+                Some(TableResult::Published { .. }) => table.state = TableState::Done,
+                Some(TableResult::Failed { .. }) => table.state = TableState::Failed,
+                Some(TableResult::Cancelled) => table.state = TableState::Cancelled,
+                Some(TableResult::Abandoned { .. }) => {
+                    table = TableProgress {
+                        state: TableState::Waiting,
+                        rows: 0,
+                        bytes: 0,
+                        chunks_done: 0,
+                        ..table
+                    };
+                }
+                None => {}
+            }
+            tables.insert(planned.number, table);
+        }
+    }
+    tables.into_values().collect()
+}
+
+impl Summary {
+    /// From the archive of a job.
+    #[must_use]
+    pub fn of_archive(archive: &Archive) -> Self {
+        let report = |t: &crate::job::archive::ArchivedTable| TableReport {
+            table: t.table_name.clone(),
+            directory: t.directory.clone(),
+            rows: t.rows,
+            bytes: t.files.iter().map(|f| f.bytes).sum(),
+            files: u32::try_from(t.files.len()).unwrap_or(u32::MAX),
+            strategy: (t.status == TableStatus::Completed).then(|| t.strategy.clone()),
+            high_water_mark: t.high_water_mark.clone(),
+            error: t.error.clone(),
+        };
+        let told: Vec<_> = archive.tables.iter().filter(|t| t.status != TableStatus::Cancelled).collect();
+        Self {
+            job: archive.job_id.to_string(),
+            status: archive.status.as_str().into(),
+            duration: Duration::try_from_secs_f64(archive.performance.total_duration_seconds).ok(),
+            table_seconds: told.iter().map(|t| t.export_time_seconds).collect(),
+            tables: told.into_iter().map(report).collect(),
+            skipped: archive.skipped.iter().map(|s| (s.table.clone(), s.reason.clone())).collect(),
+            error: archive.error.clone(),
+            truncated: false,
+        }
+    }
+}
