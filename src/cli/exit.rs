@@ -63,8 +63,13 @@ impl ExitCode {
             if cause.is::<BusError>() {
                 return Some(Self::Unreachable);
             }
-            if let Some(StartError::Source { .. }) = cause.downcast_ref() {
-                return Some(Self::Usage);
+            if let Some(error) = cause.downcast_ref() {
+                return Some(match error {
+                    StartError::Config(_) | StartError::Folder(_) | StartError::Source { .. } => Self::Usage,
+                    StartError::Http(_) => Self::Usage,
+                    StartError::Bus(_) => Self::Unreachable,
+                    StartError::Other(_) => Self::Failed,
+                });
             }
             let source: &SourceError = cause.downcast_ref()?;
             matches!(source.kind, ErrorKind::Unreachable).then_some(Self::Unreachable)
