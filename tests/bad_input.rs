@@ -179,7 +179,6 @@ const CONFIGURATIONS: &[Fault] = &[
         |_, c| c["export"]["root"] = json!("/nonexistent/exports"),
         &["/nonexistent/exports"],
     ),
-    ("root not writable", |_, c| c["export"]["root"] = json!("/proc/self"), &["/proc/self"]),
     (
         "root not initialized",
         |s, c| {
@@ -208,6 +207,17 @@ fn a_bad_configuration_ends_a_daemon_with_code_2_and_the_key() {
         }
     }
     assert!(lacking.is_empty(), "{lacking}");
+}
+
+#[test]
+fn a_root_that_cannot_be_written_is_named() {
+    let site = site();
+    let mut config = site.config();
+    // Read-only for everybody, root included.
+    config["export"]["root"] = json!("/proc/self");
+    let output = site.run(&["check", "--init", "--config", &site.write("bad.toml", &config)]);
+    assert!(!output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("/proc/self"), "{}", said(&output));
 }
 
 #[test]

@@ -48,20 +48,27 @@ fn a_submitter_who_waits_gets_progress_and_the_exit_code() {
     let site = Site::new(Database::tpch());
     let daemon = site.daemon();
     let config = site.write("client.toml", &site.config());
-    let submit = |tables: &[&str]| {
+    let submit = |job: &str, tables: &[&str]| {
         let named = tables.iter().flat_map(|table| ["--table", table]);
-        let arguments: Vec<&str> =
-            ["submit", "--config", &config, "--wait"].into_iter().chain(named).collect();
-        site.run(&arguments).status.code()
+        let start = ["submit", "--config", &config, "--wait", "--job-id", job];
+        let output = site.run(&start.into_iter().chain(named).collect::<Vec<_>>());
+        (output.status.code(), said(&output))
     };
-    assert_eq!(submit(&["public.orders", "public.nation"]), Some(0));
-    assert_eq!(submit(&["public.nation", "public.missing"]), Some(3));
-    assert_eq!(submit(&["public.missing"]), Some(1));
-    assert_eq!(submit(&["no_schema"]), Some(2), "seen before anything is sent");
+    let (code, text) = submit("good", &["public.orders", "public.nation"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("public_orders") && text.contains("completed"), "a summary: {text}");
+    assert_eq!(submit("some", &["public.nation", "public.missing"]).0, Some(3));
+    assert_eq!(submit("none", &["public.missing"]).0, Some(1));
+    let (code, text) = submit("good", &["public.region"]);
+    assert_eq!(code, Some(4), "another request under a known id: {text}");
     assert_eq!(site.exports.directories().len(), 3);
 
-    let verified = site.run(&["verify", "--config", &config]);
-    assert_eq!(verified.status.code(), Some(0), "{}", crate::support::said(&verified));
+    for job in ["good", "some"] {
+        let status = site.run(&["status", "--config", &config, job]);
+        assert!(status.status.success() && said(&status).contains("public.nation"), "{}", said(&status));
+        let verified = site.run(&["verify", "--config", &config, job]);
+        assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+    }
     let part = site.exports.path("public_orders/part-000000.parquet");
     let mut bytes = std::fs::read(&part).expect("read a part");
     let middle = bytes.len() / 2;

@@ -145,8 +145,11 @@ fn exit_codes_tell_what_happened() {
     let dsn = dsn(&site, Services::get().postgres);
     let out = site.path("out");
     let out = out.to_str().expect("UTF-8");
+    let request = site.path("request.json");
+    std::fs::write(&request, r#"{"tables": ["public.t"], "shape": 1}"#).expect("write a request");
+    let request = request.to_str().expect("UTF-8");
     let nobody = format!("postgres://x@127.0.0.1:{}/x?connect_timeout=1", crate::support::free_port());
-    let cases: [(i32, Vec<&str>, &str); 7] = [
+    let cases: [(i32, Vec<&str>, &str); 8] = [
         (0, vec!["--dsn", &dsn, "--table", "public.t", "--out", out], ""),
         (1, vec!["--dsn", &dsn, "--table", "public.missing", "--out", out], "public.missing"),
         (2, vec!["--dsn", &dsn, "--out", out], "--table"),
@@ -157,6 +160,7 @@ fn exit_codes_tell_what_happened() {
             "public.missing",
         ),
         (2, vec!["--dsn", &dsn, "--table", "t", "--out", out], "schema.table"),
+        (4, vec!["--dsn", &dsn, "--request", request, "--out", out], "shape"),
         (6, vec!["--dsn", &nobody, "--table", "public.t", "--out", out], "127.0.0.1"),
     ];
     for (code, arguments, words) in cases {

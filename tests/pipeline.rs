@@ -129,7 +129,8 @@ fn types_without_a_mapping_arrive_as_the_servers_text() {
          CREATE TABLE odd (id int PRIMARY KEY, ip inet, r int4range, p point, c pair, m macaddr, v tsvector,
             x xml, bits varbit(9), money money, oids regclass, aa text[][]);
          INSERT INTO odd VALUES (1, '10.0.0.1/8', '[1,5)', '(1,2)', '(1,\"a b\")', '08:00:2b:01:02:03',
-            'a b', '<a/>', B'101', '1.50', 'pg_class', '{{a,b},{c,NULL}}'); INSERT INTO odd VALUES (2)",
+            'a b', '<a/>', B'101', '1.50', 'pg_class', '{{a,b},{c,NULL}}');
+         INSERT INTO odd (id) VALUES (2)",
     );
     let daemon = site.daemon();
     let done = site.export(json!({"tables": ["public.odd"]}));

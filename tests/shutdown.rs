@@ -1,6 +1,6 @@
 //! Daemons go in an orderly way, and jobs go on elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -49,8 +49,10 @@ fn a_chunk_that_outlasts_the_grace_is_released_and_done_elsewhere() {
     site.db.execute("CREATE TABLE before AS SELECT * FROM lineitem");
     // A chunk of 1.9 MB takes a quarter of an hour at this rate, shared by four.
     proxy.slow_to(8_000);
+    let began = Instant::now();
     leaving.terminate();
     let status = leaving.ended(Duration::from_secs(20));
+    assert!(began.elapsed() > Duration::from_secs(10), "it used its grace of 12 s");
     assert_eq!(status.code(), Some(0), "{}", leaving.log());
     assert_completes(&site, &proxy, &job, vec![staying]);
 }

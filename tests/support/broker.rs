@@ -49,15 +49,17 @@ impl Broker {
     pub(crate) fn publish_to(&self, queue: &str, body: &[u8], properties: BasicProperties) {
         let properties = properties.with_delivery_mode(2).with_content_type("application/json".into());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let confirm = block_on(async {
-            self.channel
-                .basic_publish("".into(), self.queue(queue), options, body, properties)
-                .await
-                .expect("publish")
-                .await
-                .expect("confirm")
+        let publish = async || {
+            let name = self.queue(queue);
+            let sent = self.channel.basic_publish("".into(), name, options, body, properties.clone());
+            sent.await.expect("publish").await.expect("confirm")
+        };
+        // A quorum queue that was just declared has no leader yet and refuses.
+        eventually(&format!("{queue} takes a message"), PATIENCE, || match block_on(publish()) {
+            Confirmation::Ack(None) => Some(()),
+            Confirmation::Nack(_) => None,
+            other => panic!("publish to {queue}: {other:?}"),
         });
-        assert!(matches!(confirm, Confirmation::Ack(None)), "publish to {queue}: {confirm:?}");
     }
 
     /// Publishes a request with a queue for the answer and waits for it.
