@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod decode;
 pub mod folder;
 pub mod http;
+pub mod intake;
 pub mod job;
 pub mod logging;
 pub mod message;
