@@ -1,5 +1,6 @@
 //! What the process tells its caller.
 
+use super::one_shot::Explained;
 use crate::bus::BusError;
 use crate::config::ConfigError;
 use crate::daemon::StartError;
@@ -63,10 +64,14 @@ impl ExitCode {
             if cause.is::<BusError>() {
                 return Some(Self::Unreachable);
             }
-            if let Some(StartError::Source { .. }) = cause.downcast_ref() {
-                return Some(Self::Usage);
+            // Transparent: what is inside is not in the chain.
+            match cause.downcast_ref() {
+                Some(StartError::Config(_) | StartError::Source { .. }) => return Some(Self::Usage),
+                Some(StartError::Bus(_)) => return Some(Self::Unreachable),
+                Some(StartError::Folder(_) | StartError::Http(_) | StartError::Other(_)) | None => {}
             }
-            let source: &SourceError = cause.downcast_ref()?;
+            let explained = cause.downcast_ref().map(|e: &Explained| &e.0);
+            let source: &SourceError = explained.or_else(|| cause.downcast_ref())?;
             matches!(source.kind, ErrorKind::Unreachable).then_some(Self::Unreachable)
         };
         error.chain().find_map(code).unwrap_or(Self::Failed)

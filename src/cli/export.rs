@@ -28,7 +28,7 @@ use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
 use crate::job::outcome::Owner;
 use crate::job::state::JobState;
-use crate::message::setting::Compression;
+use crate::message::setting::{Compression, Span};
 use crate::message::{EventType, JobId};
 use crate::metrics::Metrics;
 use crate::worker::Worker;
@@ -79,6 +79,11 @@ impl ExportArgs {
 /// How often progress is drawn and the folder is looked at.
 const DRAW: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_secs(1);
+/// How often the worker tells the coordinator that it lives.
+const ALIVE: Span = Span(Duration::from_millis(100));
+/// Silence after which nobody else is waited for: a killed run has no other
+/// process that could keep its snapshot.
+const SILENCE: Span = Span::seconds(3);
 /// How long the coordinator may take to clean up after the end of a job.
 const TIDY: Duration = Duration::from_secs(10);
 
@@ -88,11 +93,12 @@ const TIDY: Duration = Duration::from_secs(10);
 /// When source, folder or request are not usable.
 pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let (config, name) = args.source.load(&args.out)?;
-    let config = args.at_once(config);
+    let config = args.tuned(config);
     let request = args.tables.request(&Overrides { source: name, ..args.overrides() })?;
     let folder = Folder::init(config.export.root.clone(), crate::daemon::group(&config)?).await?;
     let sources = crate::daemon::sources(&config)?;
     let context = Context::new(config, folder, Owner::OneShot, sources, Arc::new(Metrics::new()));
+    one_shot::reach(&context.sources(), request.source.as_ref()).await?;
     let place = match one_shot::take_place(&context, request).await? {
         Place::Ours(place) => place,
         Place::Finished(archive) => return args.tell(&archive),
@@ -161,12 +167,19 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     }
     stop.cancel();
     worker.drain(tokio::time::Instant::now(), &CancellationToken::new()).await;
+    context.folder.empty_trash().await?;
     args.tell(&archive)
 }
 
 impl ExportArgs {
-    /// `--workers`: chunks, and so connections, at once.
-    fn at_once(&self, mut config: Config) -> Config {
+    /// The configuration for one process that hears itself at once.
+    fn tuned(&self, mut config: Config) -> Config {
+        // A coordinator gives the others time to answer; here there are none.
+        let timing = &mut config.timing;
+        timing.alive_interval = timing.alive_interval.min(ALIVE);
+        timing.alive_timeout = timing.alive_timeout.min(SILENCE);
+        timing.keeper_wait = timing.keeper_wait.min(SILENCE);
+        // `--workers`: chunks, and so connections, at once.
         if let Some(workers) = self.workers {
             config.export.workers = Auto::Exactly(workers);
             for source in config.sources.values_mut() {
