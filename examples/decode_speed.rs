@@ -2,7 +2,7 @@
 //! and into a Parquet part. No server: the stream is replayed from memory, one
 //! row per piece, as PostgreSQL sends it.
 //!
-//! `cargo run --release --example decode_speed [rows] [repetitions]`
+//! `cargo run --release --example decode_speed [rows] [repetitions] [compression]…`
 
 use std::time::Instant;
 
@@ -16,9 +16,13 @@ use tpchgen::generators::{LineItem, LineItemGenerator};
 use uuid::Uuid;
 
 fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>());
-    let rows = args.next().transpose()?.unwrap_or(1_000_000);
-    let repetitions = args.next().transpose()?.unwrap_or(5);
+    let mut args = std::env::args().skip(1);
+    let rows = args.next().map_or(Ok(1_000_000), |a| a.parse())?;
+    let repetitions = args.next().map_or(Ok(5), |a| a.parse())?;
+    let mut compressions = args.map(|a| a.parse()).collect::<Result<Vec<Compression>, _>>()?;
+    if compressions.is_empty() {
+        compressions = vec![Compression::Snappy, Compression::None, Compression::Zstd(3)];
+    }
     let (stream, ends) = stream(rows);
     let columns = columns();
     println!("{rows} rows, {} bytes, {} bytes per row", stream.len(), stream.len() / rows);
@@ -27,7 +31,7 @@ fn main() -> anyhow::Result<()> {
         replay(&stream, &ends, &columns, |_| Ok(()))?;
         Ok(String::new())
     })?;
-    for compression in [Compression::Snappy, Compression::None, Compression::Zstd(3)] {
+    for compression in compressions {
         let dir = std::env::temp_dir().join(format!("adu-speed-{}", Uuid::new_v4()));
         std::fs::create_dir(&dir)?;
         let result = report(&format!("decode + write {compression}"), rows, repetitions, || {

@@ -17,9 +17,9 @@ use crate::job::outcome::{CancelCause, CancelMark, Owner, StoredRequest};
 use crate::job::report::Rejection;
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
+use crate::message::pattern::TablePattern;
 use crate::message::request::{InvalidRequest, RequestMessage};
 use crate::message::{Control, ExportRequest, InboxMessage, JobId, SourceName, TableRequest};
-use crate::message::pattern::TablePattern;
 
 /// Largest request.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -91,17 +91,19 @@ pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, E
     }
     let message = RequestMessage::parse(body).map_err(|e| {
         let (code, remedy) = match &e {
-            InvalidRequest::NotJson(_) => ("not_json", "send one JSON object as config/schemas/request.schema.json describes"),
-            InvalidRequest::Field { .. } => ("invalid_field", "correct the field; config/schemas/request.schema.json lists all of them"),
+            InvalidRequest::NotJson(_) => {
+                ("not_json", "send one JSON object as config/schemas/request.schema.json describes")
+            }
+            InvalidRequest::Field { .. } => {
+                ("invalid_field", "correct the field; config/schemas/request.schema.json lists all of them")
+            }
         };
         ErrorReport::permanent(code, e.to_string(), remedy)
     })?;
     Ok(match message {
         RequestMessage::Cancel(job) => Wish::Cancel(job),
         RequestMessage::Retry(job) => Wish::Retry(job),
-        RequestMessage::Export(request) => {
-            Wish::Export(Box::new(stored(*request, body, properties, desk)?))
-        }
+        RequestMessage::Export(request) => Wish::Export(Box::new(stored(*request, body, properties, desk)?)),
     })
 }
 
@@ -117,19 +119,13 @@ fn stored(
         .clone()
         .unwrap_or_else(|| JobId::from_message_id(properties.message_id.as_deref(), desk.fresh));
     Ok(StoredRequest {
-        v: VERSION,
-        job,
-        source,
-        request,
         body_sha256: sha256(body),
-        received_at: desk.now,
         message_id: properties.message_id.clone(),
         reply_to: properties.reply_to.clone(),
         correlation_id: properties.correlation_id.clone(),
         traceparent: properties.traceparent.clone(),
         user_id: properties.user_id.clone(),
-        owner: desk.owner.clone(),
-        retry_of: None,
+        ..StoredRequest::new(job, source, request, desk.now, desk.owner.clone())
     })
 }
 
@@ -242,21 +238,12 @@ fn retry(job: &JobId, archive: &Archive) -> Step {
     }
     let id = job.retry(job.retry_number() + 1);
     request.job_id = Some(id.clone());
-    let body = serde_json::to_vec(&request).unwrap_or_default();
+    let stored =
+        StoredRequest::new(id, archive.source.clone(), request, archive.committed_at, Owner::OneShot);
     Step::Store(Box::new(StoredRequest {
-        v: VERSION,
-        job: id,
-        source: archive.source.clone(),
-        request,
-        body_sha256: sha256(&body),
-        received_at: archive.committed_at,
-        message_id: None,
-        reply_to: None,
-        correlation_id: None,
         traceparent: archive.traceparent.clone(),
-        user_id: None,
-        owner: Owner::OneShot,
         retry_of: Some(job.clone()),
+        ..stored
     }))
 }
 

@@ -64,11 +64,13 @@ impl ExitCode {
             if cause.is::<BusError>() {
                 return Some(Self::Unreachable);
             }
-            // Transparent: what is inside is not in the chain.
-            match cause.downcast_ref() {
-                Some(StartError::Config(_) | StartError::Source { .. }) => return Some(Self::Usage),
-                Some(StartError::Bus(_)) => return Some(Self::Unreachable),
-                Some(StartError::Folder(_) | StartError::Http(_) | StartError::Other(_)) | None => {}
+            if let Some(error) = cause.downcast_ref() {
+                return Some(match error {
+                    StartError::Config(_) | StartError::Folder(_) | StartError::Source { .. } => Self::Usage,
+                    StartError::Http(_) => Self::Usage,
+                    StartError::Bus(_) => Self::Unreachable,
+                    StartError::Other(_) => Self::Failed,
+                });
             }
             let explained = cause.downcast_ref().map(|e: &Explained| &e.0);
             let source: &SourceError = explained.or_else(|| cause.downcast_ref())?;

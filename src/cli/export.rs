@@ -79,21 +79,17 @@ impl ExportArgs {
 /// How often progress is drawn and the folder is looked at.
 const DRAW: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the worker tells the coordinator that it lives.
-const ALIVE: Span = Span(Duration::from_millis(100));
-/// Silence after which nobody else is waited for: a killed run has no other
-/// process that could keep its snapshot.
-const SILENCE: Span = Span::seconds(3);
 /// How long the coordinator may take to clean up after the end of a job.
 const TIDY: Duration = Duration::from_secs(10);
 
-/// Exports. A signal releases what runs: the same command goes on from there.
+/// Exports. An interrupt cancels: finished tables stay, nothing else does. A run
+/// that was killed is resumed by the same command.
 ///
 /// # Errors
 /// When source, folder or request are not usable.
 pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let (config, name) = args.source.load(&args.out)?;
-    let config = args.tuned(config);
+    let config = args.at_once(config);
     let request = args.tables.request(&Overrides { source: name, ..args.overrides() })?;
     let folder = Folder::init(config.export.root.clone(), crate::daemon::group(&config)?).await?;
     let sources = crate::daemon::sources(&config)?;
@@ -110,7 +106,8 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install()?;
     let bus = MemoryBus::new();
     let mut events = bus.events();
-    let session = bus.connect().await?;
+    let bus_session = bus.connect().await?;
+    let session = Arc::clone(&bus_session);
     let worker = Worker::new(Arc::clone(&context), slots(&context));
     let stop = CancellationToken::new();
     let roles = Roles {
@@ -125,6 +122,7 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         Watched { context: &context, worker: &worker, job: &place.job, state: None, seen: None };
     let started = Instant::now();
     let mut tick = tokio::time::interval(DRAW);
+    let mut asked = 0;
     let archive = loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -144,11 +142,14 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
                 }
             }
             signal = signals.next() => if signal == Signal::Stop {
-                display.finish();
-                stop.cancel();
-                worker.drain(tokio::time::Instant::now(), &CancellationToken::new()).await;
-                eprintln!("stopped; the same command goes on where this one was");
-                return Ok(ExitCode::Cancelled);
+                asked += 1;
+                if asked > 1 {
+                    display.finish();
+                    eprintln!("stopped at once; the next export into this directory tidies up");
+                    return Ok(ExitCode::Cancelled);
+                }
+                display.print("cancels the export; finished tables stay");
+                one_shot::cancel(&context, &*bus_session, &place.job).await?;
             },
             ended = &mut playing => {
                 display.finish();
@@ -167,19 +168,21 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     }
     stop.cancel();
     worker.drain(tokio::time::Instant::now(), &CancellationToken::new()).await;
+    worker.shared().keepers.release_job(&place.job);
+    for entry in context.sources().values() {
+        let _ = tokio::time::timeout(TIDY, entry.source.close()).await;
+    }
     context.folder.empty_trash().await?;
     args.tell(&archive)
 }
 
 impl ExportArgs {
-    /// The configuration for one process that hears itself at once.
-    fn tuned(&self, mut config: Config) -> Config {
-        // A coordinator gives the others time to answer; here there are none.
-        let timing = &mut config.timing;
-        timing.alive_interval = timing.alive_interval.min(ALIVE);
-        timing.alive_timeout = timing.alive_timeout.min(SILENCE);
-        timing.keeper_wait = timing.keeper_wait.min(SILENCE);
-        // `--workers`: chunks, and so connections, at once.
+    /// `--workers`: chunks, and so connections, at once.
+    fn at_once(&self, mut config: Config) -> Config {
+        // Nobody else holds anything of this job: what waits for others need not wait long.
+        config.timing.alive_interval = Span(Duration::from_millis(100));
+        config.timing.alive_timeout = Span::seconds(2);
+        config.timing.keeper_wait = Span::seconds(1);
         if let Some(workers) = self.workers {
             config.export.workers = Auto::Exactly(workers);
             for source in config.sources.values_mut() {

@@ -10,14 +10,15 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use crate::bus::Properties;
+use crate::bus::{Outgoing, Properties, Session};
 use crate::context::{Context, Sources};
-use crate::folder::layout;
+use crate::folder::{VERSION, layout};
 use crate::intake::{self, Desk, Wish};
 use crate::job::archive::Archive;
-use crate::job::outcome::{Owner, StoredRequest};
+use crate::job::outcome::{CancelCause, CancelMark, Owner, StoredRequest};
 use crate::message::event::ErrorReport;
-use crate::message::{ExportRequest, JobId, SourceName};
+use crate::message::inbox::Wake;
+use crate::message::{Control, ExportRequest, InboxMessage, JobId, SourceName};
 use crate::source::SourceError;
 
 /// Connects once: a person who waits wants to hear at once of a wrong address
@@ -127,6 +128,24 @@ async fn take_over(
         context.folder.discard(&layout::workspace(job), &format!("job_{job}")).await?;
     }
     Ok(None)
+}
+
+/// Cancels the job of this process.
+///
+/// # Errors
+/// When the folder refuses.
+pub async fn cancel(context: &Context, session: &dyn Session, job: &JobId) -> anyhow::Result<()> {
+    let mark =
+        CancelMark { v: VERSION, why: CancelCause::Request, by: Some("interrupt".into()), at: context.now() };
+    match context.folder.create(&layout::cancel(job), &mark).await {
+        // It has just ended by itself.
+        Err(e) if e.is_gone() => {}
+        other => drop(other?),
+    }
+    session.publish(Outgoing::Control(Control::Cancel { job: job.clone() })).await?;
+    let wake = Wake { job: Some(job.clone()), chunk: None };
+    session.publish(Outgoing::Inbox(InboxMessage::Wake(wake))).await?;
+    Ok(())
 }
 
 /// Locks a file or directory below the root; none if another process has it.

@@ -44,7 +44,8 @@ impl FolderView {
         }
         let mut finished = store.list(layout::BY_DATE).await?;
         // Dates are at the end of the names: the newest first.
-        finished.sort_by_key(|name| std::cmp::Reverse(name.rsplit('_').next().unwrap_or_default().to_owned()));
+        finished
+            .sort_by_key(|name| std::cmp::Reverse(name.rsplit('_').next().unwrap_or_default().to_owned()));
         finished.truncate(RECENT);
         Ok(json!({
             "instance": self.context.instance,

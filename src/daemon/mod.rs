@@ -89,7 +89,8 @@ pub fn group(config: &Config) -> Result<Option<u32>, FolderError> {
         return Ok(Some(id));
     }
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let entry = groups.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&group.as_str()));
+    let entry =
+        groups.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&group.as_str()));
     match entry.and_then(|f| f.get(2)?.parse().ok()) {
         Some(id) => Ok(Some(id)),
         None => Err(FolderError::WrongRoot(format!(
@@ -107,10 +108,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     let mut signals = Signals::install()?;
     let folder = Folder::open(config.export.root.clone(), group(&config)?).await?;
     let url = config.broker.resolve_url()?;
-    let owner = Owner::Daemons {
-        vhost: vhost(url.expose()),
-        prefix: config.broker.prefix.clone(),
-    };
+    let owner = Owner::Daemons { vhost: vhost(url.expose()), prefix: config.broker.prefix.clone() };
     let metrics = Arc::new(Metrics::new());
     config.sources.keys().for_each(|name| metrics.add_source(name));
     let context = Context::new(config.clone(), folder, owner, sources(&config)?, Arc::clone(&metrics));
@@ -200,7 +198,8 @@ async fn supervise(roles: Roles, bus: RabbitBus, end: CancellationToken) {
                 metrics.broker_connected.set(0);
                 roles.health.obstacle(BROKER, e.to_string());
                 error!(error = %e, "cannot connect to the broker; tries again");
-                let pause = pauses.next(Pace::Soon).unwrap_or(timing.retry_longest.0).min(timing.retry_longest.0);
+                let pause =
+                    pauses.next(Pace::Soon).unwrap_or(timing.retry_longest.0).min(timing.retry_longest.0);
                 if wait(&end, pause).await {
                     return;
                 }

@@ -198,7 +198,12 @@ impl Store for DiskStore {
     }
 
     async fn same_file_system(&self, dir: &str) -> io::Result<bool> {
-        self.blocking("stat", dir, |this, dir| Ok(fs::metadata(dir)?.dev() == fs::metadata(&this.root)?.dev())).await
+        self.blocking(
+            "stat",
+            dir,
+            |this, dir| Ok(fs::metadata(dir)?.dev() == fs::metadata(&this.root)?.dev()),
+        )
+        .await
     }
 
     async fn free_bytes(&self) -> io::Result<u64> {

@@ -480,11 +480,7 @@ impl Coordinator {
     /// What a predecessor handed out is not handed out again: what waits in
     /// the queue is taken for out, and the daemons are asked what they hold.
     /// True once that is known.
-    async fn take_over(
-        &mut self,
-        up: Duration,
-        settings: &WindowSettings,
-    ) -> Result<bool, CoordinatorError> {
+    async fn take_over(&mut self, up: Duration, settings: &WindowSettings) -> Result<bool, CoordinatorError> {
         match self.takeover {
             Takeover::Done => {}
             Takeover::New if self.jobs.is_empty() => self.takeover = Takeover::Done,
@@ -523,7 +519,8 @@ fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) ->
         table.map_or_else(String::new, |t| qualified(&t.schema, &t.name))
     };
     let failed = error.iter().flat_map(|error| {
-        let failed = |a: Abandoned| FailedTable { number: a.table, table: name(a.table), error: error.clone() };
+        let failed =
+            |a: Abandoned| FailedTable { number: a.table, table: name(a.table), error: error.clone() };
         state.abandoned().into_iter().map(failed)
     });
     ExportPlan {

@@ -87,10 +87,10 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
         return vec![Effect::Finish(id())];
     }
     let mut effects = Vec::new();
-    if job.cancel.is_none() {
-        if let Some(cause) = overdue(job, at) {
-            return vec![Effect::Cancel(id(), cause)];
-        }
+    if job.cancel.is_none()
+        && let Some(cause) = overdue(job, at)
+    {
+        return vec![Effect::Cancel(id(), cause)];
     }
     if job.plans.is_empty() && job.cancel.is_some() {
         return vec![Effect::CloseUnplanned(id(), None)];
@@ -192,10 +192,7 @@ fn lost(job: &JobState, id: BatchId, at: &Circumstances) -> Option<ErrorReport> 
 /// What is to be done with one table of a batch whose chunks have come to an end.
 fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: u32) -> Option<Disposition> {
     let recorded = batch.missing == 0
-        && batch
-            .records
-            .iter()
-            .all(|r| r.as_ref().is_some_and(|r| r.parts.iter().any(|p| p.table == table)));
+        && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.parts.iter().any(|p| p.table == table)));
     if recorded {
         return Some(of_complete(job, id, batch, table));
     }

@@ -85,7 +85,12 @@ async fn plan_failure(folder: &Folder, job: &JobId, epoch: u32) -> Result<Option
 }
 
 /// Reads what stands in the records directory of a batch.
-async fn records(folder: &Folder, state: &mut JobState, id: BatchId, up: Duration) -> Result<(), FolderError> {
+async fn records(
+    folder: &Folder,
+    state: &mut JobState,
+    id: BatchId,
+    up: Duration,
+) -> Result<(), FolderError> {
     let dir = layout::records(state.id(), id.epoch, id.first);
     let mut failures: BTreeMap<uuid::Uuid, (u32, String)> = BTreeMap::new();
     let mut fresh = Vec::new();
@@ -99,10 +104,11 @@ async fn records(folder: &Folder, state: &mut JobState, id: BatchId, up: Duratio
                     }
                 }
                 Some(RecordFile::Failure(chunk)) => {
-                    if let Some(uuid) = failure_id(&name) {
-                        if !batch.failures.contains_key(&uuid) && !batch.answered.contains(&uuid) {
-                            failures.insert(uuid, (chunk, name));
-                        }
+                    if let Some(uuid) = failure_id(&name)
+                        && !batch.failures.contains_key(&uuid)
+                        && !batch.answered.contains(&uuid)
+                    {
+                        failures.insert(uuid, (chunk, name));
                     }
                 }
                 Some(RecordFile::Start(_)) | None => {}
@@ -134,10 +140,10 @@ async fn record(
 ) -> Result<bool, FolderError> {
     let path = layout::record(state.id(), id.epoch, id.first, chunk);
     let Some(record) = folder.read::<Record>(&path).await? else { return Ok(false) };
-    if let Some(batch) = state.batches.get_mut(&id) {
-        if batch.record(chunk, record) {
-            state.moved = up;
-        }
+    if let Some(batch) = state.batches.get_mut(&id)
+        && batch.record(chunk, record)
+    {
+        state.moved = up;
     }
     Ok(true)
 }

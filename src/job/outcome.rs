@@ -44,6 +44,35 @@ pub struct StoredRequest {
     pub retry_of: Option<JobId>,
 }
 
+impl StoredRequest {
+    /// A request that nobody sent as a message.
+    #[must_use]
+    pub fn new(
+        job: JobId,
+        source: SourceName,
+        request: ExportRequest,
+        received_at: Timestamp,
+        owner: Owner,
+    ) -> Self {
+        let body = serde_json::to_vec(&request).unwrap_or_default();
+        Self {
+            v: crate::folder::VERSION,
+            job,
+            source,
+            request,
+            body_sha256: crate::intake::sha256(&body),
+            received_at,
+            message_id: None,
+            reply_to: None,
+            correlation_id: None,
+            traceparent: None,
+            user_id: None,
+            owner,
+            retry_of: None,
+        }
+    }
+}
+
 /// Whose workspace it is: daemons leave those of others alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]

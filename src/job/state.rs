@@ -244,9 +244,10 @@ impl JobState {
     pub fn progress(&self) -> JobProgress {
         let mut p = JobProgress::default();
         for (id, batch) in &self.batches {
-            let replaced = batch.outcome.as_ref().is_some_and(|o| {
-                o.tables.iter().all(|t| matches!(t.result, TableResult::Abandoned { .. }))
-            });
+            let replaced = batch
+                .outcome
+                .as_ref()
+                .is_some_and(|o| o.tables.iter().all(|t| matches!(t.result, TableResult::Abandoned { .. })));
             if replaced {
                 continue;
             }
@@ -262,9 +263,8 @@ impl JobState {
                     batch.tables.iter().filter_map(|t| plan.table(*t)).map(|t| t.estimated_rows).sum::<u64>();
             }
             if let Some(outcome) = &batch.outcome {
-                let published = |t: &&super::outcome::TableOutcome| {
-                    matches!(t.result, TableResult::Published { .. })
-                };
+                let published =
+                    |t: &&super::outcome::TableOutcome| matches!(t.result, TableResult::Published { .. });
                 p.tables_done +=
                     u32::try_from(outcome.tables.iter().filter(published).count()).unwrap_or(u32::MAX);
             }

@@ -225,14 +225,13 @@ impl Window {
         let cores = self.cores();
         let asked = &job.stored.request.parallelism;
         let tables = asked.table_threads.map(u32::from).or(settings.table_threads);
-        let chunks =
-            asked.chunk_workers.map(u32::from).or(limits.chunk_workers).or(settings.chunk_workers);
+        let chunks = asked.chunk_workers.map(u32::from).or(limits.chunk_workers).or(settings.chunk_workers);
         let mut out: BTreeMap<BatchId, u32> = BTreeMap::new();
         for task in self.out.keys() {
-            if let Task::Chunk(t) = task {
-                if t.job == *job.id() {
-                    *out.entry(BatchId { epoch: t.epoch, first: t.table }).or_default() += 1;
-                }
+            if let Task::Chunk(t) = task
+                && t.job == *job.id()
+            {
+                *out.entry(BatchId { epoch: t.epoch, first: t.table }).or_default() += 1;
             }
         }
         Share {

@@ -22,6 +22,7 @@ use crate::message::setting::NumericMode;
 use crate::plan::column::Column;
 use crate::plan::export_plan::Slice;
 
+pub mod memory;
 pub mod postgres;
 
 /// What a source's failure means for the work at hand. `retry.rs` maps it,
@@ -321,6 +322,9 @@ pub trait Source: Send + Sync {
 
     /// Opens the rows of a chunk: locks, checks, then the stream.
     async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError>;
+
+    /// Waits until connections that are being ended are gone. Nothing may be begun any more.
+    async fn close(&self);
 
     /// Connections in use and allowed.
     fn pool_use(&self) -> (u32, u32);

@@ -17,8 +17,8 @@ use super::{End, Shared};
 use crate::folder::layout::RecordFile;
 use crate::folder::{Created, FolderError, VERSION, layout};
 use crate::message::event::ErrorReport;
-use crate::metrics::ChunkOutcome;
 use crate::message::task::ChunkTask;
+use crate::metrics::ChunkOutcome;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Pauses, Policy, policy};
@@ -88,7 +88,7 @@ pub async fn run(
     progress: &Arc<Progress>,
 ) -> Result<End, FolderError> {
     let Some(plan) = await_plan(shared, task, cancel).await? else {
-        return Ok(unplanned(shared, task, cancel).await?);
+        return unplanned(shared, task, cancel).await;
     };
     let seen = look(shared, task, redelivered).await?;
     match decide(&seen) {
@@ -148,7 +148,11 @@ async fn await_plan(
     }
 }
 
-async fn unplanned(shared: &Shared, task: &ChunkTask, cancel: &CancellationToken) -> Result<End, FolderError> {
+async fn unplanned(
+    shared: &Shared,
+    task: &ChunkTask,
+    cancel: &CancellationToken,
+) -> Result<End, FolderError> {
     if shared.context.folder.store().stat(&layout::archive_by_id(&task.job)).await?.is_some() {
         return Ok(End::Done { wake: false });
     }
@@ -199,7 +203,9 @@ async fn poisoned(shared: &Shared, task: &ChunkTask, plan: &ExportPlan) -> Resul
     let error = ErrorReport {
         code: "poison".into(),
         message: format!("chunk {} killed its process {LONE_STARTS} times while it ran alone", task.chunk),
-        remedy: Some("see the logs and core dumps of the daemons; lower row_group_bytes if it was memory".into()),
+        remedy: Some(
+            "see the logs and core dumps of the daemons; lower row_group_bytes if it was memory".into(),
+        ),
         retryable: true,
     };
     for table in plan.tables.iter().filter(|t| t.batch == task.table) {
@@ -276,7 +282,11 @@ impl Work<'_> {
         context.metrics.chunks_in_flight.dec();
         if let Some(end) = ended {
             self.drop_parts(&parts).await;
-            ended_as(if matches!(end, End::Release) { ChunkOutcome::Released } else { ChunkOutcome::Cancelled });
+            ended_as(if matches!(end, End::Release) {
+                ChunkOutcome::Released
+            } else {
+                ChunkOutcome::Cancelled
+            });
             return Ok(end);
         }
         let replanned = failures.values().any(|(cause, _)| *cause != Cause::Permanent);
@@ -428,4 +438,3 @@ impl Work<'_> {
         }
     }
 }
-

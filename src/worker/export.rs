@@ -80,8 +80,7 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
     let written = tokio::task::spawn_blocking(move || {
         let table = plan.table(number).expect("the caller has this table from this plan");
         let schema = column::schema(&table.columns);
-        let writer =
-            PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)?;
+        let writer = PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)?;
         pump(stream, writer)
     })
     .await;
@@ -91,7 +90,10 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
             return Err(ExportError::Source(SourceError {
                 kind: ErrorKind::Permanent,
                 code: "panic".into(),
-                message: format!("{}: the export of a chunk broke: {panic}", qualified(&table.schema, &table.name)),
+                message: format!(
+                    "{}: the export of a chunk broke: {panic}",
+                    qualified(&table.schema, &table.name)
+                ),
                 remedy: Some("report this with the log".into()),
             }));
         }

@@ -98,8 +98,13 @@ impl Keepers {
                 return Err(SourceError {
                     kind: ErrorKind::LineageLost,
                     code: "lineage_lost".into(),
-                    message: format!("no session of source {} holds the job's snapshot any more", source.name()),
-                    remedy: Some("the unfinished tables are exported from a new snapshot by themselves".into()),
+                    message: format!(
+                        "no session of source {} holds the job's snapshot any more",
+                        source.name()
+                    ),
+                    remedy: Some(
+                        "the unfinished tables are exported from a new snapshot by themselves".into(),
+                    ),
                 });
             }
             debug!(%lineage, "no living keeper is found yet");
@@ -141,8 +146,7 @@ impl Keepers {
             .map(|(lineage, _)| *lineage)
             .collect();
         for lineage in lost {
-            let Some((source, job)) =
-                lock(&self.held).remove(&lineage).map(|held| (held.source, held.job))
+            let Some((source, job)) = lock(&self.held).remove(&lineage).map(|held| (held.source, held.job))
             else {
                 continue;
             };

@@ -318,11 +318,11 @@ impl Worker {
     /// Confirms the wake-up, then settles every message that waits for the task.
     async fn settle(&self, task: &Task, end: End, unfit: &watch::Sender<Option<String>>) {
         let mut done = matches!(end, End::Done { .. });
-        if let End::Done { wake: true } = end {
-            if let Err(e) = self.wake(task).await {
-                debug!(error = %e, "a wake-up is not confirmed; its task comes again");
-                done = false;
-            }
+        if let End::Done { wake: true } = end
+            && let Err(e) = self.wake(task).await
+        {
+            debug!(error = %e, "a wake-up is not confirmed; its task comes again");
+            done = false;
         }
         if let End::Unfit(why) = end {
             unfit.send_replace(Some(why));

@@ -22,9 +22,7 @@ use crate::message::request::{Consistency, ExportRequest, OnConflict, TableReque
 use crate::message::task::PlanTask;
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::{ChosenTable, choose};
-use crate::plan::export_plan::{
-    ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings,
-};
+use crate::plan::export_plan::{ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings};
 use crate::plan::strategy::{Split, Wish, draft};
 use crate::plan::{base_name, filter};
 use crate::retry::{Pauses, Policy, policy};
@@ -53,7 +51,9 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
     }
     let name = &job.stored.source;
     let Some(entry) = context.sources().get(name).cloned() else {
-        return Ok(End::Unfit(format!("the configuration has no source `{name}`; add it or stop this daemon")));
+        return Ok(End::Unfit(format!(
+            "the configuration has no source `{name}`; add it or stop this daemon"
+        )));
     };
     let (source, config) = (Arc::clone(&entry.source), entry.config.clone());
     let planner = Planner { shared, task, job: &job, source, config, cancel };
@@ -274,12 +274,16 @@ impl Planner<'_> {
         scope.request.exclude.clear();
         scope.request.tables = Vec::new();
         for table in group {
-            let Some(planned) = self.job.plan(table.epoch).and_then(|p| p.table(table.table)) else { continue };
-            let asked = stored.request.tables.iter().find(|r| {
-                r.table.literal().is_some_and(|(s, t)| s == planned.schema && t == planned.name)
+            let Some(planned) = self.job.plan(table.epoch).and_then(|p| p.table(table.table)) else {
+                continue;
+            };
+            let asked =
+                stored.request.tables.iter().find(|r| {
+                    r.table.literal().is_some_and(|(s, t)| s == planned.schema && t == planned.name)
+                });
+            let asked = asked.or_else(|| {
+                stored.request.tables.iter().find(|r| r.table.matches(&planned.schema, &planned.name))
             });
-            let asked = asked
-                .or_else(|| stored.request.tables.iter().find(|r| r.table.matches(&planned.schema, &planned.name)));
             let pattern = TablePattern::exact(&planned.schema, &planned.name);
             scope.numbers.insert(qualified(&planned.schema, &planned.name), table.table);
             scope.request.tables.push(match asked {
@@ -306,7 +310,8 @@ impl Planner<'_> {
         }
         let keepers = &self.shared.keepers;
         if let Some(lineage) = scope.lineage {
-            let known = self.job.plans.iter().filter_map(|p| p.snapshot.as_ref()).find(|s| s.lineage == lineage);
+            let known =
+                self.job.plans.iter().filter_map(|p| p.snapshot.as_ref()).find(|s| s.lineage == lineage);
             match keepers.ensure(&self.source, lineage, &self.task.job, self.cancel).await {
                 Ok(()) => return Ok(known.cloned()),
                 Err(e) if e.kind == ErrorKind::LineageLost => {}
@@ -389,7 +394,8 @@ impl Planner<'_> {
         let request = chosen.request;
         let mut parts = Vec::new();
         if let Some(text) = &request.where_ {
-            let printed = filter::check(text, self.config.allow_where).map_err(|e| PlanError::Failed(e.report()))?;
+            let printed =
+                filter::check(text, self.config.allow_where).map_err(|e| PlanError::Failed(e.report()))?;
             parts.push(printed);
         }
         if let Some(after) = &request.after {
@@ -416,12 +422,8 @@ impl Planner<'_> {
     /// The base name that belongs to the table, claimed for ever.
     async fn base_name(&self, schema: &str, table: &str) -> Result<String, PlanError> {
         let source = &self.stored().source;
-        let claim = NameClaim {
-            v: VERSION,
-            source: source.to_string(),
-            schema: schema.into(),
-            table: table.into(),
-        };
+        let claim =
+            NameClaim { v: VERSION, source: source.to_string(), schema: schema.into(), table: table.into() };
         for base in base_name::candidates(source, schema, table) {
             if self.shared.context.folder.claim(&layout::name_claim(&base), &claim).await? {
                 return Ok(base);
@@ -435,7 +437,12 @@ impl Planner<'_> {
     }
 
     /// Where conflicts fail, look before the work.
-    async fn check_conflict(&self, directory: &str, base: &str, request: &ExportRequest) -> Result<(), PlanError> {
+    async fn check_conflict(
+        &self,
+        directory: &str,
+        base: &str,
+        request: &ExportRequest,
+    ) -> Result<(), PlanError> {
         if request.output.on_conflict != OnConflict::Fail {
             return Ok(());
         }

@@ -60,7 +60,16 @@ fn encode(
         _ => (vec![column.name.clone()], array),
     };
     let dictionary = elements.is_none_or(pays);
-    builder.set_column_dictionary_enabled(ColumnPath::new(path), dictionary)
+    let path = ColumnPath::new(path);
+    // Nobody looks for a range of documents or blobs, and their extremes are
+    // copied whole before they are cut.
+    let statistics = match &column.ty {
+        ColumnType::Json | ColumnType::Bytes => EnabledStatistics::None,
+        _ => EnabledStatistics::Page,
+    };
+    builder
+        .set_column_statistics_enabled(path.clone(), statistics)
+        .set_column_dictionary_enabled(path, dictionary)
 }
 
 /// Whether a dictionary pays for values like these: at most every second one

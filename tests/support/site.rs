@@ -207,8 +207,10 @@ impl Drop for Site {
         {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(80)..];
-            eprintln!("---- last lines of {}\n{}", path.display(), tail.join("\n"));
+            eprintln!("---- last of the {} lines of {}", lines.len(), path.display());
+            for line in &lines[lines.len().saturating_sub(40)..] {
+                eprintln!("{}", line.chars().take(300).collect::<String>());
+            }
         }
     }
 }

@@ -76,13 +76,6 @@ impl PostgresSource {
         })
     }
 
-    /// Waits for connections that are being ended. Nothing may be begun any more.
-    pub async fn close(&self) {
-        let tasks = &self.connections.connector.tasks;
-        tasks.close();
-        tasks.wait().await;
-    }
-
     fn snapshot(&self, lineage: Option<Uuid>) -> Result<Option<String>, SourceError> {
         lineage.map(|l| self.keepers.snapshot(l)).transpose()
     }
@@ -131,6 +124,12 @@ impl Source for PostgresSource {
         let version = version.unwrap_or_default();
         let number = version.split(' ').next().unwrap_or_default();
         Ok(SourceFacts { version: format!("PostgreSQL {number}"), snapshots: true })
+    }
+
+    async fn close(&self) {
+        let tasks = &self.connections.connector.tasks;
+        tasks.close();
+        tasks.wait().await;
     }
 
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {

@@ -1,0 +1,231 @@
+//! Tables with their history, keepers, and ways to break each of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::plan::column::{Column, ColumnType, Fetch, schema};
+use crate::source::{Keeper, SourceError};
+
+/// What a chunk is about to do; a hook may let it fail, or do something first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The chunk of a table is being opened: table and slice, for people.
+    Open(String, String),
+    /// Its next batch is asked for: table, and how many rows were given.
+    Batch(String, u64),
+}
+
+type Hook = dyn Fn(&Step) -> Result<(), SourceError> + Send + Sync;
+
+/// One state of a table.
+struct Version {
+    since: u64,
+    rows: RecordBatch,
+}
+
+pub(super) struct Table {
+    pub(super) columns: Vec<Column>,
+    pub(super) primary_key: Vec<String>,
+    versions: Vec<Version>,
+    /// The last truncation or rewrite: older snapshots cannot be read any more.
+    pub(super) rewritten: u64,
+}
+
+impl Table {
+    /// The rows that a version shows; none: the table is younger.
+    pub(super) fn rows(&self, version: u64) -> Option<&RecordBatch> {
+        self.versions.iter().rev().find(|v| v.since <= version).map(|v| &v.rows)
+    }
+}
+
+struct Held {
+    lineage: Uuid,
+    process: u64,
+    version: u64,
+    lost: CancellationToken,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    version: u64,
+    pub(super) tables: BTreeMap<(String, String), Table>,
+    held: HashMap<u64, Held>,
+    next: u64,
+    hook: Option<Arc<Hook>>,
+}
+
+/// The database; clones are the same one.
+#[derive(Clone, Default)]
+pub struct MemoryDatabase(Arc<Mutex<State>>);
+
+impl MemoryDatabase {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates a table. The first column of `rows` is the primary key if it
+    /// cannot be NULL. Columns become what their Arrow types suggest.
+    ///
+    /// # Panics
+    /// When a column has an Arrow type that this source does not know.
+    pub fn create(&self, table_schema: &str, name: &str, rows: &RecordBatch) {
+        let columns: Vec<Column> = rows
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| Column {
+                name: f.name().clone(),
+                source_type: source_type(f.data_type()).0.into(),
+                fetch: Fetch::Native,
+                ty: source_type(f.data_type()).1,
+                nullable: f.is_nullable(),
+                note: None,
+            })
+            .collect();
+        let primary_key = columns.first().filter(|c| !c.nullable).map(|c| c.name.clone());
+        let mut state = self.state();
+        state.version += 1;
+        let version = Version { since: state.version, rows: conform(rows, &columns) };
+        let table = Table {
+            columns,
+            primary_key: primary_key.into_iter().collect(),
+            versions: vec![version],
+            rewritten: 0,
+        };
+        state.tables.insert((table_schema.into(), name.into()), table);
+    }
+
+    /// Replaces a table's rows as an ordinary transaction does: older
+    /// snapshots keep seeing the old ones.
+    pub fn update(&self, table_schema: &str, name: &str, rows: &RecordBatch) {
+        self.change(table_schema, name, rows, false);
+    }
+
+    /// Truncates or rewrites a table: older snapshots cannot read it any more.
+    pub fn rewrite(&self, table_schema: &str, name: &str, rows: &RecordBatch) {
+        self.change(table_schema, name, rows, true);
+    }
+
+    fn change(&self, table_schema: &str, name: &str, rows: &RecordBatch, rewrite: bool) {
+        let mut state = self.state();
+        state.version += 1;
+        let since = state.version;
+        if let Some(table) = state.tables.get_mut(&(table_schema.to_owned(), name.to_owned())) {
+            let rows = conform(rows, &table.columns);
+            table.versions.push(Version { since, rows });
+            if rewrite {
+                table.rewritten = since;
+            }
+        }
+    }
+
+    /// Drops a table.
+    pub fn drop_table(&self, table_schema: &str, name: &str) {
+        self.state().tables.remove(&(table_schema.to_owned(), name.to_owned()));
+    }
+
+    /// Ends the keepers of one process, or of all, as a crash or an
+    /// administrator does.
+    pub fn kill_keepers(&self, process: Option<u64>) {
+        let mut state = self.state();
+        state.held.retain(|_, held| {
+            let stays = process.is_some_and(|p| p != held.process);
+            if !stays {
+                held.lost.cancel();
+            }
+            stays
+        });
+    }
+
+    /// Living keepers of a lineage, all processes together.
+    #[must_use]
+    pub fn keepers(&self, lineage: Uuid) -> usize {
+        self.state().held.values().filter(|h| h.lineage == lineage).count()
+    }
+
+    /// The newest version.
+    pub(super) fn newest(&self) -> u64 {
+        self.state().version
+    }
+
+    /// The version that a lineage shows, if a keeper of it lives, in this process or in any.
+    pub(super) fn held(&self, lineage: Uuid, process: Option<u64>) -> Option<u64> {
+        let state = self.state();
+        let mut held = state.held.values();
+        held.find(|h| h.lineage == lineage && process.is_none_or(|p| p == h.process)).map(|h| h.version)
+    }
+
+    /// A new keeper.
+    pub(super) fn hold(&self, lineage: Uuid, process: u64, version: u64) -> Arc<dyn Keeper> {
+        let mut state = self.state();
+        state.next += 1;
+        let (id, lost) = (state.next, CancellationToken::new());
+        state.held.insert(id, Held { lineage, process, version, lost: lost.clone() });
+        Arc::new(MemoryKeeper { id, lineage, version, lost, database: self.clone() })
+    }
+
+    /// Is called before each step of a chunk, and decides whether it fails.
+    pub fn on_step(&self, hook: impl Fn(&Step) -> Result<(), SourceError> + Send + Sync + 'static) {
+        self.state().hook = Some(Arc::new(hook));
+    }
+
+    pub(super) fn step(&self, step: &Step) -> Result<(), SourceError> {
+        let hook = self.state().hook.clone();
+        hook.map_or(Ok(()), |hook| hook(step))
+    }
+}
+
+/// Names and kinds of the types that this source has.
+fn source_type(ty: &DataType) -> (&'static str, ColumnType) {
+    match ty {
+        DataType::Boolean => ("boolean", ColumnType::Bool),
+        DataType::Int16 => ("smallint", ColumnType::Int16),
+        DataType::Int32 => ("integer", ColumnType::Int32),
+        DataType::Int64 => ("bigint", ColumnType::Int64),
+        DataType::Float64 => ("double precision", ColumnType::Float64),
+        DataType::Utf8 => ("text", ColumnType::Text),
+        other => panic!("the memory source has no columns of {other}"),
+    }
+}
+
+fn conform(rows: &RecordBatch, columns: &[Column]) -> RecordBatch {
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema(columns), rows.columns().to_vec(), &options)
+        .expect("rows have the columns of their table")
+}
+
+struct MemoryKeeper {
+    id: u64,
+    lineage: Uuid,
+    version: u64,
+    lost: CancellationToken,
+    database: MemoryDatabase,
+}
+
+impl Keeper for MemoryKeeper {
+    fn lineage(&self) -> Uuid {
+        self.lineage
+    }
+
+    /// As many seconds after the epoch as the version has.
+    fn time(&self) -> Timestamp {
+        i64::try_from(self.version).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default()
+    }
+
+    fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+}
+
+impl Drop for MemoryKeeper {
+    fn drop(&mut self) {
+        self.database.state().held.remove(&self.id);
+        self.lost.cancel();
+    }
+}

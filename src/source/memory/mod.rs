@@ -1,0 +1,258 @@
+//! A database in memory, for tests and simulation: tables with their history,
+//! snapshots that are versions, keepers that several processes share, and ways
+//! to break each of them. No clock, no threads of its own.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::database::Table;
+pub use self::database::{MemoryDatabase, Step};
+use self::rows::{Key, greater, key, select};
+use super::{
+    BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, Progress, Relation,
+    RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
+};
+use crate::message::SourceName;
+use crate::message::pattern::qualified;
+use crate::plan::column::{Column, ColumnType, Fetch};
+
+mod database;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+/// Rows of a page, for slices of pages.
+pub const PAGE_ROWS: u32 = 10;
+/// Rows of a batch that a chunk gives at once.
+const BATCH_ROWS: usize = 100;
+
+fn failure(kind: ErrorKind, code: &str, message: String) -> SourceError {
+    SourceError { kind, code: code.into(), message, remedy: None }
+}
+
+/// One process's view of the database.
+pub struct MemorySource {
+    name: SourceName,
+    database: MemoryDatabase,
+    process: u64,
+}
+
+impl MemorySource {
+    /// Connects a process, by a number of its own, to the database.
+    #[must_use]
+    pub fn new(name: SourceName, database: MemoryDatabase, process: u64) -> Self {
+        Self { name, database, process }
+    }
+
+    /// The version that a lineage shows, if this process holds it; without one, the newest.
+    fn version(&self, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+        let Some(lineage) = lineage else { return Ok(self.database.newest()) };
+        self.database.held(lineage, Some(self.process)).ok_or_else(|| {
+            let message = format!("this process holds no snapshot of lineage {lineage}");
+            failure(ErrorKind::LineageLost, "lineage_lost", message)
+        })
+    }
+
+    /// Columns and rows of a selection as a lineage shows them.
+    fn rows(
+        &self,
+        selection: &Selection<'_>,
+        lineage: Option<Uuid>,
+    ) -> Result<(Vec<Column>, RecordBatch), SourceError> {
+        let shown = qualified(selection.schema, selection.name);
+        let version = self.version(lineage)?;
+        let state = self.database.state();
+        let gone = || failure(ErrorKind::Changed, "changed", format!("{shown} is not there"));
+        let table = state.tables.get(&(selection.schema.into(), selection.name.into())).ok_or_else(gone)?;
+        if table.rewritten > version {
+            return Err(failure(ErrorKind::Changed, "changed", format!("{shown} was rewritten")));
+        }
+        let rows = table.rows(version).ok_or_else(gone)?;
+        let rows = selection.filter.map_or_else(|| Ok(rows.clone()), |filter| greater(rows, filter))?;
+        Ok((table.columns.clone(), rows))
+    }
+}
+
+struct MemoryStream {
+    database: MemoryDatabase,
+    table: String,
+    rows: RecordBatch,
+    given: usize,
+    cancel: CancellationToken,
+    progress: Arc<Progress>,
+}
+
+impl ChunkStream for MemoryStream {
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
+        self.database.step(&Step::Batch(self.table.clone(), self.given as u64))?;
+        if self.cancel.is_cancelled() {
+            return Err(failure(ErrorKind::Cancelled, "cancelled", format!("{}: cancelled", self.table)));
+        }
+        let length = BATCH_ROWS.min(self.rows.num_rows() - self.given);
+        if length == 0 {
+            return Ok(None);
+        }
+        let batch = self.rows.slice(self.given, length);
+        self.given += length;
+        self.progress.add(length as u64, batch.get_array_memory_size() as u64);
+        Ok(Some(batch))
+    }
+}
+
+#[async_trait]
+impl Source for MemorySource {
+    async fn close(&self) {}
+
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    async fn check(&self) -> Result<SourceFacts, SourceError> {
+        Ok(SourceFacts { version: "memory".into(), snapshots: true })
+    }
+
+    async fn survey(
+        &self,
+        request: &SurveyRequest,
+        lineage: Option<Uuid>,
+    ) -> Result<Vec<Relation>, SourceError> {
+        let version = self.version(lineage)?;
+        let state = self.database.state();
+        let meant = |s: &str, t: &str| {
+            (request.schemas.is_empty() || request.schemas.iter().any(|allowed| allowed == s))
+                && request.tables.iter().any(|p| p.matches(s, t))
+        };
+        let tables = state.tables.iter().filter(|((s, t), _)| meant(s, t));
+        Ok(tables
+            .filter_map(|((s, t), table)| {
+                let rows = table.rows(version)?;
+                Some(relation(s, t, table, rows))
+            })
+            .collect())
+    }
+
+    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions) -> Column {
+        let mut mapped = column.column.clone();
+        if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
+            mapped.ty = ColumnType::Text;
+            mapped.fetch = Fetch::AsText;
+            mapped.note = Some(unfit.reason.clone());
+        }
+        mapped
+    }
+
+    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
+        let version = self.version(None)?;
+        Ok(self.database.hold(lineage, self.process, version))
+    }
+
+    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        let version = self.database.held(lineage, None);
+        Ok(version.map(|version| self.database.hold(lineage, self.process, version)))
+    }
+
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
+        Ok(u32::try_from(self.database.keepers(lineage)).unwrap_or(u32::MAX))
+    }
+
+    /// The only filter that this source understands.
+    fn greater_than(&self, column: &str, value: &str) -> String {
+        format!("{column} > {value}")
+    }
+
+    async fn boundaries(
+        &self,
+        selection: &Selection<'_>,
+        column: &str,
+        _: BoundaryMethod,
+        parts: u32,
+        lineage: Option<Uuid>,
+    ) -> Result<Vec<String>, SourceError> {
+        let keys = self.keys(selection, column, lineage)?;
+        let step = keys.len().div_ceil(parts.max(1) as usize).max(1);
+        let mut bounds: Vec<String> = keys.iter().step_by(step).skip(1).map(Key::text).collect();
+        bounds.dedup();
+        Ok(bounds)
+    }
+
+    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+        self.count(selection, lineage).await
+    }
+
+    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+        Ok(self.rows(selection, lineage)?.1.num_rows() as u64)
+    }
+
+    async fn maximum(
+        &self,
+        selection: &Selection<'_>,
+        column: &str,
+        lineage: Option<Uuid>,
+    ) -> Result<Option<String>, SourceError> {
+        Ok(self.keys(selection, column, lineage)?.last().map(Key::text))
+    }
+
+    async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError> {
+        let table = qualified(read.selection.schema, read.selection.name);
+        self.database.step(&Step::Open(table.clone(), format!("{:?}", read.slice)))?;
+        let (columns, rows) = self.rows(&read.selection, read.lineage)?;
+        let rows = select(&rows, read.slice)?;
+        let wanted: Option<Vec<usize>> =
+            read.columns.iter().map(|c| columns.iter().position(|own| own.name == c.name)).collect();
+        let rows = wanted.and_then(|wanted| rows.project(&wanted).ok()).ok_or_else(|| {
+            failure(ErrorKind::Changed, "changed", format!("{table} has other columns now"))
+        })?;
+        let (cancel, progress, database) = (read.cancel, read.progress, self.database.clone());
+        Ok(Box::new(MemoryStream { database, table, rows, given: 0, cancel, progress }))
+    }
+
+    fn pool_use(&self) -> (u32, u32) {
+        (0, u32::MAX)
+    }
+}
+
+impl MemorySource {
+    /// The keys of a column, sorted, without NULL.
+    fn keys(
+        &self,
+        selection: &Selection<'_>,
+        column: &str,
+        lineage: Option<Uuid>,
+    ) -> Result<Vec<Key>, SourceError> {
+        let (_, rows) = self.rows(selection, lineage)?;
+        let Some(array) = rows.column_by_name(column) else { return Ok(Vec::new()) };
+        let mut keys: Vec<Key> = (0..rows.num_rows()).filter_map(|row| key(array, row)).collect();
+        keys.sort();
+        Ok(keys)
+    }
+}
+
+fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -> Relation {
+    let columns = table.columns.iter().map(|column| {
+        let number = matches!(column.ty, ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64);
+        let sortable = number || column.ty == ColumnType::Text;
+        SurveyColumn {
+            column: column.clone(),
+            type_facts: serde_json::Value::Null,
+            range_cast: sortable.then(|| column.source_type.clone()),
+            numeric: number,
+            correlation: number.then_some(1.0),
+            histogram_bounds: 0,
+        }
+    });
+    Relation {
+        schema: table_schema.into(),
+        name: name.into(),
+        kind: RelationKind::Table,
+        unreadable: None,
+        estimated_rows: Some(rows.num_rows() as u64),
+        bytes: rows.get_array_memory_size() as u64,
+        pages: u32::try_from(rows.num_rows()).unwrap_or(u32::MAX).div_ceil(PAGE_ROWS),
+        primary_key: table.primary_key.clone(),
+        columns: columns.collect(),
+    }
+}

@@ -1,0 +1,94 @@
+//! Keys and slices of rows in memory.
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};
+
+use super::{PAGE_ROWS, failure};
+use crate::plan::export_plan::Slice;
+use crate::source::{ErrorKind, SourceError};
+
+/// A key for comparing: numbers by value, texts by bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Number(i64),
+    Text(String),
+}
+
+pub(super) fn key(array: &dyn Array, row: usize) -> Option<Key> {
+    if array.is_null(row) {
+        return None;
+    }
+    Some(match array.data_type() {
+        DataType::Int16 => Key::Number(array.as_primitive::<Int16Type>().value(row).into()),
+        DataType::Int32 => Key::Number(array.as_primitive::<Int32Type>().value(row).into()),
+        DataType::Int64 => Key::Number(array.as_primitive::<Int64Type>().value(row)),
+        DataType::Utf8 => Key::Text(array.as_string::<i32>().value(row).to_owned()),
+        _ => return None,
+    })
+}
+
+impl Key {
+    fn parse(text: &str, like: &DataType) -> Option<Self> {
+        if like == &DataType::Utf8 {
+            Some(Self::Text(text.into()))
+        } else {
+            text.parse().ok().map(Self::Number)
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Number(n) => n.to_string(),
+            Self::Text(t) => t.clone(),
+        }
+    }
+}
+
+/// The rows of a slice.
+pub(super) fn select(rows: &RecordBatch, slice: Slice<'_>) -> Result<RecordBatch, SourceError> {
+    let no_column = || failure(ErrorKind::Changed, "changed", "the chunk column is not there".into());
+    let inside: BooleanArray = match slice {
+        Slice::All => return Ok(rows.clone()),
+        Slice::Nulls { column } => {
+            let array = rows.column_by_name(column).ok_or_else(no_column)?;
+            (0..rows.num_rows()).map(|row| Some(array.is_null(row))).collect()
+        }
+        Slice::Range { column, from, to, .. } => {
+            let array = rows.column_by_name(column).ok_or_else(no_column)?;
+            let bound = |text: Option<&str>| text.map(|t| Key::parse(t, array.data_type()));
+            let (from, to) = (bound(from), bound(to));
+            (0..rows.num_rows())
+                .map(|row| {
+                    let key = key(array, row);
+                    let above = from.as_ref().is_none_or(|from| key >= *from);
+                    let below = to.as_ref().is_none_or(|to| key < *to);
+                    Some(key.is_some() && above && below)
+                })
+                .collect()
+        }
+        Slice::Pages { from, to } => (0..rows.num_rows() as u64)
+            .map(|row| {
+                let page = row / u64::from(PAGE_ROWS);
+                Some(from.is_none_or(|f| page >= f.into()) && to.is_none_or(|t| page < t.into()))
+            })
+            .collect(),
+    };
+    filtered(rows, &inside)
+}
+
+/// The rows of the one filter that there is: `column > value`.
+pub(super) fn greater(rows: &RecordBatch, filter: &str) -> Result<RecordBatch, SourceError> {
+    let unknown = || failure(ErrorKind::Permanent, "filter", "only `column > value` is understood".into());
+    let (column, value) = filter.split_once(" > ").ok_or_else(unknown)?;
+    let array = rows.column_by_name(column).ok_or_else(unknown)?;
+    let value = Key::parse(value, array.data_type()).ok_or_else(unknown)?;
+    let inside: BooleanArray =
+        (0..rows.num_rows()).map(|row| Some(key(array, row).is_some_and(|key| key > value))).collect();
+    filtered(rows, &inside)
+}
+
+fn filtered(rows: &RecordBatch, inside: &BooleanArray) -> Result<RecordBatch, SourceError> {
+    filter_record_batch(rows, inside)
+        .map_err(|e| failure(ErrorKind::Permanent, "memory", format!("filter rows: {e}")))
+}

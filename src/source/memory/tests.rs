@@ -1,0 +1,120 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::message::request::OnUnfit;
+use crate::plan::export_plan::{Slice, Strategy};
+use arrow::array::{ArrayRef, Int64Array};
+
+const T: Selection<'static> = Selection { schema: "s", name: "t", filter: None };
+
+fn numbers(values: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(values.into_iter().map(Some).collect::<Int64Array>());
+    RecordBatch::try_from_iter_with_nullable([("id", ids, true)]).expect("one column")
+}
+
+fn process(database: &MemoryDatabase, number: u64) -> MemorySource {
+    MemorySource::new(SourceName::parse("m").expect("valid"), database.clone(), number)
+}
+
+async fn read(source: &MemorySource, slice: Slice<'_>, lineage: Option<Uuid>) -> Result<usize, SourceError> {
+    let columns = vec![Column {
+        name: "id".into(),
+        source_type: "bigint".into(),
+        fetch: Fetch::Native,
+        ty: ColumnType::Int64,
+        nullable: true,
+        note: None,
+    }];
+    let read = ChunkRead {
+        selection: T,
+        columns: &columns,
+        slice,
+        lineage,
+        session: &[],
+        on_unfit: OnUnfit::Text,
+        cancel: CancellationToken::new(),
+        progress: Arc::default(),
+    };
+    let mut stream = source.read_chunk(read).await?;
+    let mut rows = 0;
+    while let Some(batch) = stream.next_batch()? {
+        rows += batch.num_rows();
+    }
+    Ok(rows)
+}
+
+#[tokio::test]
+async fn chunks_are_disjoint_and_together_everything() {
+    let database = MemoryDatabase::default();
+    database.create("s", "t", &numbers((0..1000).rev()));
+    let source = process(&database, 1);
+    let method = BoundaryMethod::OrderedPass;
+    let bounds = source.boundaries(&T, "id", method, 4, None).await.expect("found");
+    assert_eq!(bounds, ["250", "500", "750"]);
+    let strategies = [
+        Strategy::Range { column: "id".into(), cast: "bigint".into(), bounds, nulls: true },
+        Strategy::Ctid { bounds: vec![33, 60] },
+    ];
+    for strategy in strategies {
+        let mut sum = 0;
+        for slice in (0..strategy.chunks()).filter_map(|i| strategy.slice(i)) {
+            sum += read(&source, slice, None).await.expect("read");
+        }
+        assert_eq!(sum, 1000);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_lives_as_long_as_one_process_keeps_it() {
+    let database = MemoryDatabase::default();
+    database.create("s", "t", &numbers(0..5));
+    let (one, two) = (process(&database, 1), process(&database, 2));
+    let lineage = Uuid::new_v4();
+    let first = one.open_lineage(lineage).await.expect("opened");
+    database.update("s", "t", &numbers(0..9));
+    let second = two.join_lineage(lineage).await.expect("asked").expect("a keeper lives");
+    assert_eq!(first.time(), second.time());
+    drop(first);
+    assert_eq!(read(&two, Slice::All, Some(lineage)).await.expect("kept"), 5);
+    let lost = read(&one, Slice::All, Some(lineage)).await.expect_err("dropped");
+    assert_eq!(lost.kind, ErrorKind::LineageLost);
+    database.kill_keepers(Some(2));
+    assert!(second.lost().is_cancelled());
+    assert!(one.join_lineage(lineage).await.expect("asked").is_none());
+}
+
+#[tokio::test]
+async fn what_was_rewritten_cannot_be_read_under_an_older_snapshot() {
+    let database = MemoryDatabase::default();
+    database.create("s", "t", &numbers(0..5));
+    let source = process(&database, 1);
+    let lineage = Uuid::new_v4();
+    let _keeper = source.open_lineage(lineage).await.expect("opened");
+    database.rewrite("s", "t", &numbers([]));
+    let changed = read(&source, Slice::All, Some(lineage)).await.expect_err("rewritten");
+    assert_eq!(changed.kind, ErrorKind::Changed);
+    assert_eq!(read(&source, Slice::All, None).await.expect("now"), 0);
+}
+
+#[tokio::test]
+async fn a_hook_breaks_a_chunk_where_it_wants() {
+    let database = MemoryDatabase::default();
+    database.create("s", "t", &numbers(0..500));
+    database.on_step(|step| match step {
+        Step::Batch(_, 200) => Err(failure(ErrorKind::Transient, "08006", "gone".into())),
+        _ => Ok(()),
+    });
+    let broken = read(&process(&database, 1), Slice::All, None).await.expect_err("broken");
+    assert_eq!(broken.kind, ErrorKind::Transient);
+}
+
+#[tokio::test]
+async fn what_grew_since_the_last_time_can_be_asked_for() {
+    let database = MemoryDatabase::default();
+    database.create("s", "t", &numbers(0..5));
+    let source = process(&database, 1);
+    let filter = source.greater_than("id", "2");
+    let grown = Selection { filter: Some(&filter), ..T };
+    assert_eq!(source.count(&grown, None).await.expect("counted"), 2);
+    assert_eq!(source.maximum(&grown, "id", None).await.expect("found").as_deref(), Some("4"));
+}
