@@ -173,7 +173,6 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     for entry in context.sources().values() {
         let _ = tokio::time::timeout(TIDY, entry.source.close()).await;
     }
-    context.folder.empty_trash().await?;
     args.tell(&archive)
 }
 

@@ -37,6 +37,11 @@ const PLANS: usize = 64;
 /// How long a trouble is told to the coordinator.
 const TROUBLE_LASTS: Duration = Duration::from_secs(120);
 
+/// How long released chunks may take to end what they do on the server.
+const RELEASE: Duration = Duration::from_secs(10);
+/// The same when there is no time.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// How a task ended.
 #[derive(Debug)]
 pub enum End {
@@ -368,7 +373,9 @@ impl Worker {
             () = tokio::time::sleep_until(until) => {}
         }
         self.stop.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(10), self.tracker.wait()).await;
+        // What is not released in time comes back to the queue with the connection's end.
+        let last = if hurry.is_cancelled() { LAST_WORDS } else { RELEASE };
+        let _ = tokio::time::timeout(last, self.tracker.wait()).await;
     }
 
     /// The instance, for logs.

@@ -394,8 +394,11 @@ impl Planner<'_> {
         let request = chosen.request;
         let mut parts = Vec::new();
         if let Some(text) = &request.where_ {
-            let printed =
-                filter::check(text, self.config.allow_where).map_err(|e| PlanError::Failed(e.report()))?;
+            let printed = filter::check(text, self.config.allow_where).map_err(|e| {
+                let mut report = e.report();
+                report.message = format!("field `where`: {}", report.message);
+                PlanError::Failed(report)
+            })?;
             parts.push(printed);
         }
         if let Some(after) = &request.after {
