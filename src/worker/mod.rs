@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
-use uuid::Uuid;
 
 use crate::bus::{BusError, Consumer, Delivery, Outgoing, Queue, Session, Settle};
 use crate::context::Context;
@@ -376,11 +375,5 @@ impl Worker {
         // What is not released in time comes back to the queue with the connection's end.
         let last = if hurry.is_cancelled() { LAST_WORDS } else { RELEASE };
         let _ = tokio::time::timeout(last, self.tracker.wait()).await;
-    }
-
-    /// The instance, for logs.
-    #[must_use]
-    pub fn instance(&self) -> Uuid {
-        self.shared.context.instance
     }
 }

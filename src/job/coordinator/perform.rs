@@ -13,7 +13,7 @@ use crate::folder::{Renamed, VERSION, layout};
 use crate::job::archive::{Status, archive};
 use crate::job::decide::Effect;
 use crate::job::look;
-use crate::job::outcome::{CancelCause, CancelMark};
+use crate::job::outcome::{CancelCause, CancelMark, TableOutcome, TableResult};
 use crate::job::settle::settle;
 use crate::job::state::{Abandoned, JobState};
 use crate::message::event::ErrorReport;
@@ -48,7 +48,9 @@ impl Coordinator {
                 let told = state.batches.get(&id).and_then(|b| b.outcome.as_ref());
                 if let (Some(plan), Some(outcome)) = (state.plan(id.epoch), told) {
                     let events = self.context.reporter.batch(&state.stored, plan, outcome);
-                    self.context.metrics.tables_organized_total.inc_by(events.len() as u64);
+                    let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
+                    let organized = outcome.tables.iter().filter(published).count();
+                    self.context.metrics.tables_organized_total.inc_by(organized as u64);
                     self.session.publish_all(events).await?;
                 }
                 state.said.batches.insert(id);
