@@ -321,7 +321,7 @@ pub enum AllowWhere {
 }
 
 /// `[sources.<name>]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
     /// What it is.

@@ -268,7 +268,14 @@ async fn drained(roles: &Roles, session: &Arc<dyn Session>, end: &CancellationTo
 fn reload(file: &Path, context: &Context, log: &LogHandle) {
     systemd::reloading();
     let reloaded = Config::load(file).map_err(StartError::from).and_then(|config| {
-        let sources = sources(&config)?;
+        let mut sources = sources(&config)?;
+        for (name, entry) in &mut sources {
+            // What did not change keeps its connections and snapshots.
+            let old = context.sources().get(name).cloned().filter(|old| old.config == entry.config);
+            if let Some(old) = old {
+                *entry = old;
+            }
+        }
         log.reload(&config.log).map_err(anyhow::Error::from)?;
         context.replace_sources(sources);
         Ok(())

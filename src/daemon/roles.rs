@@ -63,6 +63,8 @@ impl Roles {
         roles.spawn(async move { this.listen(s).await });
         let (s, this) = (Arc::clone(session), self.clone());
         roles.spawn(async move { this.say_alive(s).await });
+        let this = self.clone();
+        roles.spawn(async move { this.tidy().await });
         let (s, this) = (Arc::clone(session), self.clone());
         roles.spawn(async move { Ok(intake::run(this.context, s, this.stop).await?) });
         let (s, this) = (Arc::clone(session), self.clone());
@@ -139,10 +141,20 @@ impl Roles {
             tick.tick().await;
             let alive = self.worker.alive(false);
             session.publish(Outgoing::Inbox(InboxMessage::Alive(alive))).await?;
+            self.measure().await;
+        }
+    }
+
+    /// Lets snapshots go that nobody needs; a source that does not answer
+    /// holds up nobody else here.
+    async fn tidy(&self) -> Result<(), RoleError> {
+        let mut tick = tokio::time::interval(self.context.config.timing.alive_interval.0);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
             if let Err(e) = self.worker.shared().keepers.tidy().await {
                 warn!(error = %e, "cannot tell which snapshots are still needed");
             }
-            self.measure().await;
         }
     }
 

@@ -15,6 +15,9 @@ pub struct Target {
     pub v: u32,
     /// Directory below the root.
     pub directory: String,
+    /// Inode of the `ready` directory: a rename keeps it, so that it tells
+    /// whose directory stands under the name.
+    pub inode: u64,
 }
 
 /// A table whose parts stand in its `ready` directory.
@@ -28,9 +31,6 @@ pub struct Ready<'a> {
     pub id: Uuid,
     /// The table.
     pub table: u32,
-    /// Name and inode of one winning part in the finished directory; none if
-    /// the table was never complete.
-    pub witness: Option<(String, u64)>,
 }
 
 /// Where a `ready` directory went.
@@ -63,24 +63,18 @@ impl Folder {
         attempt: u32,
         candidate: &str,
     ) -> Result<Tried, FolderError> {
-        let path = layout::target(ready.job, ready.table, attempt);
-        let target = Target { v: VERSION, directory: candidate.to_owned() };
-        let target = self.create_or_read(&path, target).await?.directory;
+        let path = layout::target(ready.job, ready.epoch, ready.table, attempt);
         let from = layout::ready_table(ready.job, ready.epoch, ready.id, ready.table);
+        let Some(stat) = self.store.stat(&from).await? else {
+            return Ok(Tried::Consumed(self.whereabouts(ready).await?));
+        };
+        let target = Target { v: VERSION, directory: candidate.to_owned(), inode: stat.inode };
+        let target = self.create_or_read(&path, target).await?.directory;
         Ok(match self.store.rename(&from, &target).await? {
             Renamed::Done => Tried::Consumed(Consumed::Published(target)),
             Renamed::Occupied => Tried::Occupied(target),
             Renamed::Gone => Tried::Consumed(self.whereabouts(ready).await?),
         })
-    }
-
-    /// The name written down for the K-th attempt, if any.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn target(&self, job: &JobId, table: u32, attempt: u32) -> Result<Option<String>, FolderError> {
-        let target: Option<Target> = self.read(&layout::target(job, table, attempt)).await?;
-        Ok(target.map(|t| t.directory))
     }
 
     /// Sends a `ready` directory to the trash, unless it was published.
@@ -97,15 +91,15 @@ impl Folder {
         }
     }
 
-    /// Where a `ready` directory that is gone went: a target that holds the
-    /// winning part's inode, or else the trash.
+    /// Where a `ready` directory that is gone went: the target under which its
+    /// inode stands, or else the trash.
     async fn whereabouts(&self, ready: &Ready<'_>) -> Result<Consumed, FolderError> {
-        let Some((file, inode)) = &ready.witness else { return Ok(Consumed::Trashed) };
         for attempt in 1.. {
-            let Some(directory) = self.target(ready.job, ready.table, attempt).await? else { break };
-            let stat = self.store.stat(&format!("{directory}/{file}")).await?;
-            if stat.is_some_and(|s| s.inode == *inode) {
-                return Ok(Consumed::Published(directory));
+            let path = layout::target(ready.job, ready.epoch, ready.table, attempt);
+            let Some(target) = self.read::<Target>(&path).await? else { break };
+            let stat = self.store.stat(&target.directory).await?;
+            if stat.is_some_and(|s| s.inode == target.inode) {
+                return Ok(Consumed::Published(target.directory));
             }
         }
         Ok(Consumed::Trashed)

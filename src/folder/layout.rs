@@ -164,10 +164,10 @@ impl RecordFile {
     }
 }
 
-/// `tables/<t>.target-<K>.json`
+/// `tables/<t>.e<N>.target-<K>.json`
 #[must_use]
-pub fn target(job: &JobId, table: u32, attempt: u32) -> String {
-    format!("{}/tables/{table}.target-{attempt}.json", workspace(job))
+pub fn target(job: &JobId, epoch: u32, table: u32, attempt: u32) -> String {
+    format!("{}/tables/{table}.e{epoch}.target-{attempt}.json", workspace(job))
 }
 
 /// `tables/<t>.e<N>.outcome.json`: a batch has one per epoch that planned it.

@@ -16,11 +16,11 @@ use super::latest::Latest;
 use super::look::{self, Found};
 use super::state::JobState;
 use super::window::Window;
-use crate::bus::{BusError, Delivery, Queue, Session};
+use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
 use crate::context::Context;
 use crate::folder::{Folder, FolderError, layout};
 use crate::message::inbox::Wake;
-use crate::message::{InboxMessage, JobId};
+use crate::message::{Control, InboxMessage, JobId};
 
 mod deal;
 mod perform;
@@ -166,9 +166,14 @@ impl Coordinator {
             match serde_json::from_slice(&delivery.body) {
                 Ok(InboxMessage::Alive(alive)) => {
                     let up = self.clock.now();
-                    self.window.heard(alive, up);
+                    if self.window.heard(alive, up) {
+                        self.introduce().await?;
+                    }
                 }
-                Ok(InboxMessage::Wake(wake)) => touched.extend(self.wake(wake).await?),
+                Ok(InboxMessage::Wake(wake)) => match self.wake(wake).await {
+                    Ok(job) => touched.extend(job),
+                    Err(e) => self.tolerate(e)?,
+                },
                 Err(e) => warn!(error = %e, "the inbox holds a message that is none of ours; it is dropped"),
             }
         }
@@ -245,17 +250,48 @@ impl Coordinator {
         for name in folder.store().list(layout::TEMP).await? {
             let Some(job) = layout::job_of_workspace(&name) else { continue };
             let up = self.clock.now();
-            match self.jobs.get_mut(&job) {
-                Some(state) => look::refresh(&folder, state, up).await?,
-                None => self.open(&job).await?,
+            let looked = match self.jobs.get_mut(&job) {
+                Some(state) => look::refresh(&folder, state, up).await.map_err(Into::into),
+                None => self.open(&job).await,
+            };
+            if let Err(e) = looked {
+                self.tolerate(e)?;
             }
         }
-        self.latest.repair(&folder).await?;
+        if let Err(e) = self.latest.repair(&folder).await {
+            self.tolerate(e.into())?;
+        }
         folder.empty_trash().await?;
         if let Ok(free) = folder.store().free_bytes().await {
             self.context.metrics.root_free_bytes.set(free as f64);
         }
         Ok(())
+    }
+
+    /// A daemon has come: it is to keep the snapshots that others keep.
+    async fn introduce(&self) -> Result<(), CoordinatorError> {
+        let mut running = Vec::new();
+        for job in self.jobs.values().filter(|j| j.archive.is_none()) {
+            let Some(plan) = job.plans.last() else { continue };
+            let Some(snapshot) = &plan.snapshot else { continue };
+            running.push(Outgoing::Control(Control::Planned {
+                job: job.id().clone(),
+                source: plan.source.clone(),
+                lineage: snapshot.lineage,
+            }));
+        }
+        Ok(self.session.publish_all(running).await?)
+    }
+
+    /// One job's file that cannot be read is no reason to leave the others alone.
+    fn tolerate(&self, error: CoordinatorError) -> Result<(), CoordinatorError> {
+        match error {
+            CoordinatorError::Folder(e) if !matches!(e, FolderError::WrongRoot(_)) => {
+                warn!(error = %e, "a job or archive cannot be read; the others go on");
+                Ok(())
+            }
+            other => Err(other),
+        }
     }
 
     fn circumstances(&mut self, job: &JobId) -> Circumstances {
@@ -283,16 +319,20 @@ impl Coordinator {
             if effects.is_empty() {
                 return Ok(());
             }
+            let mut failed = false;
             for effect in effects {
                 match self.perform(effect).await {
                     Ok(()) => {}
+                    // The other tables of the job, and its reports, do not wait for this one.
                     Err(CoordinatorError::Folder(e)) if !matches!(e, FolderError::WrongRoot(_)) => {
                         warn!(job.id = %job, error = %e, "a step of the job failed; it is tried again");
-                        self.postpone(job).await?;
-                        return Ok(());
+                        failed = true;
                     }
                     Err(e) => return Err(e),
                 }
+            }
+            if failed {
+                return self.postpone(job).await;
             }
         }
     }

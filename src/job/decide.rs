@@ -115,6 +115,11 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
         }
     }
     if effects.is_empty() && job.is_settled() {
+        // A planner may be at work on what was abandoned: its epoch is closed first.
+        let newest = job.plans.len();
+        if job.abandoned().iter().any(|a| a.epoch as usize == newest) {
+            return vec![Effect::CloseUnplanned(id(), None)];
+        }
         return vec![Effect::Commit(id())];
     }
     effects.extend(tell(job, at));
@@ -152,10 +157,6 @@ fn judge(job: &JobState, id: BatchId, batch: &BatchState, at: &Circumstances) ->
         let claimed = |f: &Failure| f.cause == Cause::LineageLost && is_claimed(job, id, at);
         if let Some((uuid, _)) = batch.failures.iter().find(|(_, (_, f))| claimed(f)) {
             return Verdict::Retry(*uuid);
-        }
-        // A batch of several tables ends with its record, whatever failed in it.
-        if batch.tables.len() > 1 {
-            return Verdict::Wait;
         }
     }
     let dispositions: Vec<(u32, Disposition)> =

@@ -59,8 +59,14 @@ impl Latest {
                 if self.seen.contains(&name) || !name.ends_with(".json") || name.starts_with('.') {
                     continue;
                 }
-                if let Some(archive) = folder.read::<Archive>(&format!("{}/{name}", layout::BY_ID)).await? {
-                    touched.extend(self.learn(&archive));
+                match folder.read::<Archive>(&format!("{}/{name}", layout::BY_ID)).await {
+                    Ok(Some(archive)) => touched.extend(self.learn(&archive)),
+                    Ok(None) => {}
+                    Err(e @ (FolderError::Unreadable { .. } | FolderError::Newer { .. })) => {
+                        tracing::warn!(error = %e, "an archive is left out of `.latest`");
+                        self.seen.insert(name);
+                    }
+                    Err(e) => return Err(e),
                 }
             }
             let keys: Vec<_> = self.newest.keys().cloned().collect();

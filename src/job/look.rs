@@ -148,6 +148,40 @@ async fn record(
     Ok(true)
 }
 
+/// Opens the records of a batch by their known names, if somebody has begun to
+/// publish a table of it: a listing may lag behind, and what is given up must
+/// not be what stands in place already.
+///
+/// # Errors
+/// As [`open`].
+pub async fn recheck(
+    folder: &Folder,
+    state: &mut JobState,
+    id: BatchId,
+    up: Duration,
+) -> Result<(), FolderError> {
+    let Some(batch) = state.batches.get(&id) else { return Ok(()) };
+    let missing: Vec<u32> = (0..).zip(&batch.records).filter(|(_, r)| r.is_none()).map(|(c, _)| c).collect();
+    let mut begun = false;
+    for table in batch.tables.clone() {
+        let path = layout::target(state.id(), id.epoch, table, 1);
+        begun |= folder.store().stat(&path).await?.is_some();
+    }
+    if begun {
+        for chunk in missing {
+            record(folder, state, id, chunk, up).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a record has a part of every table: else there are failures to be read.
+fn has_all(state: &JobState, id: BatchId, chunk: u32) -> bool {
+    let Some(batch) = state.batches.get(&id) else { return true };
+    let Some(Some(record)) = batch.records.get(chunk as usize) else { return true };
+    batch.tables.iter().all(|table| record.parts.iter().any(|part| part.table == *table))
+}
+
 /// Looks at one chunk that somebody woke us up for.
 ///
 /// # Errors
@@ -162,7 +196,7 @@ pub async fn chunk(
     if !state.batches.contains_key(&id) {
         return refresh(folder, state, up).await;
     }
-    if record(folder, state, id, chunk.chunk, up).await? {
+    if record(folder, state, id, chunk.chunk, up).await? && has_all(state, id, chunk.chunk) {
         return Ok(());
     }
     records(folder, state, id, up).await

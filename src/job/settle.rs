@@ -21,7 +21,6 @@ use crate::worker::record::Cause;
 /// A winning part and the name that it gets.
 struct Winner {
     path: String,
-    inode: u64,
     finished: FinishedFile,
 }
 
@@ -45,13 +44,7 @@ pub async fn settle(
     for (number, disposition) in dispositions {
         let Some(table) = plan.table(*number) else { continue };
         let winners = winners(job, id, *number);
-        let ready = Ready {
-            job: job.id(),
-            epoch: id.epoch,
-            id: plan.ready,
-            table: *number,
-            witness: winners.first().map(|w| (w.finished.file.clone(), w.inode)),
-        };
+        let ready = Ready { job: job.id(), epoch: id.epoch, id: plan.ready, table: *number };
         let result = match disposition {
             Disposition::Publish => {
                 let cancelled = job.cancel.is_some();
@@ -75,7 +68,6 @@ fn winners(job: &JobState, id: BatchId, table: u32) -> Vec<Winner> {
         let chunk = u32::try_from(chunk).unwrap_or(u32::MAX);
         all.push(Winner {
             path: format!("{}/{}", layout::parts(job.id(), id.epoch, id.first), part.file),
-            inode: part.inode,
             finished: FinishedFile {
                 file: layout::finished_part(chunk),
                 rows: part.rows,
@@ -111,6 +103,14 @@ async fn publish(
             }
         }
         other => other?,
+    }
+    if !table.directory.is_empty() && folder.store().stat(&table.directory).await?.is_none() {
+        // Somebody removed the output directory while it was empty.
+        let mut parent = String::new();
+        for part in table.directory.split('/') {
+            folder.store().make_dirs(&parent, vec![part.to_owned()]).await?;
+            parent = layout::public(&parent, part);
+        }
     }
     let files: Vec<FinishedFile> = winners.iter().map(|w| w.finished.clone()).collect();
     let mut nth = 0;

@@ -90,8 +90,15 @@ impl BatchState {
     /// Whether a chunk has neither record nor failure.
     #[must_use]
     pub fn is_unfinished(&self, chunk: u32) -> bool {
-        matches!(self.records.get(chunk as usize), Some(None))
-            && !self.failures.values().any(|(c, _)| *c == chunk)
+        if !matches!(self.records.get(chunk as usize), Some(None)) {
+            return false;
+        }
+        let failed = |table: u32| {
+            let of_chunk = self.failures.values().filter(|(c, _)| *c == chunk);
+            of_chunk.into_iter().any(|(_, f)| f.table == table || f.cause == Cause::LineageLost)
+        };
+        // A worker that died in the middle of a batch leaves failures of some tables only.
+        !self.tables.iter().all(|table| failed(*table))
     }
 }
 

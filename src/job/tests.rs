@@ -181,6 +181,27 @@ fn one_table_of_a_batch_fails_and_the_others_are_published() {
 }
 
 #[test]
+fn a_batch_whose_tables_all_fail_ends_without_a_record() {
+    let (mut job, id) = running(vec![planned(0, 0, 1), planned(1, 0, 1)]);
+    fail(&mut job, id, failure(0, Cause::Permanent));
+    assert!(job.batches[&id].is_unfinished(0), "a worker that died in between leaves one failure only");
+    fail(&mut job, id, failure(1, Cause::Changed));
+    let list = dispositions(&job, &at());
+    assert!(matches!(&list[..], [Disposition::Fail(_), Disposition::Abandon(Cause::Changed)]), "{list:?}");
+}
+
+#[test]
+fn a_cancel_closes_the_epoch_that_a_planner_may_be_at_work_on() {
+    let (mut job, id) = running(vec![planned(0, 0, 1)]);
+    settle(&mut job, id, TableResult::Abandoned { cause: Cause::Changed });
+    job.cancel = Some(mark());
+    assert_eq!(decide(&job, &at()), vec![Effect::CloseUnplanned(job.id().clone(), None)]);
+    job.add_plan(plan(&job, 1, vec![]));
+    job.said.plans = 2;
+    assert_eq!(decide(&job, &at()), vec![Effect::Commit(job.id().clone())]);
+}
+
+#[test]
 fn a_snapshot_is_lost_only_when_nobody_claims_it_and_everybody_was_heard() {
     let (mut job, id) = running(vec![planned(0, 0, 2)]);
     let uuid = fail(&mut job, id, failure(0, Cause::LineageLost));

@@ -73,11 +73,11 @@ pub struct Window {
 }
 
 impl Window {
-    /// Hears that a daemon lives.
-    pub fn heard(&mut self, alive: Alive, up: Duration) {
+    /// Hears that a daemon lives; true if it was not known.
+    pub fn heard(&mut self, alive: Alive, up: Duration) -> bool {
         if alive.leaving {
             self.daemons.remove(&alive.instance);
-            return;
+            return false;
         }
         for task in &alive.holding {
             // A predecessor handed it out.
@@ -92,7 +92,7 @@ impl Window {
                 out.seen = up;
             }
         }
-        self.daemons.insert(alive.instance, Daemon { alive, seen: up });
+        self.daemons.insert(alive.instance, Daemon { alive, seen: up }).is_none()
     }
 
     /// The work queue was found empty: whatever nobody holds is not in it.

@@ -22,7 +22,7 @@ use crate::metrics::{ChunkOutcome, Raised};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Pauses, Policy, policy};
-use crate::source::{Progress, Source};
+use crate::source::{ErrorKind, Progress, Source, SourceError};
 
 /// Unfinished starts after which a chunk runs alone in its process.
 const STARTS_BEFORE_ALONE: usize = 2;
@@ -87,6 +87,7 @@ pub async fn run(
     cancel: &CancellationToken,
     progress: &Arc<Progress>,
 ) -> Result<End, FolderError> {
+    shared.context.folder.guard().await?;
     let Some(plan) = await_plan(shared, task, cancel).await? else {
         return unplanned(shared, task, cancel).await;
     };
@@ -364,7 +365,11 @@ impl Work<'_> {
                 return Ok(TableEnd::Stop(self.stopped().await?));
             }
             let pace = match error {
-                ExportError::Gone => return Ok(TableEnd::Stop(End::Done { wake: false })),
+                ExportError::Gone => {
+                    // The workspace is gone, or all of the root is.
+                    context.folder.guard().await?;
+                    return Ok(TableEnd::Stop(End::Done { wake: false }));
+                }
                 ExportError::Full(why) => {
                     self.wait_for_space(&why).await?;
                     pauses = Pauses::new(&context.config.timing);
@@ -405,7 +410,14 @@ impl Work<'_> {
                 .await
                 .map_err(ExportError::Source)?;
         }
-        export::export(&self.shared.context, chunk).await
+        export::export(&self.shared.context, chunk).await.map_err(|error| match error {
+            // We hold a keeper, and the server does not know its snapshot: the
+            // connection is about to be found dead. The next try joins another.
+            ExportError::Source(e) if e.kind == ErrorKind::LineageLost => {
+                ExportError::Source(SourceError { kind: ErrorKind::Transient, ..e })
+            }
+            other => other,
+        })
     }
 
     /// Why we were told to stop: the job is cancelled, or this daemon goes.

@@ -16,6 +16,12 @@ use crate::folder::{FolderError, layout};
 use crate::message::JobId;
 use crate::source::{ErrorKind, Keeper, Source, SourceError};
 
+/// How long the others have to join a snapshot, however late it is.
+const LAST_CHANCE: Duration = Duration::from_secs(3);
+
+/// A source that has not answered for so long is asked again later.
+const JOIN_LIMIT: Duration = Duration::from_secs(30);
+
 struct Held {
     keeper: Arc<dyn Keeper>,
     source: Arc<dyn Source>,
@@ -26,15 +32,14 @@ struct Held {
 pub struct Keepers {
     context: Arc<Context>,
     held: Mutex<HashMap<Uuid, Held>>,
-    /// One join at a time.
-    joining: tokio::sync::Mutex<()>,
+    joining: Mutex<HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Keepers {
     /// None yet.
     #[must_use]
     pub fn new(context: Arc<Context>) -> Self {
-        Self { context, held: Mutex::default(), joining: tokio::sync::Mutex::default() }
+        Self { context, held: Mutex::default(), joining: Mutex::default() }
     }
 
     /// The lineages that are held now.
@@ -43,8 +48,16 @@ impl Keepers {
         lock(&self.held).iter().filter(|(_, h)| !h.keeper.lost().is_cancelled()).map(|(l, _)| *l).collect()
     }
 
-    fn holds(&self, lineage: Uuid) -> bool {
-        lock(&self.held).get(&lineage).is_some_and(|h| !h.keeper.lost().is_cancelled())
+    /// Whether a living keeper is registered in this very source: a reload
+    /// makes a new one, which knows nothing of the keepers of the old.
+    fn holds(&self, lineage: Uuid, source: &Arc<dyn Source>) -> bool {
+        let held = lock(&self.held);
+        held.get(&lineage).is_some_and(|h| !h.keeper.lost().is_cancelled() && Arc::ptr_eq(&h.source, source))
+    }
+
+    /// The lock of one lineage: one join of it at a time, and no wait for others.
+    fn joining(&self, lineage: Uuid) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(lock(&self.joining).entry(lineage).or_default())
     }
 
     /// Takes a new snapshot.
@@ -79,20 +92,27 @@ impl Keepers {
         job: &JobId,
         cancel: &CancellationToken,
     ) -> Result<(), SourceError> {
-        if self.holds(lineage) {
+        if self.holds(lineage, source) {
             return Ok(());
         }
         let until = Instant::now() + self.context.config.timing.keeper_wait.0;
         loop {
-            {
-                let _one_at_a_time = self.joining.lock().await;
-                if self.holds(lineage) {
-                    return Ok(());
+            let join = async {
+                let joining = self.joining(lineage);
+                let _one_at_a_time = joining.lock().await;
+                if self.holds(lineage, source) {
+                    return Ok(true);
                 }
-                if let Some(keeper) = source.join_lineage(lineage).await? {
-                    self.insert(source, lineage, job, keeper);
-                    return Ok(());
-                }
+                let Some(keeper) = source.join_lineage(lineage).await? else { return Ok(false) };
+                self.insert(source, lineage, job, keeper);
+                Ok::<bool, SourceError>(true)
+            };
+            let joined = tokio::select! {
+                () = cancel.cancelled() => return Err(cancelled()),
+                joined = tokio::time::timeout(JOIN_LIMIT, join) => joined.map_err(|_| slow(source))??,
+            };
+            if joined {
+                return Ok(());
             }
             if Instant::now() >= until {
                 return Err(SourceError {
@@ -119,6 +139,7 @@ impl Keepers {
     /// Lets a lineage go.
     pub fn release(&self, lineage: Uuid) {
         lock(&self.held).remove(&lineage);
+        lock(&self.joining).remove(&lineage);
     }
 
     /// Lets the snapshots of a finished job go.
@@ -131,6 +152,8 @@ impl Keepers {
     /// # Errors
     /// When the folder refuses.
     pub async fn tidy(&self) -> Result<(), FolderError> {
+        // A root that is not there says nothing of jobs.
+        self.context.folder.guard().await?;
         let jobs: Vec<JobId> = lock(&self.held).values().map(|h| h.job.clone()).collect();
         for job in jobs {
             let store = self.context.folder.store();
@@ -172,6 +195,8 @@ impl Keepers {
 
     /// Waits until every lineage of this process has another keeper elsewhere.
     pub async fn hand_over(&self, until: Instant, hurry: &CancellationToken) {
+        // Others may have needed our last chunk to begin with theirs.
+        let until = until.max(Instant::now() + LAST_CHANCE);
         let mut alone = true;
         while alone && Instant::now() < until && !hurry.is_cancelled() {
             if let Err(e) = self.tidy().await {
@@ -190,7 +215,16 @@ impl Keepers {
     }
 }
 
-fn cancelled() -> SourceError {
+fn slow(source: &Arc<dyn Source>) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Transient,
+        code: "slow".into(),
+        message: format!("source {} did not answer within {} s", source.name(), JOIN_LIMIT.as_secs()),
+        remedy: None,
+    }
+}
+
+pub(super) fn cancelled() -> SourceError {
     SourceError {
         kind: ErrorKind::Cancelled,
         code: "cancelled".into(),

@@ -305,11 +305,18 @@ impl Worker {
             Task::Plan(plan) => planning::run(&self.shared, plan, cancel).await,
             Task::Chunk(chunk) => chunk::run(&self.shared, chunk, redelivered, cancel, progress).await,
         };
-        match result {
-            Ok(end) => end,
-            Err(e) if e.is_gone() => End::Done { wake: false },
-            Err(e @ FolderError::Newer { .. }) => End::Unfit(e.to_string()),
-            Err(e) => {
+        let error = match result {
+            Ok(end) => return end,
+            // A directory that is gone is a job that has ended, if the root is still there.
+            Err(e) if e.is_gone() => match self.shared.context.folder.guard().await {
+                Ok(()) => return End::Done { wake: false },
+                Err(root) => root,
+            },
+            Err(e) => e,
+        };
+        match error {
+            e @ (FolderError::Newer { .. } | FolderError::WrongRoot(_)) => End::Unfit(e.to_string()),
+            e => {
                 warn!(job.id = %task.job(), error = %e, "a task met an error of the export folder");
                 self.shared.trouble(e.to_string());
                 // Not at once again: the storage needs time.

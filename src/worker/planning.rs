@@ -188,7 +188,7 @@ impl Planner<'_> {
                 Err(e) => return Err(e),
             }
             if self.cancel.is_cancelled() {
-                return Ok(false);
+                return Err(PlanError::Source(super::keepers::cancelled()));
             }
         }
         for (table, batch) in tables.iter_mut().zip(batch::assign(&members)) {

@@ -11,7 +11,7 @@ use super::{Coordinator, CoordinatorError};
 use crate::bus::Outgoing;
 use crate::folder::{Renamed, VERSION, layout};
 use crate::job::archive::{Status, archive};
-use crate::job::decide::Effect;
+use crate::job::decide::{Disposition, Effect};
 use crate::job::look;
 use crate::job::outcome::{CancelCause, CancelMark, TableOutcome, TableResult};
 use crate::job::settle::settle;
@@ -38,6 +38,9 @@ impl Coordinator {
             }
             Effect::Settle(job, id, dispositions) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
+                if dispositions.iter().any(|(_, d)| *d != Disposition::Publish) {
+                    look::recheck(&folder, state, id, up).await?;
+                }
                 let outcome = settle(&folder, state, id, &dispositions, now).await?;
                 if let Some(batch) = state.batches.get_mut(&id) {
                     batch.outcome = Some(outcome);
@@ -124,7 +127,10 @@ impl Coordinator {
         let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
         folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await?;
         self.latest.learn(&archive);
-        self.latest.repair(&folder).await?;
+        if let Err(e) = self.latest.repair(&folder).await {
+            // A view: repaired at the next look. The job's end does not wait for it.
+            warn!(job.id = %job, error = %e, "`.latest` could not be brought up to date");
+        }
         self.session.publish(self.context.reporter.finished(&archive)).await?;
         self.session.publish(Outgoing::Control(Control::Finished { job: job.clone() })).await?;
         let renamed = folder.discard(&layout::workspace(job), &format!("job_{job}")).await?;
