@@ -25,6 +25,12 @@ pub struct SourceEntry {
 /// The sources of this process; replaced as a whole on reload.
 pub type Sources = BTreeMap<SourceName, Arc<SourceEntry>>;
 
+/// Name of this host.
+#[must_use]
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// What every role of a process shares.
 pub struct Context {
     /// The configuration.
@@ -54,7 +60,6 @@ impl Context {
         sources: Sources,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let reporter = Reporter { prefix: config.broker.prefix.clone() };
         Arc::new(Self {
             config,
@@ -63,7 +68,7 @@ impl Context {
             reporter,
             metrics,
             instance: Uuid::new_v4(),
-            host,
+            host: host(),
             sources: std::sync::RwLock::new(Arc::new(sources)),
         })
     }

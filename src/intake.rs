@@ -85,7 +85,7 @@ pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, E
     if body.len() > MAX_BYTES {
         return Err(ErrorReport::permanent(
             "too_large",
-            format!("the request has {} bytes, at most {MAX_BYTES} are read", body.len()),
+            format!("the request has {} bytes, at most 1 MiB is read", body.len()),
             "use patterns such as sales.*, or several requests",
         ));
     }
@@ -332,7 +332,7 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         step = decide(&Wish::Export(stored.clone()), &known(context, &job).await?);
     }
     match step {
-        Step::Store(_) => Err(FolderError::WrongRoot("a request appeared and vanished".into()).into()),
+        Step::Store(_) => Err(FolderError::Inconsistent("a request appeared and vanished").into()),
         Step::Wake(job) => Ok(session.publish(wake(&job)).await?),
         Step::TellEnd(job) => {
             if let Some(archive) = context.folder.read::<Archive>(&layout::archive_by_id(&job)).await? {

@@ -4,7 +4,7 @@
 //! The story of one request, in the order of the modules: a body arrives on a
 //! [`bus`] and is read as a [`message`]; `intake` makes it durable in the
 //! [`folder`]; the coordinator of [`job`] asks for a [`plan`]; workers read
-//! chunks from a [`source`], [`decode`] them and [`write`] parts; the
+//! chunks from a [`source`], [`decode`] them and [`mod@write`] parts; the
 //! coordinator moves finished tables into place and tells the world.
 
 pub mod bus;

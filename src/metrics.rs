@@ -51,6 +51,24 @@ impl ChunkOutcome {
     }
 }
 
+/// Raises a gauge by one for as long as it lives.
+pub struct Raised<'a>(&'a IntGauge);
+
+impl<'a> Raised<'a> {
+    /// Raises the gauge.
+    #[must_use]
+    pub fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// All metrics of a process.
 pub struct Metrics {
     registry: Registry,

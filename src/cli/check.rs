@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::input::ConfigArgs;
+use super::one_shot::Explained;
 use super::{ExitCode, print, print_json};
 use crate::bus::rabbitmq::RabbitBus;
 use crate::config::Config;
@@ -50,15 +51,7 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         Ok(sources) => {
             for (name, entry) in &sources {
                 let found = entry.source.check().await;
-                let found = found.map_err(|e| {
-                    let remedy = e.remedy.clone();
-                    let error = anyhow::Error::from(e);
-                    match remedy {
-                        Some(remedy) => anyhow::anyhow!("{remedy}").context(error.to_string()),
-                        None => error,
-                    }
-                });
-                let text = found.map(|facts| {
+                let text = found.map_err(|e| Explained(e).into()).map(|facts| {
                     let snapshots = if facts.snapshots { "" } else { ", without snapshots" };
                     format!("{}{snapshots}", facts.version)
                 });

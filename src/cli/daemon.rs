@@ -1,5 +1,7 @@
 //! `adu-export daemon`
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::ExitCode;
@@ -20,6 +22,10 @@ pub struct DaemonArgs {
 pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let log = crate::logging::init(&config.log)?;
-    super::runtime()?.block_on(crate::daemon::run(&args.config.path(), config, log))?;
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(crate::daemon::run(&args.config.path(), config, log));
+    // Threads that still encode a chunk that nobody wants do not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended?;
     Ok(ExitCode::Done)
 }

@@ -1,5 +1,6 @@
 //! What the process tells its caller.
 
+use super::one_shot::Explained;
 use crate::bus::BusError;
 use crate::config::ConfigError;
 use crate::daemon::StartError;
@@ -71,7 +72,8 @@ impl ExitCode {
                     StartError::Other(_) => Self::Failed,
                 });
             }
-            let source: &SourceError = cause.downcast_ref()?;
+            let explained = cause.downcast_ref().map(|e: &Explained| &e.0);
+            let source: &SourceError = explained.or_else(|| cause.downcast_ref())?;
             matches!(source.kind, ErrorKind::Unreachable).then_some(Self::Unreachable)
         };
         error.chain().find_map(code).unwrap_or(Self::Failed)

@@ -93,11 +93,8 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let request = args.tables.request(&Overrides { source: name, ..args.overrides() })?;
     let folder = Folder::init(config.export.root.clone(), crate::daemon::group(&config)?).await?;
     let sources = crate::daemon::sources(&config)?;
-    for entry in sources.values().filter(|_| sources.len() == 1) {
-        // A person waits: what will not get better by itself is told at once.
-        entry.source.check().await?;
-    }
     let context = Context::new(config, folder, Owner::OneShot, sources, Arc::new(Metrics::new()));
+    one_shot::reach(&context.sources(), request.source.as_ref()).await?;
     let place = match one_shot::take_place(&context, request).await? {
         Place::Ours(place) => place,
         Place::Finished(archive) => return args.tell(&archive),
@@ -169,6 +166,7 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     while context.folder.store().stat(&workspace).await?.is_some() && tidied.elapsed() < TIDY {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    context.folder.empty_trash().await?;
     stop.cancel();
     worker.drain(tokio::time::Instant::now(), &CancellationToken::new()).await;
     worker.shared().keepers.release_job(&place.job);
@@ -182,7 +180,7 @@ impl ExportArgs {
     /// `--workers`: chunks, and so connections, at once.
     fn at_once(&self, mut config: Config) -> Config {
         // Nobody else holds anything of this job: what waits for others need not wait long.
-        config.timing.alive_interval = Span(Duration::from_millis(500));
+        config.timing.alive_interval = Span(Duration::from_millis(100));
         config.timing.alive_timeout = Span::seconds(2);
         config.timing.keeper_wait = Span::seconds(1);
         if let Some(workers) = self.workers {

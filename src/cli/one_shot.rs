@@ -11,14 +11,31 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::bus::{Outgoing, Properties, Session};
-use crate::context::Context;
+use crate::context::{Context, Sources};
 use crate::folder::{VERSION, layout};
 use crate::intake::{self, Desk, Wish};
 use crate::job::archive::Archive;
 use crate::job::outcome::{CancelCause, CancelMark, Owner, StoredRequest};
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
-use crate::message::{Control, ExportRequest, InboxMessage, JobId};
+use crate::message::{Control, ExportRequest, InboxMessage, JobId, SourceName};
+use crate::source::SourceError;
+
+/// Connects once: a person who waits wants to hear at once of a wrong address
+/// or password, which daemons try again for a while.
+///
+/// # Errors
+/// The source's own, with its remedy.
+pub async fn reach(sources: &Sources, name: Option<&SourceName>) -> anyhow::Result<()> {
+    // Without a name intake says what is wrong.
+    let Some(entry) = name.and_then(|name| sources.get(name)) else { return Ok(()) };
+    entry.source.check().await.map(|_| ()).map_err(|e| Explained(e).into())
+}
+
+/// A source's error with its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{}", .0.message, .0.remedy.as_deref().map_or(String::new(), |r| format!("; {r}")))]
+pub struct Explained(pub SourceError);
 
 /// What was found for a request.
 pub enum Place {

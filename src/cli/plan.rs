@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::grid::{Align, Grid, printable};
 use super::input::{Overrides, SourceArgs, TableArgs};
-use super::{ExitCode, print, print_json};
+use super::{ExitCode, one_shot, print, print_json};
 use crate::bus::Properties;
 use crate::context::Context;
 use crate::daemon::sources;
@@ -57,6 +57,7 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let folder = Folder::init(root.0.clone(), None).await?;
     let context =
         Context::new(config.clone(), folder, Owner::OneShot, sources(&config)?, Arc::new(Metrics::new()));
+    one_shot::reach(&context.sources(), request.source.as_ref()).await?;
     let desk = Desk {
         sources: config.sources.keys().cloned().collect(),
         owner: Owner::OneShot,

@@ -13,7 +13,7 @@ pub struct RetryArgs {
     /// The configuration: broker and prefix.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// The finished job whose failed tables are exported again, as job <JOB>.rN
+    /// The finished job whose failed tables are exported again, as job JOB.rN
     #[arg(value_name = "JOB")]
     pub job: JobId,
     /// How to wait.

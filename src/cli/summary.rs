@@ -87,6 +87,9 @@ impl std::fmt::Display for Summary {
         if let Some(error) = &self.error {
             write_error(f, "error", error)?;
         }
+        if self.tables.is_empty() {
+            return writeln!(f, "{} {}", self.job, self.status);
+        }
         let done = self.tables.len() - failed.len();
         let rows: u64 = self.tables.iter().map(|t| t.rows).fold(0, u64::saturating_add);
         let bytes: u64 = self.tables.iter().map(|t| t.bytes).fold(0, u64::saturating_add);
@@ -170,8 +173,9 @@ j1 partial: 2 tables, 2000000 rows, 19.1 MiB, 1 failed in 20s (100 k rows/s)
     #[test]
     fn a_rejection_is_its_error() {
         let error = Some(ErrorReport::permanent("not_json", "the request is not JSON", "send JSON"));
-        let data = EventData { error, ..EventData::default() };
+        let job_id = crate::message::JobId::parse("j").ok();
+        let data = EventData { error, job_id, ..EventData::default() };
         let text = Summary::of_event("rejected", &data).to_string();
-        assert!(text.starts_with("error: the request is not JSON [not_json]\n    send JSON\n"), "{text}");
+        assert_eq!(text, "error: the request is not JSON [not_json]\n    send JSON\nj rejected\n");
     }
 }

@@ -28,7 +28,12 @@ impl Config {
         let mut sources = Table::new();
         sources.insert(name.to_string(), section(&[("kind", "postgres"), ("dsn", dsn.expose())]));
         let mut table = Table::new();
-        table.insert("export".into(), section(&[("root", root)]));
+        let mut export = section(&[("root", root)]);
+        if let Value::Table(export) = &mut export {
+            // A person looks on: the last bytes of a disk are theirs to use.
+            export.insert("min_free_bytes".into(), Value::Integer(0));
+        }
+        table.insert("export".into(), export);
         table.insert("sources".into(), Value::Table(sources));
         let env = environment().filter(|(variable, _)| {
             !variable.starts_with("ADU_EXPORT__SOURCES__") && !variable.starts_with("ADU_EXPORT__BROKER__")

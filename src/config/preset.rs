@@ -1,5 +1,5 @@
 //! What a kind of source does best with, where the configuration says nothing
-//! (design §7).
+//!.
 
 use std::num::{NonZeroU32, NonZeroU64};
 

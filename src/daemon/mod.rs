@@ -107,12 +107,11 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     config.check_daemon()?;
     let mut signals = Signals::install()?;
     let folder = Folder::open(config.export.root.clone(), group(&config)?).await?;
-    let url = config.broker.resolve_url()?;
-    let owner = Owner::Daemons { vhost: vhost(url.expose()), prefix: config.broker.prefix.clone() };
     let metrics = Arc::new(Metrics::new());
     config.sources.keys().for_each(|name| metrics.add_source(name));
+    let bus = RabbitBus::new(&config.broker, &format!("adu-export {}", crate::context::host()))?;
+    let owner = Owner::Daemons { vhost: bus.vhost()?, prefix: config.broker.prefix.clone() };
     let context = Context::new(config.clone(), folder, owner, sources(&config)?, Arc::clone(&metrics));
-    let bus = RabbitBus::new(&config.broker, &format!("adu-export {}", context.host))?;
     let health = Health::new();
     let worker = Worker::new(Arc::clone(&context), roles::slots(&context));
     let stop = CancellationToken::new();
@@ -128,7 +127,11 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
 
     let hurry = CancellationToken::new();
     loop {
-        match signals.next().await {
+        let signal = tokio::select! {
+            () = end.cancelled() => break,
+            signal = signals.next() => signal,
+        };
+        match signal {
             Signal::Reload => reload(file, &roles.context, &log),
             Signal::Stop if !stop.is_cancelled() => {
                 info!("stops: takes no more work, finishes or releases what runs");
@@ -150,36 +153,12 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
             }
             Signal::Ended => break,
         }
-        if stop.is_cancelled() {
-            tokio::select! {
-                () = end.cancelled() => break,
-                signal = signals.next() => {
-                    if signal == Signal::Stop {
-                        warn!("stops at once");
-                        hurry.cancel();
-                    }
-                }
-            }
-            end.cancelled().await;
-            break;
-        }
     }
     let _ = tokio::time::timeout(LAST_WORDS, supervised).await;
     let _ = tokio::time::timeout(LAST_WORDS, http).await;
     notifier.abort();
     info!("stopped");
     Ok(())
-}
-
-/// Virtual host of a broker's URL; `/` where none is named.
-fn vhost(url: &str) -> String {
-    let path = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let path = path.split_once('/').map_or("", |(_, path)| path);
-    let path = path.split('?').next().unwrap_or_default();
-    match path {
-        "" | "%2f" | "%2F" => "/".into(),
-        other => other.into(),
-    }
 }
 
 /// Connects, plays all roles, and starts anew when anything breaks.

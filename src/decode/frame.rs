@@ -325,10 +325,18 @@ impl<'a> Fields<'a> {
     /// The field whose length word is at `start`; `None` for NULL.
     #[inline]
     pub(super) fn get(self, start: u32) -> Option<&'a [u8]> {
+        self.window(start).map(|(field, _)| field)
+    }
+
+    /// The field whose length word is at `start`, and the bytes from its begin
+    /// to the end of the block: what is read in fixed windows may look beyond
+    /// a short field. `None` for NULL.
+    #[inline]
+    pub(super) fn window(self, start: u32) -> Option<(&'a [u8], &'a [u8])> {
         let (word, rest) = self.raw.get(start as usize..)?.split_first_chunk::<4>()?;
         // -1 is the only negative length that is ever indexed.
         let length = usize::try_from(i32::from_be_bytes(*word)).ok()?;
-        rest.get(..length)
+        Some((rest.get(..length)?, rest))
     }
 
     /// The field at `start` if it is not NULL and has exactly `W` bytes.

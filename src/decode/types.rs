@@ -122,12 +122,16 @@ fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<ColumnType> {
     })
 }
 
+/// Digits of the widest decimal. Beyond 38, pyarrow reads them exactly,
+/// DuckDB 1.5 as doubles, and Polars 2.1 refuses the file.
+const MAX_PRECISION: i32 = 76;
+
 /// `numeric(p,s)`. A negative scale only widens what stands before the point,
 /// a scale beyond the precision what stands after it.
 fn decimal(typmod: i32, mode: Option<NumericMode>) -> Option<ColumnType> {
     if let Some((precision, scale)) = declared_numeric(typmod) {
         let digits = if scale < 0 { precision - scale } else { precision.max(scale) };
-        if (1..=76).contains(&digits) {
+        if (1..=MAX_PRECISION).contains(&digits) {
             return Some(ColumnType::Decimal { precision: digits as u8, scale: scale.max(0) as i8 });
         }
     }

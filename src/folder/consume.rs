@@ -93,7 +93,7 @@ impl Folder {
         match self.discard(&from, &what).await? {
             Renamed::Done => Ok(Consumed::Trashed),
             Renamed::Gone => self.whereabouts(ready).await,
-            Renamed::Occupied => Err(FolderError::WrongRoot("a fresh name in the trash is taken".into())),
+            Renamed::Occupied => Err(FolderError::Inconsistent("a fresh name in the trash is taken")),
         }
     }
 

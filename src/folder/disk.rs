@@ -40,7 +40,8 @@ impl DiskStore {
         path: &str,
         work: impl FnOnce(Self, PathBuf) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let (this, absolute, shown) = (self.clone(), self.absolute(path), path.to_owned());
+        let (this, absolute) = (self.clone(), self.absolute(path));
+        let shown = absolute.display().to_string();
         tokio::task::spawn_blocking(move || work(this, absolute))
             .await
             .map_err(|e| io::Error::other(format!("{what} {shown}: {e}")))?

@@ -1,4 +1,4 @@
-//! Where everything is: paths below the root, as design §3 draws them.
+//! Where everything is: paths below the root.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -27,7 +27,7 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// The file system refused.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// A file is not what it should be.
     #[error("{path} is not readable as what it should be: {why}; it was changed by hand or is damaged")]
@@ -45,18 +45,15 @@ pub enum FolderError {
         /// Its version.
         found: u32,
     },
+    /// Something that the protocol rules out: it is tried again with fresh eyes.
+    #[error("{0}; if this repeats, report it with the log")]
+    Inconsistent(&'static str),
     /// The directory is not an export folder, or not the one it was.
     #[error("{0}")]
     WrongRoot(String),
 }
 
 impl FolderError {
-    /// Whether the storage is full.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-    }
-
     /// Whether a directory that was expected is gone: a workspace that was trashed.
     #[must_use]
     pub fn is_gone(&self) -> bool {

@@ -11,3 +11,6 @@ pub mod report;
 pub mod settle;
 pub mod state;
 pub mod window;
+
+#[cfg(test)]
+mod tests;

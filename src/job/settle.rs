@@ -40,7 +40,7 @@ pub async fn settle(
     if let Some(outcome) = folder.read::<Outcome>(&path).await? {
         return Ok(Arc::new(outcome));
     }
-    let plan = job.plan(id.epoch).ok_or_else(|| FolderError::WrongRoot("a batch without plan".into()))?;
+    let plan = job.plan(id.epoch).ok_or(FolderError::Inconsistent("a batch has no plan"))?;
     let mut tables = Vec::with_capacity(dispositions.len());
     for (number, disposition) in dispositions {
         let Some(table) = plan.table(*number) else { continue };

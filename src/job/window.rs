@@ -292,23 +292,6 @@ impl Window {
         }
         None
     }
-
-    /// A task that could not be published is not out.
-    pub fn withdraw(&mut self, task: &Task) {
-        self.out.remove(task);
-    }
-
-    /// Number of tasks out.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.out.len()
-    }
-
-    /// Whether nothing is out.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.out.is_empty()
-    }
 }
 
 struct Share {

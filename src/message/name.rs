@@ -122,7 +122,7 @@ name!(
 
 impl JobId {
     /// The job id of a request that names none: the broker's `message_id` if
-    /// it may be one, else its UUIDv5, else a new UUID (design §4).
+    /// it may be one, else its UUIDv5, else a new UUID.
     #[must_use]
     pub fn from_message_id(message_id: Option<&str>, fresh: uuid::Uuid) -> Self {
         let text = match message_id.filter(|id| !id.is_empty()) {

@@ -1,4 +1,4 @@
-//! Names of table directories (design §3): the base name of a table, the names
+//! Names of table directories: the base name of a table, the names
 //! that it takes when another table owns that one, and the names that follow
 //! when a directory of the name stands there already. Pure; who owns a name
 //! and which directory exists is asked elsewhere.

@@ -1,4 +1,4 @@
-//! Small tables travel together (design §3): one task, one record and one
+//! Small tables travel together: one task, one record and one
 //! outcome for up to 64 of them, so that a thousand tiny tables do not cost a
 //! thousand round trips. Pure.
 

@@ -1,4 +1,4 @@
-//! Which tables a request means (design §4): names and patterns against what
+//! Which tables a request means: names and patterns against what
 //! the survey found. Pure. A named table that cannot be exported fails; what
 //! a pattern matched and cannot be exported is skipped; both say why.
 

@@ -1,4 +1,4 @@
-//! How a table is split (design §5): from what was asked for and the facts of
+//! How a table is split: from what was asked for and the facts of
 //! the catalogue to a draft that lacks nothing but, for ranges, the boundary
 //! values. Pure; the draft says why.
 

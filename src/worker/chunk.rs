@@ -18,7 +18,7 @@ use crate::folder::layout::RecordFile;
 use crate::folder::{Created, FolderError, VERSION, layout};
 use crate::message::event::ErrorReport;
 use crate::message::task::ChunkTask;
-use crate::metrics::ChunkOutcome;
+use crate::metrics::{ChunkOutcome, Raised};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Pauses, Policy, policy};
@@ -104,17 +104,23 @@ pub async fn run(
             };
             let marker = if redelivered { Some(mark(shared, task, alone).await?) } else { None };
             // A suspect gets the process to itself, healthy chunks share it.
-            let (shared_run, lone_run);
-            if alone {
+            let entry = async {
+                if !alone {
+                    return (Some(shared.lone.read().await), None);
+                }
                 warn!(job.id = %task.job, task.table, task.chunk, "a chunk that may have killed its process runs alone");
-                lone_run = Some(shared.lone.write().await);
-                shared_run = None;
-            } else {
-                shared_run = Some(shared.lone.read().await);
-                lone_run = None;
-            }
-            let end = Work { shared, task, plan: &plan, source, cancel, progress }.run().await;
-            drop((shared_run, lone_run));
+                (None, Some(shared.lone.write().await))
+            };
+            let entered = tokio::select! {
+                entered = entry => Some(entered),
+                () = cancel.cancelled() => None,
+            };
+            let work = Work { shared, task, plan: &plan, source, cancel, progress };
+            let end = match &entered {
+                Some(_) => work.run().await,
+                None => work.stopped().await,
+            };
+            drop(entered);
             if let Some(path) = marker {
                 // Orderly, whatever the end: not a start that killed its process.
                 shared.context.folder.store().remove(&path).await?;
@@ -259,34 +265,34 @@ impl Work<'_> {
         let mut parts = Vec::new();
         let mut attempts = 0;
         let mut failures: BTreeMap<u32, (Cause, ErrorReport)> = BTreeMap::new();
-        context.metrics.chunks_in_flight.inc();
-        let mut ended = None;
+        let in_flight = Raised::new(&context.metrics.chunks_in_flight);
+        let mut ended: Option<(End, ChunkOutcome)> = None;
         for table in self.plan.tables.iter().filter(|t| t.batch == self.task.table) {
             match self.table(table, &mut attempts).await? {
                 TableEnd::Part(part) => parts.push(part),
                 TableEnd::Failed(Cause::LineageLost, error) => {
                     // Every other table reads the same snapshot.
                     write_failure(self.shared, self.task, table.number, Cause::LineageLost, error).await?;
-                    ended = Some(End::Done { wake: true });
+                    ended = Some((End::Done { wake: true }, ChunkOutcome::Replanned));
                     break;
                 }
                 TableEnd::Failed(cause, error) => {
                     failures.insert(table.number, (cause, error));
                 }
                 TableEnd::Stop(end) => {
-                    ended = Some(end);
+                    let outcome = match end {
+                        End::Release => ChunkOutcome::Released,
+                        End::Done { .. } | End::Unfit(_) => ChunkOutcome::Cancelled,
+                    };
+                    ended = Some((end, outcome));
                     break;
                 }
             }
         }
-        context.metrics.chunks_in_flight.dec();
-        if let Some(end) = ended {
+        drop(in_flight);
+        if let Some((end, outcome)) = ended {
             self.drop_parts(&parts).await;
-            ended_as(if matches!(end, End::Release) {
-                ChunkOutcome::Released
-            } else {
-                ChunkOutcome::Cancelled
-            });
+            ended_as(outcome);
             return Ok(end);
         }
         let replanned = failures.values().any(|(cause, _)| *cause != Cause::Permanent);
@@ -338,6 +344,9 @@ impl Work<'_> {
         let context = &self.shared.context;
         let mut pauses = Pauses::new(&context.config.timing);
         loop {
+            if context.folder.store().free_bytes().await? < context.config.export.min_free_bytes {
+                self.wait_for_space("fewer bytes are free than export.min_free_bytes").await?;
+            }
             *attempts += 1;
             let chunk = TableChunk {
                 task: self.task,
@@ -410,19 +419,17 @@ impl Work<'_> {
         let context = &self.shared.context;
         warn!(job.id = %self.task.job, reason = why, "the export folder is full; this worker waits for space");
         self.shared.trouble(format!("the export folder is full: {why}"));
-        context.metrics.worker_paused.inc();
+        let _paused = Raised::new(&context.metrics.worker_paused);
         loop {
             tokio::select! {
                 () = self.cancel.cancelled() => break,
                 () = tokio::time::sleep(context.config.timing.retry_first.0 * 2) => {}
             }
             let free = context.folder.store().free_bytes().await?;
-            // As much as the next row groups will take, or the bound of the configuration.
-            if free > context.config.export.min_free_bytes.min(256 << 20) {
+            if free > context.config.export.min_free_bytes {
                 break;
             }
         }
-        context.metrics.worker_paused.dec();
         Ok(())
     }
 

@@ -53,6 +53,7 @@ pub enum ExportError {
 /// Nothing but temporaries is left behind.
 pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFile, ExportError> {
     let (plan, table, task) = (chunk.plan, chunk.table, chunk.task);
+    let before = chunk.progress.read().1;
     let slice = table.strategy.slice(task.chunk).ok_or_else(|| no_such_chunk(chunk))?;
     let dir = context.folder.root().join(layout::parts(&task.job, task.epoch, task.table));
     let stream = chunk
@@ -100,7 +101,10 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
     };
     let metrics = &context.metrics;
     metrics.fsync_duration_seconds.observe(part.fsync_seconds);
-    metrics.bytes_read_total.with_label_values(&[chunk.plan.source.as_str()]).inc_by(chunk.progress.read().1);
+    metrics
+        .bytes_read_total
+        .with_label_values(&[chunk.plan.source.as_str()])
+        .inc_by(chunk.progress.read().1 - before);
     Ok(part)
 }
 

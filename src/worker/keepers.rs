@@ -158,27 +158,32 @@ impl Keepers {
         Ok(())
     }
 
+    /// Whether nobody else keeps one of the lineages of this process.
+    async fn is_alone(&self) -> bool {
+        let held: Vec<(Uuid, Arc<dyn Source>)> =
+            lock(&self.held).iter().map(|(l, h)| (*l, Arc::clone(&h.source))).collect();
+        for (lineage, source) in held {
+            if source.keepers(lineage).await.unwrap_or(0) < 2 {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Waits until every lineage of this process has another keeper elsewhere.
     pub async fn hand_over(&self, until: Instant, hurry: &CancellationToken) {
-        loop {
+        let mut alone = true;
+        while alone && Instant::now() < until && !hurry.is_cancelled() {
             if let Err(e) = self.tidy().await {
                 warn!(error = %e, "cannot tell which snapshots are still needed");
             }
-            let held: Vec<(Uuid, Arc<dyn Source>)> =
-                lock(&self.held).iter().map(|(l, h)| (*l, Arc::clone(&h.source))).collect();
-            let mut alone = 0;
-            for (lineage, source) in held {
-                if source.keepers(lineage).await.unwrap_or(0) < 2 {
-                    alone += 1;
-                }
-            }
-            if alone == 0 || Instant::now() >= until || hurry.is_cancelled() {
-                break;
-            }
-            debug!(alone, "waits for other daemons to take the snapshots over");
-            tokio::select! {
-                () = hurry.cancelled() => {}
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            alone = tokio::select! {
+                () = hurry.cancelled() => break,
+                alone = tokio::time::timeout_at(until, self.is_alone()) => alone.unwrap_or(true),
+            };
+            if alone {
+                debug!("waits for other daemons to take the snapshots over");
+                tokio::time::sleep(Duration::from_millis(300)).await;
             }
         }
         lock(&self.held).clear();

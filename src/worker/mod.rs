@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
-use uuid::Uuid;
 
 use crate::bus::{BusError, Consumer, Delivery, Outgoing, Queue, Session, Settle};
 use crate::context::Context;
@@ -36,6 +35,11 @@ use keepers::Keepers;
 const PLANS: usize = 64;
 /// How long a trouble is told to the coordinator.
 const TROUBLE_LASTS: Duration = Duration::from_secs(120);
+
+/// How long released chunks may take to end what they do on the server.
+const RELEASE: Duration = Duration::from_secs(10);
+/// The same when there is no time.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How a task ended.
 #[derive(Debug)]
@@ -368,12 +372,8 @@ impl Worker {
             () = tokio::time::sleep_until(until) => {}
         }
         self.stop.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(10), self.tracker.wait()).await;
-    }
-
-    /// The instance, for logs.
-    #[must_use]
-    pub fn instance(&self) -> Uuid {
-        self.shared.context.instance
+        // What is not released in time comes back to the queue with the connection's end.
+        let last = if hurry.is_cancelled() { LAST_WORDS } else { RELEASE };
+        let _ = tokio::time::timeout(last, self.tracker.wait()).await;
     }
 }

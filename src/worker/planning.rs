@@ -2,10 +2,9 @@
 //! this module asks the source for facts and makes the result durable. The
 //! plan is exclusive: a planner that comes second throws its work away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -15,19 +14,26 @@ use crate::config::SourceConfig;
 use crate::folder::{Created, FolderError, VERSION, layout};
 use crate::job::look::{self, Found};
 use crate::job::outcome::{PlanFailure, StoredRequest};
-use crate::job::state::{Abandoned, JobState};
+use crate::job::state::JobState;
 use crate::message::event::ErrorReport;
-use crate::message::pattern::{TablePattern, qualified};
-use crate::message::request::{Consistency, ExportRequest, OnConflict, TableRequest, Verify};
+use crate::message::pattern::qualified;
+use crate::message::request::{Consistency, ExportRequest, Verify};
 use crate::message::task::PlanTask;
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::{ChosenTable, choose};
 use crate::plan::export_plan::{ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings};
+use crate::plan::filter;
 use crate::plan::strategy::{Split, Wish, draft};
-use crate::plan::{base_name, filter};
 use crate::retry::{Pauses, Policy, policy};
-use crate::source::{ErrorKind, MappingOptions, Selection, Source, SourceError, SurveyRequest, UnfitColumn};
+use crate::source::{
+    ErrorKind, MappingOptions, Relation, RelationKind, Selection, Source, SourceError, SurveyRequest,
+};
 use crate::worker::record::Cause;
+
+mod places;
+mod scope;
+
+use scope::Scope;
 
 /// Does one planning task.
 ///
@@ -117,15 +123,6 @@ impl From<std::io::Error> for PlanError {
     }
 }
 
-/// `.archive/names/<base>.json`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct NameClaim {
-    v: u32,
-    source: String,
-    schema: String,
-    table: String,
-}
-
 struct Planner<'a> {
     shared: &'a Shared,
     task: &'a PlanTask,
@@ -133,18 +130,6 @@ struct Planner<'a> {
     source: Arc<dyn Source>,
     config: SourceConfig,
     cancel: &'a CancellationToken,
-}
-
-/// What an epoch has to plan.
-struct Scope {
-    /// The request, narrowed to the tables of this epoch.
-    request: ExportRequest,
-    /// Numbers that tables had in the first plan, by `schema.table`.
-    numbers: BTreeMap<String, u32>,
-    /// Columns that became text in earlier epochs, by table number.
-    as_text: BTreeMap<u32, Vec<UnfitColumn>>,
-    /// The lineage to go on with, if it lives.
-    lineage: Option<Uuid>,
 }
 
 impl Planner<'_> {
@@ -192,7 +177,7 @@ impl Planner<'_> {
                     members.push(BatchMember {
                         number,
                         single: planned.strategy == Strategy::Single,
-                        bytes: (table.relation.bytes > 0).then_some(table.relation.bytes),
+                        bytes: stored_bytes(table.relation),
                     });
                     tables.push(planned);
                 }
@@ -240,67 +225,6 @@ impl Planner<'_> {
             compression: compression.unwrap_or_else(|| self.config.compression(export)),
             row_group_bytes: request.output.row_group_bytes.unwrap_or(export.row_group_bytes).get(),
         }
-    }
-
-    /// What this epoch plans: all that was asked for, or what was abandoned.
-    fn scope(&self) -> Scope {
-        let stored = self.stored();
-        let mut scope = Scope {
-            request: stored.request.clone(),
-            numbers: BTreeMap::new(),
-            as_text: BTreeMap::new(),
-            lineage: None,
-        };
-        if self.task.epoch == 1 {
-            return scope;
-        }
-        let abandoned = self.job.abandoned();
-        // One plan has one snapshot: first those that go on with theirs.
-        let same: Vec<&Abandoned> =
-            abandoned.iter().filter(|a| matches!(a.cause, Cause::Unfit { .. })).collect();
-        let latest = self.job.plans.last().and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
-        let of = |a: &Abandoned| self.job.plan(a.epoch)?.snapshot.as_ref().map(|s| s.lineage);
-        let group: Vec<&Abandoned> = match same.first() {
-            Some(first) => {
-                scope.lineage = of(first);
-                same.into_iter().filter(|a| of(a) == scope.lineage).collect()
-            }
-            None => {
-                // A lineage that a later epoch took already serves them all.
-                scope.lineage = latest.filter(|l| abandoned.iter().all(|a| of(a) != Some(*l)));
-                abandoned.iter().collect()
-            }
-        };
-        scope.request.exclude.clear();
-        scope.request.tables = Vec::new();
-        for table in group {
-            let Some(planned) = self.job.plan(table.epoch).and_then(|p| p.table(table.table)) else {
-                continue;
-            };
-            let asked =
-                stored.request.tables.iter().find(|r| {
-                    r.table.literal().is_some_and(|(s, t)| s == planned.schema && t == planned.name)
-                });
-            let asked = asked.or_else(|| {
-                stored.request.tables.iter().find(|r| r.table.matches(&planned.schema, &planned.name))
-            });
-            let pattern = TablePattern::exact(&planned.schema, &planned.name);
-            scope.numbers.insert(qualified(&planned.schema, &planned.name), table.table);
-            scope.request.tables.push(match asked {
-                Some(asked) => TableRequest { table: pattern, ..asked.clone() },
-                None => TableRequest::all_of(pattern),
-            });
-        }
-        for outcome in self.job.batches.values().filter_map(|b| b.outcome.as_ref()) {
-            for table in &outcome.tables {
-                if let crate::job::outcome::TableResult::Abandoned { cause: Cause::Unfit { columns } } =
-                    &table.result
-                {
-                    scope.as_text.entry(table.table).or_default().extend(columns.iter().cloned());
-                }
-            }
-        }
-        scope
     }
 
     /// The snapshot of this epoch, kept by this process.
@@ -394,8 +318,11 @@ impl Planner<'_> {
         let request = chosen.request;
         let mut parts = Vec::new();
         if let Some(text) = &request.where_ {
-            let printed =
-                filter::check(text, self.config.allow_where).map_err(|e| PlanError::Failed(e.report()))?;
+            let printed = filter::check(text, self.config.allow_where).map_err(|e| {
+                let mut report = e.report();
+                report.message = format!("field `where`: {}", report.message);
+                PlanError::Failed(report)
+            })?;
             parts.push(printed);
         }
         if let Some(after) = &request.after {
@@ -417,44 +344,6 @@ impl Planner<'_> {
             1 => parts.pop(),
             _ => Some(format!("({})", parts.join(") AND ("))),
         })
-    }
-
-    /// The base name that belongs to the table, claimed for ever.
-    async fn base_name(&self, schema: &str, table: &str) -> Result<String, PlanError> {
-        let source = &self.stored().source;
-        let claim =
-            NameClaim { v: VERSION, source: source.to_string(), schema: schema.into(), table: table.into() };
-        for base in base_name::candidates(source, schema, table) {
-            if self.shared.context.folder.claim(&layout::name_claim(&base), &claim).await? {
-                return Ok(base);
-            }
-        }
-        Err(PlanError::Failed(ErrorReport::permanent(
-            "name_taken",
-            format!("every directory name of {} belongs to another table", qualified(schema, table)),
-            "look at .archive/names; a claim there was made by hand",
-        )))
-    }
-
-    /// Where conflicts fail, look before the work.
-    async fn check_conflict(
-        &self,
-        directory: &str,
-        base: &str,
-        request: &ExportRequest,
-    ) -> Result<(), PlanError> {
-        if request.output.on_conflict != OnConflict::Fail {
-            return Ok(());
-        }
-        let path = layout::public(directory, base);
-        if self.shared.context.folder.store().stat(&path).await?.is_none() {
-            return Ok(());
-        }
-        Err(PlanError::Failed(ErrorReport::permanent(
-            "directory_exists",
-            format!("the directory {path} exists and on_conflict is `fail`"),
-            "move the directory away, or use on_conflict version or timestamp",
-        )))
     }
 
     /// Makes the directories that workers and coordinators expect, then links
@@ -487,24 +376,6 @@ impl Planner<'_> {
         Ok(true)
     }
 
-    /// Makes an output directory, part by part, on the root's own file system.
-    async fn make_output(&self, output: &str) -> Result<(), PlanError> {
-        let store = self.shared.context.folder.store();
-        let mut parent = String::new();
-        for part in output.split('/') {
-            store.make_dirs(&parent, vec![part.to_owned()]).await?;
-            parent = layout::public(&parent, part);
-        }
-        if store.same_file_system(output).await? {
-            return Ok(());
-        }
-        Err(PlanError::Failed(ErrorReport::permanent(
-            "other_file_system",
-            format!("output.directory `{output}` is on another file system than the export folder"),
-            "tables are moved into place by rename: use a directory on the same file system",
-        )))
-    }
-
     async fn give_up(&self, error: ErrorReport) -> Result<End, FolderError> {
         let path = layout::plan_failure(&self.task.job, self.task.epoch, Uuid::new_v4());
         warn!(job.id = %self.task.job, code = error.code, reason = error.message, "the job cannot be planned");
@@ -514,9 +385,13 @@ impl Planner<'_> {
     }
 }
 
-impl Scope {
-    /// The number of a table: that of the first plan, else the one it just got.
-    fn number(&self, table: &str, fresh: u32) -> u32 {
-        self.numbers.get(table).copied().unwrap_or(fresh)
+/// Bytes of a table; none where nobody knows what will come.
+fn stored_bytes(relation: &Relation) -> Option<u64> {
+    match relation.kind {
+        RelationKind::Table
+        | RelationKind::Partitioned
+        | RelationKind::Partition
+        | RelationKind::MaterializedView => Some(relation.bytes),
+        RelationKind::View | RelationKind::Foreign => None,
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! A dictionary makes columns of few values small, and costs a hash look-up
 //! per value before it overflows and is given up where almost every value is
-//! new. The first batch tells the two apart well enough.
+//! new. The first batch tells the two apart well enough. Whole numbers without
+//! a dictionary are stored as differences: a column of keys in order nearly
+//! vanishes, and no number takes longer to write than plainly.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
-use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
+use parquet::basic::{Compression as Codec, Encoding, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
@@ -16,9 +18,11 @@ use crate::plan::column::{Column, ColumnType};
 use crate::plan::export_plan::WriterSettings;
 
 /// Rows that are looked at.
-const SAMPLE_ROWS: usize = 8192;
+const SAMPLE_ROWS: usize = 2048;
 /// A dictionary is given up when it is this large.
 const DICTIONARY_BYTES: usize = 1 << 20;
+/// Values that are longer than this on average are documents.
+const LONG_BYTES: usize = 4096;
 /// Pages are cut at this size before compression.
 const PAGE_BYTES: usize = 1 << 20;
 /// Bytes of text that minima and maxima keep.
@@ -51,30 +55,62 @@ fn encode(
     column: &Column,
     array: Option<&ArrayRef>,
 ) -> WriterPropertiesBuilder {
-    let (path, elements) = match &column.ty {
-        ColumnType::List(_) => {
+    let (path, element, elements) = match &column.ty {
+        ColumnType::List(element) => {
             let path = vec![column.name.clone(), "list".to_owned(), "element".to_owned()];
             let elements = array.and_then(|a| a.as_list_opt::<i32>()).map(|list| list.values());
-            (path, elements)
+            (path, &**element, elements)
         }
-        _ => (vec![column.name.clone()], array),
+        ty => (vec![column.name.clone()], ty, array),
     };
-    let dictionary = elements.is_none_or(pays);
+    let long = elements.is_some_and(|array| array.get_array_memory_size() / array.len().max(1) > LONG_BYTES);
+    let dictionary = !long && elements.is_none_or(|array| pays(array, is_whole(element)));
     let path = ColumnPath::new(path);
     // Nobody looks for a range of documents or blobs, and their extremes are
     // copied whole before they are cut.
-    let statistics = match &column.ty {
+    let statistics = match element {
         ColumnType::Json | ColumnType::Bytes => EnabledStatistics::None,
+        _ if long => EnabledStatistics::None,
         _ => EnabledStatistics::Page,
     };
-    builder
+    let builder = builder
         .set_column_statistics_enabled(path.clone(), statistics)
-        .set_column_dictionary_enabled(path, dictionary)
+        .set_column_dictionary_enabled(path.clone(), dictionary);
+    match element {
+        _ if dictionary => builder,
+        ty if is_whole(ty) => builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
+        _ => builder,
+    }
 }
 
-/// Whether a dictionary pays for values like these: at most every second one
-/// is new, and they do not simply ascend (keys in order never come again).
-fn pays(array: &ArrayRef) -> bool {
+/// Whether Parquet stores the type as 32- or 64-bit whole numbers.
+fn is_whole(ty: &ColumnType) -> bool {
+    match ty {
+        ColumnType::Int16
+        | ColumnType::Int32
+        | ColumnType::Int64
+        | ColumnType::UInt32
+        | ColumnType::Date
+        | ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz => true,
+        ColumnType::Decimal { precision, .. } => *precision <= 18,
+        ColumnType::Bool
+        | ColumnType::Float32
+        | ColumnType::Float64
+        | ColumnType::Text
+        | ColumnType::Json
+        | ColumnType::Bytes
+        | ColumnType::Uuid
+        | ColumnType::List(_) => false,
+    }
+}
+
+/// Whether a dictionary pays for values like these: enough of them come again,
+/// and not only next to each other (keys in order never do). Ninety percent of
+/// new values in 2048 are ten thousand different ones in all: still few for
+/// texts, but whole numbers take as little space without a dictionary then.
+fn pays(array: &ArrayRef, whole: bool) -> bool {
     let rows = array.len().min(SAMPLE_ROWS);
     let mut hashes = Vec::with_capacity(rows);
     match array.data_type() {
@@ -103,7 +139,8 @@ fn pays(array: &ArrayRef) -> bool {
     hashes.dedup();
     let distinct = hashes.len();
     let keys_in_order = runs == distinct && distinct > found / 16;
-    found < 64 || (distinct <= found / 2 && !keys_in_order)
+    let few = if whole { found / 2 } else { found / 10 * 9 };
+    found < 64 || (distinct <= few && !keys_in_order)
 }
 
 /// Good enough to tell values of a sample apart.

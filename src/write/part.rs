@@ -158,8 +158,11 @@ impl PartWriter {
         let limit = usize::try_from(self.settings.row_group_bytes).unwrap_or(usize::MAX);
         let writer = self.open(Some(batch))?;
         let written = writer.write(batch).and_then(|()| {
-            // What is in memory may be much more than what it will be encoded.
-            let large = writer.in_progress_size() >= limit || writer.memory_size() >= limit.saturating_mul(2);
+            // What is in memory may be much more than what it will be encoded,
+            // and the extremes that are kept of wide rows are not counted.
+            let large = writer.in_progress_size() >= limit
+                || writer.memory_size() >= limit.saturating_mul(2)
+                || batch.get_array_memory_size() >= limit;
             if large { writer.flush() } else { Ok(()) }
         });
         if let Err(error) = written {

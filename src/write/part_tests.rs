@@ -144,7 +144,7 @@ fn an_empty_part_is_a_valid_file() {
 #[test]
 fn row_groups_are_bounded_by_their_bytes() {
     let scratch = Scratch::new();
-    let mut writer = create(&scratch.0, Compression::None, 200_000);
+    let mut writer = create(&scratch.0, Compression::None, 100_000);
     for i in 0..20 {
         writer.write(&batch(i * 4000, 4000)).expect("written");
     }
@@ -153,7 +153,7 @@ fn row_groups_are_bounded_by_their_bytes() {
     let path = scratch.0.join("part.parquet");
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("opens")).expect("reads");
     for group in reader.metadata().row_groups() {
-        assert!(group.compressed_size() < 600_000, "{} bytes", group.compressed_size());
+        assert!(group.compressed_size() < 300_000, "{} bytes", group.compressed_size());
     }
     let rows = reader.build().expect("reads").map(|b| b.expect("a batch"));
     let ids: Vec<i64> = rows.flat_map(|b| b["id"].as_primitive::<Int64Type>().values().to_vec()).collect();

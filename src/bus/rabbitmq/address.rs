@@ -43,6 +43,11 @@ fn read(setting: &str, path: &Path) -> Result<String, BusError> {
 }
 
 impl Address {
+    /// The virtual host, decoded.
+    pub(super) fn vhost(&self) -> &str {
+        &self.uri.vhost
+    }
+
     /// Reads URL and certificates: at every attempt to connect, so that
     /// secrets can be replaced while the daemon runs.
     pub(super) fn read(config: &BrokerConfig) -> Result<Self, BusError> {

@@ -61,6 +61,14 @@ impl RabbitBus {
         Ok(Self { config: config.clone(), name: name.into(), blocked, io })
     }
 
+    /// The virtual host that the configuration names.
+    ///
+    /// # Errors
+    /// When URL or certificates cannot be read.
+    pub fn vhost(&self) -> Result<String, BusError> {
+        Ok(Address::read(&self.config)?.vhost().to_owned())
+    }
+
     /// Whether the broker blocks publishing because of a memory or disk alarm.
     #[must_use]
     pub fn blocked(&self) -> watch::Receiver<bool> {

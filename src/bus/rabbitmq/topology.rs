@@ -1,4 +1,4 @@
-//! The names on the broker, and how they come to be (design §4).
+//! The names on the broker, and how they come to be.
 //!
 //! Declared are type, durability and single-active-consumer, nothing else:
 //! any further argument could clash with what operators have.

@@ -4,6 +4,7 @@
 //! take becomes NULL in its array and is noted in its [`Faults`]; the decoder
 //! decides what follows. So one look at the data finds all columns at fault.
 
+mod each;
 mod fixed;
 mod list;
 mod numeric;

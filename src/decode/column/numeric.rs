@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, NullBufferBuilder, PrimitiveArray, StringBuilder};
-use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Decimal256Type, Float64Type, i256};
+use arrow::array::{ArrayRef, StringBuilder};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float64Type, i256};
 use arrow::error::ArrowError;
 
+use super::each::each;
 use super::{Builder, Faults, Fields, Misfit};
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of a numeric");
@@ -204,6 +204,48 @@ impl<'a> Numeric<'a> {
     }
 }
 
+/// The value times `10^scale` of a numeric of up to four digits, read without
+/// branches that depend on its size; `None` leaves it to [`Numeric::to_i128`].
+/// `window` begins with the field and goes on to the end of the block.
+#[inline]
+fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<i64> {
+    /// The highest bit of each lane of 16 bits.
+    const HIGH: u64 = 0x8000_8000_8000_8000;
+    /// What lifts 10,000, and no less, to the highest bit.
+    const LIFT: u64 = 0x58F0_58F0_58F0_58F0;
+    let [n0, n1, w0, w1, s0, s1, _, _, digits @ ..] = window.first_chunk::<16>()?;
+    let count = u16::from_be_bytes([*n0, *n1]);
+    let negative = *s0 == 0x40;
+    if count > 4 || field.len() != 8 + 2 * usize::from(count) || *s0 & 0xBF != 0 || *s1 != 0 {
+        return None;
+    }
+    // Lanes beyond the last digit belong to the next field.
+    let lanes = u64::from_be_bytes(*digits) & !u64::MAX.checked_shr(16 * u32::from(count)).unwrap_or(0);
+    if (lanes | ((lanes & !HIGH) + LIFT)) & HIGH != 0 {
+        return None;
+    }
+    let lane = |shift: u32| (lanes >> shift) & 0xFFFF;
+    let whole = ((lane(48) * 10_000 + lane(32)) * 10_000 + lane(16)) * 10_000 + lane(0);
+    // `whole × 10^exponent` is the value.
+    let exponent = 4 * (i32::from(i16::from_be_bytes([*w0, *w1])) - 3) + scale;
+    let magnitude = if exponent < 0 {
+        let divisor = POW10_64.get(exponent.unsigned_abs() as usize)?;
+        let magnitude = whole / divisor;
+        if magnitude * divisor != whole {
+            return None;
+        }
+        magnitude
+    } else {
+        whole.checked_mul(*POW10_64.get(exponent as usize)?)?
+    };
+    if magnitude >= limit {
+        return None;
+    }
+    // The limit is 10^18 at most.
+    let magnitude = magnitude as i64;
+    Some(if negative { -magnitude } else { magnitude })
+}
+
 /// `digit × 10^exponent` for a negative exponent, if nothing is lost.
 #[inline]
 fn cut(digit: u64, exponent: i32) -> Result<u64, Misfit> {
@@ -216,85 +258,35 @@ fn cut(digit: u64, exponent: i32) -> Result<u64, Misfit> {
     if rest == 0 { Ok(whole) } else { Err(TOO_FINE) }
 }
 
-/// A builder that reads each field by a function.
-struct Each<T: ArrowPrimitiveType, F> {
-    read: F,
-    ty: DataType,
-    values: Vec<T::Native>,
-    validity: NullBufferBuilder,
-    faults: Faults,
-}
-
-fn each<T, F>(ty: DataType, read: F) -> Box<dyn Builder>
-where
-    T: ArrowPrimitiveType,
-    F: FnMut(&[u8]) -> Result<T::Native, Misfit> + Send + 'static,
-{
-    Box::new(Each::<T, F> {
-        read,
-        ty,
-        values: Vec::new(),
-        validity: NullBufferBuilder::new(0),
-        faults: Faults::default(),
-    })
-}
-
-impl<T, F> Builder for Each<T, F>
-where
-    T: ArrowPrimitiveType,
-    F: FnMut(&[u8]) -> Result<T::Native, Misfit> + Send,
-{
-    fn append(&mut self, fields: Fields<'_>) {
-        let before = self.values.len();
-        self.values.resize(before + fields.starts.len(), Default::default());
-        // Valid rows that are not yet told to `validity`.
-        let mut run = 0;
-        for (value, &start) in self.values[before..].iter_mut().zip(fields.starts) {
-            match fields.get(start).map(&mut self.read) {
-                Some(Ok(read)) => {
-                    *value = read;
-                    run += 1;
-                    continue;
-                }
-                Some(Err(misfit)) => self.faults.note(misfit),
-                None => {}
-            }
-            self.validity.append_n_non_nulls(run);
-            self.validity.append_null();
-            run = 0;
-        }
-        self.validity.append_n_non_nulls(run);
-    }
-
-    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
-        let capacity = self.values.len();
-        let values = std::mem::replace(&mut self.values, Vec::with_capacity(capacity));
-        let array = PrimitiveArray::<T>::try_new(ScalarBuffer::from(values), self.validity.finish())?;
-        let array = array.with_data_type(self.ty.clone());
-        Ok((Arc::new(array), std::mem::take(&mut self.faults)))
-    }
-}
-
 /// A builder of exact decimals. A precision that no decimal has makes every
 /// value a misfit.
 pub(super) fn decimal(precision: u8, scale: i8) -> Box<dyn Builder> {
     let (digits, shift) = (usize::from(precision), i32::from(scale));
+    if digits <= 18 {
+        let limit = POW10_64[digits];
+        return each::<Decimal128Type, _>(DataType::Decimal128(precision, scale), move |field, window| {
+            match small_decimal(field, window, limit, shift) {
+                Some(value) => Ok(i128::from(value)),
+                None => Numeric::parse(field)?.to_i128(digits, shift),
+            }
+        });
+    }
     if digits < POW10_128.len() {
-        return each::<Decimal128Type, _>(DataType::Decimal128(precision, scale), move |field| {
+        return each::<Decimal128Type, _>(DataType::Decimal128(precision, scale), move |field, _| {
             Numeric::parse(field)?.to_i128(digits, shift)
         });
     }
     let ten = i256::from_i128(10);
     let powers: Vec<i256> =
         std::iter::successors(Some(i256::ONE), |power| power.checked_mul(ten)).take(digits + 1).collect();
-    each::<Decimal256Type, _>(DataType::Decimal256(precision, scale), move |field| {
+    each::<Decimal256Type, _>(DataType::Decimal256(precision, scale), move |field, _| {
         Numeric::parse(field)?.to_i256(&powers, shift)
     })
 }
 
 /// A builder of doubles from the server's text, rounded to the nearest.
 pub(super) fn double_from_text() -> Box<dyn Builder> {
-    each::<Float64Type, _>(DataType::Float64, |field| {
+    each::<Float64Type, _>(DataType::Float64, |field, _| {
         let text = std::str::from_utf8(field).map_err(|_| FOREIGN)?;
         let value: f64 = text.parse().map_err(|_| FOREIGN)?;
         let spelled = text.trim_start_matches('-').starts_with(|c: char| c.is_ascii_alphabetic());
@@ -305,7 +297,7 @@ pub(super) fn double_from_text() -> Box<dyn Builder> {
 /// A builder of doubles from binary numerics, rounded to the nearest.
 pub(super) fn double_from_numeric() -> Box<dyn Builder> {
     let mut text = String::new();
-    each::<Float64Type, _>(DataType::Float64, move |field| {
+    each::<Float64Type, _>(DataType::Float64, move |field, _| {
         let numeric = Numeric::parse(field)?;
         text.clear();
         numeric.render(&mut text)?;

@@ -69,6 +69,17 @@ fn decimals_are_exact_to_the_last_digit() {
 }
 
 #[test]
+fn the_short_way_is_taken_for_money() {
+    for (text, value) in
+        [("0.00", 0), ("901.00", 90_100), ("12345.67", 1_234_567), ("-104949.50", -10_494_950)]
+    {
+        let field = encode(text);
+        let window = [&field[..], &[0xff; 8]].concat();
+        assert_eq!(small_decimal(&field, &window, POW10_64[15], 2), Some(value));
+    }
+}
+
+#[test]
 fn what_a_decimal_cannot_hold_is_unfit() {
     assert_eq!(to_i128("1000", 3, 0), Err(TOO_LARGE));
     assert_eq!(to_i128("10", 3, 2), Err(TOO_LARGE));
@@ -105,7 +116,7 @@ fn special_values_have_the_servers_names() {
 proptest! {
     #[test]
     fn decimals_agree_with_their_text(
-        negative: bool, whole in "0|[1-9][0-9]{0,22}", fraction in "[0-9]{0,15}", wider in 0..3_i32,
+        negative: bool, whole in "0|[1-9][0-9]{0,19}", fraction in "[0-9]{0,15}", wider in 0..3_i32,
     ) {
         let sign = if negative { "-" } else { "" };
         let point = if fraction.is_empty() { "" } else { "." };
@@ -123,6 +134,30 @@ proptest! {
         numeric.render(&mut rendered).unwrap();
         let zero = text.chars().all(|c| "-0.".contains(c));
         prop_assert_eq!(rendered.as_str(), if zero { text.trim_start_matches('-') } else { &text });
+    }
+
+    #[test]
+    fn the_short_way_agrees_with_the_long_one(
+        negative: bool, whole in "0|[1-9][0-9]{0,17}", fraction in "[0-9]{0,6}",
+        precision in 1..=18_usize, scale in 0..=18_i32, after in proptest::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let sign = if negative { "-" } else { "" };
+        let field = encode(&format!("{sign}{whole}.{fraction}"));
+        let window = [&field[..], &after].concat();
+        if let Some(short) = small_decimal(&field, &window, POW10_64[precision], scale) {
+            let long = Numeric::parse(&field).unwrap().to_i128(precision, scale);
+            prop_assert_eq!(long, Ok(i128::from(short)));
+        }
+    }
+
+    #[test]
+    fn the_short_way_reads_only_sound_numerics(
+        field in proptest::collection::vec(prop_oneof![Just(0), Just(1), Just(0x40), any::<u8>()], 0..24), length in 0..24_usize,
+    ) {
+        let short = &field[..length.min(field.len())];
+        if let Some(value) = small_decimal(short, &field, POW10_64[18], 2) {
+            prop_assert_eq!(Numeric::parse(short).unwrap().to_i128(18, 2), Ok(i128::from(value)));
+        }
     }
 
     #[test]

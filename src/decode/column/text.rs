@@ -10,10 +10,19 @@ use arrow::error::ArrowError;
 
 use super::{Builder, Faults, Fields};
 
+/// Short values are copied as a window of so many bytes and then cut to their
+/// length: two moves of the processor instead of a call.
+const WINDOW: usize = 32;
+
 /// What of a field belongs to the value.
 trait Payload: Send + 'static {
     type Arrow: ByteArrayType<Offset = i32>;
-    fn payload(field: &[u8]) -> &[u8];
+
+    /// Bytes at the begin of a field that do not belong to the value.
+    #[inline]
+    fn prefix(_field: &[u8]) -> usize {
+        0
+    }
 }
 
 struct Text;
@@ -22,28 +31,21 @@ struct Bytes;
 
 impl Payload for Text {
     type Arrow = Utf8Type;
-    #[inline]
-    fn payload(field: &[u8]) -> &[u8] {
-        field
-    }
 }
 
 impl Payload for Json {
     type Arrow = Utf8Type;
+
     /// The binary form of jsonb begins with its version, 1, with which no JSON
     /// text can begin.
     #[inline]
-    fn payload(field: &[u8]) -> &[u8] {
-        field.strip_prefix(&[1]).unwrap_or(field)
+    fn prefix(field: &[u8]) -> usize {
+        usize::from(field.first() == Some(&1))
     }
 }
 
 impl Payload for Bytes {
     type Arrow = BinaryType;
-    #[inline]
-    fn payload(field: &[u8]) -> &[u8] {
-        field
-    }
 }
 
 struct Variable<P> {
@@ -83,10 +85,11 @@ impl<P: Payload> Builder for Variable<P> {
         self.offsets.reserve(fields.starts.len());
         // Valid rows that are not yet told to `validity`.
         let mut run = 0;
-        for field in fields.iter() {
-            match field {
-                Some(field) => {
-                    self.values.extend_from_slice(P::payload(field));
+        for &start in fields.starts {
+            match fields.window(start) {
+                Some((field, window)) => {
+                    let prefix = P::prefix(field);
+                    append_value(&mut self.values, &field[prefix..], &window[prefix..]);
                     run += 1;
                 }
                 None => {
@@ -123,6 +126,19 @@ impl<P: Payload> Builder for Variable<P> {
                 }
             };
         Ok((array, faults))
+    }
+}
+
+/// Appends a value; `window` begins with it.
+#[inline]
+fn append_value(values: &mut Vec<u8>, value: &[u8], window: &[u8]) {
+    match window.first_chunk::<WINDOW>() {
+        Some(window) if value.len() <= WINDOW => {
+            let end = values.len() + value.len();
+            values.extend_from_slice(window);
+            values.truncate(end);
+        }
+        _ => values.extend_from_slice(value),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading one chunk: the transaction, the guards of §5, then the COPY.
+//! Reading one chunk: the transaction, its guards, then the COPY.
 
 use std::time::Duration;
 

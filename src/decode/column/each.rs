@@ -1,0 +1,71 @@
+//! Numbers whose fields differ in length.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, NullBufferBuilder, PrimitiveArray};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{ArrowPrimitiveType, DataType};
+use arrow::error::ArrowError;
+
+use super::{Builder, Faults, Fields, Misfit};
+
+/// A builder that reads each field by a function of the field and of its
+/// window (see [`Fields::window`]).
+struct Each<T: ArrowPrimitiveType, F> {
+    read: F,
+    ty: DataType,
+    values: Vec<T::Native>,
+    validity: NullBufferBuilder,
+    faults: Faults,
+}
+
+/// A builder that reads each field by `read`.
+pub(super) fn each<T, F>(ty: DataType, read: F) -> Box<dyn Builder>
+where
+    T: ArrowPrimitiveType,
+    F: FnMut(&[u8], &[u8]) -> Result<T::Native, Misfit> + Send + 'static,
+{
+    Box::new(Each::<T, F> {
+        read,
+        ty,
+        values: Vec::new(),
+        validity: NullBufferBuilder::new(0),
+        faults: Faults::default(),
+    })
+}
+
+impl<T, F> Builder for Each<T, F>
+where
+    T: ArrowPrimitiveType,
+    F: FnMut(&[u8], &[u8]) -> Result<T::Native, Misfit> + Send,
+{
+    fn append(&mut self, fields: Fields<'_>) {
+        let before = self.values.len();
+        self.values.resize(before + fields.starts.len(), Default::default());
+        // Valid rows that are not yet told to `validity`.
+        let mut run = 0;
+        for (value, &start) in self.values[before..].iter_mut().zip(fields.starts) {
+            match fields.window(start).map(|(field, window)| (self.read)(field, window)) {
+                Some(Ok(read)) => {
+                    *value = read;
+                    run += 1;
+                    continue;
+                }
+                Some(Err(misfit)) => self.faults.note(misfit),
+                None => {}
+            }
+            self.validity.append_n_non_nulls(run);
+            self.validity.append_null();
+            run = 0;
+        }
+        self.validity.append_n_non_nulls(run);
+    }
+
+    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
+        let capacity = self.values.len();
+        let values = std::mem::replace(&mut self.values, Vec::with_capacity(capacity));
+        let array = PrimitiveArray::<T>::try_new(ScalarBuffer::from(values), self.validity.finish())?;
+        let array = array.with_data_type(self.ty.clone());
+        Ok((Arc::new(array), std::mem::take(&mut self.faults)))
+    }
+}

@@ -1,0 +1,75 @@
+//! Hands tasks out, and takes over what a predecessor handed out.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::{Coordinator, CoordinatorError, Takeover};
+use crate::bus::{Outgoing, Queue};
+use crate::job::window::{SourceLimits, WindowSettings};
+use crate::message::Control;
+
+impl Coordinator {
+    fn window_settings(&self) -> WindowSettings {
+        use crate::config::Auto;
+        let export = &self.context.config.export;
+        let exactly = |auto: Auto<std::num::NonZeroU32>| match auto {
+            Auto::Auto => None,
+            Auto::Exactly(n) => Some(n.get()),
+        };
+        let limits = |s: &crate::config::SourceConfig| SourceLimits {
+            max_parallel: s.max_parallel.get(),
+            max_jobs: s.max_jobs.get(),
+            chunk_workers: s.chunk_workers.map(u32::from),
+        };
+        WindowSettings {
+            root: self.context.folder.id(),
+            sources: self.context.sources().iter().map(|(n, e)| (n.clone(), limits(&e.config))).collect(),
+            table_threads: exactly(export.table_threads),
+            chunk_workers: exactly(export.chunk_workers),
+            alive_timeout: self.context.config.timing.alive_timeout.0,
+        }
+    }
+
+    /// Hands out tasks.
+    pub(super) async fn deal(&mut self) -> Result<(), CoordinatorError> {
+        let settings = self.window_settings();
+        let up = self.clock.now();
+        if self.window.wants_depth(up, &settings) && self.session.ready(Queue::Work).await? == 0 {
+            self.window.queue_is_empty();
+        }
+        self.window.tidy(&self.jobs, up, &settings);
+        if !self.take_over(up, &settings).await? {
+            return Ok(());
+        }
+        let tasks = self.window.deal(&mut self.jobs, up, &settings);
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        self.session.publish_all(tasks.into_iter().map(Outgoing::Task).collect()).await?;
+        Ok(())
+    }
+
+    /// What a predecessor handed out is not handed out again: what waits in
+    /// the queue is taken for out, and the daemons are asked what they hold.
+    /// True once that is known.
+    async fn take_over(&mut self, up: Duration, settings: &WindowSettings) -> Result<bool, CoordinatorError> {
+        match self.takeover {
+            Takeover::Done => {}
+            Takeover::New if self.jobs.is_empty() => self.takeover = Takeover::Done,
+            Takeover::New => {
+                self.session.publish(Outgoing::Control(Control::Census)).await?;
+                self.takeover = Takeover::Asked(up + self.context.config.timing.alive_interval.0 / 5);
+            }
+            Takeover::Asked(until) if up >= until && self.window.daemons() > 0 => {
+                if self.session.ready(Queue::Work).await? > 0 {
+                    let taken = self.window.inherit(&mut self.jobs, up, settings);
+                    debug!(taken, "took the window of a predecessor for out");
+                }
+                self.takeover = Takeover::Done;
+            }
+            Takeover::Asked(_) => {}
+        }
+        Ok(matches!(self.takeover, Takeover::Done))
+    }
+}

@@ -1,0 +1,179 @@
+//! Performs one effect at a time. Every step may have been done before, by
+//! this coordinator or another.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{Coordinator, CoordinatorError};
+use crate::bus::Outgoing;
+use crate::folder::{Renamed, VERSION, layout};
+use crate::job::archive::{Status, archive};
+use crate::job::decide::Effect;
+use crate::job::look;
+use crate::job::outcome::{CancelCause, CancelMark, TableOutcome, TableResult};
+use crate::job::settle::settle;
+use crate::job::state::{Abandoned, JobState};
+use crate::message::event::ErrorReport;
+use crate::message::pattern::qualified;
+use crate::message::setting::Compression;
+use crate::message::{Control, JobId};
+use crate::plan::ExportPlan;
+use crate::plan::export_plan::{FailedTable, WriterSettings};
+
+impl Coordinator {
+    pub(super) async fn perform(&mut self, effect: Effect) -> Result<(), CoordinatorError> {
+        let folder = self.context.folder.clone();
+        let now = self.context.now();
+        let up = self.clock.now();
+        match effect {
+            Effect::Cancel(job, why) => self.cancel(&job, why).await?,
+            Effect::CloseUnplanned(job, error) => {
+                let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
+                let plan = closing_plan(state, error, now);
+                folder.create(&layout::plan(&job, plan.epoch), &plan).await?;
+                look::refresh(&folder, state, up).await?;
+            }
+            Effect::Settle(job, id, dispositions) => {
+                let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
+                let outcome = settle(&folder, state, id, &dispositions, now).await?;
+                if let Some(batch) = state.batches.get_mut(&id) {
+                    batch.outcome = Some(outcome);
+                }
+            }
+            Effect::TellBatch(job, id) => {
+                let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
+                let told = state.batches.get(&id).and_then(|b| b.outcome.as_ref());
+                if let (Some(plan), Some(outcome)) = (state.plan(id.epoch), told) {
+                    let events = self.context.reporter.batch(&state.stored, plan, outcome);
+                    let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
+                    let organized = outcome.tables.iter().filter(published).count();
+                    self.context.metrics.tables_organized_total.inc_by(organized as u64);
+                    self.session.publish_all(events).await?;
+                }
+                state.said.batches.insert(id);
+            }
+            Effect::TellPlan(job, epoch) => self.tell_plan(&job, epoch).await?,
+            Effect::Commit(job) => {
+                let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
+                let archive = archive(state, now);
+                let archive = folder.create_or_read(&layout::archive_by_id(&job), archive).await?;
+                state.archive = Some(Arc::new(archive));
+            }
+            Effect::Finish(job) => self.finish(&job).await?,
+            Effect::TellProgress(job) => {
+                let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
+                let report = self.context.reporter.progress(state, now);
+                state.said.progress = up;
+                state.said.chunks = state.progress().chunks_done;
+                self.session.publish(report).await?;
+            }
+            Effect::TellStalled(job) => {
+                let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
+                let why = self.window.why_quiet(state);
+                warn!(job.id = %job, why, "the job is stalled");
+                state.said.stalled = Some(up);
+                let report = self.context.reporter.stalled(state, &why, now);
+                self.session.publish(report).await?;
+            }
+            Effect::Retry(job, id, failure) => {
+                let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
+                if let Some(batch) = state.batches.get_mut(&id) {
+                    batch.answer(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn cancel(&mut self, job: &JobId, why: CancelCause) -> Result<(), CoordinatorError> {
+        let mark = CancelMark { v: VERSION, why, by: None, at: self.context.now() };
+        let mark = self.context.folder.create_or_read(&layout::cancel(job), mark).await?;
+        info!(job.id = %job, why = ?mark.why, "the job is cancelled");
+        if let Some(state) = self.jobs.get_mut(job) {
+            state.cancel = Some(mark);
+        }
+        self.session.publish(Outgoing::Control(Control::Cancel { job: job.clone() })).await?;
+        Ok(())
+    }
+
+    async fn tell_plan(&mut self, job: &JobId, epoch: u32) -> Result<(), CoordinatorError> {
+        let Some(state) = self.jobs.get_mut(job) else { return Ok(()) };
+        let Some(plan) = state.plan(epoch).cloned() else { return Ok(()) };
+        let mut out = self.context.reporter.unplanned(&state.stored, &plan);
+        if let Some(snapshot) = &plan.snapshot {
+            out.push(Outgoing::Control(Control::Planned {
+                job: job.clone(),
+                source: plan.source.clone(),
+                lineage: snapshot.lineage,
+            }));
+        }
+        info!(job.id = %job, epoch, tables = plan.tables.len(), failed = plan.failed.len(), "planned");
+        self.session.publish_all(out).await?;
+        state.said.plans = epoch as usize;
+        Ok(())
+    }
+
+    /// What is left when the archive stands. Every step may be done already.
+    async fn finish(&mut self, job: &JobId) -> Result<(), CoordinatorError> {
+        let Some(archive) = self.jobs.get(job).and_then(|s| s.archive.clone()) else { return Ok(()) };
+        let folder = self.context.folder.clone();
+        let by_date = layout::archive_by_date(job, archive.committed_at);
+        let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
+        folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await?;
+        self.latest.learn(&archive);
+        self.latest.repair(&folder).await?;
+        self.session.publish(self.context.reporter.finished(&archive)).await?;
+        self.session.publish(Outgoing::Control(Control::Finished { job: job.clone() })).await?;
+        let renamed = folder.discard(&layout::workspace(job), &format!("job_{job}")).await?;
+        self.jobs.remove(job);
+        if renamed == Renamed::Done {
+            let metrics = &self.context.metrics;
+            metrics.job_duration_seconds.observe(archive.performance.total_duration_seconds);
+            if archive.status == Status::Completed {
+                metrics.last_success_timestamp_seconds.set(archive.committed_at.as_second() as f64);
+            }
+        }
+        info!(
+            job.id = %job,
+            status = archive.status.as_str(),
+            rows = archive.performance.total_rows_exported,
+            seconds = archive.performance.total_duration_seconds,
+            "the job is finished"
+        );
+        Ok(())
+    }
+}
+
+/// A plan without tables: the job can end. What waited to be planned fails.
+fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) -> ExportPlan {
+    let name = |number: u32| {
+        let table = state.plans.iter().rev().find_map(|p| p.table(number));
+        table.map_or_else(String::new, |t| qualified(&t.schema, &t.name))
+    };
+    let failed = error.iter().flat_map(|error| {
+        let failed =
+            |a: Abandoned| FailedTable { number: a.table, table: name(a.table), error: error.clone() };
+        state.abandoned().into_iter().map(failed)
+    });
+    ExportPlan {
+        v: VERSION,
+        job: state.id().clone(),
+        epoch: state.next_epoch(),
+        source: state.stored.source.clone(),
+        planned_at: now,
+        ready: Uuid::nil(),
+        snapshot: None,
+        session: Vec::new(),
+        writer: WriterSettings { compression: Compression::None, row_group_bytes: 1 },
+        on_conflict: state.stored.request.output.on_conflict,
+        on_unfit: state.stored.request.on_unfit,
+        verify: state.stored.request.verify,
+        tables: Vec::new(),
+        failed: failed.collect(),
+        error: error.clone().filter(|_| state.plans.is_empty()),
+        skipped: Vec::new(),
+    }
+}

@@ -1,0 +1,329 @@
+//! The decisions of the coordinator, on states built by hand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::decide::{Circumstances, Disposition, Effect, decide};
+use super::outcome::{CancelCause, CancelMark, Outcome, Owner, StoredRequest, TableOutcome, TableResult};
+use super::state::{BatchId, JobState};
+use super::window::{SourceLimits, Window, WindowSettings};
+use crate::message::event::ErrorReport;
+use crate::message::inbox::Alive;
+use crate::message::request::RequestMessage;
+use crate::message::setting::Compression;
+use crate::message::{JobId, SourceName, Task};
+use crate::plan::ExportPlan;
+use crate::plan::export_plan::{PlannedTable, Snapshot, Strategy, WriterSettings};
+use crate::worker::record::{Cause, Failure, Record, RecordedPart};
+use crate::write::PartFile;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn job(id: &str, received: i64) -> JobState {
+    let body = br#"{"tables":["s.t"],"deadline":"1h"}"#;
+    let RequestMessage::Export(request) = RequestMessage::parse(body).expect("valid") else { unreachable!() };
+    let received = Timestamp::from_second(received).expect("in range");
+    let (job, source) = (JobId::parse(id).expect("valid"), source());
+    JobState::new(StoredRequest::new(job, source, *request, received, Owner::OneShot), Duration::ZERO)
+}
+
+fn source() -> SourceName {
+    SourceName::parse("w").expect("valid")
+}
+
+fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
+    PlannedTable {
+        number,
+        batch,
+        schema: "s".into(),
+        name: format!("t{number}"),
+        base: format!("s_t{number}"),
+        directory: String::new(),
+        full: true,
+        columns: vec![],
+        filter: None,
+        after_column: None,
+        high_water_mark: None,
+        strategy: match chunks {
+            1 => Strategy::Single,
+            n => Strategy::Ctid { bounds: (1..n).collect() },
+        },
+        reason: String::new(),
+        estimated_rows: 0,
+        counted_rows: None,
+    }
+}
+
+fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan {
+    ExportPlan {
+        v: 1,
+        job: job.id().clone(),
+        epoch: job.next_epoch(),
+        source: source(),
+        planned_at: Timestamp::UNIX_EPOCH,
+        ready: Uuid::nil(),
+        snapshot: Some(Snapshot { lineage: Uuid::from_u128(lineage), time: Timestamp::UNIX_EPOCH }),
+        session: vec![],
+        writer: WriterSettings { compression: Compression::Snappy, row_group_bytes: 1 },
+        on_conflict: Default::default(),
+        on_unfit: Default::default(),
+        verify: Default::default(),
+        tables,
+        error: None,
+        failed: vec![],
+        skipped: vec![],
+    }
+}
+
+fn record(tables: &[u32]) -> Record {
+    let part = |table: &u32| RecordedPart {
+        table: *table,
+        part: PartFile {
+            file: "f".into(),
+            inode: 1,
+            rows: 10,
+            bytes: 1,
+            sha256: String::new(),
+            row_groups: 1,
+            fsync_seconds: 0.0,
+        },
+    };
+    Record {
+        v: 1,
+        instance: Uuid::nil(),
+        host: String::new(),
+        parts: tables.iter().map(part).collect(),
+        started_at: Timestamp::UNIX_EPOCH,
+        seconds: 1.0,
+        attempts: 1,
+    }
+}
+
+fn failure(table: u32, cause: Cause) -> Failure {
+    Failure {
+        v: 1,
+        table,
+        cause,
+        error: ErrorReport::permanent("x", "it broke", "mend it"),
+        instance: Uuid::nil(),
+        at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn at() -> Circumstances {
+    Circumstances {
+        now: Timestamp::from_second(10).expect("in range"),
+        up: SECOND,
+        claimed: Default::default(),
+        settled: true,
+        progress_interval: SECOND * 1000,
+        stalled_after: SECOND * 1000,
+        max_snapshot_age: None,
+    }
+}
+
+/// A job with one plan that has been told, and the id of its first batch.
+fn running(tables: Vec<PlannedTable>) -> (JobState, BatchId) {
+    let mut job = job("j", 0);
+    job.add_plan(plan(&job, 1, tables));
+    job.said.plans = 1;
+    (job, BatchId { epoch: 1, first: 0 })
+}
+
+fn dispositions(job: &JobState, at: &Circumstances) -> Vec<Disposition> {
+    match decide(job, at).as_slice() {
+        [Effect::Settle(_, _, list)] => list.iter().map(|(_, d)| d.clone()).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fail(job: &mut JobState, id: BatchId, failure: Failure) -> Uuid {
+    let uuid = Uuid::new_v4();
+    job.batches.get_mut(&id).expect("exists").fail(uuid, 0, failure);
+    uuid
+}
+
+fn settle(job: &mut JobState, id: BatchId, result: TableResult) {
+    let batch = job.batches.get_mut(&id).expect("exists");
+    let tables = batch.tables.iter().map(|t| TableOutcome { table: *t, result: result.clone() }).collect();
+    batch.outcome = Some(Arc::new(Outcome { v: 1, at: Timestamp::UNIX_EPOCH, tables }));
+    job.said.batches.insert(id);
+}
+
+#[test]
+fn a_table_is_published_when_its_last_chunk_has_a_record_and_not_before() {
+    let (mut job, id) = running(vec![planned(0, 0, 2)]);
+    job.batches.get_mut(&id).expect("exists").record(0, record(&[0]));
+    assert_eq!(decide(&job, &at()), vec![]);
+    job.batches.get_mut(&id).expect("exists").record(1, record(&[0]));
+    assert_eq!(dispositions(&job, &at()), vec![Disposition::Publish]);
+}
+
+#[test]
+fn a_count_that_differs_keeps_a_table_from_being_published() {
+    let (mut job, id) = running(vec![PlannedTable { counted_rows: Some(11), ..planned(0, 0, 1) }]);
+    job.batches.get_mut(&id).expect("exists").record(0, record(&[0]));
+    assert!(matches!(dispositions(&job, &at())[..], [Disposition::Fail(_)]));
+}
+
+#[test]
+fn one_table_of_a_batch_fails_and_the_others_are_published() {
+    let (mut job, id) = running(vec![planned(0, 0, 1), planned(1, 0, 1)]);
+    fail(&mut job, id, failure(1, Cause::Permanent));
+    assert_eq!(decide(&job, &at()), vec![], "the batch's record says when its work has ended");
+    job.batches.get_mut(&id).expect("exists").record(0, record(&[0]));
+    let list = dispositions(&job, &at());
+    assert!(matches!(&list[..], [Disposition::Publish, Disposition::Fail(_)]), "{list:?}");
+}
+
+#[test]
+fn a_snapshot_is_lost_only_when_nobody_claims_it_and_everybody_was_heard() {
+    let (mut job, id) = running(vec![planned(0, 0, 2)]);
+    let uuid = fail(&mut job, id, failure(0, Cause::LineageLost));
+    assert_eq!(decide(&job, &Circumstances { settled: false, ..at() }), vec![]);
+    let claimed = Circumstances { claimed: [Uuid::from_u128(1)].into(), ..at() };
+    assert_eq!(decide(&job, &claimed), vec![Effect::Retry(job.id().clone(), id, uuid)]);
+    assert_eq!(dispositions(&job, &at()), vec![Disposition::Abandon(Cause::LineageLost)]);
+}
+
+#[test]
+fn what_is_abandoned_is_planned_again_before_the_job_can_end() {
+    let (mut job, id) = running(vec![planned(0, 0, 1)]);
+    fail(&mut job, id, failure(0, Cause::Changed));
+    assert_eq!(dispositions(&job, &at()), vec![Disposition::Abandon(Cause::Changed)]);
+    settle(&mut job, id, TableResult::Abandoned { cause: Cause::Changed });
+    assert_eq!(decide(&job, &at()), vec![], "it waits for the next epoch");
+    assert_eq!(job.abandoned().len(), 1);
+    job.add_plan(plan(&job, 2, vec![planned(0, 0, 1)]));
+    job.said.plans = 2;
+    assert!(job.abandoned().is_empty());
+}
+
+#[test]
+fn a_sixth_snapshot_is_not_taken() {
+    let mut job = job("j", 0);
+    for epoch in 1..=5 {
+        job.add_plan(plan(&job, u128::from(epoch), vec![planned(0, 0, 1)]));
+        job.said.plans = epoch as usize;
+        let id = BatchId { epoch, first: 0 };
+        fail(&mut job, id, failure(0, Cause::LineageLost));
+        let list = dispositions(&job, &at());
+        match epoch {
+            5 => assert!(matches!(&list[..], [Disposition::Fail(_)]), "{list:?}"),
+            _ => assert_eq!(list, vec![Disposition::Abandon(Cause::LineageLost)]),
+        }
+        settle(&mut job, id, TableResult::Abandoned { cause: Cause::LineageLost });
+    }
+}
+
+#[test]
+fn a_settled_job_is_committed_and_a_committed_one_only_finished() {
+    let (mut job, id) = running(vec![planned(0, 0, 1)]);
+    settle(&mut job, id, TableResult::Published { directory: "d".into(), files: vec![] });
+    assert_eq!(decide(&job, &at()), vec![Effect::Commit(job.id().clone())]);
+    job.archive = Some(Arc::new(super::archive::archive(&job, Timestamp::UNIX_EPOCH)));
+    job.cancel = Some(mark());
+    assert_eq!(decide(&job, &at()), vec![Effect::Finish(job.id().clone())], "too late to cancel");
+}
+
+fn mark() -> CancelMark {
+    CancelMark { v: 1, why: CancelCause::Request, by: None, at: Timestamp::UNIX_EPOCH }
+}
+
+#[test]
+fn a_cancel_before_the_first_plan_closes_the_job() {
+    let mut job = job("j", 0);
+    job.cancel = Some(mark());
+    assert_eq!(decide(&job, &at()), vec![Effect::CloseUnplanned(job.id().clone(), None)]);
+}
+
+#[test]
+fn a_deadline_that_passed_cancels() {
+    let (job, _) = running(vec![planned(0, 0, 1)]);
+    let late = Circumstances { now: Timestamp::from_second(3601).expect("in range"), ..at() };
+    assert_eq!(decide(&job, &late), vec![Effect::Cancel(job.id().clone(), CancelCause::Deadline)]);
+}
+
+#[test]
+fn a_job_that_does_not_move_says_so() {
+    let (job, _) = running(vec![planned(0, 0, 1)]);
+    let late = Circumstances { up: SECOND * 1001, ..at() };
+    assert_eq!(decide(&job, &late), vec![Effect::TellStalled(job.id().clone())]);
+}
+
+fn settings() -> WindowSettings {
+    let limits = SourceLimits { max_parallel: 100, max_jobs: 2, chunk_workers: None };
+    WindowSettings {
+        root: Uuid::nil(),
+        sources: [(source(), limits)].into(),
+        table_threads: Some(2),
+        chunk_workers: Some(3),
+        alive_timeout: SECOND * 30,
+    }
+}
+
+fn alive(slots: u32, holding: Vec<Task>) -> Alive {
+    Alive {
+        instance: Uuid::nil(),
+        slots,
+        cores: 2,
+        sources: vec![source()],
+        holding,
+        lineages: vec![],
+        troubles: vec![],
+        leaving: false,
+    }
+}
+
+fn jobs(list: Vec<JobState>) -> BTreeMap<JobId, JobState> {
+    list.into_iter().map(|j| (j.id().clone(), j)).collect()
+}
+
+#[test]
+fn a_small_job_gets_its_turn_beside_a_large_one() {
+    let mut large = job("large", 0);
+    large.add_plan(plan(&large, 1, (0..10).map(|n| planned(n, n, 50)).collect()));
+    let mut small = job("small", 1);
+    small.add_plan(plan(&small, 2, vec![planned(0, 0, 1)]));
+    let mut jobs = jobs(vec![large, small]);
+    let mut window = Window::default();
+    window.heard(alive(4, vec![]), SECOND);
+    let dealt = window.deal(&mut jobs, SECOND, &settings());
+    assert!(dealt.iter().any(|t| t.job().as_str() == "small"), "{dealt:?}");
+    // Two tables at once, three chunks of each: the share is full before the window is.
+    assert_eq!(dealt.len(), 7);
+    assert!(window.deal(&mut jobs, SECOND, &settings()).is_empty());
+}
+
+#[test]
+fn jobs_beyond_the_bound_wait_in_order_of_arrival() {
+    let mut jobs = jobs(vec![job("a", 3), job("b", 1), job("c", 2)]);
+    let mut window = Window::default();
+    window.heard(alive(8, vec![]), SECOND);
+    let dealt = window.deal(&mut jobs, SECOND, &settings());
+    let mut names: Vec<&str> = dealt.iter().map(|t| t.job().as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["b", "c"], "one planning task for each job that is admitted");
+}
+
+#[test]
+fn a_task_is_dealt_again_only_when_it_is_not_held_and_not_in_the_queue() {
+    let mut large = job("large", 0);
+    large.add_plan(plan(&large, 1, vec![planned(0, 0, 2)]));
+    let mut jobs = jobs(vec![large]);
+    let mut window = Window::default();
+    window.heard(alive(4, vec![]), SECOND);
+    let dealt = window.deal(&mut jobs, SECOND, &settings());
+    assert_eq!(dealt.len(), 2);
+    let later = SECOND * 60;
+    window.heard(alive(4, vec![dealt[0].clone()]), later);
+    window.tidy(&jobs, later, &settings());
+    assert!(window.deal(&mut jobs, later, &settings()).is_empty(), "the other may still be in the queue");
+    window.queue_is_empty();
+    window.tidy(&jobs, later, &settings());
+    assert_eq!(window.deal(&mut jobs, later, &settings()), vec![dealt[1].clone()]);
+}

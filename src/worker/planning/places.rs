@@ -1,0 +1,95 @@
+//! Where tables will stand: base names that belong to one table for ever, and
+//! output directories.
+
+use serde::{Deserialize, Serialize};
+
+use super::{PlanError, Planner};
+use crate::folder::{VERSION, layout};
+use crate::message::event::ErrorReport;
+use crate::message::pattern::qualified;
+use crate::message::request::{ExportRequest, OnConflict};
+use crate::plan::base_name;
+
+/// `.archive/names/<base>.json`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct NameClaim {
+    v: u32,
+    source: String,
+    schema: String,
+    table: String,
+}
+
+impl Planner<'_> {
+    /// The base name that belongs to the table, claimed for ever.
+    pub(super) async fn base_name(&self, schema: &str, table: &str) -> Result<String, PlanError> {
+        let source = &self.stored().source;
+        let claim =
+            NameClaim { v: VERSION, source: source.to_string(), schema: schema.into(), table: table.into() };
+        for base in base_name::candidates(source, schema, table) {
+            if self.shared.context.folder.claim(&layout::name_claim(&base), &claim).await? {
+                return Ok(base);
+            }
+        }
+        Err(PlanError::Failed(ErrorReport::permanent(
+            "name_taken",
+            format!("every directory name of {} belongs to another table", qualified(schema, table)),
+            "look at .archive/names; a claim there was made by hand",
+        )))
+    }
+
+    /// Where conflicts fail, look before the work.
+    pub(super) async fn check_conflict(
+        &self,
+        directory: &str,
+        base: &str,
+        request: &ExportRequest,
+    ) -> Result<(), PlanError> {
+        if request.output.on_conflict != OnConflict::Fail {
+            return Ok(());
+        }
+        let path = layout::public(directory, base);
+        if self.shared.context.folder.store().stat(&path).await?.is_none() {
+            return Ok(());
+        }
+        Err(PlanError::Failed(ErrorReport::permanent(
+            "directory_exists",
+            format!("the directory {path} exists and on_conflict is `fail`"),
+            "move the directory away, or use on_conflict version or timestamp",
+        )))
+    }
+
+    /// Makes an output directory, part by part, on the root's own file system.
+    pub(super) async fn make_output(&self, output: &str) -> Result<(), PlanError> {
+        let store = self.shared.context.folder.store();
+        let mut parent = String::new();
+        for part in output.split('/') {
+            let next = layout::public(&parent, part);
+            self.check_output(output, &next, part).await?;
+            store.make_dirs(&parent, vec![part.to_owned()]).await?;
+            parent = next;
+        }
+        if store.same_file_system(output).await? {
+            return Ok(());
+        }
+        Err(PlanError::Failed(ErrorReport::permanent(
+            "other_file_system",
+            format!("output.directory `{output}` is on another file system than the export folder"),
+            "tables are moved into place by rename: use a directory on the same file system",
+        )))
+    }
+
+    /// A directory that is a table's, or may become one, takes no others
+    /// (invariant I4: nothing writes in a published directory).
+    async fn check_output(&self, output: &str, path: &str, part: &str) -> Result<(), PlanError> {
+        let store = self.shared.context.folder.store();
+        let claimed = store.stat(&layout::name_claim(part)).await?.is_some();
+        if !claimed && !store.list(path).await?.iter().any(|name| name.ends_with(".parquet")) {
+            return Ok(());
+        }
+        Err(PlanError::Failed(ErrorReport::permanent(
+            "directory_of_a_table",
+            format!("output.directory `{output}`: {path} is the directory of an exported table"),
+            "use another output.directory",
+        )))
+    }
+}

@@ -1,0 +1,93 @@
+//! What an epoch has to plan: all that was asked for, or what was abandoned.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::Planner;
+use crate::job::outcome::TableResult;
+use crate::job::state::Abandoned;
+use crate::message::pattern::{TablePattern, qualified};
+use crate::message::request::{ExportRequest, TableRequest};
+use crate::source::UnfitColumn;
+use crate::worker::record::Cause;
+
+/// What an epoch has to plan.
+pub(super) struct Scope {
+    /// The request, narrowed to the tables of this epoch.
+    pub(super) request: ExportRequest,
+    /// Numbers that tables had in the first plan, by `schema.table`.
+    pub(super) numbers: BTreeMap<String, u32>,
+    /// Columns that became text in earlier epochs, by table number.
+    pub(super) as_text: BTreeMap<u32, Vec<UnfitColumn>>,
+    /// The lineage to go on with, if it lives.
+    pub(super) lineage: Option<Uuid>,
+}
+
+impl Scope {
+    /// The number of a table: that of the first plan, else the one it just got.
+    pub(super) fn number(&self, table: &str, fresh: u32) -> u32 {
+        self.numbers.get(table).copied().unwrap_or(fresh)
+    }
+}
+
+impl Planner<'_> {
+    /// What this epoch plans: all that was asked for, or what was abandoned.
+    pub(super) fn scope(&self) -> Scope {
+        let stored = self.stored();
+        let mut scope = Scope {
+            request: stored.request.clone(),
+            numbers: BTreeMap::new(),
+            as_text: BTreeMap::new(),
+            lineage: None,
+        };
+        if self.task.epoch == 1 {
+            return scope;
+        }
+        let abandoned = self.job.abandoned();
+        // One plan has one snapshot: first those that go on with theirs.
+        let same: Vec<&Abandoned> =
+            abandoned.iter().filter(|a| matches!(a.cause, Cause::Unfit { .. })).collect();
+        let latest = self.job.plans.last().and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
+        let of = |a: &Abandoned| self.job.plan(a.epoch)?.snapshot.as_ref().map(|s| s.lineage);
+        let group: Vec<&Abandoned> = match same.first() {
+            Some(first) => {
+                scope.lineage = of(first);
+                same.into_iter().filter(|a| of(a) == scope.lineage).collect()
+            }
+            None => {
+                // A lineage that a later epoch took already serves them all.
+                scope.lineage = latest.filter(|l| abandoned.iter().all(|a| of(a) != Some(*l)));
+                abandoned.iter().collect()
+            }
+        };
+        scope.request.exclude.clear();
+        scope.request.tables = Vec::new();
+        for table in group {
+            let Some(planned) = self.job.plan(table.epoch).and_then(|p| p.table(table.table)) else {
+                continue;
+            };
+            let asked =
+                stored.request.tables.iter().find(|r| {
+                    r.table.literal().is_some_and(|(s, t)| s == planned.schema && t == planned.name)
+                });
+            let asked = asked.or_else(|| {
+                stored.request.tables.iter().find(|r| r.table.matches(&planned.schema, &planned.name))
+            });
+            let pattern = TablePattern::exact(&planned.schema, &planned.name);
+            scope.numbers.insert(qualified(&planned.schema, &planned.name), table.table);
+            scope.request.tables.push(match asked {
+                Some(asked) => TableRequest { table: pattern, ..asked.clone() },
+                None => TableRequest::all_of(pattern),
+            });
+        }
+        for outcome in self.job.batches.values().filter_map(|b| b.outcome.as_ref()) {
+            for table in &outcome.tables {
+                if let TableResult::Abandoned { cause: Cause::Unfit { columns } } = &table.result {
+                    scope.as_text.entry(table.table).or_default().extend(columns.iter().cloned());
+                }
+            }
+        }
+        scope
+    }
+}
