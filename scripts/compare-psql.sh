@@ -13,11 +13,10 @@ copy() { echo "COPY (SELECT * FROM lineitem WHERE ctid $1 '($half,0)') TO STDOUT
 
 for ((run = 1; run <= ${RUNS:-5}; run++)); do
   scripts/measure.py psql -Xqd "$dsn" -c "$(copy '<')" --and psql -Xqd "$dsn" -c "$(copy '>=')" >>"$bench/psql"
-  scripts/measure.py "$adu" export --dsn "$dsn" --table public.lineitem --out "$bench/exports" --workers 2 \
+  scripts/measure.py "$adu" export --quiet --dsn "$dsn" --table public.lineitem --out "$bench/exports" --workers 2 \
     >>"$bench/adu-export"
   rm -rf "$bench/exports"
 done
-median() { cut -d' ' -f"$2" "$bench/$1" | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 for what in psql adu-export; do
   awk -v what="$what" -v rows="$rows" -v wall="$(median "$what" 1)" -v cpu="$(median "$what" 2)" \
     -v memory="$(median "$what" 3)" 'BEGIN {

@@ -34,6 +34,7 @@ say "TPC-H at scale $scale"
 "$target/release/examples/load_tpch" "$dsn" "$scale"
 
 say "Two daemons with two workers each"
+port=(- "$(scripts/services.sh port)" "$(scripts/services.sh port)")
 for n in 1 2; do
   cat >"$demo/daemon-$n.toml" <<-TOML
 	[broker]
@@ -43,7 +44,7 @@ for n in 1 2; do
 	workers = 2
 	min_free_bytes = 1073741824
 	[http]
-	listen = "127.0.0.1:$(scripts/services.sh port)"
+	listen = "127.0.0.1:${port[n]}"
 	[sources.warehouse]
 	kind = "postgres"
 	dsn = "$dsn"
@@ -53,6 +54,12 @@ done
 for n in 1 2; do
   setpriv --pdeathsig KILL "$adu" daemon --config "$demo/daemon-$n.toml" >"$demo/daemon-$n.log" 2>&1 &
   daemons+=($!)
+done
+for n in 1 2; do
+  until "$target/venv/bin/python3" -c "import urllib.request as u; u.urlopen('http://127.0.0.1:${port[n]}/readyz')" 2>/dev/null; do
+    kill -0 "${daemons[n - 1]}" || { cat "$demo/daemon-$n.log"; exit 1; }
+    sleep 0.2
+  done
 done
 
 say "One request for all tables: adu-export submit --wait"

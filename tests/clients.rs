@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Database, Site, eventually, project, python, said, url};
+use crate::support::{Database, Site, eventually, none_left, project, python, said, url};
 
 /// The Python examples, in the order of the README.
 fn examples() -> Vec<String> {
@@ -79,6 +79,42 @@ fn a_submitter_who_waits_gets_progress_and_the_exit_code() {
     let text = said(&verified);
     assert!(text.contains("public_orders") && text.contains("part-000000.parquet"), "{text}");
     daemon.stop();
+}
+
+#[test]
+fn a_plan_shows_chunks_and_reasons_and_runs_nothing() {
+    let site = Site::new(Database::tpch());
+    let config = site.write("client.toml", &site.config());
+    let plan = |more: &[&str]| {
+        let output = site.run(&[&["plan", "--config", &config, "--table", "public.*"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = plan(&[]);
+    for word in ["public.lineitem", "public.region", "single", "8 tables"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&plan(&["--json"])).expect("JSON");
+    let tables = json["tables"].as_array().expect("tables");
+    assert_eq!(tables.len(), 8);
+    assert!(tables.iter().all(|t| !t["reason"].as_str().expect("a reason").is_empty()), "{json}");
+    assert!(site.exports.directories().is_empty());
+    assert!(site.exports.leftovers().is_empty());
+    none_left("no connection is left", Duration::from_secs(2), || site.db.all_backends());
+}
+
+#[test]
+fn the_newest_export_can_be_asked_for_by_table() {
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+    let config = site.write("client.toml", &site.config());
+    let jobs = [(); 2].map(|()| site.export(serde_json::json!({"tables": ["public.region"]})));
+    let output = site.run(&["status", "--config", &config, "--latest", "public.region"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.trim().ends_with("public_region_v2"), "{}", said(&output));
+    let output = site.run(&["status", "--config", &config, "--latest", "public.nation"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    site.assert_sound(&jobs.each_ref().map(|j| j.job()), [daemon]);
 }
 
 #[test]
