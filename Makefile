@@ -33,7 +33,7 @@ demo: packages $(PYTHON) ## TPC-H at scale 1 through two daemons, with live prog
 
 .PHONY: schemas
 schemas: ## Write config/schemas/ again from the Rust types
-	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked schemas
+	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --lib message::schema
 
 .PHONY: clean-services
 clean-services: ## Stop what an interrupted test or demo left running
