@@ -378,6 +378,11 @@ impl Work<'_> {
                 ExportError::Storage(why) => {
                     warn!(job.id = %self.task.job, reason = why, "the storage failed; the chunk is released");
                     self.shared.trouble(format!("storage: {why}"));
+                    // Not at once again, here or elsewhere: storage needs time.
+                    tokio::select! {
+                        () = self.cancel.cancelled() => {}
+                        () = tokio::time::sleep(context.config.timing.retry_first.0) => {}
+                    }
                     return Ok(TableEnd::Stop(End::Release));
                 }
                 ExportError::Source(error) => match policy(&error) {

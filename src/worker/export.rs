@@ -122,7 +122,13 @@ impl From<WriteError> for ExportError {
         match &error {
             _ if error.is_out_of_space() => Self::Full(text),
             WriteError::Storage { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Self::Gone,
-            WriteError::Storage { .. } | WriteError::Encode { .. } => Self::Storage(text),
+            WriteError::Storage { source, .. } => Self::Storage(format!("{text}: {source}")),
+            WriteError::Encode { source, .. } => Self::Source(SourceError {
+                kind: ErrorKind::Permanent,
+                code: "encode".into(),
+                message: format!("{text}: {source}"),
+                remedy: Some("leave the column out by `columns`, and report this".into()),
+            }),
         }
     }
 }
