@@ -196,7 +196,7 @@ fn default_chunk_bytes() -> NonZeroU64 {
 }
 
 fn default_row_group_bytes() -> NonZeroU64 {
-    NonZeroU64::new(32 << 20).expect("not zero")
+    NonZeroU64::new(16 << 20).expect("not zero")
 }
 
 fn default_min_free_bytes() -> u64 {
