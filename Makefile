@@ -18,12 +18,23 @@ test: packages $(PYTHON) ## Everything that must hold: format, lints, docs, all 
 	$(SAY) "format"
 	cargo fmt --check
 	echo "==> lints: all targets, warnings denied"
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	echo "==> documentation without warnings"
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --features failpoints --no-deps --document-private-items
 	echo "==> tests, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"
-	cargo test --locked --all-targets
+	# Most tests wait for heartbeats and timeouts: more at once than there are cores.
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked --all-targets --features failpoints
 	echo "==> all of it holds"
+
+.PHONY: chaos
+chaos: packages $(PYTHON) ## Random deaths of daemons and servers: make chaos SEED=… ROUNDS=…
+	ADU_CHAOS_SEED=$(SEED) ADU_CHAOS_ROUNDS=$(ROUNDS) cargo test --locked --features failpoints --test chaos -- --nocapture
+
+.PHONY: simulate
+simulate: ## New schedules of the simulation: make simulate SCHEDULES=… BASE=… (first seed; default: now)
+	base=$(or $(BASE),$$(date +%s)000000)
+	ADU_SIMULATION_BASE=$$base ADU_SIMULATION_SCHEDULES=$(or $(SCHEDULES),100000) \
+		cargo test --locked --features failpoints --test simulation -- --nocapture
 
 .PHONY: demo
 demo: packages $(PYTHON) ## TPC-H at scale 1 through two daemons, with live progress and a look at the result
@@ -31,13 +42,30 @@ demo: packages $(PYTHON) ## TPC-H at scale 1 through two daemons, with live prog
 	cargo build --locked --release --bin adu-export --example load_tpch
 	TARGET=$(TARGET) scripts/demo.sh
 
+.PHONY: soak
+soak: packages $(PYTHON) ## Two daemons under load for MINUTES (20): memory, descriptors, threads, queues must stay flat
+	cargo build --locked --release --bin adu-export --example load_tpch
+	$(PYTHON) scripts/soak.py $(or $(MINUTES),20)
+
+.PHONY: fidelity
+fidelity: packages $(PYTHON) ## PostgreSQL's regression suite, exported in one job and compared by the server: all of it exact
+	cargo build --locked --release --bin adu-export
+	scripts/fidelity.sh
+
+.PHONY: fuzz
+fuzz: ## MINUTES (5) of random splits and garbage for the decoders: no panic, no value changed
+	end=$$((SECONDS + 60 * $(or $(MINUTES),5)))
+	while [ $$SECONDS -lt $$end ]; do
+		PROPTEST_CASES=1000 cargo test --locked --features failpoints --lib decode::decoder::tests -- pieces_do_not_matter garbage_is_never_a_panic
+	done
+
 .PHONY: schemas
 schemas: ## Write config/schemas/ again from the Rust types
-	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --lib message::schema
+	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints --lib message::schema
 
 .PHONY: clean-services
 clean-services: ## Stop what an interrupted test or demo left running
-	for directory in $(TARGET)/tmp/services $(TARGET)/demo/services; do
+	for directory in $(TARGET)/tmp/*/services $(TARGET)/demo/services $(TARGET)/soak/services; do
 		if [ -d "$$directory" ]; then scripts/services.sh stop "$$directory"; fi
 	done
 

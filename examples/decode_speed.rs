@@ -143,6 +143,7 @@ fn columns() -> Vec<Column> {
             fetch: Fetch::Native,
             ty,
             nullable: false,
+            infinity: Default::default(),
             note: None,
         })
         .collect()

@@ -4,12 +4,17 @@
 #   services.sh start DIR OWNER   starts both; they end when process OWNER ends
 #   services.sh stop DIR          stops what an earlier start left, found by its pid files
 #   services.sh ctl DIR ARGS…     rabbitmqctl of that broker
+#   services.sh halt DIR SERVER SIGNAL   ends rabbitmq or postgres; the supervisor stays
+#   services.sh resume DIR SERVER        starts it again with its data, and waits until it is ready
+#   services.sh wipe DIR          removes all data of the broker that is halted
 #   services.sh port              a port that nobody listens on
 #
 # DIR/env says where they listen. A supervisor owns both servers: it stops them
 # when OWNER is gone, and if it is killed itself the kernel tells them.
 # Nothing but the processes named by the pid files below DIR is ever signalled.
 set -euo pipefail
+
+RABBITMQ_BIN=/usr/lib/rabbitmq/bin
 
 fail() { echo "services.sh: $*" >&2; exit 1; }
 
@@ -80,7 +85,7 @@ make_data() {
   [ -z "$user" ] || chown "$user" "$DATA/postgres"
 }
 
-start_postgres() {
+init_postgres() {
   local bin
   bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
   [ -x "$bin/postgres" ] || fail "no PostgreSQL below /usr/lib/postgresql: apt-get install postgresql"
@@ -107,8 +112,11 @@ start_postgres() {
 	full_page_writes = off
 	timezone = 'UTC'
 	CONF
-  (cd "$DATA/postgres" && exec setpriv ${AS[@]+"${AS[@]}"} --pdeathsig INT "$bin/postgres" -D "$DATA/postgres") \
-    </dev/null >"$DIR/postgres.log" 2>&1 &
+}
+
+start_postgres() {
+  (cd "$DATA/postgres" && exec setpriv ${AS[@]+"${AS[@]}"} --pdeathsig INT "$PG_BIN/postgres" -D "$DATA/postgres") \
+    </dev/null >>"$DIR/postgres.log" 2>&1 &
   note postgres $!
 }
 
@@ -122,9 +130,8 @@ broker_env() {
   export RUNNING_UNDER_SYSTEMD=true LC_ALL=C.UTF-8
 }
 
-start_rabbitmq() {
-  local bin=/usr/lib/rabbitmq/bin
-  [ -x "$bin/rabbitmq-server" ] || fail "no RabbitMQ in $bin: apt-get install rabbitmq-server"
+init_rabbitmq() {
+  [ -x "$RABBITMQ_BIN/rabbitmq-server" ] || fail "no RabbitMQ in $RABBITMQ_BIN: apt-get install rabbitmq-server"
   broker_env
   echo '[].' >"$DATA/rabbitmq/plugins"
   cat >"$RABBITMQ_CONFIG_FILE" <<-CONF
@@ -138,9 +145,19 @@ start_rabbitmq() {
   export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
   setpriv --pdeathsig TERM epmd -port "$EPMD_PORT" -address 127.0.0.1 </dev/null >"$DIR/epmd.log" 2>&1 &
   note epmd $!
-  (cd "$DATA/rabbitmq" && exec setpriv --pdeathsig TERM "$bin/rabbitmq-server") \
+}
+
+start_rabbitmq() {
+  rm -f "$RABBITMQ_PID_FILE"
+  [ ! -e "$DIR/rabbitmq.log" ] || mv "$DIR/rabbitmq.log" "$DIR/rabbitmq.log.before"
+  (cd "$DATA/rabbitmq" && exec setpriv --pdeathsig TERM "$RABBITMQ_BIN/rabbitmq-server") \
     </dev/null >"$DIR/rabbitmq-start.log" 2>&1 &
   note rabbitmq $!
+}
+
+postgres_is_ready() { "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$PG_PORT"; }
+rabbitmq_is_ready() {
+  [ -e "$RABBITMQ_PID_FILE" ] && grep -q 'Server startup complete' "$DIR/rabbitmq.log" 2>/dev/null
 }
 
 await_ready() {
@@ -148,8 +165,7 @@ await_ready() {
   for ((i = 0; i < 1200; i++)); do
     living postgres >/dev/null || fail "PostgreSQL did not start: $(tail -n 5 "$DIR/postgres.log")"
     living rabbitmq >/dev/null || fail "RabbitMQ did not start: $(tail -n 5 "$DIR/rabbitmq-start.log" "$DIR/rabbitmq.log")"
-    if "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$PG_PORT" && [ -e "$RABBITMQ_PID_FILE" ] &&
-      grep -q 'Server startup complete' "$DIR/rabbitmq.log" 2>/dev/null; then
+    if postgres_is_ready && rabbitmq_is_ready; then
       return
     fi
     sleep 0.1
@@ -164,6 +180,8 @@ run() { # the supervisor
   trap 'exit 0' TERM INT HUP
   PG_PORT=$(free_port) AMQP_PORT=$(free_port) EPMD_PORT=$(free_port) DIST_PORT=$(free_port)
   make_data
+  init_postgres
+  init_rabbitmq
   start_postgres
   start_rabbitmq
   await_ready
@@ -176,7 +194,35 @@ run() { # the supervisor
 	DATA=$DATA
 	ENV
   mv "$DIR/env.new" "$DIR/env"
-  while [ "$(birth "$owner")" = "$owner_birth" ] && living postgres >/dev/null; do sleep 0.5; done
+  while [ "$(birth "$owner")" = "$owner_birth" ] && { living postgres >/dev/null || [ -e "$DIR/postgres.halted" ]; }; do
+    for server in postgres rabbitmq; do
+      [ ! -e "$DIR/$server.resume" ] || again "$server"
+    done
+    sleep 0.2
+  done
+}
+
+again() { # SERVER: the supervisor starts it, so that it ends with the supervisor
+  "start_$1"
+  until "$1_is_ready"; do
+    living "$1" >/dev/null || fail "$1 did not start again; see $DIR/*.log"
+    sleep 0.1
+  done
+  rm -f "$DIR/$1.halted" "$DIR/$1.resume"
+}
+
+halt() { # SERVER SIGNAL
+  : >"$DIR/$1.halted"
+  signal "$1" "$2"
+  gone "$1" 60 || fail "$1 does not end by SIG$2"
+}
+
+resume() { # SERVER
+  : >"$DIR/$1.resume"
+  while [ -e "$DIR/$1.resume" ]; do
+    living supervisor >/dev/null || fail "$(cat "$DIR/supervisor.log")"
+    sleep 0.1
+  done
 }
 
 stop() {
@@ -188,14 +234,14 @@ if [ "${1:-}" = port ]; then
   free_port
   exit
 fi
-[ $# -ge 2 ] || fail "usage: services.sh start DIR OWNER | stop DIR | ctl DIR ARGS… | port"
+[ $# -ge 2 ] || fail "usage: see the head of this file"
 command=$1
 mkdir -p "$2"
 DIR=$(cd "$2" && pwd -P)
 case $command in
 start)
   stop
-  rm -f "$DIR"/*.log
+  rm -f "$DIR"/*.log "$DIR"/*.halted "$DIR"/*.resume
   # A session of its own: Ctrl-C in the terminal of OWNER must not kill the servers under it.
   setsid "$0" run "$DIR" "$3" </dev/null >"$DIR/supervisor.log" 2>&1 &
   note supervisor $!
@@ -206,11 +252,18 @@ start)
   ;;
 run) run "$3" ;;
 stop) stop ;;
+halt) halt "$3" "$4" ;;
+resume) resume "$3" ;;
+wipe)
+  [ -e "$DIR/rabbitmq.halted" ] || fail "the broker in $DIR still runs"
+  . "$DIR/env"
+  rm -rf "$DATA/rabbitmq/mnesia"
+  ;;
 ctl)
   [ -e "$DIR/env" ] || fail "nothing runs in $DIR"
   . "$DIR/env"
   broker_env
-  exec /usr/lib/rabbitmq/bin/rabbitmqctl -n "$RABBITMQ_NODENAME" "${@:3}"
+  exec $RABBITMQ_BIN/rabbitmqctl -n "$RABBITMQ_NODENAME" "${@:3}"
   ;;
 *) fail "unknown command $command" ;;
 esac

@@ -10,9 +10,12 @@ use crate::config::{Config, SourceConfig};
 use crate::folder::Folder;
 use crate::job::outcome::Owner;
 use crate::job::report::Reporter;
+use crate::machine::{Machine, ThisMachine};
 use crate::message::SourceName;
 use crate::metrics::Metrics;
+use crate::retry::Pauses;
 use crate::source::Source;
+use crate::worker::parts::{ParquetParts, Parts};
 
 /// A source and how it was configured.
 pub struct SourceEntry {
@@ -31,6 +34,16 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Where a process runs.
+pub struct Surroundings {
+    /// Name of the host.
+    pub host: String,
+    /// Wall clock, fresh identities, cores.
+    pub machine: Arc<dyn Machine>,
+    /// Writes parts into the folder.
+    pub parts: Arc<dyn Parts>,
+}
+
 /// What every role of a process shares.
 pub struct Context {
     /// The configuration.
@@ -47,11 +60,15 @@ pub struct Context {
     pub instance: Uuid,
     /// Name of this host, for records.
     pub host: String,
+    /// Wall clock, fresh identities, cores.
+    pub machine: Arc<dyn Machine>,
+    /// Writes parts into the folder.
+    pub parts: Arc<dyn Parts>,
     sources: std::sync::RwLock<Arc<Sources>>,
 }
 
 impl Context {
-    /// Puts it together.
+    /// Puts it together on this machine, with parts as Parquet on its disk.
     #[must_use]
     pub fn new(
         config: Config,
@@ -60,6 +77,25 @@ impl Context {
         sources: Sources,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let surroundings = Surroundings {
+            host: host(),
+            machine: Arc::new(ThisMachine),
+            parts: Arc::new(ParquetParts::new(folder.root().clone())),
+        };
+        Self::within(surroundings, config, folder, owner, sources, metrics)
+    }
+
+    /// Puts it together within other surroundings.
+    #[must_use]
+    pub fn within(
+        surroundings: Surroundings,
+        config: Config,
+        folder: Folder,
+        owner: Owner,
+        sources: Sources,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let Surroundings { host, machine, parts } = surroundings;
         let reporter = Reporter { prefix: config.broker.prefix.clone() };
         Arc::new(Self {
             config,
@@ -67,8 +103,10 @@ impl Context {
             owner,
             reporter,
             metrics,
-            instance: Uuid::new_v4(),
-            host: host(),
+            instance: machine.fresh(),
+            host,
+            machine,
+            parts,
             sources: std::sync::RwLock::new(Arc::new(sources)),
         })
     }
@@ -93,6 +131,12 @@ impl Context {
     /// The wall clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp::now()
+        self.machine.now()
+    }
+
+    /// Pauses between tries of one piece of work.
+    #[must_use]
+    pub fn pauses(&self) -> Pauses {
+        Pauses::new(&self.config.timing, Arc::clone(&self.machine))
     }
 }

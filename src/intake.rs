@@ -4,248 +4,27 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use uuid::Uuid;
 
-use crate::bus::{BusError, Delivery, Outgoing, Properties, Queue, Session};
+use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
 use crate::context::Context;
 use crate::folder::{Created, FolderError, VERSION, layout};
-use crate::job::archive::{Archive, TableStatus};
-use crate::job::outcome::{CancelCause, CancelMark, Owner, StoredRequest};
+use crate::job::archive::Archive;
+use crate::job::outcome::{CancelCause, CancelMark, StoredRequest, sha256};
 use crate::job::report::Rejection;
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
-use crate::message::pattern::TablePattern;
-use crate::message::request::{InvalidRequest, RequestMessage};
-use crate::message::{Control, ExportRequest, InboxMessage, JobId, SourceName, TableRequest};
+use crate::message::{Control, InboxMessage, JobId};
 
-/// Largest request.
-pub const MAX_BYTES: usize = 1 << 20;
+mod decide;
+
+pub use decide::{Desk, Known, MAX_BYTES, Step, Wish, decide, read};
+
 /// Prefetch of the requests queue.
-const PREFETCH: u16 = 16;
-
-/// What a message asks for, read without looking at the folder.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
-    /// Store a job.
-    Export(Box<StoredRequest>),
-    /// End a job.
-    Cancel(JobId),
-    /// Export again what failed in a job.
-    Retry(JobId),
-}
-
-/// What the folder says of the job that a message names.
-#[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// Its request, if it has a workspace.
-    pub request: Option<StoredRequest>,
-    /// Its archive, if it is finished.
-    pub archive: Option<Archive>,
-    /// Whether somebody cancelled it already.
-    pub cancelled: bool,
-}
-
-/// What should happen to a message.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Make the workspace and store the request; if somebody else was first,
-    /// decide again.
-    Store(Box<StoredRequest>),
-    /// Write `cancel.json` and tell everybody.
-    Cancel(JobId),
-    /// Wake the coordinator: the job goes on.
-    Wake(JobId),
-    /// Tell its end again.
-    TellEnd(JobId),
-    /// Refuse it.
-    Reject(ErrorReport),
-}
-
-/// Facts that reading a request needs.
-#[derive(Clone, Debug)]
-pub struct Desk {
-    /// Sources that the configuration names.
-    pub sources: Vec<SourceName>,
-    /// Whose jobs they become.
-    pub owner: Owner,
-    /// The wall clock.
-    pub now: jiff::Timestamp,
-    /// For a request without any id.
-    pub fresh: Uuid,
-}
-
-/// Reads a message. The error is what its publisher gets to read.
-///
-/// # Errors
-/// Names the field or object and the remedy.
-pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, ErrorReport> {
-    if body.len() > MAX_BYTES {
-        return Err(ErrorReport::permanent(
-            "too_large",
-            format!("the request has {} bytes, at most 1 MiB is read", body.len()),
-            "use patterns such as sales.*, or several requests",
-        ));
-    }
-    let message = RequestMessage::parse(body).map_err(|e| {
-        let (code, remedy) = match &e {
-            InvalidRequest::NotJson(_) => {
-                ("not_json", "send one JSON object as config/schemas/request.schema.json describes")
-            }
-            InvalidRequest::Field { .. } => {
-                ("invalid_field", "correct the field; config/schemas/request.schema.json lists all of them")
-            }
-        };
-        ErrorReport::permanent(code, e.to_string(), remedy)
-    })?;
-    Ok(match message {
-        RequestMessage::Cancel(job) => Wish::Cancel(job),
-        RequestMessage::Retry(job) => Wish::Retry(job),
-        RequestMessage::Export(request) => Wish::Export(Box::new(stored(*request, body, properties, desk)?)),
-    })
-}
-
-fn stored(
-    request: ExportRequest,
-    body: &[u8],
-    properties: &Properties,
-    desk: &Desk,
-) -> Result<StoredRequest, ErrorReport> {
-    let source = resolve(request.source.as_ref(), &desk.sources)?;
-    let job = request
-        .job_id
-        .clone()
-        .unwrap_or_else(|| JobId::from_message_id(properties.message_id.as_deref(), desk.fresh));
-    Ok(StoredRequest {
-        body_sha256: sha256(body),
-        message_id: properties.message_id.clone(),
-        reply_to: properties.reply_to.clone(),
-        correlation_id: properties.correlation_id.clone(),
-        traceparent: properties.traceparent.clone(),
-        user_id: properties.user_id.clone(),
-        ..StoredRequest::new(job, source, request, desk.now, desk.owner.clone())
-    })
-}
-
-fn resolve(asked: Option<&SourceName>, sources: &[SourceName]) -> Result<SourceName, ErrorReport> {
-    let names = sources.iter().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
-    match (asked, sources) {
-        (Some(name), _) if sources.contains(name) => Ok(name.clone()),
-        (Some(name), _) => Err(ErrorReport::permanent(
-            "unknown_source",
-            format!("field `source`: there is no source `{name}`"),
-            format!("use one of the configured sources: {names}"),
-        )),
-        (None, [only]) => Ok(only.clone()),
-        (None, _) => Err(ErrorReport::permanent(
-            "missing_source",
-            "field `source` is missing and several sources are configured",
-            format!("name one of: {names}"),
-        )),
-    }
-}
-
-/// Hexadecimal SHA-256.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// What should happen, given what the folder says of the job.
-#[must_use]
-pub fn decide(wish: &Wish, known: &Known) -> Step {
-    match wish {
-        Wish::Export(stored) => {
-            let seen = known
-                .archive
-                .as_ref()
-                .map(|a| (&a.request, &a.source))
-                .or_else(|| known.request.as_ref().map(|r| (&r.request, &r.source)));
-            match seen {
-                None => Step::Store(stored.clone()),
-                Some((request, source)) if *request != stored.request || *source != stored.source => {
-                    Step::Reject(ErrorReport::permanent(
-                        "job_id_taken",
-                        format!("job id `{}` belongs to another request already", stored.job),
-                        "use a new job_id, or send the very same request again",
-                    ))
-                }
-                Some(_) if known.archive.is_some() => Step::TellEnd(stored.job.clone()),
-                Some(_) => Step::Wake(stored.job.clone()),
-            }
-        }
-        Wish::Cancel(job) => match known {
-            Known { archive: Some(_), .. } => Step::TellEnd(job.clone()),
-            Known { request: Some(_), .. } => Step::Cancel(job.clone()),
-            _ => Step::Reject(unknown_job(job)),
-        },
-        Wish::Retry(job) => match known {
-            Known { archive: Some(archive), .. } => retry(job, archive),
-            Known { request: Some(_), .. } => Step::Reject(ErrorReport {
-                retryable: true,
-                ..ErrorReport::permanent(
-                    "still_running",
-                    format!("job `{job}` has not finished"),
-                    "retry it after its final event",
-                )
-            }),
-            _ => Step::Reject(unknown_job(job)),
-        },
-    }
-}
-
-fn unknown_job(job: &JobId) -> ErrorReport {
-    ErrorReport::permanent(
-        "unknown_job",
-        format!("there is no job `{job}` in this export folder"),
-        "see `adu-export status` for the jobs that are known",
-    )
-}
-
-/// The request of a retry: the tables that are not in place, as they were asked for.
-fn retry(job: &JobId, archive: &Archive) -> Step {
-    let missing: Vec<TableRequest> = archive
-        .tables
-        .iter()
-        .filter(|t| t.status != TableStatus::Completed)
-        .map(|t| {
-            let pattern = TablePattern::parse(&t.table_name);
-            let asked = pattern.as_ref().ok().and_then(|p| {
-                let (schema, table) = p.literal()?;
-                archive.request.tables.iter().find(|r| r.table.matches(&schema, &table))
-            });
-            match (asked, pattern) {
-                (Some(asked), Ok(table)) => TableRequest { table, ..asked.clone() },
-                (_, Ok(table)) => TableRequest::all_of(table),
-                (_, Err(_)) => TableRequest::all_of(TablePattern::exact("", &t.table_name)),
-            }
-        })
-        .collect();
-    let whole = archive.tables.is_empty() && archive.error.is_some();
-    if missing.is_empty() && !whole {
-        return Step::Reject(ErrorReport::permanent(
-            "nothing_failed",
-            format!("every table of job `{job}` is in place"),
-            "publish a new request to export them again",
-        ));
-    }
-    let mut request = archive.request.clone();
-    if !whole {
-        request.tables = missing;
-        request.exclude.clear();
-    }
-    let id = job.retry(job.retry_number() + 1);
-    request.job_id = Some(id.clone());
-    let stored =
-        StoredRequest::new(id, archive.source.clone(), request, archive.committed_at, Owner::OneShot);
-    Step::Store(Box::new(StoredRequest {
-        traceparent: archive.traceparent.clone(),
-        retry_of: Some(job.clone()),
-        ..stored
-    }))
-}
+const PREFETCH: u16 = 32;
 
 /// What can keep a message from being settled.
 #[derive(Debug, thiserror::Error)]
@@ -261,30 +40,63 @@ pub enum IntakeError {
 /// Takes requests in while the session lasts.
 ///
 /// # Errors
-/// When the session ends. Errors of the folder release the message and wait.
+/// When the session ends, or the folder as a whole refuses: then requests are
+/// better left to others for a while.
 pub async fn run(
     context: Arc<Context>,
     session: Arc<dyn Session>,
     stop: CancellationToken,
 ) -> Result<(), IntakeError> {
     let mut requests = session.subscribe(Queue::Requests, PREFETCH).await?;
+    // Side by side: a message may wait for the job that it names. Whatever is
+    // left undone here at the end comes again with the next session.
+    let mut takes: JoinSet<Result<(), IntakeError>> = JoinSet::new();
     loop {
-        let delivery = tokio::select! {
+        tokio::select! {
+            biased;
             () = stop.cancelled() => return Ok(()),
-            delivery = requests.next() => delivery.ok_or(BusError::Closed)?,
-        };
-        match take(&context, &*session, &delivery).await {
-            Ok(()) => delivery.settle.ack().await?,
-            Err(IntakeError::Bus(e)) => return Err(e.into()),
-            Err(IntakeError::Folder(e)) => {
-                warn!(error = %e, "a request could not be stored; it is released and taken again later");
-                let pause = context.config.timing.unfit_retry.0;
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(pause) => {}
+            Some(taken) = takes.join_next() => match taken {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => {
+                    drop(requests);
+                    // The session may go on: what is in hand is settled, or nobody gets it before its end.
+                    while takes.join_next().await.is_some() {}
+                    return Err(e);
                 }
-                delivery.settle.release().await?;
+                Err(broken) => warn!(error = %broken, "a request broke its intake; it comes again"),
+            },
+            delivery = requests.next() => {
+                let delivery = delivery.ok_or(BusError::Closed)?;
+                let (context, session, stop) = (Arc::clone(&context), Arc::clone(&session), stop.clone());
+                takes.spawn(async move { settle(&context, &*session, delivery, &stop).await });
             }
+        }
+    }
+}
+
+/// Takes one message and acknowledges it last, or gives it back.
+async fn settle(
+    context: &Context,
+    session: &dyn Session,
+    delivery: Delivery,
+    stop: &CancellationToken,
+) -> Result<(), IntakeError> {
+    match take(context, session, &delivery).await {
+        Ok(()) => Ok(delivery.settle.ack().await?),
+        Err(IntakeError::Folder(e)) if e.concerns_all() => {
+            delivery.settle.release().await?;
+            Err(e.into())
+        }
+        Err(IntakeError::Bus(e)) => Err(e.into()),
+        Err(IntakeError::Folder(e)) => {
+            warn!(error = %e, "a request could not be stored; it is released and taken again later");
+            let pause = context.config.timing.unfit_retry.0;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            Ok(delivery.settle.release().await?)
         }
     }
 }
@@ -300,7 +112,7 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         sources: context.sources().keys().cloned().collect(),
         owner: context.owner.clone(),
         now: context.now(),
-        fresh: Uuid::new_v4(),
+        fresh: context.machine.fresh(),
     };
     let wish = match read(&delivery.body, &delivery.properties, &desk) {
         Ok(wish) => wish,
@@ -310,7 +122,11 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         Wish::Export(stored) => stored.job.clone(),
         Wish::Cancel(job) | Wish::Retry(job) => job.clone(),
     };
-    let mut step = decide(&wish, &known(context, &job).await?);
+    let mut seen = match &wish {
+        Wish::Export(_) => known_anew(context, &job).await?,
+        Wish::Cancel(_) | Wish::Retry(_) => known_soon(context, &job).await?,
+    };
+    let mut step = decide(&wish, &seen);
     if let (Wish::Retry(_), Step::Store(stored)) = (&wish, &mut step) {
         stored.received_at = desk.now;
         stored.owner = desk.owner.clone();
@@ -320,7 +136,8 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         stored.user_id = delivery.properties.user_id.clone();
         job = stored.job.clone();
         // The same retry may have been stored before.
-        step = decide(&Wish::Export(stored.clone()), &known(context, &job).await?);
+        seen = known_anew(context, &job).await?;
+        step = decide(&Wish::Export(stored.clone()), &seen);
     }
     if let Step::Store(stored) = &step {
         if store(context, stored).await? == Created::New {
@@ -329,11 +146,18 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
             session.publish(wake(&job)).await?;
             return Ok(());
         }
-        step = decide(&Wish::Export(stored.clone()), &known(context, &job).await?);
+        seen = known(context, &job).await?;
+        step = decide(&Wish::Export(stored.clone()), &seen);
     }
     match step {
         Step::Store(_) => Err(FolderError::Inconsistent("a request appeared and vanished").into()),
-        Step::Wake(job) => Ok(session.publish(wake(&job)).await?),
+        Step::Wake(job) => {
+            // Whoever stored it may have died before it said so.
+            if let Some(stored) = &seen.request {
+                session.publish(context.reporter.accepted(stored)).await?;
+            }
+            Ok(session.publish(wake(&job)).await?)
+        }
         Step::TellEnd(job) => {
             if let Some(archive) = context.folder.read::<Archive>(&layout::archive_by_id(&job)).await? {
                 let mut end = context.reporter.finished(&archive);
@@ -368,10 +192,41 @@ fn wake(job: &JobId) -> Outgoing {
 
 async fn known(context: &Context, job: &JobId) -> Result<Known, FolderError> {
     // The archive last: a job that is just being finished has one of both.
-    let request = context.folder.read(&layout::request(job)).await?;
+    let request = context.folder.read::<StoredRequest>(&layout::request(job)).await?;
+    let foreign = request.as_ref().is_some_and(|r| r.owner != context.owner);
     let cancelled = context.folder.store().stat(&layout::cancel(job)).await?.is_some();
     let archive = context.folder.read(&layout::archive_by_id(job)).await?;
-    Ok(Known { request, archive, cancelled })
+    Ok(Known { request, archive, cancelled, foreign })
+}
+
+/// What is known of a job before it is stored or refused as unknown: by the
+/// server's word, for a job that is finished must not run again.
+async fn known_anew(context: &Context, job: &JobId) -> Result<Known, FolderError> {
+    let seen = known(context, job).await?;
+    if seen.request.is_some() || seen.archive.is_some() {
+        return Ok(seen);
+    }
+    let store = context.folder.store();
+    store.revalidate(&layout::workspace(job)).await?;
+    store.revalidate(layout::BY_ID).await?;
+    known(context, job).await
+}
+
+/// What is known of a job that must have been asked for before: its request may
+/// still be in another daemon's hands, or not be visible yet on NFS.
+async fn known_soon(context: &Context, job: &JobId) -> Result<Known, FolderError> {
+    let timing = &context.config.timing;
+    let until = Instant::now() + timing.plan_wait.0;
+    loop {
+        let known = known(context, job).await?;
+        if known.request.is_some() || known.archive.is_some() {
+            return Ok(known);
+        }
+        if Instant::now() >= until {
+            return known_anew(context, job).await;
+        }
+        tokio::time::sleep(timing.retry_first.0).await;
+    }
 }
 
 /// Makes the workspace and stores the request in it.
@@ -393,8 +248,9 @@ async fn reject(
     session: &dyn Session,
     delivery: &Delivery,
     job: Option<JobId>,
-    error: ErrorReport,
+    mut error: ErrorReport,
 ) -> Result<(), IntakeError> {
+    error.shorten();
     warn!(code = error.code, reason = error.message, "a request is rejected");
     let rejection = Rejection {
         job: job.or_else(|| job_of(&delivery.body)),

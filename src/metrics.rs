@@ -15,6 +15,7 @@ use prometheus::{
 };
 
 use crate::message::SourceName;
+use crate::source::{ErrorKind, PoolUse};
 
 const PREFIX: &str = "adu_export";
 
@@ -84,13 +85,13 @@ pub struct Metrics {
     pub chunks_total: IntCounterVec,
     /// From the start of a chunk's work to its durable record (`source`).
     pub chunk_duration_seconds: HistogramVec,
-    /// Each fsync of a part, a record or a directory.
+    /// Time that a part spent in fsync, its directory included.
     pub fsync_duration_seconds: Histogram,
     /// Chunks being exported now.
     pub chunks_in_flight: IntGauge,
-    /// Retries after a transient error (`kind`: the error's kind, from a fixed list).
+    /// Retries of chunks and plans (`kind`: of the error, as `ErrorKind::as_str` names it).
     pub retries_total: IntCounterVec,
-    /// Messages that the broker delivered before.
+    /// Tasks that the broker delivered before.
     pub redeliveries_total: IntCounter,
     /// Jobs by state (`state`); filled by the active coordinator, empty elsewhere.
     pub jobs: IntGaugeVec,
@@ -98,9 +99,9 @@ pub struct Metrics {
     pub tables_organized_total: IntCounter,
     /// From the acceptance of a job to its archive.
     pub job_duration_seconds: Histogram,
-    /// When a job last completed, as a Unix time.
+    /// When a job that this daemon finished last completed, as a Unix time: take the maximum of all daemons.
     pub last_success_timestamp_seconds: Gauge,
-    /// Age of the oldest snapshot that is held open; 0 without one.
+    /// Age of the oldest snapshot that is held open; 0 without one, and where another daemon coordinates.
     pub oldest_snapshot_age_seconds: Gauge,
     /// Connections of the pools (`source`, `state`: `idle`, `busy`, `waiting`).
     pub pool_connections: IntGaugeVec,
@@ -152,7 +153,11 @@ impl Metrics {
             ),
             fsync_duration_seconds: register(
                 r,
-                Histogram::with_opts(histogram("fsync_duration_seconds", "Time of each fsync.", FSYNC)),
+                Histogram::with_opts(histogram(
+                    "fsync_duration_seconds",
+                    "Time that a part spent in fsync.",
+                    FSYNC,
+                )),
             ),
             chunks_in_flight: gauge(r, "chunks_in_flight", "Chunks being exported now."),
             retries_total: counters(r, "retries_total", "Retries after a transient error.", &["kind"]),
@@ -237,9 +242,9 @@ impl Metrics {
         }
     }
 
-    /// A transient error is tried again. Kinds come from a fixed list.
-    pub fn retried(&self, kind: &'static str) {
-        self.retries_total.with_label_values(&[kind]).inc();
+    /// What met an error of this kind is tried again.
+    pub fn retried(&self, kind: &ErrorKind) {
+        self.retries_total.with_label_values(&[kind.as_str()]).inc();
     }
 
     /// Replaces the numbers of jobs; empty when the coordinator is elsewhere.
@@ -251,8 +256,8 @@ impl Metrics {
     }
 
     /// Connections of one pool.
-    pub fn set_pool(&self, source: &SourceName, idle: usize, busy: usize, waiting: usize) {
-        for (state, count) in [("idle", idle), ("busy", busy), ("waiting", waiting)] {
+    pub fn set_pool(&self, source: &SourceName, pool: PoolUse) {
+        for (state, count) in [("idle", pool.idle), ("busy", pool.busy), ("waiting", pool.waiting)] {
             let gauge = self.pool_connections.with_label_values(&[source.as_str(), state]);
             gauge.set(count.try_into().unwrap_or(i64::MAX));
         }
@@ -307,17 +312,17 @@ mod tests {
         let source = SourceName::parse("warehouse").expect("valid");
         metrics.add_source(&source);
         metrics.chunk_ended(&source, ChunkOutcome::Written, Duration::from_secs(2));
-        metrics.retried("connection");
+        metrics.retried(&ErrorKind::Unreachable);
         metrics.set_jobs([("running", 3), ("waiting", 1)]);
         metrics.set_jobs([("running", 2)]);
-        metrics.set_pool(&source, 1, 2, 0);
+        metrics.set_pool(&source, PoolUse { idle: 1, busy: 2, waiting: 0 });
         let text = metrics.render();
         for line in [
             r#"adu_export_chunks_total{outcome="written",source="warehouse"} 1"#,
             r#"adu_export_chunks_total{outcome="failed",source="warehouse"} 0"#,
             r#"adu_export_rows_total{source="warehouse"} 0"#,
             r#"adu_export_chunk_duration_seconds_sum{source="warehouse"} 2"#,
-            r#"adu_export_retries_total{kind="connection"} 1"#,
+            r#"adu_export_retries_total{kind="unreachable"} 1"#,
             r#"adu_export_jobs{state="running"} 2"#,
             r#"adu_export_pool_connections{source="warehouse",state="busy"} 2"#,
             "adu_export_broker_connected 0",

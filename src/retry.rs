@@ -1,13 +1,15 @@
 //! From what went wrong to what happens next: one table, and the pauses between tries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
+use backoff::exponential::ExponentialBackoff;
 
 use crate::config::TimingConfig;
+use crate::job::record::Cause;
+use crate::machine::Machine;
 use crate::source::{ErrorKind, SourceError};
-use crate::worker::record::Cause;
 
 /// What follows from a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +31,6 @@ pub enum Pace {
     Later,
 }
 
-impl Pace {
-    /// Its name in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Soon => "transient",
-            Self::Later => "exhausted",
-        }
-    }
-}
-
 /// What follows from an error of a source.
 #[must_use]
 pub fn policy(error: &SourceError) -> Policy {
@@ -58,37 +49,52 @@ pub fn policy(error: &SourceError) -> Policy {
 
 /// The pauses of one piece of work.
 pub struct Pauses {
-    backoff: ExponentialBackoff,
+    backoff: ExponentialBackoff<RuntimeClock>,
     longest: Duration,
+    machine: Arc<dyn Machine>,
+}
+
+/// The clock by which pauses are slept.
+#[derive(Default)]
+struct RuntimeClock;
+
+impl backoff::Clock for RuntimeClock {
+    fn now(&self) -> std::time::Instant {
+        tokio::time::Instant::now().into_std()
+    }
 }
 
 impl Pauses {
     /// Pauses that grow up to `retry_longest` and end after `retry_limit`.
     #[must_use]
-    pub fn new(timing: &TimingConfig) -> Self {
+    pub fn new(timing: &TimingConfig, machine: Arc<dyn Machine>) -> Self {
         Self {
             backoff: ExponentialBackoff {
                 initial_interval: timing.retry_first.0,
                 current_interval: timing.retry_first.0,
                 max_interval: timing.retry_longest.0,
                 max_elapsed_time: Some(timing.retry_limit.0),
+                // The machine rolls the dice, below.
+                randomization_factor: 0.0,
                 ..ExponentialBackoff::default()
             },
             longest: timing.retry_longest.0,
+            machine,
         }
     }
 
     /// Pauses without an end, for connections.
     #[must_use]
-    pub fn endless(timing: &TimingConfig) -> Self {
-        let mut pauses = Self::new(timing);
+    pub fn endless(timing: &TimingConfig, machine: Arc<dyn Machine>) -> Self {
+        let mut pauses = Self::new(timing, machine);
         pauses.backoff.max_elapsed_time = None;
         pauses
     }
 
     /// The next pause; none when it has been tried for long enough.
     pub fn next(&mut self, pace: Pace) -> Option<Duration> {
-        let pause = self.backoff.next_backoff()?;
+        // Half to one and a half times as long: whoever failed together does not come back together.
+        let pause = self.backoff.next_backoff()?.mul_f64(0.5 + self.machine.fraction());
         Some(match pace {
             Pace::Soon => pause,
             Pace::Later => pause.max(self.longest / 2),

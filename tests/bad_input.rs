@@ -61,6 +61,11 @@ const FAILED: &[Case] = &[
     (r#"{"tables": [{"table": "public.t", "where": "pg_sleep(10) is null"}]}"#, &["where", "pg_sleep"]),
     (r#"{"tables": [{"table": "public.t", "where": "nope = 1"}]}"#, &["public.t", "nope"]),
     (r#"{"tables": [{"table": "public.t", "where": ""}]}"#, &["where"]),
+    (r#"{"tables": [{"table": "public.t", "where": "j::text = 'yesterday'"}]}"#, &["where", "another day"]),
+    (
+        r#"{"tables": [{"table": "public.t", "after": {"column": "id", "value": "now"}}]}"#,
+        &["after.value", "another date"],
+    ),
 ];
 
 fn site() -> Site {
@@ -118,6 +123,17 @@ fn a_bad_request_is_refused_by_field_and_remedy_and_stops_nothing() {
     let huge = answer(&site, huge.as_bytes(), "huge");
     assert_eq!(huge.kind(), "job.rejected");
     assert!(huge.error().contains("1 MiB"), "{}", huge.error());
+
+    // What is quoted in an answer must not make it larger than a message may be.
+    let name = "x".repeat(600_000);
+    for (id, body) in [
+        ("long-field", format!(r#"{{"tables": ["public.t"], "{name}": 1}}"#)),
+        ("long-table", format!(r#"{{"tables": ["public.{name}"]}}"#)),
+    ] {
+        let answer = answer(&site, body.as_bytes(), id);
+        assert_eq!(answer.kind(), "job.rejected", "{id}");
+        assert!(answer.error().contains("xxx") && answer.error().len() < 20_000, "{id}");
+    }
 
     assert_eq!(site.db.number("SELECT count(*) FROM t"), 10, "nobody dropped anything");
     assert!(site.exports.directories().is_empty());

@@ -75,6 +75,8 @@ fn a_killed_daemon_is_survived(victim_coordinates: bool) {
     assert_eq!(daemons.iter().filter(|d| coordinates(d)).count(), 1, "one coordinator");
     let victim = daemons.iter().position(|d| coordinates(d) == victim_coordinates).expect("there is one");
 
+    // Enough is left to do, however long the change below takes.
+    slow.proxy.slow_to(1_000_000);
     daemons.remove(victim).kill();
     // What changes from now on must not show: the survivor holds the snapshot.
     slow.site.db.execute("UPDATE lineitem SET l_comment = 'too late'");

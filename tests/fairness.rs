@@ -86,7 +86,7 @@ fn a_job_that_waits_or_is_unknown_can_be_cancelled_too() {
     let last = site.broker.events.wait_final(&others[3], Duration::from_secs(10));
     assert_eq!(last.kind(), "job.cancelled");
     cancel("never-heard-of");
-    let refused = eventually("an answer", Duration::from_secs(10), || {
+    let refused = eventually("an answer", PATIENCE, || {
         site.broker.events.all().into_iter().find(|e| e.kind() == "job.rejected")
     });
     assert!(refused.error().contains("never-heard-of"), "{}", refused.error());
@@ -99,4 +99,41 @@ fn a_job_that_waits_or_is_unknown_can_be_cancelled_too() {
     let jobs: Vec<&str> = others.iter().chain([&large]).map(String::as_str).collect();
     site.assert_sound(&jobs, [daemon]);
     assert_eq!(site.exports.archive(&large)["status"], "completed", "what is over stays over");
+}
+
+#[test]
+fn a_cancel_that_overtakes_its_request_waits_for_it() {
+    let (site, proxy, daemon, large) = large_job(400_000);
+    let late = "job-late";
+    site.broker.publish(
+        json!({"cancel": late}).to_string().as_bytes(),
+        BasicProperties::default().with_message_id("cancel-late".into()),
+    );
+    // Published later, stored first: the cancel holds up nobody behind it.
+    let between = site.request(json!({"tables": ["public.nation"]}));
+    site.broker.events.wait(&between, "job.accepted", PATIENCE);
+    site.request(json!({"job_id": late, "tables": ["public.partsupp"]}));
+    let last = site.broker.events.wait_final(late, PATIENCE);
+    assert_eq!(last.kind(), "job.cancelled", "{}", last.body);
+
+    proxy.free();
+    site.completed(&between);
+    site.completed(&large);
+    site.assert_sound(&[&large, late, &between], [daemon]);
+}
+
+#[test]
+fn a_cancel_reaches_a_job_that_is_still_being_planned() {
+    let site = Site::new(Database::empty());
+    site.db.execute("CREATE VIEW slow AS SELECT 1 AS x FROM pg_sleep(300)");
+    let daemon = site.daemon();
+    let job = site.request(json!({"tables": ["public.slow"], "verify": "count"}));
+    eventually("the view is being counted", PATIENCE, || {
+        site.db.busy_backends().iter().any(|b| b.contains("count(*)")).then_some(())
+    });
+    site.broker.publish(json!({"cancel": job}).to_string().as_bytes(), BasicProperties::default());
+    none_left("nothing of it goes on", Duration::from_secs(10), || site.db.busy_backends());
+    let last = site.broker.events.wait_final(&job, PATIENCE);
+    assert_eq!(last.kind(), "job.cancelled", "{}", last.body);
+    site.assert_sound(&[&job], [daemon]);
 }

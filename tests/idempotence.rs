@@ -206,6 +206,31 @@ fn a_job_id_with_another_request_is_rejected_and_the_job_stands() {
 }
 
 #[test]
+fn a_job_id_that_others_work_on_in_the_same_folder_is_refused() {
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+    let workspace = site.exports.path(".temp/job_nightly");
+    let request = json!({"job_id": "nightly", "tables": ["public.region"]});
+    let stored = json!({
+        "v": 1, "job": "nightly", "source": "warehouse", "request": request, "body_sha256": "",
+        "received_at": "2026-11-01T00:00:00Z", "owner": {"kind": "daemons", "vhost": "/", "prefix": "others"},
+    });
+    std::fs::create_dir(&workspace).expect("a workspace");
+    std::fs::write(workspace.join("request.json"), stored.to_string()).expect("a request");
+    for (id, body) in [("same", request), ("cancel", json!({"cancel": "nightly"}))] {
+        site.broker.publish(body.to_string().as_bytes(), with_id(id));
+        let rejected = eventually("a rejection", Duration::from_secs(20), || {
+            site.broker.events.all().into_iter().find(|e| e.data()["message_id"] == id)
+        });
+        assert_eq!(rejected.kind(), "job.rejected");
+        assert!(rejected.error().contains("job_id_taken"), "{}", rejected.error());
+    }
+    assert!(!workspace.join("cancel.json").exists(), "nobody cancels what is not theirs");
+    assert!(site.broker.events.of("nightly", "job.accepted").is_empty());
+    daemon.stop();
+}
+
+#[test]
 fn a_caller_who_waits_gets_its_answer() {
     let site = Site::new(Database::tpch());
     let daemon = site.daemon();

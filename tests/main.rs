@@ -11,5 +11,7 @@ mod one_shot;
 mod pipeline;
 mod selftest;
 mod shutdown;
+#[expect(dead_code, unused_imports, reason = "every test target uses its own share")]
 mod support;
+mod values;
 mod versions;

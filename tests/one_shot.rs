@@ -5,7 +5,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     Database, EXPORTER, PASSWORD, PATIENCE, Proxy, Services, Site, eventually, none_left, said,
@@ -118,6 +118,73 @@ fn another_request_in_the_same_directory_does_not_resume() {
     one.site.assert_equal(&[("SELECT * FROM region", "public_region")]);
     assert!(!one.site.exports.directories().contains("public_lineitem"));
     none_left("the old workspace is gone", Duration::from_secs(5), || one.site.exports.leftovers());
+}
+
+/// The processes that wrote records of a job.
+fn exporters(site: &Site, workspace: &str) -> BTreeSet<String> {
+    let records = format!(".temp/{workspace}/records/e1");
+    let tables = site.exports.names(&records);
+    let files = tables.iter().flat_map(|t| {
+        let names = site.exports.names(&format!("{records}/{t}"));
+        names.into_iter().filter(|n| !n.starts_with('.')).map(move |n| format!("{t}/{n}"))
+    });
+    let instance = |file: String| {
+        let text = std::fs::read(site.exports.path(&format!("{records}/{file}"))).ok()?;
+        let record: Value = serde_json::from_slice(&text).expect("JSON");
+        record["instance"].as_str().map(ToOwned::to_owned)
+    };
+    files.filter_map(instance).collect()
+}
+
+#[test]
+fn two_exports_into_one_directory_do_not_touch_each_others_job() {
+    let one = OneShot::new();
+    let mut first = one.interrupted();
+    one.proxy.slow_to(100_000);
+    let workspaces = one.site.exports.names(".temp");
+    let workspace = workspaces.iter().find(|n| n.starts_with("job_")).expect("the first one works");
+    let before = exporters(&one.site, workspace);
+    assert_eq!(before.len(), 1, "{before:?}");
+    // The same tables, from the same database by another way, and not slow.
+    let direct = dsn(&one.site, Services::get().postgres);
+    let mut arguments = one.arguments();
+    arguments[2] = &direct;
+    let output = one.site.run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(first.try_wait().expect("wait").is_none(), "the first one has not ended");
+    assert_eq!(exporters(&one.site, workspace), before, "nobody else worked on it");
+    one.proxy.free();
+    let end = eventually("the first one ends", PATIENCE, || first.try_wait().expect("wait"));
+    assert!(end.success(), "{end}");
+    assert_eq!(one.site.exports.names(".archive/by-id").len(), 2, "two jobs");
+    one.site.assert_equal(&[("SELECT * FROM lineitem", "public_lineitem")]);
+    none_left("nothing is left in .temp", Duration::from_secs(5), || one.site.exports.leftovers());
+}
+
+#[test]
+fn a_job_id_that_daemons_work_on_is_refused_and_their_job_goes_on() {
+    let site = Site::new(Database::tpch());
+    let proxy = Proxy::to(Services::get().postgres);
+    proxy.slow_to(1_000_000);
+    let mut config = site.config();
+    config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(proxy.port));
+    let daemon = site.daemon_with(&config);
+    let body = json!({"job_id": "nightly", "tables": ["public.lineitem"]});
+    site.request(body.clone());
+    eventually("it is planned", PATIENCE, || {
+        site.exports.path(".temp/job_nightly/plans/e1.json").exists().then_some(())
+    });
+    let request = site.path("nightly.json");
+    std::fs::write(&request, body.to_string()).expect("write a request");
+    let (request, out) = (request.to_string_lossy(), site.exports.0.to_string_lossy());
+    let dsn = dsn(&site, Services::get().postgres);
+    let output = site.run(&["export", "--dsn", &dsn, "--request", &request, "--out", &out]);
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    assert!(said(&output).contains("`nightly` belongs to daemons"), "{}", said(&output));
+    proxy.free();
+    site.completed("nightly");
+    site.assert_equal(&[("SELECT * FROM lineitem", "public_lineitem")]);
+    site.assert_sound(&["nightly"], [daemon]);
 }
 
 #[test]

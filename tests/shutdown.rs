@@ -34,24 +34,26 @@ fn assert_completes(site: &Site, proxy: &Proxy, job: &str, rest: Vec<Daemon>) {
 #[test]
 fn a_daemon_told_to_stop_finishes_its_chunks_and_ends_with_0() {
     let (site, proxy, [mut leaving, staying], job) = mid_chunk();
+    proxy.slow_to(4_000_000);
     site.db.execute("CREATE TABLE before AS SELECT * FROM lineitem");
     leaving.terminate();
     let status = leaving.ended(Duration::from_secs(14));
     assert_eq!(status.code(), Some(0), "{}", leaving.log());
-    site.db.execute("UPDATE lineitem SET l_comment = 'too late'");
     assert!(site.exports.find_archive(&job).is_none(), "it left while the job ran");
+    proxy.slow_to(500_000);
+    site.db.execute("UPDATE lineitem SET l_comment = 'too late'");
     assert_completes(&site, &proxy, &job, vec![staying]);
 }
 
 #[test]
 fn a_chunk_that_outlasts_the_grace_is_released_and_done_elsewhere() {
     let (site, proxy, [mut leaving, staying], job) = mid_chunk();
-    site.db.execute("CREATE TABLE before AS SELECT * FROM lineitem");
     // A chunk of 1.9 MB takes a quarter of an hour at this rate, shared by four.
     proxy.slow_to(8_000);
+    site.db.execute("CREATE TABLE before AS SELECT * FROM lineitem");
     let began = Instant::now();
     leaving.terminate();
-    let status = leaving.ended(Duration::from_secs(20));
+    let status = leaving.ended(Duration::from_secs(40));
     assert!(began.elapsed() > Duration::from_secs(10), "it used its grace of 12 s");
     assert_eq!(status.code(), Some(0), "{}", leaving.log());
     assert_completes(&site, &proxy, &job, vec![staying]);
@@ -60,15 +62,15 @@ fn a_chunk_that_outlasts_the_grace_is_released_and_done_elsewhere() {
 #[test]
 fn a_second_signal_ends_a_daemon_at_once() {
     let (site, proxy, [mut leaving, staying], job) = mid_chunk();
-    site.db.execute("CREATE TABLE before AS SELECT * FROM lineitem");
     proxy.slow_to(8_000);
+    site.db.execute("CREATE TABLE before AS SELECT * FROM lineitem");
     leaving.terminate();
-    eventually("it says that it leaves", Duration::from_secs(5), || {
+    eventually("it says that it leaves", Duration::from_secs(10), || {
         leaving.get("/readyz").is_none_or(|(status, _)| status != 200).then_some(())
     });
     assert!(leaving.lives(), "it waits for its chunks");
     leaving.terminate();
-    leaving.ended(Duration::from_secs(2));
+    leaving.ended(Duration::from_secs(6));
     assert_completes(&site, &proxy, &job, vec![staying]);
 }
 
@@ -77,6 +79,6 @@ fn an_idle_daemon_ends_at_once() {
     let site = Site::new(Database::empty());
     let mut daemon = site.daemon();
     daemon.terminate();
-    let status = daemon.ended(Duration::from_secs(3));
+    let status = daemon.ended(Duration::from_secs(6));
     assert_eq!(status.code(), Some(0), "{}", daemon.log());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::support::{Database, Site};
+use crate::support::{Database, Site, said};
 
 #[test]
 fn a_second_export_is_v2_and_latest_follows() {
@@ -150,4 +150,44 @@ fn a_conflict_may_fail_the_table_or_date_it() {
     }
     assert_eq!(site.exports.directories().len(), 3);
     site.assert_sound(&[first.job(), &second, dated[0].job(), dated[1].job()], [daemon]);
+}
+
+#[test]
+fn prune_removes_old_versions_only_when_told_and_never_the_newest() {
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+    for _ in 0..4 {
+        site.export(json!({"tables": ["public.region", "public.nation"]}));
+    }
+    site.export(json!({"tables": [{"table": "public.region", "where": "r_regionkey > 1"}]}));
+    std::fs::write(site.exports.path("public_nation_v2/notes.txt"), "mine").expect("written");
+    let config = site.write("prune.toml", &site.config());
+    let prune = |more: &[&str]| {
+        let output = site.run(&[&["prune", "--config", &config, "--keep", "2"], more].concat());
+        (output.status.code(), said(&output))
+    };
+
+    let before = site.exports.directories();
+    let (code, listed) = prune(&["--table", "public.region"]);
+    assert_eq!(code, Some(0), "{listed}");
+    assert!(listed.contains("public_region ") && listed.contains("public_region_v2"), "{listed}");
+    assert!(!listed.contains("public_region_v3") && !listed.contains("nation"), "{listed}");
+    assert_eq!(site.exports.directories(), before, "listed, not removed");
+    assert_eq!(prune(&["--older-than", "1h", "--yes"]).0, Some(0), "nothing is so old");
+    assert_eq!(site.exports.directories(), before);
+
+    let (code, removed) = prune(&["--yes"]);
+    assert_eq!(code, Some(3), "one is not what was published: {removed}");
+    let left = site.exports.directories();
+    let expected = [
+        "public_nation_v2",
+        "public_nation_v3",
+        "public_nation_v4",
+        "public_region_v3",
+        "public_region_v4",
+        "public_region_v5",
+    ];
+    assert_eq!(left.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    assert!(site.exports.path(".latest/public_region").join("part-000000.parquet").exists());
+    drop(daemon);
 }

@@ -294,6 +294,7 @@ impl Session for MemorySession {
         let (queues, closed) = (self.queues.clone(), self.closed.clone());
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = closed.cancelled() => {}
                 () = cancelled.cancelled() => queues.unsubscribe(key, id),
             }

@@ -34,7 +34,9 @@ pub enum Queue {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BusError {
     /// A call took longer than its deadline; whether it had an effect is unknown.
-    #[error("{what} took longer than {seconds} s; the broker may be blocked by a memory or disk alarm")]
+    #[error(
+        "{what} took longer than {seconds} s; the broker may be blocked by a memory or disk alarm, or one of its queues has no leader (rabbitmqctl list_queues name state)"
+    )]
     Timeout {
         /// The call.
         what: &'static str,
@@ -55,6 +57,22 @@ pub enum BusError {
         /// The call.
         what: String,
         /// The library's or broker's word.
+        why: String,
+    },
+    /// A setting of the broker's section cannot be used.
+    #[error("{what}: {why}")]
+    Setting {
+        /// The setting.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What is there under one of our names cannot serve.
+    #[error("{what} cannot be used: {why}")]
+    Unusable {
+        /// The queue or exchange.
+        what: String,
+        /// Why, and what to change.
         why: String,
     },
     /// The session is over.
@@ -175,6 +193,11 @@ pub trait Session: Send + Sync {
 
     /// Fires when the session is over, for whatever reason.
     fn closed(&self) -> CancellationToken;
+
+    /// Why the session ended, where nobody closed it.
+    fn cause(&self) -> Option<BusError> {
+        None
+    }
 
     /// Ends the session in an orderly way.
     async fn close(&self);

@@ -7,6 +7,7 @@ use super::input::ConfigArgs;
 use super::one_shot::Explained;
 use super::{ExitCode, print, print_json};
 use crate::bus::rabbitmq::RabbitBus;
+use crate::bus::{Bus, Queue};
 use crate::config::Config;
 use crate::folder::{Folder, layout};
 use crate::plan::size::bytes_text;
@@ -102,7 +103,10 @@ async fn folder(config: &Config, init: bool) -> anyhow::Result<String> {
 }
 
 async fn broker(config: &Config) -> anyhow::Result<String> {
-    let client = RabbitBus::new(&config.broker, "adu-export check")?.client().await?;
-    client.close().await;
-    Ok("connected".into())
+    let session = RabbitBus::new(&config.broker, "adu-export check")?.connect().await?;
+    // Subscribing would take messages: their number is asked for instead.
+    let waiting = session.ready(Queue::Requests).await?;
+    session.close().await;
+    let queues = if config.broker.declare { "declared" } else { "there" };
+    Ok(format!("connected, queues are {queues}, {waiting} requests wait"))
 }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::ExitCode;
 use super::input::ConfigArgs;
+use crate::failpoint;
 
 /// Arguments of `daemon`.
 #[derive(Clone, Debug, Args)]
@@ -22,6 +23,7 @@ pub struct DaemonArgs {
 pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let log = crate::logging::init(&config.log)?;
+    let _armed = failpoint::arm();
     let runtime = super::runtime()?;
     let ended = runtime.block_on(crate::daemon::run(&args.config.path(), config, log));
     // Threads that still encode a chunk that nobody wants do not hold up the end.

@@ -45,9 +45,7 @@ impl ExitCode {
             | EventType::TableFailed => None,
         }
     }
-}
 
-impl ExitCode {
     /// The code for an error that ended a command.
     #[must_use]
     pub fn of_error(error: &anyhow::Error) -> Self {
@@ -61,14 +59,14 @@ impl ExitCode {
             if cause.is::<InvalidRequest>() {
                 return Some(Self::Rejected);
             }
-            if cause.is::<BusError>() {
-                return Some(Self::Unreachable);
+            if let Some(error) = cause.downcast_ref() {
+                return Some(Self::of_bus(error));
             }
             if let Some(error) = cause.downcast_ref() {
                 return Some(match error {
                     StartError::Config(_) | StartError::Folder(_) | StartError::Source { .. } => Self::Usage,
                     StartError::Http(_) => Self::Usage,
-                    StartError::Bus(_) => Self::Unreachable,
+                    StartError::Bus(error) => Self::of_bus(error),
                     StartError::Other(_) => Self::Failed,
                 });
             }
@@ -77,6 +75,17 @@ impl ExitCode {
             matches!(source.kind, ErrorKind::Unreachable).then_some(Self::Unreachable)
         };
         error.chain().find_map(code).unwrap_or(Self::Failed)
+    }
+
+    fn of_bus(error: &BusError) -> Self {
+        match error {
+            BusError::Setting { .. } => Self::Usage,
+            BusError::Unusable { .. } => Self::Failed,
+            BusError::Timeout { .. }
+            | BusError::Refused { .. }
+            | BusError::Connection { .. }
+            | BusError::Closed => Self::Unreachable,
+        }
     }
 }
 

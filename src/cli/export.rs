@@ -26,7 +26,7 @@ use crate::folder::{Folder, layout};
 use crate::http::Health;
 use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
-use crate::job::outcome::Owner;
+use crate::job::outcome::{Owner, Run};
 use crate::job::state::JobState;
 use crate::message::setting::{Compression, Span};
 use crate::message::{EventType, JobId};
@@ -93,9 +93,11 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let request = args.tables.request(&Overrides { source: name, ..args.overrides() })?;
     let folder = Folder::init(config.export.root.clone(), crate::daemon::group(&config)?).await?;
     let sources = crate::daemon::sources(&config)?;
-    let context = Context::new(config, folder, Owner::OneShot, sources, Arc::new(Metrics::new()));
-    one_shot::reach(&context.sources(), request.source.as_ref()).await?;
-    let place = match one_shot::take_place(&context, request).await? {
+    let metrics = Arc::new(Metrics::new());
+    one_shot::reach(&sources, request.source.as_ref()).await?;
+    let nobody = Owner::OneShot(Run::default());
+    let asking = Context::new(config.clone(), folder.clone(), nobody, sources.clone(), Arc::clone(&metrics));
+    let place = match one_shot::take_place(&asking, request).await? {
         Place::Ours(place) => place,
         Place::Finished(archive) => return args.tell(&archive),
         Place::Rejected(error) => {
@@ -103,6 +105,8 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::Rejected);
         }
     };
+    // From here on only the jobs of this run are worked on.
+    let context = Context::new(config, folder, place.owner.clone(), sources, metrics);
     let mut signals = Signals::install()?;
     let bus = MemoryBus::new();
     let mut events = bus.events();

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::input::ConfigArgs;
 use super::summary::Summary;
 use super::{ExitCode, print, print_json};
 use crate::bus::BusError;
@@ -31,6 +32,38 @@ pub struct WaitArgs {
     /// Wait no longer than this, e.g. 90s or 12h; the job goes on
     #[arg(long, value_name = "TIME", requires = "wait")]
     pub timeout: Option<Span>,
+}
+
+/// Arguments of what is asked about one job.
+#[derive(Clone, Debug, Args)]
+pub struct JobArgs {
+    /// The configuration: broker and prefix.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The job
+    #[arg(value_name = "JOB")]
+    pub job: JobId,
+    /// How to wait.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl JobArgs {
+    /// Sends `{what: job}`; `about` is the job whose end answers it.
+    ///
+    /// # Errors
+    /// As [`send`].
+    pub async fn ask(&self, what: &str, about: JobId) -> anyhow::Result<ExitCode> {
+        let asked = Asked {
+            body: serde_json::to_vec(&json!({ what: self.job }))?,
+            message_id: uuid::Uuid::new_v4().to_string(),
+            job: about,
+        };
+        send(&self.config.load()?.broker, &asked, &self.wait, self.json).await
+    }
 }
 
 /// A message to the daemons.

@@ -20,6 +20,7 @@ pub mod input;
 pub mod one_shot;
 pub mod plan;
 pub mod progress;
+pub mod prune;
 pub mod retry;
 pub mod status;
 pub mod submit;
@@ -52,15 +53,17 @@ pub enum Command {
     /// Show jobs, or where the newest export of a table is
     Status(status::StatusArgs),
     /// End a job
-    Cancel(cancel::CancelArgs),
-    /// Export again what failed in a finished job
-    Retry(retry::RetryArgs),
+    Cancel(follow::JobArgs),
+    /// Export again what failed in a finished job JOB, as job JOB.rN
+    Retry(follow::JobArgs),
     /// Show how tables would be split, and run nothing
     Plan(plan::PlanArgs),
     /// Read files again and compare them with the archive
     Verify(verify::VerifyArgs),
     /// Check configuration, broker, sources and export folder
     Check(check::CheckArgs),
+    /// List old versions of tables, or remove them
+    Prune(prune::PruneArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -91,6 +94,7 @@ impl Command {
             Self::Plan(args) => quietly(plan::run(args)),
             Self::Verify(args) => quietly(verify::run(args)),
             Self::Check(args) => quietly(check::run(args)),
+            Self::Prune(args) => quietly(prune::run(args)),
         }
     }
 }

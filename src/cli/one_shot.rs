@@ -2,7 +2,9 @@
 //! `request.json` for as long as it lives: who finds it unlocked knows that
 //! the run was killed, and resumes it or trashes it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -12,14 +14,14 @@ use uuid::Uuid;
 
 use crate::bus::{Outgoing, Properties, Session};
 use crate::context::{Context, Sources};
-use crate::folder::{VERSION, layout};
+use crate::folder::{Created, VERSION, layout};
 use crate::intake::{self, Desk, Wish};
 use crate::job::archive::Archive;
-use crate::job::outcome::{CancelCause, CancelMark, Owner, StoredRequest};
+use crate::job::outcome::{CancelCause, CancelMark, Owner, Run, StoredRequest};
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
 use crate::message::{Control, ExportRequest, InboxMessage, JobId, SourceName};
-use crate::source::SourceError;
+use crate::source::{SourceError, postgres};
 
 /// Connects once: a person who waits wants to hear at once of a wrong address
 /// or password, which daemons try again for a while.
@@ -51,6 +53,8 @@ pub enum Place {
 pub struct Workspace {
     /// Its job.
     pub job: JobId,
+    /// Who works on it: this run, and what it resumes.
+    pub owner: Owner,
     _lock: File,
 }
 
@@ -61,7 +65,7 @@ pub struct Workspace {
 pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Result<Place> {
     let desk = Desk {
         sources: context.sources().keys().cloned().collect(),
-        owner: Owner::OneShot,
+        owner: context.owner.clone(),
         now: context.now(),
         fresh: Uuid::new_v4(),
     };
@@ -71,48 +75,70 @@ pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Re
         Ok(Wish::Cancel(_) | Wish::Retry(_)) => anyhow::bail!("the request is no export"),
         Err(error) => return Ok(Place::Rejected(error)),
     };
+    let server = server(context, &wanted.source);
+    let run = Run { id: Uuid::new_v4(), server };
     if let Some(job) = &request.job_id
         && let Some(archive) = context.folder.read::<Archive>(&layout::archive_by_id(job)).await?
     {
         if archive.request == wanted.request && archive.source == wanted.source {
             return Ok(Place::Finished(Box::new(archive)));
         }
-        return Ok(Place::Rejected(ErrorReport::permanent(
-            "job_id_taken",
-            format!("job id `{job}` belongs to another request already"),
-            "use a new job_id, or export into another directory",
-        )));
+        return Ok(Place::Rejected(taken(job, "another request")));
     }
-    // Looking, storing and locking are one step for other processes.
-    let _entrance = lock(context, layout::TEMP, FlockOperation::LockExclusive).await?;
+    // Looking, storing and locking are one step for other processes. The
+    // identity of the root is a file that is always there and never changes.
+    let _entrance = lock(context, layout::ROOT_ID, FlockOperation::LockExclusive)
+        .await?
+        .with_context(|| format!("{} cannot be locked", context.folder.root().display()))?;
     for name in context.folder.store().list(layout::TEMP).await? {
         let Some(job) = layout::job_of_workspace(&name) else { continue };
-        if let Some(place) = take_over(context, &job, &wanted, request.job_id.is_some()).await? {
+        if let Some(place) = take_over(context, &job, &wanted, &run, request.job_id.is_some()).await? {
             return Ok(Place::Ours(place));
         }
     }
     // What a killed run left is found again by its id.
     wanted.request.job_id = Some(wanted.job.clone());
-    intake::store(context, &wanted).await?;
+    wanted.owner = Owner::OneShot(run);
+    if intake::store(context, &wanted).await? == Created::Exists {
+        let stored = context.folder.read::<StoredRequest>(&layout::request(&wanted.job)).await?;
+        if stored.is_some_and(|s| matches!(s.owner, Owner::Daemons { .. })) {
+            return Ok(Place::Rejected(taken(&wanted.job, "daemons on this export folder")));
+        }
+        anyhow::bail!("job {} runs in another process already", wanted.job);
+    }
     let path = layout::request(&wanted.job);
     let lock = lock(context, &path, FlockOperation::NonBlockingLockExclusive).await?;
-    let lock = lock.with_context(|| format!("job {} runs in another process already", wanted.job))?;
-    Ok(Place::Ours(Workspace { job: wanted.job, _lock: lock }))
+    let lock = lock.with_context(|| format!("job {} was taken by another process", wanted.job))?;
+    Ok(Place::Ours(Workspace { job: wanted.job, owner: wanted.owner, _lock: lock }))
 }
 
-/// A workspace that a killed run left: ours if it is of the same request, else
-/// on its way out. Those of daemons and of living runs are left alone.
+fn taken(job: &JobId, by: &str) -> ErrorReport {
+    ErrorReport::permanent(
+        "job_id_taken",
+        format!("job id `{job}` belongs to {by} already"),
+        "use a new job_id, or export into another directory",
+    )
+}
+
+/// What a source reads, as far as its address says so.
+fn server(context: &Context, source: &SourceName) -> String {
+    let sources = context.sources();
+    let dsn = sources.get(source).map(|entry| entry.config.dsn.expose().to_owned());
+    dsn.and_then(|dsn| postgres::identity(&dsn)).unwrap_or_default()
+}
+
+/// A workspace that a killed run left: ours if it is of the same request and
+/// server, else on its way out. Those of daemons and of living runs are left alone.
 async fn take_over(
     context: &Context,
     job: &JobId,
     wanted: &StoredRequest,
+    run: &Run,
     named: bool,
 ) -> anyhow::Result<Option<Workspace>> {
     let path = layout::request(job);
     let Some(stored) = context.folder.read::<StoredRequest>(&path).await? else { return Ok(None) };
-    if stored.owner != Owner::OneShot {
-        return Ok(None);
-    }
+    let Owner::OneShot(killed) = &stored.owner else { return Ok(None) };
     let Some(lock) = lock(context, &path, FlockOperation::NonBlockingLockExclusive).await? else {
         return Ok(None);
     };
@@ -120,13 +146,16 @@ async fn take_over(
     if !named {
         same.job_id.clone_from(&stored.request.job_id);
     }
-    if same == stored.request && wanted.source == stored.source {
-        return Ok(Some(Workspace { job: job.clone(), _lock: lock }));
+    if same == stored.request && wanted.source == stored.source && run.server == killed.server {
+        return Ok(Some(Workspace { job: job.clone(), owner: stored.owner, _lock: lock }));
     }
-    // A committed job is only to be tidied: the coordinator does that.
-    if context.folder.store().stat(&layout::archive_by_id(job)).await?.is_none() {
-        context.folder.discard(&layout::workspace(job), &format!("job_{job}")).await?;
+    // A committed job is whole, and only to be tidied.
+    if let Some(archive) = context.folder.read::<Archive>(&layout::archive_by_id(job)).await? {
+        let by_date = layout::archive_by_date(job, archive.committed_at);
+        let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
+        context.folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await?;
     }
+    context.folder.discard(&layout::workspace(job), &format!("job_{job}")).await?;
     Ok(None)
 }
 
@@ -148,29 +177,43 @@ pub async fn cancel(context: &Context, session: &dyn Session, job: &JobId) -> an
     Ok(())
 }
 
-/// Locks a file or directory below the root; none if another process has it.
+/// Locks a file below the root; none if another process has it, or if it is
+/// not there, any more or for us. It is opened for writing, although nothing is
+/// written: NFS grants an exclusive lock for nothing less.
 async fn lock(context: &Context, path: &str, how: FlockOperation) -> anyhow::Result<Option<File>> {
     let path: PathBuf = context.folder.root().join(path);
     tokio::task::spawn_blocking(move || {
-        let file = match File::open(&path) {
+        let file = match OpenOptions::new().write(true).open(&path) {
             Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+                return Ok(None);
+            }
             Err(e) => return Err(e).with_context(|| format!("open {}", path.display())),
         };
         match flock(&file, how) {
-            Ok(()) => Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(e).with_context(|| format!("lock {}", path.display())),
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("lock {}", path.display())),
         }
+        // Who had it may have sent it to the trash before it let go.
+        let there = std::fs::metadata(&path).ok().map(|m| m.ino());
+        Ok((there == Some(file.metadata()?.ino())).then_some(file))
     })
     .await?
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use rustix::fs::{OFlags, fcntl_getfl};
+
     use super::*;
     use crate::config::{Config, Secret};
     use crate::folder::Folder;
+    use crate::job::look::{self, Found};
     use crate::message::request::RequestMessage;
     use crate::metrics::Metrics;
 
@@ -182,14 +225,17 @@ mod tests {
         }
     }
 
-    async fn context() -> (std::sync::Arc<Context>, Root) {
+    async fn context() -> (Arc<Context>, Root) {
         let root = std::env::temp_dir().join(format!("adu-export-one-shot-{}", Uuid::new_v4().simple()));
-        let (config, _) = Config::for_dsn(&Secret::new("postgres://u@h/d"), &root).expect("valid");
-        let folder = Folder::init(root.clone(), None).await.expect("initializes");
+        (reading("postgres://u@h/d", &root).await, Root(root))
+    }
+
+    async fn reading(dsn: &str, root: &Path) -> Arc<Context> {
+        let (config, _) = Config::for_dsn(&Secret::new(dsn), root).expect("valid");
+        let folder = Folder::init(root.to_owned(), None).await.expect("initializes");
         let sources = crate::daemon::sources(&config).expect("no connection is made");
         assert_eq!(sources.len(), 1);
-        let metrics = std::sync::Arc::new(Metrics::new());
-        (Context::new(config, folder, Owner::OneShot, sources, metrics), Root(root))
+        Context::new(config, folder, Owner::OneShot(Run::default()), sources, Arc::new(Metrics::new()))
     }
 
     fn request(table: &str) -> ExportRequest {
@@ -222,5 +268,73 @@ mod tests {
         assert_ne!(other.job, second.job);
         let left = context.folder.store().stat(&layout::workspace(&job)).await.expect("looks");
         assert!(left.is_none(), "the other run's workspace is trashed");
+    }
+
+    #[tokio::test]
+    async fn two_living_runs_see_their_own_job_and_not_the_others() {
+        let (context, _root) = context().await;
+        let (first, second) = (ours(&context, "s.a").await, ours(&context, "s.a").await);
+        for (one, other) in [(&first, &second), (&second, &first)] {
+            let open = |job| look::open(&context.folder, job, &one.owner, Duration::ZERO);
+            assert!(matches!(open(&one.job).await, Ok(Found::Job(_))));
+            assert!(matches!(open(&other.job).await, Ok(Found::NotOurs)));
+        }
+        let (job, owner) = (first.job.clone(), first.owner.clone());
+        drop(first);
+        let resumed = ours(&context, "s.a").await;
+        assert_eq!((resumed.job, resumed.owner), (job, owner), "a resumed run goes on as the one before");
+    }
+
+    #[tokio::test]
+    async fn a_killed_run_is_not_resumed_from_another_server_or_as_another_user() {
+        let (context, root) = context().await;
+        let mut killed = ours(&context, "s.a").await.job;
+        for dsn in ["postgres://u@h:5433/d", "postgres://other@h/d", "postgres://u@h/d"] {
+            let context = reading(dsn, &root.0).await;
+            let job = ours(&context, "s.a").await.job;
+            assert_ne!(job, killed, "{dsn}");
+            let left = context.folder.store().stat(&layout::workspace(&killed)).await.expect("looks");
+            assert!(left.is_none(), "what was read elsewhere is trashed: {dsn}");
+            killed = job;
+        }
+        let same = reading("postgres://u@h:5432/d", &root.0).await;
+        assert_eq!(ours(&same, "s.a").await.job, killed);
+    }
+
+    #[tokio::test]
+    async fn a_job_id_of_a_daemon_is_refused_and_its_workspace_left_alone() {
+        let (context, _root) = context().await;
+        let mut request = request("s.a");
+        request.job_id = Some(JobId::parse("nightly").expect("valid"));
+        let Ok(Place::Ours(place)) = take_place(&context, request.clone()).await else {
+            panic!("it is free")
+        };
+        // The same request in the hands of a daemon.
+        let path = layout::request(&place.job);
+        let mut stored: StoredRequest =
+            context.folder.read(&path).await.expect("readable").expect("it is there");
+        drop(place);
+        stored.owner = Owner::Daemons { vhost: "/".into(), prefix: "adu.export".into() };
+        context.folder.store().remove(&path).await.expect("removed");
+        context.folder.create(&path, &stored).await.expect("stored");
+        match take_place(&context, request).await.expect("the folder works") {
+            Place::Rejected(error) => assert_eq!(error.code, "job_id_taken"),
+            Place::Ours(_) => panic!("it is the daemon's"),
+            Place::Finished(_) => panic!("it runs"),
+        }
+        let left: Option<StoredRequest> = context.folder.read(&path).await.expect("readable");
+        assert_eq!(left, Some(stored));
+    }
+
+    #[tokio::test]
+    async fn locks_are_held_on_files_that_are_open_for_writing() {
+        let (context, _root) = context().await;
+        let place = ours(&context, "s.a").await;
+        let Workspace { _lock: held, .. } = place;
+        let mode = fcntl_getfl(&held).expect("open") & OFlags::RWMODE;
+        assert_ne!(mode, OFlags::RDONLY, "NFS refuses an exclusive lock");
+        let entrance = lock(&context, layout::ROOT_ID, FlockOperation::NonBlockingLockExclusive).await;
+        let entrance = entrance.expect("it works on a file").expect("it is free again");
+        assert_ne!(fcntl_getfl(&entrance).expect("open") & OFlags::RWMODE, OFlags::RDONLY);
     }
 }

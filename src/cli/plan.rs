@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::daemon::sources;
 use crate::folder::{Folder, layout};
 use crate::intake::{self, Desk, Wish};
-use crate::job::outcome::{Owner, PlanFailure};
+use crate::job::outcome::{Owner, PlanFailure, Run};
 use crate::message::JobId;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
@@ -55,12 +55,13 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let job = JobId::from_message_id(Some("plan"), Uuid::nil());
     request.job_id = Some(job.clone());
     let folder = Folder::init(root.0.clone(), None).await?;
+    let owner = Owner::OneShot(Run::default());
     let context =
-        Context::new(config.clone(), folder, Owner::OneShot, sources(&config)?, Arc::new(Metrics::new()));
+        Context::new(config.clone(), folder, owner.clone(), sources(&config)?, Arc::new(Metrics::new()));
     one_shot::reach(&context.sources(), request.source.as_ref()).await?;
     let desk = Desk {
         sources: config.sources.keys().cloned().collect(),
-        owner: Owner::OneShot,
+        owner,
         now: context.now(),
         fresh: Uuid::new_v4(),
     };
@@ -257,10 +258,10 @@ mod tests {
                 fetch: Fetch::AsText,
                 ty: ColumnType::Text,
                 nullable: false,
+                infinity: Default::default(),
                 note: Some("kept as text".into()),
             }],
             filter: None,
-            after_column: None,
             high_water_mark: None,
             strategy,
             reason: reason.into(),

@@ -15,6 +15,7 @@ use crate::folder::{Folder, layout};
 use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
 use crate::job::outcome::StoredRequest;
+use crate::job::recent;
 use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OutputDirectory;
@@ -170,15 +171,10 @@ async fn list(folder: &Folder, as_json: bool) -> anyhow::Result<()> {
         }
     }
     jobs.sort_by_key(|j| j.stored.received_at);
-    let mut names = folder.store().list(layout::BY_DATE).await?;
-    // Dates are at the end of the names: the newest first.
-    let date = |name: &String| name.rsplit('_').next().unwrap_or_default().to_owned();
-    names.sort_by_key(|name| std::cmp::Reverse(date(name)));
     let mut finished = Vec::new();
-    for name in names.iter().take(RECENT) {
+    for name in recent::archives(folder, RECENT).await? {
         finished.extend(folder.read::<Archive>(&format!("{}/{name}", layout::BY_DATE)).await?);
     }
-    finished.sort_by_key(|a| std::cmp::Reverse(a.committed_at));
     if as_json {
         let brief = |a: &Archive| {
             json!({

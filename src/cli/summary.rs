@@ -20,8 +20,6 @@ pub struct Summary {
     pub duration: Option<Duration>,
     /// The tables.
     pub tables: Vec<TableReport>,
-    /// Seconds that a table took, in the order of `tables`; may be empty.
-    pub table_seconds: Vec<f64>,
     /// Relations that patterns matched and that were left out, with the reason.
     pub skipped: Vec<(String, String)>,
     /// Why the job as a whole failed.
@@ -37,7 +35,14 @@ impl Summary {
         Self {
             job: data.job_id.as_ref().map(ToString::to_string).unwrap_or_default(),
             status: status.to_owned(),
-            tables: data.tables.clone(),
+            duration: data.duration_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()),
+            // What a cancel left undone is neither there nor failed.
+            tables: data
+                .tables
+                .iter()
+                .filter(|t| t.directory.is_some() || t.error.is_some())
+                .cloned()
+                .collect(),
             error: data.error.clone(),
             truncated: data.truncated,
             ..Self::default()
@@ -47,8 +52,7 @@ impl Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (done, failed): (Vec<_>, Vec<_>) =
-            self.tables.iter().enumerate().partition(|(_, t)| t.error.is_none());
+        let (done, failed): (Vec<_>, Vec<_>) = self.tables.iter().partition(|t| t.error.is_none());
         if !done.is_empty() {
             let mut grid = Grid::new(&[
                 ("TABLE", Align::Left),
@@ -59,8 +63,8 @@ impl std::fmt::Display for Summary {
                 ("TIME", Align::Right),
                 ("ROWS/S", Align::Right),
             ]);
-            for (i, table) in done {
-                let seconds = self.table_seconds.get(i).copied().filter(|s| *s > 0.0);
+            for table in done {
+                let seconds = table.seconds.filter(|s| *s > 0.0);
                 grid.row([
                     table.table.clone(),
                     table.directory.clone().unwrap_or_default(),
@@ -73,7 +77,7 @@ impl std::fmt::Display for Summary {
             }
             writeln!(f, "{grid}")?;
         }
-        for (_, table) in &failed {
+        for table in &failed {
             if let Some(error) = &table.error {
                 write_error(f, &format!("failed {}", table.table), error)?;
             }
@@ -134,9 +138,9 @@ mod tests {
             rows,
             bytes: rows * 10,
             files: 2,
-            strategy: None,
-            high_water_mark: None,
+            seconds: (rows > 0).then_some(10.0),
             error,
+            ..TableReport::default()
         }
     }
 
@@ -153,7 +157,6 @@ mod tests {
                 table("s.gone", 0, Some(gone)),
                 table("s.empty", 0, None),
             ],
-            table_seconds: vec![10.0, 0.0, 0.0],
             skipped: vec![("s.x".into(), "no SELECT right".into())],
             ..Summary::default()
         };

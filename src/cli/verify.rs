@@ -1,15 +1,11 @@
 //! `adu-export verify`
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
@@ -22,6 +18,7 @@ use crate::message::JobId;
 use crate::message::pattern::TablePattern;
 use crate::plan::filter;
 use crate::source::Selection;
+use crate::write::read_back::{Written, read_back};
 
 /// Arguments of `verify`.
 #[derive(Clone, Debug, Args)]
@@ -120,8 +117,9 @@ async fn files(root: &Path, table: &ArchivedTable) -> anyhow::Result<Verdict> {
 fn compare(directory: &Path, expected: &[FinishedFile]) -> Vec<String> {
     let mut problems = Vec::new();
     for file in expected {
-        if let Err(error) = compare_file(&directory.join(&file.file), file) {
-            problems.push(format!("{}: {error:#}", file.file));
+        let written = Written { rows: file.rows, bytes: file.bytes, sha256: &file.sha256 };
+        if let Err(error) = read_back(&directory.join(&file.file), &written) {
+            problems.push(format!("{}: {error}", file.file));
         }
     }
     match std::fs::read_dir(directory) {
@@ -138,33 +136,6 @@ fn compare(directory: &Path, expected: &[FinishedFile]) -> Vec<String> {
     problems
 }
 
-fn compare_file(path: &Path, expected: &FinishedFile) -> anyhow::Result<()> {
-    let mut file = File::open(path).context("it cannot be read")?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut bytes = 0_u64;
-    loop {
-        match file.read(&mut buffer).context("it cannot be read")? {
-            0 => break,
-            n => {
-                digest.update(&buffer[..n]);
-                bytes += n as u64;
-            }
-        }
-    }
-    anyhow::ensure!(bytes == expected.bytes, "it has {bytes} bytes, {} were written", expected.bytes);
-    let sha256: String = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    anyhow::ensure!(sha256 == expected.sha256, "its content has changed (SHA-256)");
-    let reader = SerializedFileReader::new(File::open(path)?).context("it is no Parquet file")?;
-    let rows = reader.metadata().file_metadata().num_rows();
-    anyhow::ensure!(
-        u64::try_from(rows) == Ok(expected.rows),
-        "it has {rows} rows, {} were written",
-        expected.rows
-    );
-    Ok(())
-}
-
 fn source(config: &Config, archive: &Archive) -> anyhow::Result<Arc<SourceEntry>> {
     let sources = crate::daemon::sources(config)?;
     let name = &archive.source;
@@ -175,9 +146,7 @@ fn source(config: &Config, archive: &Archive) -> anyhow::Result<Arc<SourceEntry>
 async fn count(entry: &SourceEntry, archive: &Archive, table: &ArchivedTable) -> anyhow::Result<u64> {
     let pattern = TablePattern::parse(&table.table_name)?;
     let (schema, name) = pattern.literal().context("the archive names a pattern")?;
-    let entries = &archive.request.tables;
-    let named = entries.iter().find(|t| t.table.literal().is_some_and(|l| l.0 == schema && l.1 == name));
-    let asked = named.or_else(|| entries.iter().find(|t| t.table.matches(&schema, &name)));
+    let asked = archive.request.entry_for(&schema, &name);
     let mut conditions = Vec::new();
     if let Some(text) = asked.and_then(|t| t.where_.as_ref()) {
         conditions.push(filter::check(text, entry.config.allow_where)?);

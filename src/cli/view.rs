@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::progress::{TableProgress, TableState};
 use super::summary::Summary;
-use crate::job::archive::{Archive, TableStatus};
+use crate::job::archive::{Archive, ArchivedTable, TableStatus};
 use crate::job::outcome::TableResult;
 use crate::job::state::JobState;
 use crate::message::Task;
-use crate::message::event::TableReport;
 use crate::message::pattern::qualified;
 
 /// The tables of a job that runs. `live`: rows and bytes of chunks that this
@@ -79,23 +78,12 @@ impl Summary {
     /// From the archive of a job.
     #[must_use]
     pub fn of_archive(archive: &Archive) -> Self {
-        let report = |t: &crate::job::archive::ArchivedTable| TableReport {
-            table: t.table_name.clone(),
-            directory: t.directory.clone(),
-            rows: t.rows,
-            bytes: t.files.iter().map(|f| f.bytes).sum(),
-            files: u32::try_from(t.files.len()).unwrap_or(u32::MAX),
-            strategy: (t.status == TableStatus::Completed).then(|| t.strategy.clone()),
-            high_water_mark: t.high_water_mark.clone(),
-            error: t.error.clone(),
-        };
-        let told: Vec<_> = archive.tables.iter().filter(|t| t.status != TableStatus::Cancelled).collect();
+        let told = archive.tables.iter().filter(|t| t.status != TableStatus::Cancelled);
         Self {
             job: archive.job_id.to_string(),
             status: archive.status.as_str().into(),
             duration: Duration::try_from_secs_f64(archive.performance.total_duration_seconds).ok(),
-            table_seconds: told.iter().map(|t| t.export_time_seconds).collect(),
-            tables: told.into_iter().map(report).collect(),
+            tables: told.map(ArchivedTable::report).collect(),
             skipped: archive.skipped.iter().map(|s| (s.table.clone(), s.reason.clone())).collect(),
             error: archive.error.clone(),
             truncated: false,

@@ -2,21 +2,24 @@
 //! The smallest file is `broker.url`, `export.root` and one source.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::message::SourceName;
-use crate::message::setting::{Compression, NumericMode, Span};
+use crate::message::setting::{Compression, Span};
 
 pub mod load;
 mod one_shot;
 pub mod preset;
+mod source;
 mod validate;
+mod value;
 
 pub use load::{ConfigError, Problem};
+pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, SourceConfig, SourceKind};
+pub use value::{Auto, OptionalSpan, Secret};
 
 /// Everything.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,31 +42,6 @@ pub struct Config {
     /// The databases.
     #[serde(default)]
     pub sources: BTreeMap<SourceName, SourceConfig>,
-}
-
-/// A secret: read from a file or given inline, never shown.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself; only for handing it to a library.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 /// `[broker]`
@@ -103,50 +81,6 @@ impl Default for BrokerConfig {
             heartbeat: Span::seconds(20),
             call_timeout: Span::seconds(20),
         }
-    }
-}
-
-/// A number, or `auto`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Auto<T> {
-    /// Chosen from the machine.
-    #[default]
-    Auto,
-    /// This many.
-    Exactly(T),
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Auto<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected \"auto\" or a positive number")]
-        enum Raw<T> {
-            Word(Word),
-            Number(T),
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        enum Word {
-            Auto,
-        }
-        Ok(match Raw::deserialize(deserializer)? {
-            Raw::Word(Word::Auto) => Self::Auto,
-            Raw::Number(n) => Self::Exactly(n),
-        })
-    }
-}
-
-/// A span, or `off`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OptionalSpan(pub Option<Span>);
-
-impl<'de> Deserialize<'de> for OptionalSpan {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text == "off" {
-            return Ok(Self(None));
-        }
-        text.parse().map(|s| Self(Some(s))).map_err(serde::de::Error::custom)
     }
 }
 
@@ -297,106 +231,4 @@ impl Default for TimingConfig {
             abandoned_workspace: Span::seconds(3600),
         }
     }
-}
-
-/// Kind of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceKind {
-    /// PostgreSQL 12 or newer, and what speaks like it.
-    Postgres,
-}
-
-/// What a request's `where` may contain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AllowWhere {
-    /// No filters.
-    None,
-    /// Columns, literals and operators.
-    #[default]
-    Simple,
-    /// Also functions and subqueries.
-    Any,
-}
-
-/// `[sources.<name>]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SourceConfig {
-    /// What it is.
-    pub kind: SourceKind,
-    /// `postgres://user@host/database?sslmode=verify-full`; may hold a password.
-    pub dsn: Secret,
-    /// The password.
-    #[serde(default)]
-    pub password: Option<Secret>,
-    /// A file with the password; read again when it is refused.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// CA certificates (PEM) that the server's is checked against; else `sslrootcert` of the DSN.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// Connections of this daemon's pool; keepers come on top.
-    #[serde(default = "default_pool_size")]
-    pub pool_size: NonZeroU32,
-    /// Chunks of this source at once, all daemons together.
-    #[serde(default = "default_max_parallel")]
-    pub max_parallel: NonZeroU32,
-    /// Jobs of this source at once; others wait.
-    #[serde(default = "default_max_jobs")]
-    pub max_jobs: NonZeroU32,
-    /// Longest wait for a connection.
-    #[serde(default = "default_connect_timeout")]
-    pub connect_timeout: Span,
-    /// No byte for so long: the chunk is cancelled and retried; else the preset.
-    #[serde(default)]
-    pub stall_timeout: Option<Span>,
-    /// Longest wait for a lock of a chunk.
-    #[serde(default = "default_lock_timeout")]
-    pub lock_timeout: Span,
-    /// A job whose snapshot is older is ended.
-    #[serde(default)]
-    pub max_snapshot_age: OptionalSpan,
-    /// Schemas that requests may name; empty: all that the role may read.
-    #[serde(default)]
-    pub schemas: Vec<String>,
-    /// What filters may contain.
-    #[serde(default)]
-    pub allow_where: AllowWhere,
-    /// Default for numeric columns without precision.
-    #[serde(default)]
-    pub numeric: Option<NumericMode>,
-    /// Compression; else the preset.
-    #[serde(default)]
-    pub compression: Option<Compression>,
-    /// Rows of a chunk; else `[export]`.
-    #[serde(default)]
-    pub chunk_rows: Option<NonZeroU64>,
-    /// Chunks of one table at once; else `[export]`, else the preset.
-    #[serde(default)]
-    pub chunk_workers: Option<NonZeroU32>,
-    /// `SET LOCAL` for every chunk.
-    #[serde(default)]
-    pub session: BTreeMap<String, String>,
-}
-
-fn default_pool_size() -> NonZeroU32 {
-    NonZeroU32::new(20).expect("not zero")
-}
-
-fn default_max_parallel() -> NonZeroU32 {
-    NonZeroU32::new(96).expect("not zero")
-}
-
-fn default_max_jobs() -> NonZeroU32 {
-    NonZeroU32::new(4).expect("not zero")
-}
-
-fn default_connect_timeout() -> Span {
-    Span::seconds(10)
-}
-
-fn default_lock_timeout() -> Span {
-    Span::seconds(5)
 }

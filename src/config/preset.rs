@@ -1,7 +1,6 @@
-//! What a kind of source does best with, where the configuration says nothing
-//!.
+//! What a kind of source does best with, where the configuration says nothing.
 
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU64;
 
 use super::{ExportConfig, SourceConfig, SourceKind};
 use crate::message::setting::{Compression, Span};
@@ -11,8 +10,6 @@ use crate::message::setting::{Compression, Span};
 pub struct Preset {
     /// Compression of pages.
     pub compression: Compression,
-    /// Chunks of one table at once.
-    pub chunk_workers: NonZeroU32,
     /// Rows of a chunk; none: by the size of the table.
     pub chunk_rows: Option<NonZeroU64>,
     /// Silence after which a chunk is cancelled and tried again.
@@ -23,11 +20,9 @@ impl SourceKind {
     /// The preset of this kind.
     #[must_use]
     pub const fn preset(self) -> Preset {
-        const EIGHT: NonZeroU32 = NonZeroU32::new(8).expect("not zero");
         match self {
             Self::Postgres => Preset {
                 compression: Compression::Snappy,
-                chunk_workers: EIGHT,
                 chunk_rows: None,
                 stall_timeout: Span::seconds(300),
             },

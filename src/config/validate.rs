@@ -113,6 +113,11 @@ impl BrokerConfig {
             "use 1 to 100 of the characters A-Z a-z 0-9 . _ -",
         );
         found.unless(
+            !self.prefix.starts_with("amq."),
+            "broker.prefix",
+            "it must not begin with `amq.`, which RabbitMQ keeps to itself",
+        );
+        found.unless(
             self.cert_file.is_some() == self.key_file.is_some(),
             "broker.cert_file",
             "set it together with broker.key_file",
@@ -208,19 +213,6 @@ impl TimingConfig {
 }
 
 impl SourceConfig {
-    /// The password, from the file if there is one; none if the DSN has it or
-    /// none is needed.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn resolve_password(&self, name: &SourceName) -> Result<Option<Secret>, ConfigError> {
-        match (&self.password, &self.password_file) {
-            (Some(password), _) => Ok(Some(password.clone())),
-            (None, Some(file)) => read_secret(&format!("sources.{name}.password_file"), file).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
     fn check(&self, name: &SourceName, found: &mut Found) {
         let key = |key: &str| format!("sources.{name}.{key}");
         let dsn = self.dsn.expose();

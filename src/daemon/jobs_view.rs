@@ -12,6 +12,7 @@ use crate::folder::{FolderError, layout};
 use crate::http::JobsView;
 use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
+use crate::job::recent;
 use crate::job::state::JobState;
 use crate::message::JobId;
 use crate::worker::Worker;
@@ -42,11 +43,7 @@ impl FolderView {
                 running.push(self.shown(&state));
             }
         }
-        let mut finished = store.list(layout::BY_DATE).await?;
-        // Dates are at the end of the names: the newest first.
-        finished
-            .sort_by_key(|name| std::cmp::Reverse(name.rsplit('_').next().unwrap_or_default().to_owned()));
-        finished.truncate(RECENT);
+        let finished = recent::archives(&self.context.folder, RECENT).await?;
         Ok(json!({
             "instance": self.context.instance,
             "running": running,
@@ -97,11 +94,11 @@ impl FolderView {
 
 #[async_trait]
 impl JobsView for FolderView {
-    async fn jobs(&self) -> Value {
-        self.list().await.unwrap_or_else(|e| json!({"error": e.to_string()}))
+    async fn jobs(&self) -> Result<Value, String> {
+        self.list().await.map_err(|e| e.to_string())
     }
 
-    async fn job(&self, id: &JobId) -> Option<Value> {
-        self.one(id).await.unwrap_or_else(|e| Some(json!({"error": e.to_string()})))
+    async fn job(&self, id: &JobId) -> Result<Option<Value>, String> {
+        self.one(id).await.map_err(|e| e.to_string())
     }
 }

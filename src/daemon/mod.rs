@@ -3,24 +3,22 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::Instant;
+use anyhow::Context as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::bus::BusError;
 use crate::bus::rabbitmq::RabbitBus;
-use crate::bus::{Bus, BusError, Outgoing, Session};
 use crate::config::Config;
-use crate::config::load::ConfigError;
+use crate::config::load::{ConfigError, Problem};
 use crate::context::{Context, SourceEntry, Sources};
 use crate::folder::{Folder, FolderError};
 use crate::http::{Health, HttpServer, Views};
 use crate::job::outcome::Owner;
 use crate::logging::LogHandle;
-use crate::message::InboxMessage;
 use crate::metrics::Metrics;
-use crate::retry::{Pace, Pauses};
 use crate::source::SourceError;
 use crate::source::postgres::PostgresSource;
 use crate::worker::Worker;
@@ -28,13 +26,16 @@ use crate::worker::Worker;
 pub mod jobs_view;
 pub mod roles;
 pub mod signals;
+mod steady;
+pub mod supervise;
 pub mod systemd;
 
-use roles::{LAST_WORDS, Roles, WORK};
+use roles::{LAST_WORDS, Roles};
 use signals::{Signal, Signals};
 
 const BROKER: &str = "broker";
 const DAEMON: &str = "daemon";
+const ALARM: &str = "alarm";
 
 /// Why a daemon could not start. Once it runs, nothing ends it but a signal.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +84,7 @@ pub fn sources(config: &Config) -> Result<Sources, StartError> {
 ///
 /// # Errors
 /// When the name is not known.
-pub fn group(config: &Config) -> Result<Option<u32>, FolderError> {
+pub fn group(config: &Config) -> Result<Option<u32>, ConfigError> {
     let Some(group) = &config.export.group else { return Ok(None) };
     if let Ok(id) = group.parse() {
         return Ok(Some(id));
@@ -93,16 +94,17 @@ pub fn group(config: &Config) -> Result<Option<u32>, FolderError> {
         groups.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&group.as_str()));
     match entry.and_then(|f| f.get(2)?.parse().ok()) {
         Some(id) => Ok(Some(id)),
-        None => Err(FolderError::WrongRoot(format!(
-            "export.group: this host has no group `{group}`; create it or use its number"
-        ))),
+        None => {
+            let text = format!("`{group}` is not in /etc/group; create it, or use the group's number");
+            Err(ConfigError { file: None, problems: vec![Problem::new("export.group", text)] })
+        }
     }
 }
 
 /// Runs a daemon until a signal ends it.
 ///
 /// # Errors
-/// Only while starting.
+/// While starting; later only if the program itself breaks.
 pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), StartError> {
     config.check_daemon()?;
     let mut signals = Signals::install()?;
@@ -123,12 +125,21 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     info!(instance = %context.instance, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
     let notifier = tokio::spawn(systemd::notify(health.clone(), end.clone()));
     let roles = Roles { context, worker: Arc::clone(&worker), health: health.clone(), stop: stop.clone() };
-    let supervised = tokio::spawn(supervise(roles.clone(), bus, end.clone()));
+    let watching = tokio::spawn(watch_blocked(bus.blocked(), metrics, health.clone()));
+    let mut supervised = {
+        let (roles, end) = (roles.clone(), end.clone());
+        tokio::spawn(async move { supervise::run(&roles, &bus, &end).await })
+    };
 
     let hurry = CancellationToken::new();
     loop {
         let signal = tokio::select! {
+            biased;
             () = end.cancelled() => break,
+            ended = &mut supervised => {
+                ended.context("the supervision of all roles broke; the service manager starts this daemon again")?;
+                break;
+            }
             signal = signals.next() => signal,
         };
         match signal {
@@ -137,15 +148,8 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
                 info!("stops: takes no more work, finishes or releases what runs");
                 systemd::stopping();
                 stop.cancel();
-                health.obstacle(DAEMON, "is stopping");
                 let (roles, hurry, end) = (roles.clone(), hurry.clone(), end.clone());
-                let grace = config.export.shutdown_grace.0;
-                tokio::spawn(async move {
-                    let until = Instant::now() + grace;
-                    roles.worker.drain(until, &hurry).await;
-                    roles.worker.shared().keepers.hand_over(until, &hurry).await;
-                    end.cancel();
-                });
+                tokio::spawn(async move { supervise::wind_down(&roles, &hurry, &end).await });
             }
             Signal::Stop => {
                 warn!("stops at once");
@@ -154,83 +158,30 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
             Signal::Ended => break,
         }
     }
-    let _ = tokio::time::timeout(LAST_WORDS, supervised).await;
+    if !supervised.is_finished() {
+        let _ = tokio::time::timeout(LAST_WORDS, supervised).await;
+    }
     let _ = tokio::time::timeout(LAST_WORDS, http).await;
     notifier.abort();
+    watching.abort();
     info!("stopped");
     Ok(())
 }
 
-/// Connects, plays all roles, and starts anew when anything breaks.
-async fn supervise(roles: Roles, bus: RabbitBus, end: CancellationToken) {
-    let timing = roles.context.config.timing.clone();
-    let mut pauses = Pauses::endless(&timing);
-    let metrics = Arc::clone(&roles.context.metrics);
-    let blocked = bus.blocked();
-    roles.health.obstacle(BROKER, "is not connected yet");
-    roles.health.obstacle(WORK, "takes none yet");
-    roles.health.clear(DAEMON);
-    while !end.is_cancelled() {
-        let session = match bus.connect().await {
-            Ok(session) => session,
-            Err(e) => {
-                metrics.broker_connected.set(0);
-                roles.health.obstacle(BROKER, e.to_string());
-                error!(error = %e, "cannot connect to the broker; tries again");
-                let pause =
-                    pauses.next(Pace::Soon).unwrap_or(timing.retry_longest.0).min(timing.retry_longest.0);
-                if wait(&end, pause).await {
-                    return;
-                }
-                continue;
-            }
-        };
-        info!("connected to the broker");
-        metrics.broker_connected.set(1);
-        roles.health.clear(BROKER);
-        let connected = Instant::now();
-        let played = {
-            let blocked = blocked.clone();
-            let watch = async {
-                loop {
-                    metrics.broker_blocked.set(i64::from(*blocked.borrow()));
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            };
-            tokio::select! {
-                played = roles.play(&session) => played,
-                () = watch => Ok(()),
-            }
-        };
-        match played {
-            Ok(()) => {
-                // Stopping: what still runs publishes its wake-ups on this session.
-                drained(&roles, &session, &end).await;
-                return;
-            }
-            Err(e) => {
-                metrics.broker_connected.set(0);
-                roles.health.obstacle(BROKER, format!("the connection broke: {e}"));
-                roles.health.obstacle(WORK, "takes none without a broker");
-                warn!(error = %e, "starts a new connection to the broker");
+/// Shows whether the broker keeps us from publishing.
+async fn watch_blocked(mut blocked: watch::Receiver<bool>, metrics: Arc<Metrics>, health: Health) {
+    loop {
+        // It is over when a message is confirmed: a new connection is not blocked before its first one.
+        if *blocked.borrow_and_update() {
+            metrics.broker_blocked.set(1);
+            let why = "the broker takes no messages: a memory or disk alarm of its own (rabbitmqctl status)";
+            if health.obstacle(ALARM, why) {
+                warn!(reason = why, "publishing waits");
             }
         }
-        let _ = tokio::time::timeout(LAST_WORDS, session.close()).await;
-        if connected.elapsed() > Duration::from_secs(60) {
-            pauses = Pauses::endless(&timing);
-        }
-        let pause = pauses.next(Pace::Soon).unwrap_or(timing.retry_longest.0);
-        if wait(&end, pause).await {
+        if blocked.changed().await.is_err() {
             return;
         }
-    }
-}
-
-/// True if it is the end.
-async fn wait(end: &CancellationToken, pause: Duration) -> bool {
-    tokio::select! {
-        () = end.cancelled() => true,
-        () = tokio::time::sleep(pause) => false,
     }
 }
 
@@ -240,28 +191,6 @@ async fn serve(server: Option<HttpServer>, end: CancellationToken) {
     if let Err(e) = server.serve(end).await {
         error!(error = %e, "metrics, health and jobs are not served any more");
     }
-}
-
-/// Keeps saying what this process holds until nothing is left, then takes its leave.
-async fn drained(roles: &Roles, session: &Arc<dyn Session>, end: &CancellationToken) {
-    let mut tick = tokio::time::interval(roles.context.config.timing.alive_interval.0);
-    loop {
-        tokio::select! {
-            () = end.cancelled() => break,
-            _ = tick.tick() => {
-                let mut alive = roles.worker.alive(false);
-                alive.slots = 0;
-                if session.publish(Outgoing::Inbox(InboxMessage::Alive(alive))).await.is_err() {
-                    break;
-                }
-            }
-        }
-    }
-    end.cancelled().await;
-    let leaving = roles.worker.alive(true);
-    let goodbye = session.publish(Outgoing::Inbox(InboxMessage::Alive(leaving)));
-    let _ = tokio::time::timeout(LAST_WORDS, goodbye).await;
-    let _ = tokio::time::timeout(LAST_WORDS, session.close()).await;
 }
 
 /// SIGHUP: log level and sources are read again; errors leave all as it was.
@@ -277,6 +206,7 @@ fn reload(file: &Path, context: &Context, log: &LogHandle) {
             }
         }
         log.reload(&config.log).map_err(anyhow::Error::from)?;
+        sources.keys().for_each(|name| context.metrics.add_source(name));
         context.replace_sources(sources);
         Ok(())
     });

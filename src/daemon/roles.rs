@@ -1,25 +1,34 @@
 //! The roles that every process plays on a session: intake, coordinator,
 //! worker, keeper. The daemon and the one-shot export play the same ones.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use super::{ALARM, BROKER};
 use crate::bus::{BusError, Outgoing, Queue, Session};
 use crate::context::Context;
 use crate::http::Health;
 use crate::intake::{self, IntakeError};
 use crate::job::coordinator::{self, CoordinatorError};
+use crate::job::window::by_cores;
 use crate::message::{Control, InboxMessage};
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerError};
 
 /// A loop that has not moved for so long hangs.
 const LOOP_LIMIT: Duration = Duration::from_secs(120);
 /// The obstacle that keeps a daemon from taking work.
 pub(crate) const WORK: &str = "work";
+/// The one that keeps it from storing requests.
+const INTAKE: &str = "intake";
+/// The one that keeps it from coordinating.
+const COORDINATION: &str = "coordination";
+/// The one that keeps its chunks from being written.
+const STORAGE: &str = "storage";
 
 /// Why the roles ended.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +42,9 @@ pub enum RoleError {
     /// The coordinator.
     #[error(transparent)]
     Coordinator(#[from] CoordinatorError),
+    /// The worker.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
     /// A role broke.
     #[error("a role of this process broke: {0}")]
     Broken(String),
@@ -66,25 +78,39 @@ impl Roles {
         let this = self.clone();
         roles.spawn(async move { this.tidy().await });
         let (s, this) = (Arc::clone(session), self.clone());
-        roles.spawn(async move { Ok(intake::run(this.context, s, this.stop).await?) });
-        let (s, this) = (Arc::clone(session), self.clone());
         roles.spawn(async move {
-            let heart = this.health.watch("the coordinator's loop", LOOP_LIMIT);
-            Ok(coordinator::run(this.context, s, move || heart.beat(), this.stop).await?)
+            let play = |consumes: CancellationToken| {
+                consumes.cancel();
+                let (context, session, stop) = (Arc::clone(&this.context), Arc::clone(&s), this.stop.clone());
+                async move { Ok(intake::run(context, session, stop).await?) }
+            };
+            this.steadily(INTAKE, play).await
         });
         let (s, this) = (Arc::clone(session), self.clone());
         roles.spawn(async move {
-            let heart = this.health.watch("the worker's loop", LOOP_LIMIT);
-            let health = this.health.clone();
-            let tell = move |why: Option<String>| match why {
-                Some(why) => health.obstacle(WORK, why),
-                None => health.clear(WORK),
+            let play = |consumes: CancellationToken| {
+                consumes.cancel();
+                let heart = this.health.watch("the coordinator's loop", LOOP_LIMIT);
+                let (context, session, stop) = (Arc::clone(&this.context), Arc::clone(&s), this.stop.clone());
+                async move { Ok(coordinator::run(context, session, move || heart.beat(), stop).await?) }
             };
-            this.worker.consume(s, tell, move || heart.beat(), this.stop).await?;
-            Ok(())
+            this.steadily(COORDINATION, play).await
+        });
+        let (s, this) = (Arc::clone(session), self.clone());
+        roles.spawn(async move {
+            let play = |consumes: CancellationToken| {
+                let heart = this.health.watch("the worker's loop", LOOP_LIMIT);
+                let (worker, session, stop) = (Arc::clone(&this.worker), Arc::clone(&s), this.stop.clone());
+                async move {
+                    let subscribed = move || consumes.cancel();
+                    Ok(worker.consume(session, subscribed, move || heart.beat(), stop).await?)
+                }
+            };
+            this.steadily(WORK, play).await
         });
         let closed = session.closed();
         tokio::select! {
+            biased;
             () = self.stop.cancelled() => Ok(()),
             () = closed.cancelled() => Err(BusError::Closed.into()),
             ended = roles.join_next() => match ended {
@@ -103,8 +129,9 @@ impl Roles {
         let mut joins: JoinSet<()> = JoinSet::new();
         loop {
             let delivery = tokio::select! {
-                delivery = control.next() => delivery.ok_or(BusError::Closed)?,
+                biased;
                 Some(_) = joins.join_next() => continue,
+                delivery = control.next() => delivery.ok_or(BusError::Closed)?,
             };
             match serde_json::from_slice(&delivery.body) {
                 Ok(Control::Planned { job, source, lineage }) => {
@@ -141,6 +168,14 @@ impl Roles {
             tick.tick().await;
             let alive = self.worker.alive(false);
             session.publish(Outgoing::Inbox(InboxMessage::Alive(alive))).await?;
+            // Not before: who is connected may still not be allowed to say anything.
+            if self.health.clear(BROKER) {
+                info!("connected to the broker");
+            }
+            if self.health.clear(ALARM) {
+                info!("the broker takes messages again");
+            }
+            self.context.metrics.broker_blocked.set(0);
             self.measure().await;
         }
     }
@@ -150,20 +185,26 @@ impl Roles {
     async fn tidy(&self) -> Result<(), RoleError> {
         let mut tick = tokio::time::interval(self.context.config.timing.alive_interval.0);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut told = None;
         loop {
             tick.tick().await;
-            if let Err(e) = self.worker.shared().keepers.tidy().await {
-                warn!(error = %e, "cannot tell which snapshots are still needed");
+            let trouble = self.worker.shared().keepers.tidy().await.err().map(|e| e.to_string());
+            if let Some(error) = trouble.as_ref().filter(|_| trouble != told) {
+                warn!(error, "cannot tell which snapshots are still needed");
             }
+            told = trouble;
         }
     }
 
-    /// Gauges that nobody else keeps.
+    /// Gauges that nobody else keeps, and what they mean.
     async fn measure(&self) {
+        if self.context.metrics.worker_paused.get() > 0 {
+            self.health.obstacle(STORAGE, "the export folder is full; chunks wait for space");
+        } else {
+            self.health.clear(STORAGE);
+        }
         for (name, entry) in self.context.sources().iter() {
-            let (used, allowed) = entry.source.pool_use();
-            let (used, allowed) = (used as usize, allowed as usize);
-            self.context.metrics.set_pool(name, allowed.saturating_sub(used), used.min(allowed), 0);
+            self.context.metrics.set_pool(name, entry.source.pool_use());
         }
         let free = self.context.folder.store().free_bytes().await;
         if let Ok(free) = free {
@@ -176,17 +217,13 @@ impl Roles {
 /// chunks by its cores, capped by its pools and its memory.
 #[must_use]
 pub fn slots(context: &Context) -> u32 {
-    use crate::config::Auto;
     let export = &context.config.export;
-    if let Auto::Exactly(workers) = export.workers {
+    if let Some(workers) = export.workers.exactly() {
         return workers.get();
     }
-    let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
-    let exactly = |auto, otherwise: u32| match auto {
-        Auto::Exactly(n) => std::num::NonZeroU32::get(n),
-        Auto::Auto => otherwise.max(2),
-    };
-    let wanted = exactly(export.table_threads, cores * 3 / 4) * exactly(export.chunk_workers, cores / 2);
+    let (tables, chunks) = by_cores(context.machine.cores());
+    let tables = export.table_threads.exactly().map_or(tables, u32::from);
+    let wanted = tables * export.chunk_workers.exactly().map_or(chunks, u32::from);
     let pools: u32 = context.sources().values().map(|e| e.config.pool_size.get()).sum();
     // A worker holds a row group being encoded, batches and the pages of a read.
     let per_worker = export.row_group_bytes.get().saturating_mul(2).max(1);
@@ -195,18 +232,27 @@ pub fn slots(context: &Context) -> u32 {
 }
 
 fn memory_limit(export: &crate::config::ExportConfig) -> u64 {
-    if let crate::config::Auto::Exactly(bytes) = export.memory_limit {
+    if let Some(bytes) = export.memory_limit.exactly() {
         return bytes.get();
     }
-    let cgroup = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok());
+    let cgroup = cgroup_limit();
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
     });
     let whole = cgroup.unwrap_or(u64::MAX).min(machine.unwrap_or(2 << 30));
     whole / 2
+}
+
+/// The lowest `memory.max` of this process's cgroup and those above it; none without a limit.
+fn cgroup_limit() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let limit = |dir: &Path| {
+        let path = Path::new("/sys/fs/cgroup").join(dir.strip_prefix("/").ok()?).join("memory.max");
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    Path::new(own).ancestors().filter_map(limit).min()
 }
 
 /// How long closing things may take at the very end.

@@ -201,7 +201,8 @@ impl DecodedColumn {
         }
         if faults.not_utf8 && on_unfit != OnUnfit::Null {
             let message = format!("column {name:?} has a text that is not UTF-8");
-            let remedy = "correct the text in the database, or set on_unfit to \"null\"";
+            let remedy =
+                "correct the text in the database, name the column in as_bytes, or set on_unfit to \"null\"";
             return error(ErrorKind::Permanent, "not_utf8", message, Some(remedy));
         }
         let unfit = faults.unfit.is_some();

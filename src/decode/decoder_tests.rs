@@ -6,12 +6,20 @@ use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::column::{ColumnType, Fetch};
+use crate::plan::column::{ColumnType, Fetch, Part};
 
 type Field = Option<Vec<u8>>;
 
 fn column(name: &str, ty: ColumnType, nullable: bool) -> Column {
-    Column { name: name.into(), source_type: "t".into(), fetch: Fetch::Native, ty, nullable, note: None }
+    Column {
+        name: name.into(),
+        source_type: "t".into(),
+        fetch: Fetch::Native,
+        ty,
+        nullable,
+        infinity: Default::default(),
+        note: None,
+    }
 }
 
 fn header() -> Vec<u8> {
@@ -114,6 +122,18 @@ fn every_family() -> Vec<Column> {
         T::List(Box::new(T::Int32)),
         T::List(Box::new(T::Text)),
         T::List(Box::new(T::Decimal { precision: 12, scale: 2 })),
+        T::NumericText,
+        T::NumericDouble,
+        T::Money { scale: 2 },
+        T::Interval,
+        T::Point,
+        T::Vector { length: None, half: true },
+        T::Vector { length: Some(2), half: false },
+        T::Struct(vec![part("i", T::Int32), part("l", T::List(Box::new(T::Text)))]),
+        T::List(Box::new(T::Struct(vec![part("r", T::Range(Box::new(T::Text)))]))),
+        T::Range(Box::new(T::Int32)),
+        T::Multirange(Box::new(T::Date)),
+        T::Map,
     ];
     types.into_iter().enumerate().map(|(i, ty)| column(&format!("c{i}"), ty, true)).collect()
 }
@@ -141,13 +161,59 @@ fn full_row(seed: u8) -> Vec<Field> {
         bytes(8),
         Some(array(1, 23, &[int(1), None, int(seed.into())])),
         Some(array(1, 25, &[text("x"), None])),
-        Some(array(1, 1700, &[Some(numeric), None])),
+        Some(array(1, 1700, &[Some(numeric.clone()), None])),
+        Some(numeric.clone()),
+        Some(numeric),
+        bytes(8),
+        bytes(16),
+        bytes(16),
+        Some([&[0, 2, 0, 0], &[seed & 0x3f; 4][..]].concat()),
+        Some([&[0, 2, 0, 0], &[seed & 0x3f; 8][..]].concat()),
+        Some(composite(&[int(seed.into()), Some(array(1, 25, &[None, text("x")]))])),
+        Some(array(1, 9, &[None, Some(composite(&[Some(range(0x02, &[text("a"), text("b")]))]))])),
+        Some(range(0x08 | 0x04, &[int(seed.into())])),
+        Some(multirange(&[range(0x01, &[]), range(0x02, &[int(1), int(seed.into())])])),
+        Some(hstore(&[("k", None), ("", text("v"))])),
     ]
+}
+
+fn part(name: &str, ty: ColumnType) -> Part {
+    Part { name: name.into(), ty }
+}
+
+/// Fields in a row, as arrays, composites and ranges have them.
+fn fields(parts: &[Field]) -> Vec<u8> {
+    let mut out = Vec::new();
+    row(&mut out, parts);
+    out.split_off(2)
+}
+
+fn composite(parts: &[Field]) -> Vec<u8> {
+    let mut out = (parts.len() as i32).to_be_bytes().to_vec();
+    for part in parts {
+        out.extend(4711_u32.to_be_bytes());
+        out.extend(fields(std::slice::from_ref(part)));
+    }
+    out
+}
+
+fn range(flags: u8, bounds: &[Field]) -> Vec<u8> {
+    [&[flags], &fields(bounds)[..]].concat()
+}
+
+fn multirange(ranges: &[Vec<u8>]) -> Vec<u8> {
+    let ranges: Vec<Field> = ranges.iter().cloned().map(Some).collect();
+    [&(ranges.len() as i32).to_be_bytes(), &fields(&ranges)[..]].concat()
+}
+
+fn hstore(pairs: &[(&str, Field)]) -> Vec<u8> {
+    let parts: Vec<Field> = pairs.iter().flat_map(|(key, value)| [text(key), value.clone()]).collect();
+    [&(pairs.len() as i32).to_be_bytes(), &fields(&parts)[..]].concat()
 }
 
 #[test]
 fn each_family_arrives_whole() {
-    let rows: Vec<_> = (0..3).map(full_row).chain([vec![None; 20]]).collect();
+    let rows: Vec<_> = (0..3).map(full_row).chain([vec![None; every_family().len()]]).collect();
     let batch = decode(&every_family(), OnUnfit::Error, &stream(&rows)).expect("decodes");
     assert_eq!(batch.num_rows(), 4);
     assert!(batch.columns().iter().all(|c| c.null_count() == 1));
@@ -303,14 +369,101 @@ fn arrays_keep_their_nulls_and_refuse_odd_bounds() {
 }
 
 #[test]
+fn what_is_made_of_others_keeps_its_nulls() {
+    let parts = vec![part("i", ColumnType::Int32), part("t", ColumnType::Text)];
+    let columns = [
+        column("c", ColumnType::Struct(parts), true),
+        column("r", ColumnType::Range(Box::new(ColumnType::Int32)), true),
+        column("m", ColumnType::Map, true),
+    ];
+    let bytes = stream(&[
+        vec![
+            Some(composite(&[None, text("x")])),
+            Some(range(0x02 | 0x10, &[int(5)])),
+            Some(hstore(&[("k", None)])),
+        ],
+        vec![None, None, None],
+        vec![Some(composite(&[None, None])), Some(range(0x01, &[])), Some(hstore(&[]))],
+    ]);
+    let batch = decode(&columns, OnUnfit::Error, &bytes).expect("decodes");
+    let composites = batch["c"].as_struct();
+    assert_eq!(composites.nulls().map(|n| n.iter().collect()), Some(vec![true, false, true]));
+    assert_eq!(composites["t"].as_string::<i32>().iter().collect::<Vec<_>>(), [Some("x"), None, None]);
+    assert_eq!(composites["i"].null_count(), 3);
+    let ranges = batch["r"].as_struct();
+    assert_eq!(ranges["lower"].as_primitive::<Int32Type>().iter().collect::<Vec<_>>(), [Some(5), None, None]);
+    assert_eq!(ranges["upper"].null_count(), 3);
+    let flags = |name: &str| ranges[name].as_boolean().values().iter().collect::<Vec<_>>();
+    assert_eq!(flags("lower_inc"), [true, false, false]);
+    assert_eq!(flags("empty"), [false, false, true]);
+    assert_eq!(ranges.null_count(), 1);
+    let maps = batch["m"].as_map();
+    assert_eq!((maps.value_length(0), maps.value_length(1), maps.value_length(2)), (1, 0, 0));
+    assert_eq!((maps.null_count(), maps.keys().null_count(), maps.values().null_count()), (1, 0, 1));
+}
+
+#[test]
+fn a_value_that_does_not_fit_is_found_wherever_it_is() {
+    let dates = || Box::new(ColumnType::List(Box::new(ColumnType::Date)));
+    let late = || Some((i32::MAX - 1).to_be_bytes().to_vec());
+    let square = || {
+        let mut square = array(1, 23, &[int(1)]);
+        square[3] = 2;
+        square
+    };
+    let cases = [
+        (ColumnType::Struct(vec![part("d", ColumnType::Date)]), composite(&[late()])),
+        (ColumnType::Range(Box::new(ColumnType::Date)), range(0x08, &[late()])),
+        (ColumnType::Multirange(Box::new(ColumnType::Date)), multirange(&[range(0x10, &[late()])])),
+        (ColumnType::List(dates()), array(1, 9, &[None, Some(array(1, 1082, &[late()]))])),
+        (
+            ColumnType::Struct(vec![part("a", ColumnType::List(Box::new(ColumnType::Int32)))]),
+            composite(&[Some(square())]),
+        ),
+    ];
+    for (ty, value) in cases {
+        let columns = [column("a", ty, true)];
+        let error = decode(&columns, OnUnfit::Text, &stream(&[vec![Some(value)]])).expect_err("unfit");
+        assert!(matches!(error.kind, ErrorKind::Unfit(_)), "{error:?}");
+    }
+}
+
+#[test]
+fn parts_that_are_not_what_was_planned_mean_that_the_table_changed() {
+    let pair = ColumnType::Struct(vec![part("a", ColumnType::Int32), part("b", ColumnType::Int32)]);
+    let cases = [
+        (pair.clone(), composite(&[int(1)])),
+        (pair.clone(), composite(&[int(1), int(2), int(3)])),
+        (pair, composite(&[int(1), text("longer")])),
+        (ColumnType::Range(Box::new(ColumnType::Int32)), range(0, &[int(1)])),
+        (ColumnType::Range(Box::new(ColumnType::Int32)), range(0, &[int(1), None])),
+        (ColumnType::Map, [&hstore(&[("k", None)])[..], &[0]].concat()),
+        (ColumnType::Interval, vec![0; 15]),
+        (ColumnType::Vector { length: Some(3), half: false }, vec![0, 1, 0, 0, 0, 0, 0, 0]),
+        // Two billion elements in twenty bytes.
+        (
+            ColumnType::List(Box::new(ColumnType::Int32)),
+            [array(1, 23, &[int(1)])[..12].to_vec(), vec![0x7f, 255, 255, 255, 0, 0, 0, 1]].concat(),
+        ),
+        (ColumnType::Multirange(Box::new(ColumnType::Int32)), vec![0x7f, 255, 255, 255]),
+        (ColumnType::Map, vec![0x7f, 255, 255, 255, 0, 0, 0, 0]),
+    ];
+    for (ty, value) in cases {
+        let columns = [column("a", ty, true)];
+        let error = decode(&columns, OnUnfit::Text, &stream(&[vec![Some(value)]])).expect_err("foreign");
+        assert_eq!(error.kind, ErrorKind::Changed, "{columns:?}");
+    }
+}
+
+#[test]
 fn lists_of_numerics_without_precision_are_text_or_doubles() {
     let numeric = Some(vec![0, 2, 0, 0, 0x40, 0, 0, 3, 0, 7, 0x13, 0x88]);
     let bytes = stream(&[vec![Some(array(1, 1700, &[numeric, None]))]]);
-    let columns = [column("a", ColumnType::List(Box::new(ColumnType::Text)), true)];
+    let columns = [column("a", ColumnType::List(Box::new(ColumnType::NumericText)), true)];
     let batch = decode(&columns, OnUnfit::Error, &bytes).expect("decodes");
     let values = batch["a"].as_list::<i32>().value(0);
     assert_eq!(values.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("-7.500"), None]);
-    let columns = [column("a", ColumnType::List(Box::new(ColumnType::Float64)), true)];
+    let columns = [column("a", ColumnType::List(Box::new(ColumnType::NumericDouble)), true)];
     let batch = decode(&columns, OnUnfit::Error, &bytes).expect("decodes");
     let values = batch["a"].as_list::<i32>().value(0);
     assert_eq!(values.as_primitive::<Float64Type>().value(0), -7.5);
@@ -358,7 +511,7 @@ fn tables_without_columns_keep_their_rows() {
 
 fn cells() -> impl Strategy<Value = Vec<Vec<Field>>> {
     let cell = (any::<bool>(), 0..40_u8);
-    proptest::collection::vec(proptest::collection::vec(cell, 20), 0..60).prop_map(|rows| {
+    proptest::collection::vec(proptest::collection::vec(cell, every_family().len()), 0..60).prop_map(|rows| {
         let blank = |(null, _): &(bool, u8), field: Field| if *null { None } else { field };
         rows.iter()
             .map(|cells| {
@@ -369,8 +522,16 @@ fn cells() -> impl Strategy<Value = Vec<Vec<Field>>> {
     })
 }
 
+/// A few cases in tests; as many as `make fuzz` asks for.
+fn cases() -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(64),
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases())]
 
     #[test]
     fn pieces_do_not_matter(rows in cells(), cuts in proptest::collection::vec(0..20_000_usize, 0..30), step in 1..9_usize) {
@@ -395,13 +556,14 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_never_a_panic(rows in cells(), edits in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..20)) {
+    fn garbage_is_never_a_panic(rows in cells(), edits in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..20), cut in any::<usize>()) {
         let columns = every_family();
         let mut bytes = stream(&rows);
         for (at, value) in edits {
             let at = at % bytes.len();
             bytes[at] = value;
         }
+        bytes.truncate(bytes.len() - cut % bytes.len());
         for on_unfit in [OnUnfit::Text, OnUnfit::Null, OnUnfit::Error] {
             let _ = decode_pieces(&columns, on_unfit, bytes.chunks(777));
         }

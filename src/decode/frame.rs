@@ -80,14 +80,17 @@ pub(super) struct Frames {
     total_bytes: u64,
 }
 
+/// A start that is no place in any block: the field is NULL.
+pub(super) const NOWHERE: u32 = u32::MAX;
+
 /// Complete rows, not yet decoded.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
     frames: &'a Frames,
 }
 
-/// Fields of one column of a block, or of one run of list elements: `starts`
-/// point at length words in `raw`; the fields lie within `raw`.
+/// Fields of one column of a block, or of parts of its values: `starts` point
+/// at length words in `raw`, or [`NOWHERE`]; the fields lie within `raw`.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     pub(super) raw: &'a [u8],

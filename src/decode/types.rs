@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::message::setting::NumericMode;
-use crate::plan::column::{ColumnType, Fetch};
+use crate::plan::column::{ColumnType, Fetch, Part};
 
 /// Facts of one type, as `pg_type` and `pg_attribute` have them. They travel
 /// as `SurveyColumn::type_facts`.
@@ -25,12 +25,32 @@ pub struct PgType {
     /// `atttypmod` of the column, `typtypmod` of a domain's base; -1 for none.
     #[serde(default = "no_typmod")]
     pub typmod: i32,
-    /// Element type of an array (`typelem`, category `A` only).
+    /// Element type of an array (`typelem`, category `A` only), subtype of a
+    /// range, range of a multirange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elem: Option<Box<PgType>>,
     /// Base type of a domain (`typbasetype`, with `typtypmod`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Box<PgType>>,
+    /// Attributes of a composite, without dropped ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Attribute>,
+    /// `extension.type` of a type that an extension owns: its oid is another in each database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<String>,
+    /// Digits after the point of `money`, which the server's locale decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub money_scale: Option<u8>,
+}
+
+/// An attribute of a composite type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub ty: PgType,
 }
 
 const fn no_typmod() -> i32 {
@@ -39,6 +59,16 @@ const fn no_typmod() -> i32 {
 
 /// Oids of built-in types: fixed in `pg_type.dat`, the same in Greenplum.
 pub mod oid {
+    /// `int2vector`
+    pub const INT2VECTOR: u32 = 22;
+    /// `oidvector`
+    pub const OIDVECTOR: u32 = 30;
+    /// `point`
+    pub const POINT: u32 = 600;
+    /// `money`
+    pub const MONEY: u32 = 790;
+    /// `interval`
+    pub const INTERVAL: u32 = 1186;
     /// `bool`
     pub const BOOL: u32 = 16;
     /// `bytea`
@@ -89,16 +119,26 @@ pub mod oid {
 pub fn map(ty: &PgType, numeric: Option<NumericMode>) -> (ColumnType, Fetch) {
     let ty = ty.undomained();
     match native(ty, numeric) {
-        Some(mapped) => (mapped, Fetch::Native),
+        Some(ColumnType::NumericText) => (ColumnType::Text, Fetch::AsText),
         // Doubles travel as text as well: the client's parser rounds correctly.
-        None if ty.oid == oid::NUMERIC && numeric == Some(NumericMode::Double) => {
-            (ColumnType::Float64, Fetch::AsText)
-        }
-        None => (ColumnType::Text, Fetch::AsText),
+        Some(ColumnType::NumericDouble) => (ColumnType::Float64, Fetch::AsText),
+        Some(mapped) => (mapped, Fetch::Native),
+        None => match with_text(ty, numeric) {
+            ColumnType::SourceText => (ColumnType::Text, Fetch::AsText),
+            mapped => (mapped, Fetch::Parts),
+        },
     }
 }
 
-/// Kinds whose binary form the decoders read; `None`: the server's text.
+/// A text column that is exported as the server's bytes; `None` if it is no text.
+#[must_use]
+pub fn map_bytes(ty: &PgType) -> Option<(ColumnType, Fetch)> {
+    let text = matches!(native(ty.undomained(), None)?, ColumnType::Text) || ty.undomained().oid == oid::JSON;
+    text.then_some((ColumnType::Bytes, Fetch::AsBytes))
+}
+
+/// Types whose binary form the decoders read, whole; `None`: some part of it
+/// has to be the server's text.
 fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<ColumnType> {
     Some(match ty.oid {
         oid::BOOL => ColumnType::Bool,
@@ -108,7 +148,8 @@ fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<ColumnType> {
         oid::OID => ColumnType::UInt32,
         oid::FLOAT4 => ColumnType::Float32,
         oid::FLOAT8 => ColumnType::Float64,
-        oid::NUMERIC => return decimal(ty.typmod, numeric),
+        oid::NUMERIC => decimal(ty.typmod, numeric),
+        oid::MONEY => ColumnType::Money { scale: ty.money_scale? },
         oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::XML => ColumnType::Text,
         oid::JSON | oid::JSONB => ColumnType::Json,
         oid::BYTEA => ColumnType::Bytes,
@@ -117,9 +158,35 @@ fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<ColumnType> {
         oid::TIME => ColumnType::Time,
         oid::TIMESTAMP => ColumnType::Timestamp,
         oid::TIMESTAMPTZ => ColumnType::TimestampTz,
-        _ if ty.typtype == 'e' || ty.is_citext() => ColumnType::Text,
-        _ => return list(ty, numeric),
+        oid::INTERVAL => ColumnType::Interval,
+        oid::POINT => ColumnType::Point,
+        _ => match (ty.typtype, ty.extension.as_deref()) {
+            ('e', _) => ColumnType::Text,
+            ('r', _) => ColumnType::Range(bound(ty, numeric)?),
+            ('m', _) => ColumnType::Multirange(bound(ty.elem.as_deref()?, numeric)?),
+            ('c', _) => composite(ty, |attribute| native(attribute, numeric))?,
+            (_, Some("citext.citext")) => ColumnType::Text,
+            (_, Some("hstore.hstore")) => ColumnType::Map,
+            (_, Some("vector.vector")) => vector(ty, false),
+            (_, Some("vector.halfvec")) => vector(ty, true),
+            _ => ColumnType::List(Box::new(native(&ty.element()?, numeric)?)),
+        },
     })
+}
+
+/// The same, with the server's text where there is no other form: of the whole,
+/// of attributes of composites, or of elements of arrays that are not deeper in.
+fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> ColumnType {
+    if let Some(mapped) = native(ty, numeric) {
+        return mapped;
+    }
+    if let Some(mapped) = composite(ty, |attribute| Some(with_text(attribute, numeric))) {
+        return mapped;
+    }
+    match ty.element() {
+        Some(_) => ColumnType::List(Box::new(ColumnType::SourceText)),
+        None => ColumnType::SourceText,
+    }
 }
 
 /// Digits of the widest decimal. Beyond 38, pyarrow reads them exactly,
@@ -128,16 +195,17 @@ const MAX_PRECISION: i32 = 76;
 
 /// `numeric(p,s)`. A negative scale only widens what stands before the point,
 /// a scale beyond the precision what stands after it.
-fn decimal(typmod: i32, mode: Option<NumericMode>) -> Option<ColumnType> {
+fn decimal(typmod: i32, mode: Option<NumericMode>) -> ColumnType {
     if let Some((precision, scale)) = declared_numeric(typmod) {
         let digits = if scale < 0 { precision - scale } else { precision.max(scale) };
         if (1..=MAX_PRECISION).contains(&digits) {
-            return Some(ColumnType::Decimal { precision: digits as u8, scale: scale.max(0) as i8 });
+            return ColumnType::Decimal { precision: digits as u8, scale: scale.max(0) as i8 };
         }
     }
     match mode {
-        Some(NumericMode::Decimal(precision, scale)) => Some(ColumnType::Decimal { precision, scale }),
-        Some(NumericMode::Double | NumericMode::Text) | None => None,
+        Some(NumericMode::Decimal(precision, scale)) => ColumnType::Decimal { precision, scale },
+        Some(NumericMode::Double) => ColumnType::NumericDouble,
+        Some(NumericMode::Text) | None => ColumnType::NumericText,
     }
 }
 
@@ -148,23 +216,24 @@ fn declared_numeric(typmod: i32) -> Option<(i32, i32)> {
     Some(((packed >> 16) & 0xffff, ((packed & 0x7ff) ^ 1024) - 1024))
 }
 
-/// Arrays of what has a binary decoder. Elements carry the array's typmod.
-fn list(ty: &PgType, numeric: Option<NumericMode>) -> Option<ColumnType> {
-    let element = ty.elem.as_deref().filter(|_| ty.category == 'A')?;
-    let mut inner = element.undomained().clone();
-    if inner.typmod < 0 {
-        inner.typmod = ty.typmod;
+/// The bounds of a range.
+fn bound(range: &PgType, numeric: Option<NumericMode>) -> Option<Box<ColumnType>> {
+    native(range.elem.as_deref()?.undomained(), numeric).map(Box::new)
+}
+
+/// A composite with each attribute as `map` says; `None` if it is none, or
+/// has no attribute, which Parquet cannot have.
+fn composite(ty: &PgType, map: impl Fn(&PgType) -> Option<ColumnType>) -> Option<ColumnType> {
+    if ty.typtype != 'c' || ty.attributes.is_empty() {
+        return None;
     }
-    let inner = match native(&inner, numeric) {
-        Some(inner) => inner,
-        // The elements' oid tells the list decoder that they are numerics.
-        None if element.oid == oid::NUMERIC => match numeric {
-            Some(NumericMode::Double) => ColumnType::Float64,
-            _ => ColumnType::Text,
-        },
-        None => return None,
-    };
-    Some(ColumnType::List(Box::new(inner)))
+    let part = |a: &Attribute| Some(Part { name: a.name.clone(), ty: map(a.ty.undomained())? });
+    ty.attributes.iter().map(part).collect::<Option<_>>().map(ColumnType::Struct)
+}
+
+/// The typmod of pgvector's types is their length.
+fn vector(ty: &PgType, half: bool) -> ColumnType {
+    ColumnType::Vector { length: u16::try_from(ty.typmod).ok().filter(|length| *length > 0), half }
 }
 
 /// How a column can be the key of range chunks.
@@ -208,103 +277,39 @@ impl PgType {
         ty
     }
 
-    /// An extension's type has another oid in each database; its binary form is text's.
-    fn is_citext(&self) -> bool {
-        self.category == 'S' && self.name.rsplit('.').next().is_some_and(|n| n.trim_matches('"') == "citext")
+    /// The elements of a true array, without their domain; they carry the
+    /// array's typmod. Vectors of oids and their kind begin at index 0, always:
+    /// they are no lists.
+    fn element(&self) -> Option<Self> {
+        let element = self.elem.as_deref().filter(|_| self.category == 'A')?;
+        if matches!(self.oid, oid::INT2VECTOR | oid::OIDVECTOR) {
+            return None;
+        }
+        let mut element = element.undomained().clone();
+        if element.typmod < 0 {
+            element.typmod = self.typmod;
+        }
+        Some(element)
+    }
+
+    /// A base type without parts.
+    #[cfg(test)]
+    pub(crate) fn base(oid: u32, name: &str, typmod: i32) -> Self {
+        Self {
+            oid,
+            name: name.into(),
+            typtype: 'b',
+            category: 'U',
+            typmod,
+            elem: None,
+            base: None,
+            attributes: Vec::new(),
+            extension: None,
+            money_scale: None,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn base(oid: u32, name: &str, typmod: i32) -> PgType {
-        PgType { oid, name: name.into(), typtype: 'b', category: 'U', typmod, elem: None, base: None }
-    }
-
-    fn numeric(precision: i32, scale: i32) -> PgType {
-        base(oid::NUMERIC, "numeric", ((precision << 16) | (scale & 0x7ff)) + 4)
-    }
-
-    fn array(elem: PgType) -> PgType {
-        PgType {
-            category: 'A',
-            typmod: elem.typmod,
-            elem: Some(Box::new(PgType { typmod: -1, ..elem })),
-            ..base(1, "array", -1)
-        }
-    }
-
-    fn domain(over: PgType) -> PgType {
-        PgType { typtype: 'd', base: Some(Box::new(over)), ..base(70_000, "public.d", -1) }
-    }
-
-    fn decimal(precision: u8, scale: i8) -> ColumnType {
-        ColumnType::Decimal { precision, scale }
-    }
-
-    #[test]
-    fn numerics_keep_every_digit() {
-        let native = |ty: &PgType| map(ty, None);
-        assert_eq!(native(&numeric(12, 2)), (decimal(12, 2), Fetch::Native));
-        assert_eq!(native(&numeric(5, -2)), (decimal(7, 0), Fetch::Native));
-        assert_eq!(native(&numeric(3, 5)), (decimal(5, 5), Fetch::Native));
-        assert_eq!(native(&numeric(76, 10)), (decimal(76, 10), Fetch::Native));
-        assert_eq!(native(&numeric(77, 10)), (ColumnType::Text, Fetch::AsText));
-        assert_eq!(native(&base(oid::NUMERIC, "numeric", -1)), (ColumnType::Text, Fetch::AsText));
-    }
-
-    #[test]
-    fn the_numeric_mode_is_for_numerics_without_a_precision_that_fits() {
-        let mode = |ty: &PgType, mode| map(ty, Some(mode));
-        let free = base(oid::NUMERIC, "numeric", -1);
-        assert_eq!(mode(&free, NumericMode::Double), (ColumnType::Float64, Fetch::AsText));
-        assert_eq!(mode(&free, NumericMode::Decimal(38, 9)), (decimal(38, 9), Fetch::Native));
-        assert_eq!(mode(&numeric(12, 2), NumericMode::Double), (decimal(12, 2), Fetch::Native));
-        let list = |ty| (ColumnType::List(Box::new(ty)), Fetch::Native);
-        assert_eq!(mode(&array(free.clone()), NumericMode::Double), list(ColumnType::Float64));
-        assert_eq!(map(&array(free), None), list(ColumnType::Text));
-    }
-
-    #[test]
-    fn arrays_and_domains_follow_what_they_are_made_of() {
-        let list = |ty| (ColumnType::List(Box::new(ty)), Fetch::Native);
-        assert_eq!(map(&array(numeric(12, 2)), None), list(decimal(12, 2)));
-        assert_eq!(map(&domain(numeric(12, 2)), None), (decimal(12, 2), Fetch::Native));
-        assert_eq!(
-            map(&domain(domain(base(oid::DATE, "date", -1))), None),
-            (ColumnType::Date, Fetch::Native)
-        );
-        assert_eq!(map(&array(domain(base(oid::INT4, "integer", -1))), None), list(ColumnType::Int32));
-        assert_eq!(map(&domain(array(base(oid::UUID, "uuid", -1))), None), list(ColumnType::Uuid));
-        let text = (ColumnType::Text, Fetch::AsText);
-        assert_eq!(map(&array(base(1186, "interval", -1)), None), text);
-        assert_eq!(map(&base(22, "int2vector", -1), None), text);
-        assert_eq!(map(&base(999_999, "box3d", -1), None), text);
-    }
-
-    #[test]
-    fn enums_and_citext_travel_as_they_are() {
-        let text = (ColumnType::Text, Fetch::Native);
-        let mood = PgType { typtype: 'e', category: 'E', ..base(80_000, "public.mood", -1) };
-        let citext = PgType { category: 'S', ..base(80_001, "ext.citext", -1) };
-        assert_eq!(map(&mood, None), text);
-        assert_eq!(map(&citext, None), text);
-    }
-
-    #[test]
-    fn facts_survive_their_journey_as_json() {
-        let ty = domain(array(numeric(12, 2)));
-        let json = serde_json::to_value(&ty).expect("serializes");
-        assert_eq!(serde_json::from_value::<PgType>(json).expect("reads back"), ty);
-    }
-
-    #[test]
-    fn keys_of_ranges_name_their_cast() {
-        let key = |ty: &PgType| range_key(ty).map(|k| (k.cast, k.numeric));
-        assert_eq!(key(&base(oid::INT8, "bigint", -1)), Some(("bigint", true)));
-        assert_eq!(key(&base(oid::BPCHAR, "character(3)", 7)), Some(("bpchar", false)));
-        assert_eq!(key(&domain(base(oid::UUID, "uuid", -1))), Some(("uuid", false)));
-        assert_eq!(key(&base(oid::BYTEA, "bytea", -1)), None);
-    }
-}
+#[path = "types_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! Primitive 2, the consuming rename: a table's `ready` directory goes to a
 //! public name or to the trash, once (invariant I4). Whoever finds it gone
-//! learns from the target's inode what became of it.
+//! learns from the target's inode, and from that of a part in it, what became
+//! of it.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -31,6 +32,17 @@ pub struct Ready<'a> {
     pub id: Uuid,
     /// The table.
     pub table: u32,
+    /// A part that stands in it when it is published, if one is known.
+    pub part: Option<Part>,
+}
+
+/// A part under the name that it has in a finished directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its name.
+    pub file: String,
+    /// Its inode, as its record says.
+    pub inode: u64,
 }
 
 /// Where a `ready` directory went.
@@ -65,7 +77,7 @@ impl Folder {
     ) -> Result<Tried, FolderError> {
         let path = layout::target(ready.job, ready.epoch, ready.table, attempt);
         let from = layout::ready_table(ready.job, ready.epoch, ready.id, ready.table);
-        let Some(stat) = self.store.stat(&from).await? else {
+        let Some(stat) = self.stat_anew(&from).await? else {
             return Ok(Tried::Consumed(self.whereabouts(ready).await?));
         };
         let target = Target { v: VERSION, directory: candidate.to_owned(), inode: stat.inode };
@@ -91,18 +103,28 @@ impl Folder {
         }
     }
 
-    /// Where a `ready` directory that is gone went: the target under which its
-    /// inode stands, or else the trash.
+    /// Where a `ready` directory that is gone went: the target under which it
+    /// stands, or else the trash.
     async fn whereabouts(&self, ready: &Ready<'_>) -> Result<Consumed, FolderError> {
         for attempt in 1.. {
             let path = layout::target(ready.job, ready.epoch, ready.table, attempt);
-            let Some(target) = self.read::<Target>(&path).await? else { break };
-            let stat = self.store.stat(&target.directory).await?;
-            if stat.is_some_and(|s| s.inode == target.inode) {
+            // Nothing is concluded from what a cache has not seen yet.
+            let Some(target) = self.read_anew::<Target>(&path).await? else { break };
+            let stat = self.stat_anew(&target.directory).await?;
+            if stat.is_some_and(|s| s.inode == target.inode) && self.holds(&target, ready).await? {
                 return Ok(Consumed::Published(target.directory));
             }
         }
         Ok(Consumed::Trashed)
+    }
+
+    /// Whether the table's part stands in a target. The inode of a directory is
+    /// free again when the trash is emptied, and another job's may get it; that
+    /// of a part is not, for as long as the workspace has the part.
+    async fn holds(&self, target: &Target, ready: &Ready<'_>) -> Result<bool, FolderError> {
+        let Some(part) = &ready.part else { return Ok(true) };
+        let stat = self.stat_anew(&layout::public(&target.directory, &part.file)).await?;
+        Ok(stat.is_some_and(|s| s.inode == part.inode))
     }
 
     /// Claims a name exclusively for an owner; true if it is the owner's.
@@ -119,6 +141,84 @@ impl Folder {
         match self.create(path, owner).await? {
             Created::New => Ok(true),
             Created::Exists => Ok(self.read::<T>(path).await?.as_ref() == Some(owner)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    struct Root(PathBuf);
+
+    impl Root {
+        fn file(&self, path: &str, content: &str) -> u64 {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().expect("below the root")).expect("made");
+            fs::write(&path, content).expect("written");
+            inode(&path)
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    fn inode(path: &Path) -> u64 {
+        fs::metadata(path).expect("there").ino()
+    }
+
+    async fn folder() -> (Folder, Root) {
+        let root = std::env::temp_dir().join(format!("adu-consume-{}", Uuid::new_v4()));
+        (Folder::init(root.clone(), None).await.expect("initializes"), Root(root))
+    }
+
+    fn job() -> JobId {
+        JobId::parse("a").expect("valid")
+    }
+
+    /// A coordinator wrote the name down that it was about to try, and died.
+    async fn tried(folder: &Folder, job: &JobId, directory: &str, inode: u64) {
+        folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
+        folder.store().make_dirs(&layout::workspace(job), vec!["tables".into()]).await.expect("made");
+        let target = Target { v: VERSION, directory: directory.into(), inode };
+        folder.create(&layout::target(job, 1, 0, 1), &target).await.expect("created");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_got_the_inode_of_a_trashed_one_is_not_taken_for_it() {
+        let (folder, root) = folder().await;
+        let job = job();
+        // Emptying the trash freed the inode; this is another job's directory.
+        root.file("public_t/part-000000.parquet", "of another job");
+        tried(&folder, &job, "public_t", inode(&root.0.join("public_t"))).await;
+        let own = root.file(".temp/job_a/parts/e1/0/000000.parquet", "ours");
+        let part = Some(Part { file: "part-000000.parquet".into(), inode: own });
+        let ready = Ready { job: &job, epoch: 1, id: Uuid::nil(), table: 0, part };
+        assert_eq!(folder.abandon(&ready).await.expect("looks"), Consumed::Trashed);
+        let tried = folder.publish(&ready, 1, "public_t").await.expect("looks");
+        assert_eq!(tried, Tried::Consumed(Consumed::Trashed));
+    }
+
+    #[tokio::test]
+    async fn a_directory_with_the_tables_own_part_is_known_again() {
+        let (folder, root) = folder().await;
+        let job = job();
+        let own = root.file(".temp/job_a/parts/e1/0/000000.parquet", "ours");
+        fs::create_dir(root.0.join("public_t")).expect("made");
+        let (from, to) = (".temp/job_a/parts/e1/0/000000.parquet", "public_t/part-000000.parquet");
+        fs::hard_link(root.0.join(from), root.0.join(to)).expect("linked");
+        tried(&folder, &job, "public_t", inode(&root.0.join("public_t"))).await;
+        for part in [Some(Part { file: "part-000000.parquet".into(), inode: own }), None] {
+            let ready = Ready { job: &job, epoch: 1, id: Uuid::nil(), table: 0, part };
+            let found = folder.abandon(&ready).await.expect("looks");
+            assert_eq!(found, Consumed::Published("public_t".into()));
         }
     }
 }

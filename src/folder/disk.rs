@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rustix::fs::StatVfsMountFlags;
 
 use super::exclusive::{self, Linked, sync_dir};
 use super::store::{Created, Renamed, Stat, Store};
+use crate::failpoint;
 
 /// Mode of directories: the group's and inherited by what is made in them.
 const DIRECTORY_MODE: u32 = 0o2750;
@@ -42,10 +44,13 @@ impl DiskStore {
     ) -> io::Result<T> {
         let (this, absolute) = (self.clone(), self.absolute(path));
         let shown = absolute.display().to_string();
-        tokio::task::spawn_blocking(move || work(this, absolute))
+        failpoint::file("before", what, path)?;
+        let done = tokio::task::spawn_blocking(move || work(this, absolute))
             .await
             .map_err(|e| io::Error::other(format!("{what} {shown}: {e}")))?
-            .map_err(|e| io::Error::new(e.kind(), format!("{what} {shown}: {e}")))
+            .map_err(|e| io::Error::new(e.kind(), format!("{what} {shown}: {e}")))?;
+        failpoint::file("after", what, path)?;
+        Ok(done)
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
@@ -59,6 +64,24 @@ impl DiskStore {
         }
         fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE))
     }
+}
+
+/// Sets the times of a directory and of those above it, up to the root: the
+/// answer of an NFS server to a change carries the directory's attributes, and
+/// where others changed it meanwhile the client drops all it had cached of it.
+fn touch_down_to(root: &Path, dir: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    let mut above: Vec<&Path> = dir.ancestors().take_while(|p| p.starts_with(root)).collect();
+    above.reverse();
+    for path in above {
+        match present(utimensat(CWD, path, &times, AtFlags::empty()).map_err(io::Error::from))? {
+            Some(()) => {}
+            None => break,
+        }
+    }
+    Ok(())
 }
 
 fn parent(path: &Path) -> &Path {
@@ -130,6 +153,7 @@ impl Store for DiskStore {
         self.blocking("link into", dir, move |this, dir| {
             for (from, name) in &links {
                 let (from, to) = (this.absolute(from), dir.join(name));
+                failpoint::step("mid", "link", "ready");
                 if let Err(e) = fs::hard_link(&from, &to) {
                     // It may have happened before, or now in spite of the error.
                     let same = matches!((fs::metadata(&from), fs::metadata(&to)),
@@ -146,8 +170,13 @@ impl Store for DiskStore {
 
     async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed> {
         let to = self.absolute(to);
-        self.blocking("rename", from, move |_, from| {
-            let Some(before) = present(fs::symlink_metadata(&from))? else { return Ok(Renamed::Gone) };
+        self.blocking("rename", from, move |this, from| {
+            let mut before = present(fs::symlink_metadata(&from))?;
+            if before.is_none() {
+                touch_down_to(&this.root, parent(&from))?;
+                before = present(fs::symlink_metadata(&from))?;
+            }
+            let Some(before) = before else { return Ok(Renamed::Gone) };
             if let Err(e) = fs::rename(&from, &to) {
                 // A rename that failed may have happened: look at what stands at the target.
                 let there = present(fs::symlink_metadata(&to))?.map(|m| m.ino());
@@ -205,6 +234,17 @@ impl Store for DiskStore {
             |this, dir| Ok(fs::metadata(dir)?.dev() == fs::metadata(&this.root)?.dev()),
         )
         .await
+    }
+
+    async fn writable(&self) -> io::Result<bool> {
+        self.blocking("ask for the state of", "", |_, root| {
+            Ok(!rustix::fs::statvfs(&root)?.f_flag.contains(StatVfsMountFlags::RDONLY))
+        })
+        .await
+    }
+
+    async fn revalidate(&self, dir: &str) -> io::Result<()> {
+        self.blocking("ask anew for", dir, |this, dir| touch_down_to(&this.root, &dir)).await
     }
 
     async fn free_bytes(&self) -> io::Result<u64> {

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::failpoint;
+
 /// Mode of every file of the folder: the group reads.
 const MODE: u32 = 0o640;
 
@@ -63,12 +65,6 @@ impl ExclusiveFile {
         Ok(this)
     }
 
-    /// The name that it will have.
-    #[must_use]
-    pub fn target(&self) -> &Path {
-        &self.target
-    }
-
     /// Makes the content durable and gives it its name, durably. When it
     /// returns [`Linked::Exists`], the other file's name is durable as well.
     ///
@@ -90,9 +86,12 @@ impl ExclusiveFile {
     /// When any step fails.
     pub fn commit_unsynced(self) -> io::Result<UnsyncedLink> {
         let started = Instant::now();
+        let shown = self.target.to_string_lossy();
+        failpoint::file("before", "fsync", &shown)?;
         self.file.sync_all()?;
         let fsync = started.elapsed();
         let ours = self.file.metadata()?;
+        failpoint::file("before", "name", &shown)?;
         let linked = match fs::hard_link(&self.temporary, &self.target) {
             Ok(()) => Linked::New { inode: ours.ino() },
             Err(error) => match fs::symlink_metadata(&self.target) {
@@ -103,6 +102,7 @@ impl ExclusiveFile {
                 _ => return Err(error),
             },
         };
+        failpoint::file("after", "name", &shown)?;
         Ok(UnsyncedLink { linked, fsync })
     }
 }

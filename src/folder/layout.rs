@@ -20,6 +20,7 @@ pub const BY_DATE: &str = ".archive/jobs";
 pub const NAMES: &str = ".archive/names";
 
 const WORKSPACE: &str = "job_";
+const ASIDE: &str = "aside_";
 
 /// `.temp/job_<id>`
 #[must_use]
@@ -39,7 +40,13 @@ pub const WORKSPACE_DIRS: [&str; 5] = ["plans", "ready", "parts", "records", "ta
 /// `request.json`
 #[must_use]
 pub fn request(job: &JobId) -> String {
-    format!("{}/request.json", workspace(job))
+    request_in(&workspace(job))
+}
+
+/// `request.json` of a workspace, wherever that is.
+#[must_use]
+pub fn request_in(workspace: &str) -> String {
+    format!("{workspace}/request.json")
 }
 
 /// `cancel.json`
@@ -195,10 +202,46 @@ pub fn name_claim(base: &str) -> String {
     format!("{NAMES}/{base}.json")
 }
 
+/// A workspace without request that was moved aside: it may be empty for good,
+/// or a request may have come into it at the last moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aside {
+    /// The job that it was the workspace of.
+    pub job: JobId,
+    /// When it was moved.
+    pub at: Timestamp,
+    /// No two have the same name: what is decided on it is decided on it alone.
+    pub id: Uuid,
+}
+
+impl Aside {
+    /// `.temp/aside_<job>.<seconds>.<uuid>`
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{TEMP}/{ASIDE}{}.{}.{}", self.job, self.at.as_second(), self.id.simple())
+    }
+
+    /// Reads a directory name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        // Job ids of retries have a dot themselves.
+        let mut words = name.strip_prefix(ASIDE)?.rsplitn(3, '.');
+        let id = words.next()?.parse().ok()?;
+        let at = Timestamp::from_second(words.next()?.parse().ok()?).ok()?;
+        Some(Self { job: JobId::parse(words.next()?).ok()?, at, id })
+    }
+}
+
 /// A place in the trash.
 #[must_use]
 pub fn trash(what: &str, id: Uuid) -> String {
     format!("{TRASH}/{what}-{id}")
+}
+
+/// The directory that a path is in; empty for the root.
+#[must_use]
+pub fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
 /// A path in an output directory (empty for the root).
@@ -226,5 +269,17 @@ mod tests {
         assert_eq!(RecordFile::parse(".000003.json.tmp"), None);
         assert_eq!(epoch_of_plan_failure("e12.fail-77.json"), Some(12));
         assert_eq!(epoch_of_plan_failure("e12.json"), None);
+    }
+
+    #[test]
+    fn what_was_moved_aside_is_told_from_workspaces_and_read_back() {
+        let at = Timestamp::from_second(1_764_000_000).expect("in range");
+        let job = JobId::parse("nightly_2025.r2").expect("valid");
+        let aside = Aside { job, at, id: Uuid::from_u128(7) };
+        let path = aside.path();
+        let name = path.strip_prefix(".temp/").expect("in .temp");
+        assert_eq!(Aside::parse(name), Some(aside));
+        assert_eq!(job_of_workspace(name), None);
+        assert_eq!(Aside::parse("job_a"), None);
     }
 }

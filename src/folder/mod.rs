@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,9 +49,15 @@ pub enum FolderError {
     /// Something that the protocol rules out: it is tried again with fresh eyes.
     #[error("{0}; if this repeats, report it with the log")]
     Inconsistent(&'static str),
-    /// The directory is not an export folder, or not the one it was.
+    /// The directory is not an export folder, not the one it was, or not to be written.
     #[error("{0}")]
     WrongRoot(String),
+}
+
+/// Whether the storage is full: nobody's fault, and over as soon as somebody makes room.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl FolderError {
@@ -58,6 +65,22 @@ impl FolderError {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Io(e) if e.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether this daemon is not fit to work on the folder as it is, while others may be.
+    #[must_use]
+    pub fn is_unfit(&self) -> bool {
+        match self {
+            Self::WrongRoot(_) | Self::Newer { .. } => true,
+            Self::Io(e) => e.kind() == io::ErrorKind::ReadOnlyFilesystem,
+            Self::Unreadable { .. } | Self::Inconsistent(_) => false,
+        }
+    }
+
+    /// Whether it says something of the whole folder as this host sees it, not of one job.
+    #[must_use]
+    pub fn concerns_all(&self) -> bool {
+        self.is_unfit() || matches!(self, Self::Io(_)) && !self.is_gone()
     }
 }
 
@@ -76,6 +99,14 @@ impl Folder {
     /// When it has no `.adu-root`: a missing mount must not be filled.
     pub async fn open(root: PathBuf, group: Option<u32>) -> Result<Self, FolderError> {
         let store: Arc<dyn Store> = Arc::new(DiskStore::new(root.clone(), group));
+        Self::open_store(store, root).await
+    }
+
+    /// Opens an initialized store.
+    ///
+    /// # Errors
+    /// When it has no `.adu-root`.
+    pub async fn open_store(store: Arc<dyn Store>, root: PathBuf) -> Result<Self, FolderError> {
         let id = read_id(&*store).await?.ok_or_else(|| {
             FolderError::WrongRoot(format!(
                 "{} has no {}: the export folder is not mounted or not initialized; \
@@ -115,13 +146,21 @@ impl Folder {
         Ok(Self { store, id, root })
     }
 
-    /// Looks whether this still is the folder that was opened.
+    /// Looks whether this still is the folder that was opened, and may be written.
     ///
     /// # Errors
-    /// When its identity is missing or another one.
+    /// When its identity is missing or another one, or it is read-only.
     pub async fn guard(&self) -> Result<(), FolderError> {
         match read_id(&*self.store).await? {
-            Some(id) if id == self.id => Ok(()),
+            Some(id) if id == self.id => {
+                if self.store.writable().await? {
+                    return Ok(());
+                }
+                Err(FolderError::WrongRoot(format!(
+                    "{} is mounted read-only: see the kernel's log for errors of its disk, or mount it again",
+                    self.root.display()
+                )))
+            }
             Some(id) => Err(FolderError::WrongRoot(format!(
                 "{} is export folder {id} now, it was {}: another file system is mounted there",
                 self.root.display(),
@@ -132,6 +171,17 @@ impl Folder {
                 self.root.display(),
                 layout::ROOT_ID
             ))),
+        }
+    }
+
+    /// Like [`guard`](Self::guard), for whoever must not wait for a storage that does not answer.
+    ///
+    /// # Errors
+    /// Why nobody can work on it.
+    pub async fn fit(&self, within: Duration) -> Result<(), String> {
+        match tokio::time::timeout(within, self.guard()).await {
+            Ok(guarded) => guarded.map_err(|e| e.to_string()),
+            Err(_) => Err(format!("{} does not answer", self.root.display())),
         }
     }
 
@@ -182,6 +232,30 @@ impl Folder {
         }
     }
 
+    /// Like [`read`](Self::read), but `None` is the server's word and not a cache's.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub async fn read_anew<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, FolderError> {
+        if let Some(found) = self.read(path).await? {
+            return Ok(Some(found));
+        }
+        self.store.revalidate(layout::parent(path)).await?;
+        self.read(path).await
+    }
+
+    /// Facts of an entry; `None` is the server's word and not a cache's.
+    ///
+    /// # Errors
+    /// When the folder refuses.
+    pub async fn stat_anew(&self, path: &str) -> Result<Option<Stat>, FolderError> {
+        if let Some(found) = self.store.stat(path).await? {
+            return Ok(Some(found));
+        }
+        self.store.revalidate(layout::parent(path)).await?;
+        Ok(self.store.stat(path).await?)
+    }
+
     /// Creates a JSON file exclusively.
     ///
     /// # Errors
@@ -217,7 +291,7 @@ impl Folder {
     /// # Errors
     /// When it cannot be moved.
     pub async fn discard(&self, path: &str, what: &str) -> Result<Renamed, FolderError> {
-        let trash = layout::trash(what, Uuid::new_v4());
+        let trash = layout::trash(what, self.store.fresh());
         let renamed = self.store.rename(path, &trash).await?;
         if renamed == Renamed::Done {
             let _ = self.store.remove_tree(&trash).await;

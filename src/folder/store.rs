@@ -6,6 +6,7 @@ use std::io;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 /// What became of an exclusive creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,23 @@ pub trait Store: Send + Sync {
 
     /// Whether a directory is on the root's own file system.
     async fn same_file_system(&self, dir: &str) -> io::Result<bool>;
+
+    /// Asks the server itself what is in a directory and in those above it. A
+    /// name that another host made may be hidden by this host's caches for a
+    /// minute (NFS): an absence that follows this call is a fact, one that does
+    /// not is a guess. A directory that does not exist is fine.
+    async fn revalidate(&self, dir: &str) -> io::Result<()>;
+
+    /// An identity that nobody had before, for names in the trash.
+    fn fresh(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    /// Whether the file system lets anybody write. `true` is no promise: an
+    /// export of NFS may be read-only without saying so before the first write.
+    async fn writable(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 
     /// Bytes that may still be written.
     async fn free_bytes(&self) -> io::Result<u64>;

@@ -47,13 +47,16 @@ impl Health {
     }
 
     /// `what` (`daemon`, `broker`, `root`, …) keeps the daemon from working.
-    pub fn obstacle(&self, what: &'static str, why: impl Into<String>) {
-        self.lock().obstacles.insert(what, why.into());
+    /// True if that is news: what is told again and again is logged once.
+    pub fn obstacle(&self, what: &'static str, why: impl Into<String>) -> bool {
+        let why = why.into();
+        let before = self.lock().obstacles.insert(what, why.clone());
+        before.as_ref() != Some(&why)
     }
 
-    /// `what` no longer does.
-    pub fn clear(&self, what: &'static str) {
-        self.lock().obstacles.remove(what);
+    /// `what` no longer does. True if it did.
+    pub fn clear(&self, what: &'static str) -> bool {
+        self.lock().obstacles.remove(what).is_some()
     }
 
     /// Whether every loop has beaten in time.
@@ -129,7 +132,8 @@ mod tests {
     fn ready_means_that_nothing_is_in_the_way() {
         let health = Health::new();
         assert_eq!(health.ready(), Err("daemon: is starting".into()));
-        health.obstacle("broker", "is not connected");
+        assert!(health.obstacle("broker", "is not connected"), "news");
+        assert!(!health.obstacle("broker", "is not connected"), "no news");
         health.clear("daemon");
         assert_eq!(health.ready(), Err("broker: is not connected".into()));
         health.clear("broker");

@@ -28,10 +28,10 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What the API shows of jobs.
 #[async_trait]
 pub trait JobsView: Send + Sync {
-    /// All jobs.
-    async fn jobs(&self) -> Value;
-    /// One job; none if nobody knows it.
-    async fn job(&self, id: &JobId) -> Option<Value>;
+    /// All jobs; or why they cannot be read.
+    async fn jobs(&self) -> Result<Value, String>;
+    /// One job; none if nobody knows it; or why it cannot be read.
+    async fn job(&self, id: &JobId) -> Result<Option<Value>, String>;
 }
 
 /// What the answers are made of.
@@ -160,7 +160,10 @@ fn probe(state: Result<(), String>) -> Response {
 }
 
 async fn jobs(State(views): State<Views>) -> Response {
-    Json(views.jobs.jobs().await).into_response()
+    match views.jobs.jobs().await {
+        Ok(jobs) => Json(jobs).into_response(),
+        Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
+    }
 }
 
 async fn job(State(views): State<Views>, Path(id): Path<String>) -> Response {
@@ -169,8 +172,11 @@ async fn job(State(views): State<Views>, Path(id): Path<String>) -> Response {
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     match views.jobs.job(&id).await {
-        Some(job) => Json(job).into_response(),
-        None => problem(StatusCode::NOT_FOUND, &format!("no job `{id}` is known here")),
+        Ok(Some(job)) => Json(job).into_response(),
+        Ok(None) => {
+            problem(StatusCode::NOT_FOUND, &format!("no job `{id}` is known here; `/api/jobs` lists them"))
+        }
+        Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
     }
 }
 

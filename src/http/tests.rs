@@ -7,11 +7,15 @@ struct OneJob;
 
 #[async_trait]
 impl JobsView for OneJob {
-    async fn jobs(&self) -> Value {
-        json!({"jobs": [{"job_id": "known"}]})
+    async fn jobs(&self) -> Result<Value, String> {
+        Ok(json!({"jobs": [{"job_id": "known"}]}))
     }
-    async fn job(&self, id: &JobId) -> Option<Value> {
-        (id.as_str() == "known").then(|| json!({"job_id": "known"}))
+    async fn job(&self, id: &JobId) -> Result<Option<Value>, String> {
+        match id.as_str() {
+            "known" => Ok(Some(json!({"job_id": "known"}))),
+            "broken" => Err("the folder is away".into()),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -52,6 +56,8 @@ async fn what_is_asked_is_answered_and_nothing_can_be_changed() {
     assert!(ask(address, "GET /api/jobs/known").await.0.contains("200"));
     let (status, body) = ask(address, "GET /api/jobs/other.r1").await;
     assert!(status.contains("404") && body.contains("other.r1"), "{status} {body}");
+    let (status, body) = ask(address, "GET /api/jobs/broken").await;
+    assert!(status.contains("503") && body.contains("the folder is away"), "{status} {body}");
     assert!(ask(address, "GET /api/jobs/..%2fx").await.0.contains("400"));
     assert!(ask(address, "DELETE /api/jobs/known").await.0.contains("405"));
 

@@ -9,14 +9,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::decide::final_status;
-use super::outcome::{CancelMark, FinishedFile, StoredRequest, TableResult};
-use super::state::JobState;
-use crate::folder::VERSION;
-use crate::message::event::{ErrorReport, EventType};
+use super::outcome::FinishedFile;
+use crate::message::event::{ErrorReport, EventType, TableReport};
 use crate::message::request::ExportRequest;
 use crate::message::{JobId, SourceName};
-use crate::plan::export_plan::{PlannedTable, SkippedRelation};
+use crate::plan::export_plan::SkippedRelation;
+
+mod build;
 
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -187,6 +186,26 @@ pub struct ArchivedTable {
     pub error: Option<ErrorReport>,
 }
 
+impl ArchivedTable {
+    /// As events and summaries tell it.
+    #[must_use]
+    pub fn report(&self) -> TableReport {
+        let completed = self.status == TableStatus::Completed;
+        TableReport {
+            table: self.table_name.clone(),
+            directory: self.directory.clone(),
+            rows: self.rows,
+            bytes: self.files.iter().map(|f| f.bytes).sum(),
+            files: u32::try_from(self.files.len()).unwrap_or(u32::MAX),
+            seconds: completed.then_some(self.export_time_seconds),
+            strategy: completed.then(|| self.strategy.clone()),
+            high_water_mark: self.high_water_mark.clone(),
+            notes: self.columns.iter().filter_map(|c| Some((c.name.clone(), c.note.clone()?))).collect(),
+            error: self.error.clone(),
+        }
+    }
+}
+
 /// How a table ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -211,208 +230,4 @@ pub struct ArchivedColumn {
     /// Why it is not what its type suggests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-}
-
-/// Begin and end of a piece of work, as seconds since the epoch.
-type Interval = (f64, f64);
-
-/// The archive of a settled job.
-#[must_use]
-pub fn archive(job: &JobState, now: Timestamp) -> Archive {
-    let stored: &StoredRequest = &job.stored;
-    let mut tables = Vec::new();
-    let mut intervals: Vec<(u32, Interval)> = Vec::new();
-    for (id, batch) in &job.batches {
-        let (Some(outcome), Some(plan)) = (&batch.outcome, job.plan(id.epoch)) else { continue };
-        let spans: Vec<Interval> = batch
-            .records
-            .iter()
-            .flatten()
-            .map(|r| {
-                let start = r.started_at.as_millisecond() as f64 / 1000.0;
-                (start, start + r.seconds)
-            })
-            .collect();
-        intervals.extend(spans.iter().map(|s| (id.first, *s)));
-        let begin = spans.iter().map(|s| s.0).fold(f64::INFINITY, f64::min);
-        let end = spans.iter().map(|s| s.1).fold(f64::NEG_INFINITY, f64::max);
-        let seconds = if spans.is_empty() { 0.0 } else { (end - begin).max(0.001) };
-        for table in &outcome.tables {
-            let Some(planned) = plan.table(table.table) else { continue };
-            let mut archived = of_planned(planned);
-            archived.epoch = id.epoch;
-            archived.snapshot_time = plan.snapshot.as_ref().map(|s| s.time);
-            archived.lineage = plan.snapshot.as_ref().map(|s| s.lineage);
-            match &table.result {
-                // A later epoch reports it, unless the cancel came first.
-                TableResult::Abandoned { .. } if is_planned_later(job, id.epoch, table.table) => continue,
-                TableResult::Abandoned { .. } | TableResult::Cancelled => {
-                    archived.status = TableStatus::Cancelled;
-                }
-                TableResult::Failed { error } => {
-                    archived.status = TableStatus::Failed;
-                    archived.error = Some(error.clone());
-                }
-                TableResult::Published { directory, files } => {
-                    archived.rows = files.iter().map(|f| f.rows).sum();
-                    archived.export_time_seconds = seconds;
-                    archived.throughput_rows_per_second =
-                        if seconds > 0.0 { archived.rows as f64 / seconds } else { 0.0 };
-                    archived.directory = Some(directory.clone());
-                    archived.files.clone_from(files);
-                }
-            }
-            tables.push((table.table, archived));
-        }
-    }
-    for plan in &job.plans {
-        tables.extend(plan.failed.iter().map(|f| {
-            let mut archived = blank(&f.table);
-            archived.status = TableStatus::Failed;
-            archived.error = Some(f.error.clone());
-            archived.epoch = plan.epoch;
-            (f.number, archived)
-        }));
-    }
-    tables.sort_by_key(|(number, _)| *number);
-    let tables: Vec<ArchivedTable> = tables.into_iter().map(|(_, t)| t).collect();
-    Archive {
-        v: VERSION,
-        job_id: stored.job.clone(),
-        status: final_status(job),
-        performance: performance(stored.received_at, now, &tables, &intervals),
-        tables,
-        source: stored.source.clone(),
-        received_at: stored.received_at,
-        committed_at: now,
-        snapshots: job
-            .plans
-            .iter()
-            .filter_map(|p| p.snapshot.as_ref().map(|s| (s.lineage, s.time)))
-            .collect(),
-        epochs: u32::try_from(job.plans.len()).unwrap_or(u32::MAX),
-        request: stored.request.clone(),
-        body_sha256: stored.body_sha256.clone(),
-        message_id: stored.message_id.clone(),
-        reply_to: stored.reply_to.clone(),
-        correlation_id: stored.correlation_id.clone(),
-        traceparent: stored.traceparent.clone(),
-        user_id: stored.user_id.clone(),
-        labels: stored.request.labels.clone(),
-        retry_of: stored.retry_of.clone(),
-        skipped: job.plans.iter().flat_map(|p| p.skipped.iter().cloned()).collect(),
-        error: job
-            .cancel
-            .as_ref()
-            .map(CancelMark::report)
-            .or_else(|| job.plans.iter().find_map(|p| p.error.clone())),
-    }
-}
-
-fn is_planned_later(job: &JobState, epoch: u32, table: u32) -> bool {
-    job.plans
-        .iter()
-        .skip(epoch as usize)
-        .any(|p| p.table(table).is_some() || p.failed.iter().any(|f| f.number == table))
-}
-
-fn blank(name: &str) -> ArchivedTable {
-    ArchivedTable {
-        table_name: name.into(),
-        status: TableStatus::Completed,
-        rows: 0,
-        chunks: 0,
-        export_time_seconds: 0.0,
-        throughput_rows_per_second: 0.0,
-        directory: None,
-        strategy: "none".into(),
-        strategy_reason: String::new(),
-        base: String::new(),
-        output_directory: String::new(),
-        full: false,
-        snapshot_time: None,
-        lineage: None,
-        epoch: 0,
-        files: Vec::new(),
-        columns: Vec::new(),
-        high_water_mark: None,
-        error: None,
-    }
-}
-
-fn of_planned(planned: &PlannedTable) -> ArchivedTable {
-    ArchivedTable {
-        chunks: planned.strategy.chunks(),
-        strategy: planned.strategy.name().into(),
-        strategy_reason: planned.reason.clone(),
-        base: planned.base.clone(),
-        output_directory: planned.directory.clone(),
-        full: planned.full,
-        high_water_mark: planned.high_water_mark.clone(),
-        columns: planned
-            .columns
-            .iter()
-            .map(|c| ArchivedColumn {
-                name: c.name.clone(),
-                source_type: c.source_type.clone(),
-                file_type: c.ty.data_type().to_string(),
-                note: c.note.clone(),
-            })
-            .collect(),
-        ..blank(&crate::message::pattern::qualified(&planned.schema, &planned.name))
-    }
-}
-
-fn performance(
-    received: Timestamp,
-    now: Timestamp,
-    tables: &[ArchivedTable],
-    intervals: &[(u32, Interval)],
-) -> Performance {
-    let seconds = (now.as_millisecond() - received.as_millisecond()).max(1) as f64 / 1000.0;
-    let done = || tables.iter().filter(|t| t.status == TableStatus::Completed);
-    let rows: u64 = done().map(|t| t.rows).sum();
-    let mut by_table: BTreeMap<u32, Vec<Interval>> = BTreeMap::new();
-    for (table, interval) in intervals {
-        by_table.entry(*table).or_default().push(*interval);
-    }
-    let hull = |spans: &Vec<Interval>| {
-        spans.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |h, s| (h.0.min(s.0), h.1.max(s.1)))
-    };
-    Performance {
-        total_duration_seconds: seconds,
-        tables_processed: u32::try_from(done().count()).unwrap_or(u32::MAX),
-        total_rows_exported: rows,
-        total_bytes: done().flat_map(|t| &t.files).map(|f| f.bytes).sum(),
-        rows_per_second: rows as f64 / seconds,
-        threading_config: ThreadingConfig {
-            table_threads: peak(by_table.values().map(hull)),
-            chunk_workers: by_table.values().map(|v| peak(v.iter().copied())).max().unwrap_or(0),
-            total_parallel_operations: peak(intervals.iter().map(|(_, i)| *i)),
-        },
-    }
-}
-
-/// How many intervals overlap at most.
-fn peak(intervals: impl Iterator<Item = Interval>) -> u32 {
-    let mut edges: Vec<(f64, i32)> = intervals.flat_map(|(a, b)| [(a, 1), (b, -1)]).collect();
-    edges.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let mut now = 0;
-    let mut most = 0;
-    for (_, step) in edges {
-        now += step;
-        most = most.max(now);
-    }
-    u32::try_from(most).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn touching_intervals_do_not_overlap() {
-        assert_eq!(peak([(0.0, 1.0), (1.0, 2.0), (0.5, 1.5)].into_iter()), 2);
-        assert_eq!(peak(std::iter::empty()), 0);
-    }
 }

@@ -7,23 +7,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::decide::{Circumstances, decide};
+use super::headless::{self, Patience};
 use super::latest::Latest;
 use super::look::{self, Found};
 use super::state::JobState;
 use super::window::Window;
 use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
 use crate::context::Context;
-use crate::folder::{Folder, FolderError, layout};
+use crate::folder::layout::{self, Aside};
+use crate::folder::{Folder, FolderError};
 use crate::message::inbox::Wake;
 use crate::message::{Control, InboxMessage, JobId};
 
+mod clock;
 mod deal;
 mod perform;
+
+use clock::OwnClock;
 
 /// Messages taken out of the inbox before decisions are made.
 const INBOX_BATCH: usize = 256;
@@ -53,12 +57,16 @@ impl From<std::io::Error> for CoordinatorError {
 pub struct Coordinator {
     context: Arc<Context>,
     session: Arc<dyn Session>,
+    beat: Beat,
     jobs: BTreeMap<JobId, JobState>,
     window: Window,
     latest: Latest,
     clock: OwnClock,
-    last_look: Option<Duration>,
+    /// When the whole folder is looked at next, by `clock`.
+    next_look: Duration,
     takeover: Takeover,
+    /// What keeps steps of jobs from being done.
+    stumbles: BTreeMap<JobId, String>,
 }
 
 /// How much is known of what a predecessor handed out.
@@ -69,24 +77,8 @@ enum Takeover {
     Done,
 }
 
-/// Time that this process was running: its own pauses are not counted.
-struct OwnClock {
-    up: Duration,
-    last: Instant,
-}
-
-impl OwnClock {
-    fn new() -> Self {
-        Self { up: Duration::ZERO, last: Instant::now() }
-    }
-
-    fn now(&mut self) -> Duration {
-        let now = Instant::now();
-        self.up += now.duration_since(self.last).min(TICK * 4);
-        self.last = now;
-        self.up
-    }
-}
+/// Says that the loop moves, also in the middle of a look at many jobs.
+type Beat = Arc<dyn Fn() + Send + Sync>;
 
 /// Runs as coordinator while this daemon is the active consumer of the inbox.
 ///
@@ -95,9 +87,10 @@ impl OwnClock {
 pub async fn run(
     context: Arc<Context>,
     session: Arc<dyn Session>,
-    beat: impl Fn() + Send,
+    beat: impl Fn() + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
+    let beat: Beat = Arc::new(beat);
     let mut inbox = session.subscribe(Queue::Coordinator, PREFETCH).await?;
     let mut term: Option<Coordinator> = None;
     let mut tick = tokio::time::interval(TICK);
@@ -105,9 +98,11 @@ pub async fn run(
     loop {
         beat();
         let first = tokio::select! {
+            biased;
             () = stop.cancelled() => break,
-            delivery = inbox.next() => Some(delivery.ok_or(BusError::Closed)?),
+            // Before the inbox, which may never be empty.
             _ = tick.tick() => None,
+            delivery = inbox.next() => Some(delivery.ok_or(BusError::Closed)?),
         };
         if term.is_none() && first.is_none() {
             continue;
@@ -115,7 +110,7 @@ pub async fn run(
         let coordinator = term.get_or_insert_with(|| {
             info!(instance = %context.instance, "this daemon coordinates now");
             context.metrics.coordinator_active.set(1);
-            Coordinator::new(Arc::clone(&context), Arc::clone(&session))
+            Coordinator::new(Arc::clone(&context), Arc::clone(&session), Arc::clone(&beat))
         });
         let mut deliveries: Vec<Delivery> = first.into_iter().collect();
         while deliveries.len() < INBOX_BATCH {
@@ -138,19 +133,22 @@ pub async fn run(
 fn leave(context: &Context) {
     context.metrics.coordinator_active.set(0);
     context.metrics.set_jobs([]);
+    context.metrics.oldest_snapshot_age_seconds.set(0.0);
 }
 
 impl Coordinator {
-    fn new(context: Arc<Context>, session: Arc<dyn Session>) -> Self {
+    fn new(context: Arc<Context>, session: Arc<dyn Session>, beat: Beat) -> Self {
         Self {
             context,
             session,
+            beat,
             jobs: BTreeMap::new(),
             window: Window::default(),
             latest: Latest::default(),
             clock: OwnClock::new(),
-            last_look: None,
+            next_look: Duration::ZERO,
             takeover: Takeover::New,
+            stumbles: BTreeMap::new(),
         }
     }
 
@@ -172,18 +170,21 @@ impl Coordinator {
                 }
                 Ok(InboxMessage::Wake(wake)) => match self.wake(wake).await {
                     Ok(job) => touched.extend(job),
-                    Err(e) => self.tolerate(e)?,
+                    Err(e) => {
+                        self.tolerate(e)?;
+                        // What the wake-up pointed to is found by the next look, and that is soon.
+                        let soon = self.clock.now() + self.context.config.timing.retry_first.0;
+                        self.next_look = self.next_look.min(soon);
+                    }
                 },
                 Err(e) => warn!(error = %e, "the inbox holds a message that is none of ours; it is dropped"),
             }
         }
-        let up = self.clock.now();
-        let look = self.context.config.timing.look_interval.0;
-        let whole = self.last_look.is_none_or(|last| up.saturating_sub(last) >= look);
+        let whole = self.clock.now() >= self.next_look;
         if whole {
             self.folder().guard().await?;
             self.look().await?;
-            self.last_look = Some(self.clock.now());
+            self.next_look = self.clock.now() + self.context.config.timing.look_interval.0;
         }
         let due: Vec<JobId> = if whole || deliveries.is_empty() {
             self.jobs.keys().cloned().collect()
@@ -193,6 +194,7 @@ impl Coordinator {
             touched
         };
         for job in due {
+            (self.beat)();
             self.advance(&job).await?;
         }
         self.deal().await?;
@@ -206,7 +208,7 @@ impl Coordinator {
     /// Looks where a wake-up points to.
     async fn wake(&mut self, wake: Wake) -> Result<Option<JobId>, CoordinatorError> {
         let Some(job) = wake.job else {
-            self.last_look = None;
+            self.next_look = Duration::ZERO;
             return Ok(None);
         };
         let up = self.clock.now();
@@ -228,18 +230,22 @@ impl Coordinator {
                 self.jobs.insert(job.clone(), *state);
             }
             Found::NotOurs => {}
-            Found::Headless => self.trash_headless(job).await?,
+            Found::Headless => headless::move_aside(self.folder(), job, self.patience()).await?,
         }
         Ok(())
     }
 
-    /// A workspace without request is trashed when it is old: its intake died.
-    async fn trash_headless(&self, job: &JobId) -> Result<(), CoordinatorError> {
-        let path = layout::workspace(job);
-        let Some(stat) = self.folder().store().stat(&path).await? else { return Ok(()) };
-        let age = self.context.now().duration_since(stat.modified);
-        if Duration::try_from(age).unwrap_or_default() > self.context.config.timing.abandoned_workspace.0 {
-            self.folder().discard(&path, &format!("headless_{job}")).await?;
+    /// With workspaces that have no request.
+    fn patience(&self) -> Patience {
+        Patience { now: self.context.now(), longest: self.context.config.timing.abandoned_workspace.0 }
+    }
+
+    /// Decides on a workspace that was moved aside, if the name is of one.
+    async fn judge(&mut self, name: &str) -> Result<(), CoordinatorError> {
+        let Some(aside) = Aside::parse(name) else { return Ok(()) };
+        if headless::judge(self.folder(), &aside, self.patience()).await? {
+            self.jobs.remove(&aside.job);
+            self.open(&aside.job).await?;
         }
         Ok(())
     }
@@ -248,7 +254,13 @@ impl Coordinator {
     async fn look(&mut self) -> Result<(), CoordinatorError> {
         let folder = self.context.folder.clone();
         for name in folder.store().list(layout::TEMP).await? {
-            let Some(job) = layout::job_of_workspace(&name) else { continue };
+            let Some(job) = layout::job_of_workspace(&name) else {
+                if let Err(e) = self.judge(&name).await {
+                    self.tolerate(e)?;
+                }
+                continue;
+            };
+            (self.beat)();
             let up = self.clock.now();
             let looked = match self.jobs.get_mut(&job) {
                 Some(state) => look::refresh(&folder, state, up).await.map_err(Into::into),
@@ -258,7 +270,7 @@ impl Coordinator {
                 self.tolerate(e)?;
             }
         }
-        if let Err(e) = self.latest.repair(&folder).await {
+        if let Err(e) = self.latest.repair(&folder, &*self.beat).await {
             self.tolerate(e.into())?;
         }
         folder.empty_trash().await?;
@@ -286,7 +298,7 @@ impl Coordinator {
     /// One job's file that cannot be read is no reason to leave the others alone.
     fn tolerate(&self, error: CoordinatorError) -> Result<(), CoordinatorError> {
         match error {
-            CoordinatorError::Folder(e) if !matches!(e, FolderError::WrongRoot(_)) => {
+            CoordinatorError::Folder(e) if !e.is_unfit() => {
                 warn!(error = %e, "a job or archive cannot be read; the others go on");
                 Ok(())
             }
@@ -324,8 +336,8 @@ impl Coordinator {
                 match self.perform(effect).await {
                     Ok(()) => {}
                     // The other tables of the job, and its reports, do not wait for this one.
-                    Err(CoordinatorError::Folder(e)) if !matches!(e, FolderError::WrongRoot(_)) => {
-                        warn!(job.id = %job, error = %e, "a step of the job failed; it is tried again");
+                    Err(CoordinatorError::Folder(e)) if !e.is_unfit() => {
+                        self.stumbled(job, e.to_string());
                         failed = true;
                     }
                     Err(e) => return Err(e),
@@ -334,6 +346,15 @@ impl Coordinator {
             if failed {
                 return self.postpone(job).await;
             }
+            self.stumbles.remove(job);
+        }
+    }
+
+    /// A step failed. It is tried every second, and told once.
+    fn stumbled(&mut self, job: &JobId, why: String) {
+        if self.stumbles.get(job) != Some(&why) {
+            warn!(job.id = %job, error = why, "a step of the job failed; it is tried again");
+            self.stumbles.insert(job.clone(), why);
         }
     }
 
@@ -342,8 +363,10 @@ impl Coordinator {
         let up = self.clock.now();
         let gone = self.folder().store().stat(&layout::workspace(job)).await?.is_none();
         if gone {
-            // Another coordinator has finished it.
+            // Another coordinator has finished it, or all of the root is gone.
+            self.folder().guard().await?;
             self.jobs.remove(job);
+            self.stumbles.remove(job);
         } else if let Some(state) = self.jobs.get_mut(job) {
             state.not_before = up + self.context.config.timing.retry_first.0;
         }

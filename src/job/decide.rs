@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::outcome::{CancelCause, TableResult};
 use super::state::{BatchId, BatchState, JobState};
+use crate::job::record::{Cause, Failure};
 use crate::message::JobId;
 use crate::message::event::ErrorReport;
-use crate::worker::record::{Cause, Failure};
 
 /// Most snapshot lineages that one job may use.
 pub const MAX_LINEAGES: usize = 5;
@@ -275,15 +275,19 @@ fn limited(job: &JobState, id: BatchId, table: u32, cause: Cause, error: &ErrorR
     Disposition::Abandon(cause)
 }
 
-/// Reports that are due.
+/// Reports that are due: a job that does not move says so (invariant I9).
 fn tell(job: &JobState, at: &Circumstances) -> Option<Effect> {
     let quiet = at.up.saturating_sub(job.moved.max(job.said.stalled.unwrap_or_default()));
     if quiet > at.stalled_after {
         return Some(Effect::TellStalled(job.id().clone()));
     }
     let due = at.up.saturating_sub(job.said.progress) >= at.progress_interval;
+    if !due || job.plans.is_empty() {
+        return None;
+    }
+    // Summed over all chunks: only when a report is due, not at every decision.
     let news = job.progress().chunks_done != job.said.chunks;
-    (due && news && !job.plans.is_empty()).then(|| Effect::TellProgress(job.id().clone()))
+    news.then(|| Effect::TellProgress(job.id().clone()))
 }
 
 /// Whether a job has come to its end and how, by its tables.

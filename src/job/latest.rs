@@ -47,11 +47,16 @@ impl Latest {
     }
 
     /// Learns of archives that other coordinators wrote, and points every view
-    /// that is not where it should be.
+    /// that is not where it should be. A new coordinator reads them all here, for
+    /// a while where there are many: `beat` says that it moves.
     ///
     /// # Errors
     /// When the folder refuses.
-    pub async fn repair(&mut self, folder: &Folder) -> Result<(), FolderError> {
+    pub async fn repair(
+        &mut self,
+        folder: &Folder,
+        beat: &(dyn Fn() + Send + Sync),
+    ) -> Result<(), FolderError> {
         // After each change look again: another coordinator may have finished a newer one.
         loop {
             let mut touched = Vec::new();
@@ -59,10 +64,11 @@ impl Latest {
                 if self.seen.contains(&name) || !name.ends_with(".json") || name.starts_with('.') {
                     continue;
                 }
+                beat();
                 match folder.read::<Archive>(&format!("{}/{name}", layout::BY_ID)).await {
                     Ok(Some(archive)) => touched.extend(self.learn(&archive)),
                     Ok(None) => {}
-                    Err(e @ (FolderError::Unreadable { .. } | FolderError::Newer { .. })) => {
+                    Err(e @ FolderError::Unreadable { .. }) => {
                         tracing::warn!(error = %e, "an archive is left out of `.latest`");
                         self.seen.insert(name);
                     }
@@ -72,6 +78,7 @@ impl Latest {
             let keys: Vec<_> = self.newest.keys().cloned().collect();
             let mut moved = false;
             for key in keys {
+                beat();
                 moved |= self.point(folder, &key).await?;
             }
             if !moved && touched.is_empty() {

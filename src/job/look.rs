@@ -9,9 +9,9 @@ use super::outcome::{CancelMark, Outcome, Owner, PlanFailure, StoredRequest};
 use super::state::{BatchId, JobState};
 use crate::folder::layout::{self, RecordFile};
 use crate::folder::{Folder, FolderError};
+use crate::job::record::{Failure, Record};
 use crate::message::JobId;
 use crate::message::inbox::ChunkRef;
-use crate::worker::record::{Failure, Record};
 
 /// What a look at a workspace found.
 #[derive(Debug)]
@@ -165,9 +165,10 @@ pub async fn recheck(
     let mut begun = false;
     for table in batch.tables.clone() {
         let path = layout::target(state.id(), id.epoch, table, 1);
-        begun |= folder.store().stat(&path).await?.is_some();
+        begun |= folder.stat_anew(&path).await?.is_some();
     }
     if begun {
+        folder.store().revalidate(&layout::records(state.id(), id.epoch, id.first)).await?;
         for chunk in missing {
             record(folder, state, id, chunk, up).await?;
         }

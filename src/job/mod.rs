@@ -4,9 +4,13 @@
 pub mod archive;
 pub mod coordinator;
 pub mod decide;
+pub mod headless;
 pub mod latest;
 pub mod look;
 pub mod outcome;
+pub mod outdated;
+pub mod recent;
+pub mod record;
 pub mod report;
 pub mod settle;
 pub mod state;

@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
+use crate::job::record::Cause;
 use crate::message::event::ErrorReport;
 use crate::message::{ExportRequest, JobId, SourceName};
-use crate::worker::record::Cause;
 
 /// `request.json`: the job as it was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,12 @@ pub struct StoredRequest {
     pub retry_of: Option<JobId>,
 }
 
+/// Hexadecimal SHA-256 of a message's body.
+#[must_use]
+pub fn sha256(body: &[u8]) -> String {
+    Sha256::digest(body).iter().map(|b| format!("{b:02x}")).collect()
+}
+
 impl StoredRequest {
     /// A request that nobody sent as a message.
     #[must_use]
@@ -60,7 +68,7 @@ impl StoredRequest {
             job,
             source,
             request,
-            body_sha256: crate::intake::sha256(&body),
+            body_sha256: sha256(&body),
             received_at,
             message_id: None,
             reply_to: None,
@@ -85,7 +93,19 @@ pub enum Owner {
         prefix: String,
     },
     /// A one-shot export.
-    OneShot,
+    OneShot(Run),
+}
+
+/// A one-shot export: the run that stored the request, and those that resume it.
+/// Two of them in one folder leave each other's jobs alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Made by the first one.
+    #[serde(default)]
+    pub id: Uuid,
+    /// User, hosts, ports and database that it reads: another server is resumed by no one.
+    #[serde(default)]
+    pub server: String,
 }
 
 /// `cancel.json`
@@ -206,4 +226,19 @@ pub struct FinishedFile {
     pub bytes: u64,
     /// SHA-256 in hex.
     pub sha256: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_an_older_one_shot_export_reads_as_a_run_of_nobody() {
+        let old: Owner = serde_json::from_str(r#"{"kind":"one_shot"}"#).expect("readable");
+        assert_eq!(old, Owner::OneShot(Run::default()));
+        let run = Owner::OneShot(Run { id: Uuid::from_u128(7), server: "u@h:5433/d".into() });
+        let text = serde_json::to_string(&run).expect("JSON");
+        assert_eq!(serde_json::from_str::<Owner>(&text).expect("readable"), run, "{text}");
+        assert_ne!(run, old);
+    }
 }

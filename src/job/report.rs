@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::archive::{Archive, TableStatus};
+use super::archive::{Archive, ArchivedTable};
 use super::outcome::{Outcome, StoredRequest, TableResult};
 use super::state::JobState;
 use crate::bus::Outgoing;
@@ -118,13 +118,8 @@ impl Reporter {
                 let mut data = Self::about(stored);
                 data.tables = vec![TableReport {
                     table: f.table.clone(),
-                    directory: None,
-                    rows: 0,
-                    bytes: 0,
-                    files: 0,
-                    strategy: None,
-                    high_water_mark: None,
                     error: Some(f.error.clone()),
+                    ..TableReport::default()
                 }];
                 self.event(stored, EventType::TableFailed, &f.table, plan.planned_at, data)
             })
@@ -134,16 +129,6 @@ impl Reporter {
     /// The end of a job, also to the queue of a caller who waits for it.
     #[must_use]
     pub fn finished(&self, archive: &Archive) -> Outgoing {
-        let tables = archive.tables.iter().map(|t| TableReport {
-            table: t.table_name.clone(),
-            directory: t.directory.clone(),
-            rows: t.rows,
-            bytes: t.files.iter().map(|f| f.bytes).sum(),
-            files: u32::try_from(t.files.len()).unwrap_or(u32::MAX),
-            strategy: (t.status == TableStatus::Completed).then(|| t.strategy.clone()),
-            high_water_mark: t.high_water_mark.clone(),
-            error: t.error.clone(),
-        });
         let data = EventData {
             job_id: Some(archive.job_id.clone()),
             source: Some(archive.source.clone()),
@@ -151,7 +136,8 @@ impl Reporter {
             labels: archive.labels.clone(),
             snapshot_time: archive.snapshots.values().max().copied(),
             archive: Some(layout::archive_by_id(&archive.job_id)),
-            tables: tables.collect(),
+            duration_seconds: Some(archive.performance.total_duration_seconds),
+            tables: archive.tables.iter().map(ArchivedTable::report).collect(),
             error: archive.error.clone(),
             ..EventData::default()
         };
@@ -216,12 +202,9 @@ pub struct Rejection {
 fn planned_report(planned: &PlannedTable) -> TableReport {
     TableReport {
         table: qualified(&planned.schema, &planned.name),
-        directory: None,
-        rows: 0,
-        bytes: 0,
-        files: 0,
         strategy: Some(planned.strategy.name().into()),
         high_water_mark: planned.high_water_mark.clone(),
-        error: None,
+        notes: planned.columns.iter().filter_map(|c| Some((c.name.clone(), c.note.clone()?))).collect(),
+        ..TableReport::default()
     }
 }

@@ -9,18 +9,18 @@ use jiff::Timestamp;
 use super::decide::Disposition;
 use super::outcome::{FinishedFile, Outcome, TableOutcome, TableResult};
 use super::state::{BatchId, JobState};
-use crate::folder::consume::{Consumed, Ready, Tried};
+use crate::folder::consume::{Consumed, Part, Ready, Tried};
 use crate::folder::{Folder, FolderError, VERSION, layout};
+use crate::job::record::{Cause, Record};
 use crate::message::event::ErrorReport;
-use crate::message::request::OnConflict;
 use crate::plan::ExportPlan;
 use crate::plan::base_name;
 use crate::plan::export_plan::PlannedTable;
-use crate::worker::record::Cause;
 
 /// A winning part and the name that it gets.
 struct Winner {
     path: String,
+    inode: u64,
     finished: FinishedFile,
 }
 
@@ -44,18 +44,33 @@ pub async fn settle(
     for (number, disposition) in dispositions {
         let Some(table) = plan.table(*number) else { continue };
         let winners = winners(job, id, *number);
-        let ready = Ready { job: job.id(), epoch: id.epoch, id: plan.ready, table: *number };
+        let complete = is_complete(job, id, *number);
+        let part = known_part(&winners, complete);
+        let ready = Ready { job: job.id(), epoch: id.epoch, id: plan.ready, table: *number, part };
         let result = match disposition {
             Disposition::Publish => {
                 let cancelled = job.cancel.is_some();
                 publish(folder, plan, table, &ready, winners, cancelled, now).await?
             }
-            other => leave(folder, &ready, winners, other).await?,
+            other => leave(folder, &ready, winners, complete, other).await?,
         };
         tables.push(TableOutcome { table: *number, result });
     }
     let outcome = Outcome { v: VERSION, at: now, tables };
     Ok(Arc::new(folder.create_or_read(&path, outcome).await?))
+}
+
+/// Whether every chunk of a table has a record of it.
+fn is_complete(job: &JobState, id: BatchId, table: u32) -> bool {
+    let has = |record: &Record| record.parts.iter().any(|p| p.table == table);
+    job.batches.get(&id).is_some_and(|b| b.records.iter().all(|r| r.as_deref().is_some_and(has)))
+}
+
+/// A part that is certain to stand where the table is published. While records
+/// are missing, an empty part may be left out in the end.
+fn known_part(winners: &[Winner], complete: bool) -> Option<Part> {
+    let first = winners.first().filter(|w| complete || w.finished.rows > 0)?;
+    Some(Part { file: first.finished.file.clone(), inode: first.inode })
 }
 
 /// The parts that the records name, in key order; empty ones only if all are.
@@ -68,6 +83,7 @@ fn winners(job: &JobState, id: BatchId, table: u32) -> Vec<Winner> {
         let chunk = u32::try_from(chunk).unwrap_or(u32::MAX);
         all.push(Winner {
             path: format!("{}/{}", layout::parts(job.id(), id.epoch, id.first), part.file),
+            inode: part.inode,
             finished: FinishedFile {
                 file: layout::finished_part(chunk),
                 rows: part.rows,
@@ -135,7 +151,7 @@ async fn publish(
         format!("{}.{}: the directory {taken} exists and on_conflict is `fail`", table.schema, table.name),
         "move the directory away, or use on_conflict version or timestamp",
     );
-    leave(folder, ready, winners, &Disposition::Fail(error)).await
+    leave(folder, ready, winners, true, &Disposition::Fail(error)).await
 }
 
 /// The next name that nothing stands under; none where conflicts fail.
@@ -149,7 +165,9 @@ async fn free_name(
     while let Some(name) = base_name::directory(&table.base, plan.on_conflict, *nth, now) {
         *nth += 1;
         let path = layout::public(&table.directory, &name);
-        if plan.on_conflict == OnConflict::Fail || folder.store().stat(&path).await?.is_none() {
+        // Also where conflicts fail: a rename replaces an empty directory, which may be
+        // another job's output directory.
+        if folder.store().stat(&path).await?.is_none() {
             return Ok(Some(path));
         }
     }
@@ -161,9 +179,14 @@ async fn leave(
     folder: &Folder,
     ready: &Ready<'_>,
     winners: Vec<Winner>,
+    complete: bool,
     disposition: &Disposition,
 ) -> Result<TableResult, FolderError> {
     if let Consumed::Published(directory) = folder.abandon(ready).await? {
+        // Whoever published it had seen every record: without them all, nothing is said of it.
+        if !complete {
+            return Err(FolderError::Inconsistent("a table was published while it was being given up"));
+        }
         let files = winners.into_iter().map(|w| w.finished).collect();
         return Ok(TableResult::Published { directory, files });
     }
@@ -172,4 +195,98 @@ async fn leave(
         Disposition::Abandon(cause) => TableResult::Abandoned { cause: cause.clone() },
         Disposition::Cancel | Disposition::Publish => TableResult::Cancelled,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::PathBuf;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::folder::consume::Target;
+    use crate::job::tests::{planned, record, running};
+    use crate::message::request::OnConflict;
+
+    struct Root(PathBuf);
+
+    impl Root {
+        /// Makes a file with the directories above it; gives its inode.
+        fn file(&self, path: &str) -> u64 {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().expect("below the root")).expect("made");
+            fs::write(&path, "rows").expect("written");
+            fs::metadata(&path).expect("there").ino()
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    async fn folder() -> (Folder, Root) {
+        let root = std::env::temp_dir().join(format!("adu-settle-{}", Uuid::new_v4()));
+        (Folder::init(root.clone(), None).await.expect("initializes"), Root(root))
+    }
+
+    /// The record of a chunk whose part is this file.
+    fn record_of(inode: u64) -> Record {
+        let mut record = record(&[0]);
+        record.parts[0].part.inode = inode;
+        record
+    }
+
+    async fn settled(
+        folder: &Folder,
+        job: &JobState,
+        id: BatchId,
+        d: Disposition,
+    ) -> Result<TableResult, FolderError> {
+        let outcome = settle(folder, job, id, &[(0, d)], Timestamp::UNIX_EPOCH).await?;
+        Ok(outcome.tables[0].result.clone())
+    }
+
+    #[tokio::test]
+    async fn a_table_in_place_is_reported_with_all_its_files_or_not_yet() {
+        let (folder, root) = folder().await;
+        let (mut job, id) = running(vec![planned(0, 0, 2)]);
+        let inodes = [0, 1].map(|n| root.file(&format!("s_t0/part-00000{n}.parquet")));
+        fs::create_dir_all(root.0.join(".temp/job_j/tables")).expect("made");
+        let inode = fs::metadata(root.0.join("s_t0")).expect("there").ino();
+        let target = Target { v: VERSION, directory: "s_t0".into(), inode };
+        folder.create(&layout::target(job.id(), 1, 0, 1), &target).await.expect("created");
+        // This coordinator has not seen the other record yet.
+        job.batches.get_mut(&id).expect("planned").record(1, record_of(inodes[1]));
+        let early = settled(&folder, &job, id, Disposition::Cancel).await;
+        assert!(matches!(early, Err(FolderError::Inconsistent(_))), "{early:?}");
+        job.batches.get_mut(&id).expect("planned").record(0, record_of(inodes[0]));
+        match settled(&folder, &job, id, Disposition::Cancel).await.expect("settled") {
+            TableResult::Published { directory, files } => {
+                assert_eq!((directory.as_str(), files.len()), ("s_t0", 2));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_directory_in_the_way_is_a_conflict_too() {
+        let (folder, root) = folder().await;
+        let (mut job, id) = running(vec![planned(0, 0, 1)]);
+        Arc::make_mut(&mut job.plans[0]).on_conflict = OnConflict::Fail;
+        let part = root.file(".temp/job_j/parts/e1/0/f");
+        job.batches.get_mut(&id).expect("planned").record(0, record_of(part));
+        let ready = layout::ready_table(job.id(), 1, job.plans[0].ready, 0);
+        for directory in [ready.as_str(), ".temp/job_j/tables", "s_t0"] {
+            fs::create_dir_all(root.0.join(directory)).expect("made");
+        }
+        match settled(&folder, &job, id, Disposition::Publish).await.expect("settled") {
+            TableResult::Failed { error } => assert_eq!(error.code, "directory_exists"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(fs::read_dir(root.0.join("s_t0")).expect("there").count(), 0, "nothing moved in");
+    }
 }

@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::archive::Archive;
 use super::outcome::{CancelMark, Outcome, PlanFailure, StoredRequest, TableResult};
+use crate::job::record::{Cause, Failure, Record};
 use crate::message::JobId;
 use crate::message::event::JobProgress;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
-use crate::worker::record::{Cause, Failure, Record};
 
 /// A batch within a job: what is exported, recorded and organized together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,15 +194,20 @@ impl JobState {
             let Some(outcome) = &batch.outcome else { continue };
             for table in &outcome.tables {
                 let TableResult::Abandoned { cause } = &table.result else { continue };
-                let planned_again = self.plans.iter().skip(id.epoch as usize).any(|p| {
-                    p.table(table.table).is_some() || p.failed.iter().any(|f| f.number == table.table)
-                });
-                if !planned_again {
+                if !self.is_planned_after(id.epoch, table.table) {
                     list.push(Abandoned { table: table.table, epoch: id.epoch, cause: cause.clone() });
                 }
             }
         }
         list
+    }
+
+    /// Whether a plan after that of an epoch has a table, be it as one that could not be planned.
+    #[must_use]
+    pub fn is_planned_after(&self, epoch: u32, table: u32) -> bool {
+        let has =
+            |p: &Arc<ExportPlan>| p.table(table).is_some() || p.failed.iter().any(|f| f.number == table);
+        self.plans.iter().skip(epoch as usize).any(has)
     }
 
     /// How often a table was abandoned because it had changed.

@@ -8,9 +8,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::decide::{Circumstances, Disposition, Effect, decide};
-use super::outcome::{CancelCause, CancelMark, Outcome, Owner, StoredRequest, TableOutcome, TableResult};
+use super::outcome::{
+    CancelCause, CancelMark, Outcome, Owner, Run, StoredRequest, TableOutcome, TableResult,
+};
 use super::state::{BatchId, JobState};
 use super::window::{SourceLimits, Window, WindowSettings};
+use crate::job::record::{Cause, Failure, Record, RecordedPart};
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Alive;
 use crate::message::request::RequestMessage;
@@ -18,7 +21,6 @@ use crate::message::setting::Compression;
 use crate::message::{JobId, SourceName, Task};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::{PlannedTable, Snapshot, Strategy, WriterSettings};
-use crate::worker::record::{Cause, Failure, Record, RecordedPart};
 use crate::write::PartFile;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,14 +30,17 @@ fn job(id: &str, received: i64) -> JobState {
     let RequestMessage::Export(request) = RequestMessage::parse(body).expect("valid") else { unreachable!() };
     let received = Timestamp::from_second(received).expect("in range");
     let (job, source) = (JobId::parse(id).expect("valid"), source());
-    JobState::new(StoredRequest::new(job, source, *request, received, Owner::OneShot), Duration::ZERO)
+    JobState::new(
+        StoredRequest::new(job, source, *request, received, Owner::OneShot(Run::default())),
+        Duration::ZERO,
+    )
 }
 
 fn source() -> SourceName {
     SourceName::parse("w").expect("valid")
 }
 
-fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
+pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
     PlannedTable {
         number,
         batch,
@@ -46,7 +51,6 @@ fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
         full: true,
         columns: vec![],
         filter: None,
-        after_column: None,
         high_water_mark: None,
         strategy: match chunks {
             1 => Strategy::Single,
@@ -79,7 +83,7 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
     }
 }
 
-fn record(tables: &[u32]) -> Record {
+pub(super) fn record(tables: &[u32]) -> Record {
     let part = |table: &u32| RecordedPart {
         table: *table,
         part: PartFile {
@@ -127,7 +131,7 @@ fn at() -> Circumstances {
 }
 
 /// A job with one plan that has been told, and the id of its first batch.
-fn running(tables: Vec<PlannedTable>) -> (JobState, BatchId) {
+pub(super) fn running(tables: Vec<PlannedTable>) -> (JobState, BatchId) {
     let mut job = job("j", 0);
     job.add_plan(plan(&job, 1, tables));
     job.said.plans = 1;
@@ -246,7 +250,7 @@ fn a_settled_job_is_committed_and_a_committed_one_only_finished() {
     let (mut job, id) = running(vec![planned(0, 0, 1)]);
     settle(&mut job, id, TableResult::Published { directory: "d".into(), files: vec![] });
     assert_eq!(decide(&job, &at()), vec![Effect::Commit(job.id().clone())]);
-    job.archive = Some(Arc::new(super::archive::archive(&job, Timestamp::UNIX_EPOCH)));
+    job.archive = Some(Arc::new(super::archive::Archive::of(&job, Timestamp::UNIX_EPOCH)));
     job.cancel = Some(mark());
     assert_eq!(decide(&job, &at()), vec![Effect::Finish(job.id().clone())], "too late to cancel");
 }
@@ -329,6 +333,17 @@ fn jobs_beyond_the_bound_wait_in_order_of_arrival() {
     let mut names: Vec<&str> = dealt.iter().map(|t| t.job().as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["b", "c"], "one planning task for each job that is admitted");
+}
+
+#[test]
+fn a_job_that_becomes_known_late_does_not_overtake_one_that_is_being_planned() {
+    let mut jobs = jobs(vec![job("a", 1), job("c", 3)]);
+    let mut window = Window::default();
+    window.heard(alive(8, vec![]), SECOND);
+    assert_eq!(window.deal(&mut jobs, SECOND, &settings()).len(), 2);
+    jobs.insert(job("b", 2).id().clone(), job("b", 2));
+    let dealt = window.deal(&mut jobs, SECOND, &settings());
+    assert!(dealt.is_empty(), "two are at work already: {dealt:?}");
 }
 
 #[test]

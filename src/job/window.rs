@@ -10,9 +10,16 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::state::{BatchId, JobState};
+use crate::config::{MAX_JOBS, MAX_PARALLEL};
 use crate::message::inbox::Alive;
 use crate::message::task::{ChunkTask, PlanTask};
 use crate::message::{JobId, SourceName, Task};
+
+/// Tables of a job and chunks of a table at once that so many cores are good for.
+#[must_use]
+pub fn by_cores(cores: u32) -> (u32, u32) {
+    ((cores * 3 / 4).max(2), (cores / 2).max(2))
+}
 
 /// Bounds of one source.
 #[derive(Clone, Debug)]
@@ -27,7 +34,7 @@ pub struct SourceLimits {
 
 impl Default for SourceLimits {
     fn default() -> Self {
-        Self { max_parallel: 96, max_jobs: 4, chunk_workers: None }
+        Self { max_parallel: MAX_PARALLEL.get(), max_jobs: MAX_JOBS.get(), chunk_workers: None }
     }
 }
 
@@ -169,6 +176,20 @@ impl Window {
         self.deal(jobs, up, settings).len()
     }
 
+    /// The jobs of a source that may run: those that have begun or are being
+    /// planned, then by arrival. A request may become known after a later one.
+    fn admit(&self, jobs: &BTreeMap<JobId, JobState>, source: &SourceName, max_jobs: usize) -> Vec<JobId> {
+        let planning: BTreeSet<&JobId> =
+            self.out.keys().filter(|t| matches!(t, Task::Plan(_))).map(Task::job).collect();
+        let mut waiting: Vec<&JobState> =
+            jobs.values().filter(|j| j.stored.source == *source && j.archive.is_none()).collect();
+        let waits = |j: &JobState| j.plans.is_empty() && !planning.contains(j.id());
+        waiting.sort_by_key(|j| (waits(j), j.stored.received_at, j.id().clone()));
+        let mut admitted: Vec<JobId> = waiting.iter().take(max_jobs).map(|j| j.id().clone()).collect();
+        admitted.sort_unstable();
+        admitted
+    }
+
     /// Hands out what there is room for.
     pub fn deal(
         &mut self,
@@ -184,7 +205,7 @@ impl Window {
             if slots == 0 {
                 continue;
             }
-            let mut admitted = admit(jobs, &source, limits.max_jobs as usize);
+            let mut admitted = self.admit(jobs, &source, limits.max_jobs as usize);
             // The job after the one that was served last goes first.
             let start = self
                 .last_served
@@ -222,7 +243,7 @@ impl Window {
 
     /// What a job may have out, and has.
     fn share(&self, job: &JobState, settings: &WindowSettings, limits: &SourceLimits) -> Share {
-        let cores = self.cores();
+        let (some_tables, some_chunks) = by_cores(self.cores());
         let asked = &job.stored.request.parallelism;
         let tables = asked.table_threads.map(u32::from).or(settings.table_threads);
         let chunks = asked.chunk_workers.map(u32::from).or(limits.chunk_workers).or(settings.chunk_workers);
@@ -236,8 +257,8 @@ impl Window {
         }
         Share {
             job: job.id().clone(),
-            tables: tables.unwrap_or((cores * 3 / 4).max(2)) as usize,
-            chunks: chunks.unwrap_or((cores / 2).max(2)),
+            tables: tables.unwrap_or(some_tables) as usize,
+            chunks: chunks.unwrap_or(some_chunks),
             out,
         }
     }
@@ -317,14 +338,4 @@ fn is_wanted(job: &JobState, task: &Task) -> bool {
             .get(&BatchId { epoch: t.epoch, first: t.table })
             .is_some_and(|b| b.is_open() && b.is_unfinished(t.chunk)),
     }
-}
-
-/// The jobs of a source that may run: those that have begun, then by arrival.
-fn admit(jobs: &BTreeMap<JobId, JobState>, source: &SourceName, max_jobs: usize) -> Vec<JobId> {
-    let mut waiting: Vec<&JobState> =
-        jobs.values().filter(|j| j.stored.source == *source && j.archive.is_none()).collect();
-    waiting.sort_by_key(|j| (j.plans.is_empty(), j.stored.received_at, j.id().clone()));
-    let mut admitted: Vec<JobId> = waiting.iter().take(max_jobs).map(|j| j.id().clone()).collect();
-    admitted.sort_unstable();
-    admitted
 }

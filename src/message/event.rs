@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{JobId, SourceName};
 
-/// Events stay below this: the broker's limit of 1 MiB with room for headers.
+/// Events stay below this: 1 MiB, our limit for messages, with room for headers.
 const MAX_BYTES: usize = 1_000_000;
+/// Longest text of an error, in bytes.
+const MAX_TEXT: usize = 4096;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -127,6 +129,9 @@ pub struct EventData {
     /// Path of the archive below the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
+    /// Seconds from the stored request to the end of the job; on final events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<f64>,
     /// The tables; on table events exactly one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableReport>,
@@ -142,7 +147,7 @@ pub struct EventData {
 }
 
 /// One table of an event.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TableReport {
     /// `schema.table`.
     pub table: String,
@@ -155,12 +160,18 @@ pub struct TableReport {
     pub bytes: u64,
     /// Number of its files.
     pub files: u32,
+    /// Seconds from the begin of its first chunk to the end of its last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// How it was split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
     /// Maximum of the `after` column under the same snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,
+    /// Columns that are not what their type suggests, and why: a value did not fit, or it was asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,
@@ -206,6 +217,17 @@ impl ErrorReport {
     pub fn permanent(code: &str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into(), remedy: Some(remedy.into()), retryable: false }
     }
+
+    /// Cuts texts that quote too much of what they are about.
+    pub fn shorten(&mut self) {
+        for text in [&mut self.code, &mut self.message].into_iter().chain(self.remedy.as_mut()) {
+            if text.len() > MAX_TEXT {
+                let end = (0..=MAX_TEXT).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+    }
 }
 
 impl Event {
@@ -237,16 +259,22 @@ impl Event {
         event
     }
 
-    /// Leaves tables out until the message is small enough; failures stay longest.
+    /// Shortens what a request or a server may have made long, then leaves
+    /// tables out until the message is small enough; failures stay longest.
     fn cut(&mut self) {
+        let errors = self.data.tables.iter_mut().filter_map(|t| t.error.as_mut());
+        errors.chain(self.data.error.as_mut()).for_each(ErrorReport::shorten);
+        let tables = std::mem::take(&mut self.data.tables);
+        let rest = serde_json::to_vec(self).map_or(0, |v| v.len());
+        self.data.tables = tables;
         let size = |t: &TableReport| serde_json::to_vec(t).map_or(0, |v| v.len() + 1);
         let total: usize = self.data.tables.iter().map(size).sum();
-        if total <= MAX_BYTES - 65_536 {
+        let mut room = MAX_BYTES.saturating_sub(rest + 4096);
+        if total <= room {
             return;
         }
         self.data.truncated = true;
         self.data.tables.sort_by_key(|t| t.error.is_none());
-        let mut room = MAX_BYTES - 65_536;
         self.data.tables.retain(|t| match room.checked_sub(size(t)) {
             Some(left) => {
                 room = left;
@@ -278,9 +306,8 @@ mod tests {
             rows: 1,
             bytes: 1,
             files: 1,
-            strategy: None,
-            high_water_mark: None,
             error: failed.then(|| ErrorReport::permanent("42P01", "gone", "create it")),
+            ..TableReport::default()
         };
         let tables = (0..20_000).map(|i| table(i, i == 19_999)).collect();
         let data = EventData { tables, ..EventData::default() };
@@ -288,6 +315,20 @@ mod tests {
         assert!(serde_json::to_vec(&event).expect("json").len() < MAX_BYTES);
         assert!(event.data.truncated);
         assert!(event.data.tables[0].error.is_some(), "the failure is what must be told");
+    }
+
+    #[test]
+    fn nothing_that_a_request_says_makes_an_event_too_large() {
+        let long = "ä\u{1}".repeat(300_000);
+        let error = ErrorReport { retryable: false, ..ErrorReport::permanent(&long, &long, &long) };
+        let labels = (0..64).map(|i| (format!("{i}{}", "\u{1}".repeat(120)), "\u{1}".repeat(1024))).collect();
+        let table = TableReport { table: "s.t".into(), error: Some(error.clone()), ..TableReport::default() };
+        let data = EventData { labels, tables: vec![table], error: Some(error), ..EventData::default() };
+        let event = Event::new("p", EventType::JobFailed, "j", "", Timestamp::UNIX_EPOCH, data);
+        assert!(serde_json::to_vec(&event).expect("json").len() < MAX_BYTES);
+        assert!(!event.data.truncated, "the table itself is told");
+        let told = event.data.error.expect("an error").message;
+        assert!(told.starts_with("ä\u{1}ä") && told.ends_with('…'), "{}", told.len());
     }
 
     #[test]

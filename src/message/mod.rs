@@ -7,10 +7,12 @@ pub mod control;
 pub mod event;
 pub mod inbox;
 pub mod name;
+mod output;
 pub mod pattern;
 pub mod request;
 pub mod schema;
 pub mod setting;
+mod table;
 pub mod task;
 
 pub use control::Control;

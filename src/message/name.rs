@@ -149,10 +149,13 @@ impl JobId {
 }
 
 impl SourceName {
-    /// The name of the source of `--dsn`: `<host>_<database>`, other bytes replaced.
+    /// The name of the source of `--dsn`: `<host>_<database>`, or
+    /// `<host>_<port>_<database>` where the port is not the usual one; other
+    /// bytes replaced.
     #[must_use]
-    pub fn of_dsn(host: &str, database: &str) -> Self {
-        let name: String = format!("{host}_{database}")
+    pub fn of_dsn(host: &str, port: Option<&str>, database: &str) -> Self {
+        let port = port.filter(|p| *p != "5432").map_or_else(String::new, |p| format!("_{p}"));
+        let name: String = format!("{host}{port}_{database}")
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
             .take(64)

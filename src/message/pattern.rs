@@ -18,6 +18,9 @@ pub struct InvalidPattern {
     why: &'static str,
 }
 
+/// Longest part of a pattern, in characters: names have at most 63 bytes.
+const MAX_PART: usize = 256;
+
 /// One part of a name: a sequence of literal characters and wildcards.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Glyph {
@@ -79,6 +82,9 @@ impl TablePattern {
             <[_; 2]>::try_from(parts).map_err(|_| fail("it needs one dot between schema and table"))?;
         if schema.is_empty() || table.is_empty() {
             return Err(fail("an empty part"));
+        }
+        if schema.len().max(table.len()) > MAX_PART {
+            return Err(fail("a part of more than 256 characters"));
         }
         Ok(Self { text: text.to_owned(), schema, table })
     }

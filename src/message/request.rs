@@ -1,16 +1,16 @@
 //! What publishers may ask for: an export, a cancel, a retry.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{self, Visitor, value::MapAccessDeserializer};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de};
 
+use super::output::ROW_GROUP_BYTES;
+pub use super::output::{OnConflict, OutputDirectory, OutputRequest};
 use super::pattern::TablePattern;
-use super::setting::{Compression, NumericMode, Span};
+use super::setting::Span;
+pub use super::table::{After, StrategyRequest, TableRequest};
 use super::{JobId, SourceName};
 
 /// A request that was read; `job_id` may still be missing.
@@ -124,12 +124,23 @@ pub struct ExportRequest {
 }
 
 impl ExportRequest {
+    /// What was asked for a table: by its name, else by the first pattern that takes it.
+    #[must_use]
+    pub fn entry_for(&self, schema: &str, table: &str) -> Option<&TableRequest> {
+        let named = |r: &&TableRequest| r.table.literal().is_some_and(|(s, t)| s == schema && t == table);
+        let taken = |r: &&TableRequest| r.table.matches(schema, table);
+        self.tables.iter().find(named).or_else(|| self.tables.iter().find(taken))
+    }
+
     /// Bounds that types alone do not keep.
     fn check(&self) -> Result<(), InvalidRequest> {
         let fail =
             |field: &str, why: &str| Err(InvalidRequest::Field { field: field.into(), why: why.into() });
         if self.tables.is_empty() {
             return fail("tables", "name at least one table");
+        }
+        if self.output.row_group_bytes.is_some_and(|bytes| !ROW_GROUP_BYTES.contains(&bytes.get())) {
+            return fail("output.row_group_bytes", "use 1024 (1 KiB) to 268435456 (256 MiB)");
         }
         if self.labels.len() > 64 || self.labels.iter().any(|(k, v)| k.len() > 128 || v.len() > 1024) {
             return fail("labels", "at most 64 labels, keys up to 128 and values up to 1024 bytes");
@@ -152,288 +163,6 @@ impl ExportRequest {
         }
         Ok(())
     }
-}
-
-/// One table, or a pattern of tables, with its options.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TableRequest {
-    /// Name or pattern.
-    pub table: TablePattern,
-    /// Columns in the order wanted; all when left out.
-    pub columns: Option<Vec<String>>,
-    /// A filter: one expression of columns, literals and operators.
-    pub where_: Option<String>,
-    /// Only rows newer than a value.
-    pub after: Option<After>,
-    /// How the table is split.
-    pub strategy: StrategyRequest,
-    /// Column of `range`.
-    pub chunk_column: Option<String>,
-    /// Rows of a chunk.
-    pub chunk_rows: Option<NonZeroU64>,
-    /// What becomes of numeric columns without precision.
-    pub numeric: Option<NumericMode>,
-}
-
-impl TableRequest {
-    /// A request for all of a table.
-    #[must_use]
-    pub fn all_of(table: TablePattern) -> Self {
-        TableBody { table, ..TableBody::default_body() }.into()
-    }
-
-    /// Whether every row and column is wanted: only such exports are `.latest`.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.columns.is_none() && self.where_.is_none() && self.after.is_none()
-    }
-}
-
-/// The object form of [`TableRequest`].
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Table")]
-struct TableBody {
-    /// Name or pattern.
-    table: TablePattern,
-    /// Columns in the order wanted; all when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    columns: Option<Vec<String>>,
-    /// A filter: one expression of columns, literals, comparison, boolean, IN, BETWEEN, LIKE, IS NULL, arithmetic and casts.
-    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
-    where_: Option<String>,
-    /// Only rows whose column is greater than a value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    after: Option<After>,
-    /// How the table is split into chunks.
-    #[serde(default, skip_serializing_if = "is_auto")]
-    strategy: StrategyRequest,
-    /// Column of `range`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    chunk_column: Option<String>,
-    /// Rows of a chunk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    chunk_rows: Option<NonZeroU64>,
-    /// What becomes of numeric columns without precision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    numeric: Option<NumericMode>,
-}
-
-fn is_auto(strategy: &StrategyRequest) -> bool {
-    *strategy == StrategyRequest::Auto
-}
-
-impl TableBody {
-    fn default_body() -> Self {
-        Self {
-            table: TablePattern::exact("", ""),
-            columns: None,
-            where_: None,
-            after: None,
-            strategy: StrategyRequest::Auto,
-            chunk_column: None,
-            chunk_rows: None,
-            numeric: None,
-        }
-    }
-}
-
-impl From<TableBody> for TableRequest {
-    fn from(b: TableBody) -> Self {
-        Self {
-            table: b.table,
-            columns: b.columns,
-            where_: b.where_,
-            after: b.after,
-            strategy: b.strategy,
-            chunk_column: b.chunk_column,
-            chunk_rows: b.chunk_rows,
-            numeric: b.numeric,
-        }
-    }
-}
-
-impl From<TableRequest> for TableBody {
-    fn from(b: TableRequest) -> Self {
-        Self {
-            table: b.table,
-            columns: b.columns,
-            where_: b.where_,
-            after: b.after,
-            strategy: b.strategy,
-            chunk_column: b.chunk_column,
-            chunk_rows: b.chunk_rows,
-            numeric: b.numeric,
-        }
-    }
-}
-
-impl Serialize for TableRequest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if *self == Self::all_of(self.table.clone()) {
-            return self.table.serialize(serializer);
-        }
-        TableBody::from(self.clone()).serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for TableRequest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StringOrObject;
-        impl<'de> Visitor<'de> for StringOrObject {
-            type Value = TableRequest;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table name or an object with `table`")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<TableRequest, E> {
-                TablePattern::parse(text).map(TableRequest::all_of).map_err(E::custom)
-            }
-            fn visit_map<M: de::MapAccess<'de>>(self, map: M) -> Result<TableRequest, M::Error> {
-                TableBody::deserialize(MapAccessDeserializer::new(map)).map(Into::into)
-            }
-        }
-        deserializer.deserialize_any(StringOrObject)
-    }
-}
-
-impl JsonSchema for TableRequest {
-    fn schema_name() -> Cow<'static, str> {
-        "TableRequest".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let name = generator.subschema_for::<TablePattern>();
-        let body = generator.subschema_for::<TableBody>();
-        schemars::json_schema!({"anyOf": [name, body]})
-    }
-}
-
-/// Incremental export: rows whose `column` is greater than `value`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct After {
-    /// A column that grows.
-    pub column: String,
-    /// The high-water mark of the last export.
-    pub value: String,
-}
-
-/// How a table is split.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum StrategyRequest {
-    /// Chosen from facts; the plan says why.
-    #[default]
-    Auto,
-    /// One chunk.
-    Single,
-    /// Half-open ranges of a sortable column.
-    Range,
-    /// Ranges of pages (PostgreSQL 14 or newer, under a snapshot).
-    Ctid,
-    /// By Greenplum segment.
-    Segment,
-    /// By hash of the segmentation columns (Vertica).
-    Hash,
-}
-
-/// Where and how files are written.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OutputRequest {
-    /// Directory below the root: relative, without `..`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub directory: Option<OutputDirectory>,
-    /// Compression of pages; else the source's preset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compression: Option<Compression>,
-    /// Encoded bytes of a row group.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub row_group_bytes: Option<NonZeroU64>,
-    /// What happens when the directory of a table exists.
-    #[serde(default)]
-    pub on_conflict: OnConflict,
-}
-
-/// A directory below the root, in normal form: `a/b`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct OutputDirectory(String);
-
-impl OutputDirectory {
-    /// Parses a relative directory.
-    ///
-    /// # Errors
-    /// When it is absolute, leaves the root, is hidden or has control characters.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let fail =
-            |why: &str| Err(format!("directory `{text}` {why}; use a relative directory such as crm/daily"));
-        if text.starts_with('/') {
-            return fail("is absolute");
-        }
-        if text.len() > 1024 || text.chars().any(|c| c.is_control() || c == '\\') {
-            return fail("is too long or has control characters or a backslash");
-        }
-        let mut parts = Vec::new();
-        for part in text.split('/').filter(|p| !p.is_empty() && *p != ".") {
-            match part {
-                ".." => return fail("contains `..`"),
-                _ if part.starts_with('.') => return fail("has a hidden part"),
-                _ if part.len() > 255 => return fail("has a part over 255 bytes"),
-                _ => parts.push(part),
-            }
-        }
-        if parts.is_empty() {
-            return fail("is empty");
-        }
-        Ok(Self(parts.join("/")))
-    }
-
-    /// The directory, relative to the root.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for OutputDirectory {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text)
-    }
-}
-
-impl From<OutputDirectory> for String {
-    fn from(directory: OutputDirectory) -> String {
-        directory.0
-    }
-}
-
-impl fmt::Debug for OutputDirectory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl JsonSchema for OutputDirectory {
-    fn schema_name() -> Cow<'static, str> {
-        "OutputDirectory".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({"type": "string", "description": "relative to the root, without .. and hidden parts"})
-    }
-}
-
-/// What happens when a directory of the table's name exists already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnConflict {
-    /// `_v2`, `_v3`, …
-    #[default]
-    Version,
-    /// `_2025-08-05`, then with the time.
-    Timestamp,
-    /// The table fails.
-    Fail,
 }
 
 /// Whether all chunks of a job read one snapshot.
@@ -501,6 +230,7 @@ mod tests {
         assert!(refused(r#"{"tables":[]}"#).contains("`tables`"));
         assert!(refused(r#"{"tables":["a.b"],"output":{"directory":"../x"}}"#).contains("output.directory"));
         assert!(refused(r#"{"tables":["a.b"],"output":{"directory":"/x"}}"#).contains("absolute"));
+        assert!(refused(r#"{"tables":["a.b"],"output":{"row_group_bytes":5368709120}}"#).contains("256 MiB"));
         assert!(refused(r#"{"tables":["a.b"],"job_id":"a/b"}"#).contains("job_id"));
         assert!(refused(r#"{"cancel":"a/b"}"#).contains("cancel"));
     }

@@ -95,7 +95,7 @@ mod tests {
             let stored = serde_json::from_str(&stored).unwrap_or(serde_json::Value::Null);
             assert!(
                 stored == *file.schema.as_value(),
-                "{} is out of date: run `{REGENERATE}=1 cargo test --lib schemas` and commit it",
+                "{} is out of date: run `make schemas` and commit it",
                 path.display()
             );
         }

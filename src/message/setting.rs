@@ -155,6 +155,27 @@ impl fmt::Display for NumericMode {
     }
 }
 
+/// What becomes of infinite dates and timestamps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InfinityMode {
+    /// The highest and lowest value of the type, which DuckDB reads as infinity.
+    #[default]
+    Max,
+    /// NULL.
+    Null,
+    /// A value that does not fit: the column becomes text, unless `on_unfit` says otherwise.
+    Text,
+}
+
+impl InfinityMode {
+    /// Whether nothing was asked for.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 macro_rules! string_setting {
     ($name:ident, $schema:tt) => {
         impl TryFrom<String> for $name {

@@ -275,6 +275,7 @@ mod tests {
                 fetch: Fetch::Native,
                 ty: ColumnType::Int64,
                 nullable: true,
+                infinity: Default::default(),
                 note: None,
             },
             type_facts: serde_json::Value::Null,

@@ -1,8 +1,12 @@
 //! What one column becomes: decided once, frozen in the plan (rule: decide per
 //! column once, the loop over rows only moves bytes).
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use serde::{Deserialize, Serialize};
+
+use crate::message::setting::InfinityMode;
 
 /// The value kinds that files may have; independent of the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +49,48 @@ pub enum ColumnType {
     Timestamp,
     /// microseconds, UTC
     TimestampTz,
+    /// exact text of a numeric, made here from its binary form
+    NumericText,
+    /// double of a numeric, rounded to the nearest here
+    NumericDouble,
+    /// decimal of 19 digits from an amount in the smallest unit of a currency
+    Money {
+        /// Digits after the point.
+        scale: u8,
+    },
+    /// months, days and microseconds: three numbers that nothing converts into each other
+    Interval,
+    /// x and y
+    Point,
+    /// a part that the source must turn into text (see [`Fetch::Parts`])
+    SourceText,
     /// one-dimensional list; elements may be NULL
     List(Box<ColumnType>),
+    /// list of numbers in single precision, of a fixed length or any
+    Vector {
+        /// Its length, where all values have the same.
+        length: Option<u16>,
+        /// Whether the source sends half precision.
+        half: bool,
+    },
+    /// named parts
+    Struct(Vec<Part>),
+    /// lower and upper bound, whether they belong to it, and whether it is empty
+    Range(Box<ColumnType>),
+    /// list of ranges
+    Multirange(Box<ColumnType>),
+    /// text to text, whose values may be NULL
+    Map,
+}
+
+/// A named part of a [`ColumnType::Struct`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// What it becomes.
+    #[serde(rename = "type")]
+    pub ty: ColumnType,
 }
 
 /// How the column is selected.
@@ -58,6 +102,10 @@ pub enum Fetch {
     Native,
     /// As the server's text (`::text`).
     AsText,
+    /// The bytes that the server has of a text, whatever their encoding.
+    AsBytes,
+    /// As the source sends it, but every part that is [`ColumnType::SourceText`] as the server's text.
+    Parts,
 }
 
 /// One column of a plan.
@@ -75,11 +123,18 @@ pub struct Column {
     pub ty: ColumnType,
     /// Whether the source may send NULL.
     pub nullable: bool,
+    /// What becomes of infinite dates and timestamps.
+    #[serde(default, skip_serializing_if = "InfinityMode::is_default")]
+    pub infinity: InfinityMode,
     /// Why it is not what its type suggests: asked for, or a value did not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
+/// Name of the elements of lists, as Parquet has it.
+pub const ELEMENT: &str = "element";
+/// Digits of a whole number of 64 bits.
+const MONEY_DIGITS: u8 = 19;
 /// Metadata key of a field that carries the exact type of the source.
 pub const SOURCE_TYPE: &str = "adu.source_type";
 
@@ -99,14 +154,63 @@ impl ColumnType {
                 DataType::Decimal128(*precision, *scale)
             }
             Self::Decimal { precision, scale } => DataType::Decimal256(*precision, *scale),
-            Self::Text | Self::Json => DataType::Utf8,
+            Self::Money { scale } => DataType::Decimal128(MONEY_DIGITS, *scale as i8),
+            Self::NumericDouble => DataType::Float64,
+            Self::Text | Self::Json | Self::NumericText | Self::SourceText => DataType::Utf8,
             Self::Bytes => DataType::Binary,
             Self::Uuid => DataType::FixedSizeBinary(16),
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-            Self::List(element) => DataType::List(std::sync::Arc::new(element.field("element", true))),
+            Self::Interval => DataType::Struct(Fields::from(vec![
+                Field::new("months", DataType::Int32, false),
+                Field::new("days", DataType::Int32, false),
+                Field::new("microseconds", DataType::Int64, false),
+            ])),
+            Self::Point => DataType::Struct(Fields::from(vec![
+                Field::new("x", DataType::Float64, false),
+                Field::new("y", DataType::Float64, false),
+            ])),
+            Self::List(element) => DataType::List(Arc::new(element.field(ELEMENT, true))),
+            Self::Vector { length, .. } => {
+                let element = Arc::new(Field::new(ELEMENT, DataType::Float32, false));
+                match length {
+                    Some(length) => DataType::FixedSizeList(element, i32::from(*length)),
+                    None => DataType::List(element),
+                }
+            }
+            Self::Struct(parts) => {
+                DataType::Struct(parts.iter().map(|part| part.ty.field(&part.name, true)).collect())
+            }
+            Self::Range(bound) => DataType::Struct(Fields::from(vec![
+                bound.field("lower", true),
+                bound.field("upper", true),
+                Field::new("lower_inc", DataType::Boolean, false),
+                Field::new("upper_inc", DataType::Boolean, false),
+                Field::new("empty", DataType::Boolean, false),
+            ])),
+            Self::Multirange(bound) => {
+                DataType::List(Arc::new(Self::Range(bound.clone()).field(ELEMENT, true)))
+            }
+            Self::Map => {
+                let entries = Fields::from(vec![
+                    Field::new("key", DataType::Utf8, false),
+                    Field::new("value", DataType::Utf8, true),
+                ]);
+                DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entries), false)), false)
+            }
+        }
+    }
+
+    /// Whether some value of it is a date or a timestamp, which may be infinite.
+    #[must_use]
+    pub fn may_be_infinite(&self) -> bool {
+        match self {
+            Self::Date | Self::Timestamp | Self::TimestampTz => true,
+            Self::List(inner) | Self::Range(inner) | Self::Multirange(inner) => inner.may_be_infinite(),
+            Self::Struct(parts) => parts.iter().any(|part| part.ty.may_be_infinite()),
+            _ => false,
         }
     }
 
@@ -134,5 +238,5 @@ pub fn schema(columns: &[Column]) -> arrow::datatypes::SchemaRef {
             field.with_metadata(metadata)
         })
         .collect();
-    std::sync::Arc::new(arrow::datatypes::Schema::new(fields))
+    Arc::new(arrow::datatypes::Schema::new(fields))
 }

@@ -94,9 +94,6 @@ pub struct PlannedTable {
     /// Checked and printed filter, in the source's SQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
-    /// Incremental export: the column that grows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after_column: Option<String>,
     /// Highest value of that column under the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,

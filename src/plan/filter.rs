@@ -43,6 +43,11 @@ pub enum FilterError {
     /// Something stands in it that is not allowed.
     #[error("the filter contains {0}, which is not allowed")]
     NotAllowed(String),
+    /// A date that is another one at each reading.
+    #[error(
+        "the filter contains '{0}', which the server reads anew for every chunk: after midnight it is another day"
+    )]
+    Moving(String),
     /// It is too long or too deep.
     #[error("the filter is too large: {0}")]
     TooLarge(String),
@@ -63,6 +68,9 @@ impl FilterError {
             Self::NotAllowed(_) => {
                 "use columns, literals, comparisons, AND, OR, NOT, IN, BETWEEN, LIKE, IS, arithmetic and casts \
                  to plain types, or set allow_where = \"any\" in the source's section of the configuration"
+            }
+            Self::Moving(_) => {
+                "write the date itself, e.g. '2026-01-31'; a text that reads so is written 'today'::text"
             }
             Self::TooLarge(_) => "shorten it, e.g. by an IN list in place of many ORs, or filter in a view",
         }
@@ -110,6 +118,14 @@ pub fn check(where_: &str, allow: AllowWhere) -> Result<String, FilterError> {
         return refused("something that cannot be printed safely");
     }
     Ok(printed)
+}
+
+/// Whether a date or time reads the text as one that moves, such as `now` or `yesterday 12:00`.
+#[must_use]
+pub fn is_moving(text: &str) -> bool {
+    const WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    text.len() <= 40 && words.any(|word| WORDS.iter().any(|moving| word.eq_ignore_ascii_case(moving)))
 }
 
 /// The tokens without white space and comments.
@@ -185,6 +201,18 @@ mod tests {
         ] {
             assert_eq!(simple(written), printed);
             assert_eq!(simple(printed), printed, "printing again changes nothing");
+        }
+    }
+
+    #[test]
+    fn a_date_that_moves_is_refused_and_a_text_that_says_so_is_not() {
+        for text in ["at >= 'yesterday'", "at < DATE 'today'", "at BETWEEN 'Tomorrow 12:00' AND $$now$$"] {
+            let error = check(text, AllowWhere::Simple).expect_err(text);
+            assert!(matches!(error, FilterError::Moving(_)), "{error}");
+            assert!(error.report().remedy.expect("a remedy").contains("2026-01-31"));
+        }
+        for text in ["\"word\" = 'today' :: TEXT", "\"a\" = 'nowhere'", "\"a\" = CAST ( 'now' AS TEXT )"] {
+            assert_eq!(simple(text), text);
         }
     }
 

@@ -45,10 +45,17 @@ fn width(ty: &ColumnType) -> u64 {
         | ColumnType::Time
         | ColumnType::Timestamp
         | ColumnType::TimestampTz => 8,
-        ColumnType::Decimal { .. } => 12,
-        ColumnType::Uuid => 16,
-        ColumnType::Text => 32,
-        ColumnType::Bytes | ColumnType::List(_) => 64,
+        ColumnType::Money { .. } | ColumnType::NumericDouble => 8,
+        ColumnType::Decimal { .. } | ColumnType::NumericText => 12,
+        ColumnType::Uuid | ColumnType::Interval | ColumnType::Point => 16,
+        ColumnType::Text | ColumnType::SourceText => 32,
+        ColumnType::Bytes | ColumnType::List(_) | ColumnType::Multirange(_) | ColumnType::Map => 64,
+        ColumnType::Vector { length, half } => {
+            let width = if *half { 2 } else { 4 };
+            8 + width * u64::from(length.unwrap_or(256))
+        }
+        ColumnType::Struct(parts) => 24 + parts.iter().map(|part| width(&part.ty)).sum::<u64>(),
+        ColumnType::Range(bound) => 8 + 2 * width(bound),
         ColumnType::Json => 128,
     }
 }

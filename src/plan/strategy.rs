@@ -179,6 +179,7 @@ mod tests {
                 fetch: Fetch::Native,
                 ty: ColumnType::Int64,
                 nullable: name != "id",
+                infinity: Default::default(),
                 note: None,
             },
             type_facts: serde_json::Value::Null,

@@ -18,7 +18,7 @@ use crate::message::SourceName;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OnUnfit;
-use crate::message::setting::NumericMode;
+use crate::message::setting::{InfinityMode, NumericMode};
 use crate::plan::column::Column;
 use crate::plan::export_plan::Slice;
 
@@ -47,6 +47,24 @@ pub enum ErrorKind {
     LineageLost,
     /// We cancelled it ourselves.
     Cancelled,
+}
+
+impl ErrorKind {
+    /// Its name in metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Exhausted => "exhausted",
+            Self::Unreachable => "unreachable",
+            Self::Authentication => "authentication",
+            Self::Permanent => "permanent",
+            Self::Unfit(_) => "unfit",
+            Self::Changed => "changed",
+            Self::LineageLost => "lineage_lost",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// A column with a value that its planned type cannot hold.
@@ -158,9 +176,13 @@ pub struct SurveyColumn {
 
 /// Options that change how a column is mapped.
 #[derive(Clone, Debug, Default)]
-pub struct MappingOptions {
+pub struct MappingOptions<'a> {
     /// For numeric columns without precision.
     pub numeric: Option<NumericMode>,
+    /// For dates and timestamps.
+    pub infinity: InfinityMode,
+    /// Text columns that are to be bytes.
+    pub as_bytes: &'a [String],
     /// Columns that are to be text because a value did not fit, with the reason.
     pub as_text: Vec<UnfitColumn>,
 }
@@ -257,6 +279,17 @@ pub struct SourceFacts {
     pub snapshots: bool,
 }
 
+/// Connections of a source's pool, keepers aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Open and free.
+    pub idle: usize,
+    /// At work.
+    pub busy: usize,
+    /// Chunks and plans that wait for one.
+    pub waiting: usize,
+}
+
 /// A database that tables are exported from.
 ///
 /// Keepers are process-wide: `open_lineage` and `join_lineage` register the
@@ -278,7 +311,7 @@ pub trait Source: Send + Sync {
     ) -> Result<Vec<Relation>, SourceError>;
 
     /// Maps a column again, with options. Pure.
-    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions) -> Column;
+    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions<'_>) -> Column;
 
     /// Takes a new snapshot and holds it until the keeper is dropped.
     async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError>;
@@ -326,6 +359,6 @@ pub trait Source: Send + Sync {
     /// Waits until connections that are being ended are gone. Nothing may be begun any more.
     async fn close(&self);
 
-    /// Connections in use and allowed.
-    fn pool_use(&self) -> (u32, u32);
+    /// What its pool of connections is doing now.
+    fn pool_use(&self) -> PoolUse;
 }

@@ -4,19 +4,18 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
+use super::parts::PartOrder;
 use crate::context::Context;
 use crate::folder::layout;
 use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
-use crate::plan::column;
 use crate::plan::export_plan::{PlannedTable, Slice};
-use crate::source::{ChunkRead, ChunkStream, ErrorKind, Progress, Selection, Source, SourceError};
+use crate::source::{ChunkRead, ErrorKind, Progress, Selection, Source, SourceError};
+use crate::write::PartFile;
 use crate::write::metadata::Provenance;
 use crate::write::part::WriteError;
-use crate::write::{PartFile, PartWriter};
 
 /// A chunk of one table, and all it takes to export it.
 pub struct TableChunk<'a> {
@@ -41,6 +40,8 @@ pub enum ExportError {
     Source(SourceError),
     /// The storage is full.
     Full(String),
+    /// The storage lets nobody write.
+    ReadOnly(String),
     /// The storage failed otherwise.
     Storage(String),
     /// The workspace is gone: nobody wants the part.
@@ -55,7 +56,6 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
     let (plan, table, task) = (chunk.plan, chunk.table, chunk.task);
     let before = chunk.progress.read().1;
     let slice = table.strategy.slice(task.chunk).ok_or_else(|| no_such_chunk(chunk))?;
-    let dir = context.folder.root().join(layout::parts(&task.job, task.epoch, task.table));
     let stream = chunk
         .source
         .read_chunk(ChunkRead {
@@ -76,29 +76,14 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
         .map_err(ExportError::Source)?;
     let provenance = provenance(chunk, slice);
     let own = (table.number != table.batch).then_some(table.number);
-    let file = layout::part_file(task.chunk, Uuid::new_v4(), own);
-    let (plan, number) = (Arc::clone(plan), table.number);
-    let written = tokio::task::spawn_blocking(move || {
-        let table = plan.table(number).expect("the caller has this table from this plan");
-        let schema = column::schema(&table.columns);
-        let writer = PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)?;
-        pump(stream, writer)
-    })
-    .await;
-    let part = match written {
-        Ok(result) => result?,
-        Err(panic) => {
-            return Err(ExportError::Source(SourceError {
-                kind: ErrorKind::Permanent,
-                code: "panic".into(),
-                message: format!(
-                    "{}: the export of a chunk broke: {panic}",
-                    qualified(&table.schema, &table.name)
-                ),
-                remedy: Some("report this with the log".into()),
-            }));
-        }
+    let order = PartOrder {
+        task: task.clone(),
+        plan: Arc::clone(plan),
+        table: table.number,
+        file: layout::part_file(task.chunk, context.machine.fresh(), own),
+        provenance,
     };
+    let part = context.parts.write(order, stream).await?;
     let metrics = &context.metrics;
     metrics.fsync_duration_seconds.observe(part.fsync_seconds);
     metrics
@@ -108,21 +93,20 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
     Ok(part)
 }
 
-/// Moves batches from the stream to the file, on a blocking thread.
-fn pump(mut stream: Box<dyn ChunkStream>, mut writer: PartWriter) -> Result<PartFile, ExportError> {
-    while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
-        writer.write(&batch)?;
-    }
-    Ok(writer.finish()?)
-}
-
 impl From<WriteError> for ExportError {
     fn from(error: WriteError) -> Self {
         let text = error.to_string();
         match &error {
             _ if error.is_out_of_space() => Self::Full(text),
             WriteError::Storage { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Self::Gone,
-            WriteError::Storage { source, .. } => Self::Storage(format!("{text}: {source}")),
+            WriteError::Storage { source, .. } => {
+                let text = format!("{text}: {source}");
+                if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+                    Self::ReadOnly(text)
+                } else {
+                    Self::Storage(text)
+                }
+            }
             WriteError::Encode { source, .. } => Self::Source(SourceError {
                 kind: ErrorKind::Permanent,
                 code: "encode".into(),

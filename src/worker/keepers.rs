@@ -1,7 +1,7 @@
 //! The snapshots that this process keeps alive: one keeper per lineage, taken
 //! from any living keeper, so that a snapshot outlives the daemon that took it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ struct Held {
 /// The keepers of this process.
 pub struct Keepers {
     context: Arc<Context>,
-    held: Mutex<HashMap<Uuid, Held>>,
-    joining: Mutex<HashMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
+    held: Mutex<BTreeMap<Uuid, Held>>,
+    joining: Mutex<BTreeMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Keepers {
@@ -42,10 +42,14 @@ impl Keepers {
         Self { context, held: Mutex::default(), joining: Mutex::default() }
     }
 
-    /// The lineages that are held now.
+    /// The lineages that are held now, for chunks to read: a keeper of a source
+    /// that a reload replaced is of no use to them.
     #[must_use]
     pub fn lineages(&self) -> Vec<Uuid> {
-        lock(&self.held).iter().filter(|(_, h)| !h.keeper.lost().is_cancelled()).map(|(l, _)| *l).collect()
+        let sources = self.context.sources();
+        let current = |held: &Held| sources.values().any(|entry| Arc::ptr_eq(&entry.source, &held.source));
+        let held = lock(&self.held);
+        held.iter().filter(|(_, h)| !h.keeper.lost().is_cancelled() && current(h)).map(|(l, _)| *l).collect()
     }
 
     /// Whether a living keeper is registered in this very source: a reload
@@ -108,6 +112,7 @@ impl Keepers {
                 Ok::<bool, SourceError>(true)
             };
             let joined = tokio::select! {
+                biased;
                 () = cancel.cancelled() => return Err(cancelled()),
                 joined = tokio::time::timeout(JOIN_LIMIT, join) => joined.map_err(|_| slow(source))??,
             };
@@ -130,6 +135,7 @@ impl Keepers {
             debug!(%lineage, "no living keeper is found yet");
             let pause = (self.context.config.timing.keeper_wait.0 / 10).min(Duration::from_secs(3));
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => return Err(cancelled()),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -203,6 +209,7 @@ impl Keepers {
                 warn!(error = %e, "cannot tell which snapshots are still needed");
             }
             alone = tokio::select! {
+                biased;
                 () = hurry.cancelled() => break,
                 alone = tokio::time::timeout_at(until, self.is_alone()) => alone.unwrap_or(true),
             };

@@ -5,36 +5,36 @@
 //! acknowledged after its effect is durable and the coordinator's wake-up is
 //! confirmed (invariant I1).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{RwLock, watch};
+use futures_util::FutureExt;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::bus::{BusError, Consumer, Delivery, Outgoing, Queue, Session, Settle};
 use crate::context::Context;
-use crate::folder::{FolderError, layout};
 use crate::message::inbox::{Alive, ChunkRef, Wake};
 use crate::message::{InboxMessage, JobId, Task};
-use crate::plan::ExportPlan;
 use crate::source::Progress;
 
 pub mod chunk;
 pub mod export;
 pub mod keepers;
+pub mod parts;
+mod patience;
 pub mod planning;
-pub mod record;
+pub mod poison;
+mod shared;
 
-use keepers::Keepers;
+use patience::Patience;
 
-/// Plans that a process remembers; more are read again from the folder.
-const PLANS: usize = 64;
-/// How long a trouble is told to the coordinator.
-const TROUBLE_LASTS: Duration = Duration::from_secs(120);
+pub use shared::Shared;
 
 /// How long released chunks may take to end what they do on the server.
 const RELEASE: Duration = Duration::from_secs(10);
@@ -55,53 +55,15 @@ pub enum End {
     Unfit(String),
 }
 
-/// What tasks of a process share.
-pub struct Shared {
-    /// What every role shares.
-    pub context: Arc<Context>,
-    /// The snapshots that this process keeps alive.
-    pub keepers: Keepers,
-    /// Healthy chunks hold it shared, a suspect alone.
-    pub lone: RwLock<()>,
-    plans: Mutex<BTreeMap<(JobId, u32), Arc<ExportPlan>>>,
-    troubles: Mutex<Vec<(Instant, String)>>,
-}
-
-impl Shared {
-    /// The plan of an epoch, if it is there.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn plan(&self, job: &JobId, epoch: u32) -> Result<Option<Arc<ExportPlan>>, FolderError> {
-        let key = (job.clone(), epoch);
-        if let Some(plan) = lock(&self.plans).get(&key) {
-            return Ok(Some(Arc::clone(plan)));
-        }
-        let Some(plan) = self.context.folder.read::<ExportPlan>(&layout::plan(job, epoch)).await? else {
-            return Ok(None);
-        };
-        let plan = Arc::new(plan);
-        let mut plans = lock(&self.plans);
-        if plans.len() >= PLANS {
-            plans.pop_first();
-        }
-        plans.insert(key, Arc::clone(&plan));
-        Ok(Some(plan))
-    }
-
-    /// Remembers what keeps this process from working, for `alive` and the status.
-    pub fn trouble(&self, text: String) {
-        let mut troubles = lock(&self.troubles);
-        troubles.retain(|(at, old)| at.elapsed() < TROUBLE_LASTS && *old != text);
-        troubles.truncate(7);
-        troubles.push((Instant::now(), text));
-    }
-
-    fn troubles(&self) -> Vec<String> {
-        let mut troubles = lock(&self.troubles);
-        troubles.retain(|(at, _)| at.elapsed() < TROUBLE_LASTS);
-        troubles.iter().map(|(_, text)| text.clone()).collect()
-    }
+/// Why a worker stopped consuming.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The session is over.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// This daemon is not fit for the work as things are; others may be.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -119,9 +81,13 @@ struct Run {
 pub struct Worker {
     shared: Arc<Shared>,
     slots: u32,
-    runs: Mutex<HashMap<Task, Run>>,
+    /// One permit a slot: what outlives a session counts too.
+    permits: Semaphore,
+    runs: Mutex<BTreeMap<Task, Run>>,
     tracker: TaskTracker,
     session: watch::Sender<Option<Arc<dyn Session>>>,
+    /// Why a task could not be done here.
+    unfit: watch::Sender<Option<String>>,
     stop: CancellationToken,
 }
 
@@ -130,17 +96,13 @@ impl Worker {
     #[must_use]
     pub fn new(context: Arc<Context>, slots: u32) -> Arc<Self> {
         Arc::new(Self {
-            shared: Arc::new(Shared {
-                keepers: Keepers::new(Arc::clone(&context)),
-                context,
-                lone: RwLock::new(()),
-                plans: Mutex::default(),
-                troubles: Mutex::default(),
-            }),
+            shared: Arc::new(Shared::new(context)),
             slots,
+            permits: Semaphore::new(slots.max(1) as usize),
             runs: Mutex::default(),
             tracker: TaskTracker::new(),
             session: watch::Sender::new(None),
+            unfit: watch::Sender::new(None),
             stop: CancellationToken::new(),
         })
     }
@@ -154,11 +116,10 @@ impl Worker {
     /// What this process is and holds.
     #[must_use]
     pub fn alive(&self, leaving: bool) -> Alive {
-        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         Alive {
             instance: self.shared.context.instance,
             slots: self.slots,
-            cores,
+            cores: self.shared.context.machine.cores(),
             sources: self.shared.context.sources().keys().cloned().collect(),
             holding: lock(&self.runs).keys().cloned().collect(),
             lineages: self.shared.keepers.lineages(),
@@ -179,76 +140,53 @@ impl Worker {
             .collect()
     }
 
-    /// Takes tasks while the session lasts. `ready` is told whether this
-    /// daemon consumes, and if not, why.
+    /// Takes tasks while the session lasts and this daemon is fit for them;
+    /// `subscribed` is called once it consumes.
     ///
     /// # Errors
-    /// When the session ends.
+    /// When the session ends, or the work is better left to others for a while.
     pub async fn consume(
         self: &Arc<Self>,
         session: Arc<dyn Session>,
-        ready: impl Fn(Option<String>) + Send,
+        subscribed: impl FnOnce() + Send,
         beat: impl Fn() + Send,
         stop: CancellationToken,
-    ) -> Result<(), BusError> {
+    ) -> Result<(), WorkerError> {
         self.session.send_replace(Some(Arc::clone(&session)));
-        let (unfit_tx, mut unfit) = watch::channel(None::<String>);
+        let mut unfit = self.unfit.subscribe();
+        let context = &self.shared.context;
+        let look_at_root = || context.folder.fit(context.config.timing.alive_timeout.0);
+        look_at_root().await.map_err(WorkerError::Unfit)?;
+        self.shared.tidy().await;
+        let prefetch = u16::try_from(self.slots).unwrap_or(u16::MAX);
+        let mut work: Consumer = session.subscribe(Queue::Work, prefetch).await?;
+        subscribed();
+        let mut looked = Instant::now();
         loop {
-            if let Err(e) = self.shared.context.folder.guard().await {
-                unfit_tx.send_replace(Some(e.to_string()));
-            }
-            let obstacle = unfit.borrow_and_update().clone();
-            if let Some(why) = obstacle {
-                warn!(reason = why, "this daemon takes no work");
-                ready(Some(why));
-                if self.wait_to_try_again(&session, &beat, &stop).await? {
-                    return Ok(());
-                }
-                unfit_tx.send_replace(None);
-                continue;
-            }
-            let prefetch = u16::try_from(self.slots).unwrap_or(u16::MAX);
-            let mut work: Consumer = session.subscribe(Queue::Work, prefetch).await?;
-            ready(None);
-            loop {
-                beat();
-                let delivery = tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    _ = unfit.changed() => break,
-                    () = tokio::time::sleep(Duration::from_secs(1)) => continue,
-                    delivery = work.next() => delivery.ok_or(BusError::Closed)?,
-                };
-                self.take(delivery, unfit_tx.clone()).await?;
-            }
-        }
-    }
-
-    /// True if it is time to stop for good.
-    async fn wait_to_try_again(
-        &self,
-        session: &Arc<dyn Session>,
-        beat: &(impl Fn() + Send),
-        stop: &CancellationToken,
-    ) -> Result<bool, BusError> {
-        let until = Instant::now() + self.shared.context.config.timing.unfit_retry.0;
-        let closed = session.closed();
-        while Instant::now() < until {
             beat();
-            tokio::select! {
-                () = stop.cancelled() => return Ok(true),
-                () = closed.cancelled() => return Err(BusError::Closed),
-                () = tokio::time::sleep(Duration::from_secs(1).min(until - Instant::now())) => {}
-            }
+            let delivery = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Ok(()) = unfit.changed() => {
+                    let why = unfit.borrow_and_update().clone();
+                    return Err(WorkerError::Unfit(why.unwrap_or_default()));
+                }
+                delivery = work.next() => delivery.ok_or(BusError::Closed)?,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    // Also while nothing comes that would notice.
+                    if looked.elapsed() >= context.config.timing.alive_interval.0 {
+                        look_at_root().await.map_err(WorkerError::Unfit)?;
+                        looked = Instant::now();
+                    }
+                    continue;
+                }
+            };
+            self.take(delivery).await?;
         }
-        Ok(false)
     }
 
     /// Begins a delivered task, or attaches the message to the run it belongs to.
-    async fn take(
-        self: &Arc<Self>,
-        delivery: Delivery,
-        unfit: watch::Sender<Option<String>>,
-    ) -> Result<(), BusError> {
+    async fn take(self: &Arc<Self>, delivery: Delivery) -> Result<(), BusError> {
         let task: Task = match serde_json::from_slice(&delivery.body) {
             Ok(task) => task,
             Err(e) => {
@@ -266,7 +204,7 @@ impl Worker {
                 self.shared.context.folder.root().display(),
                 self.shared.context.folder.id()
             );
-            unfit.send_replace(Some(why));
+            self.unfit.send_replace(Some(why));
             return delivery.settle.release().await;
         }
         let cancel = self.stop.child_token();
@@ -288,8 +226,19 @@ impl Worker {
         let worker = Arc::clone(self);
         let redelivered = delivery.redelivered;
         self.tracker.spawn(async move {
-            let end = worker.perform(&task, redelivered, &cancel, &progress).await;
-            worker.settle(&task, end, &unfit).await;
+            let permit = tokio::select! {
+                biased;
+                () = cancel.cancelled() => None,
+                permit = worker.permits.acquire() => permit.ok(),
+            };
+            let performed = AssertUnwindSafe(worker.perform(&task, redelivered, &cancel, &progress));
+            let end = performed.catch_unwind().await.unwrap_or_else(|_| {
+                // The panic's own message is in the log already.
+                error!(job.id = %task.job(), ?task, "a task broke; it is released");
+                End::Release
+            });
+            drop(permit);
+            worker.settle(&task, end).await;
         });
         Ok(())
     }
@@ -301,33 +250,39 @@ impl Worker {
         cancel: &CancellationToken,
         progress: &Arc<Progress>,
     ) -> End {
-        let result = match task {
-            Task::Plan(plan) => planning::run(&self.shared, plan, cancel).await,
-            Task::Chunk(chunk) => chunk::run(&self.shared, chunk, redelivered, cancel, progress).await,
-        };
-        let error = match result {
-            Ok(end) => return end,
-            // A directory that is gone is a job that has ended, if the root is still there.
-            Err(e) if e.is_gone() => match self.shared.context.folder.guard().await {
-                Ok(()) => return End::Done { wake: false },
-                Err(root) => root,
-            },
-            Err(e) => e,
-        };
-        match error {
-            e @ (FolderError::Newer { .. } | FolderError::WrongRoot(_)) => End::Unfit(e.to_string()),
-            e => {
-                warn!(job.id = %task.job(), error = %e, "a task met an error of the export folder");
-                self.shared.trouble(e.to_string());
-                // Not at once again: the storage needs time.
-                tokio::time::sleep(self.shared.context.config.timing.retry_first.0).await;
-                End::Release
+        let context = &self.shared.context;
+        let mut patience = Patience::new(&self.shared, task.job(), cancel);
+        loop {
+            let result = match task {
+                Task::Plan(plan) => planning::run(&self.shared, plan, cancel).await,
+                Task::Chunk(chunk) => chunk::run(&self.shared, chunk, redelivered, cancel, progress).await,
+            };
+            let error = match result {
+                Ok(end) => return end,
+                // A directory that is gone is a job that has ended, if the root is still there.
+                Err(e) if e.is_gone() => match context.folder.guard().await {
+                    Ok(()) => return End::Done { wake: false },
+                    Err(root) => root,
+                },
+                Err(e) => e,
+            };
+            match patience.refused(error).await {
+                Ok(true) => {}
+                Ok(false) => return End::Release,
+                Err(e) if e.is_unfit() => return End::Unfit(e.to_string()),
+                Err(e) => {
+                    warn!(job.id = %task.job(), error = %e, "a task met a file that it cannot use");
+                    self.shared.trouble(e.to_string());
+                    // Not at once again: somebody has to look at it.
+                    tokio::time::sleep(context.config.timing.retry_first.0).await;
+                    return End::Release;
+                }
             }
         }
     }
 
     /// Confirms the wake-up, then settles every message that waits for the task.
-    async fn settle(&self, task: &Task, end: End, unfit: &watch::Sender<Option<String>>) {
+    async fn settle(&self, task: &Task, end: End) {
         let mut done = matches!(end, End::Done { .. });
         if let End::Done { wake: true } = end
             && let Err(e) = self.wake(task).await
@@ -336,7 +291,7 @@ impl Worker {
             done = false;
         }
         if let End::Unfit(why) = end {
-            unfit.send_replace(Some(why));
+            self.unfit.send_replace(Some(why));
         }
         let waiting = lock(&self.runs).remove(task).map(|run| run.waiting).unwrap_or_default();
         for message in waiting {
@@ -374,6 +329,7 @@ impl Worker {
             info!(running, "waits for chunks in flight");
         }
         tokio::select! {
+            biased;
             () = self.tracker.wait() => return,
             () = hurry.cancelled() => {}
             () = tokio::time::sleep_until(until) => {}

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::{End, Shared};
 use crate::config::SourceConfig;
 use crate::folder::{Created, FolderError, VERSION, layout};
+use crate::job::decide::MAX_LINEAGES;
 use crate::job::look::{self, Found};
 use crate::job::outcome::{PlanFailure, StoredRequest};
+use crate::job::record::Cause;
 use crate::job::state::JobState;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
@@ -22,14 +23,13 @@ use crate::message::task::PlanTask;
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::{ChosenTable, choose};
 use crate::plan::export_plan::{ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings};
-use crate::plan::filter;
 use crate::plan::strategy::{Split, Wish, draft};
-use crate::retry::{Pauses, Policy, policy};
+use crate::retry::{Policy, policy};
 use crate::source::{
     ErrorKind, MappingOptions, Relation, RelationKind, Selection, Source, SourceError, SurveyRequest,
 };
-use crate::worker::record::Cause;
 
+mod conditions;
 mod places;
 mod scope;
 
@@ -42,7 +42,9 @@ use scope::Scope;
 pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -> Result<End, FolderError> {
     let context = &shared.context;
     context.folder.guard().await?;
-    if context.folder.store().stat(&layout::archive_by_id(&task.job)).await?.is_some() {
+    // A request that came again may have been stored again while its job ended:
+    // whoever plans after that sees the archive, if the server itself is asked.
+    if context.folder.stat_anew(&layout::archive_by_id(&task.job)).await?.is_some() {
         return Ok(End::Done { wake: false });
     }
     if context.folder.store().stat(&layout::plan(&task.job, task.epoch)).await?.is_some() {
@@ -50,7 +52,11 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
     }
     let job = match look::open(&context.folder, &task.job, &context.owner, std::time::Duration::ZERO).await? {
         Found::Job(job) => job,
-        Found::NotOurs | Found::Headless => return Ok(End::Release),
+        Found::NotOurs | Found::Headless => {
+            // On NFS it may not be visible yet: not at once again.
+            tokio::time::sleep(context.config.timing.retry_first.0).await;
+            return Ok(End::Release);
+        }
     };
     if job.cancel.is_some() || job.next_epoch() != task.epoch {
         return Ok(End::Done { wake: true });
@@ -63,9 +69,10 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
     };
     let (source, config) = (Arc::clone(&entry.source), entry.config.clone());
     let planner = Planner { shared, task, job: &job, source, config, cancel };
-    let mut pauses = Pauses::new(&context.config.timing);
+    let mut pauses = context.pauses();
+    let mut passed: Option<SourceError> = None;
     loop {
-        let error = match planner.plan().await {
+        let error = match planner.plan(passed.as_ref()).await {
             Ok(()) => return Ok(End::Done { wake: true }),
             Err(PlanError::Folder(e)) => return Err(e),
             Err(PlanError::Failed(error)) => return planner.give_up(error).await,
@@ -78,11 +85,14 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         let pace = match policy(&error) {
             Policy::Retry(pace) => pace,
             Policy::Stop => return Ok(End::Release),
-            // The snapshot went while we planned on it: the next try takes another.
-            Policy::Report(Cause::LineageLost | Cause::Changed) => crate::retry::Pace::Soon,
+            // The snapshot went, or shows a table no more: the next try takes another.
+            Policy::Report(Cause::LineageLost | Cause::Changed) => {
+                passed = Some(error.clone());
+                crate::retry::Pace::Soon
+            }
             Policy::Report(_) => return planner.give_up(error.report()).await,
         };
-        context.metrics.retried(pace.as_str());
+        context.metrics.retried(&error.kind);
         shared.trouble(format!("{name}: {}", error.message));
         warn!(job.id = %task.job, code = error.code, reason = error.message, "planning is tried again");
         let Some(pause) = pauses.next(pace) else {
@@ -93,6 +103,7 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
             return Ok(End::Release);
         };
         tokio::select! {
+            biased;
             () = cancel.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
         }
@@ -137,10 +148,16 @@ impl Planner<'_> {
         &self.job.stored
     }
 
-    async fn plan(&self) -> Result<(), PlanError> {
+    /// Plans; not on an old snapshot that a try before could not use.
+    async fn plan(&self, passed: Option<&SourceError>) -> Result<(), PlanError> {
         let scope = self.scope();
-        let snapshot = self.snapshot(&scope).await?;
-        let result = self.plan_on(&scope, snapshot.as_ref()).await;
+        let snapshot = self.snapshot(&scope, passed).await?;
+        // What is dropped here ends its query on the server.
+        let result = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(super::keepers::cancelled().into()),
+            result = self.plan_on(&scope, snapshot.as_ref()) => result,
+        };
         let used = matches!(result, Ok(true));
         if let (Some(snapshot), false) = (&snapshot, used) {
             // Another planner was first, or it failed: nobody needs this one.
@@ -203,7 +220,7 @@ impl Planner<'_> {
             epoch: self.task.epoch,
             source: self.stored().source.clone(),
             planned_at: self.shared.context.now(),
-            ready: Uuid::new_v4(),
+            ready: self.shared.context.machine.fresh(),
             snapshot: snapshot.cloned(),
             session: self.config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             writer: self.writer(request),
@@ -228,21 +245,30 @@ impl Planner<'_> {
     }
 
     /// The snapshot of this epoch, kept by this process.
-    async fn snapshot(&self, scope: &Scope) -> Result<Option<Snapshot>, PlanError> {
+    async fn snapshot(
+        &self,
+        scope: &Scope,
+        passed: Option<&SourceError>,
+    ) -> Result<Option<Snapshot>, PlanError> {
         if scope.request.consistency == Some(Consistency::None) {
             return Ok(None);
         }
         let keepers = &self.shared.keepers;
-        if let Some(lineage) = scope.lineage {
+        let mut passed = passed.cloned();
+        if let Some(lineage) = scope.lineage.filter(|_| passed.is_none()) {
             let known =
                 self.job.plans.iter().filter_map(|p| p.snapshot.as_ref()).find(|s| s.lineage == lineage);
             match keepers.ensure(&self.source, lineage, &self.task.job, self.cancel).await {
                 Ok(()) => return Ok(known.cloned()),
-                Err(e) if e.kind == ErrorKind::LineageLost => {}
+                Err(e) if e.kind == ErrorKind::LineageLost => passed = Some(e),
                 Err(e) => return Err(e.into()),
             }
         }
-        let lineage = Uuid::new_v4();
+        if let Some(error) = passed.filter(|_| self.job.lineages().len() >= MAX_LINEAGES) {
+            let message = format!("{}; the job has used {MAX_LINEAGES} snapshots already", error.message);
+            return Err(PlanError::Failed(ErrorReport { message, ..error.report() }));
+        }
+        let lineage = self.shared.context.machine.fresh();
         let keeper = keepers.open(&self.source, lineage, &self.task.job).await?;
         Ok(Some(Snapshot { lineage, time: keeper.time() }))
     }
@@ -261,6 +287,8 @@ impl Planner<'_> {
             Selection { schema: &relation.schema, name: &relation.name, filter: filter.as_deref() };
         let options = MappingOptions {
             numeric: request.numeric.or(self.config.numeric),
+            infinity: request.infinity.unwrap_or(self.config.infinity),
+            as_bytes: &request.as_bytes,
             as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
         };
         let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
@@ -304,45 +332,11 @@ impl Planner<'_> {
             full: request.is_full(),
             columns,
             filter,
-            after_column: request.after.as_ref().map(|a| a.column.clone()),
             high_water_mark,
             strategy,
             reason,
             estimated_rows,
             counted_rows,
-        })
-    }
-
-    /// The checked filter of a table, with the condition of an incremental export.
-    fn filter(&self, chosen: &ChosenTable<'_>) -> Result<Option<String>, PlanError> {
-        let request = chosen.request;
-        let mut parts = Vec::new();
-        if let Some(text) = &request.where_ {
-            let printed = filter::check(text, self.config.allow_where).map_err(|e| {
-                let mut report = e.report();
-                report.message = format!("field `where`: {}", report.message);
-                PlanError::Failed(report)
-            })?;
-            parts.push(printed);
-        }
-        if let Some(after) = &request.after {
-            if !chosen.relation.columns.iter().any(|c| c.column.name == after.column) {
-                return Err(PlanError::Failed(ErrorReport::permanent(
-                    "unknown_column",
-                    format!(
-                        "{} has no column `{}` (field `after.column`)",
-                        qualified(&chosen.relation.schema, &chosen.relation.name),
-                        after.column
-                    ),
-                    "name a column of the table",
-                )));
-            }
-            parts.push(self.source.greater_than(&after.column, &after.value));
-        }
-        Ok(match parts.len() {
-            0 => None,
-            1 => parts.pop(),
-            _ => Some(format!("({})", parts.join(") AND ("))),
         })
     }
 
@@ -377,7 +371,7 @@ impl Planner<'_> {
     }
 
     async fn give_up(&self, error: ErrorReport) -> Result<End, FolderError> {
-        let path = layout::plan_failure(&self.task.job, self.task.epoch, Uuid::new_v4());
+        let path = layout::plan_failure(&self.task.job, self.task.epoch, self.shared.context.machine.fresh());
         warn!(job.id = %self.task.job, code = error.code, reason = error.message, "the job cannot be planned");
         let failure = PlanFailure { v: VERSION, error };
         self.shared.context.folder.create(&path, &failure).await?;

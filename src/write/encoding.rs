@@ -6,15 +6,18 @@
 //! a dictionary are stored as differences: a column of keys in order nearly
 //! vanishes, and no number takes longer to write than plainly.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
+use arrow_schema::extension::{ExtensionType, Json};
 use parquet::basic::{Compression as Codec, Encoding, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use super::metadata::Provenance;
 use crate::message::setting::Compression;
-use crate::plan::column::{Column, ColumnType};
+use crate::plan::column::{Column, ELEMENT};
 use crate::plan::export_plan::WriterSettings;
 
 /// Rows that are looked at.
@@ -45,64 +48,79 @@ pub(super) fn properties(
         .set_data_page_size_limit(PAGE_BYTES);
     for (index, column) in columns.iter().enumerate() {
         let array = first.and_then(|batch| batch.columns().get(index));
-        builder = encode(builder, column, array);
+        let field = column.ty.field(&column.name, column.nullable);
+        builder = encode(builder, &[&column.name], &field, array);
     }
     builder.build()
 }
 
+/// Sets the encodings of the leaves of a field, at `path`.
 fn encode(
     builder: WriterPropertiesBuilder,
-    column: &Column,
+    path: &[&str],
+    field: &Field,
     array: Option<&ArrayRef>,
 ) -> WriterPropertiesBuilder {
-    let (path, element, elements) = match &column.ty {
-        ColumnType::List(element) => {
-            let path = vec![column.name.clone(), "list".to_owned(), "element".to_owned()];
-            let elements = array.and_then(|a| a.as_list_opt::<i32>()).map(|list| list.values());
-            (path, &**element, elements)
+    let below = |name| [path, &[name]].concat();
+    match field.data_type() {
+        DataType::Struct(fields) => fields.iter().enumerate().fold(builder, |builder, (index, field)| {
+            let array = array.and_then(|a| a.as_struct_opt()).map(|parts| parts.column(index));
+            encode(builder, &below(field.name()), field, array)
+        }),
+        DataType::List(field) => {
+            let array = array.and_then(|a| a.as_list_opt::<i32>()).map(|list| list.values());
+            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array)
         }
-        ty => (vec![column.name.clone()], ty, array),
-    };
-    let long = elements.is_some_and(|array| array.get_array_memory_size() / array.len().max(1) > LONG_BYTES);
-    let dictionary = !long && elements.is_none_or(|array| pays(array, is_whole(element)));
-    let path = ColumnPath::new(path);
+        DataType::FixedSizeList(field, _) => {
+            let array = array.and_then(|a| a.as_fixed_size_list_opt()).map(|list| list.values());
+            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array)
+        }
+        DataType::Map(entries, _) => {
+            let pairs =
+                array.and_then(|a| a.as_map_opt()).map(|map| Arc::new(map.entries().clone()) as ArrayRef);
+            encode(builder, &below(entries.name()), entries, pairs.as_ref())
+        }
+        _ => encode_leaf(builder, path, field, array),
+    }
+}
+
+fn encode_leaf(
+    builder: WriterPropertiesBuilder,
+    path: &[&str],
+    field: &Field,
+    array: Option<&ArrayRef>,
+) -> WriterPropertiesBuilder {
+    let path = ColumnPath::new(path.iter().map(|&part| part.to_owned()).collect());
+    let whole = is_whole(field.data_type());
+    let long = array.is_some_and(|array| array.get_array_memory_size() / array.len().max(1) > LONG_BYTES);
+    let dictionary = !long && array.is_none_or(|array| pays(array, whole));
     // Nobody looks for a range of documents or blobs, and their extremes are
     // copied whole before they are cut.
-    let statistics = match element {
-        ColumnType::Json | ColumnType::Bytes => EnabledStatistics::None,
-        _ if long => EnabledStatistics::None,
-        _ => EnabledStatistics::Page,
-    };
+    let is_document = field.data_type() == &DataType::Binary
+        || field.extension_type_name() == Some(<Json as ExtensionType>::NAME);
+    let statistics = if is_document || long { EnabledStatistics::None } else { EnabledStatistics::Page };
     let builder = builder
         .set_column_statistics_enabled(path.clone(), statistics)
         .set_column_dictionary_enabled(path.clone(), dictionary);
-    match element {
-        _ if dictionary => builder,
-        ty if is_whole(ty) => builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
-        _ => builder,
+    if whole && !dictionary {
+        builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+    } else {
+        builder
     }
 }
 
 /// Whether Parquet stores the type as 32- or 64-bit whole numbers.
-fn is_whole(ty: &ColumnType) -> bool {
+fn is_whole(ty: &DataType) -> bool {
     match ty {
-        ColumnType::Int16
-        | ColumnType::Int32
-        | ColumnType::Int64
-        | ColumnType::UInt32
-        | ColumnType::Date
-        | ColumnType::Time
-        | ColumnType::Timestamp
-        | ColumnType::TimestampTz => true,
-        ColumnType::Decimal { precision, .. } => *precision <= 18,
-        ColumnType::Bool
-        | ColumnType::Float32
-        | ColumnType::Float64
-        | ColumnType::Text
-        | ColumnType::Json
-        | ColumnType::Bytes
-        | ColumnType::Uuid
-        | ColumnType::List(_) => false,
+        DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt32
+        | DataType::Date32
+        | DataType::Time64(_)
+        | DataType::Timestamp(..) => true,
+        DataType::Decimal128(precision, _) => *precision <= 18,
+        _ => false,
     }
 }
 

@@ -8,4 +8,3 @@ pub mod read_back;
 
 pub use metadata::Provenance;
 pub use part::{PartFile, PartWriter, WriteError};
-pub use read_back::verify_part;

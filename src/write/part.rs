@@ -140,12 +140,6 @@ impl PartWriter {
         })
     }
 
-    /// Rows written so far.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
     /// Appends a batch; closes the row group when it is large enough.
     ///
     /// # Errors
@@ -191,7 +185,7 @@ impl PartWriter {
     ///
     /// # Errors
     /// When any step fails, or the name is taken.
-    pub fn finish_unsynced(mut self) -> Result<PartFile, WriteError> {
+    fn finish_unsynced(mut self) -> Result<PartFile, WriteError> {
         self.open(None)?;
         let Stage::Open(mut writer) = std::mem::replace(&mut self.stage, Stage::Broken) else {
             return Err(self.broken());
@@ -216,9 +210,6 @@ impl PartWriter {
             fsync_seconds: link.fsync.as_secs_f64(),
         })
     }
-
-    /// Gives the part up and removes what was written.
-    pub fn abort(self) {}
 
     /// The writer, opened with encodings that suit the first batch.
     fn open(&mut self, first: Option<&RecordBatch>) -> Result<&mut Writer, WriteError> {

@@ -1,4 +1,4 @@
-//! Reads a part again and compares it with its record.
+//! Reads a file again and compares it with what is known of it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,28 +8,36 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 
 use super::hashing::hexadecimal;
-use super::part::PartFile;
 
-/// Checks size, hash, footer and rows of a part against its record; all of its
-/// pages are decoded.
+/// What a file is known to have been when it was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    /// Rows.
+    pub rows: u64,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Hash of all bytes, as `sha256sum` prints it.
+    pub sha256: &'a str,
+}
+
+/// Checks size, hash, footer and rows of a file; all of its pages are decoded.
 ///
 /// # Errors
-/// What differs, in words for an operator.
-pub fn verify_part(path: &Path, expected: &PartFile) -> Result<(), String> {
-    let name = path.display();
-    let failed = |what: &str, error: &dyn std::fmt::Display| format!("{name}: cannot {what}: {error}");
+/// What differs, in words for an operator who knows the file's name.
+pub fn read_back(path: &Path, expected: &Written<'_>) -> Result<(), String> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| format!("cannot {what}: {error}");
     let (bytes, sha256) = digest(path).map_err(|e| failed("be read", &e))?;
     if bytes != expected.bytes {
-        return Err(format!("{name}: has {bytes} bytes instead of {}", expected.bytes));
+        return Err(format!("has {bytes} bytes, {} were written", expected.bytes));
     }
     if sha256 != expected.sha256 {
-        return Err(format!("{name}: its sha256 is {sha256} instead of {}", expected.sha256));
+        return Err(format!("its content has changed: sha256 is {sha256}, was {}", expected.sha256));
     }
     let file = File::open(path).map_err(|e| failed("be opened", &e))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed("read its footer", &e))?;
     let claimed = reader.metadata().file_metadata().num_rows();
     if u64::try_from(claimed) != Ok(expected.rows) {
-        return Err(format!("{name}: its footer says {claimed} rows instead of {}", expected.rows));
+        return Err(format!("its footer says {claimed} rows, {} were written", expected.rows));
     }
     let batches = reader.build().map_err(|e| failed("be read as Parquet", &e))?;
     let mut rows = 0;
@@ -37,7 +45,7 @@ pub fn verify_part(path: &Path, expected: &PartFile) -> Result<(), String> {
         rows += batch.map_err(|e| failed("be read as Parquet", &e))?.num_rows() as u64;
     }
     if rows != expected.rows {
-        return Err(format!("{name}: has {rows} rows instead of {}", expected.rows));
+        return Err(format!("has {rows} rows, {} were written", expected.rows));
     }
     Ok(())
 }

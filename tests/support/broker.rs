@@ -1,11 +1,12 @@
 //! A publisher's and an observer's view of the broker.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_rs::Runtime;
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
@@ -15,28 +16,88 @@ use super::events::Events;
 use super::services::{Services, block_on};
 use super::wait::{PATIENCE, eventually};
 
+/// The queue of all events of a site.
+const OBSERVER: &str = "observer";
+
 /// Names below one prefix; they are deleted with this value.
 pub(crate) struct Broker {
     pub(crate) prefix: String,
     pub(crate) events: Events,
-    connection: Connection,
+    services: &'static Services,
+    root: PathBuf,
+    link: Mutex<Link>,
+}
+
+struct Link {
+    connection: Arc<Connection>,
     channel: Channel,
 }
 
 impl Broker {
     /// Connects and collects every event of `prefix` from now on; `root` is where they point to.
-    pub(crate) fn new(prefix: &str, root: &Path) -> Self {
-        block_on(async {
-            let runtime = Runtime::tokio_current();
-            let options = ConnectionProperties::default();
-            let connection = Connection::connect_with_runtime(&url(), options, runtime)
-                .await
-                .expect("connect to RabbitMQ");
-            let channel = connection.create_channel().await.expect("open a channel");
-            channel.confirm_select(ConfirmSelectOptions::default()).await.expect("select confirms");
-            let events = collect(&channel, prefix, root).await;
-            Self { prefix: prefix.to_owned(), events, connection, channel }
-        })
+    pub(crate) fn new(services: &'static Services, prefix: &str, root: &Path) -> Self {
+        let events = Events::default();
+        let link = block_on(Link::open(services, prefix, root, &events)).expect("connect to RabbitMQ");
+        Self { prefix: prefix.to_owned(), events, services, root: root.to_owned(), link: Mutex::new(link) }
+    }
+
+    /// Connects again after the broker was away. Events of the meantime are heard now, unless it was wiped.
+    #[track_caller]
+    pub(crate) fn reconnect(&self) {
+        let link = eventually("the observer is connected again", PATIENCE, || {
+            block_on(Link::open(self.services, &self.prefix, &self.root, &self.events)).ok()
+        });
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    fn channel(&self) -> Channel {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).channel.clone()
+    }
+
+    /// A channel of its own: what a broker refuses closes the channel.
+    async fn fresh_channel(&self) -> lapin::Result<Channel> {
+        let connection = self.link.lock().unwrap_or_else(PoisonError::into_inner).connection.clone();
+        connection.create_channel().await
+    }
+
+    /// Removes the messages that wait in a queue.
+    #[track_caller]
+    pub(crate) fn purge(&self, queue: &str) -> u32 {
+        let purge = self.channel();
+        block_on(purge.queue_purge(self.queue(queue), QueuePurgeOptions::default())).expect("purge a queue")
+    }
+
+    /// Deletes a queue with all that is in it.
+    #[track_caller]
+    pub(crate) fn delete(&self, queue: &str) {
+        let delete = self.channel();
+        block_on(delete.queue_delete(self.queue(queue), QueueDeleteOptions::default()))
+            .expect("delete a queue");
+    }
+
+    /// Declares a queue before any daemon does, with arguments of the test's own.
+    #[track_caller]
+    pub(crate) fn declare(&self, queue: &str, arguments: FieldTable) {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        block_on(self.channel().queue_declare(self.queue(queue), options, arguments))
+            .expect("declare a queue");
+    }
+
+    /// Declares an exchange before any daemon does.
+    #[track_caller]
+    pub(crate) fn declare_exchange(&self, name: &str, kind: ExchangeKind) {
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let channel = self.channel();
+        let declared = channel.exchange_declare(name.into(), kind, options, FieldTable::default());
+        block_on(declared).expect("declare an exchange");
+    }
+
+    /// Deletes an exchange.
+    #[track_caller]
+    pub(crate) fn delete_exchange(&self, name: &str) {
+        let channel = self.channel();
+        block_on(channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()))
+            .expect("delete an exchange");
     }
 
     /// Publishes a request as other systems do: persistent, confirmed, by the default exchange.
@@ -51,7 +112,8 @@ impl Broker {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let publish = async || {
             let name = self.queue(queue);
-            let sent = self.channel.basic_publish("".into(), name, options, body, properties.clone());
+            let channel = self.channel();
+            let sent = channel.basic_publish("".into(), name, options, body, properties.clone());
             sent.await.expect("publish").await.expect("confirm")
         };
         // A quorum queue that was just declared has no leader yet and refuses.
@@ -66,13 +128,14 @@ impl Broker {
     #[track_caller]
     pub(crate) fn call(&self, body: &[u8], properties: BasicProperties, correlation_id: &str) -> Value {
         let options = QueueDeclareOptions::exclusive();
-        let queue = block_on(self.channel.queue_declare("".into(), options, FieldTable::default()));
+        let channel = self.channel();
+        let queue = block_on(channel.queue_declare("".into(), options, FieldTable::default()));
         let queue = queue.expect("declare a queue").name().clone();
         self.publish(
             body,
             properties.with_reply_to(queue.clone()).with_correlation_id(correlation_id.into()),
         );
-        let get = || block_on(self.channel.basic_get(queue.clone(), BasicGetOptions { no_ack: true }));
+        let get = || block_on(channel.basic_get(queue.clone(), BasicGetOptions { no_ack: true }));
         let answer = eventually("an answer", PATIENCE, || get().expect("get"));
         assert_eq!(
             answer.properties.correlation_id().as_ref().map(ShortString::as_str),
@@ -85,7 +148,7 @@ impl Broker {
     pub(crate) fn ready(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let name = self.queue(queue);
-        block_on(self.channel.queue_declare(name, options, FieldTable::default()))
+        block_on(self.channel().queue_declare(name, options, FieldTable::default()))
             .unwrap_or_else(|error| panic!("queue {queue}: {error}"))
             .message_count()
     }
@@ -94,7 +157,7 @@ impl Broker {
     pub(crate) fn declared(&self, queue: &str) -> bool {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         block_on(async {
-            let channel = self.connection.create_channel().await.expect("open a channel");
+            let channel = self.fresh_channel().await.expect("open a channel");
             let found =
                 channel.queue_declare(self.queue(queue), options, FieldTable::default()).await.is_ok();
             let _ = channel.close(200, "done".into()).await;
@@ -111,34 +174,49 @@ impl Drop for Broker {
     fn drop(&mut self) {
         block_on(async {
             // A test that failed may have lost its channel.
-            let Ok(channel) = self.connection.create_channel().await else { return };
-            for queue in ["requests", "work", "coordinator"] {
+            let Ok(channel) = self.fresh_channel().await else { return };
+            for queue in ["requests", "work", "coordinator", OBSERVER] {
                 let _ = channel.queue_delete(self.queue(queue), QueueDeleteOptions::default()).await;
             }
             for exchange in [self.prefix.as_str().into(), self.queue("events"), self.queue("control")] {
                 let _ = channel.exchange_delete(exchange, ExchangeDeleteOptions::default()).await;
             }
-            let _ = self.connection.close(200, "done".into()).await;
+            let _ = channel.close(200, "done".into()).await;
         });
     }
 }
 
-/// Where the broker is.
-pub(crate) fn url() -> String {
-    format!("amqp://guest:guest@127.0.0.1:{}/%2f", Services::get().amqp)
+impl Link {
+    async fn open(services: &Services, prefix: &str, root: &Path, events: &Events) -> lapin::Result<Self> {
+        let options = ConnectionProperties::default();
+        let connection =
+            Connection::connect_with_runtime(&services.url(), options, Runtime::tokio_current()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        collect(&channel, prefix, root, events).await?;
+        Ok(Self { connection: Arc::new(connection), channel })
+    }
 }
 
-async fn collect(channel: &Channel, prefix: &str, root: &Path) -> Events {
+/// Where the broker of all is.
+pub(crate) fn url() -> String {
+    Services::get().url()
+}
+
+async fn collect(channel: &Channel, prefix: &str, root: &Path, events: &Events) -> lapin::Result<()> {
     let exchange: ShortString = format!("{prefix}.events").into();
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let none = FieldTable::default;
-    channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, durable, none()).await.expect("declare");
-    let options = QueueDeclareOptions::exclusive();
-    let queue = channel.queue_declare("".into(), options, none()).await.expect("declare a queue");
+    channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, durable, none()).await?;
+    // Durable: what is told while the observer is away waits for it.
+    let queue: ShortString = format!("{prefix}.{OBSERVER}").into();
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.clone(), options, none()).await?;
     let bind = QueueBindOptions::default();
-    channel.queue_bind(queue.name().clone(), exchange, "#".into(), bind, none()).await.expect("bind");
-    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let consumer =
-        channel.basic_consume(queue.name().clone(), "".into(), options, none()).await.expect("consume");
-    Events::collect(consumer, root)
+    channel.queue_bind(queue.clone(), exchange, "#".into(), bind, none()).await?;
+    events.collect(
+        channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), none()).await?,
+        root,
+    );
+    Ok(())
 }

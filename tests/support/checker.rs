@@ -2,8 +2,12 @@
 //! nothing lost, nothing twice, nothing unexpected, nothing left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
 
 use super::daemon::Daemon;
@@ -23,6 +27,7 @@ pub(crate) fn assert_sound(site: &Site, jobs: &[&str], daemons: Vec<Daemon>) {
         }
     }
     assert_eq!(site.exports.directories(), archived, "directories on disk and in archives");
+    assert_latest(site);
     for event in site.broker.events.all() {
         assert!(event.premature.is_empty(), "{} came before {:?}", event.id(), event.premature);
     }
@@ -53,6 +58,23 @@ fn assert_events(site: &Site, job: &str) {
         let first = bodies.entry(event.id().to_owned()).or_insert_with(|| event.kind().to_owned());
         assert_eq!(first, event.kind(), "one id, one meaning");
     }
+    let archive = site.exports.archive(job);
+    let ends = events.iter().filter(|e| e.is_final());
+    let told: BTreeSet<_> = ends.map(|e| e.kind().trim_start_matches("job.").to_owned()).collect();
+    assert!(
+        told.iter().eq(archive["status"].as_str()),
+        "{told:?} was told, the archive says {}",
+        archive["status"]
+    );
+    for event in events.iter().filter(|e| e.kind() == "table.completed") {
+        let told = &event.data()["tables"][0];
+        let same = |t: &&Value| t["table_name"] == told["table"] && t["directory"] == told["directory"];
+        assert!(tables(&archive).iter().any(|t| same(&t)), "{told} is not in the archive");
+    }
+}
+
+fn tables(archive: &Value) -> &Vec<Value> {
+    archive["tables"].as_array().expect("an archive has tables")
 }
 
 /// The archive agrees with the files; gives the directories of its tables.
@@ -60,9 +82,10 @@ fn assert_events(site: &Site, job: &str) {
 fn assert_archive(site: &Site, job: &str) -> Vec<String> {
     let archive = site.exports.archive(job);
     assert_eq!(archive["job_id"], *job);
+    assert_statuses(&archive);
     let mut directories = Vec::new();
     let mut rows = 0;
-    for table in archive["tables"].as_array().expect("tables") {
+    for table in tables(&archive) {
         let Some(directory) = table["directory"].as_str() else { continue };
         directories.push(directory.to_owned());
         rows += table["rows"].as_u64().expect("rows");
@@ -74,10 +97,74 @@ fn assert_archive(site: &Site, job: &str) -> Vec<String> {
             let path = site.exports.path(directory).join(name(file));
             assert_eq!(file["sha256"], sha256(&path), "{}", path.display());
             assert_eq!(file["bytes"], path.metadata().expect("metadata").len(), "{}", path.display());
+            assert_eq!(
+                lineage(&path).as_deref(),
+                table["lineage"].as_str(),
+                "snapshot of {}",
+                path.display()
+            );
         }
         let of_files: u64 = listed.iter().map(|f| f["rows"].as_u64().expect("rows")).sum();
         assert_eq!(table["rows"], of_files, "rows of {directory}");
     }
     assert_eq!(archive["performance"]["total_rows_exported"], rows, "{archive}");
     directories
+}
+
+/// Every table ended once, as the job's status says, on one of at most five snapshots.
+#[track_caller]
+fn assert_statuses(archive: &Value) {
+    let names: BTreeSet<_> = tables(archive).iter().map(|t| t["table_name"].as_str()).collect();
+    assert_eq!(names.len(), tables(archive).len(), "a table is archived twice: {archive}");
+    let count = |status: &str| tables(archive).iter().filter(|t| t["status"] == status).count();
+    let (completed, failed, cancelled) = (count("completed"), count("failed"), count("cancelled"));
+    assert_eq!(completed + failed + cancelled, names.len(), "{archive}");
+    let consistent = match archive["status"].as_str().expect("status") {
+        "completed" => failed + cancelled == 0,
+        "partial" => completed > 0 && failed > 0 && cancelled == 0,
+        "failed" => completed + cancelled == 0,
+        "cancelled" => true,
+        _ => false,
+    };
+    assert!(consistent, "{archive}");
+    for table in tables(archive) {
+        assert_eq!(table["directory"].is_string(), table["status"] == "completed", "{table}");
+        assert_eq!(table["error"].is_object(), table["status"] == "failed", "{table}");
+    }
+    let snapshots = archive["snapshots"].as_object().expect("snapshots");
+    assert!(snapshots.len() <= 5, "{snapshots:?}");
+    for lineage in tables(archive).iter().filter_map(|t| t["lineage"].as_str()) {
+        assert!(snapshots.contains_key(lineage), "{lineage} is not among {snapshots:?}");
+    }
+}
+
+/// The snapshot that a file's rows were read from, as the file says itself.
+fn lineage(path: &Path) -> Option<String> {
+    let reader =
+        SerializedFileReader::new(File::open(path).expect("open a part")).expect("a part is Parquet");
+    let pairs = reader.metadata().file_metadata().key_value_metadata()?;
+    pairs.iter().find(|p| p.key == "adu.lineage")?.value.clone()
+}
+
+/// `.latest` leads to the full export with the newest snapshot.
+#[track_caller]
+fn assert_latest(site: &Site) {
+    let mut newest: BTreeMap<String, (Timestamp, Timestamp, String)> = BTreeMap::new();
+    for archive in site.exports.archives() {
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let time = |value: &Value| value.as_str().and_then(|t| t.parse().ok());
+        for table in tables(&archive).iter().filter(|t| t["full"] == true && t["status"] == "completed") {
+            if table["output_directory"].as_str().is_some_and(|d| !d.is_empty()) {
+                continue;
+            }
+            let taken = time(&table["snapshot_time"]).or_else(|| time(&archive["received_at"]));
+            let committed = time(&archive["committed_at"]).expect("committed_at");
+            let export = (taken.expect("a time"), committed, text(&table["directory"]));
+            let known = newest.entry(text(&table["base"])).or_insert_with(|| export.clone());
+            *known = known.clone().max(export);
+        }
+    }
+    for (base, (.., directory)) in newest {
+        assert_eq!(site.exports.latest(&base), Some(directory), ".latest/{base}");
+    }
 }

@@ -31,13 +31,15 @@ pub(crate) fn leashed(program: &str) -> Command {
 }
 
 impl Daemon {
-    /// Starts `adu-export daemon`; it listens on `port` and logs to `log`.
-    pub(crate) fn spawn(name: &str, config: &Path, port: u16, log: &Path) -> Self {
+    /// Starts `adu-export daemon` with more in its environment; it listens on `port` and logs to `log`.
+    pub(crate) fn spawn(name: &str, config: &Path, port: u16, log: &Path, env: &[(&str, &str)]) -> Self {
         let output = File::create(log).expect("create a log");
         let child = leashed(BINARY)
+            .envs(env.iter().copied())
             .arg("daemon")
             .arg("--config")
             .arg(config)
+            .envs(env.iter().copied())
             .stdout(output.try_clone().expect("share the log"))
             .stderr(output)
             .spawn()
@@ -56,6 +58,46 @@ impl Daemon {
             (self.get("/readyz")?.0 == 200).then_some(())
         });
         self
+    }
+
+    /// Waits until it says that it cannot work; gives its reasons.
+    #[track_caller]
+    pub(crate) fn unready(&self, because: &str) -> String {
+        let what = format!("{} is not ready because of {because}", self.name);
+        eventually(&what, Duration::from_secs(30), || {
+            let (status, body) = self.get("/readyz")?;
+            (status != 200 && body.contains(because)).then_some(body)
+        })
+    }
+
+    /// Waits until it can work again.
+    #[track_caller]
+    pub(crate) fn ready_again(&self) {
+        eventually(&format!("{} is ready again", self.name), Duration::from_secs(40), || {
+            (self.get("/readyz")?.0 == 200).then_some(())
+        });
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Nothing that it logged as a warning or an error since `from` is the same again and again.
+    #[track_caller]
+    pub(crate) fn assert_no_loop(&self, from: usize) {
+        let log = self.log();
+        let mut times = std::collections::BTreeMap::new();
+        for line in log[from..].lines() {
+            let Some((_, text)) = line.split_once(" WARN ").or_else(|| line.split_once(" ERROR ")) else {
+                continue;
+            };
+            let shape: String = text.chars().map(|c| if c.is_ascii_hexdigit() { '#' } else { c }).collect();
+            times.entry(shape).or_insert_with(Vec::new).push(line);
+        }
+        for lines in times.into_values() {
+            assert!(lines.len() <= 4, "{} times in the log of {}: {}", lines.len(), self.name, lines[0]);
+        }
     }
 
     /// Status and body of a GET; none if nobody answers.
@@ -119,6 +161,12 @@ impl Daemon {
     /// SIGCONT.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Whether it is stopped by a signal, all of it.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     }
 
     /// SIGKILL, and it is gone when this returns.

@@ -1,7 +1,7 @@
 //! A database of one test, and what its server says.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -13,49 +13,63 @@ pub(crate) const EXPORTER: &str = "exporter";
 /// Its password.
 pub(crate) const PASSWORD: &str = "not a secret: p@ss/word";
 
-static SERVER: LazyLock<Client> = LazyLock::new(|| {
-    let client = connect("postgres");
-    let role = format!("CREATE ROLE {EXPORTER} LOGIN PASSWORD '{PASSWORD}'");
-    block_on(client.batch_execute(&role)).expect("create the exporting role");
-    client
-});
-
 /// TPC-H at scale 0.1, loaded once and copied for every test that wants it.
 static TPCH: LazyLock<()> = LazyLock::new(|| {
-    create("tpch01", "template1");
-    block_on(tpch::load(&admin_dsn("tpch01"), 0.1, &[])).expect("load TPC-H");
+    let services = Services::get();
+    create(services, "tpch01", "template1");
+    block_on(tpch::load(&admin_dsn(services, "tpch01"), 0.1, &[])).expect("load TPC-H");
 });
 
 /// A database of its own; dropped with this value.
 pub(crate) struct Database {
     pub(crate) name: String,
-    client: Client,
+    services: &'static Services,
+    client: Mutex<Arc<Client>>,
 }
 
 impl Database {
     /// One without tables.
     pub(crate) fn empty() -> Self {
-        Self::new("template1")
+        Self::on(Services::get())
+    }
+
+    /// One without tables, on this server.
+    pub(crate) fn on(services: &'static Services) -> Self {
+        Self::new(services, "template1")
     }
 
     /// One with the eight tables of TPC-H at scale 0.1.
     pub(crate) fn tpch() -> Self {
         LazyLock::force(&TPCH);
-        Self::new("tpch01")
+        Self::new(Services::get(), "tpch01")
     }
 
-    fn new(template: &str) -> Self {
+    /// One without tables whose texts are in this encoding.
+    pub(crate) fn encoded(encoding: &str) -> Self {
+        Self::new(Services::get(), &format!("template0 ENCODING '{encoding}' LOCALE 'C'"))
+    }
+
+    fn new(services: &'static Services, template: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        create(&name, template);
-        let client = connect(&name);
-        Self { name, client }
+        create(services, &name, template);
+        let client = Mutex::new(Arc::new(connect(services, &name)));
+        Self { name, services, client }
+    }
+
+    /// A connection that lives: the server may have been started again.
+    fn client(&self) -> Arc<Client> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.is_closed() {
+            *client = Arc::new(connect(self.services, &self.name));
+        }
+        client.clone()
     }
 
     /// Runs statements as the owner of everything.
     #[track_caller]
     pub(crate) fn execute(&self, sql: &str) {
-        if let Err(error) = block_on(self.client.batch_execute(sql)) {
+        if let Err(error) = block_on(self.client().batch_execute(sql)) {
             panic!("{sql}: {error:?}");
         }
     }
@@ -63,7 +77,7 @@ impl Database {
     /// The answer to a query, as the server's text; NULL is empty.
     #[track_caller]
     pub(crate) fn rows(&self, sql: &str) -> Vec<Vec<String>> {
-        let messages = match block_on(self.client.simple_query(sql)) {
+        let messages = match block_on(self.client().simple_query(sql)) {
             Ok(messages) => messages,
             Err(error) => panic!("{sql}: {error:?}"),
         };
@@ -87,30 +101,30 @@ impl Database {
 
     /// How daemons connect.
     pub(crate) fn dsn(&self) -> String {
-        self.dsn_at(Services::get().postgres)
+        self.dsn_at(self.services.postgres)
     }
 
     /// How the oracle connects.
     pub(crate) fn admin_dsn(&self) -> String {
-        admin_dsn(&self.name)
+        admin_dsn(self.services, &self.name)
     }
 
-    /// Sessions of the exporting role in one of `states`, with what they do.
+    /// Sessions of exporting roles in one of `states`, with what they do.
     pub(crate) fn backends(&self, states: &[&str]) -> Vec<String> {
         let states = states.join("', '");
         let rows = self.rows(&format!(
             "SELECT pid, application_name, state, query FROM pg_stat_activity \
-             WHERE datname = current_database() AND usename = '{EXPORTER}' AND state IN ('{states}')"
+             WHERE datname = current_database() AND usename <> 'postgres' AND state IN ('{states}')"
         ));
         rows.iter().map(|r| r.join(" | ")).collect()
     }
 
-    /// Sessions of the exporting role that hold a transaction: chunks, planners, keepers.
+    /// Sessions of exporting roles that hold a transaction: chunks, planners, keepers.
     pub(crate) fn busy_backends(&self) -> Vec<String> {
         self.backends(&["active", "idle in transaction", "idle in transaction (aborted)"])
     }
 
-    /// All sessions of the exporting role.
+    /// All sessions of exporting roles.
     pub(crate) fn all_backends(&self) -> Vec<String> {
         self.backends(&["active", "idle", "idle in transaction", "idle in transaction (aborted)", "disabled"])
     }
@@ -119,30 +133,40 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
-        if let Err(error) = block_on(SERVER.batch_execute(&sql)) {
+        let drop = async { try_connect(self.services, "postgres").await?.batch_execute(&sql).await };
+        if let Err(error) = block_on(drop) {
             eprintln!("{sql}: {error}");
         }
     }
 }
 
-fn admin_dsn(database: &str) -> String {
-    format!("postgres://postgres@127.0.0.1:{}/{database}", Services::get().postgres)
+fn admin_dsn(services: &Services, database: &str) -> String {
+    format!("postgres://postgres@127.0.0.1:{}/{database}", services.postgres)
 }
 
-fn connect(database: &str) -> Client {
-    block_on(async {
-        let (client, connection) =
-            tokio_postgres::connect(&admin_dsn(database), NoTls).await.expect("connect to PostgreSQL");
-        tokio::spawn(connection);
-        client
-    })
+fn connect(services: &Services, database: &str) -> Client {
+    block_on(try_connect(services, database)).expect("connect to PostgreSQL")
 }
 
-fn create(name: &str, template: &str) {
+async fn try_connect(services: &Services, database: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(&admin_dsn(services, database), NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+fn create(services: &Services, name: &str, template: &str) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = connect(services, "postgres");
+    let role = format!(
+        "DO $$ BEGIN CREATE ROLE {EXPORTER} LOGIN PASSWORD '{PASSWORD}'; \
+         EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    );
+    block_on(server.batch_execute(&role)).expect("create the exporting role");
     // Copying files is quicker than logging every page of them.
     let sql = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy");
-    block_on(SERVER.batch_execute(&sql)).expect("create a database");
-    let client = connect(name);
+    block_on(server.batch_execute(&sql)).expect("create a database");
+    let client = connect(services, name);
     let grants = format!(
         "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {EXPORTER}; \
          ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {EXPORTER}"

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
+use lapin::options::BasicAckOptions;
 use serde_json::Value;
 
 use super::wait::eventually;
@@ -75,20 +76,20 @@ impl Event {
 }
 
 /// A collector of events.
+#[derive(Default)]
 pub(crate) struct Events(Arc<Mutex<Vec<Event>>>);
 
 impl Events {
     /// Collects until the consumer ends; must be called on the runtime.
-    pub(crate) fn collect(mut consumer: lapin::Consumer, root: &Path) -> Self {
-        let events = Self(Arc::default());
-        let (store, root) = (events.0.clone(), root.to_owned());
+    pub(crate) fn collect(&self, mut consumer: lapin::Consumer, root: &Path) {
+        let (store, root) = (self.0.clone(), root.to_owned());
         tokio::spawn(async move {
             while let Some(Ok(delivery)) = consumer.next().await {
                 let event = Event::read(&delivery, &root);
                 store.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+                let _ = delivery.ack(BasicAckOptions::default()).await;
             }
         });
-        events
     }
 
     /// All so far.

@@ -63,6 +63,12 @@ impl Exports {
         self.find_archive(job).unwrap_or_else(|| panic!("{job} has no archive"))
     }
 
+    /// The archives of all jobs.
+    pub(crate) fn archives(&self) -> Vec<Value> {
+        let names = self.names(".archive/by-id");
+        names.iter().filter_map(|name| self.find_archive(name.strip_suffix(".json")?)).collect()
+    }
+
     /// What `.latest/<base>` points to, as a directory relative to the root.
     pub(crate) fn latest(&self, base: &str) -> Option<String> {
         let target = std::fs::read_link(self.0.join(".latest").join(base)).ok()?;

@@ -15,11 +15,12 @@ mod site;
 mod tpch;
 mod wait;
 
-pub(crate) use broker::url;
-pub(crate) use daemon::Daemon;
+pub(crate) use broker::{Broker, url};
+pub(crate) use daemon::{Daemon, leashed};
 pub(crate) use database::{Database, EXPORTER, PASSWORD};
 pub(crate) use events::Event;
+pub(crate) use oracle::Judgement;
 pub(crate) use proxy::Proxy;
-pub(crate) use services::{Services, free_port, project, python};
+pub(crate) use services::{Borrowed, Services, free_port, project, python, scratch};
 pub(crate) use site::{Site, said};
 pub(crate) use wait::{PATIENCE, eventually, never, none_left};

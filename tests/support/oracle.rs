@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::database::Database;
@@ -16,23 +17,46 @@ pub(crate) fn pair(query: &str, files: &Path) -> Value {
 
 /// What differs, empty if nothing does.
 pub(crate) fn differences(database: &Database, pairs: &[Value]) -> String {
+    let (code, said) = run("compare.py", database, pairs);
+    match code {
+        Some(0) => String::new(),
+        // Python's own failures end with 1 as well, but say nothing here.
+        Some(1) if !said.is_empty() => said,
+        _ => panic!("compare.py: {code:?}"),
+    }
+}
+
+/// What the server says of values that were cast back.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Judgement {
+    /// `schema.table`.
+    pub(crate) relation: String,
+    /// Rows in the files.
+    pub(crate) rows: u64,
+    /// What differs; empty if nothing does.
+    pub(crate) differences: Vec<String>,
+}
+
+/// Lets the server compare relations with their files, value by value.
+pub(crate) fn cast_back(database: &Database, pairs: &[Value]) -> Vec<Judgement> {
+    let (code, said) = run("cast_back.py", database, pairs);
+    assert_eq!(code, Some(0), "cast_back.py");
+    said.lines().map(|line| serde_json::from_str(line).expect("a judgement")).collect()
+}
+
+fn run(script: &str, database: &Database, pairs: &[Value]) -> (Option<i32>, String) {
     let mut child = Command::new(python())
-        .arg(project().join("tests/oracle/compare.py"))
+        .arg(project().join("tests/oracle").join(script))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("run compare.py");
+        .expect("run Python");
     let order = json!({"dsn": database.admin_dsn(), "pairs": pairs});
     let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(order.to_string().as_bytes()).expect("write to compare.py");
+    stdin.write_all(order.to_string().as_bytes()).expect("write to Python");
     drop(stdin);
-    let output = child.wait_with_output().expect("compare.py ends");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    match output.status.code() {
-        Some(0) => String::new(),
-        // Python's own failures end with 1 as well, but say nothing here.
-        Some(1) if !said.is_empty() => said,
-        _ => panic!("compare.py: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)),
-    }
+    let output = child.wait_with_output().expect("Python ends");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }

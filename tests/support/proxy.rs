@@ -1,10 +1,11 @@
 //! A TCP proxy between a daemon and a server: it slows what the server sends,
-//! so that "in the middle of a chunk" is a moment that a test can choose.
+//! so that "in the middle of a chunk" is a moment that a test can choose, and
+//! it can be a network that is gone or that swallows everything.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,13 @@ struct Flow {
     rate: AtomicU64,
     passed: AtomicU64,
     next: Mutex<Instant>,
+    /// Connections so far: the number of the next one.
+    accepted: AtomicU64,
+    /// Connections with a lower number forward nothing.
+    stalled: AtomicU64,
+    /// New connections are closed at once.
+    gone: AtomicBool,
+    open: Mutex<Vec<TcpStream>>,
 }
 
 /// Faster than anything that the tests send.
@@ -28,25 +36,67 @@ const FREE: u64 = 1 << 40;
 /// Bytes that never wait.
 const SHORT: u64 = 2048;
 
+/// How often a stalled connection looks whether it may go on.
+const STEP: Duration = Duration::from_millis(20);
+
 impl Proxy {
     /// Listens on a port of its own; forwards freely at first.
     pub(crate) fn to(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen");
         let port = listener.local_addr().expect("bound").port();
-        let flow = Arc::new(Flow { rate: FREE.into(), passed: 0.into(), next: Mutex::new(Instant::now()) });
+        let flow = Arc::new(Flow {
+            rate: FREE.into(),
+            passed: 0.into(),
+            next: Mutex::new(Instant::now()),
+            accepted: 0.into(),
+            stalled: 0.into(),
+            gone: false.into(),
+            open: Mutex::default(),
+        });
         let shared = flow.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                let number = shared.accepted.fetch_add(1, Ordering::Relaxed);
+                if shared.gone.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
                 let (Ok(from_client), Ok(to_client)) = (client.try_clone(), client.try_clone()) else {
                     continue;
                 };
-                let (Ok(from_server), flow) = (server.try_clone(), shared.clone()) else { continue };
-                thread::spawn(move || forward(from_client, server, |_| {}));
-                thread::spawn(move || forward(from_server, to_client, |n| flow.pass(n)));
+                let Ok(from_server) = server.try_clone() else { continue };
+                shared.open().push(client);
+                let (up, down) = (shared.clone(), shared.clone());
+                thread::spawn(move || forward(from_client, server, |_| up.wait_while_stalled(number)));
+                thread::spawn(move || {
+                    forward(from_server, to_client, |n| {
+                        down.pass(n);
+                        down.wait_while_stalled(number);
+                    });
+                });
             }
         });
         Self { port, flow }
+    }
+
+    /// The server is gone: every connection ends, and no new one lives.
+    pub(crate) fn cut(&self) {
+        self.flow.gone.store(true, Ordering::Relaxed);
+        for client in self.flow.open().drain(..) {
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// All is as before.
+    pub(crate) fn mend(&self) {
+        self.flow.gone.store(false, Ordering::Relaxed);
+        self.flow.stalled.store(0, Ordering::Relaxed);
+        self.free();
+    }
+
+    /// What is connected now stays so and carries nothing any more; new connections work.
+    pub(crate) fn stall(&self) {
+        self.flow.stalled.store(self.flow.accepted.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// From now on the server's bytes pass at this rate, all connections together.
@@ -66,6 +116,16 @@ impl Proxy {
 }
 
 impl Flow {
+    fn open(&self) -> MutexGuard<'_, Vec<TcpStream>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_while_stalled(&self, number: u64) {
+        while number < self.stalled.load(Ordering::Relaxed) {
+            thread::sleep(STEP);
+        }
+    }
+
     /// Waits until `bytes` more may pass. Short answers pass at once: rows are
     /// slow, the rest of the conversation (a new connection, a cancel) is not.
     fn pass(&self, bytes: u64) {

@@ -1,15 +1,23 @@
 //! The private servers: started by the first test that needs them, stopped by
-//! `scripts/services.sh` when this process ends, however it ends.
+//! `scripts/services.sh` when this process ends, however it ends. Tests that
+//! restart, wipe or alarm a server borrow one that nobody else uses.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use tokio::runtime::Runtime;
 
-static SERVICES: LazyLock<Services> = LazyLock::new(Services::start);
+static SERVICES: LazyLock<Services> = LazyLock::new(|| {
+    // Fails early, not after a minute in the first comparison.
+    assert!(python().exists(), "{} is missing: run `make test`", python().display());
+    let _ = std::fs::remove_dir_all(scratch().join("sites"));
+    Services::start("services")
+});
+static SPARE: Mutex<Vec<&'static Services>> = Mutex::new(Vec::new());
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("start tokio"));
 
 /// Drives a future of the test's own clients.
@@ -30,35 +38,85 @@ impl Services {
         &SERVICES
     }
 
-    fn start() -> Self {
-        // Fails early, not after a minute in the first comparison.
-        assert!(python().exists(), "{} is missing: run `make test`", python().display());
-        let _ = std::fs::remove_dir_all(scratch().join("sites"));
-        let directory = scratch().join("services");
-        let started = Command::new(project().join("scripts/services.sh"))
-            .arg("start")
-            .arg(&directory)
-            .arg(std::process::id().to_string())
-            .status()
-            .expect("run scripts/services.sh");
-        assert!(started.success(), "PostgreSQL and RabbitMQ did not start; see {}", directory.display());
+    /// Servers that nobody else uses while the answer lives; they serve one
+    /// test after the other.
+    pub(crate) fn borrow() -> Borrowed {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        Self::get();
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Borrowed(spare.unwrap_or_else(|| {
+            let name = format!("services-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+            // They end with this process, like the others.
+            Box::leak(Box::new(Self::start(&name)))
+        }))
+    }
+
+    fn start(name: &str) -> Self {
+        let directory = scratch().join(name);
+        script(&["start", &directory.to_string_lossy(), &std::process::id().to_string()]);
         let text = std::fs::read_to_string(directory.join("env")).expect("services.sh wrote env");
         let env: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once('=')).collect();
         let port = |name: &str| env[name].parse().expect("a port");
         Self { postgres: port("PG_PORT"), amqp: port("AMQP_PORT"), directory }
     }
 
-    /// Runs `rabbitmqctl` of the private broker and gives its output.
-    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> String {
-        let output = Command::new(project().join("scripts/services.sh"))
-            .arg("ctl")
-            .arg(&self.directory)
-            .args(arguments)
-            .output()
-            .expect("run scripts/services.sh");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+    /// Where the broker is.
+    pub(crate) fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.amqp)
     }
+
+    /// Runs `rabbitmqctl` of this broker and gives its output.
+    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> String {
+        script(&[&["ctl", &self.directory.to_string_lossy()], arguments].concat())
+    }
+}
+
+/// Servers on loan; given back with this value, unless the test failed.
+pub(crate) struct Borrowed(&'static Services);
+
+impl Deref for Borrowed {
+    type Target = &'static Services;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Borrowed {
+    /// Ends a server, `postgres` or `rabbitmq`, by a signal; it is gone when this returns.
+    pub(crate) fn halt(&self, server: &str, signal: &str) {
+        script(&["halt", &self.directory.to_string_lossy(), server, signal]);
+    }
+
+    /// Starts a halted server again.
+    pub(crate) fn resume(&self, server: &str) {
+        script(&["resume", &self.directory.to_string_lossy(), server]);
+    }
+
+    /// Removes all that the halted broker knew.
+    pub(crate) fn wipe_broker(&self) {
+        script(&["wipe", &self.directory.to_string_lossy()]);
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        // Who knows in which state a failed test leaves them.
+        if !std::thread::panicking() {
+            SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        }
+    }
+}
+
+/// Runs `scripts/services.sh` and gives its output.
+fn script(arguments: &[&str]) -> String {
+    let output = Command::new(project().join("scripts/services.sh"))
+        .args(arguments)
+        .output()
+        .expect("run services.sh");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "services.sh {}: {said}", arguments.join(" "));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The project's directory.
@@ -66,20 +124,22 @@ pub(crate) fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where tests keep their files.
-pub(crate) fn scratch() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
+/// Where the tests of this target keep their files.
+pub(crate) fn scratch() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"))
 }
 
 /// The interpreter that has DuckDB, pyarrow, Polars and pika.
 pub(crate) fn python() -> PathBuf {
-    scratch().with_file_name("venv").join("bin/python3")
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv").join("bin/python3")
 }
 
 /// A port that nobody listens on, below those that the kernel gives to outgoing connections.
 pub(crate) fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
-        let start = 10_000 + u16::try_from(std::process::id() % 9_000).expect("below 9000");
+        // Test processes that run side by side have neighbouring ids: far apart, please.
+        let spread = std::process::id().wrapping_mul(2_654_435_761) % 9_000;
+        let start = 10_000 + u16::try_from(spread).expect("below 9000");
         AtomicU16::new(start)
     });
     loop {

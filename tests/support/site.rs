@@ -8,13 +8,13 @@ use lapin::BasicProperties;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::broker::{self, Broker};
+use super::broker::Broker;
 use super::daemon::{BINARY, Daemon, leashed};
 use super::database::{Database, PASSWORD};
 use super::events::Event;
 use super::exports::Exports;
-use super::oracle;
-use super::services::{free_port, scratch};
+use super::oracle::{self, Judgement};
+use super::services::{Services, free_port, scratch};
 use super::wait::{PATIENCE, eventually};
 
 /// A database, names on the broker, an export root and daemons of one test.
@@ -22,6 +22,7 @@ pub(crate) struct Site {
     pub(crate) db: Database,
     pub(crate) broker: Broker,
     pub(crate) exports: Exports,
+    services: &'static Services,
     directory: PathBuf,
     daemons: AtomicU32,
 }
@@ -29,12 +30,23 @@ pub(crate) struct Site {
 impl Site {
     /// A site whose source is `db`, with an initialized root.
     pub(crate) fn new(db: Database) -> Self {
+        Self::on(Services::get(), db)
+    }
+
+    /// The same, on this broker.
+    pub(crate) fn on(services: &'static Services, db: Database) -> Self {
+        Self::prepared(services, db, |_| {})
+    }
+
+    /// The same, on a root that was prepared while it was empty.
+    pub(crate) fn prepared(services: &'static Services, db: Database, prepare: impl FnOnce(&Path)) -> Self {
         let id = &Uuid::new_v4().simple().to_string()[..8];
         let directory = scratch().join("sites").join(id);
         let root = directory.join("exports");
         std::fs::create_dir_all(&root).expect("create a root");
-        let broker = Broker::new(&format!("test.{id}"), &root);
-        let site = Self { db, broker, exports: Exports(root), directory, daemons: 0.into() };
+        prepare(&root);
+        let broker = Broker::new(services, &format!("test.{id}"), &root);
+        let site = Self { db, broker, exports: Exports(root), services, directory, daemons: 0.into() };
         let config = site.write("init.toml", &site.config());
         let done = site.run(&["check", "--init", "--config", &config]);
         assert!(done.status.success(), "check --init: {}", said(&done));
@@ -46,7 +58,7 @@ impl Site {
     pub(crate) fn config(&self) -> Value {
         json!({
             "broker": {
-                "url": broker::url(),
+                "url": self.services.url(),
                 "prefix": self.broker.prefix,
                 "heartbeat": "4s",
                 "call_timeout": "5s",
@@ -108,11 +120,17 @@ impl Site {
     /// Starts a daemon with this configuration.
     #[track_caller]
     pub(crate) fn spawn(&self, config: &Value) -> Daemon {
+        self.spawn_in(config, &[])
+    }
+
+    /// Starts a daemon with this configuration and more in its environment.
+    #[track_caller]
+    pub(crate) fn spawn_in(&self, config: &Value, env: &[(&str, &str)]) -> Daemon {
         let name = format!("daemon-{}", self.daemons.fetch_add(1, Ordering::Relaxed) + 1);
         let path = self.write(&format!("{name}.toml"), config);
         let listen = config["http"]["listen"].as_str().expect("http.listen");
         let port = listen.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
-        Daemon::spawn(&name, Path::new(&path), port, &self.directory.join(format!("{name}.log")))
+        Daemon::spawn(&name, Path::new(&path), port, &self.directory.join(format!("{name}.log")), env)
     }
 
     /// Runs a command of the binary to its end.
@@ -176,6 +194,25 @@ impl Site {
         let pairs: Vec<Value> =
             pairs.iter().map(|(query, files)| oracle::pair(query, &self.exports.path(files))).collect();
         oracle::differences(&self.db, &pairs)
+    }
+
+    /// Lets the server compare relations with the newest directories of theirs, value by value.
+    #[track_caller]
+    pub(crate) fn cast_back(&self, pairs: &[Value]) -> Vec<Judgement> {
+        let pairs: Vec<Value> = pairs
+            .iter()
+            .map(|pair| {
+                let mut pair = pair.clone();
+                if pair["files"].is_null() {
+                    let base = pair["relation"].as_str().expect("a relation").replace('.', "_");
+                    pair["files"] = json!(self.exports.path(&base));
+                }
+                pair
+            })
+            .collect();
+        let judged = oracle::cast_back(&self.db, &pairs);
+        assert_eq!(judged.len(), pairs.len(), "every pair is judged");
+        judged
     }
 
     /// The one checker: whatever happened before, this holds when `jobs` are over.

@@ -35,7 +35,7 @@ impl fmt::Display for Address {
 }
 
 fn wrong(what: &str, why: impl Into<String>) -> BusError {
-    BusError::Connection { what: what.into(), why: why.into() }
+    BusError::Setting { what: what.into(), why: why.into() }
 }
 
 fn read(setting: &str, path: &Path) -> Result<String, BusError> {
@@ -51,13 +51,9 @@ impl Address {
     /// Reads URL and certificates: at every attempt to connect, so that
     /// secrets can be replaced while the daemon runs.
     pub(super) fn read(config: &BrokerConfig) -> Result<Self, BusError> {
-        let url = match (&config.url_file, &config.url) {
-            (Some(path), _) => read("broker.url_file", path)?,
-            (None, Some(url)) => url.expose().to_owned(),
-            (None, None) => return Err(wrong("broker.url", "is not set; set it or broker.url_file")),
-        };
+        let url = config.resolve_url().map_err(|e| wrong("[broker]", e.to_string()))?;
         // The parser's message may quote the URL, and so the password: it is left out.
-        let mut uri: AMQPUri = url.trim().parse().map_err(|_: String| {
+        let mut uri: AMQPUri = url.expose().trim().parse().map_err(|_: String| {
             wrong("broker.url", "is not a URL such as amqp://user:password@host:5672/%2f (special characters percent-encoded)")
         })?;
         let seconds = config.heartbeat.0.as_secs().clamp(1, u64::from(u16::MAX));

@@ -17,11 +17,12 @@ use lapin::{Acker, Channel};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{BusError, Consumer, Delivery, Settle};
+use super::super::{BusError, Consumer, Delivery, Queue, Settle};
 use super::fault;
 use super::life::Life;
 use super::link::Link;
 use super::message;
+use crate::failpoint;
 
 /// What the end of a stream of deliveries means.
 const ENDED: &str = "the broker ended the subscription: the queue was deleted, or a message was held for longer than the broker's consumer timeout";
@@ -33,7 +34,8 @@ const HELD_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 /// Subscribes on a new channel; the caller runs the task.
 pub(super) async fn open(
     link: &Link,
-    queue: ShortString,
+    queue: Queue,
+    name: ShortString,
     prefetch: u16,
     life: &Life,
 ) -> Result<(Consumer, Subscription), BusError> {
@@ -43,14 +45,14 @@ pub(super) async fn open(
     let mut arguments = FieldTable::default();
     let held = i64::try_from(HELD_AT_MOST.as_millis()).unwrap_or(i64::MAX);
     arguments.insert("x-consumer-timeout".into(), AMQPValue::LongLongInt(held));
-    let consume = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), arguments);
+    let consume = channel.basic_consume(name, "".into(), BasicConsumeOptions::default(), arguments);
     let incoming = life.call("consume", consume).await?;
     let (deliveries, receiver) = mpsc::channel(usize::from(prefetch));
     let (abandon, abandoned) = mpsc::channel(usize::from(prefetch));
     let cancelled = CancellationToken::new();
     let consumer = Consumer { deliveries: receiver, guard: cancelled.clone().drop_guard() };
     let life = life.clone();
-    let handles = Arc::new(Handles { life: life.clone(), abandon });
+    let handles = Arc::new(Handles { queue, life: life.clone(), abandon });
     Ok((consumer, Subscription { channel, incoming, deliveries, handles, abandoned, cancelled, life }))
 }
 
@@ -69,6 +71,8 @@ pub(super) struct Subscription {
 /// What the handles of one subscription share. When the last one is gone,
 /// nothing is left to settle.
 struct Handles {
+    /// Names the failpoints.
+    queue: Queue,
     life: Life,
     abandon: mpsc::Sender<Acker>,
 }
@@ -177,11 +181,15 @@ impl Settle for Handle {
     async fn ack(mut self: Box<Self>) -> Result<(), BusError> {
         let Some(acker) = self.acker.take() else { return Err(BusError::Closed) };
         let options = BasicAckOptions { multiple: false };
-        settled(self.shared.life.call("acknowledge a message", acker.ack(options)).await?)
+        failpoint::settle("before", "ack", self.shared.queue);
+        settled(self.shared.life.call("acknowledge a message", acker.ack(options)).await?)?;
+        failpoint::settle("after", "ack", self.shared.queue);
+        Ok(())
     }
 
     async fn release(mut self: Box<Self>) -> Result<(), BusError> {
         let Some(acker) = self.acker.take() else { return Err(BusError::Closed) };
+        failpoint::settle("before", "release", self.shared.queue);
         release(&self.shared.life, &acker).await
     }
 }

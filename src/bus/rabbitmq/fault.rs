@@ -3,7 +3,7 @@
 
 use std::io;
 
-use lapin::ErrorKind;
+use lapin::{ErrorKind, ExchangeKind};
 
 use super::super::BusError;
 
@@ -23,13 +23,73 @@ pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
     }
 }
 
-/// A failed call as a [`BusError`].
-pub(super) fn failed(what: impl Into<String>, error: &lapin::Error) -> BusError {
-    let said = match error.kind() {
+/// The word of the broker.
+fn said(error: &lapin::Error) -> String {
+    match error.kind() {
         ErrorKind::ProtocolError(e) => e.get_message().to_string(),
         ErrorKind::IOError(e) => io_text(e),
         _ => error.to_string(),
-    };
+    }
+}
+
+/// What exists under one of our names, where a declaration found it different.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Misfit {
+    /// The word of the broker.
+    pub(super) said: String,
+    /// What differs: `x-queue-type`, `durable`, `type`, …
+    argument: String,
+    /// What it is.
+    current: String,
+}
+
+impl Misfit {
+    /// Reads `inequivalent arg 'x-queue-type' for queue 'q' in vhost '/':
+    /// received 'quorum' but current is 'classic'`, in all its shapes.
+    pub(super) fn read(error: &lapin::Error) -> Option<Self> {
+        if reply_code(error) != Some(PRECONDITION_FAILED) {
+            return None;
+        }
+        let said = said(error);
+        let argument = said.split_once("arg '").and_then(|(_, rest)| rest.split_once('\''));
+        let current = said.split_once("current is ").map(|(_, rest)| rest.trim_start_matches("the value "));
+        let current = current.and_then(|rest| rest.strip_prefix('\'')?.split_once('\''));
+        Some(Self {
+            argument: argument.map(|(name, _)| name.to_owned()).unwrap_or_default(),
+            current: current.map(|(value, _)| value.to_owned()).unwrap_or_default(),
+            said,
+        })
+    }
+
+    /// Why a queue like this cannot serve.
+    pub(super) fn of_queue(&self) -> Option<String> {
+        (self.argument == "x-queue-type" && self.current == "stream").then(|| {
+            "it is a stream, from which nothing is ever removed: delete it, and it is made as a quorum queue"
+                .to_owned()
+        })
+    }
+
+    /// Why an exchange like this cannot serve where `wanted` is meant.
+    pub(super) fn of_exchange(&self, wanted: &ExchangeKind) -> Option<String> {
+        let serves: &[&str] = match wanted {
+            // Our routing keys are plain words, which all three take literally.
+            ExchangeKind::Direct => &["topic"],
+            ExchangeKind::Fanout => &["direct", "topic"],
+            _ => &[],
+        };
+        let known = ["direct", "fanout", "topic", "headers"].contains(&self.current.as_str());
+        (self.argument == "type" && known && !serves.contains(&self.current.as_str())).then(|| {
+            format!(
+                "it is a {} exchange, which brings messages to the wrong queues: delete it, or set another broker.prefix",
+                self.current
+            )
+        })
+    }
+}
+
+/// A failed call as a [`BusError`].
+pub(super) fn failed(what: impl Into<String>, error: &lapin::Error) -> BusError {
+    let said = said(error);
     let why = match remedy(error, &said) {
         Some(remedy) => format!("{}; {remedy}", said.trim_end_matches('.')),
         None => said,
@@ -67,6 +127,9 @@ fn remedy(error: &lapin::Error, said: &str) -> Option<&'static str> {
                 Some("it was deleted or never made: set broker.declare = true, or have an operator create it")
             }
             RESOURCE_LOCKED => Some("another connection holds it exclusively"),
+            PRECONDITION_FAILED if said.contains("acknowledgement") => Some(
+                "a message was held for longer than consumer_timeout of the broker: raise it above the time of the longest chunk, or lower export.chunk_rows",
+            ),
             CONNECTION_FORCED => Some("an operator or a shutdown of the broker ended the connection"),
             _ => None,
         };
@@ -125,11 +188,44 @@ mod tests {
     }
 
     #[test]
+    fn what_exists_already_serves_or_is_named() {
+        let misfit = |text: &str| Misfit::read(&protocol(406, text)).expect("it differs");
+        let stream = misfit(
+            "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'p.work' in vhost '/': \
+             received the value 'quorum' of type 'longstr' but current is the value 'stream' of type 'longstr'",
+        );
+        assert!(stream.of_queue().is_some_and(|why| why.contains("stream")));
+        let classic = misfit(
+            "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'p.work' in vhost '/': \
+             received 'quorum' but current is 'classic'",
+        );
+        assert_eq!((classic.current.as_str(), classic.of_queue()), ("classic", None));
+        let absent = misfit(
+            "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received none but current is the value '1' of type 'long'",
+        );
+        assert_eq!(absent.of_queue(), None);
+        let exchange = |kind: &str| {
+            misfit(&format!(
+                "inequivalent arg 'type' for exchange 'p' in vhost '/': received 'direct' but current is '{kind}'"
+            ))
+        };
+        assert!(exchange("fanout").of_exchange(&ExchangeKind::Direct).is_some());
+        assert!(exchange("fanout").of_exchange(&ExchangeKind::Topic).is_some());
+        assert_eq!(exchange("topic").of_exchange(&ExchangeKind::Direct), None);
+        assert_eq!(exchange("x-random").of_exchange(&ExchangeKind::Direct), None);
+        assert_eq!(Misfit::read(&protocol(403, "ACCESS_REFUSED")), None);
+    }
+
+    #[test]
     fn errors_name_the_remedy() {
         let text = |e: &lapin::Error| failed("connecting to amqp://h:5672", e).to_string();
         assert!(text(&protocol(403, "ACCESS_REFUSED - Login was refused using PLAIN")).contains("password"));
         assert!(text(&protocol(530, "NOT_ALLOWED - vhost x not found")).contains("%2f"));
         assert!(text(&protocol(404, "NOT_FOUND - no queue 'p.work'")).contains("broker.declare = true"));
+        assert!(
+            text(&protocol(406, "PRECONDITION_FAILED - delivery acknowledgement on channel 2 timed out"))
+                .contains("consumer_timeout")
+        );
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert!(text(&refused.into()).contains("running"));
     }

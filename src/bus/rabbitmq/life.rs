@@ -65,11 +65,6 @@ impl Life {
         self.cause.get()
     }
 
-    /// The broker, without user and password.
-    pub(super) fn broker(&self) -> &str {
-        &self.broker
-    }
-
     /// A call with the deadline. Whatever goes wrong ends the life.
     pub(super) async fn call<T>(
         &self,

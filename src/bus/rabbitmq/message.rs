@@ -112,16 +112,18 @@ fn bounded_id(id: &str) -> ShortString {
 pub(super) fn received(properties: &BasicProperties) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
     let traceparent = properties.headers().as_ref().and_then(|headers| headers.inner().get(TRACEPARENT));
+    let traceparent = traceparent.and_then(|value| match value {
+        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    });
     Properties {
         message_id: text(properties.message_id()),
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
         user_id: text(properties.user_id()),
-        traceparent: traceparent.and_then(|value| match value {
-            AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
-            AMQPValue::ShortString(text) => Some(text.to_string()),
-            _ => None,
-        }),
+        // Version 00 has 55 characters; what is much longer is none.
+        traceparent: traceparent.filter(|text| text.len() <= 256),
     }
 }
 

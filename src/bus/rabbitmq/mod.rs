@@ -5,7 +5,8 @@
 //! used: any error, ended stream or returned message ends the session, and the
 //! daemon opens another one.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -18,7 +19,7 @@ use address::Address;
 use life::Life;
 use link::{Link, Purpose};
 use session::{Links, RabbitSession};
-use topology::{MAX_PREFIX, Names, Topology};
+use topology::{Names, Topology};
 
 mod address;
 mod client;
@@ -39,6 +40,8 @@ pub struct RabbitBus {
     config: BrokerConfig,
     name: String,
     blocked: watch::Sender<bool>,
+    /// What was said of queues and exchanges that differ from ours.
+    told: Mutex<BTreeSet<String>>,
     io: Arc<IoRuntime>,
 }
 
@@ -47,18 +50,11 @@ impl RabbitBus {
     /// management shows the connections.
     ///
     /// # Errors
-    /// When the prefix cannot be one, or no thread can be started.
+    /// When no thread can be started.
     pub fn new(config: &BrokerConfig, name: &str) -> Result<Self, BusError> {
-        let invalid = |why: String| BusError::Connection { what: "broker.prefix".into(), why };
-        if config.prefix.is_empty() || config.prefix.len() > MAX_PREFIX {
-            return Err(invalid(format!("must have 1 to {MAX_PREFIX} bytes")));
-        }
-        if config.prefix.starts_with("amq.") {
-            return Err(invalid("must not start with `amq.`, which RabbitMQ keeps to itself".into()));
-        }
         let io = Arc::new(IoRuntime::start()?);
         let (blocked, _) = watch::channel(false);
-        Ok(Self { config: config.clone(), name: name.into(), blocked, io })
+        Ok(Self { config: config.clone(), name: name.into(), blocked, told: Mutex::default(), io })
     }
 
     /// The virtual host that the configuration names.
@@ -104,7 +100,13 @@ impl Bus for RabbitBus {
         let consume = self.open(&address, Purpose::Consume).await?;
         let publish = self.open(&address, Purpose::Publish).await?;
         let names = Names::new(&self.config.prefix, Uuid::new_v4());
-        let topology = Topology { names: &names, declare: self.config.declare, link: &consume, life: &life };
+        let topology = Topology {
+            names: &names,
+            declare: self.config.declare,
+            link: &consume,
+            life: &life,
+            told: &self.told,
+        };
         let inspector = topology.establish().await?;
         let links = Links { publish, consume };
         let session =

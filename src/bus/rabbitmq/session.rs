@@ -13,7 +13,6 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
 
 use super::super::{BusError, Consumer, Outgoing, Queue, Session};
 use super::life::Life;
@@ -23,6 +22,7 @@ use super::publisher::Publisher;
 use super::reply::Replies;
 use super::topology::Names;
 use super::{IoRuntime, consumer, publisher};
+use crate::failpoint;
 
 /// How often the state of the connections is looked at, beside their events.
 const LOOK: Duration = Duration::from_millis(500);
@@ -103,9 +103,6 @@ async fn supervise(links: Arc<Links>, life: Life, blocked: watch::Sender<bool>) 
     links.publish.sever();
     links.consume.sever();
     blocked.send_replace(false);
-    if let Some(error) = life.cause() {
-        warn!(broker = life.broker(), %error, "the session with the broker ended");
-    }
 }
 
 impl Links {
@@ -144,7 +141,9 @@ impl Session for RabbitSession {
             encoded.push(message);
             replies.extend(reply);
         }
+        failpoint::publish("before", &messages);
         self.publisher.publish(encoded).await?;
+        failpoint::publish("after", &messages);
         for reply in &replies {
             self.replies.send(reply, &self.links.publish, &self.life).await?;
         }
@@ -154,7 +153,7 @@ impl Session for RabbitSession {
     async fn subscribe(&self, queue: Queue, prefetch: u16) -> Result<Consumer, BusError> {
         let name = self.names.queue(queue);
         let (consumer, subscription) =
-            consumer::open(&self.links.consume, name, prefetch, &self.life).await?;
+            consumer::open(&self.links.consume, queue, name, prefetch, &self.life).await?;
         self.tasks.spawn_on(subscription.run(), self.handle());
         Ok(consumer)
     }
@@ -167,6 +166,10 @@ impl Session for RabbitSession {
 
     fn closed(&self) -> CancellationToken {
         self.life.closed().clone()
+    }
+
+    fn cause(&self) -> Option<BusError> {
+        self.life.cause().cloned()
     }
 
     async fn close(&self) {

@@ -3,6 +3,9 @@
 //! Declared are type, durability and single-active-consumer, nothing else:
 //! any further argument could clash with what operators have.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
@@ -10,12 +13,9 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::super::{BusError, Queue};
-use super::fault::{self, PRECONDITION_FAILED};
+use super::fault::{self, Misfit};
 use super::life::Life;
 use super::link::Link;
-
-/// Longest prefix: names get a suffix and must stay below 256 bytes.
-pub(super) const MAX_PREFIX: usize = 150;
 
 /// The names that follow from the prefix, and the control queue of one session.
 #[derive(Clone, Debug)]
@@ -80,6 +80,8 @@ pub(super) struct Topology<'a> {
     pub(super) declare: bool,
     pub(super) link: &'a Link,
     pub(super) life: &'a Life,
+    /// What was said of objects that differ: once, not at every connection.
+    pub(super) told: &'a Mutex<BTreeSet<String>>,
 }
 
 impl Topology<'_> {
@@ -133,7 +135,9 @@ impl Topology<'_> {
         if self.declare {
             match self.life.attempt("declare an exchange", attempt(channel, false)).await? {
                 Ok(channel) => return Ok(channel),
-                Err(error) => self.tolerate(&format!("exchange `{name}`"), &error)?,
+                Err(error) => {
+                    self.tolerate(&format!("exchange `{name}`"), &error, |m| m.of_exchange(&kind))?;
+                }
             }
             let channel = self.channel().await?;
             return self.life.call("check an exchange", attempt(channel, true)).await;
@@ -151,7 +155,7 @@ impl Topology<'_> {
         if self.declare {
             match self.life.attempt("declare a queue", attempt(channel, false)).await? {
                 Ok(channel) => return Ok(channel),
-                Err(error) => self.tolerate(&format!("queue `{name}`"), &error)?,
+                Err(error) => self.tolerate(&format!("queue `{name}`"), &error, Misfit::of_queue)?,
             }
             let channel = self.channel().await?;
             return self.life.call("check a queue", attempt(channel, true)).await;
@@ -159,12 +163,28 @@ impl Topology<'_> {
         self.life.call("check a queue", attempt(channel, true)).await
     }
 
-    /// An object with other arguments is used as it is; any other refusal ends the session.
-    fn tolerate(&self, what: &str, error: &lapin::Error) -> Result<(), BusError> {
-        if fault::reply_code(error) != Some(PRECONDITION_FAILED) {
+    /// An object with other arguments is used as it is, unless it cannot serve;
+    /// any other refusal ends the session.
+    fn tolerate(
+        &self,
+        what: &str,
+        error: &lapin::Error,
+        useless: impl FnOnce(&Misfit) -> Option<String>,
+    ) -> Result<(), BusError> {
+        let Some(misfit) = Misfit::read(error) else {
             return Err(self.life.fail(fault::failed(format!("declare {what}"), error)));
+        };
+        if let Some(why) = useless(&misfit) {
+            return Err(self.life.fail(BusError::Unusable { what: what.into(), why }));
         }
-        warn!(object = what, %error, "it exists with other arguments than declared and is used as it is");
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(misfit.said.clone()) {
+            warn!(
+                object = what,
+                reason = misfit.said,
+                "it exists with other arguments than declared and is used as it is"
+            );
+        }
         Ok(())
     }
 

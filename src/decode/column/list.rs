@@ -1,7 +1,4 @@
-//! One-dimensional arrays.
-//!
-//! An element of a binary array has the form of a field of a row, so the
-//! builder of the elements is the one that a column of their type has.
+//! One-dimensional arrays, and multiranges.
 
 use std::sync::Arc;
 
@@ -10,19 +7,26 @@ use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::FieldRef;
 use arrow::error::ArrowError;
 
-use super::{Builder, Faults, Fields, Misfit, native, numeric};
-use crate::decode::types::oid;
-use crate::plan::column::ColumnType;
+use super::walk::Walk;
+use super::{Builder, Faults, Fields, Misfit, native};
+use crate::message::setting::InfinityMode;
+use crate::plan::column::{ColumnType, ELEMENT};
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of an array");
 
+/// What stands before the elements.
+#[derive(Clone, Copy)]
+enum Head {
+    /// Dimensions, type, length and first index.
+    Array,
+    /// Their number.
+    Multirange,
+}
+
 struct List {
+    head: Head,
     field: FieldRef,
     elements: Box<dyn Builder>,
-    /// For elements that are numerics although the list is of text or doubles.
-    numerics: Option<Box<dyn Builder>>,
-    /// Whether the elements on the wire are numerics, once one was seen.
-    from_numeric: bool,
     starts: Vec<u32>,
     /// Elements so far.
     total: usize,
@@ -31,17 +35,21 @@ struct List {
     faults: Faults,
 }
 
-/// A builder of lists.
-pub(super) fn list(element: &ColumnType) -> Box<dyn Builder> {
+/// A builder of lists from arrays.
+pub(super) fn list(element: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
+    with_head(Head::Array, element, infinity)
+}
+
+/// A builder of lists from multiranges.
+pub(super) fn multirange(bound: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
+    with_head(Head::Multirange, &ColumnType::Range(Box::new(bound.clone())), infinity)
+}
+
+fn with_head(head: Head, element: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
     Box::new(List {
-        field: Arc::new(element.field("element", true)),
-        elements: native(element),
-        numerics: match element {
-            ColumnType::Text => Some(numeric::text_from_numeric()),
-            ColumnType::Float64 => Some(numeric::double_from_numeric()),
-            _ => None,
-        },
-        from_numeric: false,
+        head,
+        field: Arc::new(element.field(ELEMENT, true)),
+        elements: native(element, infinity),
         starts: Vec::new(),
         total: 0,
         offsets: vec![0],
@@ -50,44 +58,40 @@ pub(super) fn list(element: &ColumnType) -> Box<dyn Builder> {
     })
 }
 
+/// How many elements an array claims to have.
+fn head_of_array(walk: &mut Walk<'_>) -> Result<i32, Misfit> {
+    let dimensions = walk.word().ok_or(FOREIGN)?;
+    let _has_nulls = walk.word().ok_or(FOREIGN)?;
+    let _element = walk.word().ok_or(FOREIGN)?;
+    match dimensions {
+        0 => return Ok(0),
+        1 => {}
+        2..=6 => return Err(Misfit::Unfit("an array has more than one dimension")),
+        _ => return Err(FOREIGN),
+    }
+    let count = walk.word().ok_or(FOREIGN)?;
+    match walk.word() {
+        Some(1) => Ok(count),
+        Some(_) => Err(Misfit::Unfit("an array does not begin at index 1")),
+        None => Err(FOREIGN),
+    }
+}
+
 impl List {
-    /// Notes where the elements of one array start in `raw`. The number of
-    /// elements is believed only as far as there are bytes for them.
-    fn array(&mut self, start: u32, field: &[u8]) -> Result<(), Misfit> {
-        let (dimensions, rest) = word(field).ok_or(FOREIGN)?;
-        let (_has_nulls, rest) = word(rest).ok_or(FOREIGN)?;
-        let (element, rest) = word(rest).ok_or(FOREIGN)?;
-        match dimensions {
-            0 if rest.is_empty() => return Ok(()),
-            0 => return Err(FOREIGN),
-            1 => {}
-            2..=6 => return Err(Misfit::Unfit("an array has more than one dimension")),
-            _ => return Err(FOREIGN),
-        }
-        let (count, rest) = word(rest).ok_or(FOREIGN)?;
-        let (lower, mut rest) = word(rest).ok_or(FOREIGN)?;
-        if lower != 1 {
-            return Err(Misfit::Unfit("an array does not begin at index 1"));
-        }
-        if self.numerics.is_some() {
-            self.from_numeric = element as u32 == oid::NUMERIC;
-        }
+    /// Notes where the elements of one value start. The number of elements is
+    /// believed only as far as there are bytes for them.
+    fn split(&mut self, mut walk: Walk<'_>) -> Result<(), Misfit> {
+        let count = match self.head {
+            Head::Array => head_of_array(&mut walk)?,
+            Head::Multirange => walk.word().ok_or(FOREIGN)?,
+        };
         let before = self.starts.len();
-        // `start` points at the length word of the field.
-        let end = start as usize + 4 + field.len();
-        for _ in 0..count.max(0) {
-            let here = end - rest.len();
-            let Some((length, after)) = word(rest) else { break };
-            let payload = match length {
-                -1 => Some(after),
-                _ => usize::try_from(length).ok().and_then(|length| after.get(length..)),
-            };
-            let Some(after) = payload else { break };
-            self.starts.push(here as u32);
-            rest = after;
+        let count = usize::try_from(count).map_err(|_| FOREIGN)?;
+        for _ in 0..count {
+            let Some((start, _)) = walk.part() else { break };
+            self.starts.push(start);
         }
-        let found = self.starts.len() - before;
-        if usize::try_from(count) == Ok(found) && rest.is_empty() {
+        if self.starts.len() - before == count && walk.is_done() {
             return Ok(());
         }
         self.starts.truncate(before);
@@ -99,7 +103,7 @@ impl Builder for List {
     fn append(&mut self, fields: Fields<'_>) {
         self.starts.clear();
         for &start in fields.starts {
-            let taken = match fields.get(start).map(|field| self.array(start, field)) {
+            let taken = match fields.get(start).map(|field| self.split(Walk::new(start, field))) {
                 Some(Ok(())) => true,
                 Some(Err(misfit)) => {
                     self.faults.note(misfit);
@@ -112,11 +116,7 @@ impl Builder for List {
             self.offsets.push((self.total + self.starts.len()) as i32);
         }
         self.total += self.starts.len();
-        let elements = Fields { raw: fields.raw, starts: &self.starts };
-        match &mut self.numerics {
-            Some(numerics) if self.from_numeric => numerics.append(elements),
-            _ => self.elements.append(elements),
-        }
+        self.elements.append(Fields { raw: fields.raw, starts: &self.starts });
     }
 
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
@@ -124,10 +124,7 @@ impl Builder for List {
         if i32::try_from(total).is_err() {
             return Err(ArrowError::OffsetOverflowError(total));
         }
-        let (elements, faults) = match &mut self.numerics {
-            Some(numerics) if self.from_numeric => numerics.finish()?,
-            _ => self.elements.finish()?,
-        };
+        let (elements, faults) = self.elements.finish()?;
         let mut next = Vec::with_capacity(self.offsets.len());
         next.push(0);
         let offsets = std::mem::replace(&mut self.offsets, next);
@@ -137,10 +134,4 @@ impl Builder for List {
         all.merge(faults);
         Ok((Arc::new(array), all))
     }
-}
-
-/// The next big-endian word, and what follows it.
-fn word(bytes: &[u8]) -> Option<(i32, &[u8])> {
-    let (word, rest) = bytes.split_first_chunk::<4>()?;
-    Some((i32::from_be_bytes(*word), rest))
 }

@@ -4,17 +4,24 @@
 //! take becomes NULL in its array and is noted in its [`Faults`]; the decoder
 //! decides what follows. So one look at the data finds all columns at fault.
 
+mod composite;
 mod each;
 mod fixed;
 mod list;
+mod map;
 mod numeric;
+mod packed;
+mod range;
 mod temporal;
 mod text;
+mod vector;
+mod walk;
 
 use arrow::array::ArrayRef;
 use arrow::error::ArrowError;
 
-use super::frame::Fields;
+use super::frame::{Fields, NOWHERE};
+use crate::message::setting::InfinityMode;
 use crate::plan::column::{Column, ColumnType, Fetch};
 
 /// What a builder met so far that it could not take.
@@ -35,14 +42,21 @@ pub(super) enum Misfit {
     Unfit(&'static str),
     /// Not a value of the type that was planned.
     Foreign(&'static str),
+    /// A value that becomes NULL, as asked for.
+    Absent,
 }
 
 impl Faults {
     fn note(&mut self, misfit: Misfit) {
         match misfit {
-            Misfit::Unfit(reason) => self.unfit.get_or_insert(reason),
-            Misfit::Foreign(reason) => self.foreign.get_or_insert(reason),
-        };
+            Misfit::Unfit(reason) => {
+                self.unfit.get_or_insert(reason);
+            }
+            Misfit::Foreign(reason) => {
+                self.foreign.get_or_insert(reason);
+            }
+            Misfit::Absent => {}
+        }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
@@ -65,7 +79,7 @@ pub(super) trait Builder: Send {
 /// The builder of a column.
 pub(super) fn builder(column: &Column) -> Box<dyn Builder> {
     match (column.fetch, &column.ty) {
-        (Fetch::Native, ty) => native(ty),
+        (Fetch::Native | Fetch::Parts | Fetch::AsBytes, ty) => native(ty, column.infinity),
         (Fetch::AsText, ColumnType::Float64) => numeric::double_from_text(),
         (Fetch::AsText, ColumnType::Text | ColumnType::Json) => text::text(),
         // No plan of this version says so; one of a newer version might.
@@ -74,7 +88,7 @@ pub(super) fn builder(column: &Column) -> Box<dyn Builder> {
 }
 
 /// The builder of values as the source sends them.
-fn native(ty: &ColumnType) -> Box<dyn Builder> {
+fn native(ty: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
     match ty {
         ColumnType::Bool => fixed::bool(),
         ColumnType::Int16 => fixed::primitive::<fixed::Int16, 2>(),
@@ -84,14 +98,24 @@ fn native(ty: &ColumnType) -> Box<dyn Builder> {
         ColumnType::Float32 => fixed::primitive::<fixed::Float32, 4>(),
         ColumnType::Float64 => fixed::primitive::<fixed::Float64, 8>(),
         ColumnType::Decimal { precision, scale } => numeric::decimal(*precision, *scale),
-        ColumnType::Text => text::text(),
+        ColumnType::NumericText => numeric::text_from_numeric(),
+        ColumnType::NumericDouble => numeric::double_from_numeric(),
+        ColumnType::Money { .. } => numeric::money(ty.data_type()),
+        ColumnType::Text | ColumnType::SourceText => text::text(),
         ColumnType::Json => text::json(),
         ColumnType::Bytes => text::bytes(),
         ColumnType::Uuid => fixed::uuid(),
-        ColumnType::Date => fixed::primitive::<temporal::Date, 4>(),
+        ColumnType::Date => temporal::infinite::<temporal::Date, 4>(infinity),
         ColumnType::Time => fixed::primitive::<temporal::Time, 8>(),
-        ColumnType::Timestamp => fixed::primitive::<temporal::Timestamp, 8>(),
-        ColumnType::TimestampTz => fixed::primitive::<temporal::TimestampTz, 8>(),
-        ColumnType::List(element) => list::list(element),
+        ColumnType::Timestamp => temporal::infinite::<temporal::Timestamp, 8>(infinity),
+        ColumnType::TimestampTz => temporal::infinite::<temporal::TimestampTz, 8>(infinity),
+        ColumnType::Interval => packed::interval(),
+        ColumnType::Point => packed::point(),
+        ColumnType::List(element) => list::list(element, infinity),
+        ColumnType::Vector { length, half } => vector::vector(*length, *half),
+        ColumnType::Struct(parts) => composite::composite(parts, infinity),
+        ColumnType::Range(bound) => range::range(bound, infinity),
+        ColumnType::Multirange(bound) => list::multirange(bound, infinity),
+        ColumnType::Map => map::map(),
     }
 }

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float64Type, i2
 use arrow::error::ArrowError;
 
 use super::each::each;
+use super::fixed::WIDTH;
 use super::{Builder, Faults, Fields, Misfit};
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of a numeric");
@@ -281,6 +282,14 @@ pub(super) fn decimal(precision: u8, scale: i8) -> Box<dyn Builder> {
         std::iter::successors(Some(i256::ONE), |power| power.checked_mul(ten)).take(digits + 1).collect();
     each::<Decimal256Type, _>(DataType::Decimal256(precision, scale), move |field, _| {
         Numeric::parse(field)?.to_i256(&powers, shift)
+    })
+}
+
+/// A builder of decimals from `money`: a whole number of the smallest unit.
+pub(super) fn money(ty: DataType) -> Box<dyn Builder> {
+    each::<Decimal128Type, _>(ty, |field, _| {
+        let amount = field.try_into().map_err(|_| WIDTH)?;
+        Ok(i128::from(i64::from_be_bytes(amount)))
     })
 }
 

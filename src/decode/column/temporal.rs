@@ -2,19 +2,54 @@
 //! 1970-01-01.
 //!
 //! Infinity is the extreme value of the type in PostgreSQL and stays so in the
-//! files: DuckDB shows the positive one as `infinity`, nobody takes it for a
-//! day of the calendar.
+//! files, unless something else was asked for: DuckDB shows the positive one as
+//! `infinity`, nobody takes it for a day of the calendar.
 
-use arrow::datatypes::{Date32Type, Time64MicrosecondType, TimestampMicrosecondType};
+use std::marker::PhantomData;
 
-use super::Misfit;
-use super::fixed::Decode;
+use arrow::datatypes::{ArrowPrimitiveType, Date32Type, Time64MicrosecondType, TimestampMicrosecondType};
+
+use super::fixed::{Decode, primitive};
+use super::{Builder, Misfit};
+use crate::message::setting::InfinityMode;
 
 /// Days between the two epochs.
 const EPOCH_DAYS: i32 = 10_957;
 /// Microseconds between the two epochs.
 const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * DAY_MICROS;
 const DAY_MICROS: i64 = 86_400_000_000;
+
+/// A builder of dates or timestamps.
+pub(super) fn infinite<D: Decode<W>, const W: usize>(mode: InfinityMode) -> Box<dyn Builder> {
+    match mode {
+        InfinityMode::Max => primitive::<D, W>(),
+        InfinityMode::Null => primitive::<Finite<D, false>, W>(),
+        InfinityMode::Text => primitive::<Finite<D, true>, W>(),
+    }
+}
+
+/// Values of `D` that are not infinite; the others do not fit, or are NULL.
+struct Finite<D, const UNFIT: bool>(PhantomData<D>);
+
+impl<D: Decode<W>, const W: usize, const UNFIT: bool> Decode<W> for Finite<D, UNFIT> {
+    type Arrow = D::Arrow;
+    const ZONE: Option<&'static str> = D::ZONE;
+
+    #[inline]
+    fn decode(bytes: [u8; W]) -> Result<<Self::Arrow as ArrowPrimitiveType>::Native, Misfit> {
+        let [first, rest @ ..] = bytes.as_slice() else { return D::decode(bytes) };
+        let infinite = match first {
+            0x7f => rest.iter().all(|byte| *byte == 0xff),
+            0x80 => rest.iter().all(|byte| *byte == 0),
+            _ => false,
+        };
+        match infinite {
+            false => D::decode(bytes),
+            true if UNFIT => Err(Misfit::Unfit("a date or timestamp is infinite")),
+            true => Err(Misfit::Absent),
+        }
+    }
+}
 
 /// `date`.
 pub(super) struct Date;
@@ -103,6 +138,18 @@ mod tests {
         }
         for micros in [i64::MIN, i64::MAX] {
             assert_eq!(TimestampTz::decode(micros.to_be_bytes()), Ok(micros));
+        }
+    }
+
+    #[test]
+    fn infinity_is_null_or_unfit_as_asked_for() {
+        for days in [i32::MIN, i32::MAX] {
+            let bytes = days.to_be_bytes();
+            assert_eq!(Finite::<Date, false>::decode(bytes), Err(Misfit::Absent));
+            assert!(matches!(Finite::<Date, true>::decode(bytes), Err(Misfit::Unfit(_))));
+        }
+        for near in [i32::MIN + 1, -1, 0, i32::MAX - EPOCH_DAYS - 1] {
+            assert_eq!(Finite::<Date, true>::decode(near.to_be_bytes()), Ok(near + EPOCH_DAYS));
         }
     }
 

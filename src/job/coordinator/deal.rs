@@ -11,12 +11,7 @@ use crate::message::Control;
 
 impl Coordinator {
     fn window_settings(&self) -> WindowSettings {
-        use crate::config::Auto;
         let export = &self.context.config.export;
-        let exactly = |auto: Auto<std::num::NonZeroU32>| match auto {
-            Auto::Auto => None,
-            Auto::Exactly(n) => Some(n.get()),
-        };
         let limits = |s: &crate::config::SourceConfig| SourceLimits {
             max_parallel: s.max_parallel.get(),
             max_jobs: s.max_jobs.get(),
@@ -25,8 +20,8 @@ impl Coordinator {
         WindowSettings {
             root: self.context.folder.id(),
             sources: self.context.sources().iter().map(|(n, e)| (n.clone(), limits(&e.config))).collect(),
-            table_threads: exactly(export.table_threads),
-            chunk_workers: exactly(export.chunk_workers),
+            table_threads: export.table_threads.exactly().map(u32::from),
+            chunk_workers: export.chunk_workers.exactly().map(u32::from),
             alive_timeout: self.context.config.timing.alive_timeout.0,
         }
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Coordinator, CoordinatorError};
 use crate::bus::Outgoing;
 use crate::folder::{Renamed, VERSION, layout};
-use crate::job::archive::{Status, archive};
+use crate::job::archive::{Archive, Status};
 use crate::job::decide::{Disposition, Effect};
 use crate::job::look;
 use crate::job::outcome::{CancelCause, CancelMark, TableOutcome, TableResult};
@@ -42,6 +42,12 @@ impl Coordinator {
                     look::recheck(&folder, state, id, up).await?;
                 }
                 let outcome = settle(&folder, state, id, &dispositions, now).await?;
+                // Whoever wrote it counts it.
+                if outcome.at == now {
+                    let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
+                    let organized = outcome.tables.iter().filter(published).count();
+                    self.context.metrics.tables_organized_total.inc_by(organized as u64);
+                }
                 if let Some(batch) = state.batches.get_mut(&id) {
                     batch.outcome = Some(outcome);
                 }
@@ -51,9 +57,6 @@ impl Coordinator {
                 let told = state.batches.get(&id).and_then(|b| b.outcome.as_ref());
                 if let (Some(plan), Some(outcome)) = (state.plan(id.epoch), told) {
                     let events = self.context.reporter.batch(&state.stored, plan, outcome);
-                    let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
-                    let organized = outcome.tables.iter().filter(published).count();
-                    self.context.metrics.tables_organized_total.inc_by(organized as u64);
                     self.session.publish_all(events).await?;
                 }
                 state.said.batches.insert(id);
@@ -61,7 +64,16 @@ impl Coordinator {
             Effect::TellPlan(job, epoch) => self.tell_plan(&job, epoch).await?,
             Effect::Commit(job) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
-                let archive = archive(state, now);
+                // The directory of archives is there in every export folder, also in a wrong one.
+                folder.guard().await?;
+                if state.cancel.is_none() {
+                    // A predecessor may have closed the plan for a cancel that a cache still hides.
+                    state.cancel = folder.read_anew(&layout::cancel(&job)).await?;
+                    if state.cancel.is_some() {
+                        return Ok(());
+                    }
+                }
+                let archive = Archive::of(state, now);
                 let archive = folder.create_or_read(&layout::archive_by_id(&job), archive).await?;
                 state.archive = Some(Arc::new(archive));
             }
@@ -75,7 +87,10 @@ impl Coordinator {
             }
             Effect::TellStalled(job) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
-                let why = self.window.why_quiet(state);
+                let mut why = self.window.why_quiet(state);
+                if let Some(stumble) = self.stumbles.get(&job) {
+                    why = format!("{why}; {stumble}");
+                }
                 warn!(job.id = %job, why, "the job is stalled");
                 state.said.stalled = Some(up);
                 let report = self.context.reporter.stalled(state, &why, now);
@@ -127,7 +142,7 @@ impl Coordinator {
         let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
         folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await?;
         self.latest.learn(&archive);
-        if let Err(e) = self.latest.repair(&folder).await {
+        if let Err(e) = self.latest.repair(&folder, &*self.beat).await {
             // A view: repaired at the next look. The job's end does not wait for it.
             warn!(job.id = %job, error = %e, "`.latest` could not be brought up to date");
         }

@@ -6,7 +6,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Token;
 
-use super::{FilterError, refused, shorten};
+use super::{FilterError, is_moving, refused, shorten};
 
 /// Prints a tree of the nodes that a simple filter may have.
 pub(super) fn print_tree(expr: &Expr) -> Result<String, FilterError> {
@@ -209,19 +209,20 @@ impl Printer {
 
     fn cast(&mut self, kind: &CastKind, expr: &Expr, data_type: &DataType) -> Result<(), FilterError> {
         let name = plain_type(data_type)?;
-        match kind {
-            CastKind::DoubleColon => {
-                self.suffixed(expr, "::")?;
-                self.push(&name);
-            }
-            CastKind::Cast => {
-                self.push("CAST (");
-                self.suffixed(expr, "AS")?;
-                self.push(&name);
-                self.push(")");
-            }
+        let (before, between, after) = match kind {
+            CastKind::DoubleColon => (None, "::", None),
+            CastKind::Cast => (Some("CAST ("), "AS", Some(")")),
             CastKind::TryCast | CastKind::SafeCast => return refused("TRY_CAST or SAFE_CAST"),
+        };
+        before.into_iter().for_each(|word| self.push(word));
+        match expr {
+            // A text stays what it is, whatever it says.
+            Expr::Value(value) if matches!(data_type, DataType::Text) => self.literal(&value.value)?,
+            other => self.expr(other)?,
         }
+        self.push(between);
+        self.push(&name);
+        after.into_iter().for_each(|word| self.push(word));
         Ok(())
     }
 
@@ -239,7 +240,22 @@ impl Printer {
         }
     }
 
+    /// A literal whose type the server finds out: it may be a date.
     fn value(&mut self, value: &Value) -> Result<(), FilterError> {
+        let text = match value {
+            Value::SingleQuotedString(s)
+            | Value::EscapedStringLiteral(s)
+            | Value::UnicodeStringLiteral(s) => s,
+            Value::DollarQuotedString(s) => &s.value,
+            _ => "",
+        };
+        if is_moving(text) {
+            return Err(FilterError::Moving(shorten(text)));
+        }
+        self.literal(value)
+    }
+
+    fn literal(&mut self, value: &Value) -> Result<(), FilterError> {
         match value {
             Value::Number(digits, long) => self.number(digits, *long)?,
             Value::SingleQuotedString(s)

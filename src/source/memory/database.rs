@@ -1,6 +1,6 @@
 //! Tables with their history, keepers, and ways to break each of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -55,7 +55,7 @@ struct Held {
 pub(super) struct State {
     version: u64,
     pub(super) tables: BTreeMap<(String, String), Table>,
-    held: HashMap<u64, Held>,
+    held: BTreeMap<u64, Held>,
     next: u64,
     hook: Option<Arc<Hook>>,
 }
@@ -85,6 +85,7 @@ impl MemoryDatabase {
                 fetch: Fetch::Native,
                 ty: source_type(f.data_type()).1,
                 nullable: f.is_nullable(),
+                infinity: Default::default(),
                 note: None,
             })
             .collect();

@@ -13,7 +13,7 @@ use self::database::Table;
 pub use self::database::{MemoryDatabase, Step};
 use self::rows::{Key, greater, key, select};
 use super::{
-    BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, Progress, Relation,
+    BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, PoolUse, Progress, Relation,
     RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
 };
 use crate::message::SourceName;
@@ -135,7 +135,7 @@ impl Source for MemorySource {
             .collect())
     }
 
-    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions) -> Column {
+    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions<'_>) -> Column {
         let mut mapped = column.column.clone();
         if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
             mapped.ty = ColumnType::Text;
@@ -210,8 +210,8 @@ impl Source for MemorySource {
         Ok(Box::new(MemoryStream { database, table, rows, given: 0, cancel, progress }))
     }
 
-    fn pool_use(&self) -> (u32, u32) {
-        (0, u32::MAX)
+    fn pool_use(&self) -> PoolUse {
+        PoolUse::default()
     }
 }
 

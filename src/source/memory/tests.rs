@@ -23,6 +23,7 @@ async fn read(source: &MemorySource, slice: Slice<'_>, lineage: Option<Uuid>) ->
         fetch: Fetch::Native,
         ty: ColumnType::Int64,
         nullable: true,
+        infinity: Default::default(),
         note: None,
     }];
     let read = ChunkRead {

@@ -7,9 +7,10 @@ use tokio::time::timeout;
 use super::connect::Connections;
 use super::copy_stream::CopyStream;
 use super::guard;
+use super::question::view_path;
 use super::quote::shown;
 use super::session::{Opening, Session};
-use super::slice::{condition, from_where, select_list};
+use super::slice::{condition, from_only_where, from_where, select_list};
 use super::sqlstate::Stage;
 use crate::plan::export_plan::Slice;
 use crate::source::{ChunkRead, ErrorKind, SourceError};
@@ -64,16 +65,20 @@ async fn begin(
     if matches!(read.slice, Slice::Range { .. }) && !seen.is_partitioned() {
         settings.push(("enable_seqscan", "off"));
     }
+    let path = if seen.is_view() { view_path(&session, &read.selection).await? } else { None };
+    settings.extend(path.as_deref().map(|path| ("search_path", path)));
     settings.extend(read.session.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     if !settings.is_empty() {
         session.set(settings).await?;
     }
 
     let slice = condition(read.slice)?;
-    let select =
-        format!("SELECT {} {}", select_list(read.columns), from_where(&read.selection, slice.as_deref()));
+    let list = select_list(read.columns);
+    let select = format!("SELECT {list} {}", from_where(&read.selection, slice.as_deref()));
     guard::same_columns(&session, schema, name, read.columns, &seen).await?;
-    guard::same_files(&session, schema, name, &format!("{select} LIMIT 0"), &seen).await?;
+    let alone = format!("SELECT {list} {}", from_only_where(&read.selection, slice.as_deref()));
+    guard::same_files(&session, schema, name, guard::Locking { whole: &select, alone: &alone }, &seen)
+        .await?;
 
     let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
     let what = format!("read {relation}");

@@ -1,14 +1,16 @@
 //! The survey's columns: types with what their mapping needs, keys and statistics.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use tokio_postgres::SimpleQueryRow;
 
-use super::catalogue::{Named, WHAT, oid_array};
+use super::catalogue::{Named, WHAT};
 use super::quote::texts;
 use super::session::Session;
 use super::sqlstate::Stage;
-use crate::decode::types::{PgType, map, range_key};
+use super::type_facts::Types;
+use crate::decode::types::{PgType, map, map_bytes, range_key};
+use crate::message::setting::InfinityMode;
 use crate::plan::column::{Column, ColumnType, Fetch};
 use crate::source::{MappingOptions, SourceError, SurveyColumn};
 
@@ -37,14 +39,14 @@ pub(super) async fn survey(
     session
         .each(&columns_sql(oids, version), Stage::Question, WHAT, |row| rows.extend(parse_column(&row)))
         .await?;
-    let types = Types::read(session, &rows).await?;
+    let types = Types::read(session, version, rows.iter().map(|c| c.ty).collect()).await?;
     let mut all: HashMap<u32, ColumnFacts> = HashMap::new();
     for row in rows {
         let facts = all.entry(row.relation).or_default();
         if !row.readable {
             facts.forbidden.push(row.name.clone());
         }
-        facts.columns.push(types.column(row));
+        facts.columns.push(column(&types, row));
     }
     session
         .each(&keys_sql(oids), Stage::Question, WHAT, |row| {
@@ -109,89 +111,28 @@ fn keys_sql(oids: &str) -> String {
     )
 }
 
-/// One row of `pg_type`.
-struct TypeRow {
-    name: String,
-    typtype: char,
-    category: char,
-    elem: u32,
-    base: u32,
-    base_typmod: i32,
-}
-
-/// The types that the columns have, with their elements and bases.
-struct Types(HashMap<u32, TypeRow>);
-
-impl Types {
-    async fn read(session: &Session, columns: &[ColumnRow]) -> Result<Self, SourceError> {
-        let used: HashSet<u32> = columns.iter().map(|c| c.ty).collect();
-        let sql = format!(
-            "WITH RECURSIVE used AS (SELECT pg_catalog.unnest({}) AS oid \
-                UNION SELECT v.oid FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid, \
-                      LATERAL (VALUES (t.typelem), (t.typbasetype)) v(oid) WHERE v.oid <> 0) \
-             SELECT t.oid, pg_catalog.format_type(t.oid, NULL), t.typtype, t.typcategory, \
-                    t.typelem, t.typbasetype, t.typtypmod \
-             FROM pg_catalog.pg_type t JOIN used u ON u.oid = t.oid",
-            oid_array(used.into_iter())
-        );
-        let mut types = HashMap::new();
-        session.each(&sql, Stage::Question, WHAT, |row| types.extend(parse_type(&row))).await?;
-        Ok(Self(types))
+/// A column as the survey reports it, mapped without any option.
+fn column(types: &Types, row: ColumnRow) -> SurveyColumn {
+    let mut ty = types.facts(row.ty, row.typmod);
+    ty.name.clone_from(&row.source_type);
+    let (mapped, fetch) = map(&ty, None);
+    let range = range_key(&ty);
+    SurveyColumn {
+        column: Column {
+            name: row.name,
+            source_type: row.source_type,
+            fetch,
+            ty: mapped,
+            nullable: !row.not_null,
+            infinity: InfinityMode::default(),
+            note: None,
+        },
+        type_facts: serde_json::to_value(&ty).unwrap_or_default(),
+        range_cast: range.as_ref().map(|r| r.cast.to_owned()),
+        numeric: range.is_some_and(|r| r.numeric),
+        correlation: None,
+        histogram_bounds: 0,
     }
-
-    /// The facts of a type, with what it is made of.
-    fn facts(&self, oid: u32, typmod: i32, depth: u8) -> PgType {
-        let Some(row) = self.0.get(&oid).filter(|_| depth < 16) else {
-            // Dropped while we looked, or a domain of domains beyond reason: text.
-            let name = "unknown".to_owned();
-            return PgType { oid, name, typtype: 'p', category: 'X', typmod, elem: None, base: None };
-        };
-        let inner = |oid: u32, typmod: i32| Box::new(self.facts(oid, typmod, depth + 1));
-        PgType {
-            oid,
-            name: row.name.clone(),
-            typtype: row.typtype,
-            category: row.category,
-            typmod,
-            elem: (row.category == 'A' && row.elem != 0).then(|| inner(row.elem, typmod)),
-            base: (row.typtype == 'd').then(|| inner(row.base, row.base_typmod)),
-        }
-    }
-
-    fn column(&self, row: ColumnRow) -> SurveyColumn {
-        let mut ty = self.facts(row.ty, row.typmod, 0);
-        ty.name.clone_from(&row.source_type);
-        let (mapped, fetch) = map(&ty, None);
-        let range = range_key(&ty);
-        SurveyColumn {
-            column: Column {
-                name: row.name,
-                source_type: row.source_type,
-                fetch,
-                ty: mapped,
-                nullable: !row.not_null,
-                note: None,
-            },
-            type_facts: serde_json::to_value(&ty).unwrap_or_default(),
-            range_cast: range.as_ref().map(|r| r.cast.to_owned()),
-            numeric: range.is_some_and(|r| r.numeric),
-            correlation: None,
-            histogram_bounds: 0,
-        }
-    }
-}
-
-fn parse_type(row: &SimpleQueryRow) -> Option<(u32, TypeRow)> {
-    let letter = |i: usize| row.get(i).and_then(|t| t.chars().next());
-    let ty = TypeRow {
-        name: row.get(1)?.to_owned(),
-        typtype: letter(2)?,
-        category: letter(3)?,
-        elem: row.get(4)?.parse().ok()?,
-        base: row.get(5)?.parse().ok()?,
-        base_typmod: row.get(6)?.parse().ok()?,
-    };
-    Some((row.get(0)?.parse().ok()?, ty))
 }
 
 /// Correlation and histogram of the columns that tables may be split by.
@@ -245,7 +186,7 @@ async fn statistics(
 }
 
 /// Maps a column again, with options.
-pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions) -> Column {
+pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) -> Column {
     let mut mapped = column.column.clone();
     if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
         mapped.ty = ColumnType::Text;
@@ -253,13 +194,23 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions) -> Col
         mapped.note = Some(format!("text, because {}", unfit.reason));
         return mapped;
     }
-    let facts: Result<PgType, _> = serde_json::from_value(column.type_facts.clone());
-    if let (Ok(facts), Some(mode)) = (facts, options.numeric) {
+    let Ok(facts) = serde_json::from_value::<PgType>(column.type_facts.clone()) else { return mapped };
+    let as_bytes = options.as_bytes.contains(&mapped.name);
+    if let Some((ty, fetch)) = as_bytes.then(|| map_bytes(&facts)).flatten() {
+        (mapped.ty, mapped.fetch) = (ty, fetch);
+        mapped.note = Some("text as bytes, as asked for".into());
+        return mapped;
+    }
+    if let Some(mode) = options.numeric {
         let (ty, fetch) = map(&facts, Some(mode));
         if (&ty, fetch) != (&mapped.ty, mapped.fetch) {
             mapped.note = Some(format!("numeric as {mode}, as asked for"));
         }
         (mapped.ty, mapped.fetch) = (ty, fetch);
+    }
+    if mapped.ty.may_be_infinite() {
+        mapped.infinity = options.infinity;
+        mapped.nullable |= options.infinity == InfinityMode::Null;
     }
     mapped
 }
@@ -269,6 +220,7 @@ mod tests {
     use super::*;
     use crate::message::setting::NumericMode;
     use crate::source::UnfitColumn;
+    use crate::source::postgres::type_facts::TypeRow;
 
     fn types() -> Types {
         let row = |name: &str, typtype, category, elem, base, base_typmod| TypeRow {
@@ -278,8 +230,12 @@ mod tests {
             elem,
             base,
             base_typmod,
+            ..TypeRow::default()
         };
         Types(HashMap::from([
+            (25, row("text", 'b', 'S', 0, 0, -1)),
+            (1082, row("date", 'b', 'D', 0, 0, -1)),
+            (1182, row("date[]", 'b', 'A', 1082, 0, -1)),
             (1700, row("numeric", 'b', 'N', 0, 0, -1)),
             (1231, row("numeric[]", 'b', 'A', 1700, 0, -1)),
             (20_000, row("public.money", 'd', 'N', 0, 1700, (12 << 16 | 2) + 4)),
@@ -288,15 +244,10 @@ mod tests {
     }
 
     fn column(ty: u32, typmod: i32, source_type: &str) -> SurveyColumn {
-        types().column(ColumnRow {
-            relation: 1,
-            name: "c".into(),
-            ty,
-            typmod,
-            not_null: true,
-            source_type: source_type.into(),
-            readable: true,
-        })
+        let name = "c".into();
+        let source_type = source_type.into();
+        let row = ColumnRow { relation: 1, name, ty, typmod, not_null: true, source_type, readable: true };
+        super::column(&types(), row)
     }
 
     #[test]
@@ -322,13 +273,34 @@ mod tests {
         let numeric = column(1700, -1, "numeric");
         let as_is = map_column(&numeric, &MappingOptions::default());
         assert_eq!(as_is, numeric.column);
-        let options = MappingOptions { numeric: Some(NumericMode::Decimal(38, 9)), as_text: Vec::new() };
+        let options = MappingOptions { numeric: Some(NumericMode::Decimal(38, 9)), ..Default::default() };
         let asked = map_column(&numeric, &options);
         assert_eq!(asked.ty, ColumnType::Decimal { precision: 38, scale: 9 });
         assert_eq!(asked.note.as_deref(), Some("numeric as decimal(38,9), as asked for"));
         let unfit = UnfitColumn { column: "c".into(), reason: "NaN has no decimal form".into() };
-        let text = map_column(&numeric, &MappingOptions { numeric: None, as_text: vec![unfit] });
+        let text = map_column(&numeric, &MappingOptions { as_text: vec![unfit], ..Default::default() });
         assert_eq!((text.ty, text.fetch), (ColumnType::Text, Fetch::AsText));
         assert!(text.note.is_some_and(|n| n.contains("NaN")));
+    }
+    #[test]
+    fn infinity_as_null_makes_a_column_nullable() {
+        for (ty, nullable) in [(1082, true), (1182, true), (25, false)] {
+            let options = MappingOptions { infinity: InfinityMode::Null, ..Default::default() };
+            let mapped = map_column(&column(ty, -1, "?"), &options);
+            assert_eq!((mapped.nullable, mapped.infinity == InfinityMode::Null), (nullable, nullable));
+        }
+        let options = MappingOptions { infinity: InfinityMode::Text, ..Default::default() };
+        assert!(!map_column(&column(1082, -1, "date"), &options).nullable);
+    }
+
+    #[test]
+    fn texts_are_bytes_where_asked_for() {
+        let as_bytes = ["c".to_owned()];
+        let options = MappingOptions { as_bytes: &as_bytes, ..Default::default() };
+        let mapped = map_column(&column(25, -1, "text"), &options);
+        assert_eq!((&mapped.ty, mapped.fetch), (&ColumnType::Bytes, Fetch::AsBytes));
+        assert!(mapped.note.is_some());
+        let date = column(1082, -1, "date");
+        assert_eq!(map_column(&date, &options), date.column);
     }
 }

@@ -25,7 +25,7 @@ use super::sqlstate::{Stage, explain};
 use super::tls;
 use crate::config::{Secret, SourceConfig};
 use crate::message::SourceName;
-use crate::source::{ErrorKind, SourceError};
+use crate::source::{ErrorKind, PoolUse, SourceError};
 
 /// Longest wait for a free connection of the pool: workers take no more chunks
 /// than it has, so a long wait means that something is wrong.
@@ -43,6 +43,8 @@ const KEEPALIVE_RETRIES: u32 = 4;
 
 /// As `pg_stat_activity` shows connections of the pool.
 const APPLICATION_NAME: &str = "adu-export";
+/// The same of connections beside the pool, before they hold a snapshot.
+const KEEPER_NAME: &str = "adu-export keeper";
 
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
@@ -81,8 +83,7 @@ impl Connector {
         let tls = tls::connector(&dsn, config.ca_file.as_deref()).map_err(|e| invalid("ca_file", &e))?;
         let server = dsn.server();
         let mut pg = dsn.config;
-        pg.application_name(APPLICATION_NAME)
-            .connect_timeout(config.connect_timeout.0)
+        pg.connect_timeout(config.connect_timeout.0)
             .keepalives(true)
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_INTERVAL)
@@ -114,15 +115,19 @@ impl Connector {
     /// A connection outside of the pool, with the task that drives it.
     pub(super) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), SourceError> {
         self.password().await?;
-        let attempt = self.connect_raw();
+        let attempt = self.connect_raw(KEEPER_NAME);
         match timeout(self.timeout, attempt).await {
             Ok(connected) => connected.map_err(|e| self.refused(&e)),
             Err(_) => Err(self.silent()),
         }
     }
 
-    async fn connect_raw(&self) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
+    async fn connect_raw(
+        &self,
+        name: &str,
+    ) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
         let mut config = self.config.clone();
+        config.application_name(name);
         if let Ok(Some(password)) = self.password().await {
             config.password(password);
         }
@@ -220,7 +225,7 @@ impl Connect for PoolConnect {
     ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>>
     {
         Box::pin(async move {
-            let (client, connection) = self.0.connect_raw().await?;
+            let (client, connection) = self.0.connect_raw(APPLICATION_NAME).await?;
             let task = tokio::spawn(async move {
                 if let Err(e) = connection.await {
                     tracing::debug!(error = %e, "connection ended");
@@ -281,11 +286,11 @@ impl Connections {
         }
     }
 
-    /// Connections in use and allowed.
-    pub(super) fn usage(&self) -> (u32, u32) {
+    /// What the pool is doing now.
+    pub(super) fn usage(&self) -> PoolUse {
         let status = self.pool.status();
-        let used = status.size.saturating_sub(status.available);
-        (u32::try_from(used).unwrap_or(u32::MAX), self.allowed)
+        let busy = status.size.saturating_sub(status.available);
+        PoolUse { idle: status.available, busy, waiting: status.waiting }
     }
 }
 

@@ -125,6 +125,24 @@ impl Dsn {
     }
 }
 
+/// User, servers and database of a connection string, without any secret: two
+/// that agree read the same rows. None if it cannot be read.
+#[must_use]
+pub fn identity(dsn: &str) -> Option<String> {
+    let Dsn { config, .. } = Dsn::parse(dsn).ok()?;
+    let hosts = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let addresses = config.get_hostaddrs().iter().map(ToString::to_string);
+    let ports = config.get_ports().iter().map(ToString::to_string);
+    let list = |items: Vec<String>| items.join(",");
+    let servers = list(hosts.chain(addresses).collect());
+    let ports = if config.get_ports().is_empty() { "5432".into() } else { list(ports.collect()) };
+    let (user, database) = (config.get_user()?, config.get_dbname()?);
+    Some(format!("{user}@{servers}:{ports}/{database}"))
+}
+
 impl TlsDemand {
     fn parse(value: &str) -> Result<Self, InvalidDsn> {
         Ok(match value {

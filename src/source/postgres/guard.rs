@@ -35,6 +35,16 @@ impl SeenRelation {
     pub(super) fn is_partitioned(&self) -> bool {
         self.kind == "p"
     }
+
+    /// Whether it is a table, which may have child tables.
+    fn is_plain(&self) -> bool {
+        self.kind == "r"
+    }
+
+    /// Whether it is a view.
+    pub(super) fn is_view(&self) -> bool {
+        self.kind == "v"
+    }
 }
 
 /// The failure of a chunk whose table is not what was planned any more.
@@ -148,15 +158,21 @@ pub(super) async fn same_columns(
 
 /// Every relation that this transaction has locked for reading must have the
 /// file that the snapshot shows, and every partitioned or inherited table the
-/// children. Children that the snapshot does not show hold no row of it.
+/// children. Children that the snapshot does not show hold no row of it, those
+/// that it shows as tables of their own do.
 pub(super) async fn same_files(
     session: &Session,
     schema: &str,
     name: &str,
-    locking: &str,
+    query: Locking<'_>,
     seen: &SeenRelation,
 ) -> Result<(), SourceError> {
-    let sql = format!("{locking}; {}", changed_relations(seen.oid));
+    let mut sql = String::new();
+    if seen.is_plain() {
+        // What is read beside the table and its children: by its filter, by policies.
+        sql = format!("{} LIMIT 0; {REMEMBER_LOCKS}; ", query.alone);
+    }
+    sql.push_str(&format!("{} LIMIT 0; {}", query.whole, changed_relations(seen)));
     let what = format!("read {}", shown(schema, name));
     let rows = session.rows(&sql, Stage::Chunk, &what).await?;
     match rows.first() {
@@ -170,10 +186,38 @@ pub(super) async fn same_files(
     }
 }
 
+/// The query of a chunk, whose locks are wanted.
+pub(super) struct Locking<'a> {
+    /// As it is copied.
+    pub(super) whole: &'a str,
+    /// Without child tables.
+    pub(super) alone: &'a str,
+}
+
+/// Keeps the oids of what is locked until the transaction ends; answers no row.
+const REMEMBER_LOCKS: &str = "SELECT WHERE pg_catalog.set_config('adu_export.locked', \
+     (SELECT pg_catalog.string_agg(l.relation::pg_catalog.text, ',') FROM pg_catalog.pg_locks l \
+      WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()), true) IS NULL";
+
 /// Schema, name and reason of relations that are not what the snapshot shows.
 /// SQL that reads a catalogue table sees the snapshot; functions that look
-/// into the server's caches see what holds now.
-fn changed_relations(root: u32) -> String {
+/// into the server's caches see what holds now, and so do the locks: whoever
+/// reads a table locks all its children, save those that are pruned from a
+/// partitioned one. A view or policy that reads a parent with ONLY locks none.
+fn changed_relations(root: &SeenRelation) -> String {
+    let got_child = if root.is_plain() {
+        format!(
+            "UNION ALL \
+             SELECT {root}::pg_catalog.oid, 'has got an older table as a child' FROM seen s \
+             WHERE s.relkind = 'r' AND s.oid <> {root} \
+               AND NOT EXISTS (SELECT FROM tree t WHERE t.root = {root} AND t.oid = s.oid) \
+               AND s.oid <> ALL (pg_catalog.string_to_array( \
+                     pg_catalog.current_setting('adu_export.locked'), ',')::pg_catalog.oid[]) ",
+            root = root.oid
+        )
+    } else {
+        String::new()
+    };
     format!(
         "WITH RECURSIVE locked AS MATERIALIZED ( \
            SELECT l.relation AS oid FROM pg_catalog.pg_locks l \
@@ -187,30 +231,47 @@ fn changed_relations(root: u32) -> String {
            WHERE c.relkind IN ('r', 'm', 'p') \
              AND n.nspname NOT IN ('pg_catalog', 'information_schema')), \
          tree AS ( \
-           SELECT s.oid AS root, i.inhrelid AS oid \
-           FROM seen s JOIN pg_catalog.pg_inherits i ON i.inhparent = s.oid WHERE s.relkind = 'p' \
-           UNION SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid), \
+           SELECT s.oid AS root, s.relkind, i.inhrelid AS oid \
+           FROM seen s JOIN pg_catalog.pg_inherits i ON i.inhparent = s.oid WHERE s.relkind IN ('r', 'p') \
+           UNION \
+           SELECT t.root, t.relkind, i.inhrelid \
+           FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid), \
          partitions AS ( \
            SELECT s.oid AS root, p.relid::pg_catalog.oid AS oid \
            FROM seen s, LATERAL pg_catalog.pg_partition_tree(s.oid) p \
            WHERE s.relkind = 'p' AND p.relid <> s.oid), \
+         queries AS MATERIALIZED ( \
+           SELECT r.ev_action::pg_catalog.text AS tree FROM pg_catalog.pg_rewrite r \
+           JOIN locked l ON l.oid = r.ev_class WHERE r.ev_type = '1' \
+           UNION ALL \
+           SELECT p.polqual::pg_catalog.text FROM pg_catalog.pg_policy p \
+           JOIN locked l ON l.oid = p.polrelid), \
+         parents AS ( \
+           SELECT DISTINCT t.root FROM tree t WHERE t.relkind = 'r' \
+             AND (t.root = {root} \
+                  OR EXISTS (SELECT FROM tree o JOIN locked USING (oid) WHERE o.root = t.root) \
+                  OR NOT EXISTS (SELECT FROM queries q \
+                                 WHERE q.tree ~ (':relid ' || t.root || ' [^{{}}]*:inh false')))), \
          findings AS ( \
            SELECT oid, 'was truncated, rewritten or dropped' AS why FROM seen \
            WHERE relkind IN ('r', 'm') \
              AND relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(oid) \
            UNION ALL \
            SELECT t.root, 'has lost a partition' FROM tree t \
-           WHERE NOT EXISTS (SELECT FROM partitions p WHERE p.root = t.root AND p.oid = t.oid) \
+           WHERE t.relkind = 'p' \
+             AND NOT EXISTS (SELECT FROM partitions p WHERE p.root = t.root AND p.oid = t.oid) \
            UNION ALL \
            SELECT p.root, 'has got an older table as a partition' FROM partitions p \
            JOIN pg_catalog.pg_class c ON c.oid = p.oid \
            WHERE NOT EXISTS (SELECT FROM tree t WHERE t.root = p.root AND t.oid = p.oid) \
            UNION ALL \
-           SELECT i.inhparent, 'has lost a child table' FROM pg_catalog.pg_inherits i \
-           JOIN seen s ON s.oid = i.inhparent AND s.relkind = 'r' \
-           WHERE i.inhparent = {root} AND i.inhrelid NOT IN (SELECT oid FROM locked)) \
+           SELECT t.root, 'has lost a child table' FROM tree t JOIN parents USING (root) \
+           JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+           WHERE c.relpersistence <> 't' AND t.oid NOT IN (SELECT oid FROM locked) \
+           {got_child}) \
          SELECT n.nspname, c.relname, f.why FROM findings f \
          JOIN pg_catalog.pg_class c ON c.oid = f.oid \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LIMIT 1"
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LIMIT 1",
+        root = root.oid
     )
 }

@@ -8,7 +8,6 @@
 //! means; `quote` and `slice` write SQL.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -20,8 +19,8 @@ use self::session::{Opening, Session};
 use self::snapshot::Keepers;
 use self::sqlstate::Stage;
 use super::{
-    BoundaryMethod, ChunkRead, ChunkStream, Keeper, MappingOptions, Relation, Selection, Source, SourceError,
-    SourceFacts, SurveyColumn, SurveyRequest,
+    BoundaryMethod, ChunkRead, ChunkStream, Keeper, MappingOptions, PoolUse, Relation, Selection, Source,
+    SourceError, SourceFacts, SurveyColumn, SurveyRequest,
 };
 use crate::config::SourceConfig;
 use crate::message::SourceName;
@@ -41,9 +40,9 @@ mod slice;
 mod snapshot;
 mod sqlstate;
 mod tls;
+mod type_facts;
 
-/// Without a setting, a chunk may be silent for so long.
-const STALL_TIMEOUT: Duration = Duration::from_secs(300);
+pub use dsn::identity;
 
 /// A PostgreSQL database.
 pub struct PostgresSource {
@@ -64,7 +63,7 @@ impl PostgresSource {
     /// When the connection string or its certificates cannot be read.
     pub fn new(name: &SourceName, config: &SourceConfig) -> Result<Self, SourceError> {
         let connector = Connector::new(name, config)?;
-        let stall = config.stall_timeout.map_or(STALL_TIMEOUT, |s| s.0);
+        let stall = config.stall_timeout().0;
         let on = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1");
         Ok(Self {
             name: name.clone(),
@@ -93,6 +92,15 @@ impl PostgresSource {
             lock_timeout_ms: self.limits.lock.as_millis(),
         };
         Session::begin(&self.connections, opening).await
+    }
+
+    /// A session for questions about rows of a relation.
+    async fn ask_of(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<Session, SourceError> {
+        let mut session = self.ask(lineage, &self.session).await?;
+        if let Some(path) = question::view_path(&session, selection).await? {
+            session.set([("search_path", path.as_str())]).await?;
+        }
+        Ok(session)
     }
 
     async fn try_survey(
@@ -153,7 +161,7 @@ impl Source for PostgresSource {
         }
     }
 
-    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions) -> Column {
+    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions<'_>) -> Column {
         columns::map_column(column, options)
     }
 
@@ -173,21 +181,21 @@ impl Source for PostgresSource {
         parts: u32,
         lineage: Option<Uuid>,
     ) -> Result<Vec<String>, SourceError> {
-        let session = self.ask(lineage, &self.session).await?;
+        let session = self.ask_of(selection, lineage).await?;
         let found = question::boundaries(&session, selection, column, method, parts).await?;
         session.end("find boundaries").await?;
         Ok(found)
     }
 
     async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        let session = self.ask(lineage, &self.session).await?;
+        let session = self.ask_of(selection, lineage).await?;
         let rows = question::estimate(&session, selection).await?;
         session.end("estimate").await?;
         Ok(rows)
     }
 
     async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        let session = self.ask(lineage, &self.session).await?;
+        let session = self.ask_of(selection, lineage).await?;
         let rows = question::count(&session, selection).await?;
         session.end("count").await?;
         Ok(rows)
@@ -199,7 +207,7 @@ impl Source for PostgresSource {
         column: &str,
         lineage: Option<Uuid>,
     ) -> Result<Option<String>, SourceError> {
-        let session = self.ask(lineage, &self.session).await?;
+        let session = self.ask_of(selection, lineage).await?;
         let value = question::maximum(&session, selection, column).await?;
         session.end("find the highest key").await?;
         Ok(value)
@@ -211,7 +219,7 @@ impl Source for PostgresSource {
         Ok(Box::new(rows))
     }
 
-    fn pool_use(&self) -> (u32, u32) {
+    fn pool_use(&self) -> PoolUse {
         self.connections.usage()
     }
 }

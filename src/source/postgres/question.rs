@@ -9,9 +9,27 @@ use crate::source::{BoundaryMethod, ErrorKind, Selection, SourceError};
 
 /// More parts than this are never needed, and the server need not think of more.
 const MOST_PARTS: u32 = 1_000_000;
+/// Oid of the collation `default` on every server (`pg_collation.dat`).
+const DEFAULT_COLLATION: u32 = 100;
 
 fn what(verb: &str, selection: &Selection<'_>) -> String {
     format!("{verb} {}", shown(selection.schema, selection.name))
+}
+
+/// The role's own search path, if the relation is a view: functions that it
+/// calls may depend on it. What we ask ourselves is qualified.
+pub(super) async fn view_path(
+    session: &Session,
+    selection: &Selection<'_>,
+) -> Result<Option<String>, SourceError> {
+    let sql = format!(
+        "SELECT s.reset_val FROM pg_catalog.pg_settings s, pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE s.name = 'search_path' AND n.nspname = {} AND c.relname = {} AND c.relkind = 'v'",
+        literal(selection.schema),
+        literal(selection.name)
+    );
+    session.value(&sql, Stage::Question, &what("look up the search path for", selection)).await
 }
 
 /// Inner boundaries, distinct and ascending in the server's order.
@@ -29,10 +47,10 @@ pub(super) async fn boundaries(
     let what = what("find boundaries in", selection);
     let sql = match method {
         BoundaryMethod::Statistics => {
-            let Some(ty) = column_type(session, selection, column, &what).await? else {
+            let Some(key) = key_type(session, selection, column, &what).await? else {
                 return Ok(Vec::new());
             };
-            histogram(selection, column, &ty, parts)
+            histogram(selection, column, &key, parts)
         }
         BoundaryMethod::OrderedPass => ordered_pass(selection, column, parts),
     };
@@ -40,16 +58,25 @@ pub(super) async fn boundaries(
     Ok(rows.iter().filter_map(|r| r.get(0).map(str::to_owned)).collect())
 }
 
-/// The column's type as the server prints it, so that it can be cast to. The
-/// text comes from `format_type` and is quoted by it.
-async fn column_type(
+/// What the bounds of a column's histogram are, so that they are read and
+/// ordered as the column is. Both texts are quoted by the server.
+struct KeyType {
+    name: String,
+    /// ` COLLATE …`, where the column has another collation than its database.
+    collate: String,
+}
+
+async fn key_type(
     session: &Session,
     selection: &Selection<'_>,
     column: &str,
     what: &str,
-) -> Result<Option<String>, SourceError> {
+) -> Result<Option<KeyType>, SourceError> {
     let sql = format!(
-        "SELECT CASE WHEN b.oid = 1042 THEN 'pg_catalog.bpchar' ELSE pg_catalog.format_type(b.oid, NULL) END \
+        "SELECT CASE WHEN b.oid = 1042 THEN 'pg_catalog.bpchar' ELSE pg_catalog.format_type(b.oid, NULL) END, \
+                (SELECT ' COLLATE ' || pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(l.collname) \
+                 FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace s ON s.oid = l.collnamespace \
+                 WHERE l.oid = a.attcollation AND l.oid <> {DEFAULT_COLLATION}) \
          FROM pg_catalog.pg_attribute a \
          JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -60,22 +87,27 @@ async fn column_type(
         literal(selection.name),
         literal(column)
     );
-    session.value(&sql, Stage::Question, what).await
+    let rows = session.rows(&sql, Stage::Question, what).await?;
+    Ok(rows.first().and_then(|row| {
+        Some(KeyType { name: row.get(0)?.to_owned(), collate: row.get(1).unwrap_or_default().to_owned() })
+    }))
 }
 
 /// Every so-many-th bound of the statistics' histogram. `ORDER BY` and
 /// `DISTINCT ON` look for a bare name among the output first, where it is a
-/// text: order is always asked of the qualified key.
-fn histogram(selection: &Selection<'_>, column: &str, ty: &str, parts: u32) -> String {
+/// text: order is always asked of the qualified key, in the column's own
+/// collation, by which the chunks will compare.
+fn histogram(selection: &Selection<'_>, column: &str, key: &KeyType, parts: u32) -> String {
+    let KeyType { name: ty, collate } = key;
     format!(
-        "SELECT DISTINCT ON (b.k) b.k::pg_catalog.text FROM ( \
+        "SELECT DISTINCT ON (b.k{collate}) b.k::pg_catalog.text FROM ( \
            SELECT s.bounds[1 + pg_catalog.round(j::pg_catalog.numeric \
                            * (pg_catalog.array_length(s.bounds, 1) - 1) / {parts})::pg_catalog.int4] AS k \
            FROM (SELECT histogram_bounds::pg_catalog.text::{ty}[] AS bounds FROM pg_catalog.pg_stats \
                  WHERE schemaname = {} AND tablename = {} AND attname = {} \
                  ORDER BY inherited DESC LIMIT 1) s, \
                 pg_catalog.generate_series(1, {}) AS j) b \
-         WHERE b.k IS NOT NULL ORDER BY b.k",
+         WHERE b.k IS NOT NULL ORDER BY b.k{collate}",
         literal(selection.schema),
         literal(selection.name),
         literal(column),
@@ -157,7 +189,8 @@ mod tests {
     #[test]
     fn names_and_filters_are_quoted_in_questions() {
         let selection = Selection { schema: "s'", name: "t", filter: Some("a > 1") };
-        let sql = histogram(&selection, "k\"", "integer", 4);
+        let key = KeyType { name: "integer".into(), collate: String::new() };
+        let sql = histogram(&selection, "k\"", &key, 4);
         assert!(sql.contains("schemaname = 's''' AND tablename = 't' AND attname = 'k\"'"), "{sql}");
         let sql = ordered_pass(&selection, "k\"", 4);
         assert_eq!(sql.matches("WHERE (\na > 1\n) AND \"k\"\"\" IS NOT NULL").count(), 2, "{sql}");

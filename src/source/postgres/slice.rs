@@ -4,7 +4,7 @@
 //! half-open, the outer ones open, and NULL keys are asked for by name.
 
 use super::quote::{ident, literal, table};
-use crate::plan::column::{Column, Fetch};
+use crate::plan::column::{Column, ColumnType, Fetch, Part};
 use crate::plan::export_plan::Slice;
 use crate::source::{ErrorKind, Selection, SourceError};
 
@@ -65,17 +65,25 @@ fn both(a: Option<String>, b: Option<String>) -> Option<String> {
     }
 }
 
-/// `FROM … WHERE …` of a selection, with one more condition. The filter stands
-/// on lines of its own: whatever it ends with, the parenthesis closes.
+/// `FROM … WHERE …` of a selection, with one more condition.
 pub(super) fn from_where(selection: &Selection<'_>, condition: Option<&str>) -> String {
-    let mut sql = format!("FROM {}", table(selection.schema, selection.name));
+    format!("FROM {}{}", table(selection.schema, selection.name), conditions(selection, condition))
+}
+
+/// The same without the rows of child tables.
+pub(super) fn from_only_where(selection: &Selection<'_>, condition: Option<&str>) -> String {
+    format!("FROM ONLY {}{}", table(selection.schema, selection.name), conditions(selection, condition))
+}
+
+/// The filter stands on lines of its own: whatever it ends with, the
+/// parenthesis closes.
+fn conditions(selection: &Selection<'_>, condition: Option<&str>) -> String {
     match (selection.filter, condition) {
-        (None, None) => {}
-        (None, Some(c)) => sql.push_str(&format!(" WHERE {c}")),
-        (Some(f), None) => sql.push_str(&format!(" WHERE (\n{f}\n)")),
-        (Some(f), Some(c)) => sql.push_str(&format!(" WHERE (\n{f}\n) AND {c}")),
+        (None, None) => String::new(),
+        (None, Some(c)) => format!(" WHERE {c}"),
+        (Some(f), None) => format!(" WHERE (\n{f}\n)"),
+        (Some(f), Some(c)) => format!(" WHERE (\n{f}\n) AND {c}"),
     }
-    sql
 }
 
 /// The columns as a chunk selects them.
@@ -85,9 +93,46 @@ pub(super) fn select_list(columns: &[Column]) -> String {
         .map(|c| match c.fetch {
             Fetch::Native => ident(&c.name),
             Fetch::AsText => format!("{}::pg_catalog.text", ident(&c.name)),
+            // The server converts, and refuses, texts alone. Its own encoding: nothing is converted.
+            // `concat` keeps the blanks at the end of a character(n), which a cast would cut.
+            Fetch::AsBytes => {
+                let name = ident(&c.name);
+                format!(
+                    "CASE WHEN {name} IS NOT NULL THEN pg_catalog.convert_to(pg_catalog.concat({name}), \
+                     pg_catalog.getdatabaseencoding()) END"
+                )
+            }
+            Fetch::Parts => with_text(ident(&c.name), &c.ty),
         })
         .collect();
     items.join(", ")
+}
+
+/// An expression whose parts without a binary form that we read are text. A
+/// composite is built again from its attributes; NULL stays NULL, which is
+/// another value than a composite of NULLs.
+fn with_text(value: String, ty: &ColumnType) -> String {
+    match ty {
+        ColumnType::SourceText => format!("{value}::pg_catalog.text"),
+        ColumnType::List(element) if **element == ColumnType::SourceText => {
+            format!("{value}::pg_catalog.text[]")
+        }
+        ColumnType::Struct(parts) if parts.iter().any(|part| has_text(&part.ty)) => {
+            let part = |part: &Part| with_text(format!("({value}).{}", ident(&part.name)), &part.ty);
+            let parts: Vec<String> = parts.iter().map(part).collect();
+            format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN ROW({}) END", parts.join(", "))
+        }
+        _ => value,
+    }
+}
+
+fn has_text(ty: &ColumnType) -> bool {
+    match ty {
+        ColumnType::SourceText => true,
+        ColumnType::List(element) => has_text(element),
+        ColumnType::Struct(parts) => parts.iter().any(|part| has_text(&part.ty)),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -142,14 +187,29 @@ mod tests {
     fn every_key_that_the_type_table_knows_can_be_cast_to() {
         let mut known = 0;
         for oid in 1..4_000 {
-            let name = String::new();
-            let ty = PgType { oid, name, typtype: 'b', category: 'U', typmod: -1, elem: None, base: None };
-            if let Some(key) = range_key(&ty) {
+            if let Some(key) = range_key(&PgType::base(oid, "", -1)) {
                 assert!(cast(key.cast).is_ok(), "{}", key.cast);
                 known += 1;
             }
         }
         assert_eq!(known, CASTS.len());
+    }
+
+    #[test]
+    fn only_what_has_to_be_text_is_cast() {
+        let list = || ColumnType::List(Box::new(ColumnType::SourceText));
+        assert_eq!(with_text("\"c\"".into(), &list()), "\"c\"::pg_catalog.text[]");
+        let part = |name: &str, ty| Part { name: name.into(), ty };
+        let inner = ColumnType::Struct(vec![part("a", ColumnType::Int32), part("q\"", list())]);
+        let whole = ColumnType::Struct(vec![part("n", ColumnType::Int32)]);
+        let outer = ColumnType::Struct(vec![part("i", inner), part("w", whole)]);
+        assert_eq!(
+            with_text("\"c\"".into(), &outer),
+            "CASE WHEN \"c\" IS DISTINCT FROM NULL THEN ROW(\
+             CASE WHEN (\"c\").\"i\" IS DISTINCT FROM NULL THEN ROW(\
+             ((\"c\").\"i\").\"a\", ((\"c\").\"i\").\"q\"\"\"::pg_catalog.text[]) END, \
+             (\"c\").\"w\") END"
+        );
     }
 
     #[test]

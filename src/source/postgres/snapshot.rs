@@ -18,6 +18,7 @@ use super::connect::Connector;
 use super::quote::literal;
 use super::session::{base_settings, set_config};
 use super::sqlstate::{Stage, explain};
+use crate::failpoint;
 use crate::source::{ErrorKind, Keeper, SourceError};
 
 /// Longest `application_name` of the server.
@@ -55,8 +56,6 @@ impl Keeper for PostgresKeeper {
 #[derive(Default)]
 pub(super) struct Keepers {
     held: Mutex<HashMap<Uuid, Weak<PostgresKeeper>>>,
-    /// One import at a time: two tasks that join the same lineage get one keeper.
-    joining: tokio::sync::Mutex<()>,
 }
 
 impl Keepers {
@@ -99,19 +98,20 @@ impl Keepers {
         Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
     }
 
-    /// Imports the snapshot of any living keeper.
+    /// Imports the snapshot of any living keeper. Who joins a lineage twice at
+    /// once gets two keepers: callers take turns.
     pub(super) async fn join(
         &self,
         connector: &Connector,
         lineage: Uuid,
     ) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
-        let _one_at_a_time = self.joining.lock().await;
         if let Some(keeper) = self.living(lineage) {
             return Ok(Some(keeper));
         }
         for other in find(connector, lineage).await? {
             match Transaction::begin(connector, Some(&other.snapshot)).await {
                 Ok(joined) => {
+                    failpoint::step("mid", "join", "keeper");
                     return joined.export(lineage, other.time).await.map(|k| Some(self.register(k)));
                 }
                 // It has ended since: the next one.

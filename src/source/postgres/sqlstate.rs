@@ -55,7 +55,7 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
     match (class, code) {
         // The snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is gone.
         (_, "22023" | "42704" | "55000") if stage == Stage::Import => bare(LineageLost),
-        ("72", _) => bare(LineageLost),
+        ("72", _) if stage == Stage::Import => bare(LineageLost),
 
         ("22" | "42", _) if stage == Stage::Setup => {
             verdict(Permanent, "correct [sources.<name>.session]: the server refuses one of its settings")
@@ -66,6 +66,11 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
             bare(Changed)
         }
 
+        // "snapshot too old": keeping it longer does not help, a new one does.
+        ("72", _) => verdict(
+            Changed,
+            "old_snapshot_threshold of the server is shorter than the export: raise it, or export less at once",
+        ),
         ("08", _) => bare(Transient),
         ("40", _) => bare(Transient),
         (_, "55P03") => verdict(
@@ -128,7 +133,7 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
         ("42", _) => verdict(Permanent, "correct the filter, columns or session settings"),
         (_, "22P05" | "22021") => verdict(
             Permanent,
-            "a text cannot be converted to UTF-8: correct it in the database, or leave the column out",
+            "a text cannot be converted to UTF-8: correct it in the database, name the column in as_bytes, or leave it out",
         ),
         ("22", _) => verdict(Permanent, "a value cannot be computed as the filter or view demands"),
         (_, "25006") => verdict(Permanent, "the filter or view calls a function that writes"),
@@ -261,7 +266,7 @@ mod tests {
 
     #[test]
     fn every_code_of_the_table_has_its_consequence() {
-        use ErrorKind::{Authentication, Exhausted, LineageLost, Permanent, Transient};
+        use ErrorKind::{Authentication, Changed, Exhausted, Permanent, Transient};
         let expected: [(ErrorKind, &[&str]); 5] = [
             (
                 Transient,
@@ -272,7 +277,7 @@ mod tests {
             ),
             (Exhausted, &["53000", "53100", "53200", "53300"]),
             (Authentication, &["28000", "28P01"]),
-            (LineageLost, &["72000"]),
+            (Changed, &["72000"]),
             (
                 Permanent,
                 &[

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::Planner;
+use crate::job::decide::MAX_LINEAGES;
 use crate::job::outcome::TableResult;
+use crate::job::record::Cause;
 use crate::job::state::Abandoned;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
 use crate::source::UnfitColumn;
-use crate::worker::record::Cause;
 
 /// What an epoch has to plan.
 pub(super) struct Scope {
@@ -56,8 +57,13 @@ impl Planner<'_> {
                 same.into_iter().filter(|a| of(a) == scope.lineage).collect()
             }
             None => {
-                // A lineage that a later epoch took already serves them all.
-                scope.lineage = latest.filter(|l| abandoned.iter().all(|a| of(a) != Some(*l)));
+                // A lineage that a later epoch took already serves them all, unless a table
+                // changed: nobody knows whether that was before or after.
+                let changed = abandoned.iter().any(|a| a.cause == Cause::Changed);
+                let may_be_new = self.job.lineages().len() < MAX_LINEAGES;
+                scope.lineage = latest
+                    .filter(|l| abandoned.iter().all(|a| of(a) != Some(*l)))
+                    .filter(|_| !changed || !may_be_new);
                 abandoned.iter().collect()
             }
         };
@@ -67,13 +73,7 @@ impl Planner<'_> {
             let Some(planned) = self.job.plan(table.epoch).and_then(|p| p.table(table.table)) else {
                 continue;
             };
-            let asked =
-                stored.request.tables.iter().find(|r| {
-                    r.table.literal().is_some_and(|(s, t)| s == planned.schema && t == planned.name)
-                });
-            let asked = asked.or_else(|| {
-                stored.request.tables.iter().find(|r| r.table.matches(&planned.schema, &planned.name))
-            });
+            let asked = stored.request.entry_for(&planned.schema, &planned.name);
             let pattern = TablePattern::exact(&planned.schema, &planned.name);
             scope.numbers.insert(qualified(&planned.schema, &planned.name), table.table);
             scope.request.tables.push(match asked {

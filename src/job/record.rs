@@ -71,14 +71,16 @@ pub enum Cause {
     LineageLost,
 }
 
-/// `records/eN/<t>/000017.start-<uuid>.json`: written before work on a
-/// redelivered chunk, removed by an orderly end.
+/// `records/eN/<t>/000017.start-<uuid>.json`: written before work on a chunk
+/// that may have been begun before, removed by an orderly end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartMarker {
     /// Version of the format.
     pub v: u32,
     /// The process.
     pub instance: Uuid,
+    /// The table of the batch.
+    pub table: u32,
     /// Whether the chunk ran alone in its process.
     pub alone: bool,
     /// When.

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Exports every relation of a database in one job and lets the server compare each.
+
+    fidelity.py DSN PROGRAM DIR
+
+Relations without columns are left out, those that the server itself cannot read, and views that
+give other rows at each read; the latter two are named. Ends with 1 unless all others are exact.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+ORACLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/oracle/cast_back.py")
+RELATIONS = """
+SELECT json_build_array(n.nspname, c.relname, format('%I.%I', n.nspname, c.relname))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+ORDER BY 1::text;
+"""
+
+
+def psql(dsn, sql, stop=True):
+    command = ["psql", "-X", "-q", "-A", "-t", "-d", dsn, "-f", "-"]
+    if stop:
+        command[1:1] = ["-v", "ON_ERROR_STOP=1"]
+    return subprocess.run(command, input=sql, capture_output=True, text=True, check=stop)
+
+
+def readable(dsn, relations):
+    """The relations that can be read and are the same when read again; and why others are not."""
+    good, why = [], {}
+    for schema, name, sql in relations:
+        rows = f"SELECT ROW(q.*)::text FROM {sql} q"
+        done = psql(dsn, f"SELECT count(*) FROM ({rows} EXCEPT ALL {rows}) d;", stop=False)
+        if done.returncode != 0 or done.stderr:
+            why[sql] = "the server cannot read it: " + done.stderr.strip().splitlines()[0].split("ERROR: ")[-1]
+        elif done.stdout.strip() != "0":
+            why[sql] = "it gives other rows at each read"
+        else:
+            good.append((schema, name, sql))
+    return good, why
+
+
+def qualified(part):
+    """A part of a name as archives have it."""
+    odd = not part or any(c.isspace() or c in '."*?' for c in part)
+    return '"' + part.replace('"', '""') + '"' if odd else part
+
+
+def main():
+    dsn, program, directory = sys.argv[1:]
+    relations = [json.loads(line) for line in psql(dsn, RELATIONS).stdout.splitlines()]
+    good, why = readable(dsn, relations)
+    quoted = [".".join('"' + part.replace('"', '""') + '"' for part in r[:2]) for r in good]
+    request = os.path.join(directory, "request.json")
+    with open(request, "w", encoding="utf-8") as file:
+        json.dump({"job_id": "fidelity", "tables": quoted}, file)
+    out = os.path.join(directory, "exports")
+    command = [program, "export", "--quiet", "--dsn", dsn, "--request", request, "--out", out, "--workers", "2"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    with open(os.path.join(out, ".archive/by-id/fidelity.json"), encoding="utf-8") as file:
+        archive = json.load(file)
+    tables = {t["table_name"]: t for t in archive["tables"]}
+    pairs, wrong = [], {}
+    for schema, name, sql in good:
+        table = tables.get(qualified(schema) + "." + qualified(name))
+        if table and table.get("directory"):
+            pairs.append({"relation": sql, "files": os.path.join(out, table["directory"])})
+        else:
+            wrong[sql] = "not exported: " + json.dumps(table and table.get("error"))
+    order = json.dumps({"dsn": dsn, "pairs": pairs})
+    judged = subprocess.run([sys.executable, ORACLE], input=order, stdout=subprocess.PIPE, text=True, check=True)
+    for line in judged.stdout.splitlines():
+        judgement = json.loads(line)
+        if judgement["differences"]:
+            wrong[judgement["relation"]] = "; ".join(judgement["differences"])
+    exact = len(pairs) - sum(1 for pair in pairs if pair["relation"] in wrong)
+    for sql, reason in why.items():
+        print(f"left out: {sql}: {reason}")
+    for sql, reason in wrong.items():
+        print(f"DIFFERS: {sql}: {reason}")
+    print(f"{len(relations)} relations with columns, {len(good)} to be compared, {len(pairs)} exported, {exact} exact")
+    sys.exit(0 if exact == len(good) else 1)
+
+
+main()

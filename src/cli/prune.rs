@@ -1,0 +1,117 @@
+//! `adu-export prune`: removes old versions of tables. Nothing else in this
+//! system removes what was published.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::input::ConfigArgs;
+use super::{ExitCode, print, print_json};
+use crate::folder::{Folder, FolderError, layout};
+use crate::job::archive::Archive;
+use crate::job::outdated::{Outdated, outdated};
+use crate::message::pattern::TablePattern;
+use crate::message::setting::Span;
+use crate::plan::size::bytes_text;
+
+/// Arguments of `prune`.
+#[derive(Clone, Debug, Args)]
+pub struct PruneArgs {
+    /// The configuration: the export folder.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Export folder, without a configuration file
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub root: Option<PathBuf>,
+    /// Versions of each table that stay, full exports and others counted apart
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub keep: NonZeroU32,
+    /// Only versions whose job ended so long ago, e.g. 30d
+    #[arg(long, value_name = "AGE", default_value = "0s")]
+    pub older_than: Span,
+    /// Only these tables; patterns as in requests
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<TablePattern>,
+    /// Remove them; without this they are only listed
+    #[arg(long)]
+    pub yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Lists old versions, and removes them if that is what was asked for.
+///
+/// # Errors
+/// When the export folder is not usable.
+pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
+    let root = match &args.root {
+        Some(root) => root.clone(),
+        None => args.config.load()?.export.root,
+    };
+    let folder = Folder::open(root, None).await?;
+    let archives = archives(&folder).await?;
+    let before = Timestamp::now().checked_sub(args.older_than.0)?;
+    let mut old = outdated(&archives, args.keep.get() as usize, before);
+    old.retain(|v| args.tables.is_empty() || args.tables.iter().any(|p| wanted(p, &v.table)));
+    let (mut lines, mut count, mut kept, mut bytes) = (Vec::new(), 0, 0, 0);
+    let mut listed = Vec::new();
+    for version in &old {
+        if folder.store().stat(&version.directory).await?.is_none() {
+            // Somebody removed it by hand.
+            continue;
+        }
+        count += 1;
+        let (word, why) = match removable(&folder, version).await? {
+            false => {
+                kept += 1;
+                ("left_alone", ": it is not what its job published")
+            }
+            true => {
+                bytes += version.files.iter().map(|f| f.bytes).sum::<u64>();
+                if args.yes {
+                    folder.discard(&version.directory, &format!("pruned_{}", version.job)).await?;
+                }
+                (if args.yes { "removed" } else { "old" }, "")
+            }
+        };
+        listed.push(json!({
+            "state": word, "directory": version.directory, "table": version.table, "job_id": version.job,
+            "committed_at": version.committed_at,
+        }));
+        lines.push(format!("{word} {} ({} of job {}){why}\n", version.directory, version.table, version.job));
+    }
+    if args.json {
+        print_json(&json!({"bytes": bytes, "versions": listed}))?;
+    } else {
+        print(&lines.concat())?;
+        let hint = if args.yes || count == 0 { "" } else { "; --yes removes them" };
+        print(&format!("{count} old versions, {}{hint}\n", bytes_text(bytes)))?;
+    }
+    Ok(if kept == 0 { ExitCode::Done } else { ExitCode::Partial })
+}
+
+async fn archives(folder: &Folder) -> Result<Vec<Archive>, FolderError> {
+    let mut archives = Vec::new();
+    for name in folder.store().list(layout::BY_ID).await? {
+        archives.extend(folder.read::<Archive>(&format!("{}/{name}", layout::BY_ID)).await?);
+    }
+    Ok(archives)
+}
+
+fn wanted(pattern: &TablePattern, table: &str) -> bool {
+    let named = TablePattern::parse(table).ok().and_then(|t| t.literal());
+    named.is_some_and(|(schema, name)| pattern.matches(&schema, &name))
+}
+
+/// Whether the directory still holds the files of its job and nothing else.
+async fn removable(folder: &Folder, version: &Outdated) -> Result<bool, FolderError> {
+    let mut found = folder.store().list(&version.directory).await?;
+    found.sort();
+    let mut published: Vec<&str> = version.files.iter().map(|f| f.file.as_str()).collect();
+    published.sort_unstable();
+    Ok(found == published)
+}

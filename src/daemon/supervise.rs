@@ -1,0 +1,126 @@
+//! Keeps a process connected, whatever breaks, and winds it down in an orderly
+//! way. Knows any bus, so that simulated processes are kept by the same code.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::roles::{LAST_WORDS, Roles, WORK};
+use super::{ALARM, BROKER, DAEMON};
+use crate::bus::{Bus, Outgoing, Session};
+use crate::message::InboxMessage;
+use crate::retry::{Pace, Pauses};
+
+/// A session that lasts for so long is no part of a row of failures.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// Connects, plays all roles, and starts anew when anything breaks.
+pub async fn run(roles: &Roles, bus: &dyn Bus, end: &CancellationToken) {
+    let timing = roles.context.config.timing.clone();
+    let endless = || Pauses::endless(&timing, Arc::clone(&roles.context.machine));
+    let mut pauses = endless();
+    let metrics = Arc::clone(&roles.context.metrics);
+    // Why it broke since it was last steady: each reason is told once.
+    let mut told: BTreeSet<String> = BTreeSet::new();
+    roles.health.obstacle(BROKER, "is not connected yet");
+    roles.health.obstacle(WORK, "takes none yet");
+    roles.health.clear(DAEMON);
+    while !end.is_cancelled() {
+        let session = match bus.connect().await {
+            Ok(session) => session,
+            Err(e) => {
+                metrics.broker_connected.set(0);
+                metrics.broker_blocked.set(0);
+                roles.health.clear(ALARM);
+                let why = e.to_string();
+                roles.health.obstacle(BROKER, &why);
+                if told.insert(why) {
+                    error!(error = %e, "cannot connect to the broker; tries again");
+                }
+                let pause =
+                    pauses.next(Pace::Soon).unwrap_or(timing.retry_longest.0).min(timing.retry_longest.0);
+                if wait(end, pause).await {
+                    return;
+                }
+                continue;
+            }
+        };
+        metrics.broker_connected.set(1);
+        let connected = Instant::now();
+        let played = roles.play(&session).await;
+        match played {
+            Ok(()) => {
+                // Stopping: what still runs publishes its wake-ups on this session.
+                drained(roles, &session, end).await;
+                return;
+            }
+            Err(e) => {
+                metrics.broker_connected.set(0);
+                // Its cause says more than that it is over.
+                let why = session.cause().map_or_else(|| e.to_string(), |cause| cause.to_string());
+                roles.health.obstacle(BROKER, format!("the connection broke: {why}"));
+                roles.health.obstacle(WORK, "takes none without a broker");
+                if told.insert(why.clone()) {
+                    warn!(error = why, "the session with the broker broke; starts a new one");
+                }
+            }
+        }
+        let _ = tokio::time::timeout(LAST_WORDS, session.close()).await;
+        if connected.elapsed() > STEADY {
+            pauses = endless();
+            told.clear();
+        }
+        let pause = pauses.next(Pace::Soon).unwrap_or(timing.retry_longest.0);
+        if wait(end, pause).await {
+            return;
+        }
+    }
+}
+
+/// True if it is the end.
+async fn wait(end: &CancellationToken, pause: Duration) -> bool {
+    tokio::select! {
+        biased;
+        () = end.cancelled() => true,
+        () = tokio::time::sleep(pause) => false,
+    }
+}
+
+/// Stops: takes no more work, finishes or releases what runs, waits until
+/// others keep our snapshots, then fires `end`.
+pub async fn wind_down(roles: &Roles, hurry: &CancellationToken, end: &CancellationToken) {
+    // Whatever breaks here, the process ends.
+    let _end = end.clone().drop_guard();
+    roles.stop.cancel();
+    roles.health.obstacle(DAEMON, "is stopping");
+    let until = Instant::now() + roles.context.config.export.shutdown_grace.0;
+    roles.worker.drain(until, hurry).await;
+    roles.worker.shared().keepers.hand_over(until, hurry).await;
+}
+
+/// Keeps saying what this process holds until nothing is left, then takes its leave.
+async fn drained(roles: &Roles, session: &Arc<dyn Session>, end: &CancellationToken) {
+    let mut tick = tokio::time::interval(roles.context.config.timing.alive_interval.0);
+    loop {
+        tokio::select! {
+            biased;
+            () = end.cancelled() => break,
+            _ = tick.tick() => {
+                let mut alive = roles.worker.alive(false);
+                alive.slots = 0;
+                if session.publish(Outgoing::Inbox(InboxMessage::Alive(alive))).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    end.cancelled().await;
+    let leaving = roles.worker.alive(true);
+    let goodbye = session.publish(Outgoing::Inbox(InboxMessage::Alive(leaving)));
+    let _ = tokio::time::timeout(LAST_WORDS, goodbye).await;
+    let _ = tokio::time::timeout(LAST_WORDS, session.close()).await;
+}

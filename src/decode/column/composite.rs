@@ -1,0 +1,90 @@
+//! Composites.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, NullBufferBuilder, StructArray};
+use arrow::datatypes::Fields as ArrowFields;
+use arrow::error::ArrowError;
+
+use super::walk::Walk;
+use super::{Builder, Faults, Fields, Misfit, NOWHERE, native};
+use crate::message::setting::InfinityMode;
+use crate::plan::column::Part;
+
+const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of the planned composite");
+
+struct Composite {
+    fields: ArrowFields,
+    parts: Vec<Box<dyn Builder>>,
+    /// Where each part's fields start.
+    starts: Vec<Vec<u32>>,
+    rows: usize,
+    validity: NullBufferBuilder,
+    faults: Faults,
+}
+
+/// A builder of composites.
+pub(super) fn composite(parts: &[Part], infinity: InfinityMode) -> Box<dyn Builder> {
+    Box::new(Composite {
+        fields: parts.iter().map(|part| part.ty.field(&part.name, true)).collect(),
+        parts: parts.iter().map(|part| native(&part.ty, infinity)).collect(),
+        starts: vec![Vec::new(); parts.len()],
+        rows: 0,
+        validity: NullBufferBuilder::new(0),
+        faults: Faults::default(),
+    })
+}
+
+impl Composite {
+    /// Notes where the parts of one composite start.
+    fn split(&mut self, mut walk: Walk<'_>) -> Option<()> {
+        if usize::try_from(walk.word()?) != Ok(self.starts.len()) {
+            return None;
+        }
+        for starts in &mut self.starts {
+            let _oid = walk.word()?;
+            starts.push(walk.part()?.0);
+        }
+        walk.is_done().then_some(())
+    }
+}
+
+impl Builder for Composite {
+    fn append(&mut self, fields: Fields<'_>) {
+        self.starts.iter_mut().for_each(Vec::clear);
+        for (row, &start) in fields.starts.iter().enumerate() {
+            let taken = match fields.get(start) {
+                Some(field) => self.split(Walk::new(start, field)).is_some(),
+                None => false,
+            };
+            if !taken {
+                if fields.get(start).is_some() {
+                    self.faults.note(FOREIGN);
+                }
+                for starts in &mut self.starts {
+                    starts.truncate(row);
+                    starts.push(NOWHERE);
+                }
+            }
+            self.validity.append(taken);
+        }
+        self.rows += fields.starts.len();
+        for (part, starts) in self.parts.iter_mut().zip(&self.starts) {
+            part.append(Fields { raw: fields.raw, starts });
+        }
+    }
+
+    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
+        let mut all = std::mem::take(&mut self.faults);
+        let mut arrays = Vec::with_capacity(self.parts.len());
+        for part in &mut self.parts {
+            let (array, faults) = part.finish()?;
+            all.merge(faults);
+            arrays.push(array);
+        }
+        let rows = std::mem::take(&mut self.rows);
+        let validity = self.validity.finish();
+        let array = StructArray::try_new_with_length(self.fields.clone(), arrays, validity, rows)?;
+        Ok((Arc::new(array), all))
+    }
+}

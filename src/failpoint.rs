@@ -1,0 +1,199 @@
+//! Points at which a fault test kills, stops or fails this process: feature
+//! `failpoints`, never part of a release build. Without it every function
+//! here is empty.
+//!
+//! A point is named `<moment>:<step>:<subject>`, after what passes a seam:
+//!
+//! | seam | steps | subjects |
+//! | --- | --- | --- |
+//! | `folder/disk.rs`, moments `before`, `after` | `create`, `link`, `make`, `rename`, `remove`, `point`, `read`, `list`, `stat` | `request`, `cancel`, `plan`, `plan-failure`, `record`, `failure`, `start`, `target`, `outcome`, `commit`, `by-date`, `name`, `part`, `ready`, `workspace`, `latest`, `trash`, … |
+//! | `folder/exclusive.rs` | `before:fsync`, `before:name`, `after:name` | the same |
+//! | `bus/rabbitmq`, moments `before`, `after` | `publish` | `plan-task`, `chunk-task`, `wake-job`, `wake-chunk`, `alive`, `planned`, `cancel`, `census`, `finished`, `job.accepted`, … |
+//! | | `ack`, `before:release` | `requests`, `work`, `coordinator`, `control` |
+//! | others | `mid:link:ready`, `mid:copy:<table>`, `mid:join:keeper` | |
+//!
+//! `FAILPOINTS='after:create:record=1*return(kill)'` configures them as the
+//! crate `fail` describes. `kill` is SIGKILL, `stop` is SIGSTOP, `error` an
+//! error of the operation, whether it succeeded (`after`) or not (`before`).
+
+use std::io;
+
+use crate::bus::{Outgoing, Queue};
+
+#[cfg(feature = "failpoints")]
+pub(crate) use armed::*;
+#[cfg(not(feature = "failpoints"))]
+pub(crate) use disarmed::*;
+
+/// What a release build has.
+#[cfg(not(feature = "failpoints"))]
+mod disarmed {
+    use super::*;
+
+    pub(crate) struct Armed;
+
+    pub(crate) fn arm() -> Armed {
+        Armed
+    }
+
+    #[inline]
+    pub(crate) fn step(_moment: &str, _step: &str, _subject: &str) {}
+
+    #[inline]
+    pub(crate) fn file(_moment: &str, _step: &str, _path: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn publish(_moment: &str, _messages: &[Outgoing]) {}
+
+    #[inline]
+    pub(crate) fn settle(_moment: &str, _step: &str, _queue: Queue) {}
+}
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+    use crate::message::{Control, InboxMessage, Task};
+
+    /// The points of this process, for as long as it lives.
+    pub(crate) struct Armed {
+        _scenario: fail::FailScenario<'static>,
+    }
+
+    /// Takes the points that `FAILPOINTS` names.
+    pub(crate) fn arm() -> Armed {
+        Armed { _scenario: fail::FailScenario::setup() }
+    }
+
+    fn at(point: &str) -> io::Result<()> {
+        fail::fail_point!(point, |action| {
+            tracing::warn!(point, action, "a failpoint is reached");
+            match action.as_deref() {
+                Some("kill") => signal(Signal::KILL),
+                Some("stop") => signal(Signal::STOP),
+                Some("error") => Err(io::Error::other(format!("failpoint {point}"))),
+                _ => Err(io::Error::other(format!("failpoint {point}: use kill, stop or error"))),
+            }
+        });
+        Ok(())
+    }
+
+    fn signal(signal: Signal) -> io::Result<()> {
+        Ok(kill_process(getpid(), signal)?)
+    }
+
+    /// A step that cannot fail.
+    pub(crate) fn step(moment: &str, step: &str, subject: &str) {
+        let _ = at(&format!("{moment}:{step}:{subject}"));
+    }
+
+    /// A step with a path of the export folder, relative or absolute.
+    pub(crate) fn file(moment: &str, step: &str, path: &str) -> io::Result<()> {
+        let verb = step.split(' ').next().unwrap_or(step);
+        at(&format!("{moment}:{verb}:{}", subject(path)))
+    }
+
+    /// Messages that are published together.
+    pub(crate) fn publish(moment: &str, messages: &[Outgoing]) {
+        for message in messages {
+            step(moment, "publish", &kind(message));
+        }
+    }
+
+    /// The end of a delivery.
+    pub(crate) fn settle(moment: &str, what: &str, queue: Queue) {
+        let queue = match queue {
+            Queue::Requests => "requests",
+            Queue::Work => "work",
+            Queue::Coordinator => "coordinator",
+            Queue::Control => "control",
+        };
+        step(moment, what, queue);
+    }
+
+    /// What a path of the export folder stands for.
+    fn subject(path: &str) -> &'static str {
+        let mut names = path.split('/').skip_while(|name| !matches!(*name, ".temp" | ".archive" | ".latest"));
+        let (area, place, below) = (names.next(), names.next(), names.next());
+        let file = path.rsplit('/').next().unwrap_or_default();
+        match (area, place, below) {
+            (Some(".latest"), ..) => "latest",
+            (Some(".archive"), Some("by-id"), _) => "commit",
+            (Some(".archive"), Some("jobs"), _) => "by-date",
+            (Some(".archive"), ..) => "name",
+            (Some(_), None, _) => "temp",
+            (Some(_), Some("trash"), _) => "trash",
+            (Some(_), Some(_), None) => "workspace",
+            (Some(_), Some(_), Some("plans")) if file.contains(".fail-") => "plan-failure",
+            (Some(_), Some(_), Some("plans")) => "plan",
+            (Some(_), Some(_), Some("ready")) => "ready",
+            (Some(_), Some(_), Some("parts")) if file.ends_with(".parquet") => "part",
+            (Some(_), Some(_), Some("parts")) => "parts",
+            (Some(_), Some(_), Some("records")) if !file.ends_with(".json") => "records",
+            (Some(_), Some(_), Some("records")) if file.contains(".fail-") => "failure",
+            (Some(_), Some(_), Some("records")) if file.contains(".start-") => "start",
+            (Some(_), Some(_), Some("records")) => "record",
+            (Some(_), Some(_), Some("tables")) if file.contains(".target-") => "target",
+            (Some(_), Some(_), Some("tables")) => "outcome",
+            (Some(_), Some(_), Some("request.json")) => "request",
+            (Some(_), Some(_), Some("cancel.json")) => "cancel",
+            (Some(_), Some(_), Some(_)) => "workspace",
+            (None, ..) if file == ".adu-root" => "root-id",
+            (None, ..) => "public",
+        }
+    }
+
+    fn kind(message: &Outgoing) -> String {
+        match message {
+            Outgoing::Task(Task::Plan(_)) => "plan-task".into(),
+            Outgoing::Task(Task::Chunk(_)) => "chunk-task".into(),
+            Outgoing::Inbox(InboxMessage::Wake(wake)) if wake.chunk.is_none() => "wake-job".into(),
+            Outgoing::Inbox(InboxMessage::Wake(_)) => "wake-chunk".into(),
+            Outgoing::Inbox(InboxMessage::Alive(_)) => "alive".into(),
+            Outgoing::Control(Control::Planned { .. }) => "planned".into(),
+            Outgoing::Control(Control::Cancel { .. }) => "cancel".into(),
+            Outgoing::Control(Control::Census) => "census".into(),
+            Outgoing::Control(Control::Finished { .. }) => "finished".into(),
+            Outgoing::Event { event, .. } => {
+                let (subject, what) = event.kind.words();
+                format!("{subject}.{what}")
+            }
+            Outgoing::Request { .. } => "request".into(),
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::subject;
+
+        #[test]
+        fn a_path_is_named_by_what_it_stands_for() {
+            for (path, expected) in [
+                (".temp/job_a/request.json", "request"),
+                (".temp/job_a", "workspace"),
+                (".temp", "temp"),
+                (".temp/trash/job_a-6f", "trash"),
+                (".temp/job_a/plans/e1.json", "plan"),
+                (".temp/job_a/plans/e1.fail-6f.json", "plan-failure"),
+                (".temp/job_a/ready/e1-6f/2", "ready"),
+                ("/data/.temp/job_a/parts/e1/2/000017.6f.parquet", "part"),
+                ("/data/.temp/job_a/records/e1/2/000017.json", "record"),
+                (".temp/job_a/records/e1/2/000017.fail-6f.json", "failure"),
+                (".temp/job_a/records/e1/2/000017.start-6f.json", "start"),
+                (".temp/job_a/tables/2.e1.target-1.json", "target"),
+                (".temp/job_a/tables/2.e1.outcome.json", "outcome"),
+                (".archive/by-id/a.json", "commit"),
+                (".archive/jobs", "by-date"),
+                (".archive/names/public_a.json", "name"),
+                ("crm/.latest/public_a", "latest"),
+                (".adu-root", "root-id"),
+                ("public_a", "public"),
+            ] {
+                assert_eq!(subject(path), expected, "{path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What a message asks for, and what should happen to it: pure functions of
+//! the message and of what the folder says of its job.
+
+use uuid::Uuid;
+
+use crate::bus::Properties;
+use crate::job::archive::{Archive, TableStatus};
+use crate::job::outcome::{Owner, Run, StoredRequest, sha256};
+use crate::message::event::ErrorReport;
+use crate::message::pattern::TablePattern;
+use crate::message::request::{InvalidRequest, RequestMessage};
+use crate::message::{ExportRequest, JobId, SourceName, TableRequest};
+
+/// Largest request.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// What a message asks for, read without looking at the folder.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// Store a job.
+    Export(Box<StoredRequest>),
+    /// End a job.
+    Cancel(JobId),
+    /// Export again what failed in a job.
+    Retry(JobId),
+}
+
+/// What the folder says of the job that a message names.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Its request, if it has a workspace.
+    pub request: Option<StoredRequest>,
+    /// Its archive, if it is finished.
+    pub archive: Option<Archive>,
+    /// Whether somebody cancelled it already.
+    pub cancelled: bool,
+    /// Whether the workspace is another owner's: a one-shot export's, or that
+    /// of daemons with another broker or prefix.
+    pub foreign: bool,
+}
+
+/// What should happen to a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Make the workspace and store the request; if somebody else was first,
+    /// decide again.
+    Store(Box<StoredRequest>),
+    /// Write `cancel.json` and tell everybody.
+    Cancel(JobId),
+    /// Wake the coordinator: the job goes on.
+    Wake(JobId),
+    /// Tell its end again.
+    TellEnd(JobId),
+    /// Refuse it.
+    Reject(ErrorReport),
+}
+
+/// Facts that reading a request needs.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// Sources that the configuration names.
+    pub sources: Vec<SourceName>,
+    /// Whose jobs they become.
+    pub owner: Owner,
+    /// The wall clock.
+    pub now: jiff::Timestamp,
+    /// For a request without any id.
+    pub fresh: Uuid,
+}
+
+/// Reads a message. The error is what its publisher gets to read.
+///
+/// # Errors
+/// Names the field or object and the remedy.
+pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, ErrorReport> {
+    if body.len() > MAX_BYTES {
+        return Err(ErrorReport::permanent(
+            "too_large",
+            format!("the request has {} bytes, at most 1 MiB is read", body.len()),
+            "use patterns such as sales.*, or several requests",
+        ));
+    }
+    let message = RequestMessage::parse(body).map_err(|e| {
+        let (code, remedy) = match &e {
+            InvalidRequest::NotJson(_) => {
+                ("not_json", "send one JSON object as config/schemas/request.schema.json describes")
+            }
+            InvalidRequest::Field { .. } => {
+                ("invalid_field", "correct the field; config/schemas/request.schema.json lists all of them")
+            }
+        };
+        ErrorReport::permanent(code, e.to_string(), remedy)
+    })?;
+    Ok(match message {
+        RequestMessage::Cancel(job) => Wish::Cancel(job),
+        RequestMessage::Retry(job) => Wish::Retry(job),
+        RequestMessage::Export(request) => Wish::Export(Box::new(stored(*request, body, properties, desk)?)),
+    })
+}
+
+fn stored(
+    request: ExportRequest,
+    body: &[u8],
+    properties: &Properties,
+    desk: &Desk,
+) -> Result<StoredRequest, ErrorReport> {
+    let source = resolve(request.source.as_ref(), &desk.sources)?;
+    let job = request
+        .job_id
+        .clone()
+        .unwrap_or_else(|| JobId::from_message_id(properties.message_id.as_deref(), desk.fresh));
+    Ok(StoredRequest {
+        body_sha256: sha256(body),
+        message_id: properties.message_id.clone(),
+        reply_to: properties.reply_to.clone(),
+        correlation_id: properties.correlation_id.clone(),
+        traceparent: properties.traceparent.clone(),
+        user_id: properties.user_id.clone(),
+        ..StoredRequest::new(job, source, request, desk.now, desk.owner.clone())
+    })
+}
+
+fn resolve(asked: Option<&SourceName>, sources: &[SourceName]) -> Result<SourceName, ErrorReport> {
+    let names = sources.iter().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
+    match (asked, sources) {
+        (Some(name), _) if sources.contains(name) => Ok(name.clone()),
+        (Some(name), _) => Err(ErrorReport::permanent(
+            "unknown_source",
+            format!("field `source`: there is no source `{name}`"),
+            format!("use one of the configured sources: {names}"),
+        )),
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => Err(ErrorReport::permanent(
+            "missing_source",
+            "field `source` is missing and several sources are configured",
+            format!("name one of: {names}"),
+        )),
+    }
+}
+
+/// What should happen, given what the folder says of the job.
+#[must_use]
+pub fn decide(wish: &Wish, known: &Known) -> Step {
+    if known.foreign && known.archive.is_none() {
+        return Step::Reject(ErrorReport {
+            retryable: true,
+            ..ErrorReport::permanent(
+                "job_id_taken",
+                "the job id is in use by an export that other daemons or a one-shot command work on in this folder",
+                "use another job_id, or wait until that job has ended",
+            )
+        });
+    }
+    match wish {
+        Wish::Export(stored) => {
+            let seen = known
+                .archive
+                .as_ref()
+                .map(|a| (&a.request, &a.source))
+                .or_else(|| known.request.as_ref().map(|r| (&r.request, &r.source)));
+            match seen {
+                None => Step::Store(stored.clone()),
+                Some((request, source)) if *request != stored.request || *source != stored.source => {
+                    Step::Reject(ErrorReport::permanent(
+                        "job_id_taken",
+                        format!("job id `{}` belongs to another request already", stored.job),
+                        "use a new job_id, or send the very same request again",
+                    ))
+                }
+                Some(_) if known.archive.is_some() => Step::TellEnd(stored.job.clone()),
+                Some(_) => Step::Wake(stored.job.clone()),
+            }
+        }
+        Wish::Cancel(job) => match known {
+            Known { archive: Some(_), .. } => Step::TellEnd(job.clone()),
+            Known { request: Some(_), .. } => Step::Cancel(job.clone()),
+            _ => Step::Reject(unknown_job(job)),
+        },
+        Wish::Retry(job) => match known {
+            Known { archive: Some(archive), .. } => retry(job, archive),
+            Known { request: Some(_), .. } => Step::Reject(ErrorReport {
+                retryable: true,
+                ..ErrorReport::permanent(
+                    "still_running",
+                    format!("job `{job}` has not finished"),
+                    "retry it after its final event",
+                )
+            }),
+            _ => Step::Reject(unknown_job(job)),
+        },
+    }
+}
+
+fn unknown_job(job: &JobId) -> ErrorReport {
+    ErrorReport::permanent(
+        "unknown_job",
+        format!("there is no job `{job}` in this export folder"),
+        "see `adu-export status` for the jobs that are known",
+    )
+}
+
+/// The request of a retry: the tables that are not in place, as they were asked for.
+fn retry(job: &JobId, archive: &Archive) -> Step {
+    let missing: Vec<TableRequest> = archive
+        .tables
+        .iter()
+        .filter(|t| t.status != TableStatus::Completed)
+        .map(|t| {
+            let pattern = TablePattern::parse(&t.table_name);
+            let asked = pattern.as_ref().ok().and_then(|p| {
+                let (schema, table) = p.literal()?;
+                archive.request.entry_for(&schema, &table)
+            });
+            match (asked, pattern) {
+                (Some(asked), Ok(table)) => TableRequest { table, ..asked.clone() },
+                (_, Ok(table)) => TableRequest::all_of(table),
+                (_, Err(_)) => TableRequest::all_of(TablePattern::exact("", &t.table_name)),
+            }
+        })
+        .collect();
+    let whole = archive.tables.is_empty() && archive.error.is_some();
+    if missing.is_empty() && !whole {
+        return Step::Reject(ErrorReport::permanent(
+            "nothing_failed",
+            format!("every table of job `{job}` is in place"),
+            "publish a new request to export them again",
+        ));
+    }
+    let mut request = archive.request.clone();
+    if !whole {
+        request.tables = missing;
+        request.exclude.clear();
+    }
+    let id = job.retry(job.retry_number() + 1);
+    request.job_id = Some(id.clone());
+    // Whose it is says who takes it.
+    let nobody = Owner::OneShot(Run::default());
+    let stored = StoredRequest::new(id, archive.source.clone(), request, archive.committed_at, nobody);
+    Step::Store(Box::new(StoredRequest {
+        traceparent: archive.traceparent.clone(),
+        retry_of: Some(job.clone()),
+        ..stored
+    }))
+}

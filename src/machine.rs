@@ -1,0 +1,43 @@
+//! What a process takes from the machine that it runs on: wall clock, fresh
+//! identities, cores. A seam with the real one behind it, so that a simulated
+//! process takes nothing by the back door that its seed does not decide.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// The machine of a process.
+pub trait Machine: Send + Sync {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+
+    /// An identity that nobody had before.
+    fn fresh(&self) -> Uuid;
+
+    /// Cores that this process may use.
+    fn cores(&self) -> u32;
+
+    /// A random number of [0, 1).
+    fn fraction(&self) -> f64 {
+        // The last 48 bits of a random UUID are all random.
+        let bits = self.fresh().as_u128() & ((1 << 48) - 1);
+        bits as f64 / (1u64 << 48) as f64
+    }
+}
+
+/// The real one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThisMachine;
+
+impl Machine for ThisMachine {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn fresh(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn cores(&self) -> u32 {
+        std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2))
+    }
+}

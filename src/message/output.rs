@@ -1,0 +1,114 @@
+//! Where and how the files of a request are written.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU64;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use super::setting::Compression;
+
+/// Bounds of `row_group_bytes` in a request: it may not take a daemon's memory.
+pub(super) const ROW_GROUP_BYTES: std::ops::RangeInclusive<u64> = 1024..=256 << 20;
+
+/// Where and how files are written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputRequest {
+    /// Directory below the root: relative, without `..`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<OutputDirectory>,
+    /// Compression of pages; else the source's preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// Encoded bytes of a row group: 1 KiB to 256 MiB. A worker's memory grows with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 268_435_456))]
+    pub row_group_bytes: Option<NonZeroU64>,
+    /// What happens when the directory of a table exists.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
+}
+
+/// A directory below the root, in normal form: `a/b`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OutputDirectory(String);
+
+impl OutputDirectory {
+    /// Parses a relative directory.
+    ///
+    /// # Errors
+    /// When it is absolute, leaves the root, is hidden or has control characters.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let fail =
+            |why: &str| Err(format!("directory `{text}` {why}; use a relative directory such as crm/daily"));
+        if text.starts_with('/') {
+            return fail("is absolute");
+        }
+        if text.len() > 1024 || text.chars().any(|c| c.is_control() || c == '\\') {
+            return fail("is too long or has control characters or a backslash");
+        }
+        let mut parts = Vec::new();
+        for part in text.split('/').filter(|p| !p.is_empty() && *p != ".") {
+            match part {
+                ".." => return fail("contains `..`"),
+                _ if part.starts_with('.') => return fail("has a hidden part"),
+                _ if part.len() > 255 => return fail("has a part over 255 bytes"),
+                _ => parts.push(part),
+            }
+        }
+        if parts.is_empty() {
+            return fail("is empty");
+        }
+        Ok(Self(parts.join("/")))
+    }
+
+    /// The directory, relative to the root.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for OutputDirectory {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<OutputDirectory> for String {
+    fn from(directory: OutputDirectory) -> String {
+        directory.0
+    }
+}
+
+impl fmt::Debug for OutputDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for OutputDirectory {
+    fn schema_name() -> Cow<'static, str> {
+        "OutputDirectory".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({"type": "string", "description": "relative to the root, without .. and hidden parts"})
+    }
+}
+
+/// What happens when a directory of the table's name exists already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// `_v2`, `_v3`, …
+    #[default]
+    Version,
+    /// `_2025-08-05`, then with the time.
+    Timestamp,
+    /// The table fails.
+    Fail,
+}

@@ -1,0 +1,210 @@
+//! One table of a request, or a pattern of tables, with its options.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU64;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{self, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::pattern::TablePattern;
+use super::setting::{InfinityMode, NumericMode};
+
+/// One table, or a pattern of tables, with its options.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableRequest {
+    /// Name or pattern.
+    pub table: TablePattern,
+    /// Columns in the order wanted; all when left out.
+    pub columns: Option<Vec<String>>,
+    /// A filter: one expression of columns, literals and operators.
+    pub where_: Option<String>,
+    /// Only rows newer than a value.
+    pub after: Option<After>,
+    /// How the table is split.
+    pub strategy: StrategyRequest,
+    /// Column of `range`.
+    pub chunk_column: Option<String>,
+    /// Rows of a chunk.
+    pub chunk_rows: Option<NonZeroU64>,
+    /// What becomes of numeric columns without precision.
+    pub numeric: Option<NumericMode>,
+    /// What becomes of infinite dates and timestamps.
+    pub infinity: Option<InfinityMode>,
+    /// Text columns that are exported as bytes, whatever their encoding.
+    pub as_bytes: Vec<String>,
+}
+
+impl TableRequest {
+    /// A request for all of a table.
+    #[must_use]
+    pub fn all_of(table: TablePattern) -> Self {
+        TableBody { table, ..TableBody::default_body() }.into()
+    }
+
+    /// Whether every row and column is wanted: only such exports are `.latest`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.columns.is_none() && self.where_.is_none() && self.after.is_none()
+    }
+}
+
+/// The object form of [`TableRequest`].
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Table")]
+struct TableBody {
+    /// Name or pattern.
+    table: TablePattern,
+    /// Columns in the order wanted; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    columns: Option<Vec<String>>,
+    /// A filter: one expression of columns, literals, comparison, boolean, IN, BETWEEN, LIKE, IS NULL, arithmetic and casts.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    where_: Option<String>,
+    /// Only rows whose column is greater than a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<After>,
+    /// How the table is split into chunks.
+    #[serde(default, skip_serializing_if = "is_auto")]
+    strategy: StrategyRequest,
+    /// Column of `range`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunk_column: Option<String>,
+    /// Rows of a chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunk_rows: Option<NonZeroU64>,
+    /// What becomes of numeric columns without precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    numeric: Option<NumericMode>,
+    /// What becomes of infinite dates and timestamps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    infinity: Option<InfinityMode>,
+    /// Text columns that are exported as the bytes that the server has, for texts that are not UTF-8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    as_bytes: Vec<String>,
+}
+
+fn is_auto(strategy: &StrategyRequest) -> bool {
+    *strategy == StrategyRequest::Auto
+}
+
+impl TableBody {
+    fn default_body() -> Self {
+        Self {
+            table: TablePattern::exact("", ""),
+            columns: None,
+            where_: None,
+            after: None,
+            strategy: StrategyRequest::Auto,
+            chunk_column: None,
+            chunk_rows: None,
+            numeric: None,
+            infinity: None,
+            as_bytes: Vec::new(),
+        }
+    }
+}
+
+impl From<TableBody> for TableRequest {
+    fn from(b: TableBody) -> Self {
+        Self {
+            table: b.table,
+            columns: b.columns,
+            where_: b.where_,
+            after: b.after,
+            strategy: b.strategy,
+            chunk_column: b.chunk_column,
+            chunk_rows: b.chunk_rows,
+            numeric: b.numeric,
+            infinity: b.infinity,
+            as_bytes: b.as_bytes,
+        }
+    }
+}
+
+impl From<TableRequest> for TableBody {
+    fn from(b: TableRequest) -> Self {
+        Self {
+            table: b.table,
+            columns: b.columns,
+            where_: b.where_,
+            after: b.after,
+            strategy: b.strategy,
+            chunk_column: b.chunk_column,
+            chunk_rows: b.chunk_rows,
+            numeric: b.numeric,
+            infinity: b.infinity,
+            as_bytes: b.as_bytes,
+        }
+    }
+}
+
+impl Serialize for TableRequest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if *self == Self::all_of(self.table.clone()) {
+            return self.table.serialize(serializer);
+        }
+        TableBody::from(self.clone()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TableRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StringOrObject;
+        impl<'de> Visitor<'de> for StringOrObject {
+            type Value = TableRequest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table name or an object with `table`")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<TableRequest, E> {
+                TablePattern::parse(text).map(TableRequest::all_of).map_err(E::custom)
+            }
+            fn visit_map<M: de::MapAccess<'de>>(self, map: M) -> Result<TableRequest, M::Error> {
+                TableBody::deserialize(MapAccessDeserializer::new(map)).map(Into::into)
+            }
+        }
+        deserializer.deserialize_any(StringOrObject)
+    }
+}
+
+impl JsonSchema for TableRequest {
+    fn schema_name() -> Cow<'static, str> {
+        "TableRequest".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<TablePattern>();
+        let body = generator.subschema_for::<TableBody>();
+        schemars::json_schema!({"anyOf": [name, body]})
+    }
+}
+
+/// Incremental export: rows whose `column` is greater than `value`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct After {
+    /// A column that grows.
+    pub column: String,
+    /// The high-water mark of the last export.
+    pub value: String,
+}
+
+/// How a table is split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StrategyRequest {
+    /// Chosen from facts; the plan says why.
+    #[default]
+    Auto,
+    /// One chunk.
+    Single,
+    /// Half-open ranges of a sortable column.
+    Range,
+    /// Ranges of pages (PostgreSQL 14 or newer, under a snapshot).
+    Ctid,
+    /// By Greenplum segment.
+    Segment,
+    /// By hash of the segmentation columns (Vertica).
+    Hash,
+}

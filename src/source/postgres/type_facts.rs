@@ -1,0 +1,224 @@
+//! The types that columns have, with all that they are made of, from the catalogue.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio_postgres::SimpleQueryRow;
+
+use super::catalogue::{WHAT, oid_array};
+use super::session::Session;
+use super::sqlstate::Stage;
+use crate::decode::types::{Attribute, PgType};
+use crate::source::SourceError;
+
+/// First version with multiranges.
+const HAS_MULTIRANGES: u32 = 140_000;
+/// Domains of arrays of composites of … beyond this are text.
+const MAX_DEPTH: u8 = 16;
+/// Types with more parts than this, all levels together, are text.
+const MAX_PARTS: u32 = 2_000;
+
+/// One row of `pg_type`, with what other catalogues have of the type.
+#[derive(Default)]
+pub(super) struct TypeRow {
+    pub(super) name: String,
+    pub(super) typtype: char,
+    pub(super) category: char,
+    /// Element of an array, subtype of a range, range of a multirange; else 0.
+    pub(super) elem: u32,
+    pub(super) base: u32,
+    pub(super) base_typmod: i32,
+    pub(super) extension: Option<String>,
+    pub(super) money_scale: Option<u8>,
+    /// Name, type and typmod of each attribute of a composite.
+    pub(super) attributes: Vec<(String, u32, i32)>,
+}
+
+/// The types that the columns have, and those that these are made of.
+pub(super) struct Types(pub(super) HashMap<u32, TypeRow>);
+
+impl Types {
+    /// Reads the types of these oids.
+    pub(super) async fn read(
+        session: &Session,
+        version: u32,
+        used: HashSet<u32>,
+    ) -> Result<Self, SourceError> {
+        let mut types = HashMap::new();
+        let sql = types_sql(&oid_array(used.into_iter()), version);
+        session.each(&sql, Stage::Question, WHAT, |row| types.extend(parse_type(&row))).await?;
+        let composites: Vec<u32> =
+            types.iter().filter(|(_, t)| t.typtype == 'c').map(|(oid, _)| *oid).collect();
+        if !composites.is_empty() {
+            let sql = attributes_sql(&oid_array(composites.into_iter()));
+            session
+                .each(&sql, Stage::Question, WHAT, |row| {
+                    let Some((oid, attribute)) = parse_attribute(&row) else { return };
+                    if let Some(ty) = types.get_mut(&oid) {
+                        ty.attributes.push(attribute);
+                    }
+                })
+                .await?;
+        }
+        Ok(Self(types))
+    }
+
+    /// The facts of a type, with what it is made of. Dropped while we looked,
+    /// or made of more than is reasonable: nothing but text is known of it.
+    pub(super) fn facts(&self, oid: u32, typmod: i32) -> PgType {
+        let mut left = MAX_PARTS;
+        self.part(oid, typmod, 0, &mut left).unwrap_or_else(|| {
+            let name = self.0.get(&oid).map_or_else(|| "unknown".to_owned(), |row| row.name.clone());
+            PgType {
+                oid,
+                name,
+                typtype: 'p',
+                category: 'X',
+                typmod,
+                elem: None,
+                base: None,
+                attributes: Vec::new(),
+                extension: None,
+                money_scale: None,
+            }
+        })
+    }
+
+    fn part(&self, oid: u32, typmod: i32, depth: u8, left: &mut u32) -> Option<PgType> {
+        let row = self.0.get(&oid).filter(|_| depth < MAX_DEPTH)?;
+        *left = left.checked_sub(1)?;
+        let mut inner = |oid: u32, typmod: i32| self.part(oid, typmod, depth + 1, left);
+        let is_made_of = matches!(row.typtype, 'r' | 'm') || row.category == 'A';
+        let elem = match (row.elem, is_made_of) {
+            (0, _) | (_, false) => None,
+            (elem, true) => Some(Box::new(inner(elem, if row.typtype == 'b' { typmod } else { -1 })?)),
+        };
+        let base = match row.typtype {
+            'd' => Some(Box::new(inner(row.base, row.base_typmod)?)),
+            _ => None,
+        };
+        let attribute = |(name, ty, typmod): &(String, u32, i32)| {
+            Some(Attribute { name: name.clone(), ty: inner(*ty, *typmod)? })
+        };
+        Some(PgType {
+            oid,
+            name: row.name.clone(),
+            typtype: row.typtype,
+            category: row.category,
+            typmod,
+            elem,
+            base,
+            attributes: row.attributes.iter().map(attribute).collect::<Option<_>>()?,
+            extension: row.extension.clone(),
+            money_scale: row.money_scale,
+        })
+    }
+}
+
+/// The types of `oids` and all that they are made of. The scale of `money` is
+/// a matter of the server's locale: its own cast says it.
+fn types_sql(oids: &str, version: u32) -> String {
+    let (of_multirange, range) = if version >= HAS_MULTIRANGES {
+        (
+            "UNION ALL SELECT r.rngtypid FROM pg_catalog.pg_range r WHERE r.rngmultitypid = t.oid",
+            "(SELECT r.rngtypid FROM pg_catalog.pg_range r WHERE r.rngmultitypid = t.oid)",
+        )
+    } else {
+        ("", "NULL::pg_catalog.oid")
+    };
+    format!(
+        "WITH RECURSIVE used AS (SELECT pg_catalog.unnest({oids}) AS oid \
+            UNION SELECT v.oid FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid, LATERAL (\
+               SELECT t.typelem UNION ALL SELECT t.typbasetype \
+               UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid \
+               {of_multirange} \
+               UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a \
+                  WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped\
+            ) v(oid) WHERE v.oid <> 0) \
+         SELECT t.oid, pg_catalog.format_type(t.oid, NULL), t.typtype, t.typcategory, \
+                COALESCE({range}, \
+                   (SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid), t.typelem), \
+                t.typbasetype, t.typtypmod, \
+                (SELECT e.extname || '.' || t.typname FROM pg_catalog.pg_depend d \
+                   JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
+                   WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid \
+                     AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'), \
+                CASE WHEN t.oid = 790 THEN pg_catalog.length(pg_catalog.split_part(\
+                   (0::pg_catalog.int8::pg_catalog.money::pg_catalog.numeric)::pg_catalog.text, '.', 2)) END \
+         FROM pg_catalog.pg_type t JOIN used u ON u.oid = t.oid"
+    )
+}
+
+fn attributes_sql(oids: &str) -> String {
+    format!(
+        "SELECT t.oid, a.attname, a.atttypid, a.atttypmod \
+         FROM pg_catalog.pg_type t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid \
+         WHERE t.oid = ANY ({oids}) AND a.attnum > 0 AND NOT a.attisdropped \
+         ORDER BY t.oid, a.attnum"
+    )
+}
+
+fn parse_type(row: &SimpleQueryRow) -> Option<(u32, TypeRow)> {
+    let letter = |i: usize| row.get(i).and_then(|t| t.chars().next());
+    let ty = TypeRow {
+        name: row.get(1)?.to_owned(),
+        typtype: letter(2)?,
+        category: letter(3)?,
+        elem: row.get(4)?.parse().ok()?,
+        base: row.get(5)?.parse().ok()?,
+        base_typmod: row.get(6)?.parse().ok()?,
+        extension: row.get(7).map(str::to_owned),
+        money_scale: row.get(8).and_then(|scale| scale.parse().ok()),
+        attributes: Vec::new(),
+    };
+    Some((row.get(0)?.parse().ok()?, ty))
+}
+
+fn parse_attribute(row: &SimpleQueryRow) -> Option<(u32, (String, u32, i32))> {
+    let attribute = (row.get(1)?.to_owned(), row.get(2)?.parse().ok()?, row.get(3)?.parse().ok()?);
+    Some((row.get(0)?.parse().ok()?, attribute))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(typtype: char, category: char, elem: u32, base: u32) -> TypeRow {
+        TypeRow { typtype, category, elem, base, base_typmod: -1, ..TypeRow::default() }
+    }
+
+    #[test]
+    fn types_carry_what_they_are_made_of() {
+        let mut types = Types(HashMap::from([
+            (23, row('b', 'N', 0, 0)),
+            (3_904, row('r', 'R', 23, 0)),
+            (4_451, row('m', 'R', 3_904, 0)),
+            (50_000, row('d', 'R', 0, 4_451)),
+            (50_001, row('c', 'C', 0, 0)),
+            (50_002, row('b', 'A', 50_001, 0)),
+            // A point is no array, although its numbers can be taken by index.
+            (600, row('b', 'G', 701, 0)),
+        ]));
+        types.0.get_mut(&50_001).expect("there").attributes =
+            vec![("r".into(), 50_000, -1), ("p".into(), 600, -1)];
+        let array = types.facts(50_002, -1);
+        let composite = array.elem.expect("elements");
+        assert_eq!(composite.attributes.len(), 2);
+        let range = composite.attributes[0].ty.undomained().elem.as_deref().expect("a range");
+        assert_eq!(range.elem.as_deref().expect("bounds").oid, 23);
+        assert_eq!(composite.attributes[1].ty.elem, None);
+    }
+
+    #[test]
+    fn what_is_too_deep_or_too_wide_is_text() {
+        let mut types = Types(HashMap::from([(1, row('d', 'N', 0, 1)), (25, row('b', 'S', 0, 0))]));
+        assert_eq!(types.facts(1, -1).typtype, 'p');
+        for level in 100..112 {
+            let mut wide = row('c', 'C', 0, 0);
+            let of = if level == 100 { 25 } else { level - 1 };
+            wide.attributes = vec![("a".into(), of, -1), ("b".into(), of, -1)];
+            types.0.insert(level, wide);
+        }
+        assert_eq!(types.facts(105, -1).typtype, 'c');
+        assert_eq!(types.facts(111, -1).typtype, 'p');
+    }
+}

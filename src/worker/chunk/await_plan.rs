@@ -1,0 +1,57 @@
+//! A chunk's plan: a message may be faster than the file that it speaks of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::super::{End, Shared};
+use crate::folder::{FolderError, layout};
+use crate::message::task::ChunkTask;
+use crate::plan::ExportPlan;
+
+/// Waits until the plan is visible: on NFS it may take a while.
+pub(super) async fn await_plan(
+    shared: &Shared,
+    task: &ChunkTask,
+    cancel: &CancellationToken,
+) -> Result<Option<Arc<ExportPlan>>, FolderError> {
+    let deadline = Instant::now() + shared.context.config.timing.plan_wait.0;
+    let mut pause = Duration::from_millis(20);
+    loop {
+        if let Some(plan) = shared.plan(&task.job, task.epoch).await? {
+            return Ok(Some(plan));
+        }
+        let archived = shared.context.folder.store().stat(&layout::archive_by_id(&task.job)).await?;
+        if archived.is_some() || Instant::now() >= deadline || cancel.is_cancelled() {
+            return Ok(None);
+        }
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// What follows when it does not come.
+pub(super) async fn unplanned(
+    shared: &Shared,
+    task: &ChunkTask,
+    cancel: &CancellationToken,
+) -> Result<End, FolderError> {
+    if shared.context.folder.store().stat(&layout::archive_by_id(&task.job)).await?.is_some() {
+        return Ok(End::Done { wake: false });
+    }
+    if cancel.is_cancelled() {
+        return Ok(End::Release);
+    }
+    Ok(End::Unfit(format!(
+        "plan {} of job {} does not appear in {}; is the export folder the one of the other daemons?",
+        task.epoch,
+        task.job,
+        shared.context.folder.root().display()
+    )))
+}

@@ -1,0 +1,91 @@
+//! From the rows of a chunk to a durable part: a seam with Parquet on the disk
+//! behind it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::export::ExportError;
+use crate::failpoint;
+use crate::folder::layout;
+use crate::message::pattern::qualified;
+use crate::message::task::ChunkTask;
+use crate::plan::ExportPlan;
+use crate::plan::column;
+use crate::source::{ChunkStream, ErrorKind, SourceError};
+use crate::write::metadata::Provenance;
+use crate::write::{PartFile, PartWriter};
+
+/// A part that is to be written.
+#[derive(Clone, Debug)]
+pub struct PartOrder {
+    /// The chunk.
+    pub task: ChunkTask,
+    /// Its plan.
+    pub plan: Arc<ExportPlan>,
+    /// Number of the table, which the plan has.
+    pub table: u32,
+    /// Name of the file in the directory of its batch's parts.
+    pub file: String,
+    /// What the file says of itself.
+    pub provenance: Provenance,
+}
+
+/// Writes parts.
+#[async_trait]
+pub trait Parts: Send + Sync {
+    /// Reads a chunk to its end and makes it a part: whole and durable when
+    /// this returns, else there is none.
+    async fn write(&self, order: PartOrder, rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError>;
+}
+
+/// Parquet below a root on disk. Rows are decoded and encoded on a blocking thread.
+pub struct ParquetParts {
+    root: PathBuf,
+}
+
+impl ParquetParts {
+    /// Parts below the root.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+}
+
+#[async_trait]
+impl Parts for ParquetParts {
+    async fn write(&self, order: PartOrder, rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError> {
+        let task = &order.task;
+        let dir = self.root.join(layout::parts(&task.job, task.epoch, task.table));
+        let shown = order.plan.table(order.table).map(|t| qualified(&t.schema, &t.name)).unwrap_or_default();
+        let written = tokio::task::spawn_blocking(move || {
+            let PartOrder { plan, table, file, provenance, .. } = order;
+            let table = plan.table(table).expect("whoever orders a part has its table from this plan");
+            let schema = column::schema(&table.columns);
+            let writer = PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)?;
+            pump(rows, writer, &table.name)
+        });
+        written.await.unwrap_or_else(|panic| {
+            Err(ExportError::Source(SourceError {
+                kind: ErrorKind::Permanent,
+                code: "panic".into(),
+                message: format!("{shown}: the export of a chunk broke: {panic}"),
+                remedy: Some("report this with the log".into()),
+            }))
+        })
+    }
+}
+
+/// Moves batches from the stream to the file, on a blocking thread.
+fn pump(
+    mut stream: Box<dyn ChunkStream>,
+    mut writer: PartWriter,
+    table: &str,
+) -> Result<PartFile, ExportError> {
+    while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
+        writer.write(&batch)?;
+        failpoint::step("mid", "copy", table);
+    }
+    Ok(writer.finish()?)
+}

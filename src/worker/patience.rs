@@ -1,0 +1,107 @@
+//! What work that runs does when the storage refuses. It is nobody's fault: the
+//! attempt is kept. A full folder is waited for as long as it takes; one that
+//! fails is asked a few times more, then this daemon leaves its work to others.
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Shared;
+use crate::folder::{Created, FolderError, is_full};
+use crate::message::JobId;
+use crate::metrics::Raised;
+use crate::retry::{Pace, Pauses};
+
+/// Failures of the storage in a row that one piece of work tries to outlast.
+const FAILURES: u32 = 3;
+
+/// The patience of one piece of work.
+pub(super) struct Patience<'a> {
+    shared: &'a Shared,
+    job: &'a JobId,
+    cancel: &'a CancellationToken,
+    pauses: Pauses,
+    failures: u32,
+    /// While it waits for space, from the first refusal to the next success.
+    paused: Option<Raised<'a>>,
+}
+
+impl<'a> Patience<'a> {
+    /// Nothing was refused yet.
+    pub(super) fn new(shared: &'a Shared, job: &'a JobId, cancel: &'a CancellationToken) -> Self {
+        let context = &shared.context;
+        let pauses = Pauses::endless(&context.config.timing, context.machine.clone());
+        Self { shared, job, cancel, pauses, failures: 0, paused: None }
+    }
+
+    /// The storage is full: waits. False if the work is to stop instead of trying again.
+    pub(super) async fn full(&mut self, why: &str) -> bool {
+        if self.shared.is_news("full") {
+            warn!(job.id = %self.job, reason = why, "the export folder is full; a worker waits for space");
+        }
+        let paused = || Raised::new(&self.shared.context.metrics.worker_paused);
+        self.paused.get_or_insert_with(paused);
+        self.shared.trouble("the export folder is full".into());
+        self.pause().await
+    }
+
+    /// The storage failed: waits. False if the work is to stop instead of trying again.
+    ///
+    /// # Errors
+    /// When it has failed too often.
+    pub(super) async fn failed(&mut self, why: &str) -> Result<bool, FolderError> {
+        self.failures += 1;
+        if self.failures >= FAILURES {
+            return Err(FolderError::WrongRoot(format!("the export folder fails: {why}")));
+        }
+        if self.shared.is_news("failed") {
+            warn!(job.id = %self.job, reason = why, "the storage failed; it is tried again");
+        }
+        self.shared.trouble(format!("the export folder fails: {why}"));
+        Ok(self.pause().await)
+    }
+
+    /// The folder refused a step: waits where that helps. False if the work is to stop.
+    ///
+    /// # Errors
+    /// What no patience helps against.
+    pub(super) async fn refused(&mut self, error: FolderError) -> Result<bool, FolderError> {
+        match error {
+            FolderError::Io(e) if is_full(&e) => Ok(self.full(&e.to_string()).await),
+            error if error.concerns_all() && !error.is_unfit() => self.failed(&error.to_string()).await,
+            error => Err(error),
+        }
+    }
+
+    /// Creates a file with patience: what it tells of is not done again. None
+    /// if the work is to stop.
+    ///
+    /// # Errors
+    /// What no patience helps against.
+    pub(super) async fn create<T: Serialize>(
+        &mut self,
+        path: &str,
+        value: &T,
+    ) -> Result<Option<Created>, FolderError> {
+        loop {
+            match self.shared.context.folder.create(path, value).await {
+                Ok(created) => return Ok(Some(created)),
+                Err(e) => {
+                    if !self.refused(e).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// False if it was told to stop.
+    async fn pause(&mut self) -> bool {
+        let pause = self.pauses.next(Pace::Soon).unwrap_or(self.shared.context.config.timing.retry_longest.0);
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+}

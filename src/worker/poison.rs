@@ -1,0 +1,199 @@
+//! Chunks that kill their process. What tells them from chunks that happened to
+//! be there when it died: a start marker per table, durable before the work and
+//! removed by any orderly end. Whatever still stands is a start that never ended.
+//!
+//! A chunk with two of them is a suspect and runs alone in its process, so that
+//! a further death says who it was. Where deaths cost the job its snapshot they
+//! are counted over all epochs, and the last lineage is left to the others.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::shared::PLANS;
+use super::{Shared, lock};
+use crate::folder::layout::RecordFile;
+use crate::folder::{FolderError, VERSION, layout};
+use crate::job::decide::MAX_LINEAGES;
+use crate::job::record::StartMarker;
+use crate::message::event::ErrorReport;
+use crate::message::task::ChunkTask;
+
+/// Unfinished starts after which a chunk runs alone in its process.
+const STARTS_BEFORE_ALONE: usize = 2;
+/// Unfinished starts alone after which it fails.
+const LONE_STARTS: usize = 3;
+/// Epochs with unfinished starts, the last of them alone, after which it fails:
+/// the death in the first epoch left no marker, and one lineage is the others'.
+const EPOCHS: usize = MAX_LINEAGES - 2;
+
+/// A start that never came to an orderly end.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The epoch it belongs to.
+    pub epoch: u32,
+    /// What was written before it.
+    pub marker: StartMarker,
+}
+
+/// Unfinished starts of a batch in the epochs before, each with its chunk.
+pub type EarlierStarts = Vec<(u32, Start)>;
+
+/// How a table's chunk is to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Together with others.
+    Healthy,
+    /// Alone: it may be what kills the process.
+    Suspect,
+    /// Not again.
+    Poisoned,
+}
+
+/// Judges one table's chunk by its unfinished starts.
+#[must_use]
+pub fn judge(starts: &[Start], table: u32) -> Trust {
+    let own = || starts.iter().filter(move |s| s.marker.table == table);
+    let alone = own().filter(|s| s.marker.alone).count();
+    let epochs: BTreeSet<u32> = own().map(|s| s.epoch).collect();
+    if alone >= LONE_STARTS || (alone > 0 && epochs.len() >= EPOCHS) {
+        Trust::Poisoned
+    } else if own().count() - alone >= STARTS_BEFORE_ALONE {
+        Trust::Suspect
+    } else {
+        Trust::Healthy
+    }
+}
+
+/// Whether the chunk may have been begun before: then its starts are looked at and marked.
+#[must_use]
+pub fn may_have_begun(task: &ChunkTask, redelivered: bool) -> bool {
+    redelivered || task.epoch > 1
+}
+
+/// The unfinished starts of a chunk.
+///
+/// # Errors
+/// When the folder refuses.
+pub async fn starts(shared: &Shared, task: &ChunkTask, redelivered: bool) -> Result<Vec<Start>, FolderError> {
+    let mut starts: Vec<Start> = Vec::new();
+    if task.epoch > 1 {
+        let earlier = earlier(shared, task).await?;
+        starts.extend(earlier.iter().filter(|(chunk, _)| *chunk == task.chunk).map(|(_, s)| s.clone()));
+    }
+    if redelivered {
+        let found = read(shared, task, task.epoch, Some(task.chunk)).await?;
+        starts.extend(found.into_iter().map(|(_, s)| s));
+    }
+    Ok(starts)
+}
+
+/// Those of all chunks of a batch in the epochs before: read once, they do not change.
+async fn earlier(shared: &Shared, task: &ChunkTask) -> Result<Arc<EarlierStarts>, FolderError> {
+    let key = (task.job.clone(), task.epoch, task.table);
+    if let Some(known) = lock(&shared.starts).get(&key) {
+        return Ok(Arc::clone(known));
+    }
+    let mut found = Vec::new();
+    for epoch in 1..task.epoch {
+        found.extend(read(shared, task, epoch, None).await?);
+    }
+    let found = Arc::new(found);
+    let mut known = lock(&shared.starts);
+    if known.len() >= PLANS {
+        known.pop_first();
+    }
+    known.insert(key, Arc::clone(&found));
+    Ok(found)
+}
+
+async fn read(
+    shared: &Shared,
+    task: &ChunkTask,
+    epoch: u32,
+    wanted: Option<u32>,
+) -> Result<EarlierStarts, FolderError> {
+    let folder = &shared.context.folder;
+    let dir = layout::records(&task.job, epoch, task.table);
+    let mut found = Vec::new();
+    for name in folder.store().list(&dir).await? {
+        let Some(RecordFile::Start(chunk)) = RecordFile::parse(&name) else { continue };
+        if wanted.is_some_and(|wanted| wanted != chunk) {
+            continue;
+        }
+        let marker: Option<StartMarker> = folder.read(&format!("{dir}/{name}")).await?;
+        // This process lives: its own markers tell of no death.
+        let marker = marker.filter(|m| m.instance != shared.context.instance);
+        found.extend(marker.map(|marker| (chunk, Start { epoch, marker })));
+    }
+    Ok(found)
+}
+
+/// Marks a start; gives the path to be removed at its end.
+///
+/// # Errors
+/// When the folder refuses.
+pub async fn mark(shared: &Shared, task: &ChunkTask, table: u32, alone: bool) -> Result<String, FolderError> {
+    let context = &shared.context;
+    let path = layout::start_marker(&task.job, task.epoch, task.table, task.chunk, context.machine.fresh());
+    let marker = StartMarker { v: VERSION, instance: context.instance, table, alone, at: context.now() };
+    context.folder.create(&path, &marker).await?;
+    Ok(path)
+}
+
+/// What is said of a chunk that fails for it.
+#[must_use]
+pub fn report(chunk: u32) -> ErrorReport {
+    ErrorReport {
+        code: "poison".into(),
+        message: format!(
+            "chunk {chunk} killed its process again and again, in the end while it ran alone in it"
+        ),
+        remedy: Some(
+            "see the logs and core dumps of the daemons; lower row_group_bytes if it was memory".into(),
+        ),
+        retryable: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn starts(list: &[(u32, u32, bool)]) -> Vec<Start> {
+        let start = |&(epoch, table, alone)| Start {
+            epoch,
+            marker: StartMarker {
+                v: VERSION,
+                instance: Uuid::nil(),
+                table,
+                alone,
+                at: jiff::Timestamp::UNIX_EPOCH,
+            },
+        };
+        list.iter().map(start).collect()
+    }
+
+    #[test]
+    fn two_deaths_make_a_suspect_and_three_alone_a_verdict() {
+        let history = [(1, 7, false), (1, 7, false), (1, 7, true), (1, 7, true), (1, 7, true)];
+        let verdicts = [0, 1, 2, 3, 4, 5].map(|n| judge(&starts(&history[..n]), 7));
+        let (healthy, suspect) = (Trust::Healthy, Trust::Suspect);
+        assert_eq!(verdicts, [healthy, healthy, suspect, suspect, suspect, Trust::Poisoned]);
+    }
+
+    #[test]
+    fn a_chunk_that_costs_every_epoch_its_snapshot_leaves_one_to_the_others() {
+        let history = [(2, 7, false), (3, 7, false), (4, 7, true)];
+        assert_eq!(judge(&starts(&history[..2]), 7), Trust::Suspect);
+        assert_eq!(judge(&starts(&history), 7), Trust::Poisoned);
+        // One that was only there when others killed the process is never condemned unheard.
+        assert_eq!(judge(&starts(&[(2, 7, false), (3, 7, false), (4, 7, false)]), 7), Trust::Suspect);
+    }
+
+    #[test]
+    fn a_table_does_not_answer_for_another_of_its_batch() {
+        let history = [(1, 7, false), (1, 7, false), (1, 7, true), (1, 7, true), (1, 7, true)];
+        assert_eq!(judge(&starts(&history), 8), Trust::Healthy);
+    }
+}

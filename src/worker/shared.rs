@@ -1,0 +1,113 @@
+//! What the tasks of a process share: what it knows of plans and starts, what
+//! keeps it from working, what it still has to clear away.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::RwLock;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::keepers::Keepers;
+use super::lock;
+use super::poison::EarlierStarts;
+use crate::context::Context;
+use crate::folder::{FolderError, layout};
+use crate::message::JobId;
+use crate::plan::ExportPlan;
+
+/// Plans that a process remembers; more are read again from the folder.
+pub(super) const PLANS: usize = 64;
+/// How long a trouble is told to the coordinator.
+const TROUBLE_LASTS: Duration = Duration::from_secs(120);
+
+/// What tasks of a process share.
+pub struct Shared {
+    /// What every role shares.
+    pub context: Arc<Context>,
+    /// The snapshots that this process keeps alive.
+    pub keepers: Keepers,
+    /// Healthy chunks hold it shared, a suspect alone.
+    pub lone: RwLock<()>,
+    plans: Mutex<BTreeMap<(JobId, u32), Arc<ExportPlan>>>,
+    /// Unfinished starts of earlier epochs, by job, epoch and batch.
+    pub(super) starts: Mutex<BTreeMap<(JobId, u32, u32), Arc<EarlierStarts>>>,
+    troubles: Mutex<Vec<(Instant, String)>>,
+    /// When something was last said that concerns many tasks.
+    said: Mutex<BTreeMap<&'static str, Instant>>,
+    /// Start markers of orderly ends that the storage would not let go.
+    left: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self {
+            keepers: Keepers::new(Arc::clone(&context)),
+            context,
+            lone: RwLock::new(()),
+            plans: Mutex::default(),
+            starts: Mutex::default(),
+            troubles: Mutex::default(),
+            said: Mutex::default(),
+            left: Mutex::default(),
+        }
+    }
+
+    /// Removes a start marker: now, or when the folder is well again.
+    pub(super) async fn unmark(&self, path: String) {
+        if let Err(e) = self.context.folder.store().remove(&path).await {
+            debug!(error = %e, "a start marker stays for now");
+            lock(&self.left).push(path);
+        }
+    }
+
+    /// Removes the start markers that were left.
+    pub(super) async fn tidy(&self) {
+        let left = std::mem::take(&mut *lock(&self.left));
+        for path in left {
+            self.unmark(path).await;
+        }
+    }
+
+    /// The plan of an epoch, if it is there.
+    ///
+    /// # Errors
+    /// When the folder refuses.
+    pub async fn plan(&self, job: &JobId, epoch: u32) -> Result<Option<Arc<ExportPlan>>, FolderError> {
+        let key = (job.clone(), epoch);
+        if let Some(plan) = lock(&self.plans).get(&key) {
+            return Ok(Some(Arc::clone(plan)));
+        }
+        let Some(plan) = self.context.folder.read::<ExportPlan>(&layout::plan(job, epoch)).await? else {
+            return Ok(None);
+        };
+        let plan = Arc::new(plan);
+        let mut plans = lock(&self.plans);
+        if plans.len() >= PLANS {
+            plans.pop_first();
+        }
+        plans.insert(key, Arc::clone(&plan));
+        Ok(Some(plan))
+    }
+
+    /// Whether `what` was not said for a while: storage fails for many at once.
+    pub(super) fn is_news(&self, what: &'static str) -> bool {
+        let before = lock(&self.said).insert(what, Instant::now());
+        before.is_none_or(|at| at.elapsed() > TROUBLE_LASTS)
+    }
+
+    /// Remembers what keeps this process from working, for `alive` and the status.
+    pub fn trouble(&self, text: String) {
+        let mut troubles = lock(&self.troubles);
+        troubles.retain(|(at, old)| at.elapsed() < TROUBLE_LASTS && *old != text);
+        troubles.truncate(7);
+        troubles.push((Instant::now(), text));
+    }
+
+    pub(super) fn troubles(&self) -> Vec<String> {
+        let mut troubles = lock(&self.troubles);
+        troubles.retain(|(at, _)| at.elapsed() < TROUBLE_LASTS);
+        troubles.iter().map(|(_, text)| text.clone()).collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! A daemon that dies or freezes between importing a snapshot and exporting it again.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::scene::{Scene, died, froze, revive};
+use crate::support::{Daemon, Proxy, Services, eventually};
+
+struct Joined {
+    scene: Scene,
+    proxy: Proxy,
+    first: Daemon,
+    job: String,
+}
+
+/// A job in its middle, whose coordinator holds the snapshot.
+fn mid_job() -> Joined {
+    let scene = Scene::new();
+    let proxy = Proxy::to(Services::get().postgres);
+    proxy.slow_to(30_000);
+    let mut config = scene.site.config();
+    config["sources"]["warehouse"]["dsn"] = json!(scene.site.db.dsn_at(proxy.port));
+    let first = scene.site.daemon_with(&config);
+    let job = scene.request();
+    eventually("chunks are in flight", Duration::from_secs(30), || {
+        (first.chunks_in_flight() > 0).then_some(())
+    });
+    Joined { scene, proxy, first, job }
+}
+
+fn epochs(scene: &Scene, job: &str) -> usize {
+    scene.site.exports.names(&format!(".temp/job_{job}/plans")).len()
+}
+
+#[test]
+fn a_death_between_import_and_export_leaves_the_snapshot_to_the_others() {
+    let Joined { scene, proxy, first, job } = mid_job();
+    let mut second = scene.doomed_with(&scene.site.config(), "mid:join:keeper=return(kill)");
+    died(&mut second);
+    let third = scene.site.daemon();
+    assert_eq!(epochs(&scene, &job), 1, "nothing is planned again");
+    proxy.free();
+    scene.assert_whole(&job, [first, third]);
+}
+
+#[test]
+fn a_keeper_that_froze_while_it_joined_does_no_harm() {
+    let Joined { scene, proxy, first, job } = mid_job();
+    let mut second = scene.doomed_with(&scene.site.config(), "mid:join:keeper=1*return(stop)");
+    froze(&mut second);
+    assert_eq!(epochs(&scene, &job), 1, "nothing is planned again");
+    proxy.free();
+    scene.finished(&job);
+    second.thaw();
+    scene.assert_whole(&job, [first, second.ready()]);
+}
+
+#[test]
+fn a_job_whose_only_keeper_dies_while_another_joins_is_planned_again() {
+    let Joined { scene, proxy, mut first, job } = mid_job();
+    let mut second = scene.doomed_with(&scene.site.config(), "mid:join:keeper=1*return(stop)");
+    froze(&mut second);
+    first.kill();
+    proxy.free();
+    let third = scene.site.daemon();
+    scene.finished(&job);
+    revive(&second);
+    scene.assert_whole(&job, [second, third]);
+}

@@ -1,0 +1,64 @@
+//! Child tables that come and go while a job reads their parent.
+
+use serde_json::json;
+
+use crate::mid_job::{Slow, every_table_mid_job, fill, table};
+use crate::support::Database;
+
+/// A table, a child and a grandchild, of 12,000 rows together.
+fn family(db: &Database, name: &str) {
+    fill(db, name, 6000);
+    for (child, parent, from) in [("kid", name.to_owned(), 6001), ("grandkid", format!("{name}_kid"), 9001)] {
+        db.execute(&format!(
+            "CREATE TABLE {name}_{child} () INHERITS ({parent});
+             INSERT INTO {name}_{child} SELECT g, g || ' ' || repeat(md5(g::text), 6)
+             FROM generate_series({from}, {from} + 2999) g"
+        ));
+    }
+}
+
+#[test]
+fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
+    let db = Database::empty();
+    for name in ["joined", "parted", "under"] {
+        family(&db, name);
+    }
+    // In every range of the parent's key, and older than the job's snapshot.
+    db.execute(
+        "CREATE TABLE older AS SELECT g AS id, 'older' AS v FROM generate_series(1, 12000, 100) g;
+         ALTER TABLE older ALTER id SET NOT NULL;
+         CREATE VIEW seen AS SELECT id, v FROM under;
+         CREATE VIEW childless AS SELECT id, v FROM ONLY under;
+         ANALYZE",
+    );
+    let slow = Slow::new(db);
+    let daemons = [slow.daemon(), slow.daemon()];
+    let ranges =
+        |name: &str| json!({"table": name, "strategy": "range", "chunk_column": "id", "chunk_rows": 1000});
+    let job = slow.site.request(json!({
+        "tables": [ranges("public.joined"), ranges("public.parted"), ranges("public.seen"), ranges("public.childless")],
+        "parallelism": {"table_threads": 4, "chunk_workers": 2},
+    }));
+    every_table_mid_job(&slow, &job);
+    for change in [
+        "ALTER TABLE older INHERIT joined",
+        "ALTER TABLE parted_grandkid NO INHERIT parted_kid",
+        "ALTER TABLE under_kid NO INHERIT under",
+    ] {
+        slow.site.db.execute(change);
+    }
+    assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
+    let archive = slow.completes(&job);
+    for name in ["public.joined", "public.parted", "public.seen"] {
+        let table = table(&archive, name);
+        assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
+    }
+    assert_eq!(table(&archive, "public.childless")["epoch"], 1, "no child of it was ever read");
+    slow.site.assert_equal(&[
+        ("SELECT * FROM joined", "public_joined"),
+        ("SELECT * FROM parted", "public_parted"),
+        ("SELECT * FROM seen", "public_seen"),
+        ("SELECT * FROM childless", "public_childless"),
+    ]);
+    slow.site.assert_sound(&[&job], daemons);
+}

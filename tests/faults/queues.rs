@@ -1,0 +1,233 @@
+//! Queues that lose what is in them, are deleted, or were made by somebody
+//! else; messages and files of a release to come.
+
+use std::time::Duration;
+
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, ExchangeKind};
+use serde_json::{Value, json};
+
+use crate::mid_job::{Slow, fill, mid_job, whole};
+use crate::support::{Broker, Daemon, Database, PATIENCE, Site, eventually, never};
+
+const DURABLE: [&str; 3] = ["requests", "work", "coordinator"];
+
+fn slow() -> Slow {
+    let db = Database::empty();
+    fill(&db, "big", 40_000);
+    Slow::new(db)
+}
+
+fn request(slow: &Slow) -> String {
+    slow.site.request(json!({"tables": ["public.big"], "parallelism": {"chunk_workers": 16}}))
+}
+
+#[test]
+fn queues_that_are_purged_again_and_again_cost_no_chunk() {
+    let slow = slow();
+    let daemons = [slow.daemon(), slow.daemon()];
+    let job = request(&slow);
+    daemons.iter().for_each(mid_job);
+    let mut lost = 0;
+    for _ in 0..20 {
+        lost += DURABLE.map(|queue| slow.site.broker.purge(queue)).iter().sum::<u32>();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(lost > 0, "something was in the queues");
+    assert!(slow.site.exports.find_archive(&job).is_none(), "they were purged while the job ran");
+    whole(&slow, &job, daemons);
+}
+
+#[test]
+fn queues_that_are_deleted_are_there_again_and_cost_no_chunk() {
+    let slow = slow();
+    let daemons = [slow.daemon(), slow.daemon()];
+    let job = request(&slow);
+    for queue in DURABLE {
+        daemons.iter().for_each(mid_job);
+        let before = daemons[0].log().len();
+        slow.site.broker.delete(queue);
+        eventually(&format!("{queue} is declared again"), PATIENCE, || {
+            slow.site.broker.declared(queue).then_some(())
+        });
+        eventually("its end is told once, by name", Duration::from_secs(20), || {
+            daemons[0].log()[before..].contains(&format!("{}.{queue}", slow.site.broker.prefix)).then_some(())
+        });
+        daemons.iter().for_each(Daemon::ready_again);
+        daemons[0].assert_no_loop(before);
+    }
+    assert!(slow.site.exports.find_archive(&job).is_none(), "they were deleted while the job ran");
+    whole(&slow, &job, daemons);
+}
+
+#[test]
+fn a_request_whose_wake_up_is_lost_after_its_acknowledgement_is_found_in_the_folder() {
+    let slow = slow();
+    let coordinator = slow.daemon();
+    eventually("the first one coordinates", PATIENCE, || {
+        (coordinator.metric("adu_export_coordinator_active") > 0.5).then_some(())
+    });
+    let other = slow.daemon();
+    // What is delivered to it stays unacknowledged.
+    coordinator.freeze();
+    // Requests go to both in turn: at least one is taken by the daemon that lives.
+    let jobs = [request(&slow), request(&slow)];
+    let taken = eventually("a request is acknowledged", Duration::from_secs(10), || {
+        jobs.iter().find(|job| !slow.site.broker.events.of(job, "job.accepted").is_empty())
+    });
+    slow.site.broker.delete("coordinator");
+    coordinator.thaw();
+    for daemon in [&coordinator, &other] {
+        daemon.ready_again();
+    }
+    slow.proxy.mend();
+    slow.site.completed(taken);
+    for job in &jobs {
+        slow.site.completed(job);
+    }
+    slow.site.assert_equal(&[("SELECT * FROM big", "public_big"), ("SELECT * FROM big", "public_big_v2")]);
+    slow.site.assert_sound(&jobs.each_ref().map(String::as_str), [coordinator, other]);
+}
+
+/// Arguments that somebody else declared a queue with.
+fn arguments(list: &[(&str, AMQPValue)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in list {
+        table.insert((*name).into(), value.clone());
+    }
+    table
+}
+
+/// Somebody declares a queue before any daemon does; what a check made is out of the way.
+#[track_caller]
+fn redeclare(broker: &Broker, queue: &str, arguments: FieldTable) {
+    broker.delete(queue);
+    broker.declare(queue, arguments);
+}
+
+fn kind(name: &str) -> (&'static str, AMQPValue) {
+    ("x-queue-type", AMQPValue::LongString(name.into()))
+}
+
+#[test]
+fn queues_with_other_arguments_are_used_as_they_are() {
+    let slow = slow();
+    let broker = &slow.site.broker;
+    redeclare(broker, "requests", arguments(&[kind("classic"), ("x-max-priority", AMQPValue::LongInt(5))]));
+    // It forgets most of what it is given, and soon.
+    redeclare(
+        broker,
+        "work",
+        arguments(&[
+            kind("quorum"),
+            ("x-max-length", AMQPValue::LongInt(1)),
+            ("x-message-ttl", AMQPValue::LongInt(2000)),
+        ]),
+    );
+    // Not a single active consumer: every daemon coordinates.
+    redeclare(broker, "coordinator", arguments(&[kind("quorum")]));
+    let daemons = [slow.daemon(), slow.daemon()];
+    for queue in DURABLE {
+        let name = format!("{}.{queue}", broker.prefix);
+        let log = daemons[0].log();
+        let told = log.lines().filter(|l| l.contains(" WARN ") && l.contains(&name)).collect::<Vec<_>>();
+        assert_eq!(told.len(), 1, "it is told once that {name} differs: {told:?}");
+        assert!(told[0].contains("inequivalent arg"), "{}", told[0]);
+    }
+    let job = request(&slow);
+    daemons.iter().for_each(mid_job);
+    whole(&slow, &job, daemons);
+}
+
+/// The daemon is refused because of `name`, says so once, and works when it is gone.
+#[track_caller]
+fn refused(site: &Site, name: &str, kind: &str, remove: impl FnOnce()) {
+    site.db.execute("CREATE TABLE small AS SELECT 1 AS one");
+    let daemon = site.spawn(&site.config());
+    let why = daemon.unready(name);
+    assert!(why.contains(kind) && why.contains("delete"), "it says what to change: {why}");
+    never("it consumes", Duration::from_secs(8), || daemon.get("/readyz").is_some_and(|r| r.0 == 200));
+    assert!(daemon.metric("adu_export_broker_connected") < 0.5);
+    remove();
+    daemon.ready_again();
+    daemon.assert_no_loop(0);
+    let done = site.export(json!({"tables": ["public.small"]}));
+    site.assert_equal(&[("SELECT * FROM small", "public_small")]);
+    site.assert_sound(&[done.job()], [daemon]);
+}
+
+#[test]
+fn a_queue_that_cannot_serve_is_refused_by_name_and_never_in_a_loop() {
+    let site = Site::new(Database::empty());
+    // A log that nothing is ever removed from.
+    redeclare(&site.broker, "work", arguments(&[kind("stream")]));
+    refused(&site, &format!("{}.work", site.broker.prefix), "stream", || site.broker.delete("work"));
+}
+
+#[test]
+fn an_exchange_that_cannot_serve_is_refused_by_name_and_never_in_a_loop() {
+    let site = Site::new(Database::empty());
+    let prefix = &site.broker.prefix;
+    // Every message would go to every queue.
+    site.broker.delete_exchange(prefix);
+    site.broker.declare_exchange(prefix, ExchangeKind::Fanout);
+    refused(&site, &format!("`{prefix}`"), "fanout", || site.broker.delete_exchange(prefix));
+}
+
+#[test]
+fn messages_of_a_release_to_come_are_left_alone() {
+    let slow = slow();
+    let daemons = [slow.daemon(), slow.daemon()];
+    let job = request(&slow);
+    daemons.iter().for_each(mid_job);
+    let root = std::fs::read_to_string(slow.site.exports.path(".adu-root")).expect("an identity");
+    let chunk =
+        json!({"job": job, "epoch": 1, "table": 0, "chunk": 3, "root": root.trim(), "v": 99, "more": {}});
+    let messages: [(&str, Value); 8] = [
+        ("work", json!({"v": 99, "compact": job})),
+        ("work", json!({"v": 99, "plan": {"by": "another way"}})),
+        ("work", chunk),
+        ("coordinator", json!({"v": 99, "lease": {"until": "2030-01-01T00:00:00Z"}})),
+        ("coordinator", json!({"v": 99, "wake": {"job": job, "why": "a new reason"}})),
+        ("coordinator", json!(["not", "an", "object"])),
+        ("requests", json!({"v": 99, "tables": ["public.big"], "job_id": "from-the-future"})),
+        ("requests", json!({"v": 99, "pause": job})),
+    ];
+    for (queue, body) in &messages {
+        slow.site.broker.publish_to(queue, body.to_string().as_bytes(), BasicProperties::default());
+    }
+    // Requests are strict: who asks for what we cannot do is told so.
+    let refused = slow.site.broker.events.wait_final("from-the-future", PATIENCE);
+    assert_eq!(refused.kind(), "job.rejected");
+    assert!(refused.error().contains('v'), "{}", refused.error());
+    for daemon in &daemons {
+        assert_eq!(daemon.get("/readyz").map(|r| r.0), Some(200));
+    }
+    whole(&slow, &job, daemons);
+}
+
+#[test]
+fn a_daemon_that_meets_files_of_a_newer_release_stops_consuming_until_they_are_gone() {
+    let slow = slow();
+    let daemon = slow.daemon();
+    let job = request(&slow);
+    mid_job(&daemon);
+    let before = daemon.log().len();
+    // As a newer daemon stores it: this one does not know what else it means.
+    let workspace = slow.site.exports.path(".temp/job_newer");
+    std::fs::create_dir(&workspace).expect("a workspace");
+    let text = std::fs::read(slow.site.exports.path(&format!(".temp/job_{job}/request.json")));
+    let mut stored: Value = serde_json::from_slice(&text.expect("a request")).expect("JSON");
+    stored["v"] = json!(99);
+    stored["job"] = json!("newer");
+    std::fs::write(workspace.join("request.json"), stored.to_string()).expect("a request");
+    let why = daemon.unready("version 99");
+    assert!(why.contains("upgrade this daemon"), "{why}");
+    never("it says that it is ready", Duration::from_secs(8), || {
+        daemon.get("/readyz").is_some_and(|(status, _)| status == 200)
+    });
+    daemon.assert_no_loop(before);
+    std::fs::remove_dir_all(&workspace).expect("removed");
+    daemon.ready_again();
+    whole(&slow, &job, [daemon]);
+}

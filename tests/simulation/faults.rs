@@ -1,0 +1,144 @@
+//! Which faults a schedule has, and what they do to a single effect.
+
+use std::time::Duration;
+
+use crate::dice::Dice;
+
+/// What an effect is an effect on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Looks at the folder.
+    Look,
+    /// Changes the folder.
+    Change,
+    /// Talks to the broker.
+    Bus,
+    /// Asks the source.
+    Source,
+}
+
+/// When something happens to an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Never,
+    Before,
+    /// The effect has happened all the same.
+    After,
+}
+
+/// What becomes of one effect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fate {
+    pub(crate) delay: u64,
+    pub(crate) dies: When,
+    pub(crate) fails: When,
+    /// The process is stopped before it, for so many milliseconds.
+    pub(crate) stopped: u64,
+}
+
+impl Fate {
+    /// Whether only a part of the effect happens.
+    pub(crate) fn is_half(&self) -> bool {
+        self.dies == When::Before
+    }
+}
+
+/// Rates are of ten thousand effects. Each schedule has some of the faults, not
+/// all: a storm of everything hides what two faults do together.
+#[derive(Clone, Debug)]
+pub(crate) struct Faults {
+    /// How long they last.
+    pub(crate) last: Duration,
+    /// Longest usual delay of an effect, in milliseconds.
+    pub(crate) delay: u64,
+    pub(crate) crash: u32,
+    pub(crate) fail_look: u32,
+    pub(crate) fail_change: u32,
+    pub(crate) fail_bus: u32,
+    pub(crate) fail_source: u32,
+    pub(crate) stop: u32,
+    /// How many of a hundred new names are hidden from other hosts, and for how long.
+    pub(crate) hide: u32,
+    pub(crate) hide_longest: u64,
+    pub(crate) duplicate: u32,
+    pub(crate) lose: u32,
+    /// Longest delay of a message, in milliseconds.
+    pub(crate) travel: u64,
+}
+
+impl Faults {
+    /// None: effects take their time, and that is all.
+    pub(crate) fn none() -> Self {
+        Self {
+            last: Duration::from_secs(6),
+            delay: 5,
+            crash: 0,
+            fail_look: 0,
+            fail_change: 0,
+            fail_bus: 0,
+            fail_source: 0,
+            stop: 0,
+            hide: 0,
+            hide_longest: 0,
+            duplicate: 0,
+            lose: 0,
+            travel: 5,
+        }
+    }
+
+    pub(crate) fn roll(dice: &mut Dice) -> Self {
+        let mut some = |rates: &[u32]| {
+            if dice.one_in(3) { dice.pick(rates) } else { 0 }
+        };
+        let crash = some(&[20, 60, 150]);
+        let fail_look = some(&[20, 100]);
+        let fail_change = some(&[30, 150, 400]);
+        let fail_bus = some(&[50, 200]);
+        let fail_source = some(&[100, 500]);
+        let stop = some(&[15, 60]);
+        let hide = some(&[20, 60, 100]);
+        let duplicate = some(&[300, 2000]);
+        let lose = some(&[300, 1500]);
+        Self {
+            last: Duration::from_millis(dice.between(2_000, 7_000)),
+            delay: dice.pick(&[3, 10, 40, 200]),
+            crash,
+            fail_look,
+            fail_change,
+            fail_bus,
+            fail_source,
+            stop,
+            hide,
+            hide_longest: dice.pick(&[300, 2_000, 4_500]),
+            duplicate,
+            lose,
+            travel: dice.pick(&[2, 20, 300]),
+        }
+    }
+
+    pub(crate) fn fate(&self, dice: &mut Dice, kind: Kind, stormy: bool) -> Fate {
+        let roll = dice.roll();
+        // Half of the effects follow at once: whole runs of one task happen too.
+        let delay = if roll & 1 == 0 { 0 } else { (roll >> 1) % (self.delay + 1) };
+        let mut fate = Fate { delay, dies: When::Never, fails: When::Never, stopped: 0 };
+        if !stormy {
+            return fate;
+        }
+        if self.crash > 0 && kind != Kind::Look && dice.chance(self.crash) {
+            fate.dies = if dice.one_in(2) { When::Before } else { When::After };
+        }
+        let fails = match kind {
+            Kind::Look => self.fail_look,
+            Kind::Change => self.fail_change,
+            Kind::Bus => self.fail_bus,
+            Kind::Source => self.fail_source,
+        };
+        if fails > 0 && dice.chance(fails) {
+            fate.fails = if dice.one_in(2) { When::Before } else { When::After };
+        }
+        if self.stop > 0 && dice.chance(self.stop) {
+            fate.stopped = dice.between(200, 7_000);
+        }
+        fate
+    }
+}

@@ -1,0 +1,168 @@
+//! The folder as one process uses it: every call is an effect.
+
+use std::io;
+use std::sync::Arc;
+
+use adu_export::folder::{Created, Renamed, Stat, Store, layout};
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::disk::{Eyes, HOSTS, Hand};
+use crate::faults::{Fate, Kind};
+use crate::process::{Process, Refused};
+
+pub(crate) struct SimStore(pub(crate) Arc<Process>);
+
+impl From<Refused> for io::Error {
+    fn from(_: Refused) -> Self {
+        io::Error::other("the storage failed")
+    }
+}
+
+impl SimStore {
+    fn eyes(&self) -> Eyes {
+        Eyes::Of(self.0.host, self.0.world.millis())
+    }
+
+    /// From when on each host sees a name that this one makes now.
+    fn hand(&self) -> Hand {
+        let world = &self.0.world;
+        let mut from = [0; HOSTS];
+        let faults = &world.faults;
+        if faults.hide > 0 && world.is_stormy() {
+            let now = world.millis();
+            for (host, from) in from.iter_mut().enumerate() {
+                if host != self.0.host && world.dice(|d| d.chance(faults.hide * 100)) {
+                    *from = now + world.dice(|d| d.below(faults.hide_longest + 1));
+                }
+            }
+        }
+        Hand { from, now: world.now() }
+    }
+
+    /// What an exclusive file leaves behind when its writer dies before it has a name.
+    fn leave_temporary(&self, path: &str) {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let temporary = format!("{dir}/.{name}.{}.tmp", self.0.life);
+        let _ = self.0.world.disk().create(&temporary, b"half", self.hand(), self.0.host);
+    }
+
+    pub(crate) fn write(&self, path: &str, content: &[u8], fate: Fate) -> io::Result<Created> {
+        if fate.is_half() {
+            self.leave_temporary(path);
+            return Ok(Created::New);
+        }
+        let hand = self.hand();
+        self.0.world.disk().create(path, content, hand, self.0.host)
+    }
+}
+
+#[async_trait]
+impl Store for SimStore {
+    async fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        let read = |_| self.0.world.disk().read(path, self.eyes()).map(|c| c.to_vec());
+        Ok(self.0.act(Kind::Look, "reads", path, read).await?)
+    }
+
+    async fn create(&self, path: &str, content: Vec<u8>) -> io::Result<Created> {
+        self.0.act(Kind::Change, "creates", path, |fate| self.write(path, &content, fate)).await?
+    }
+
+    async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        Ok(self.0.act(Kind::Look, "lists", dir, |_| self.0.world.disk().list(dir, self.eyes())).await?)
+    }
+
+    async fn make_dirs(&self, parent: &str, mut names: Vec<String>) -> io::Result<()> {
+        let make = |fate: Fate| {
+            if fate.is_half() {
+                names.truncate(names.len() / 2);
+            }
+            self.0.world.disk().make_dirs(parent, &names, self.hand(), self.0.host)
+        };
+        self.0.act(Kind::Change, "makes directories in", parent, make).await?
+    }
+
+    async fn stat(&self, path: &str) -> io::Result<Option<Stat>> {
+        Ok(self.0.act(Kind::Look, "stats", path, |_| self.0.world.disk().stat(path, self.eyes())).await?)
+    }
+
+    async fn link(&self, dir: &str, mut links: Vec<(String, String)>) -> io::Result<()> {
+        let link = |fate: Fate| {
+            if fate.is_half() {
+                links.truncate(links.len() / 2);
+            }
+            self.0.world.disk().link(dir, &links, self.hand(), self.0.host)
+        };
+        self.0.act(Kind::Change, "links into", dir, link).await?
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed> {
+        let rename = |fate: Fate| {
+            if fate.is_half() {
+                return Ok(Renamed::Gone);
+            }
+            let hand = self.hand();
+            let (renamed, replaced) = self.0.world.disk().rename(from, to, hand, self.0.host)?;
+            if replaced {
+                self.0.world.broken("I4", format_args!("a rename of {from} replaced {to}"));
+            }
+            Ok(renamed)
+        };
+        self.0.act(Kind::Change, "renames", &format!("{from} to {to}"), rename).await?
+    }
+
+    async fn remove(&self, path: &str) -> io::Result<()> {
+        let remove = |fate: Fate| {
+            if !fate.is_half() {
+                self.0.world.disk().remove(path);
+            }
+        };
+        Ok(self.0.act(Kind::Change, "removes", path, remove).await?)
+    }
+
+    async fn remove_tree(&self, path: &str) -> io::Result<()> {
+        if !path.starts_with(layout::TRASH) {
+            self.0.world.broken("I4", format_args!("{path} is removed, and not in the trash"));
+        }
+        let remove = |fate: Fate| {
+            let mut disk = self.0.world.disk();
+            if fate.is_half() {
+                disk.remove_half(path);
+            } else {
+                disk.remove(path);
+            }
+        };
+        Ok(self.0.act(Kind::Change, "removes all of", path, remove).await?)
+    }
+
+    async fn point(&self, link: &str, target: &str) -> io::Result<()> {
+        let point = |fate: Fate| {
+            if fate.is_half() { Ok(()) } else { self.0.world.disk().point(link, target, self.hand()) }
+        };
+        self.0.act(Kind::Change, "points", link, point).await?
+    }
+
+    async fn pointed(&self, link: &str) -> io::Result<Option<String>> {
+        Ok(self
+            .0
+            .act(Kind::Look, "looks at", link, |_| self.0.world.disk().pointed(link, self.eyes()))
+            .await?)
+    }
+
+    async fn same_file_system(&self, _: &str) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    async fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    async fn revalidate(&self, dir: &str) -> io::Result<()> {
+        let look = |_| self.0.world.disk().look_anew(dir, self.0.host);
+        Ok(self.0.act(Kind::Look, "asks anew for", dir, look).await?)
+    }
+
+    fn fresh(&self) -> Uuid {
+        self.0.world.fresh()
+    }
+}

@@ -1,0 +1,94 @@
+//! What the simulation has found, each as a sweep over the moments at which it
+//! can happen: a seed would mean something else after the next change.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::dice::Dice;
+use crate::faults::Faults;
+use crate::play::Stage;
+use crate::schedule::{Event, Job, Schedule};
+use crate::source::Quirks;
+
+/// Two daemons, two tables of several chunks, one job.
+fn calm() -> Schedule {
+    let tables = BTreeMap::from([("t0".to_owned(), 7), ("t1".to_owned(), 3)]);
+    let body = json!({"job_id": "j0", "tables": [{"table": "s.t0", "chunk_rows": 3}, "s.t1"],
+        "output": {"directory": "crm"}});
+    Schedule {
+        faults: Faults::none(),
+        hosts: 2,
+        slots: 2,
+        quirks: Quirks::default(),
+        jobs: vec![Job {
+            id: "j0".into(),
+            tables: tables.keys().cloned().collect(),
+            snapshot: true,
+            ends_early: false,
+            on_conflict: "version",
+        }],
+        tables,
+        events: vec![(0, Event::Send(body, "m0".into()))],
+    }
+}
+
+/// Names of one host are seen late by the other.
+fn hidden() -> Faults {
+    Faults { hide: 60, hide_longest: 4_000, ..Faults::none() }
+}
+
+/// Plays a schedule with something that happens at each of many moments.
+fn at_any_moment(change: impl Fn(&mut Schedule, u64)) {
+    crate::count_panics();
+    let stage = Stage::new();
+    for moment in 0..150 {
+        let mut schedule = calm();
+        change(&mut schedule, moment * 20);
+        schedule.events.sort_by_key(|(at, _)| *at);
+        let played = crate::perform(&stage, &schedule, Dice::new(moment), false);
+        assert!(played.broken.is_empty(), "moment {moment}: {:#?}", played.broken);
+    }
+}
+
+/// The planner tried for ever to plan it on the snapshot that shows it no more.
+#[test]
+fn an_unfit_table_that_was_rewritten_is_planned_on_a_new_snapshot() {
+    at_any_moment(|schedule, at| {
+        schedule.quirks.unfit.insert("t0".into());
+        schedule.events.push((at / 3, Event::Rewrite("t0".into())));
+    });
+}
+
+/// A ready directory that a coordinator did not see yet was taken for trashed,
+/// and so was the public directory that another had just renamed it to.
+#[test]
+fn a_directory_that_a_cache_hides_is_not_taken_for_trashed() {
+    at_any_moment(|schedule, at| {
+        schedule.faults = hidden();
+        schedule.events.push((at / 2, Event::Kill(usize::from(at % 40 == 0))));
+    });
+}
+
+/// A job whose archive was hidden ran again.
+#[test]
+fn a_request_that_comes_again_after_the_end_runs_nothing() {
+    at_any_moment(|schedule, at| {
+        schedule.faults = hidden();
+        let again = schedule.events[0].1.clone();
+        schedule.events.push((at * 2, again.clone()));
+        schedule.events.push((at * 2 + 100, again));
+    });
+}
+
+/// The successor of a coordinator that had closed the plan for a cancel did not
+/// see the cancel, and told the world that the job had completed.
+#[test]
+fn a_job_whose_cancel_is_hidden_does_not_complete() {
+    at_any_moment(|schedule, at| {
+        schedule.faults = Faults { delay: 40, ..hidden() };
+        schedule.jobs[0].ends_early = true;
+        schedule.events.push((at / 8, Event::Send(json!({"cancel": "j0"}), "c0".into())));
+        schedule.events.push((at / 8 + at % 300, Event::Kill(usize::from(at % 40 == 0))));
+    });
+}

@@ -1,0 +1,131 @@
+//! One simulated process: a set of tasks whose every effect passes through
+//! here, so that it can be delayed, fail, or be the last one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::faults::{Fate, Kind, When};
+use crate::world::World;
+
+/// The storage, broker or source refused; whether it had an effect is unknown.
+pub(crate) struct Refused;
+
+pub(crate) struct Process {
+    pub(crate) world: Arc<World>,
+    /// Its host, which keeps its caches when the process dies.
+    pub(crate) host: usize,
+    /// Unique per process start.
+    pub(crate) life: u64,
+    /// Fires when it dies.
+    pub(crate) dead: CancellationToken,
+    stopped_until: Mutex<Instant>,
+}
+
+impl Process {
+    pub(crate) fn new(world: &Arc<World>, host: usize) -> Arc<Self> {
+        Arc::new(Self {
+            world: Arc::clone(world),
+            host,
+            life: world.life(),
+            dead: CancellationToken::new(),
+            stopped_until: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Dies: no effect of it happens any more. Its connections break, its
+    /// temporaries stay.
+    pub(crate) fn die(&self) {
+        if self.dead.is_cancelled() {
+            return;
+        }
+        self.world.note(|| format!("h{} DIES", self.host));
+        self.dead.cancel();
+        self.world.database.kill_keepers(Some(self.life));
+        let sessions = self.world.broker().sessions_of(self.life);
+        for session in sessions {
+            self.world.broker().sever(session, Instant::now());
+        }
+        self.world.deliver.notify_one();
+    }
+
+    /// Is stopped for a while, as by SIGSTOP; the broker may give it up.
+    fn stop(&self, millis: u64) {
+        let until = Instant::now() + Duration::from_millis(millis);
+        self.world.note(|| format!("h{} STOPPED for {millis} ms", self.host));
+        *self.stopped_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        if self.world.dice(|d| d.one_in(2)) {
+            let sessions = self.world.broker().sessions_of(self.life);
+            let noticed = until + self.world.up_to(500);
+            for session in sessions {
+                self.world.broker().sever(session, noticed);
+            }
+            self.world.deliver.notify_one();
+        }
+    }
+
+    /// Returns when this process runs; never, if it is dead.
+    pub(crate) async fn runs(&self) {
+        loop {
+            if self.dead.is_cancelled() {
+                std::future::pending::<()>().await;
+            }
+            let until = *self.stopped_until.lock().unwrap_or_else(PoisonError::into_inner);
+            if Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    async fn pass(&self, millis: u64) {
+        if millis > 0 {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+        self.runs().await;
+    }
+
+    /// One effect: after a while, whole or not at all. A change of the folder
+    /// that its process does not survive may be done by half: `perform` sees it
+    /// by [`Fate::is_half`].
+    pub(crate) async fn act<T: Send>(
+        &self,
+        kind: Kind,
+        what: &str,
+        on: &str,
+        perform: impl FnOnce(Fate) -> T + Send,
+    ) -> Result<T, Refused> {
+        let fate = self.world.fate(kind);
+        self.pass(fate.delay).await;
+        if fate.stopped > 0 {
+            self.stop(fate.stopped);
+            self.runs().await;
+        }
+        if fate.dies == When::Before {
+            self.world.note(|| format!("h{} dies before {what} {on}", self.host));
+            if kind == Kind::Change && fate.delay & 1 == 1 {
+                let _ = perform(fate);
+            }
+            self.die();
+            return std::future::pending().await;
+        }
+        if fate.fails == When::Before {
+            self.world.note(|| format!("h{} {what} {on}: refused", self.host));
+            return Err(Refused);
+        }
+        let done = perform(fate);
+        self.world.note(|| format!("h{} {what} {on}", self.host));
+        if fate.dies == When::After {
+            self.die();
+        }
+        // Others may move before it hears of its success.
+        self.pass(if fate.delay & 3 == 1 { fate.delay } else { 0 }).await;
+        if fate.fails == When::After {
+            self.world.note(|| format!("h{} {what} {on}: done, and reported as refused", self.host));
+            return Err(Refused);
+        }
+        Ok(done)
+    }
+}

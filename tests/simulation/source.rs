@@ -1,0 +1,201 @@
+//! The source and the parts as one process uses them: every call is an effect.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use adu_export::folder::layout;
+use adu_export::message::SourceName;
+use adu_export::plan::column::{Column, ColumnType};
+use adu_export::source::memory::MemorySource;
+use adu_export::source::{
+    BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, PoolUse, Relation, Selection,
+    Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest, UnfitColumn,
+};
+use adu_export::worker::export::ExportError;
+use adu_export::worker::parts::{PartOrder, Parts};
+use adu_export::write::PartFile;
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use crate::faults::Kind;
+use crate::folder::SimStore;
+use crate::process::{Process, Refused};
+
+/// Tables with a quirk, by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Quirks {
+    /// A value of theirs does not fit its column.
+    pub(crate) unfit: BTreeSet<String>,
+    /// They cannot be read.
+    pub(crate) broken: BTreeSet<String>,
+}
+
+pub(crate) struct SimSource {
+    process: Arc<Process>,
+    inner: MemorySource,
+    quirks: Arc<Quirks>,
+}
+
+impl SimSource {
+    pub(crate) fn new(process: &Arc<Process>, name: SourceName, quirks: &Arc<Quirks>) -> Self {
+        let inner = MemorySource::new(name, process.world.database.clone(), process.life);
+        Self { process: Arc::clone(process), inner, quirks: Arc::clone(quirks) }
+    }
+
+    /// The source in memory never waits: one call of it is one step.
+    async fn ask<T: Send>(
+        &self,
+        what: &str,
+        on: &str,
+        answer: impl Future<Output = Result<T, SourceError>> + Send,
+    ) -> Result<T, SourceError> {
+        let answer = |_| answer.now_or_never().expect("the source in memory answers at once");
+        self.process.act(Kind::Source, what, on, answer).await.unwrap_or_else(|Refused| Err(broke()))
+    }
+}
+
+fn broke() -> SourceError {
+    failure(ErrorKind::Transient, "08006", "the connection to the source broke")
+}
+
+fn failure(kind: ErrorKind, code: &str, message: &str) -> SourceError {
+    SourceError { kind, code: code.into(), message: message.into(), remedy: None }
+}
+
+#[async_trait]
+impl Source for SimSource {
+    fn name(&self) -> &SourceName {
+        self.inner.name()
+    }
+
+    async fn check(&self) -> Result<SourceFacts, SourceError> {
+        self.ask("checks", "the source", self.inner.check()).await
+    }
+
+    async fn survey(
+        &self,
+        request: &SurveyRequest,
+        lineage: Option<Uuid>,
+    ) -> Result<Vec<Relation>, SourceError> {
+        self.ask("surveys", "the source", self.inner.survey(request, lineage)).await
+    }
+
+    fn map_column(&self, column: &SurveyColumn, options: &MappingOptions) -> Column {
+        self.inner.map_column(column, options)
+    }
+
+    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
+        self.ask("takes a snapshot", &lineage.to_string(), self.inner.open_lineage(lineage)).await
+    }
+
+    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        self.ask("joins the snapshot", &lineage.to_string(), self.inner.join_lineage(lineage)).await
+    }
+
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
+        self.ask("counts keepers", "", self.inner.keepers(lineage)).await
+    }
+
+    fn greater_than(&self, column: &str, value: &str) -> String {
+        self.inner.greater_than(column, value)
+    }
+
+    async fn boundaries(
+        &self,
+        selection: &Selection<'_>,
+        column: &str,
+        method: BoundaryMethod,
+        parts: u32,
+        lineage: Option<Uuid>,
+    ) -> Result<Vec<String>, SourceError> {
+        let bounds = self.inner.boundaries(selection, column, method, parts, lineage);
+        self.ask("asks for boundaries of", selection.name, bounds).await
+    }
+
+    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+        self.ask("estimates", selection.name, self.inner.estimate(selection, lineage)).await
+    }
+
+    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+        self.ask("counts", selection.name, self.inner.count(selection, lineage)).await
+    }
+
+    async fn maximum(
+        &self,
+        selection: &Selection<'_>,
+        column: &str,
+        lineage: Option<Uuid>,
+    ) -> Result<Option<String>, SourceError> {
+        self.ask("asks for the maximum of", selection.name, self.inner.maximum(selection, column, lineage))
+            .await
+    }
+
+    async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError> {
+        let table = read.selection.name;
+        if self.quirks.broken.contains(table) {
+            return Err(failure(ErrorKind::Permanent, "XX001", "the table is damaged"));
+        }
+        let native = |c: &Column| c.name == "value" && c.ty != ColumnType::Text;
+        if self.quirks.unfit.contains(table) && read.columns.iter().any(native) {
+            let unfit = UnfitColumn { column: "value".into(), reason: "too large".into() };
+            return Err(failure(ErrorKind::Unfit(vec![unfit]), "unfit", "a value does not fit"));
+        }
+        let on = format!("{table} {:?}", read.slice);
+        self.ask("opens", &on, self.inner.read_chunk(read)).await
+    }
+
+    async fn close(&self) {}
+
+    fn pool_use(&self) -> PoolUse {
+        PoolUse::default()
+    }
+}
+
+/// Parts that hold nothing but their rows: 16 bytes each, id and value.
+pub(crate) struct SimParts(pub(crate) Arc<Process>);
+
+#[async_trait]
+impl Parts for SimParts {
+    async fn write(&self, order: PartOrder, mut rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError> {
+        let task = &order.task;
+        let path = format!("{}/{}", layout::parts(&task.job, task.epoch, task.table), order.file);
+        let mut content = Vec::new();
+        loop {
+            let batch = self.0.act(Kind::Source, "reads for", &path, |_| rows.next_batch()).await;
+            let batch = batch.unwrap_or_else(|Refused| Err(broke())).map_err(ExportError::Source)?;
+            let Some(batch) = batch else { break };
+            let [ids, values] = [0, 1].map(|c| batch.column(c).as_primitive::<Int64Type>().values().clone());
+            for (id, value) in ids.iter().zip(values.iter()) {
+                content.extend_from_slice(&id.to_be_bytes());
+                content.extend_from_slice(&value.to_be_bytes());
+            }
+        }
+        let store = SimStore(Arc::clone(&self.0));
+        let write = |fate| store.write(&path, &content, fate);
+        let written = self.0.act(Kind::Change, "writes", &path, write).await;
+        match written {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(ExportError::Gone),
+            Err(Refused) => return Err(ExportError::Storage("the storage failed".into())),
+        }
+        let inode = self.0.world.disk().stat(&path, crate::disk::Eyes::Truth).map_or(0, |s| s.inode);
+        Ok(PartFile {
+            file: order.file,
+            inode,
+            rows: content.len() as u64 / 16,
+            bytes: content.len() as u64,
+            sha256: sum(&content),
+            row_groups: 1,
+            fsync_seconds: 0.0,
+        })
+    }
+}
+
+/// A checksum (FNV-1a): enough to tell parts apart.
+pub(crate) fn sum(content: &[u8]) -> String {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+    format!("{:016x}", content.iter().fold(0xCBF2_9CE4_8422_2325, fold))
+}
