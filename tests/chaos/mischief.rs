@@ -130,7 +130,7 @@ pub(crate) fn commit(
         KillAny | KillCoordinator | KillPlanner => services[victim].kill(away),
         Freeze | FreezeCoordinator => services[victim].freeze(frozen),
         CloseConnections => {
-            servers.rabbitmqctl(&["close_all_connections", "chaos"]);
+            servers.close_connections(&["close_all_connections", "chaos"]);
             site.broker.reconnect();
             return "all connections".into();
         }

@@ -212,7 +212,7 @@ impl<'a> Account<'a> {
 
     /// Rights are looked at when a channel uses something for the first time.
     fn reconnects(&self) {
-        self.servers.rabbitmqctl(&["close_all_user_connections", &self.user, "rights have changed"]);
+        self.servers.close_connections(&["close_all_user_connections", &self.user, "rights have changed"]);
     }
 }
 

@@ -69,6 +69,22 @@ impl Services {
     pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> String {
         script(&[&["ctl", &self.directory.to_string_lossy()], arguments].concat())
     }
+
+    /// Has the broker close connections by a command of `rabbitmqctl`. The
+    /// command fails, and leaves the others open, when one of them ends by
+    /// itself just then.
+    pub(crate) fn close_connections(&self, arguments: &[&str]) {
+        let directory = self.directory.to_string_lossy();
+        let all = [&["ctl", &directory], arguments].concat();
+        let mut said = String::new();
+        for _ in 0..10 {
+            match try_script(&all) {
+                Ok(_) => return,
+                Err(error) => said = error,
+            }
+        }
+        panic!("{said}");
+    }
 }
 
 /// Servers on loan; given back with this value, unless the test failed.
@@ -110,13 +126,20 @@ impl Drop for Borrowed {
 
 /// Runs `scripts/services.sh` and gives its output.
 fn script(arguments: &[&str]) -> String {
+    try_script(arguments).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`script`]; gives the arguments and what it said when it fails.
+fn try_script(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(project().join("scripts/services.sh"))
         .args(arguments)
         .output()
         .expect("run services.sh");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "services.sh {}: {said}", arguments.join(" "));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("services.sh {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
+    }
 }
 
 /// The project's directory.
