@@ -122,6 +122,17 @@ impl Frames {
     /// Takes the next piece of the stream.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.total_bytes += bytes.len() as u64;
+        let length = self.raw.len() + bytes.len();
+        if length > self.raw.capacity() {
+            // Not more than the row that is waited for, and no quarter more
+            // than what has come, so that a wide row is not held twice.
+            let room = if self.need > length {
+                self.need.min(2 * self.raw.capacity()).max(length)
+            } else {
+                length + length / 4
+            };
+            self.raw.reserve_exact(room - self.raw.len());
+        }
         self.raw.extend_from_slice(bytes);
     }
 

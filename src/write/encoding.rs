@@ -1,4 +1,4 @@
-//! How each column is encoded: decided per file from its first batch.
+//! How each column is encoded: decided per row group from its first batch.
 //!
 //! A dictionary makes columns of few values small, and costs a hash look-up
 //! per value before it overflows and is given up where almost every value is
@@ -31,25 +31,29 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Bytes of text that minima and maxima keep.
 const STATISTICS_BYTES: usize = 64;
 
-/// The properties of a file; `first` is its first batch, if it has any row.
+/// What a file says of itself.
+pub(super) fn file_properties(provenance: &Provenance, columns: &[Column]) -> WriterProperties {
+    WriterProperties::builder()
+        .set_created_by(format!("adu-export {}", env!("CARGO_PKG_VERSION")))
+        .set_key_value_metadata(Some(provenance.key_values(columns)))
+        .build()
+}
+
+/// The properties of a row group that begins with this batch.
 pub(super) fn properties(
     settings: &WriterSettings,
-    provenance: &Provenance,
     columns: &[Column],
-    first: Option<&RecordBatch>,
+    first: &RecordBatch,
 ) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(codec(settings.compression))
-        .set_created_by(format!("adu-export {}", env!("CARGO_PKG_VERSION")))
-        .set_key_value_metadata(Some(provenance.key_values(columns)))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_statistics_truncate_length(Some(STATISTICS_BYTES))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_data_page_size_limit(PAGE_BYTES);
-    for (index, column) in columns.iter().enumerate() {
-        let array = first.and_then(|batch| batch.columns().get(index));
+    for (column, array) in columns.iter().zip(first.columns()) {
         let field = column.ty.field(&column.name, column.nullable);
-        builder = encode(builder, &[&column.name], &field, array);
+        builder = encode(builder, &[&column.name], &field, Some(array));
     }
     builder.build()
 }

@@ -5,6 +5,7 @@ mod hashing;
 pub mod metadata;
 pub mod part;
 pub mod read_back;
+mod row_group;
 
 pub use metadata::Provenance;
 pub use part::{PartFile, PartWriter, WriteError};

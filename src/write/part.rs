@@ -1,21 +1,26 @@
 //! Part files: Parquet, written once, durable before anybody hears of them (I1).
 //!
 //! Row groups are closed by their encoded bytes, so memory does not depend on
-//! the size of the chunk (I8).
+//! the size of the chunk (I8). A batch that is wider than a row group has one
+//! to itself.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
 use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 use serde::{Deserialize, Serialize};
 
 use super::encoding;
 use super::hashing::{Digested, HashingWriter};
 use super::metadata::Provenance;
+use super::row_group::RowGroup;
 use crate::folder::exclusive::{ExclusiveFile, Linked, sync_dir};
 use crate::plan::column::Column;
 use crate::plan::export_plan::WriterSettings;
@@ -96,22 +101,15 @@ pub struct PartWriter {
     name: String,
     schema: SchemaRef,
     settings: WriterSettings,
-    provenance: Provenance,
     columns: Vec<Column>,
     rows: u64,
-    stage: Stage,
+    /// Taken away by an error.
+    file: Option<Writer>,
+    /// The row group that is being encoded.
+    group: Option<RowGroup>,
 }
 
-type Writer = ArrowWriter<HashingWriter<ExclusiveFile>>;
-
-enum Stage {
-    /// Before the first batch, which decides the encodings.
-    Created(HashingWriter<ExclusiveFile>),
-    /// Row groups are being written.
-    Open(Box<Writer>),
-    /// An error took the file away.
-    Broken,
-}
+type Writer = SerializedFileWriter<HashingWriter<ExclusiveFile>>;
 
 impl PartWriter {
     /// Creates the part in an existing directory, under a temporary name.
@@ -128,15 +126,17 @@ impl PartWriter {
     ) -> Result<Self, WriteError> {
         let path = dir.join(file_name);
         let file = ExclusiveFile::create(&path).map_err(|e| WriteError::storage(&path, e))?;
+        let file = open(HashingWriter::new(file), &schema, encoding::file_properties(provenance, columns))
+            .map_err(|e| WriteError::parquet(&path, e))?;
         Ok(Self {
             path,
             name: file_name.to_owned(),
             schema,
             settings: settings.clone(),
-            provenance: provenance.clone(),
             columns: columns.to_vec(),
             rows: 0,
-            stage: Stage::Created(HashingWriter::new(file)),
+            file: Some(file),
+            group: None,
         })
     }
 
@@ -149,21 +149,33 @@ impl PartWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let limit = usize::try_from(self.settings.row_group_bytes).unwrap_or(usize::MAX);
-        let writer = self.open(Some(batch))?;
-        let written = writer.write(batch).and_then(|()| {
-            // What is in memory may be much more than what it will be encoded,
-            // and the extremes that are kept of wide rows are not counted.
-            let large = writer.in_progress_size() >= limit
-                || writer.memory_size() >= limit.saturating_mul(2)
-                || batch.get_array_memory_size() >= limit;
-            if large { writer.flush() } else { Ok(()) }
-        });
-        if let Err(error) = written {
-            self.stage = Stage::Broken;
-            return Err(WriteError::parquet(&self.path, error));
-        }
+        let mut file = self.file.take().ok_or_else(|| self.broken())?;
+        self.append(&mut file, batch).map_err(|e| WriteError::parquet(&self.path, e))?;
+        self.file = Some(file);
         self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn append(&mut self, file: &mut Writer, batch: &RecordBatch) -> Result<(), ParquetError> {
+        let limit = usize::try_from(self.settings.row_group_bytes).unwrap_or(usize::MAX);
+        let wide = batch.get_array_memory_size() >= limit;
+        if let Some(group) = self.group.take_if(|_| wide) {
+            group.write_to(file)?;
+        }
+        let mut group = match self.group.take() {
+            Some(group) => group,
+            None => {
+                let properties = encoding::properties(&self.settings, &self.columns, batch);
+                RowGroup::begin(file, &self.schema, properties)?
+            }
+        };
+        group.write(batch)?;
+        // What is in memory may be much more than what it will be encoded.
+        if wide || group.encoded_bytes() >= limit || group.memory_bytes() >= limit.saturating_mul(2) {
+            group.write_to(file)?;
+        } else {
+            self.group = Some(group);
+        }
         Ok(())
     }
 
@@ -186,14 +198,13 @@ impl PartWriter {
     /// # Errors
     /// When any step fails, or the name is taken.
     fn finish_unsynced(mut self) -> Result<PartFile, WriteError> {
-        self.open(None)?;
-        let Stage::Open(mut writer) = std::mem::replace(&mut self.stage, Stage::Broken) else {
-            return Err(self.broken());
-        };
+        let mut file = self.file.take().ok_or_else(|| self.broken())?;
         let path = self.path;
-        writer.flush().map_err(|e| WriteError::parquet(&path, e))?;
-        let row_groups = u32::try_from(writer.flushed_row_groups().len()).unwrap_or(u32::MAX);
-        let file = writer.into_inner().map_err(|e| WriteError::parquet(&path, e))?;
+        if let Some(group) = self.group {
+            group.write_to(&mut file).map_err(|e| WriteError::parquet(&path, e))?;
+        }
+        let row_groups = u32::try_from(file.flushed_row_groups().len()).unwrap_or(u32::MAX);
+        let file = file.into_inner().map_err(|e| WriteError::parquet(&path, e))?;
         let storage = |e| WriteError::storage(&path, e);
         let Digested { inner, bytes, sha256 } = file.finish().map_err(storage)?;
         let link = inner.commit_unsynced().map_err(storage)?;
@@ -211,29 +222,20 @@ impl PartWriter {
         })
     }
 
-    /// The writer, opened with encodings that suit the first batch.
-    fn open(&mut self, first: Option<&RecordBatch>) -> Result<&mut Writer, WriteError> {
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Broken) {
-            Stage::Created(file) => {
-                let properties = encoding::properties(&self.settings, &self.provenance, &self.columns, first);
-                let writer = ArrowWriter::try_new(file, self.schema.clone(), Some(properties));
-                Stage::Open(Box::new(writer.map_err(|e| WriteError::parquet(&self.path, e))?))
-            }
-            stage => stage,
-        };
-        match &mut self.stage {
-            Stage::Open(writer) => Ok(writer),
-            Stage::Created(_) | Stage::Broken => Err(broken(&self.path)),
-        }
-    }
-
     fn broken(&self) -> WriteError {
-        broken(&self.path)
+        WriteError::storage(&self.path, io::Error::other("an earlier error ended this part"))
     }
 }
 
-fn broken(path: &Path) -> WriteError {
-    WriteError::storage(path, io::Error::other("an earlier error ended this part"))
+/// Begins a file of this schema.
+fn open(
+    file: HashingWriter<ExclusiveFile>,
+    schema: &SchemaRef,
+    mut properties: WriterProperties,
+) -> Result<Writer, ParquetError> {
+    add_encoded_arrow_schema_to_metadata(schema, &mut properties);
+    let parquet = ArrowSchemaConverter::new().convert(schema)?;
+    SerializedFileWriter::new(file, parquet.root_schema_ptr(), Arc::new(properties))
 }
 
 #[cfg(test)]

@@ -215,3 +215,30 @@ fn a_full_disk_is_told_from_other_errors() {
     let other = WriteError::parquet(Path::new("x"), ParquetError::General("?".into()));
     assert!(!other.is_out_of_space() && matches!(other, WriteError::Encode { .. }));
 }
+
+#[test]
+fn a_batch_that_is_wider_than_a_row_group_has_one_to_itself() {
+    let scratch = Scratch::new();
+    let mut writer = create(&scratch.0, Compression::Snappy, 1 << 20);
+    let wide = {
+        let note: ArrayRef = Arc::new(StringArray::from(vec!["a", &"wide ".repeat(1 << 19)]));
+        let narrow = batch(1000, 2);
+        let arrays = vec![narrow.column(0).clone(), note, narrow.column(2).clone()];
+        RecordBatch::try_new(schema(&columns()), arrays).expect("a batch")
+    };
+    let batches = [batch(0, 1000), wide, batch(1002, 1000)];
+    batches.iter().for_each(|b| writer.write(b).expect("written"));
+    let part = writer.finish().expect("finished");
+    let path = scratch.0.join("part.parquet");
+    verify(&path, &part).expect("verifies");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("opens")).expect("reads");
+    let groups = reader.metadata().row_groups().to_vec();
+    assert_eq!(groups.iter().map(|g| g.num_rows()).collect::<Vec<_>>(), [1000, 2, 1000]);
+    // Neither a dictionary nor extremes of it are kept: each is a copy.
+    let notes: Vec<_> = groups.iter().map(|g| g.column(1)).collect();
+    assert!(notes[1].statistics().is_none() && notes[1].dictionary_page_offset().is_none());
+    assert!(notes[0].statistics().is_some() && notes[2].statistics().is_some());
+    let read: Vec<_> = reader.build().expect("reads").map(|b| b.expect("a batch")).collect();
+    let one = |batches: &[RecordBatch]| concat_batches(&schema(&columns()), batches).expect("one");
+    assert_eq!(one(&read), one(&batches));
+}

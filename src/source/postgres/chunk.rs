@@ -11,7 +11,6 @@ use super::question::view_path;
 use super::quote::shown;
 use super::session::{Opening, Session};
 use super::slice::{condition, from_only_where, from_where, select_list};
-use super::sqlstate::Stage;
 use crate::plan::export_plan::Slice;
 use crate::source::{ChunkRead, ErrorKind, SourceError};
 
@@ -81,10 +80,7 @@ async fn begin(
         .await?;
 
     let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
-    let what = format!("read {relation}");
-    let bytes =
-        session.client().copy_out(&copy).await.map_err(|e| session.explain(&e, Stage::Chunk, &what))?;
-    Ok(CopyStream::start(session, bytes, read, what, limits.stall))
+    CopyStream::start(session, &copy, read, format!("read {relation}"), limits.stall).await
 }
 
 /// Page numbers mean something only while all chunks see one snapshot, and

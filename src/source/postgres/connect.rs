@@ -4,24 +4,26 @@
 //! The password file is read at each connect, so that a rotated password is
 //! found without a restart.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{
-    Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
-};
-use tokio::task::JoinHandle;
+use deadpool::Runtime;
+use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType};
 use tokio::time::timeout;
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{CancelToken, Client, Connection, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
-use tokio_util::task::TaskTracker;
+use tokio_postgres::config::{SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::{Client, Connection, SimpleQueryMessage};
+use tokio_util::either::Either;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::dial::{Address, DialError, Dialer, Wire};
 use super::dsn::Dsn;
-use super::sqlstate::{Stage, explain};
+use super::sqlstate::{Stage, explain, undialled};
+use super::tap::{Tap, TapHandle};
 use super::tls;
 use crate::config::{Secret, SourceConfig};
 use crate::message::SourceName;
@@ -36,17 +38,50 @@ const CANCEL_PAUSES: [Duration; 4] =
     [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(1), Duration::from_secs(2)];
 /// Longest time that sending one cancel request may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Silence after which the kernel asks whether the other side is still there.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_RETRIES: u32 = 4;
-
 /// As `pg_stat_activity` shows connections of the pool.
 const APPLICATION_NAME: &str = "adu-export";
 /// The same of connections beside the pool, before they hold a snapshot.
 const KEEPER_NAME: &str = "adu-export keeper";
 
-type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+/// A connection that was made, and what drives it.
+pub(super) struct Opened {
+    pub(super) client: Client,
+    pub(super) connection: Connection<Tap<Wire>, Tap<Wire>>,
+    tap: TapHandle,
+    address: Address,
+}
+
+/// A connection of the pool.
+pub(super) struct Pooled {
+    pub(super) client: Client,
+    /// Where rows of a COPY go.
+    pub(super) tap: TapHandle,
+    /// Where it leads: a cancel request must reach the same server.
+    address: Address,
+    _driver: AbortOnDropHandle<()>,
+}
+
+/// The TLS of a stream that has it already, or needs none.
+struct Agreed;
+
+impl TlsConnect<Tap<Wire>> for Agreed {
+    type Stream = Tap<Wire>;
+    type Error = Infallible;
+    type Future = Ready<Result<Tap<Wire>, Infallible>>;
+
+    fn connect(self, stream: Tap<Wire>) -> Self::Future {
+        ready(Ok(stream))
+    }
+}
+
+impl TlsStream for Tap<Wire> {
+    fn channel_binding(&self) -> ChannelBinding {
+        match self.stream() {
+            Either::Left(_) => ChannelBinding::none(),
+            Either::Right(tls) => tls.channel_binding(),
+        }
+    }
+}
 
 /// Where the password comes from.
 #[derive(Clone, Debug)]
@@ -61,7 +96,7 @@ enum Password {
 pub(super) struct Connector {
     config: tokio_postgres::Config,
     password: Password,
-    tls: MakeRustlsConnect,
+    dialer: Dialer,
     timeout: Duration,
     server: String,
     /// `server_version_num` as the last connection saw it; 0 before the first.
@@ -82,24 +117,21 @@ impl Connector {
         let dsn = Dsn::parse(config.dsn.expose()).map_err(|e| invalid("dsn", &e))?;
         let tls = tls::connector(&dsn, config.ca_file.as_deref()).map_err(|e| invalid("ca_file", &e))?;
         let server = dsn.server();
+        let dialer = Dialer::new(&dsn, tls, config.connect_timeout.0);
         let mut pg = dsn.config;
-        pg.connect_timeout(config.connect_timeout.0)
-            .keepalives(true)
-            .keepalives_idle(KEEPALIVE_IDLE)
-            .keepalives_interval(KEEPALIVE_INTERVAL)
-            .keepalives_retries(KEEPALIVE_RETRIES);
+        // For the client every stream has its TLS behind it.
+        pg.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         let password = match (&config.password_file, &config.password) {
             (Some(path), _) => Password::File(path.clone()),
             (None, Some(secret)) => Password::Given(secret.clone()),
             (None, None) => Password::AsInDsn,
         };
-        // The socket's timeout is per address; the whole of it, login included, ends here.
-        let addresses = pg.get_hosts().len().max(pg.get_hostaddrs().len()).max(1);
-        let timeout = config.connect_timeout.0 * u32::try_from(addresses).unwrap_or(1);
+        // The dialer's timeout is per address; the whole of it, login included, ends here.
+        let timeout = config.connect_timeout.0 * u32::try_from(dialer.hosts().max(1)).unwrap_or(1);
         Ok(Self {
             config: pg,
             password,
-            tls,
+            dialer,
             timeout,
             server,
             version: AtomicU32::new(0),
@@ -112,30 +144,60 @@ impl Connector {
         self.version.load(Ordering::Relaxed)
     }
 
-    /// A connection outside of the pool, with the task that drives it.
-    pub(super) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), SourceError> {
-        self.password().await?;
-        let attempt = self.connect_raw(KEEPER_NAME);
-        match timeout(self.timeout, attempt).await {
-            Ok(connected) => connected.map_err(|e| self.refused(&e)),
+    /// A connection outside of the pool, and what drives it.
+    pub(super) async fn connect(&self) -> Result<Opened, SourceError> {
+        match timeout(self.timeout, self.open(KEEPER_NAME)).await {
+            Ok(opened) => opened,
             Err(_) => Err(self.silent()),
         }
     }
 
-    async fn connect_raw(
-        &self,
-        name: &str,
-    ) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
+    /// Tries one address after the other.
+    async fn open(&self, name: &str) -> Result<Opened, SourceError> {
         let mut config = self.config.clone();
         config.application_name(name);
-        if let Ok(Some(password)) = self.password().await {
+        if let Some(password) = self.password().await? {
             config.password(password);
         }
-        let (client, connection) = config.connect(self.tls.clone()).await?;
+        let mut last = None;
+        for address in self.dialer.addresses().await.map_err(|e| self.undialled(&e))? {
+            match self.log_in(&config, address).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.expect("the dialer gives at least one address"))
+    }
+
+    async fn log_in(&self, config: &tokio_postgres::Config, address: Address) -> Result<Opened, SourceError> {
+        let wire = self.dialer.open(&address).await.map_err(|e| self.undialled(&e))?;
+        let (stream, tap) = Tap::new(wire);
+        let (client, mut connection) =
+            config.connect_raw(stream, Agreed).await.map_err(|e| self.refused(&e))?;
         if let Some(version) = connection.parameter("server_version").and_then(version_number) {
             self.version.store(version, Ordering::Relaxed);
         }
-        Ok((client, connection))
+        let wanted = match config.get_target_session_attrs() {
+            TargetSessionAttrs::ReadWrite => Some("off"),
+            TargetSessionAttrs::ReadOnly => Some("on"),
+            _ => None,
+        };
+        if let Some(wanted) = wanted {
+            let rows = tokio::select! {
+                rows = client.simple_query("SHOW transaction_read_only") => rows,
+                ended = &mut connection => Err(match ended {
+                    Err(error) => error,
+                    Ok(()) => return Err(self.silent()),
+                }),
+            };
+            let is_wanted = |m: &SimpleQueryMessage| matches!(m, SimpleQueryMessage::Row(row) if row.get(0) == Some(wanted));
+            if !rows.map_err(|e| self.refused(&e))?.iter().any(is_wanted) {
+                let other =
+                    std::io::Error::other("the server is not of the kind that target_session_attrs asks for");
+                return Err(self.undialled(&DialError::Unreachable(other)));
+            }
+        }
+        Ok(Opened { client, connection, tap, address })
     }
 
     /// The password for the next connection, where it is not in the DSN.
@@ -159,6 +221,10 @@ impl Connector {
         }
     }
 
+    fn undialled(&self, error: &DialError) -> SourceError {
+        undialled(error, &format!("connect to {}", self.server))
+    }
+
     fn refused(&self, error: &tokio_postgres::Error) -> SourceError {
         explain(error, Stage::Connect, &format!("connect to {}", self.server), false)
     }
@@ -175,14 +241,15 @@ impl Connector {
     /// Takes a connection out of the pool for good, ends what it does on the
     /// server and closes it. Returns once the server has let go, or after a
     /// bounded time.
-    pub(super) async fn end(&self, conn: Object) {
-        let client = Object::take(conn);
-        let token = client.cancel_token();
+    pub(super) async fn end(&self, conn: Object<Manager>) {
+        let conn = Object::take(conn);
+        // What it still sends must not wait for a reader.
+        conn.tap.discard();
         // Answered only once the statement before it has ended.
-        let idle = client.batch_execute("ROLLBACK");
+        let idle = conn.client.batch_execute("ROLLBACK");
         tokio::pin!(idle);
         for pause in CANCEL_PAUSES {
-            self.cancel(&token).await;
+            self.cancel(&conn).await;
             if timeout(pause, &mut idle).await.is_ok() {
                 break;
             }
@@ -190,7 +257,7 @@ impl Connector {
     }
 
     /// The same, where nobody can wait for it.
-    pub(super) fn abandon(self: &Arc<Self>, conn: Object) {
+    pub(super) fn abandon(self: &Arc<Self>, conn: Object<Manager>) {
         // Without a runtime the process is ending, and closes its sockets.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let connector = self.clone();
@@ -198,10 +265,15 @@ impl Connector {
         }
     }
 
-    async fn cancel(&self, token: &CancelToken) {
-        match timeout(CANCEL_TIMEOUT, token.cancel_query(self.tls.clone())).await {
+    async fn cancel(&self, conn: &Pooled) {
+        let request = async {
+            let wire = self.dialer.open(&conn.address).await.map_err(|e| e.to_string())?;
+            let request = conn.client.cancel_token();
+            request.cancel_query_raw(Tap::new(wire).0, Agreed).await.map_err(|e| e.to_string())
+        };
+        match timeout(CANCEL_TIMEOUT, request).await {
             Ok(Ok(())) => {}
-            Ok(Err(e)) => tracing::debug!(error = %e, "cancel request failed"),
+            Ok(Err(error)) => tracing::debug!(error, "cancel request failed"),
             Err(_) => tracing::debug!("cancel request timed out"),
         }
     }
@@ -211,41 +283,40 @@ impl Connector {
 #[derive(Clone)]
 pub(super) struct Connections {
     pub(super) connector: Arc<Connector>,
-    pool: Pool,
+    pool: Pool<Manager>,
     allowed: u32,
 }
 
-/// How the pool asks for a new connection.
-struct PoolConnect(Arc<Connector>);
+/// How the pool makes connections and looks whether they live.
+pub(super) struct Manager(Arc<Connector>);
 
-impl Connect for PoolConnect {
-    fn connect(
-        &self,
-        _: &tokio_postgres::Config,
-    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>>
-    {
-        Box::pin(async move {
-            let (client, connection) = self.0.connect_raw(APPLICATION_NAME).await?;
-            let task = tokio::spawn(async move {
-                if let Err(e) = connection.await {
-                    tracing::debug!(error = %e, "connection ended");
-                }
-            });
-            Ok((client, task))
-        })
+impl managed::Manager for Manager {
+    type Type = Pooled;
+    type Error = SourceError;
+
+    async fn create(&self) -> Result<Pooled, SourceError> {
+        let Opened { client, connection, tap, address } = self.0.open(APPLICATION_NAME).await?;
+        let driver = tokio::spawn(async move {
+            if let Err(e) = connection.await {
+                tracing::debug!(error = %e, "connection ended");
+            }
+        });
+        Ok(Pooled { client, tap, address, _driver: AbortOnDropHandle::new(driver) })
+    }
+
+    async fn recycle(&self, conn: &mut Pooled, _: &Metrics) -> RecycleResult<SourceError> {
+        match conn.client.simple_query("").await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(RecycleError::Message(e.to_string().into())),
+        }
     }
 }
 
 impl Connections {
     pub(super) fn new(connector: Connector, config: &SourceConfig) -> Result<Self, SourceError> {
         let connector = Arc::new(connector);
-        let manager = Manager::from_connect(
-            connector.config.clone(),
-            PoolConnect(connector.clone()),
-            ManagerConfig { recycling_method: RecyclingMethod::Verified },
-        );
         let allowed = config.pool_size.get();
-        let pool = Pool::builder(manager)
+        let pool = Pool::builder(Manager(connector.clone()))
             .max_size(allowed as usize)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(POOL_WAIT))
@@ -262,14 +333,10 @@ impl Connections {
     }
 
     /// A connection that was just seen alive.
-    pub(super) async fn get(&self) -> Result<Object, SourceError> {
+    pub(super) async fn get(&self) -> Result<Object<Manager>, SourceError> {
         match self.pool.get().await {
             Ok(conn) => Ok(conn),
-            Err(PoolError::Backend(e)) => {
-                // The pool cannot carry our own errors: was it the password file?
-                self.connector.password().await?;
-                Err(self.connector.refused(&e))
-            }
+            Err(PoolError::Backend(e)) => Err(e),
             Err(PoolError::Timeout(TimeoutType::Wait)) => Err(SourceError {
                 kind: ErrorKind::Exhausted,
                 code: "pool".into(),

@@ -1,39 +1,31 @@
 //! Rows of a COPY on their way from the connection to the thread that decodes.
 //!
-//! A task gathers the server's many small messages and hands them on through a
-//! channel of a few pieces: when the decoder is slow, the server waits, and
-//! memory stays bounded (invariant I8). The stream ends with `None` only after
-//! the trailer *and* the server's confirmation that the transaction is whole.
+//! The connection's tap hands rows on through a channel of a few pieces: when
+//! the decoder is slow, the server waits, and memory stays bounded (invariant
+//! I8). The stream ends with `None` only after the trailer *and* the server's
+//! confirmation that the transaction is whole.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_postgres::CopyOutStream;
 use tokio_util::sync::CancellationToken;
 
 use super::chunk::{cancelled, stalled};
 use super::session::Session;
 use super::sqlstate::Stage;
+use super::tap::{Piece, Sink, TapHandle};
 use crate::decode::CopyDecoder;
 use crate::source::{ChunkRead, ChunkStream, ErrorKind, Progress, SourceError};
 
-/// Bytes that travel together: one wake-up of the decoding thread for many rows.
-const PIECE_BYTES: usize = 256 << 10;
 /// Pieces on their way.
 const PIECES: usize = 4;
-/// A connection's buffer keeps the size of the widest row that it has seen: one
-/// that has seen a wider row than this does not go back to the pool (I8).
-const WIDE_ROW: usize = 4 << 20;
-/// Longest time that rows wait for company.
-const GATHER: Duration = Duration::from_millis(10);
 
-type Piece = Vec<Bytes>;
 type Rows = Pin<Box<CopyOutStream>>;
 type End = Arc<OnceLock<Result<(), SourceError>>>;
 
@@ -50,26 +42,24 @@ pub(super) struct CopyStream {
 }
 
 impl CopyStream {
-    /// Starts the task that reads the connection.
-    pub(super) fn start(
+    /// Sends the COPY, and starts the task that sees it through.
+    pub(super) async fn start(
         session: Session,
-        bytes: CopyOutStream,
+        copy: &str,
         read: &ChunkRead<'_>,
         what: String,
         stall: Duration,
-    ) -> Self {
+    ) -> Result<Self, SourceError> {
         let (sink, pieces) = mpsc::channel(PIECES);
+        let tap = session.tap().clone();
+        tap.take_rows(Sink { pieces: sink.clone(), progress: read.progress.clone() });
+        let rows =
+            session.client().copy_out(copy).await.map_err(|e| session.explain(&e, Stage::Chunk, &what))?;
         let end = End::default();
         let tasks = session.tasks();
-        let pump = Pump {
-            sink,
-            cancel: read.cancel.clone(),
-            progress: read.progress.clone(),
-            what: what.clone(),
-            stall,
-        };
-        tasks.spawn(pump.run(session, Box::pin(bytes), end.clone()));
-        Self {
+        let pump = Pump { sink, tap, cancel: read.cancel.clone(), what: what.clone(), stall };
+        tasks.spawn(pump.run(session, Box::pin(rows), end.clone()));
+        Ok(Self {
             pieces,
             end,
             decoder: CopyDecoder::new(read.columns, read.on_unfit),
@@ -77,7 +67,7 @@ impl CopyStream {
             cancel: read.cancel.clone(),
             progress: read.progress.clone(),
             what,
-        }
+        })
     }
 
     /// After the last piece: how it ended.
@@ -111,7 +101,7 @@ impl ChunkStream for CopyStream {
                 break Some(batch);
             }
             match self.pieces.blocking_recv() {
-                Some(piece) => piece.iter().for_each(|bytes| self.decoder.push(bytes)),
+                Some(piece) => self.decoder.push(&piece),
                 None => break self.last_batch()?,
             }
         };
@@ -132,27 +122,22 @@ enum Stop {
     Stalled,
 }
 
+/// Waits for the end of a COPY whose rows the tap takes.
 struct Pump {
+    /// Keeps the channel open until it is known how the COPY ended.
     sink: mpsc::Sender<Piece>,
+    tap: TapHandle,
     cancel: CancellationToken,
-    progress: Arc<Progress>,
     what: String,
     stall: Duration,
 }
 
 impl Pump {
-    async fn run(self, session: Session, mut bytes: Rows, end: End) {
-        let stop = match self.forward(&mut bytes).await {
-            Ok(widest) => {
+    async fn run(self, session: Session, mut rows: Rows, end: End) {
+        let stop = match self.wait(&mut rows).await {
+            Ok(()) => {
                 // Nothing is said before the transaction is known to be whole.
-                let ending = async {
-                    if widest > WIDE_ROW {
-                        session.end_and_close(&self.what).await
-                    } else {
-                        session.end(&self.what).await
-                    }
-                };
-                let ended = timeout(self.stall, ending).await;
+                let ended = timeout(self.stall, session.end(&self.what)).await;
                 let _ = end.set(ended.unwrap_or_else(|_| Err(stalled(&self.what, self.stall))));
                 return;
             }
@@ -164,63 +149,22 @@ impl Pump {
             Stop::Stalled => stalled(&self.what, self.stall),
         };
         let _ = end.set(Err(why));
-        drop((self.sink, bytes));
+        drop((self.sink, rows));
         session.abort().await;
     }
 
-    /// Hands pieces on until the server ends the COPY; returns the bytes of
-    /// the widest message.
-    async fn forward(&self, bytes: &mut Rows) -> Result<usize, Stop> {
-        let mut widest = 0;
-        loop {
-            let first = tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return Err(Stop::Cancelled),
-                () = self.sink.closed() => return Err(Stop::Unread),
-                next = timeout(self.stall, bytes.next()) => match next {
-                    Err(_) => return Err(Stop::Stalled),
-                    Ok(next) => next,
-                },
-            };
-            let Some(first) = first.transpose().map_err(Stop::Server)? else {
-                return Ok(widest);
-            };
-            let (piece, size, ended) = gather(first, bytes).await.map_err(Stop::Server)?;
-            widest = piece.iter().map(Bytes::len).fold(widest, usize::max);
-            self.progress.add(0, size as u64);
-            tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return Err(Stop::Cancelled),
-                sent = self.sink.send(piece) => sent.map_err(|_| Stop::Unread)?,
-            }
-            if ended {
-                return Ok(widest);
-            }
-        }
-    }
-}
-
-/// What comes soon after the first bytes: the piece, its size, and whether the
-/// COPY has ended with it.
-async fn gather(first: Bytes, bytes: &mut Rows) -> Result<(Piece, usize, bool), tokio_postgres::Error> {
-    let mut size = first.len();
-    let mut piece = vec![first];
-    let patience = Instant::now() + GATHER;
-    while size < PIECE_BYTES {
-        let next = match bytes.next().now_or_never() {
-            Some(next) => next,
-            None => match timeout_at(patience, bytes.next()).await {
-                Ok(next) => next,
-                Err(_) => break,
+    /// Returns when the server ends the COPY: then all its rows have left the tap.
+    async fn wait(&self, rows: &mut Rows) -> Result<(), Stop> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Stop::Cancelled),
+            () = self.sink.closed() => Err(Stop::Unread),
+            next = rows.next() => match next {
+                None => Ok(()),
+                Some(Err(e)) => Err(Stop::Server(e)),
+                Some(Ok(_)) => unreachable!("the tap takes all rows"),
             },
-        };
-        match next.transpose()? {
-            Some(more) => {
-                size += more.len();
-                piece.push(more);
-            }
-            None => return Ok((piece, size, true)),
+            () = self.tap.silence(self.stall) => Err(Stop::Stalled),
         }
     }
-    Ok((piece, size, false))
 }

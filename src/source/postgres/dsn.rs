@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslNegotiation};
 
 /// How much of TLS is demanded, as `sslmode` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,10 @@ pub(super) enum InvalidDsn {
     NoDatabase,
     #[error("it names no user; write e.g. postgres://user@db.example/warehouse")]
     NoUser,
+    #[error("sslnegotiation=direct needs sslmode=require or a stronger one")]
+    WeakDirect,
+    #[error("it has {1} values of {0} for {2} hosts")]
+    Counts(&'static str, usize, usize),
 }
 
 impl Dsn {
@@ -105,11 +109,17 @@ impl Dsn {
         if !hosts.is_empty() && hosts.iter().all(|h| matches!(h, Host::Unix(_))) {
             self.tls = TlsDemand::Disable;
         }
-        self.config.ssl_mode(match self.tls {
-            TlsDemand::Disable => SslMode::Disable,
-            TlsDemand::Prefer => SslMode::Prefer,
-            TlsDemand::Require | TlsDemand::VerifyCa | TlsDemand::VerifyFull => SslMode::Require,
-        });
+        let direct = self.config.get_ssl_negotiation() == SslNegotiation::Direct;
+        if direct && self.tls == TlsDemand::Prefer {
+            return Err(InvalidDsn::WeakDirect);
+        }
+        let (addresses, ports) = (self.config.get_hostaddrs().len(), self.config.get_ports().len());
+        if !hosts.is_empty() && addresses > 0 && addresses != hosts.len() {
+            return Err(InvalidDsn::Counts("hostaddr", addresses, hosts.len()));
+        }
+        if ports > 1 && ports != hosts.len().max(addresses) {
+            return Err(InvalidDsn::Counts("port", ports, hosts.len().max(addresses)));
+        }
         Ok(self)
     }
 
@@ -264,7 +274,6 @@ mod tests {
         ] {
             let dsn = dsn(text);
             assert_eq!(dsn.tls, TlsDemand::VerifyFull);
-            assert_eq!(dsn.config.get_ssl_mode(), SslMode::Require);
             assert_eq!(dsn.roots, Some(Roots::File("/etc/my ca.pem".into())));
             assert_eq!(dsn.config.get_password(), Some(b"p".as_slice()));
             assert_eq!(dsn.server(), "db.example:5433");
@@ -292,6 +301,9 @@ mod tests {
         assert!(refused("postgres://u:geheim@h/").contains("database"));
         assert!(refused("user=u dbname=d").contains("host"));
         assert!(refused("postgres://u@h/d?sslcert=/c.pem").contains("sslkey"));
+        assert!(refused("postgres://u@h/d?sslnegotiation=direct").contains("require"));
+        assert!(refused("host=a,b port=1,2,3 user=u dbname=d").contains("3 values of port for 2 hosts"));
+        assert!(refused("host=a,b hostaddr=::1 user=u dbname=d").contains("1 values of hostaddr"));
         let text = refused("postgres://u:geheim@h/d?port=x&nonsense=1");
         assert!(!text.contains("geheim"), "{text}");
     }

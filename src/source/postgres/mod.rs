@@ -3,8 +3,9 @@
 //! A request's way through it: `catalogue` and `columns` survey the tables,
 //! `question` finds boundaries, `snapshot` holds what all chunks see,
 //! `chunk` reads one of them behind the checks of `guard`, and
-//! `copy_stream` carries its rows to the decoder. Below: `session` is one
-//! transaction on a connection of `connect`; `sqlstate` says what an error
+//! `copy_stream` carries its rows from the connection's `tap` to the decoder.
+//! Below: `session` is one transaction on a connection of `connect`, whose
+//! streams `dial` opens; `sqlstate` says what an error
 //! means; `quote` and `slice` write SQL.
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ mod chunk;
 mod columns;
 mod connect;
 mod copy_stream;
+mod dial;
 mod dsn;
 mod guard;
 mod question;
@@ -39,6 +41,7 @@ mod session;
 mod slice;
 mod snapshot;
 mod sqlstate;
+mod tap;
 mod tls;
 mod type_facts;
 

@@ -7,14 +7,15 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Object;
+use deadpool::managed::Object;
 use futures_util::TryStreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::TaskTracker;
 
-use super::connect::{Connections, Connector};
+use super::connect::{Connections, Connector, Manager, Pooled};
 use super::quote::literal;
 use super::sqlstate::{Stage, explain};
+use super::tap::TapHandle;
 use crate::source::SourceError;
 
 /// Settings that shape text, the same for planning and for every chunk; a plan
@@ -73,7 +74,7 @@ pub(super) struct Opening<'a> {
 /// A transaction on a pooled connection.
 pub(super) struct Session {
     /// Taken when it has ended.
-    conn: Option<Object>,
+    conn: Option<Object<Manager>>,
     connector: Arc<Connector>,
     /// Whether a `statement_timeout` is in force: it tells a cancel from it.
     statement_timeout: bool,
@@ -103,6 +104,15 @@ impl Session {
 
     /// The connection.
     pub(super) fn client(&self) -> &Client {
+        &self.pooled().client
+    }
+
+    /// Where rows of its COPY go.
+    pub(super) fn tap(&self) -> &TapHandle {
+        &self.pooled().tap
+    }
+
+    fn pooled(&self) -> &Pooled {
         self.conn.as_ref().expect("only `end` takes it, and it takes the session as well")
     }
 
@@ -180,13 +190,6 @@ impl Session {
     pub(super) async fn end(mut self, what: &str) -> Result<(), SourceError> {
         self.run("SELECT; COMMIT", Stage::Question, what).await?;
         drop(self.conn.take());
-        Ok(())
-    }
-
-    /// Commits and closes the connection.
-    pub(super) async fn end_and_close(mut self, what: &str) -> Result<(), SourceError> {
-        self.run("SELECT; COMMIT", Stage::Question, what).await?;
-        drop(self.conn.take().map(Object::take));
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::connect::Connector;
+use super::connect::{Connector, Opened};
 use super::quote::literal;
 use super::session::{base_settings, set_config};
 use super::sqlstate::{Stage, explain};
@@ -181,7 +181,7 @@ struct Transaction {
 
 impl Transaction {
     async fn connect(connector: &Connector) -> Result<Self, SourceError> {
-        let (client, connection) = connector.connect().await?;
+        let Opened { client, connection, .. } = connector.connect().await?;
         let lost = CancellationToken::new();
         // Fires however the task ends.
         let ended = lost.clone().drop_guard();

@@ -7,6 +7,7 @@
 
 use std::error::Error as _;
 
+use super::dial::DialError;
 use crate::source::{ErrorKind, SourceError};
 
 /// What was being done; the same SQLSTATE means different things.
@@ -209,18 +210,10 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
     let cause = error.source().map(ToString::to_string);
     let shown = error.to_string();
     let (kind, code, remedy) = match shown.as_str() {
-        "error performing TLS handshake" => {
-            (ErrorKind::Permanent, "tls", Some(tls_remedy(cause.as_deref().unwrap_or_default())))
-        }
         "authentication error" | "invalid configuration" => (
             ErrorKind::Authentication,
             "authentication",
             Some("give the source a password: password_file, password, or in its dsn"),
-        ),
-        "error connecting to server" | "timeout waiting for server" => (
-            ErrorKind::Unreachable,
-            "unreachable",
-            Some("check host and port of the source's dsn, the network and whether the server runs"),
         ),
         "connection closed" | "error communicating with the server" if stage == Stage::Connect => (
             ErrorKind::Unreachable,
@@ -239,6 +232,24 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
         code: code.to_owned(),
         message: format!("{what}: {shown}{cause}"),
         remedy: remedy.map(str::to_owned),
+    }
+}
+
+/// There is no stream to the server.
+pub(super) fn undialled(error: &DialError, what: &str) -> SourceError {
+    let (kind, code, remedy) = match error {
+        DialError::Unreachable(_) => (
+            ErrorKind::Unreachable,
+            "unreachable",
+            "check host and port of the source's dsn, the network and whether the server runs",
+        ),
+        DialError::Tls(cause) => (ErrorKind::Permanent, "tls", tls_remedy(cause)),
+    };
+    SourceError {
+        kind,
+        code: code.to_owned(),
+        message: format!("{what}: {error}"),
+        remedy: Some(remedy.to_owned()),
     }
 }
 

@@ -1,0 +1,226 @@
+//! From a connection string to a stream that PostgreSQL's protocol can begin
+//! on: addresses, sockets, TLS.
+//!
+//! `tokio-postgres` could do this itself, but the [`Tap`](super::tap) has to
+//! sit above TLS and below it, for every kind of socket.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslNegotiation};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::either::Either;
+use uuid::Uuid;
+
+use super::dsn::{Dsn, TlsDemand};
+
+/// Silence after which the kernel asks whether the other side is still there.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(4);
+/// SSLRequest: length and code,
+/// <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+const DEFAULT_PORT: u16 = 5432;
+
+/// A socket.
+pub(super) type Socket = Either<TcpStream, UnixStream>;
+/// A socket with TLS.
+pub(super) type TlsSocket = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+/// What the protocol runs on.
+pub(super) type Wire = Either<Socket, TlsSocket>;
+
+/// One place where a server may listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// The server's name, for its certificate.
+    name: String,
+    place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// Nobody answers.
+    #[error("error connecting to server: {0}")]
+    Unreachable(io::Error),
+    /// Somebody answers, and TLS cannot be agreed on.
+    #[error("error performing TLS handshake: {0}")]
+    Tls(String),
+}
+
+/// Makes streams to the servers of a connection string.
+pub(super) struct Dialer {
+    hosts: Vec<(Option<Host>, Option<IpAddr>, u16)>,
+    shuffled: bool,
+    connect_timeout: Duration,
+    user_timeout: Option<Duration>,
+    demand: TlsDemand,
+    /// TLS from the first byte, without asking (PostgreSQL 17).
+    direct: bool,
+    tls: MakeRustlsConnect,
+}
+
+impl Dialer {
+    /// `connect_timeout` is that of one address.
+    pub(super) fn new(dsn: &Dsn, tls: MakeRustlsConnect, connect_timeout: Duration) -> Self {
+        let config = &dsn.config;
+        let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+        let port = |i: usize| ports.get(i).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
+        Self {
+            hosts: (0..hosts.len().max(addresses.len()))
+                .map(|i| (hosts.get(i).cloned(), addresses.get(i).copied(), port(i)))
+                .collect(),
+            shuffled: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
+            connect_timeout,
+            user_timeout: config.get_tcp_user_timeout().copied(),
+            demand: dsn.tls,
+            direct: config.get_ssl_negotiation() == SslNegotiation::Direct,
+            tls,
+        }
+    }
+
+    /// Hosts of the connection string.
+    pub(super) fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Addresses in the order in which to try them. Each name is looked up
+    /// anew; one without address is an error only if no other has any.
+    pub(super) async fn addresses(&self) -> Result<Vec<Address>, DialError> {
+        let mut hosts: Vec<_> = self.hosts.iter().collect();
+        self.shuffle(&mut hosts);
+        let mut all = Vec::new();
+        let mut error = None;
+        for (host, address, port) in hosts {
+            let name = match (host, address) {
+                (Some(Host::Tcp(name)), _) => name.clone(),
+                (_, Some(address)) => address.to_string(),
+                (_, None) => String::new(),
+            };
+            let tcp = |socket| Address { name: name.clone(), place: Place::Tcp(socket) };
+            match (host, address) {
+                (_, Some(address)) => all.push(tcp(SocketAddr::new(*address, *port))),
+                (Some(Host::Tcp(host)), None) => match lookup_host((host.as_str(), *port)).await {
+                    Ok(found) => {
+                        let mut found: Vec<_> = found.map(tcp).collect();
+                        self.shuffle(&mut found);
+                        all.extend(found);
+                    }
+                    Err(e) => error = Some(e),
+                },
+                (Some(Host::Unix(dir)), None) => {
+                    let path = dir.join(format!(".s.PGSQL.{port}"));
+                    all.push(Address { name: name.clone(), place: Place::Unix(path) });
+                }
+                (None, None) => {}
+            }
+        }
+        if all.is_empty() {
+            let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+            return Err(DialError::Unreachable(error.unwrap_or_else(none)));
+        }
+        Ok(all)
+    }
+
+    fn shuffle<T>(&self, list: &mut [T]) {
+        if self.shuffled {
+            list.sort_by_cached_key(|_| Uuid::new_v4());
+        }
+    }
+
+    /// Connects, and agrees on TLS as `sslmode` demands.
+    pub(super) async fn open(&self, address: &Address) -> Result<Wire, DialError> {
+        let socket = match timeout(self.connect_timeout, self.socket(&address.place)).await {
+            Ok(socket) => socket.map_err(DialError::Unreachable)?,
+            Err(_) => {
+                let silent = io::Error::new(io::ErrorKind::TimedOut, "connection timed out");
+                return Err(DialError::Unreachable(silent));
+            }
+        };
+        self.secure(socket, &address.name).await
+    }
+
+    async fn socket(&self, place: &Place) -> io::Result<Socket> {
+        match place {
+            Place::Unix(path) => Ok(Either::Right(UnixStream::connect(path).await?)),
+            Place::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                let options = SockRef::from(&stream);
+                options.set_tcp_keepalive(&KEEPALIVE)?;
+                options.set_tcp_user_timeout(self.user_timeout)?;
+                Ok(Either::Left(stream))
+            }
+        }
+    }
+
+    async fn secure(&self, mut socket: Socket, name: &str) -> Result<Wire, DialError> {
+        if self.demand == TlsDemand::Disable || matches!(socket, Either::Right(_)) {
+            return Ok(Either::Left(socket));
+        }
+        if !self.direct {
+            socket.write_all(&SSL_REQUEST).await.map_err(DialError::Unreachable)?;
+            // Not one byte more may be read in plain text: CVE-2021-23222.
+            let answer = socket.read_u8().await.map_err(DialError::Unreachable)?;
+            if answer != b'S' {
+                return if self.demand == TlsDemand::Prefer {
+                    Ok(Either::Left(socket))
+                } else {
+                    Err(DialError::Tls("server does not support TLS".into()))
+                };
+            }
+        }
+        let failed = |e: io::Error| DialError::Tls(e.to_string());
+        let mut tls = self.tls.clone();
+        let connect = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, name)
+            .map_err(|e| DialError::Tls(e.to_string()))?;
+        Ok(Either::Right(connect.connect(socket).await.map_err(failed)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn addresses(dsn: &str) -> Vec<Address> {
+        let dsn = Dsn::parse(dsn).expect("valid");
+        let tls = super::super::tls::connector(&dsn, None).expect("valid");
+        Dialer::new(&dsn, tls, Duration::from_secs(1)).addresses().await.expect("some")
+    }
+
+    fn tcp(name: &str, address: &str) -> Address {
+        Address { name: name.into(), place: Place::Tcp(address.parse().expect("an address")) }
+    }
+
+    #[tokio::test]
+    async fn hosts_addresses_and_ports_go_together_as_in_libpq() {
+        assert_eq!(
+            addresses("host=db.example,other.example hostaddr=10.0.0.1,::1 port=1,2 user=u dbname=d").await,
+            [tcp("db.example", "10.0.0.1:1"), tcp("other.example", "[::1]:2")]
+        );
+        assert_eq!(
+            addresses("host=127.0.0.1,127.0.0.2 port=6000 user=u dbname=d").await,
+            [tcp("127.0.0.1", "127.0.0.1:6000"), tcp("127.0.0.2", "127.0.0.2:6000")]
+        );
+        assert_eq!(
+            addresses("host=/run/postgresql user=u dbname=d").await,
+            [Address { name: String::new(), place: Place::Unix("/run/postgresql/.s.PGSQL.5432".into()) }]
+        );
+        assert_eq!(addresses("hostaddr=10.0.0.1 user=u dbname=d").await, [tcp("10.0.0.1", "10.0.0.1:5432")]);
+    }
+}

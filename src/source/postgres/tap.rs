@@ -1,0 +1,350 @@
+//! A tap on the stream of a connection: it takes the rows of a COPY out before
+//! `tokio-postgres` sees them.
+//!
+//! The server sends each row as a message of its own. `tokio-postgres` hands
+//! out one buffer per message and keeps room for the widest one it has seen;
+//! both cost more than decoding a usual row, and the second is no bound
+//! (invariant I8). The tap reads the messages' frames itself, gathers the
+//! payloads of CopyData in pieces of [`PIECE_BYTES`], whatever a row's width,
+//! and passes everything else on, in order: a COPY's last piece has left
+//! before its CopyDone is seen.
+//!
+//! Frames: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::PollSender;
+
+use crate::source::Progress;
+
+/// Bytes that travel together: one wake-up of the decoding thread for many rows.
+pub(super) const PIECE_BYTES: usize = 256 << 10;
+/// Longest time that rows wait for company.
+const GATHER: Duration = Duration::from_millis(10);
+/// Bytes of one read before the first COPY, and from then on.
+const READ_BYTES: (usize, usize) = (4 << 10, 64 << 10);
+/// A message's type and length.
+const HEADER: usize = 5;
+
+const COPY_DATA: u8 = b'd';
+const COPY_DONE: u8 = b'c';
+const ERROR_RESPONSE: u8 = b'E';
+
+/// Rows of a COPY, cut anywhere.
+pub(super) type Piece = Vec<u8>;
+
+/// Where the rows of the next COPY go.
+pub(super) struct Sink {
+    /// What is full holds the server up.
+    pub(super) pieces: mpsc::Sender<Piece>,
+    /// Counts the bytes.
+    pub(super) progress: Arc<Progress>,
+}
+
+/// The other end of a tap: says where rows go, and sees whether any come.
+#[derive(Clone)]
+pub(super) struct TapHandle(Arc<Shared>);
+
+struct Shared {
+    next: Mutex<Option<Sink>>,
+    discard: AtomicBool,
+    /// Wakes a tap that waits for room.
+    waiting: AtomicWaker,
+    is_full: AtomicBool,
+    born: Instant,
+    /// Milliseconds from `born` to the last byte that came or left.
+    moved: AtomicU64,
+}
+
+/// The stream that `tokio-postgres` reads, in place of the socket.
+pub(super) struct Tap<S> {
+    stream: S,
+    shared: Arc<Shared>,
+    input: Vec<u8>,
+    /// Bytes of `input` that are not looked at yet.
+    rest: std::ops::Range<usize>,
+    at: At,
+    gathering: Option<Gathering>,
+}
+
+/// Where in the message stream.
+#[derive(Clone, Copy)]
+enum At {
+    /// So many bytes of a header have come.
+    Header([u8; HEADER], usize),
+    /// So many bytes of a payload are rows.
+    Rows(usize),
+    /// A message goes on as it is: so many bytes of its header are passed, so
+    /// many of its payload are to come.
+    Passing([u8; HEADER], usize, usize),
+}
+
+const START: At = At::Header([0; HEADER], 0);
+
+/// Rows that wait for more.
+struct Gathering {
+    pieces: PollSender<Piece>,
+    progress: Arc<Progress>,
+    piece: Piece,
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl TapHandle {
+    /// Says where the rows of the next COPY go; before it is sent.
+    pub(super) fn take_rows(&self, sink: Sink) {
+        *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+    }
+
+    /// From now on rows go nowhere: whatever still comes is read away.
+    pub(super) fn discard(&self) {
+        self.0.discard.store(true, Ordering::Release);
+        self.0.waiting.wake();
+    }
+
+    /// Returns once the server has sent nothing for so long although there
+    /// was room.
+    pub(super) async fn silence(&self, longest: Duration) {
+        loop {
+            let silent = self.0.silent();
+            let Some(left) = longest.checked_sub(silent).filter(|left| !left.is_zero()) else {
+                return;
+            };
+            sleep(left).await;
+        }
+    }
+}
+
+impl Shared {
+    fn moves(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(now, Ordering::Relaxed);
+    }
+
+    fn silent(&self) -> Duration {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        self.born.elapsed().saturating_sub(Duration::from_millis(self.moved.load(Ordering::Relaxed)))
+    }
+}
+
+impl<S> Tap<S> {
+    /// Wraps a stream before its first byte.
+    pub(super) fn new(stream: S) -> (Self, TapHandle) {
+        let shared = Arc::new(Shared {
+            next: Mutex::new(None),
+            discard: false.into(),
+            waiting: AtomicWaker::new(),
+            is_full: false.into(),
+            born: Instant::now(),
+            moved: 0.into(),
+        });
+        let handle = TapHandle(shared.clone());
+        let input = vec![0; READ_BYTES.0];
+        (Self { stream, shared, input, rest: 0..0, at: START, gathering: None }, handle)
+    }
+
+    /// What is below.
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Looks at what has come until all of it is used (`Ok`), or `out` is full
+    /// or must be seen before more is done.
+    fn sort(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let came = &self.input[self.rest.clone()];
+            match self.at {
+                At::Passing(header, passed, left) if passed < HEADER => {
+                    // Rows before it leave first.
+                    ready!(self.poll_send(cx));
+                    if matches!(header[0], COPY_DONE | ERROR_RESPONSE) {
+                        self.gathering = None;
+                        self.shared.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    }
+                    let n = (HEADER - passed).min(out.remaining());
+                    if n == 0 {
+                        return Poll::Pending;
+                    }
+                    out.put_slice(&header[passed..passed + n]);
+                    self.at = At::Passing(header, passed + n, left);
+                }
+                At::Passing(_, _, 0) | At::Rows(0) => self.at = START,
+                _ if came.is_empty() => return Poll::Ready(Ok(())),
+                At::Header(mut header, have) => {
+                    let n = (HEADER - have).min(came.len());
+                    header[have..have + n].copy_from_slice(&came[..n]);
+                    self.rest.start += n;
+                    self.at =
+                        if have + n < HEADER { At::Header(header, have + n) } else { self.message(header)? };
+                }
+                At::Passing(header, passed, left) => {
+                    let n = left.min(came.len()).min(out.remaining());
+                    if n == 0 {
+                        return Poll::Pending;
+                    }
+                    out.put_slice(&came[..n]);
+                    self.rest.start += n;
+                    self.at = At::Passing(header, passed, left - n);
+                }
+                At::Rows(left) => {
+                    let n = left.min(came.len());
+                    let taken = if self.shared.discard.load(Ordering::Acquire) {
+                        n
+                    } else {
+                        ready!(self.poll_gather(cx, n))
+                    };
+                    self.rest.start += taken;
+                    self.at = At::Rows(left - taken);
+                }
+            }
+        }
+    }
+
+    /// What a header says about what follows.
+    fn message(&mut self, header: [u8; HEADER]) -> io::Result<At> {
+        let [kind, length @ ..] = header;
+        let Some(payload) = u32::from_be_bytes(length).checked_sub(4).and_then(|n| usize::try_from(n).ok())
+        else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is shorter than its length"));
+        };
+        if kind != COPY_DATA {
+            return Ok(At::Passing(header, 0, payload));
+        }
+        if self.gathering.is_none() {
+            let next = self.shared.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.gathering = next.map(|sink| Gathering {
+                pieces: PollSender::new(sink.pieces),
+                progress: sink.progress,
+                piece: Piece::new(),
+                patience: None,
+            });
+        }
+        Ok(if self.gathering.is_some() { At::Rows(payload) } else { At::Passing(header, 0, payload) })
+    }
+
+    /// Takes up to `n` bytes of `input` as rows, how many it says.
+    fn poll_gather(&mut self, cx: &mut Context<'_>, n: usize) -> Poll<usize> {
+        if self.gathering.as_ref().is_some_and(|g| g.piece.len() >= PIECE_BYTES) {
+            ready!(self.poll_send(cx));
+        }
+        let Some(Gathering { piece, .. }) = &mut self.gathering else {
+            return Poll::Ready(n);
+        };
+        if piece.capacity() == 0 {
+            piece.reserve_exact(PIECE_BYTES);
+        }
+        let n = n.min(PIECE_BYTES - piece.len());
+        let start = self.rest.start;
+        piece.extend_from_slice(&self.input[start..start + n]);
+        Poll::Ready(n)
+    }
+
+    /// Sends what is gathered, once there is room. Where nobody reads any
+    /// more, it is dropped.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(Gathering { pieces, progress, piece, patience }) = &mut self.gathering else {
+            return Poll::Ready(());
+        };
+        *patience = None;
+        if piece.is_empty() {
+            return Poll::Ready(());
+        }
+        self.shared.waiting.register(cx.waker());
+        if self.shared.discard.load(Ordering::Acquire) {
+            piece.clear();
+            return Poll::Ready(());
+        }
+        let Poll::Ready(room) = pieces.poll_reserve(cx) else {
+            self.shared.is_full.store(true, Ordering::Relaxed);
+            return Poll::Pending;
+        };
+        if self.shared.is_full.swap(false, Ordering::Relaxed) {
+            self.shared.moves();
+        }
+        let size = piece.len() as u64;
+        match room.and_then(|()| pieces.send_item(std::mem::take(piece))) {
+            Ok(()) => progress.add(0, size),
+            Err(_) => self.shared.discard.store(true, Ordering::Release),
+        }
+        Poll::Ready(())
+    }
+
+    /// Nothing more has come: what is gathered waits a little and then leaves.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(gathering) = self.gathering.as_mut().filter(|g| !g.piece.is_empty()) else {
+            return Poll::Pending;
+        };
+        let patience = gathering.patience.get_or_insert_with(|| Box::pin(sleep(GATHER)));
+        ready!(patience.as_mut().poll(cx));
+        self.poll_send(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Tap<S> {
+    /// Reads more; 0 bytes are the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.gathering.is_some() && self.input.len() < READ_BYTES.1 {
+            self.input = vec![0; READ_BYTES.1];
+        }
+        let mut buffer = ReadBuf::new(&mut self.input);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let came = buffer.filled().len();
+        self.rest = 0..came;
+        self.shared.moves();
+        Poll::Ready(Ok(came))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = out.filled().len();
+        if out.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let sorted = this.sort(cx, out)?;
+            if out.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(sorted);
+            match this.poll_fill(cx)? {
+                Poll::Ready(0) => {
+                    ready!(this.poll_send(cx));
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(_) => {}
+                Poll::Pending => ready!(this.poll_patience(cx)),
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[path = "tap_tests.rs"]
+mod tests;

@@ -1,0 +1,202 @@
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::timeout;
+
+use super::*;
+
+/// A message of the server.
+fn message(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len() + 4).expect("small").to_be_bytes();
+    [&[kind][..], &length, payload].concat()
+}
+
+/// A tap, its handle, the server's end, and the pieces of a COPY.
+struct Bench {
+    tap: Tap<DuplexStream>,
+    handle: TapHandle,
+    server: DuplexStream,
+    pieces: mpsc::Receiver<Piece>,
+    progress: Arc<Progress>,
+}
+
+fn bench(pieces: usize) -> Bench {
+    let (client, server) = duplex(1 << 20);
+    let (tap, handle) = Tap::new(client);
+    let (sender, receiver) = mpsc::channel(pieces);
+    let progress = Arc::new(Progress::default());
+    handle.take_rows(Sink { pieces: sender, progress: progress.clone() });
+    Bench { tap, handle, server, pieces: receiver, progress }
+}
+
+/// What passes through, until so many bytes have.
+async fn passed(tap: &mut Tap<DuplexStream>, bytes: usize) -> Vec<u8> {
+    let mut passed = vec![0; bytes];
+    tap.read_exact(&mut passed).await.expect("passes");
+    passed
+}
+
+#[derive(Clone, Debug)]
+enum Sent {
+    Row(Vec<u8>),
+    Other(u8, Vec<u8>),
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    let payload = || prop::collection::vec(any::<u8>(), 0..300);
+    prop_oneof![
+        4 => payload().prop_map(Sent::Row),
+        1 => (prop::sample::select(b"NSAHTDKZ".as_slice()), payload()).prop_map(|(kind, p)| Sent::Other(kind, p)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn rows_and_messages_are_told_apart_however_they_are_cut(
+        messages in prop::collection::vec(sent(), 0..60),
+        cuts in prop::collection::vec(1_usize..700, 1..20),
+        reads in prop::collection::vec(1_usize..50, 1..20),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(async {
+            let Bench { mut tap, mut server, mut pieces, progress, .. } = bench(1000);
+            let (mut stream, mut rows, mut others) = (Vec::new(), Vec::new(), Vec::new());
+            for sent in &messages {
+                match sent {
+                    Sent::Row(payload) => {
+                        stream.extend(message(COPY_DATA, payload));
+                        rows.extend_from_slice(payload);
+                    }
+                    Sent::Other(kind, payload) => {
+                        stream.extend(message(*kind, payload));
+                        others.extend(message(*kind, payload));
+                    }
+                }
+            }
+            let done = message(COPY_DONE, b"");
+            stream.extend(&done);
+            others.extend(&done);
+            let writing = async {
+                let mut cuts = cuts.iter().cycle();
+                let mut rest = stream.as_slice();
+                while !rest.is_empty() {
+                    let (now, later) = rest.split_at((*cuts.next().expect("endless")).min(rest.len()));
+                    server.write_all(now).await.expect("written");
+                    tokio::task::yield_now().await;
+                    rest = later;
+                }
+            };
+            let reading = async {
+                let mut reads = reads.iter().cycle();
+                let mut seen = Vec::new();
+                while seen.len() < others.len() {
+                    let mut buffer = vec![0; *reads.next().expect("endless")];
+                    let n = tap.read(&mut buffer).await.expect("read");
+                    seen.extend_from_slice(&buffer[..n]);
+                }
+                seen
+            };
+            let ((), seen) = tokio::join!(writing, reading);
+            assert_eq!(seen, others);
+            // All rows have left before the end of the COPY is seen, and their sink is closed.
+            let mut taken = Vec::new();
+            while let Ok(piece) = pieces.try_recv() {
+                taken.extend(piece);
+            }
+            assert_eq!(taken, rows);
+            assert_eq!(pieces.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+            assert_eq!(progress.read().1, rows.len() as u64);
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_wide_row_comes_in_pieces_and_waits_for_room() {
+    let Bench { mut tap, handle, mut server, mut pieces, .. } = bench(2);
+    let row: Vec<u8> = (0..10 * PIECE_BYTES).map(|i| (i % 251) as u8).collect();
+    let expected = row.clone();
+    let writing = tokio::spawn(async move {
+        server.write_all(&message(COPY_DATA, &row)).await.expect("written");
+        server.write_all(&message(COPY_DONE, b"")).await.expect("written");
+        server
+    });
+    let reading = tokio::spawn(async move { passed(&mut tap, HEADER).await });
+    while pieces.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // Full: the server waits, and that is no silence of it.
+    assert!(!writing.is_finished() && !reading.is_finished());
+    while !handle.0.is_full.load(Ordering::Relaxed) {
+        tokio::task::yield_now().await;
+    }
+    let silence = handle.silence(Duration::from_millis(50));
+    assert!(timeout(Duration::from_millis(300), silence).await.is_err());
+    let mut taken = Vec::new();
+    while let Some(piece) = pieces.recv().await {
+        assert!(piece.len() <= PIECE_BYTES);
+        taken.extend(piece);
+    }
+    assert!(taken == expected);
+    assert_eq!(reading.await.expect("joined"), message(COPY_DONE, b""));
+    writing.await.expect("joined");
+}
+
+#[tokio::test]
+async fn few_rows_do_not_wait_for_more() {
+    let Bench { mut tap, mut server, mut pieces, .. } = bench(2);
+    let reading = tokio::spawn(async move { passed(&mut tap, HEADER).await });
+    server.write_all(&message(COPY_DATA, b"row")).await.expect("written");
+    assert_eq!(pieces.recv().await.expect("comes without company"), b"row");
+    reading.abort();
+}
+
+#[tokio::test]
+async fn rows_that_nobody_wants_any_more_are_read_away() {
+    for closes in [true, false] {
+        let Bench { mut tap, handle, mut server, mut pieces, .. } = bench(1);
+        let writing = tokio::spawn(async move {
+            for _ in 0..20 {
+                server.write_all(&message(COPY_DATA, &vec![7; PIECE_BYTES])).await.expect("written");
+            }
+            server.write_all(&message(ERROR_RESPONSE, b"cancelled")).await.expect("written");
+            server
+        });
+        let error = message(ERROR_RESPONSE, b"cancelled");
+        let length = error.len();
+        let reading = tokio::spawn(async move { passed(&mut tap, length).await });
+        while !handle.0.is_full.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        if closes {
+            pieces.close();
+            while pieces.recv().await.is_some() {}
+        } else {
+            handle.discard();
+        }
+        assert_eq!(reading.await.expect("joined"), error);
+        writing.await.expect("joined");
+    }
+}
+
+#[tokio::test]
+async fn without_a_sink_everything_passes() {
+    let Bench { mut tap, mut server, mut pieces, .. } = bench(1);
+    let stream = [message(COPY_DONE, b""), message(COPY_DATA, b"row"), message(b'Z', b"I")].concat();
+    server.write_all(&stream).await.expect("written");
+    assert_eq!(passed(&mut tap, stream.len()).await, stream);
+    assert_eq!(pieces.recv().await, None);
+}
+
+#[tokio::test]
+async fn a_message_shorter_than_its_length_is_an_error() {
+    let Bench { mut tap, mut server, .. } = bench(1);
+    server.write_all(&[b'd', 0, 0, 0, 3]).await.expect("written");
+    let error = tap.read_u8().await.expect_err("refused");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_is_noticed() {
+    let Bench { tap, handle, server, .. } = bench(1);
+    handle.silence(Duration::from_millis(20)).await;
+    drop((tap, server));
+}
