@@ -213,7 +213,10 @@ impl Store for DiskStore {
             std::os::unix::fs::symlink(&target, &temporary)?;
             if let Err(e) = fs::rename(&temporary, &link) {
                 let _ = fs::remove_file(&temporary);
-                return Err(e);
+                // It may have succeeded all the same: a lost answer of an NFS server.
+                if !fs::read_link(&link).is_ok_and(|there| there == Path::new(&target)) {
+                    return Err(e);
+                }
             }
             sync_dir(dir)
         })

@@ -76,10 +76,17 @@ impl Latest {
                 }
             }
             let keys: Vec<_> = self.newest.keys().cloned().collect();
-            let mut moved = false;
+            let (mut moved, mut failed) = (false, None);
             for key in keys {
                 beat();
-                moved |= self.point(folder, &key).await?;
+                match self.point(folder, &key).await {
+                    Ok(now) => moved |= now,
+                    // The others do not wait for it.
+                    Err(e) => failed = Some(e),
+                }
+            }
+            if let Some(e) = failed {
+                return Err(e);
             }
             if !moved && touched.is_empty() {
                 return Ok(());
