@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
         std::fs::create_dir(&dir)?;
         let result = report(&format!("decode + write {compression}"), rows, repetitions, || {
             let mut part = writer(&dir, &columns, compression)?;
-            replay(&stream, &ends, &columns, |batch| Ok(part.write(&batch)?))?;
+            replay(&stream, &ends, &columns, |batch| Ok(part.write(batch)?))?;
             let part = part.finish()?;
             Ok(format!("{} bytes, {} row groups", part.bytes, part.row_groups))
         });
@@ -77,7 +77,7 @@ fn replay(
     columns: &[Column],
     mut take: impl FnMut(arrow::array::RecordBatch) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut decoder = CopyDecoder::new(columns, OnUnfit::Text);
+    let mut decoder = CopyDecoder::new(columns, &[], OnUnfit::Text);
     let mut start = 0;
     for &end in ends {
         decoder.push(&stream[start..end]);

@@ -7,17 +7,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{
-    Database, EXPORTER, PASSWORD, PATIENCE, Proxy, Services, Site, eventually, none_left, said,
-};
+use crate::support::{Database, PATIENCE, Proxy, Services, Site, eventually, none_left, said};
 
 const TABLES: [&str; 5] = ["nation", "supplier", "part", "orders", "lineitem"];
-
-/// A URL with the password in it, as people type it.
-fn dsn(site: &Site, port: u16) -> String {
-    let password: String = PASSWORD.bytes().map(|b| format!("%{b:02X}")).collect();
-    format!("postgres://{EXPORTER}:{password}@127.0.0.1:{port}/{}", site.db.name)
-}
 
 struct OneShot {
     site: Site,
@@ -29,7 +21,7 @@ impl OneShot {
     fn new() -> Self {
         let site = Site::new(Database::tpch());
         let proxy = Proxy::to(Services::get().postgres);
-        let mut arguments = vec!["export".into(), "--dsn".into(), dsn(&site, proxy.port)];
+        let mut arguments = vec!["export".into(), "--dsn".into(), site.db.url_at(proxy.port)];
         for table in TABLES {
             arguments.extend(["--table".into(), format!("public.{table}")]);
         }
@@ -111,7 +103,7 @@ fn another_request_in_the_same_directory_does_not_resume() {
     child.wait().expect("it ends");
     one.proxy.free();
     let out = one.site.exports.0.to_string_lossy().into_owned();
-    let dsn = dsn(&one.site, one.proxy.port);
+    let dsn = one.site.db.url_at(one.proxy.port);
     let other = ["export", "--dsn", &dsn, "--table", "public.region", "--out", &out];
     let output = one.site.run(&other);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -146,7 +138,7 @@ fn two_exports_into_one_directory_do_not_touch_each_others_job() {
     let before = exporters(&one.site, workspace);
     assert_eq!(before.len(), 1, "{before:?}");
     // The same tables, from the same database by another way, and not slow.
-    let direct = dsn(&one.site, Services::get().postgres);
+    let direct = one.site.db.url_at(Services::get().postgres);
     let mut arguments = one.arguments();
     arguments[2] = &direct;
     let output = one.site.run(&arguments);
@@ -177,7 +169,7 @@ fn a_job_id_that_daemons_work_on_is_refused_and_their_job_goes_on() {
     let request = site.path("nightly.json");
     std::fs::write(&request, body.to_string()).expect("write a request");
     let (request, out) = (request.to_string_lossy(), site.exports.0.to_string_lossy());
-    let dsn = dsn(&site, Services::get().postgres);
+    let dsn = site.db.url_at(Services::get().postgres);
     let output = site.run(&["export", "--dsn", &dsn, "--request", &request, "--out", &out]);
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
     assert!(said(&output).contains("`nightly` belongs to daemons"), "{}", said(&output));
@@ -209,7 +201,7 @@ fn ctrl_c_leaves_nothing_half_done_and_no_backend() {
 fn exit_codes_tell_what_happened() {
     let site = Site::new(Database::empty());
     site.db.execute("CREATE TABLE t AS SELECT 1 AS x");
-    let dsn = dsn(&site, Services::get().postgres);
+    let dsn = site.db.url_at(Services::get().postgres);
     let out = site.path("out");
     let out = out.to_str().expect("UTF-8");
     let request = site.path("request.json");

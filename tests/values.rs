@@ -7,6 +7,7 @@ use crate::support::{Database, Judgement, Site};
 mod relations;
 mod types;
 mod unfit;
+mod wide;
 
 use types::{SETUP, TYPES, Type};
 

@@ -261,6 +261,7 @@ mod tests {
                 infinity: Default::default(),
                 note: Some("kept as text".into()),
             }],
+            key: vec![],
             filter: None,
             high_water_mark: None,
             strategy,

@@ -3,9 +3,10 @@
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
 
 use super::column::{self, Builder, Faults};
-use super::frame::{Frames, Malformed};
+use super::frame::{Fields, Frames, Malformed};
 use crate::message::request::OnUnfit;
 use crate::plan::column::{Column, schema};
 use crate::source::{ErrorKind, SourceError, UnfitColumn};
@@ -13,6 +14,8 @@ use crate::source::{ErrorKind, SourceError, UnfitColumn};
 /// Rows of a batch. Batches of so few rows are still in the cache when they are
 /// encoded: 2048 take 5 % less time on lineitem than 8192.
 const BATCH_ROWS: usize = 2048;
+/// Characters of a key that a report shows.
+const KEY_CHARS: usize = 100;
 /// Bytes of the stream after which a batch ends. A wider row ends its batch.
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -35,25 +38,29 @@ pub struct CopyDecoder {
 }
 
 struct DecodedColumn {
-    name: String,
-    nullable: bool,
+    column: Column,
+    is_key: bool,
     builder: Box<dyn Builder>,
-    /// The first reason why a value did not fit.
-    unfit: Option<&'static str>,
+    /// Row of the batch with the first value that does not fit.
+    unfit_row: Option<usize>,
+    /// The first value that did not fit.
+    unfit: Option<UnfitColumn>,
 }
 
 impl CopyDecoder {
-    /// A decoder of rows of these columns.
+    /// A decoder of rows of these columns. `key` names those that tell rows
+    /// apart, for reports.
     #[must_use]
-    pub fn new(columns: &[Column], on_unfit: OnUnfit) -> Self {
+    pub fn new(columns: &[Column], key: &[String], on_unfit: OnUnfit) -> Self {
         Self {
             schema: schema(columns),
             columns: columns
                 .iter()
                 .map(|column| DecodedColumn {
-                    name: column.name.clone(),
-                    nullable: column.nullable,
+                    column: column.clone(),
+                    is_key: key.contains(&column.name),
                     builder: column::builder(column),
+                    unfit_row: None,
                     unfit: None,
                 })
                 .collect(),
@@ -145,7 +152,7 @@ impl CopyDecoder {
             return;
         }
         for (index, column) in self.columns.iter_mut().enumerate() {
-            column.builder.append(block.column(index));
+            column.append(block.column(index), self.batch_rows);
         }
         self.batch_rows += block.rows();
         self.batch_bytes += block.bytes();
@@ -158,11 +165,23 @@ impl CopyDecoder {
         let rows = std::mem::take(&mut self.batch_rows);
         self.batch_bytes = 0;
         let mut arrays = Vec::with_capacity(self.columns.len());
-        let mut unfit_now = false;
-        for column in &mut self.columns {
-            let (array, faults) = column.builder.finish().map_err(|e| unbuildable(&column.name, &e))?;
-            unfit_now |= column.judge(&array, &faults, self.on_unfit)?;
+        let mut unfit = Vec::new();
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            let name = &column.column.name;
+            let (array, faults) = column.builder.finish().map_err(|e| unbuildable(name, &e))?;
+            column.judge(&array, &faults, self.on_unfit)?;
+            unfit.extend(faults.unfit.map(|reason| (index, reason)));
             arrays.push(array);
+        }
+        let unfit_now = !unfit.is_empty();
+        for (index, reason) in unfit {
+            let row = self.columns[index].unfit_row.take().map(|row| self.row_name(row, rows, &arrays));
+            let DecodedColumn { column, unfit, .. } = &mut self.columns[index];
+            unfit.get_or_insert_with(|| UnfitColumn {
+                column: column.name.clone(),
+                reason: reason.to_owned(),
+                row,
+            });
         }
         if unfit_now {
             match self.on_unfit {
@@ -181,20 +200,51 @@ impl CopyDecoder {
     }
 
     fn unfit_columns(&self) -> Vec<UnfitColumn> {
-        let unfit = |c: &DecodedColumn| {
-            c.unfit.map(|reason| UnfitColumn { column: c.name.clone(), reason: reason.to_owned() })
-        };
-        self.columns.iter().filter_map(unfit).collect()
+        self.columns.iter().filter_map(|c| c.unfit.clone()).collect()
+    }
+
+    /// The key of a row of this batch; its place where there is none.
+    fn row_name(&self, row: usize, rows: usize, arrays: &[ArrayRef]) -> String {
+        let keys: Vec<String> = self
+            .columns
+            .iter()
+            .zip(arrays)
+            .filter(|(column, array)| column.is_key && array.is_valid(row))
+            .filter_map(|(column, array)| {
+                let text = array_value_to_string(array, row).ok()?;
+                let text: String = text.chars().take(KEY_CHARS).collect();
+                Some(format!("{} = {text}", column.column.name))
+            })
+            .collect();
+        if keys.is_empty() {
+            let place = self.frames.total_rows() - rows as u64 + row as u64 + 1;
+            format!("row {place} of its chunk")
+        } else {
+            keys.join(", ")
+        }
     }
 }
 
 impl DecodedColumn {
-    /// Whether values of this array did not fit; an error where no plan helps.
-    fn judge(&mut self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<bool, SourceError> {
+    /// Reads the fields of a block that begins at this row of the batch.
+    fn append(&mut self, fields: Fields<'_>, before: usize) {
+        self.builder.append(fields);
+        if self.unfit_row.is_none() && self.builder.is_unfit() {
+            let alone = |start: &u32| {
+                let mut builder = column::builder(&self.column);
+                builder.append(Fields { starts: std::slice::from_ref(start), ..fields });
+                builder.is_unfit()
+            };
+            self.unfit_row = fields.starts.iter().position(alone).map(|row| before + row);
+        }
+    }
+
+    /// An error where no other plan helps against what this array lacks.
+    fn judge(&self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<(), SourceError> {
         let error = |kind, code: &str, message: String, remedy: Option<&str>| {
             Err(SourceError { kind, code: code.into(), message, remedy: remedy.map(str::to_owned) })
         };
-        let name = &self.name;
+        let name = &self.column.name;
         if let Some(reason) = faults.foreign {
             let message = format!("column {name:?} is not of the type that was planned: {reason}");
             return error(ErrorKind::Changed, "column_type", message, None);
@@ -206,9 +256,8 @@ impl DecodedColumn {
             return error(ErrorKind::Permanent, "not_utf8", message, Some(remedy));
         }
         let unfit = faults.unfit.is_some();
-        self.unfit = self.unfit.or(faults.unfit);
         let replaced = on_unfit == OnUnfit::Null && (unfit || faults.not_utf8);
-        if !self.nullable && array.null_count() > 0 && (replaced || !unfit) {
+        if !self.column.nullable && array.null_count() > 0 && (replaced || !unfit) {
             return if replaced {
                 let reason = faults.unfit.unwrap_or("a text is not UTF-8");
                 let message = format!(
@@ -221,7 +270,7 @@ impl DecodedColumn {
                 error(ErrorKind::Changed, "unexpected_null", message, None)
             };
         }
-        Ok(unfit)
+        Ok(())
     }
 }
 
@@ -248,7 +297,7 @@ fn unbuildable(column: &str, error: &ArrowError) -> SourceError {
 }
 
 fn describe(unfit: &[UnfitColumn]) -> String {
-    let each: Vec<_> = unfit.iter().map(|u| format!("{:?} ({})", u.column, u.reason)).collect();
+    let each: Vec<_> = unfit.iter().map(|u| format!("{:?} ({})", u.column, u.because())).collect();
     each.join(", ")
 }
 

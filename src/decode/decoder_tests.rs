@@ -79,7 +79,7 @@ fn decode_pieces<'a>(
     on_unfit: OnUnfit,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<RecordBatch, SourceError> {
-    let mut decoder = CopyDecoder::new(columns, on_unfit);
+    let mut decoder = CopyDecoder::new(columns, &["id".to_owned()], on_unfit);
     let mut batches = Vec::new();
     for piece in pieces {
         decoder.push(piece);
@@ -227,7 +227,7 @@ fn each_family_arrives_whole() {
 
 #[test]
 fn an_empty_table_gives_no_batch() {
-    let mut decoder = CopyDecoder::new(&every_family(), OnUnfit::Text);
+    let mut decoder = CopyDecoder::new(&every_family(), &[], OnUnfit::Text);
     decoder.push(&stream(&[]));
     assert!(decoder.next_batch().expect("sound").is_none());
     assert!(decoder.finish().expect("sound").is_none());
@@ -303,7 +303,21 @@ fn a_chunk_reports_all_columns_with_values_that_do_not_fit() {
     let (columns, bytes) = unfit_stream();
     let error = decode_pieces(&columns, OnUnfit::Text, bytes.chunks(1000)).expect_err("unfit");
     let ErrorKind::Unfit(unfit) = error.kind else { panic!("{error:?}") };
-    assert_eq!(unfit.iter().map(|u| u.column.as_str()).collect::<Vec<_>>(), ["price", "tags", "at"]);
+    let found = |u: &UnfitColumn| (u.column.clone(), u.row.clone().expect("a row"));
+    let expected = [("price", "id = 2"), ("tags", "id = 3"), ("at", "id = 4")];
+    assert_eq!(
+        unfit.iter().map(found).collect::<Vec<_>>(),
+        expected.map(|(c, r)| (c.to_owned(), r.to_owned()))
+    );
+
+    // A table without a key: the place.
+    let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
+    decoder.push(&bytes);
+    while decoder.next_batch().expect("sound").is_some() {}
+    let error = decoder.finish().expect_err("unfit").message;
+    for place in [6, 9_001, 19_001] {
+        assert!(error.contains(&format!("first at row {place} of its chunk")), "{error}");
+    }
 }
 
 #[test]
@@ -486,7 +500,7 @@ fn batches_are_bounded_by_rows_and_by_bytes() {
     let columns = [column("a", ColumnType::Text, true)];
     let sizes = |rows: &[Vec<Field>]| {
         let bytes = stream(rows);
-        let mut decoder = CopyDecoder::new(&columns, OnUnfit::Text);
+        let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
         decoder.push(&bytes);
         let mut sizes = Vec::new();
         while let Some(batch) = decoder.next_batch().expect("sound") {

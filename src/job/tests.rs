@@ -50,6 +50,7 @@ pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
         directory: String::new(),
         full: true,
         columns: vec![],
+        key: vec![],
         filter: None,
         high_water_mark: None,
         strategy: match chunks {

@@ -91,6 +91,9 @@ pub struct PlannedTable {
     pub full: bool,
     /// The columns, in the order of the files.
     pub columns: Vec<Column>,
+    /// Names of those that are the primary key, for reports about rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
     /// Checked and printed filter, in the source's SQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,

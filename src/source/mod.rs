@@ -74,6 +74,20 @@ pub struct UnfitColumn {
     pub column: String,
     /// What about the value does not fit; never the value itself.
     pub reason: String,
+    /// The first row with such a value: its key, or its place in the chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
+}
+
+impl UnfitColumn {
+    /// Reason and row.
+    #[must_use]
+    pub fn because(&self) -> String {
+        match &self.row {
+            Some(row) => format!("{}, first at {row}", self.reason),
+            None => self.reason.clone(),
+        }
+    }
 }
 
 /// A failure of a source: what happened, to which object, and what to change.
@@ -214,6 +228,8 @@ pub struct ChunkRead<'a> {
     pub selection: Selection<'a>,
     /// The columns.
     pub columns: &'a [Column],
+    /// Names of those that tell rows apart, for reports.
+    pub key: &'a [String],
     /// The part of it.
     pub slice: Slice<'a>,
     /// The snapshot's lineage, kept by a keeper of this process.

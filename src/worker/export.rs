@@ -65,6 +65,7 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
                 filter: table.filter.as_deref(),
             },
             columns: &table.columns,
+            key: &table.key,
             slice,
             lineage: plan.snapshot.as_ref().map(|s| s.lineage),
             session: &plan.session,

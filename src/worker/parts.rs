@@ -84,7 +84,7 @@ fn pump(
     table: &str,
 ) -> Result<PartFile, ExportError> {
     while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
-        writer.write(&batch)?;
+        writer.write(batch)?;
         failpoint::step("mid", "copy", table);
     }
     Ok(writer.finish()?)

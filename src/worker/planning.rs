@@ -331,6 +331,7 @@ impl Planner<'_> {
             directory,
             full: request.is_full(),
             columns,
+            key: relation.primary_key.clone(),
             filter,
             high_water_mark,
             strategy,

@@ -39,18 +39,20 @@ pub(super) fn file_properties(provenance: &Provenance, columns: &[Column]) -> Wr
         .build()
 }
 
-/// The properties of a row group that begins with this batch.
+/// The properties of a row group that begins with this batch. A wide one has
+/// no other, and its pages are made when the batch is gone from memory.
 pub(super) fn properties(
     settings: &WriterSettings,
     columns: &[Column],
     first: &RecordBatch,
+    wide: bool,
 ) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(codec(settings.compression))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_statistics_truncate_length(Some(STATISTICS_BYTES))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
-        .set_data_page_size_limit(PAGE_BYTES);
+        .set_data_page_size_limit(if wide { usize::MAX } else { PAGE_BYTES });
     for (column, array) in columns.iter().zip(first.columns()) {
         let field = column.ty.field(&column.name, column.nullable);
         builder = encode(builder, &[&column.name], &field, Some(array));

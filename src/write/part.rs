@@ -145,18 +145,18 @@ impl PartWriter {
     /// # Errors
     /// When the batch cannot be encoded or the file not written. The part is
     /// lost then.
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+    pub fn write(&mut self, batch: RecordBatch) -> Result<(), WriteError> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
         let mut file = self.file.take().ok_or_else(|| self.broken())?;
+        self.rows += batch.num_rows() as u64;
         self.append(&mut file, batch).map_err(|e| WriteError::parquet(&self.path, e))?;
         self.file = Some(file);
-        self.rows += batch.num_rows() as u64;
         Ok(())
     }
 
-    fn append(&mut self, file: &mut Writer, batch: &RecordBatch) -> Result<(), ParquetError> {
+    fn append(&mut self, file: &mut Writer, batch: RecordBatch) -> Result<(), ParquetError> {
         let limit = usize::try_from(self.settings.row_group_bytes).unwrap_or(usize::MAX);
         let wide = batch.get_array_memory_size() >= limit;
         if let Some(group) = self.group.take_if(|_| wide) {
@@ -165,11 +165,12 @@ impl PartWriter {
         let mut group = match self.group.take() {
             Some(group) => group,
             None => {
-                let properties = encoding::properties(&self.settings, &self.columns, batch);
+                let properties = encoding::properties(&self.settings, &self.columns, &batch, wide);
                 RowGroup::begin(file, &self.schema, properties)?
             }
         };
-        group.write(batch)?;
+        group.write(&batch)?;
+        drop(batch);
         // What is in memory may be much more than what it will be encoded.
         if wide || group.encoded_bytes() >= limit || group.memory_bytes() >= limit.saturating_mul(2) {
             group.write_to(file)?;

@@ -93,7 +93,7 @@ fn a_part_reads_back_as_it_was_written() {
         let scratch = Scratch::new();
         let mut writer = create(&scratch.0, compression.parse().expect("known"), 1 << 20);
         let batches: Vec<_> = (0..4).map(|i| batch(i * 1000, 1000)).collect();
-        batches.iter().for_each(|b| writer.write(b).expect("written"));
+        batches.iter().for_each(|b| writer.write(b.clone()).expect("written"));
         assert_eq!(scratch.names().len(), 1);
         assert!(scratch.names()[0].starts_with('.'), "nobody sees it before it is whole");
         let part = writer.finish().expect("finished");
@@ -140,7 +140,7 @@ fn a_file_says_where_its_rows_come_from() {
 fn an_empty_part_is_a_valid_file() {
     let scratch = Scratch::new();
     let mut writer = create(&scratch.0, Compression::Snappy, 1 << 20);
-    writer.write(&RecordBatch::new_empty(schema(&columns()))).expect("nothing");
+    writer.write(RecordBatch::new_empty(schema(&columns()))).expect("nothing");
     let part = writer.finish().expect("finished");
     assert_eq!((part.rows, part.row_groups), (0, 0));
     verify(&scratch.0.join("part.parquet"), &part).expect("verifies");
@@ -151,7 +151,7 @@ fn row_groups_are_bounded_by_their_bytes() {
     let scratch = Scratch::new();
     let mut writer = create(&scratch.0, Compression::None, 100_000);
     for i in 0..20 {
-        writer.write(&batch(i * 4000, 4000)).expect("written");
+        writer.write(batch(i * 4000, 4000)).expect("written");
     }
     let part = writer.finish().expect("finished");
     assert!(part.row_groups >= 5, "{} row groups", part.row_groups);
@@ -181,7 +181,7 @@ fn a_name_that_is_taken_is_an_error_and_the_file_stays() {
 fn a_part_that_is_given_up_leaves_nothing() {
     let scratch = Scratch::new();
     let mut writer = create(&scratch.0, Compression::Snappy, 1000);
-    writer.write(&batch(0, 1000)).expect("written");
+    writer.write(batch(0, 1000)).expect("written");
     drop(writer);
     assert!(scratch.names().is_empty());
 }
@@ -190,7 +190,7 @@ fn a_part_that_is_given_up_leaves_nothing() {
 fn what_was_changed_afterwards_is_found() {
     let scratch = Scratch::new();
     let mut writer = create(&scratch.0, Compression::Snappy, 1 << 20);
-    writer.write(&batch(0, 1000)).expect("written");
+    writer.write(batch(0, 1000)).expect("written");
     let part = writer.finish().expect("finished");
     let path = scratch.0.join("part.parquet");
     let bytes = fs::read(&path).expect("there");
@@ -227,7 +227,7 @@ fn a_batch_that_is_wider_than_a_row_group_has_one_to_itself() {
         RecordBatch::try_new(schema(&columns()), arrays).expect("a batch")
     };
     let batches = [batch(0, 1000), wide, batch(1002, 1000)];
-    batches.iter().for_each(|b| writer.write(b).expect("written"));
+    batches.iter().for_each(|b| writer.write(b.clone()).expect("written"));
     let part = writer.finish().expect("finished");
     let path = scratch.0.join("part.parquet");
     verify(&path, &part).expect("verifies");

@@ -140,7 +140,7 @@ impl Source for SimSource {
         }
         let native = |c: &Column| c.name == "value" && c.ty != ColumnType::Text;
         if self.quirks.unfit.contains(table) && read.columns.iter().any(native) {
-            let unfit = UnfitColumn { column: "value".into(), reason: "too large".into() };
+            let unfit = UnfitColumn { column: "value".into(), reason: "too large".into(), row: None };
             return Err(failure(ErrorKind::Unfit(vec![unfit]), "unfit", "a value does not fit"));
         }
         let on = format!("{table} {:?}", read.slice);

@@ -104,6 +104,12 @@ impl Database {
         self.dsn_at(self.services.postgres)
     }
 
+    /// A URL with the password in it, as people type it.
+    pub(crate) fn url_at(&self, port: u16) -> String {
+        let password: String = PASSWORD.bytes().map(|b| format!("%{b:02X}")).collect();
+        format!("postgres://{EXPORTER}:{password}@127.0.0.1:{port}/{}", self.name)
+    }
+
     /// How the oracle connects.
     pub(crate) fn admin_dsn(&self) -> String {
         admin_dsn(self.services, &self.name)

@@ -74,6 +74,10 @@ impl Builder for Composite {
         }
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some() || self.parts.iter().any(|part| part.is_unfit())
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let mut all = std::mem::take(&mut self.faults);
         let mut arrays = Vec::with_capacity(self.parts.len());

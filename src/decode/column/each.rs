@@ -61,6 +61,10 @@ where
         self.validity.append_n_non_nulls(run);
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some()
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let capacity = self.values.len();
         let values = std::mem::replace(&mut self.values, Vec::with_capacity(capacity));

@@ -105,6 +105,10 @@ impl<D: Decode<W>, const W: usize> Builder for Primitive<D, W> {
         }
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some()
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let capacity = self.values.len();
         let values = std::mem::replace(&mut self.values, Vec::with_capacity(capacity));
@@ -150,6 +154,10 @@ impl Builder for Bool {
         }
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some()
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let array = BooleanArray::new(self.values.finish(), self.validity.finish());
         Ok((Arc::new(array), std::mem::take(&mut self.faults)))
@@ -180,6 +188,10 @@ impl Builder for Uuids {
         }
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some()
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let capacity = self.values.len();
         let rows = capacity / 16;
@@ -207,6 +219,10 @@ pub(super) fn unsupported(ty: DataType) -> Box<dyn Builder> {
 impl Builder for Unsupported {
     fn append(&mut self, fields: Fields<'_>) {
         self.rows += fields.starts.len();
+    }
+
+    fn is_unfit(&self) -> bool {
+        false
     }
 
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {

@@ -119,6 +119,10 @@ impl Builder for List {
         self.elements.append(Fields { raw: fields.raw, starts: &self.starts });
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some() || self.elements.is_unfit()
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let total = std::mem::take(&mut self.total);
         if i32::try_from(total).is_err() {

@@ -79,6 +79,10 @@ impl Builder for Map {
         self.values.append(Fields { raw: fields.raw, starts: values });
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some() || self.keys.is_unfit() || self.values.is_unfit()
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let total = std::mem::take(&mut self.total);
         if i32::try_from(total).is_err() {

@@ -71,6 +71,9 @@ pub(super) trait Builder: Send {
     /// Reads the fields of a block.
     fn append(&mut self, fields: Fields<'_>);
 
+    /// Whether a value since the last `finish` does not fit.
+    fn is_unfit(&self) -> bool;
+
     /// The array of everything appended since the last call, and what was
     /// wrong with it. Values at fault are NULL.
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError>;

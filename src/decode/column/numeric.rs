@@ -341,6 +341,10 @@ impl Builder for Rendered {
         }
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some()
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         Ok((Arc::new(self.values.finish()), std::mem::take(&mut self.faults)))
     }

@@ -108,6 +108,10 @@ impl<N: Numbers> Builder for Packed<N> {
         }
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some()
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let array = StructArray::try_new(self.fields.clone(), self.numbers.take(), self.validity.finish())?;
         Ok((Arc::new(array), std::mem::take(&mut self.faults)))

@@ -84,6 +84,10 @@ impl Builder for Range {
         }
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some() || self.bounds.iter().any(|bound| bound.is_unfit())
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let mut all = std::mem::take(&mut self.faults);
         let mut arrays = Vec::with_capacity(self.fields.len());

@@ -104,6 +104,10 @@ impl<P: Payload> Builder for Variable<P> {
         self.validity.append_n_non_nulls(run);
     }
 
+    fn is_unfit(&self) -> bool {
+        false
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let (bytes, rows) = (self.values.len(), self.offsets.len());
         if i32::try_from(bytes).is_err() {

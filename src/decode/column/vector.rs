@@ -87,6 +87,10 @@ impl Builder for Vectors {
         self.rows += fields.starts.len();
     }
 
+    fn is_unfit(&self) -> bool {
+        self.faults.unfit.is_some()
+    }
+
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let values = std::mem::take(&mut self.values);
         if i32::try_from(values.len()).is_err() {

@@ -140,7 +140,7 @@ impl Source for MemorySource {
         if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
             mapped.ty = ColumnType::Text;
             mapped.fetch = Fetch::AsText;
-            mapped.note = Some(unfit.reason.clone());
+            mapped.note = Some(unfit.because());
         }
         mapped
     }

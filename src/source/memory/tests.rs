@@ -29,6 +29,7 @@ async fn read(source: &MemorySource, slice: Slice<'_>, lineage: Option<Uuid>) ->
     let read = ChunkRead {
         selection: T,
         columns: &columns,
+        key: &[],
         slice,
         lineage,
         session: &[],

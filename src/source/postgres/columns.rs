@@ -191,7 +191,7 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
     if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
         mapped.ty = ColumnType::Text;
         mapped.fetch = Fetch::AsText;
-        mapped.note = Some(format!("text, because {}", unfit.reason));
+        mapped.note = Some(format!("text, because {}", unfit.because()));
         return mapped;
     }
     let Ok(facts) = serde_json::from_value::<PgType>(column.type_facts.clone()) else { return mapped };
@@ -277,7 +277,7 @@ mod tests {
         let asked = map_column(&numeric, &options);
         assert_eq!(asked.ty, ColumnType::Decimal { precision: 38, scale: 9 });
         assert_eq!(asked.note.as_deref(), Some("numeric as decimal(38,9), as asked for"));
-        let unfit = UnfitColumn { column: "c".into(), reason: "NaN has no decimal form".into() };
+        let unfit = UnfitColumn { column: "c".into(), reason: "NaN has no decimal form".into(), row: None };
         let text = map_column(&numeric, &MappingOptions { as_text: vec![unfit], ..Default::default() });
         assert_eq!((text.ty, text.fetch), (ColumnType::Text, Fetch::AsText));
         assert!(text.note.is_some_and(|n| n.contains("NaN")));

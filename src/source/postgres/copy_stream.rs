@@ -62,7 +62,7 @@ impl CopyStream {
         Ok(Self {
             pieces,
             end,
-            decoder: CopyDecoder::new(read.columns, read.on_unfit),
+            decoder: CopyDecoder::new(read.columns, read.key, read.on_unfit),
             finished: false,
             cancel: read.cancel.clone(),
             progress: read.progress.clone(),
