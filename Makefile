@@ -52,6 +52,10 @@ fidelity: packages $(PYTHON) ## PostgreSQL's regression suite, exported in one j
 	cargo build --locked --release --bin adu-export
 	scripts/fidelity.sh
 
+.PHONY: matrix
+matrix: packages $(PYTHON) ## The type test and the pipeline test on PostgreSQL 12 to 18: make matrix VERSIONS="12 18"
+	VERSIONS="$(VERSIONS)" scripts/matrix.sh
+
 .PHONY: fuzz
 fuzz: ## MINUTES (5) of random splits and garbage for the decoders: no panic, no value changed
 	end=$$((SECONDS + 60 * $(or $(MINUTES),5)))

@@ -9,6 +9,7 @@
 #   services.sh wipe DIR          removes all data of the broker that is halted
 #   services.sh port              a port that nobody listens on
 #
+# ADU_TEST_PG_BIN names the directory of another PostgreSQL's programs; else Debian's newest is started.
 # DIR/env says where they listen. A supervisor owns both servers: it stops them
 # when OWNER is gone, and if it is killed itself the kernel tells them.
 # Nothing but the processes named by the pid files below DIR is ever signalled.
@@ -87,9 +88,11 @@ make_data() {
 
 init_postgres() {
   local bin
-  bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
-  [ -x "$bin/postgres" ] || fail "no PostgreSQL below /usr/lib/postgresql: apt-get install postgresql"
+  bin=${ADU_TEST_PG_BIN:-$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)}
+  [ -x "$bin/postgres" ] || fail "no PostgreSQL in ${bin:-/usr/lib/postgresql}: apt-get install postgresql"
   PG_BIN=$bin
+  PG_ISREADY=$bin/pg_isready
+  [ -x "$PG_ISREADY" ] || PG_ISREADY=$(command -v pg_isready) || fail "no pg_isready: apt-get install postgresql"
   (cd "$DATA/postgres" && setpriv ${AS[@]+"${AS[@]}"} env LC_ALL=C.UTF-8 "$bin/initdb" -D "$DATA/postgres" \
     -U postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync) >"$DIR/initdb.log" 2>&1 ||
     fail "initdb failed: $(tail -n 3 "$DIR/initdb.log")"
@@ -111,6 +114,7 @@ init_postgres() {
 	synchronous_commit = off
 	full_page_writes = off
 	timezone = 'UTC'
+	password_encryption = 'scram-sha-256'
 	CONF
 }
 
@@ -155,7 +159,7 @@ start_rabbitmq() {
   note rabbitmq $!
 }
 
-postgres_is_ready() { "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$PG_PORT"; }
+postgres_is_ready() { "$PG_ISREADY" -q -h 127.0.0.1 -p "$PG_PORT"; }
 rabbitmq_is_ready() {
   [ -e "$RABBITMQ_PID_FILE" ] && grep -q 'Server startup complete' "$DIR/rabbitmq.log" 2>/dev/null
 }

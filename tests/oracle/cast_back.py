@@ -86,6 +86,13 @@ def clock(microseconds):
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{fraction:06}"
 
 
+def span(microseconds):
+    """Servers before 15 read no number of microseconds beyond 32 bits, and no server so many hours."""
+    if microseconds is None or abs(microseconds) >= 2**31 * 3_600_000_000:
+        return f"{microseconds} microseconds"
+    return ("-" if microseconds < 0 else "") + clock(abs(microseconds))
+
+
 def date(days):
     if days == 2**31 - 1:
         return "infinity"
@@ -182,7 +189,7 @@ def structs(types, array, pg, valid):
         return [write(*row) if ok else None for ok, row in zip(valid, zip(*bounds, *flags))]
     parts = [f.to_pylist() for f in fields]
     if pg["name"] == "interval":
-        form = "{} mons {} days {} microseconds"
+        form, parts = "{} mons {} days {}", [*parts[:2], [span(v) for v in parts[2]]]
     elif pg["name"] == "point":
         form, parts = "({},{})", [[floating(v) for v in part] for part in parts]
     else:

@@ -169,8 +169,11 @@ fn create(services: &Services, name: &str, template: &str) {
          EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     );
     block_on(server.batch_execute(&role)).expect("create the exporting role");
-    // Copying files is quicker than logging every page of them.
-    let sql = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy");
+    // Copying files is quicker than logging every page of them; older servers do nothing else.
+    let version = block_on(server.query_one("SELECT current_setting('server_version_num')::int", &[]));
+    let version: i32 = version.expect("a version").get(0);
+    let strategy = if version < 150_000 { "" } else { "STRATEGY file_copy" };
+    let sql = format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}");
     block_on(server.batch_execute(&sql)).expect("create a database");
     let client = connect(services, name);
     let grants = format!(

@@ -1,13 +1,18 @@
 //! Types of PostgreSQL: what they must be in the files, edge values, random values.
 
+use std::borrow::Cow;
+
+use crate::support::Database;
+
 /// A type of the server.
+#[derive(Clone)]
 pub(super) struct Type {
     /// Its name on the server.
     pub(super) pg: &'static str,
     /// What pyarrow must see.
     pub(super) arrow: &'static str,
     /// Values at its edges, as text.
-    pub(super) edges: &'static [&'static str],
+    pub(super) edges: Cow<'static, [&'static str]>,
     /// SQL that makes a random one.
     pub(super) random: &'static str,
 }
@@ -18,7 +23,36 @@ const fn ty(
     edges: &'static [&'static str],
     random: &'static str,
 ) -> Type {
-    Type { pg, arrow, edges, random }
+    Type { pg, arrow, edges: Cow::Borrowed(edges), random }
+}
+
+/// First version with all types and values of the table.
+const HAS_ALL: u64 = 150_000;
+
+/// What of the table the server has. Older ones lack some types and some values.
+pub(super) fn types(db: &Database) -> Vec<Type> {
+    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let takes =
+        |ty: &Type, value: &str| db.number(&format!("SELECT takes({}, {value})::int", literal(ty.pg))) == 1;
+    let version = db.number("SELECT current_setting('server_version_num')");
+    let (mut known, mut lacking) = (Vec::new(), Vec::new());
+    for ty in TYPES {
+        if !takes(ty, "NULL") {
+            lacking.push(ty.pg.to_owned());
+            continue;
+        }
+        let (edges, refused): (Vec<_>, Vec<_>) = ty.edges.iter().partition(|edge| takes(ty, &literal(edge)));
+        lacking.extend(refused.iter().map(|edge| format!("{edge} as {}", ty.pg)));
+        known.push(Type { edges: edges.into(), ..ty.clone() });
+    }
+    eprintln!(
+        "PostgreSQL {version} has {} types of {}; it lacks: {}",
+        known.len(),
+        TYPES.len(),
+        lacking.join(", ")
+    );
+    assert!(version < HAS_ALL || lacking.is_empty(), "{lacking:?}");
+    known
 }
 
 /// What the types need.
@@ -26,6 +60,9 @@ pub(super) const SETUP: &str = "
     CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree;
     CREATE TYPE mood AS ENUM ('sad', 'ok', 'so \"so\"', '');
     CREATE TYPE floatrange AS RANGE (subtype = float8);
+    CREATE FUNCTION takes(type text, value text) RETURNS boolean LANGUAGE plpgsql AS
+        $$ BEGIN EXECUTE format('SELECT %1$L::%2$s, ARRAY[NULL::%2$s]::%2$s[]', value, type); RETURN true;
+           EXCEPTION WHEN OTHERS THEN RETURN false; END $$;
     CREATE FUNCTION big() RETURNS bigint LANGUAGE sql VOLATILE AS
         $$ SELECT ('x' || left(md5(random()::text), 16))::bit(64)::bigint $$;
     CREATE FUNCTION words() RETURNS text LANGUAGE sql VOLATILE AS
@@ -122,7 +159,7 @@ pub(super) const TYPES: &[Type] = &[
         "uuid",
         "extension<arrow.uuid>",
         &["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
-        "gen_random_uuid()",
+        "md5(random()::text)::uuid",
     ),
     ty("json", "extension<arrow.json>", &["{\"a\" : 1, \"a\":2}", "null", " [1,  2] "], "to_json(words())"),
     ty(
@@ -204,7 +241,12 @@ pub(super) const TYPES: &[Type] = &[
     ty("macaddr8", "string", &["00:00:00:00:00:00:00:00"], "left(md5(random()::text), 16)::macaddr8"),
     ty("tsvector", "string", &["", "'it''s' a:1A,2 'b \\\\ c':3"], "to_tsvector('simple', words())"),
     ty("tsquery", "string", &["'a' & !( 'b' | 'c':A* )", ""], "plainto_tsquery('simple', words())"),
-    ty("pg_lsn", "string", &["0/0", "FFFFFFFF/FFFFFFFF"], "'0/0'::pg_lsn + abs(big() % 4294967296)"),
+    ty(
+        "pg_lsn",
+        "string",
+        &["0/0", "FFFFFFFF/FFFFFFFF"],
+        "(to_hex((random() * 1e9)::int) || '/' || to_hex((random() * 1e9)::int))::pg_lsn",
+    ),
     ty("regclass", "string", &["pg_class", "4294967295", "-"], "'pg_type'::regclass"),
     ty("regtype", "string", &["integer", "public.mood"], "'text[]'::regtype"),
     ty(
