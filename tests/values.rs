@@ -131,6 +131,9 @@ fn every_type_comes_back_exact() {
         );
     }
 
+    site.assert_readable("public_scalars", &arrow(types.iter().map(|t| t.pg.into())));
+    site.assert_readable("public_arrays", &arrow(types.iter().map(|t| format!("{}[]", t.pg))));
+
     // The oracle sees one bit.
     site.db.execute(
         "UPDATE scalars SET c5 = -c5 WHERE id = 4; UPDATE arrays SET c1 = '{}' WHERE id = 0;

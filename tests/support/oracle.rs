@@ -17,12 +17,16 @@ pub(crate) fn pair(query: &str, files: &Path) -> Value {
 
 /// What differs, empty if nothing does.
 pub(crate) fn differences(database: &Database, pairs: &[Value]) -> String {
-    let (code, said) = run("compare.py", database, pairs);
+    said("compare.py", database, pairs)
+}
+
+fn said(script: &str, database: &Database, pairs: &[Value]) -> String {
+    let (code, said) = run(script, database, pairs);
     match code {
         Some(0) => String::new(),
         // Python's own failures end with 1 as well, but say nothing here.
         Some(1) if !said.is_empty() => said,
-        _ => panic!("compare.py: {code:?}"),
+        _ => panic!("{script}: {code:?}"),
     }
 }
 
@@ -42,6 +46,12 @@ pub(crate) fn cast_back(database: &Database, pairs: &[Value]) -> Vec<Judgement> 
     let (code, said) = run("cast_back.py", database, pairs);
     assert_eq!(code, Some(0), "cast_back.py");
     said.lines().map(|line| serde_json::from_str(line).expect("a judgement")).collect()
+}
+
+/// What keeps pyarrow, DuckDB and Polars from reading files without a warning
+/// and with their logical types; empty if nothing does.
+pub(crate) fn unreadable(database: &Database, pairs: &[Value]) -> String {
+    said("readers.py", database, pairs)
 }
 
 fn run(script: &str, database: &Database, pairs: &[Value]) -> (Option<i32>, String) {

@@ -196,6 +196,15 @@ impl Site {
         oracle::differences(&self.db, &pairs)
     }
 
+    /// pyarrow, DuckDB and Polars read a directory without a warning; `types` says what its columns are
+    /// on the server.
+    #[track_caller]
+    pub(crate) fn assert_readable(&self, directory: &str, types: &Value) {
+        let pair = json!({"files": self.exports.path(directory), "types": types});
+        let unreadable = oracle::unreadable(&self.db, &[pair]);
+        assert!(unreadable.is_empty(), "{unreadable}");
+    }
+
     /// Lets the server compare relations with the newest directories of theirs, value by value.
     #[track_caller]
     pub(crate) fn cast_back(&self, pairs: &[Value]) -> Vec<Judgement> {
