@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing from Debian: PostgreSQL, RabbitMQ, Python's venv, a C compiler, strace.
+# Installs what is missing from Debian: PostgreSQL, RabbitMQ, Python's venv, a C compiler, openssl, strace.
 # Their system services are neither needed nor left running: the programs are used on private ports.
 set -euo pipefail
 
@@ -9,6 +9,7 @@ missing=()
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v setpriv >/dev/null || missing+=(util-linux)
+command -v openssl >/dev/null || missing+=(openssl)
 command -v strace >/dev/null || missing+=(strace)
 command -v mount >/dev/null || missing+=(mount)
 

@@ -16,3 +16,4 @@ mod storage;
 #[path = "../support/mod.rs"]
 mod support;
 mod tampering;
+mod tls;
