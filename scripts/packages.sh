@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what is missing from Debian: PostgreSQL, RabbitMQ, Python's venv, a C compiler, openssl, strace.
+# Installs what is missing from Debian: PostgreSQL with PostGIS, RabbitMQ, Python's venv, a C compiler, openssl, strace.
 # Their system services are neither needed nor left running: the programs are used on private ports.
 set -euo pipefail
 
 missing=()
 [ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing+=(postgresql)
+[ -n "$(ls /usr/share/postgresql/*/extension/postgis.control 2>/dev/null)" ] || missing+=(postgresql-postgis)
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)

@@ -62,7 +62,9 @@ fn arrow(types: impl Iterator<Item = String>) -> Value {
 /// The server's text, where the elements of an array have no other form either.
 fn list(ty: &Type) -> String {
     // Vectors of integers begin at index 0, but an array of them is an array.
-    format!("list<element: {}>", ty.arrow)
+    // So do arrays of shapes, which are text.
+    let arrow = if ty.pg.starts_with("public.geo") { "string" } else { ty.arrow };
+    format!("list<element: {arrow}>")
 }
 
 fn range(table: &str) -> Value {

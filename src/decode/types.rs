@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::message::setting::NumericMode;
-use crate::plan::column::{ColumnType, Fetch, Part};
+use crate::plan::column::{ColumnType, Fetch, Geometry, Part};
 
 /// Facts of one type, as `pg_type` and `pg_attribute` have them. They travel
 /// as `SurveyColumn::type_facts`.
@@ -177,7 +177,7 @@ fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<ColumnType> {
 /// The same, with the server's text where there is no other form: of the whole,
 /// of attributes of composites, or of elements of arrays that are not deeper in.
 fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> ColumnType {
-    if let Some(mapped) = native(ty, numeric) {
+    if let Some(mapped) = native(ty, numeric).or_else(|| geometry(ty)) {
         return mapped;
     }
     if let Some(mapped) = composite(ty, |attribute| Some(with_text(attribute, numeric))) {
@@ -234,6 +234,37 @@ fn composite(ty: &PgType, map: impl Fn(&PgType) -> Option<ColumnType>) -> Option
 /// The typmod of pgvector's types is their length.
 fn vector(ty: &PgType, half: bool) -> ColumnType {
     ColumnType::Vector { length: u16::try_from(ty.typmod).ok().filter(|length| *length > 0), half }
+}
+
+/// Kinds of PostGIS's shapes that GeoParquet has, by their number. A collection may hold others.
+const SHAPES: [&str; 7] =
+    ["", "Point", "LineString", "Polygon", "MultiPoint", "MultiLineString", "MultiPolygon"];
+
+/// PostGIS's shapes. Their typmod has the reference in 21 signed bits from bit
+/// 8, the kind in 6 from bit 2, and whether there are Z and M; see
+/// <https://github.com/postgis/postgis/blob/stable-3.3/liblwgeom/liblwgeom.h.in> (`TYPMOD_GET_SRID`).
+fn geometry(ty: &PgType) -> Option<ColumnType> {
+    let geodesic = match ty.extension.as_deref() {
+        Some("postgis.geometry") => false,
+        Some("postgis.geography") => true,
+        _ => return None,
+    };
+    let (schema, _) = ty.name.rsplit_once('.')?;
+    let schema = match schema.strip_prefix('"').and_then(|s| s.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => schema.to_owned(),
+    };
+    let declared = |bits: i32| if ty.typmod < 0 { 0 } else { bits };
+    let srid = declared(((ty.typmod & 0x0fff_ff00) - (ty.typmod & 0x1000_0000)) >> 8);
+    let (shape, z, m) = (declared((ty.typmod >> 2) & 0x3f), ty.typmod & 2 != 0, ty.typmod & 1 != 0);
+    // GeoParquet knows no M.
+    let kind = SHAPES.get(shape as usize).filter(|kind| !kind.is_empty() && !m);
+    Some(ColumnType::Geometry(Geometry {
+        schema,
+        srid: u32::try_from(srid).ok().filter(|srid| *srid > 0),
+        kind: kind.map(|kind| format!("{kind}{}", if z { " Z" } else { "" })),
+        geodesic,
+    }))
 }
 
 /// How a column can be the key of range chunks.

@@ -39,6 +39,31 @@ fn numerics_keep_every_digit() {
 }
 
 #[test]
+fn shapes_keep_their_reference_and_kind() {
+    let postgis = |name: &str, typmod| {
+        let what = name.rsplit('.').next().expect("a name");
+        PgType { extension: Some(format!("postgis.{what}")), ..base(70_001, name, typmod) }
+    };
+    let shape = |ty: &PgType| match map(ty, None) {
+        (ColumnType::Geometry(geometry), Fetch::Parts) => geometry,
+        other => panic!("{other:?}"),
+    };
+    // geometry(PointZ,4326), as the server has it.
+    let point = shape(&postgis("public.geometry", 1_107_462));
+    let expected =
+        Geometry { schema: "public".into(), srid: Some(4326), kind: Some("Point Z".into()), geodesic: false };
+    assert_eq!(point, expected);
+    let any = shape(&postgis("\"My \"\"GIS\"\"\".geography", -1));
+    assert_eq!((any.schema.as_str(), any.srid, any.kind, any.geodesic), ("My \"GIS\"", None, None, true));
+    // geometry(PointM), geometry(Geometry,3857)
+    assert_eq!(shape(&postgis("public.geometry", 5)).kind, None);
+    assert_eq!(shape(&postgis("public.geometry", 3857 << 8)).srid, Some(3857));
+    // Within an array they are the server's text.
+    let texts = ColumnType::List(Box::new(ColumnType::SourceText));
+    assert_eq!(map(&array(postgis("public.geometry", -1)), None), (texts, Fetch::Parts));
+}
+
+#[test]
 fn the_numeric_mode_is_for_numerics_without_a_precision_that_fits() {
     let mode = |ty: &PgType, mode| map(ty, Some(mode));
     let free = base(oid::NUMERIC, "numeric", -1);

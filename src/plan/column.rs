@@ -62,6 +62,8 @@ pub enum ColumnType {
     Interval,
     /// x and y
     Point,
+    /// a shape on a map, as well-known binary that the source must make (see [`Fetch::Parts`])
+    Geometry(Geometry),
     /// a part that the source must turn into text (see [`Fetch::Parts`])
     SourceText,
     /// one-dimensional list; elements may be NULL
@@ -81,6 +83,20 @@ pub enum ColumnType {
     Multirange(Box<ColumnType>),
     /// text to text, whose values may be NULL
     Map,
+}
+
+/// What is known of the shapes of a [`ColumnType::Geometry`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Geometry {
+    /// Schema of the source's functions for it.
+    pub schema: String,
+    /// Their spatial reference, where the column declares one: values are ISO
+    /// WKB then. Without it each value carries its own: EWKB.
+    pub srid: Option<u32>,
+    /// Their kind as GeoParquet calls it, e.g. `Point Z`; none for several.
+    pub kind: Option<String>,
+    /// Edges are geodesics on a sphere (`geography`), not straight lines.
+    pub geodesic: bool,
 }
 
 /// A named part of a [`ColumnType::Struct`].
@@ -104,7 +120,8 @@ pub enum Fetch {
     AsText,
     /// The bytes that the server has of a text, whatever their encoding.
     AsBytes,
-    /// As the source sends it, but every part that is [`ColumnType::SourceText`] as the server's text.
+    /// As the source sends it, but every part that is [`ColumnType::SourceText`] as the server's text,
+    /// and every [`ColumnType::Geometry`] as well-known binary.
     Parts,
 }
 
@@ -137,6 +154,8 @@ pub const ELEMENT: &str = "element";
 const MONEY_DIGITS: u8 = 19;
 /// Metadata key of a field that carries the exact type of the source.
 pub const SOURCE_TYPE: &str = "adu.source_type";
+/// Metadata key of a field that carries the spatial reference of its shapes.
+pub const SRID: &str = "adu.srid";
 
 impl ColumnType {
     /// The Arrow type of values of this kind.
@@ -157,7 +176,7 @@ impl ColumnType {
             Self::Money { scale } => DataType::Decimal128(MONEY_DIGITS, *scale as i8),
             Self::NumericDouble => DataType::Float64,
             Self::Text | Self::Json | Self::NumericText | Self::SourceText => DataType::Utf8,
-            Self::Bytes => DataType::Binary,
+            Self::Bytes | Self::Geometry(_) => DataType::Binary,
             Self::Uuid => DataType::FixedSizeBinary(16),
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
@@ -235,6 +254,9 @@ pub fn schema(columns: &[Column]) -> arrow::datatypes::SchemaRef {
             let field = c.ty.field(&c.name, c.nullable);
             let mut metadata = field.metadata().clone();
             metadata.insert(SOURCE_TYPE.to_owned(), c.source_type.clone());
+            if let ColumnType::Geometry(Geometry { srid: Some(srid), .. }) = &c.ty {
+                metadata.insert(SRID.to_owned(), srid.to_string());
+            }
             field.with_metadata(metadata)
         })
         .collect();

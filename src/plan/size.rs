@@ -49,7 +49,11 @@ fn width(ty: &ColumnType) -> u64 {
         ColumnType::Decimal { .. } | ColumnType::NumericText => 12,
         ColumnType::Uuid | ColumnType::Interval | ColumnType::Point => 16,
         ColumnType::Text | ColumnType::SourceText => 32,
-        ColumnType::Bytes | ColumnType::List(_) | ColumnType::Multirange(_) | ColumnType::Map => 64,
+        ColumnType::Bytes
+        | ColumnType::Geometry(_)
+        | ColumnType::List(_)
+        | ColumnType::Multirange(_)
+        | ColumnType::Map => 64,
         ColumnType::Vector { length, half } => {
             let width = if *half { 2 } else { 4 };
             8 + width * u64::from(length.unwrap_or(256))

@@ -2,10 +2,14 @@
 
 use jiff::Timestamp;
 use parquet::file::metadata::KeyValue;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::message::{JobId, SourceName};
-use crate::plan::column::Column;
+use crate::plan::column::{Column, ColumnType, Geometry};
+
+/// Longitude and latitude as most of the world has them.
+const WGS_84: u32 = 4326;
 
 /// Where a file's rows come from.
 #[derive(Clone, Debug)]
@@ -26,11 +30,38 @@ pub struct Provenance {
     pub snapshot: Option<(Timestamp, Uuid)>,
 }
 
+/// What GeoParquet says of columns with shapes, <https://geoparquet.org/releases/v1.1.0/>; none if
+/// there are none, or the column does not declare reference and kind: it may hold curves then, which
+/// GeoParquet does not have and DuckDB 1.5 refuses. WGS 84 is the default; another reference
+/// would have to be spelled out, which the source cannot: it is unknown to readers, and the number
+/// is in the field's metadata.
+fn geo(columns: &[Column]) -> Option<String> {
+    let mut described = serde_json::Map::new();
+    let mut primary = None;
+    for column in columns {
+        let ColumnType::Geometry(Geometry { srid: Some(srid), kind: Some(kind), geodesic, .. }) = &column.ty
+        else {
+            continue;
+        };
+        let mut of = json!({"encoding": "WKB", "geometry_types": [kind]});
+        if *geodesic {
+            of["edges"] = json!("spherical");
+        }
+        if *srid != WGS_84 {
+            of["crs"] = Value::Null;
+        }
+        primary.get_or_insert(&column.name);
+        described.insert(column.name.clone(), of);
+    }
+    let geo = json!({"version": "1.1.0", "primary_column": primary?, "columns": described});
+    Some(geo.to_string())
+}
+
 impl Provenance {
     /// The key-value metadata of a file with these columns.
     #[must_use]
     pub fn key_values(&self, columns: &[Column]) -> Vec<KeyValue> {
-        let types: serde_json::Map<String, serde_json::Value> =
+        let types: serde_json::Map<String, Value> =
             columns.iter().map(|c| (c.name.clone(), c.source_type.clone().into())).collect();
         let pair = |key: &str, value: String| KeyValue::new(format!("adu.{key}"), value);
         let mut pairs = vec![
@@ -40,12 +71,54 @@ impl Provenance {
             pair("epoch", self.epoch.to_string()),
             pair("chunk", self.chunk.to_string()),
             pair("predicate", self.predicate.clone()),
-            pair("source_types", serde_json::Value::Object(types).to_string()),
+            pair("source_types", Value::Object(types).to_string()),
         ];
+        pairs.extend(geo(columns).map(|geo| KeyValue::new("geo".to_owned(), geo)));
         if let Some((time, lineage)) = &self.snapshot {
             pairs.push(pair("snapshot_time", time.to_string()));
             pairs.push(pair("lineage", lineage.to_string()));
         }
         pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::column::Fetch;
+
+    #[test]
+    fn shapes_with_a_declared_reference_are_described() {
+        let column = |name: &str, ty| Column {
+            name: name.into(),
+            source_type: String::new(),
+            fetch: Fetch::Parts,
+            ty,
+            nullable: true,
+            infinity: Default::default(),
+            note: None,
+        };
+        let shape = |srid, kind: Option<&str>, geodesic| {
+            let (schema, kind) = ("public".into(), kind.map(str::to_owned));
+            ColumnType::Geometry(Geometry { schema, srid, kind, geodesic })
+        };
+        let free = column("free", shape(None, None, false));
+        assert_eq!(geo(&[column("id", ColumnType::Int32), free.clone()]), None);
+        let described = geo(&[
+            free,
+            column("at", shape(Some(4326), Some("Point Z"), true)),
+            column("area", shape(Some(3857), Some("Polygon"), false)),
+            column("any", shape(Some(3857), None, false)),
+        ]);
+        let described: Value = serde_json::from_str(&described.expect("described")).expect("JSON");
+        let expected = json!({
+            "version": "1.1.0",
+            "primary_column": "at",
+            "columns": {
+                "at": {"encoding": "WKB", "geometry_types": ["Point Z"], "edges": "spherical"},
+                "area": {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": null},
+            },
+        });
+        assert_eq!(described, expected);
     }
 }

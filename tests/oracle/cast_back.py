@@ -159,6 +159,9 @@ def literals(types, array, pg):
     if pa.types.is_struct(ty):
         return structs(types, array, pg, valid)
     cast, write = scalar(ty)
+    if pa.types.is_binary(ty) and re.search(r"\bgeo(metry|graphy)$", pg.get("name", "")):
+        # The column's declared reference is added by the server.
+        write = bytes.hex
     values = (array.cast(cast) if cast else array).to_pylist()
     return [None if v is None else write(v) for v in values]
 

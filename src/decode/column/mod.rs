@@ -106,7 +106,7 @@ fn native(ty: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
         ColumnType::Money { .. } => numeric::money(ty.data_type()),
         ColumnType::Text | ColumnType::SourceText => text::text(),
         ColumnType::Json => text::json(),
-        ColumnType::Bytes => text::bytes(),
+        ColumnType::Bytes | ColumnType::Geometry(_) => text::bytes(),
         ColumnType::Uuid => fixed::uuid(),
         ColumnType::Date => temporal::infinite::<temporal::Date, 4>(infinity),
         ColumnType::Time => fixed::primitive::<temporal::Time, 8>(),

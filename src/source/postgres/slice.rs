@@ -4,7 +4,7 @@
 //! half-open, the outer ones open, and NULL keys are asked for by name.
 
 use super::quote::{ident, literal, table};
-use crate::plan::column::{Column, ColumnType, Fetch, Part};
+use crate::plan::column::{Column, ColumnType, Fetch, Geometry, Part};
 use crate::plan::export_plan::Slice;
 use crate::source::{ErrorKind, Selection, SourceError};
 
@@ -108,12 +108,18 @@ pub(super) fn select_list(columns: &[Column]) -> String {
     items.join(", ")
 }
 
-/// An expression whose parts without a binary form that we read are text. A
+/// An expression whose parts without a binary form that we read are text, or
+/// well-known binary. A
 /// composite is built again from its attributes; NULL stays NULL, which is
 /// another value than a composite of NULLs.
 fn with_text(value: String, ty: &ColumnType) -> String {
     match ty {
         ColumnType::SourceText => format!("{value}::pg_catalog.text"),
+        ColumnType::Geometry(Geometry { schema, srid, geodesic, .. }) => match (srid, geodesic) {
+            (Some(_), _) => format!("{}.st_asbinary({value})", ident(schema)),
+            (None, false) => format!("{}.st_asewkb({value})", ident(schema)),
+            (None, true) => format!("{0}.st_asewkb({value}::{0}.geometry)", ident(schema)),
+        },
         ColumnType::List(element) if **element == ColumnType::SourceText => {
             format!("{value}::pg_catalog.text[]")
         }
@@ -128,7 +134,7 @@ fn with_text(value: String, ty: &ColumnType) -> String {
 
 fn has_text(ty: &ColumnType) -> bool {
     match ty {
-        ColumnType::SourceText => true,
+        ColumnType::SourceText | ColumnType::Geometry(_) => true,
         ColumnType::List(element) => has_text(element),
         ColumnType::Struct(parts) => parts.iter().any(|part| has_text(&part.ty)),
         _ => false,
@@ -210,6 +216,17 @@ mod tests {
              ((\"c\").\"i\").\"a\", ((\"c\").\"i\").\"q\"\"\"::pg_catalog.text[]) END, \
              (\"c\").\"w\") END"
         );
+    }
+
+    #[test]
+    fn shapes_are_made_binary_by_the_functions_of_their_own_schema() {
+        let sql = |srid, geodesic| {
+            let schema = "my \"gis".to_owned();
+            with_text("\"c\"".into(), &ColumnType::Geometry(Geometry { schema, srid, kind: None, geodesic }))
+        };
+        assert_eq!(sql(Some(4326), true), "\"my \"\"gis\".st_asbinary(\"c\")");
+        assert_eq!(sql(None, false), "\"my \"\"gis\".st_asewkb(\"c\")");
+        assert_eq!(sql(None, true), "\"my \"\"gis\".st_asewkb(\"c\"::\"my \"\"gis\".geometry)");
     }
 
     #[test]
