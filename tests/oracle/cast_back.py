@@ -149,8 +149,8 @@ def literals(types, array, pg):
             ranges = literals(types, array.values, {"kind": "r"})
             return lists(array.offsets, valid, lambda a, b: "{" + ",".join(ranges[a:b]) + "}")
         if not pg["element"]:
-            numbers = [floating(v) for v in array.values.to_pylist()]
-            return lists(array.offsets, valid, lambda a, b: "[" + ",".join(numbers[a:b]) + "]")
+            vectors = array.to_pylist()
+            return [None if v is None else "[" + ",".join(map(floating, v)) + "]" for v in vectors]
         element = types.by_name[pg["element"]]
         delimiter = element["delimiter"]
         values = literals(types, array.values, types.get(pg["element"]))
