@@ -9,6 +9,7 @@ mod fairness;
 mod idempotence;
 mod one_shot;
 mod pipeline;
+mod plans;
 mod selftest;
 mod shutdown;
 #[expect(dead_code, unused_imports, reason = "every test target uses its own share")]

@@ -283,6 +283,8 @@ mod tests {
             numeric: true,
             correlation: None,
             histogram_bounds: 0,
+            common_share: 0.0,
+            indexed: true,
         };
         let (schema, name) = name.split_once('.').expect("qualified");
         Relation {

@@ -9,7 +9,7 @@ use super::size::Size;
 use crate::config::{ExportConfig, SourceConfig};
 use crate::message::event::ErrorReport;
 use crate::message::request::{StrategyRequest, TableRequest};
-use crate::source::{BoundaryMethod, Relation, RelationKind};
+use crate::source::{Boundaries, BoundaryMethod, Relation, RelationKind};
 
 mod choice;
 
@@ -97,22 +97,24 @@ impl Draft {
     /// The strategy and its reason, now that the boundaries are known (they
     /// are ignored by splits that need none).
     #[must_use]
-    pub fn finish(self, mut bounds: Vec<String>) -> (Strategy, String) {
+    pub fn finish(self, found: Boundaries) -> (Strategy, String) {
         match self.split {
             Split::Single => (Strategy::Single, self.reason),
             Split::Ctid { bounds } => (Strategy::Ctid { bounds }, self.reason),
-            Split::NeedsBoundaries { column, cast, parts, nulls, .. } => {
+            Split::NeedsBoundaries { column, cast, parts, nulls, method } => {
+                let mut bounds = found.values;
                 bounds.dedup();
                 if bounds.is_empty() {
                     let reason = format!("single: `{column}` has no two values to split between");
                     return (Strategy::Single, reason);
                 }
-                let reason = match bounds.len() + 1 {
-                    found if found < parts as usize => {
-                        format!("{}; its values allow {found} chunks only", self.reason)
-                    }
-                    _ => self.reason,
-                };
+                let mut reason = self.reason;
+                if found.method != method {
+                    reason += "; the sample held too few rows: from one ordered pass";
+                }
+                if bounds.len() + 1 < parts as usize {
+                    reason = format!("{reason}; its values allow {} chunks only", bounds.len() + 1);
+                }
                 (Strategy::Range { column, cast, bounds, nulls }, reason)
             }
         }
@@ -187,6 +189,8 @@ mod tests {
             numeric: cast == Some("bigint"),
             correlation: Some(0.99),
             histogram_bounds: 101,
+            common_share: 0.0,
+            indexed: name != "doc",
         }
     }
 
@@ -235,6 +239,7 @@ mod tests {
             Split::NeedsBoundaries { method: BoundaryMethod::Statistics, parts, .. } => {
                 ("statistics", *parts)
             }
+            Split::NeedsBoundaries { method: BoundaryMethod::Sample { .. }, parts, .. } => ("sample", *parts),
             Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, parts, .. } => ("pass", *parts),
         }
     }
@@ -297,7 +302,9 @@ mod tests {
         assert_eq!(auto(&|r| r.columns[0].correlation = None, true), "ctid");
         assert_eq!(auto(&|r| r.columns[0].correlation = Some(0.5), false), "statistics");
         assert_eq!(auto(&|r| r.columns[0].histogram_bounds = 5, true), "ctid");
-        assert_eq!(auto(&|r| r.columns[0].histogram_bounds = 5, false), "pass");
+        assert_eq!(auto(&|r| r.columns[0].histogram_bounds = 5, false), "sample");
+        assert_eq!(auto(&|r| r.columns[0].common_share = 0.06, false), "sample");
+        assert_eq!(auto(&|r| r.columns[0].common_share = 0.05, false), "statistics");
         assert_eq!(auto(&|r| r.primary_key = vec!["at".into()], true), "ctid");
         assert_eq!(auto(&|r| r.primary_key = vec!["at".into(), "id".into()], false), "statistics");
         assert_eq!(auto(&|r| r.primary_key.clear(), true), "ctid");
@@ -309,7 +316,7 @@ mod tests {
             r.columns[0].correlation = None;
             r.columns[0].histogram_bounds = 0;
         };
-        assert_eq!(auto(&partitioned, true), "pass");
+        assert_eq!(auto(&partitioned, true), "sample");
         assert_eq!(auto(&|r| r.kind = RelationKind::Foreign, true), "single");
         assert_eq!(auto(&|r| r.kind = RelationKind::View, true), "single");
     }
@@ -323,8 +330,48 @@ mod tests {
         assert_eq!(chunks(&draft_of(&filtered, 4_000_000)), ("ctid", 4));
         assert_eq!(chunks(&draft_of(&filtered, 40_000)), ("single", 1));
         let loose = Wish { snapshot: false, ..filtered };
-        assert_eq!(chunks(&draft_of(&loose, 4_000_000)), ("pass", 4));
+        assert_eq!(chunks(&draft_of(&loose, 4_000_000)), ("sample", 4));
         assert_eq!(draft_of(&loose, 4_000_000).estimated_rows, 4_000_000);
+    }
+
+    #[test]
+    fn a_column_without_an_index_is_not_scanned_for_once_per_chunk() {
+        let mut relation = heap(10_000_000);
+        relation.columns[1].indexed = false;
+        let at = |strategy| Wish { strategy, chunk_column: Some("at"), ..wish() };
+        let auto = planned(&relation, &at(StrategyRequest::Auto));
+        assert_eq!(chunks(&auto), ("ctid", 10));
+        assert!(auto.reason.starts_with("ctid: no index begins with `at`;"), "{}", auto.reason);
+        let asked = planned(&relation, &at(StrategyRequest::Range));
+        assert_eq!(chunks(&asked), ("statistics", 10));
+        assert!(asked.reason.ends_with("each chunk scans the whole table"), "{}", asked.reason);
+    }
+
+    #[test]
+    fn a_sample_is_taken_where_it_is_much_less_than_the_table() {
+        let asked = |change: &dyn Fn(&mut Relation), rows| {
+            let mut relation = heap(10_000_000);
+            relation.columns[0].histogram_bounds = 0;
+            change(&mut relation);
+            let wish = Wish { strategy: StrategyRequest::Range, chunk_rows: NonZeroU64::new(rows), ..wish() };
+            match planned(&relation, &wish).split {
+                Split::NeedsBoundaries { method: BoundaryMethod::Sample { ppm }, .. } => Some(ppm),
+                Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, .. } => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        // 10 parts × 300 of 122,070 pages.
+        assert_eq!(asked(&|_| {}, 1_000_000), Some(24_577));
+        assert_eq!(asked(&|_| {}, 100_000), Some(245_761));
+        assert_eq!(asked(&|_| {}, 50_000), None, "half of the table");
+        assert_eq!(asked(&|r| r.pages = 0, 1_000_000), None, "no heap, or PostgreSQL before 14");
+        assert_eq!(asked(&|r| r.pages = 100_000_000, 1_000_000), Some(300), "as many rows as pages at least");
+        let mut view = heap(0);
+        view.kind = RelationKind::View;
+        view.columns[0].histogram_bounds = 0;
+        let named = Wish { chunk_column: Some("id"), ..wish() };
+        let split = draft(&view, &named, Some(10_000_000)).expect("can be split").split;
+        assert!(matches!(split, Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, .. }));
     }
 
     #[test]
@@ -402,7 +449,9 @@ mod tests {
     #[test]
     fn boundaries_complete_a_draft() {
         let range = |bounds: &[&str]| {
-            planned(&heap(4_000_000), &wish()).finish(bounds.iter().map(|b| (*b).to_owned()).collect())
+            let values = bounds.iter().map(|b| (*b).to_owned()).collect();
+            planned(&heap(4_000_000), &wish())
+                .finish(Boundaries { values, method: BoundaryMethod::Statistics })
         };
         let (strategy, reason) = range(&["1", "2", "3"]);
         assert_eq!((strategy.chunks(), reason.contains("only")), (4, false));

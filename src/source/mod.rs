@@ -186,6 +186,11 @@ pub struct SurveyColumn {
     pub correlation: Option<f32>,
     /// Whether the statistics have a histogram of it, with how many bounds.
     pub histogram_bounds: u32,
+    /// Whether an index begins with it, so that a range of it is read alone.
+    pub indexed: bool,
+    /// Share of rows that have one of the statistics' most common values, 0 to 1: the histogram leaves
+    /// them out.
+    pub common_share: f32,
 }
 
 /// Options that change how a column is mapped.
@@ -206,8 +211,30 @@ pub struct MappingOptions<'a> {
 pub enum BoundaryMethod {
     /// The histogram of the column's statistics.
     Statistics,
+    /// A sample of so many millionths of the pages.
+    Sample {
+        /// From 1 to 1,000,000.
+        ppm: u32,
+    },
     /// One ordered pass that picks every n-th key.
     OrderedPass,
+}
+
+/// Where a selection is split, and how that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boundaries {
+    /// Distinct, ascending in the source's order, as text.
+    pub values: Vec<String>,
+    /// How they were found: a sample that is too small is followed by an ordered pass.
+    pub method: BoundaryMethod,
+}
+
+impl Boundaries {
+    /// Of what is not split by them.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { values: Vec::new(), method: BoundaryMethod::Statistics }
+    }
 }
 
 /// A relation and what is read of it.
@@ -344,7 +371,7 @@ pub trait Source: Send + Sync {
     fn greater_than(&self, column: &str, value: &str) -> String;
 
     /// Inner boundaries that split a selection by `column` into about `parts`
-    /// parts of equal rows: distinct, ascending in the source's order, as text.
+    /// parts of equal rows.
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
@@ -352,7 +379,7 @@ pub trait Source: Send + Sync {
         method: BoundaryMethod,
         parts: u32,
         lineage: Option<Uuid>,
-    ) -> Result<Vec<String>, SourceError>;
+    ) -> Result<Boundaries, SourceError>;
 
     /// Checks a filter against the selection's columns without reading rows,
     /// and estimates its rows.

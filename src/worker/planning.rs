@@ -26,7 +26,8 @@ use crate::plan::export_plan::{ExportPlan, FailedTable, PlannedTable, Snapshot, 
 use crate::plan::strategy::{Split, Wish, draft};
 use crate::retry::{Policy, policy};
 use crate::source::{
-    ErrorKind, MappingOptions, Relation, RelationKind, Selection, Source, SourceError, SurveyRequest,
+    Boundaries, ErrorKind, MappingOptions, Relation, RelationKind, Selection, Source, SourceError,
+    SurveyRequest,
 };
 
 mod conditions;
@@ -304,7 +305,7 @@ impl Planner<'_> {
             Split::NeedsBoundaries { column, method, parts, .. } => {
                 self.source.boundaries(&selection, column, *method, *parts, lineage).await?
             }
-            Split::Single | Split::Ctid { .. } => Vec::new(),
+            Split::Single | Split::Ctid { .. } => Boundaries::none(),
         };
         let estimated_rows = draft.estimated_rows;
         let (strategy, reason) = draft.finish(bounds);

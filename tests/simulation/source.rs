@@ -8,8 +8,8 @@ use adu_export::message::SourceName;
 use adu_export::plan::column::{Column, ColumnType};
 use adu_export::source::memory::MemorySource;
 use adu_export::source::{
-    BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, PoolUse, Relation, Selection,
-    Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest, UnfitColumn,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, PoolUse, Relation,
+    Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest, UnfitColumn,
 };
 use adu_export::worker::export::ExportError;
 use adu_export::worker::parts::{PartOrder, Parts};
@@ -110,7 +110,7 @@ impl Source for SimSource {
         method: BoundaryMethod,
         parts: u32,
         lineage: Option<Uuid>,
-    ) -> Result<Vec<String>, SourceError> {
+    ) -> Result<Boundaries, SourceError> {
         let bounds = self.inner.boundaries(selection, column, method, parts, lineage);
         self.ask("asks for boundaries of", selection.name, bounds).await
     }

@@ -13,8 +13,8 @@ use self::database::Table;
 pub use self::database::{MemoryDatabase, Step};
 use self::rows::{Key, greater, key, select};
 use super::{
-    BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, PoolUse, Progress, Relation,
-    RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, PoolUse, Progress,
+    Relation, RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
 };
 use crate::message::SourceName;
 use crate::message::pattern::qualified;
@@ -168,15 +168,15 @@ impl Source for MemorySource {
         &self,
         selection: &Selection<'_>,
         column: &str,
-        _: BoundaryMethod,
+        method: BoundaryMethod,
         parts: u32,
         lineage: Option<Uuid>,
-    ) -> Result<Vec<String>, SourceError> {
+    ) -> Result<Boundaries, SourceError> {
         let keys = self.keys(selection, column, lineage)?;
         let step = keys.len().div_ceil(parts.max(1) as usize).max(1);
-        let mut bounds: Vec<String> = keys.iter().step_by(step).skip(1).map(Key::text).collect();
-        bounds.dedup();
-        Ok(bounds)
+        let mut values: Vec<String> = keys.iter().step_by(step).skip(1).map(Key::text).collect();
+        values.dedup();
+        Ok(Boundaries { values, method })
     }
 
     async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
@@ -242,6 +242,8 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
             numeric: number,
             correlation: number.then_some(1.0),
             histogram_bounds: 0,
+            common_share: 0.0,
+            indexed: true,
         }
     });
     Relation {

@@ -59,9 +59,9 @@ async fn begin(
 
     let seen = guard::seen(&session, schema, name, read.columns).await?;
     let mut settings: Vec<(&str, &str)> = Vec::new();
-    // A range of an eighth of the table is planned as a scan of all of it;
-    // every chunk would read the whole table. Partitions are pruned instead.
-    if matches!(read.slice, Slice::Range { .. }) && !seen.is_partitioned() {
+    // A range of an eighth of the table is planned as a scan of all of it: every chunk would read the whole
+    // table. Only where partitions are left out is a scan of the others no waste.
+    if matches!(read.slice, Slice::Range { column, .. } if !seen.is_pruned_by(column)) {
         settings.push(("enable_seqscan", "off"));
     }
     let path = if seen.is_view() { view_path(&session, &read.selection).await? } else { None };

@@ -26,7 +26,7 @@ pub(super) struct ColumnFacts {
     pub(super) forbidden: Vec<String>,
 }
 
-/// Columns, keys and statistics of all relations, by oid. Statistics cost the
+/// Columns, keys, indexes and statistics of all relations, by oid. Statistics cost the
 /// most and are read for primary keys and for columns of these names only.
 pub(super) async fn survey(
     session: &Session,
@@ -51,8 +51,14 @@ pub(super) async fn survey(
     session
         .each(&keys_sql(oids), Stage::Question, WHAT, |row| {
             let oid = row.get(0).and_then(|t| t.parse().ok()).unwrap_or(0);
-            if let (Some(facts), Some(name)) = (all.get_mut(&oid), row.get(1)) {
+            let (Some(facts), Some(name)) = (all.get_mut(&oid), row.get(1)) else { return };
+            if row.get(2) == Some("t") {
                 facts.primary_key.push(name.to_owned());
+            }
+            if row.get(3) == Some("t")
+                && let Some(column) = facts.columns.iter_mut().find(|c| c.column.name == name)
+            {
+                column.indexed = true;
             }
         })
         .await?;
@@ -101,13 +107,15 @@ fn parse_column(row: &SimpleQueryRow) -> Option<ColumnRow> {
 
 fn keys_sql(oids: &str) -> String {
     format!(
-        "SELECT i.indrelid, a.attname \
+        "SELECT i.indrelid, a.attname, i.indisprimary, \
+                k.position = 1 AND i.indisvalid AND i.indpred IS NULL AND m.amname IN ('btree', 'brin') \
          FROM pg_catalog.pg_index i, \
               LATERAL pg_catalog.unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) \
-         JOIN pg_catalog.pg_attribute a ON a.attnum = k.attnum \
-         WHERE i.indisprimary AND i.indrelid = ANY ({oids}) AND a.attrelid = i.indrelid \
-           AND k.position <= i.indnkeyatts \
-         ORDER BY i.indrelid, k.position"
+         JOIN pg_catalog.pg_attribute a ON a.attnum = k.attnum, \
+              pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam \
+         WHERE c.oid = i.indexrelid AND (i.indisprimary OR k.position = 1) AND i.indrelid = ANY ({oids}) \
+           AND a.attrelid = i.indrelid AND k.position <= i.indnkeyatts \
+         ORDER BY i.indrelid, i.indexrelid, k.position"
     )
 }
 
@@ -132,6 +140,8 @@ fn column(types: &Types, row: ColumnRow) -> SurveyColumn {
         numeric: range.is_some_and(|r| r.numeric),
         correlation: None,
         histogram_bounds: 0,
+        common_share: 0.0,
+        indexed: false,
     }
 }
 
@@ -162,7 +172,8 @@ async fn statistics(
     // Statistics with the children come last and win.
     let sql = format!(
         "SELECT s.schemaname, s.tablename, s.attname, s.correlation, \
-                pg_catalog.array_length(s.histogram_bounds::pg_catalog.text::pg_catalog.text[], 1) \
+                pg_catalog.array_length(s.histogram_bounds::pg_catalog.text::pg_catalog.text[], 1), \
+                (SELECT pg_catalog.sum(f) FROM pg_catalog.unnest(s.most_common_freqs) AS f) \
          FROM pg_catalog.pg_stats s \
          JOIN ROWS FROM (pg_catalog.unnest({}), pg_catalog.unnest({}), pg_catalog.unnest({})) AS w(s, t, c) \
            ON s.schemaname = w.s AND s.tablename = w.t AND s.attname = w.c \
@@ -181,6 +192,7 @@ async fn statistics(
             };
             c.correlation = row.get(3).and_then(|t| t.parse().ok());
             c.histogram_bounds = row.get(4).and_then(|t| t.parse().ok()).unwrap_or(0);
+            c.common_share = row.get(5).and_then(|t| t.parse().ok()).unwrap_or(0.0);
         })
         .await
 }

@@ -19,6 +19,8 @@ const FIXED_OIDS: u32 = 10_000;
 pub(super) struct SeenRelation {
     oid: u32,
     kind: String,
+    /// Number of the column whose ranges leave whole partitions out.
+    pruned_by: Option<i16>,
     columns: HashMap<String, SeenColumn>,
 }
 
@@ -31,9 +33,9 @@ struct SeenColumn {
 }
 
 impl SeenRelation {
-    /// Whether it is the root of a partitioned table.
-    pub(super) fn is_partitioned(&self) -> bool {
-        self.kind == "p"
+    /// Whether ranges of a column leave whole partitions out.
+    pub(super) fn is_pruned_by(&self, column: &str) -> bool {
+        self.pruned_by.is_some() && self.pruned_by == self.columns.get(column).map(|c| c.number)
     }
 
     /// Whether it is a table, which may have child tables.
@@ -69,7 +71,9 @@ pub(super) async fn seen(
     let sql = format!(
         "SELECT c.oid, c.relkind, a.attname, a.attnum, a.atttypid, \
                 pg_catalog.format_type(a.atttypid, a.atttypmod), \
-                pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') IS NULL \
+                pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') IS NULL, \
+                (SELECT p.partattrs[0] FROM pg_catalog.pg_partitioned_table p \
+                 WHERE p.partrelid = c.oid AND p.partstrat <> 'h') \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_attribute a \
@@ -87,6 +91,7 @@ pub(super) async fn seen(
     let seen = SeenRelation {
         oid: number(first.get(0)).unwrap_or_default(),
         kind: first.get(1).unwrap_or_default().to_owned(),
+        pruned_by: first.get(7).and_then(|t| t.parse().ok()),
         columns: rows
             .iter()
             .filter_map(|row| {

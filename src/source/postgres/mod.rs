@@ -20,8 +20,8 @@ use self::session::{Opening, Session};
 use self::snapshot::Keepers;
 use self::sqlstate::Stage;
 use super::{
-    BoundaryMethod, ChunkRead, ChunkStream, Keeper, MappingOptions, PoolUse, Relation, Selection, Source,
-    SourceError, SourceFacts, SurveyColumn, SurveyRequest,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Keeper, MappingOptions, PoolUse, Relation, Selection,
+    Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
 };
 use crate::config::SourceConfig;
 use crate::message::SourceName;
@@ -183,7 +183,7 @@ impl Source for PostgresSource {
         method: BoundaryMethod,
         parts: u32,
         lineage: Option<Uuid>,
-    ) -> Result<Vec<String>, SourceError> {
+    ) -> Result<Boundaries, SourceError> {
         let session = self.ask_of(selection, lineage).await?;
         let found = question::boundaries(&session, selection, column, method, parts).await?;
         session.end("find boundaries").await?;

@@ -77,7 +77,7 @@ pub(super) fn from_only_where(selection: &Selection<'_>, condition: Option<&str>
 
 /// The filter stands on lines of its own: whatever it ends with, the
 /// parenthesis closes.
-fn conditions(selection: &Selection<'_>, condition: Option<&str>) -> String {
+pub(super) fn conditions(selection: &Selection<'_>, condition: Option<&str>) -> String {
     match (selection.filter, condition) {
         (None, None) => String::new(),
         (None, Some(c)) => format!(" WHERE {c}"),

@@ -1,0 +1,5 @@
+//! How tables are split: whatever the key, chunks are balanced, disjoint and together everything.
+
+mod balance;
+mod coverage;
+mod writers;

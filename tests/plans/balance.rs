@@ -1,0 +1,108 @@
+//! Chunks of about equal rows, on keys that are not evenly spread.
+
+use serde_json::{Value, json};
+
+use crate::support::{Database, Site};
+
+const ROWS: u64 = 600_000;
+
+/// Keys of which nine in ten lie in a hundredth of the range, in the order of the table. No statistics come by
+/// themselves.
+fn skewed() -> Database {
+    let db = Database::empty();
+    db.execute(&format!(
+        "CREATE TABLE skewed (id bigint, n numeric(20,2), d date, t timestamptz, u uuid, s text, common int,
+                              filler text, PRIMARY KEY (id)) WITH (autovacuum_enabled = off);
+         INSERT INTO skewed
+            SELECT k, k / 100.0, date '2000-01-01' + (k / 1000)::int, timestamptz '2000-01-01' + k * interval '1 s',
+                   lpad(to_hex(k), 32, '0')::uuid, to_char(k, 'FM0000000000'), CASE WHEN k % 2 = 0 THEN 7 ELSE k END,
+                   repeat('x', 40)
+            FROM (SELECT CASE WHEN g <= {ROWS} / 10 * 9 THEN g ELSE g::bigint * 900 END AS k
+                  FROM generate_series(1, {ROWS}) g) q;
+         CREATE INDEX ON skewed (n); CREATE INDEX ON skewed (d); CREATE INDEX ON skewed (t);
+         CREATE INDEX ON skewed (u); CREATE INDEX ON skewed (s); CREATE INDEX ON skewed (common);
+         CREATE TABLE leaves (id bigint PRIMARY KEY, filler text) PARTITION BY RANGE (id);
+         CREATE TABLE leaf_1 PARTITION OF leaves FOR VALUES FROM (MINVALUE) TO (300000) WITH (autovacuum_enabled = off);
+         CREATE TABLE leaf_2 PARTITION OF leaves FOR VALUES FROM (300000) TO (MAXVALUE) WITH (autovacuum_enabled = off);
+         INSERT INTO leaves SELECT id, filler FROM skewed;"
+    ));
+    db
+}
+
+/// How the one table of a job was split, and the rows of its files.
+fn split(site: &Site, table: Value) -> (String, Vec<u64>) {
+    let done = site.export(json!({"tables": [table]}));
+    let table = &site.exports.archive(done.job())["tables"][0];
+    let rows = |file: &Value| file["rows"].as_u64().unwrap_or_else(|| panic!("no rows in {file}"));
+    let files = table["files"].as_array().expect("files").iter().map(rows).collect();
+    (table["strategy_reason"].as_str().expect("a reason").to_owned(), files)
+}
+
+#[track_caller]
+fn assert_balanced(what: &str, files: &[u64], parts: u64) {
+    assert_eq!(files.iter().sum::<u64>(), ROWS, "{what}");
+    let (largest, mean) = (files.iter().max().expect("files"), ROWS / parts);
+    assert!(*largest <= 2 * mean, "{what}: the largest of {files:?} is more than twice the mean of {mean}");
+}
+
+#[test]
+fn a_skewed_key_is_split_into_chunks_of_at_most_twice_the_mean() {
+    let site = Site::new(skewed());
+    let daemon = site.daemon();
+    let mut jobs = 0;
+    let mut judge = |table: Value, parts: u64, because: &str| {
+        let (reason, files) = split(&site, table);
+        assert!(reason.contains(because), "{reason}");
+        assert_balanced(&reason, &files, parts);
+        jobs += 1;
+    };
+    for column in ["id", "n", "d", "t", "u", "s"] {
+        let table = json!({"table": "public.skewed", "strategy": "range", "chunk_column": column, "chunk_rows": ROWS / 3});
+        judge(table, 3, "from a sample of");
+    }
+    judge(json!({"table": "public.leaves", "chunk_rows": ROWS / 3}), 3, "from a sample of");
+    judge(
+        json!({"table": "public.skewed", "strategy": "range", "chunk_rows": ROWS / 50}),
+        50,
+        "from one ordered pass",
+    );
+
+    site.db.execute("ANALYZE skewed");
+    judge(json!({"table": "public.skewed", "chunk_rows": ROWS / 10}), 10, "range on id: numeric primary key");
+    for column in ["n", "t", "u", "s"] {
+        let table = json!({"table": "public.skewed", "chunk_column": column, "chunk_rows": ROWS / 10});
+        judge(table, 10, "histogram bounds");
+    }
+    // What most rows have is no part of a histogram: days here, and one value that half of the rows have.
+    let days = json!({"table": "public.skewed", "chunk_column": "d", "chunk_rows": ROWS / 10});
+    judge(days, 10, "from one ordered pass");
+    let table = json!({"table": "public.skewed", "chunk_column": "common", "chunk_rows": ROWS / 3});
+    let (reason, files) = split(&site, table);
+    assert!(reason.contains("from a sample of"), "{reason}");
+    assert_eq!(files.iter().sum::<u64>(), ROWS);
+
+    site.assert_equal(&[
+        ("SELECT * FROM skewed", "public_skewed"),
+        ("SELECT * FROM leaves", "public_leaves"),
+    ]);
+    let archives = site.exports.archives();
+    assert_eq!(archives.len(), jobs + 1);
+    let jobs: Vec<&str> = archives.iter().map(|a| a["job_id"].as_str().expect("an id")).collect();
+    site.assert_sound(&jobs, [daemon]);
+}
+
+#[test]
+fn a_column_without_an_index_is_not_read_by_scans_of_the_whole_table() {
+    let site = Site::new(Database::empty());
+    site.db.execute(
+        "CREATE TABLE plain AS SELECT g AS id, g % 777 AS k FROM generate_series(1, 20000) g; ANALYZE plain",
+    );
+    let daemon = site.daemon();
+    let table = |strategy: &str| json!({"table": "public.plain", "strategy": strategy, "chunk_column": "k", "chunk_rows": 4000});
+    let (auto, files) = split(&site, table("auto"));
+    assert!(auto.starts_with("ctid: no index begins with `k`") && files.len() == 5, "{auto}");
+    let (range, files) = split(&site, table("range"));
+    assert!(range.contains("each chunk scans the whole table") && files.len() == 5, "{range}");
+    site.assert_equal(&[("SELECT * FROM plain", "public_plain"), ("SELECT * FROM plain", "public_plain_v2")]);
+    daemon.stop();
+}
