@@ -2,4 +2,5 @@
 
 mod balance;
 mod coverage;
+mod incremental;
 mod writers;

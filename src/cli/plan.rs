@@ -23,6 +23,7 @@ use crate::message::pattern::qualified;
 use crate::message::task::PlanTask;
 use crate::metrics::Metrics;
 use crate::plan::ExportPlan;
+use crate::plan::column::{Column, ColumnType};
 use crate::plan::export_plan::{PlannedTable, Slice};
 use crate::plan::size::Rows;
 use crate::worker::{Worker, planning};
@@ -160,8 +161,8 @@ pub fn render(plan: &ExportPlan, chunks: bool) -> String {
     line(String::new());
     for table in &plan.tables {
         line(format!("{}: {}", qualified(&table.schema, &table.name), table.reason));
-        for column in table.columns.iter().filter(|c| c.note.is_some()) {
-            let note = column.note.as_deref().unwrap_or_default();
+        for column in &table.columns {
+            let Some(note) = column.note.as_deref().or_else(|| warning(column)) else { continue };
             line(format!("    column {} ({}): {note}", column.name, column.source_type));
         }
         if chunks {
@@ -232,6 +233,19 @@ fn describe(slice: &Slice<'_>) -> String {
     }
 }
 
+/// What a column becomes that its owner may not expect, and the option for it.
+fn warning(column: &Column) -> Option<&'static str> {
+    let numbers = matches!(column.source_type.as_str(), "numeric" | "numeric[]");
+    let texts = match &column.ty {
+        ColumnType::Text => true,
+        ColumnType::List(element) => **element == ColumnType::NumericText,
+        _ => false,
+    };
+    (numbers && texts).then_some(
+        "text, exact, because its type has no precision; `numeric` of the request or the source makes it decimal(p,s) or double",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -240,7 +254,7 @@ mod tests {
     use crate::message::SourceName;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
-    use crate::plan::column::{Column, ColumnType, Fetch};
+    use crate::plan::column::Fetch;
     use crate::plan::export_plan::{FailedTable, SkippedRelation, Snapshot, Strategy, WriterSettings};
 
     fn table(number: u32, name: &str, strategy: Strategy, reason: &str) -> PlannedTable {
@@ -259,7 +273,7 @@ mod tests {
                 ty: ColumnType::Text,
                 nullable: false,
                 infinity: Default::default(),
-                note: Some("kept as text".into()),
+                note: (number == 0).then(|| "kept as text".into()),
             }],
             key: vec![],
             filter: None,
@@ -319,7 +333,7 @@ public.x       public_x       ctid           2  ~3.0 M        1
 public.orders: range on id: why
     column id (numeric): kept as text
 public.x: ctid: why
-    column id (numeric): kept as text
+    column id (numeric): text, exact, because its type has no precision; `numeric` of the request or the source makes it decimal(p,s) or double
 failed public.gone: table public.gone does not exist (check it)
 skipped public.s: no SELECT right
 2 tables in 2 batches, 6 chunks of about 6.0 M rows, snapshot of 1970-01-01T00:00:00Z

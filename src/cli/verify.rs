@@ -17,7 +17,7 @@ use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
 use crate::plan::filter;
-use crate::source::Selection;
+use crate::source::{Overlap, Selection};
 use crate::write::read_back::{Written, read_back};
 
 /// Arguments of `verify`.
@@ -152,7 +152,10 @@ async fn count(entry: &SourceEntry, archive: &Archive, table: &ArchivedTable) ->
         conditions.push(filter::check(text, entry.config.allow_where)?);
     }
     if let Some(after) = asked.and_then(|t| t.after.as_ref()) {
-        conditions.push(entry.source.greater_than(&after.column, &after.value));
+        let column = table.columns.iter().find(|c| c.name == after.column);
+        let source_type = column.map_or("", |c| c.source_type.as_str());
+        let overlap = after.overlap.as_deref().map(|amount| Overlap { amount, source_type });
+        conditions.push(entry.source.greater_than(&after.column, &after.value, overlap)?);
     }
     let condition = (!conditions.is_empty()).then(|| format!("({})", conditions.join(") AND (")));
     let selection = Selection { schema: &schema, name: &name, filter: condition.as_deref() };

@@ -188,6 +188,10 @@ pub struct After {
     pub column: String,
     /// The high-water mark of the last export.
     pub value: String,
+    /// Rows that are older than `value` by less than this come again, for what was committed late: a number where the
+    /// column is one, else a time as in `1 hour`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<String>,
 }
 
 /// How a table is split.

@@ -206,6 +206,15 @@ pub struct MappingOptions<'a> {
     pub as_text: Vec<UnfitColumn>,
 }
 
+/// By how much less than a value a column may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Overlap<'a> {
+    /// A number, or a time as in `1 hour`.
+    pub amount: &'a str,
+    /// The column's type, as the source calls it.
+    pub source_type: &'a str,
+}
+
 /// Where boundaries of ranges come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundaryMethod {
@@ -366,9 +375,17 @@ pub trait Source: Send + Sync {
     /// Living keepers of a lineage, in all processes.
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
 
-    /// A condition for rows whose column is greater than a value, in the
-    /// source's SQL, both quoted.
-    fn greater_than(&self, column: &str, value: &str) -> String;
+    /// A condition for rows whose column is greater than a value, less an overlap where one is wanted, in the
+    /// source's SQL, all of them quoted.
+    ///
+    /// # Errors
+    /// When values of the column cannot be made less.
+    fn greater_than(
+        &self,
+        column: &str,
+        value: &str,
+        overlap: Option<Overlap<'_>>,
+    ) -> Result<String, SourceError>;
 
     /// Inner boundaries that split a selection by `column` into about `parts`
     /// parts of equal rows.

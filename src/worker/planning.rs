@@ -283,7 +283,7 @@ impl Planner<'_> {
     ) -> Result<PlannedTable, PlanError> {
         let (relation, request) = (chosen.relation, chosen.request);
         let lineage = snapshot.map(|s| s.lineage);
-        let filter = self.filter(chosen)?;
+        let filter = self.filter(chosen, true)?;
         let selection =
             Selection { schema: &relation.schema, name: &relation.name, filter: filter.as_deref() };
         let options = MappingOptions {
@@ -296,7 +296,8 @@ impl Planner<'_> {
         let export = &self.shared.context.config.export;
         let wish = Wish::of(request, &self.config, export, snapshot.is_some());
         let estimate = if wish.needs_estimate(relation) {
-            Some(self.source.estimate(&selection, lineage).await?)
+            let estimate = self.source.estimate(&selection, lineage).await;
+            Some(estimate.map_err(|e| conditions::of_after(e, chosen))?)
         } else {
             None
         };
@@ -311,7 +312,10 @@ impl Planner<'_> {
         let (strategy, reason) = draft.finish(bounds);
         let high_water_mark = match &request.after {
             Some(after) => {
-                let highest = self.source.maximum(&selection, &after.column, lineage).await?;
+                // What comes again does not lower the mark.
+                let newer = self.filter(chosen, false)?;
+                let newer = Selection { filter: newer.as_deref(), ..selection };
+                let highest = self.source.maximum(&newer, &after.column, lineage).await?;
                 Some(highest.unwrap_or_else(|| after.value.clone()))
             }
             None => None,

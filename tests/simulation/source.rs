@@ -8,8 +8,8 @@ use adu_export::message::SourceName;
 use adu_export::plan::column::{Column, ColumnType};
 use adu_export::source::memory::MemorySource;
 use adu_export::source::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, PoolUse, Relation,
-    Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest, UnfitColumn,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, Overlap, PoolUse,
+    Relation, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest, UnfitColumn,
 };
 use adu_export::worker::export::ExportError;
 use adu_export::worker::parts::{PartOrder, Parts};
@@ -99,8 +99,13 @@ impl Source for SimSource {
         self.ask("counts keepers", "", self.inner.keepers(lineage)).await
     }
 
-    fn greater_than(&self, column: &str, value: &str) -> String {
-        self.inner.greater_than(column, value)
+    fn greater_than(
+        &self,
+        column: &str,
+        value: &str,
+        overlap: Option<Overlap<'_>>,
+    ) -> Result<String, SourceError> {
+        self.inner.greater_than(column, value, overlap)
     }
 
     async fn boundaries(

@@ -13,8 +13,9 @@ use self::database::Table;
 pub use self::database::{MemoryDatabase, Step};
 use self::rows::{Key, greater, key, select};
 use super::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, PoolUse, Progress,
-    Relation, RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, Overlap, PoolUse,
+    Progress, Relation, RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn,
+    SurveyRequest,
 };
 use crate::message::SourceName;
 use crate::message::pattern::qualified;
@@ -160,8 +161,16 @@ impl Source for MemorySource {
     }
 
     /// The only filter that this source understands.
-    fn greater_than(&self, column: &str, value: &str) -> String {
-        format!("{column} > {value}")
+    fn greater_than(
+        &self,
+        column: &str,
+        value: &str,
+        overlap: Option<Overlap<'_>>,
+    ) -> Result<String, SourceError> {
+        match overlap {
+            None => Ok(format!("{column} > {value}")),
+            Some(_) => Err(failure(ErrorKind::Permanent, "overlap", "there is no overlap here".into())),
+        }
     }
 
     async fn boundaries(

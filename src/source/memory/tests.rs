@@ -115,7 +115,7 @@ async fn what_grew_since_the_last_time_can_be_asked_for() {
     let database = MemoryDatabase::default();
     database.create("s", "t", &numbers(0..5));
     let source = process(&database, 1);
-    let filter = source.greater_than("id", "2");
+    let filter = source.greater_than("id", "2", None).expect("a filter");
     let grown = Selection { filter: Some(&filter), ..T };
     assert_eq!(source.count(&grown, None).await.expect("counted"), 2);
     assert_eq!(source.maximum(&grown, "id", None).await.expect("found").as_deref(), Some("4"));

@@ -20,8 +20,8 @@ use self::session::{Opening, Session};
 use self::snapshot::Keepers;
 use self::sqlstate::Stage;
 use super::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Keeper, MappingOptions, PoolUse, Relation, Selection,
-    Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Keeper, MappingOptions, Overlap, PoolUse, Relation,
+    Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
 };
 use crate::config::SourceConfig;
 use crate::message::SourceName;
@@ -147,8 +147,13 @@ impl Source for PostgresSource {
         Keepers::count(&self.connections.connector, lineage).await
     }
 
-    fn greater_than(&self, column: &str, value: &str) -> String {
-        format!("{} > {}", quote::ident(column), quote::literal(value))
+    fn greater_than(
+        &self,
+        column: &str,
+        value: &str,
+        overlap: Option<Overlap<'_>>,
+    ) -> Result<String, SourceError> {
+        slice::greater_than(column, value, overlap)
     }
 
     async fn survey(

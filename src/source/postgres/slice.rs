@@ -6,7 +6,7 @@
 use super::quote::{ident, literal, table};
 use crate::plan::column::{Column, ColumnType, Fetch, Geometry, Part};
 use crate::plan::export_plan::Slice;
-use crate::source::{ErrorKind, Selection, SourceError};
+use crate::source::{ErrorKind, Overlap, Selection, SourceError};
 
 /// Types by which tables can be split: as plans name them (the casts of
 /// `decode::types::range_key`), and as SQL does whatever the search path. Their
@@ -56,6 +56,40 @@ pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError>
             both(from.map(|p| format!("ctid >= {}", tid(p))), to.map(|p| format!("ctid < {}", tid(p))))
         }
     })
+}
+
+/// Rows whose column is greater than a value, less an overlap. The difference is a constant of a type that an index
+/// of the column knows.
+pub(super) fn greater_than(
+    column: &str,
+    value: &str,
+    overlap: Option<Overlap<'_>>,
+) -> Result<String, SourceError> {
+    let (name, value) = (ident(column), literal(value));
+    let Some(Overlap { amount, source_type }) = overlap else {
+        return Ok(format!("{name} > {value}"));
+    };
+    let amount = literal(amount);
+    let (base, by) = match source_type.split(['(', ' ']).next().unwrap_or_default() {
+        "smallint" | "integer" | "bigint" => ("pg_catalog.int8", "pg_catalog.int8"),
+        "numeric" => ("pg_catalog.numeric", "pg_catalog.numeric"),
+        "date" => ("pg_catalog.date", "pg_catalog.interval"),
+        "timestamp" if source_type.ends_with("with time zone") => {
+            ("pg_catalog.timestamptz", "pg_catalog.interval")
+        }
+        "timestamp" => ("pg_catalog.timestamp", "pg_catalog.interval"),
+        _ => {
+            return Err(SourceError {
+                kind: ErrorKind::Permanent,
+                code: "overlap".into(),
+                message: format!(
+                    "field `after.overlap`: column `{column}` of type {source_type} has no differences"
+                ),
+                remedy: Some("leave it out, or name a column of numbers, dates or timestamps".into()),
+            });
+        }
+    };
+    Ok(format!("{name} > {value}::{base} - {amount}::{by}"))
 }
 
 fn both(a: Option<String>, b: Option<String>) -> Option<String> {
@@ -144,6 +178,27 @@ fn has_text(ty: &ColumnType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_overlap_is_subtracted_in_the_type_of_its_column() {
+        let sql = |source_type| greater_than("k\"", "it's", Some(Overlap { amount: "1'", source_type }));
+        for (source_type, base, by) in [
+            ("integer", "int8", "int8"),
+            ("numeric(12,2)", "numeric", "numeric"),
+            ("date", "date", "interval"),
+            ("timestamp(3) without time zone", "timestamp", "interval"),
+            ("timestamp with time zone", "timestamptz", "interval"),
+        ] {
+            let expected = format!("\"k\"\"\" > 'it''s'::pg_catalog.{base} - '1'''::pg_catalog.{by}");
+            assert_eq!(sql(source_type).expect(source_type), expected);
+        }
+        assert_eq!(greater_than("k", "5", None).expect("none"), "\"k\" > '5'");
+        let refused = sql("uuid").expect_err("no difference");
+        assert!(
+            refused.message.contains("`after.overlap`") && refused.message.contains("uuid"),
+            "{refused:?}"
+        );
+    }
     use crate::decode::types::{PgType, range_key};
     use crate::plan::export_plan::Strategy;
 

@@ -5,10 +5,16 @@ use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::plan::choose::ChosenTable;
 use crate::plan::filter;
+use crate::source::{Overlap, SourceError};
 
 impl Planner<'_> {
-    /// The checked filter of a table, with the condition of an incremental export.
-    pub(super) fn filter(&self, chosen: &ChosenTable<'_>) -> Result<Option<String>, PlanError> {
+    /// The checked filter of a table, with the condition of an incremental export. `overlapping`: with rows that
+    /// come again.
+    pub(super) fn filter(
+        &self,
+        chosen: &ChosenTable<'_>,
+        overlapping: bool,
+    ) -> Result<Option<String>, PlanError> {
         let request = chosen.request;
         let mut parts = Vec::new();
         if let Some(text) = &request.where_ {
@@ -20,7 +26,7 @@ impl Planner<'_> {
             parts.push(printed);
         }
         if let Some(after) = &request.after {
-            if !chosen.relation.columns.iter().any(|c| c.column.name == after.column) {
+            let Some(column) = chosen.relation.columns.iter().find(|c| c.column.name == after.column) else {
                 return Err(PlanError::Failed(ErrorReport::permanent(
                     "unknown_column",
                     format!(
@@ -30,7 +36,7 @@ impl Planner<'_> {
                     ),
                     "name a column of the table",
                 )));
-            }
+            };
             if filter::is_moving(&after.value) {
                 return Err(PlanError::Failed(ErrorReport::permanent(
                     "invalid_value",
@@ -38,7 +44,10 @@ impl Planner<'_> {
                     "write the date itself, e.g. 2026-01-31",
                 )));
             }
-            parts.push(self.source.greater_than(&after.column, &after.value));
+            let source_type = column.column.source_type.as_str();
+            let overlap = after.overlap.as_deref().filter(|_| overlapping);
+            let overlap = overlap.map(|amount| Overlap { amount, source_type });
+            parts.push(self.source.greater_than(&after.column, &after.value, overlap)?);
         }
         Ok(match parts.len() {
             0 => None,
@@ -46,4 +55,22 @@ impl Planner<'_> {
             _ => Some(format!("({})", parts.join(") AND ("))),
         })
     }
+}
+
+/// The error of a source that could not read a value of the conditions (class 22 of SQLSTATE), with a word about the
+/// only field whose values nobody has checked.
+pub(super) fn of_after(error: SourceError, chosen: &ChosenTable<'_>) -> SourceError {
+    let Some(after) = chosen.request.after.as_ref().filter(|_| error.code.starts_with("22")) else {
+        return error;
+    };
+    let column = chosen.relation.columns.iter().find(|c| c.column.name == after.column);
+    let ty = column.map_or("its type", |c| c.column.source_type.as_str());
+    let overlap = after.overlap.as_ref().map_or(String::new(), |overlap| {
+        format!(", and `overlap`, {overlap:?}, a number or a time as in \"1 hour\"")
+    });
+    let remedy = format!(
+        "check field `after`: `value`, {:?}, must be a value of column `{}` ({ty}){overlap}",
+        after.value, after.column
+    );
+    SourceError { remedy: Some(remedy), ..error }
 }
