@@ -164,11 +164,12 @@ rabbitmq_is_ready() {
   [ -e "$RABBITMQ_PID_FILE" ] && grep -q 'Server startup complete' "$DIR/rabbitmq.log" 2>/dev/null
 }
 
-await_ready() {
+await_ready() { # 1, and WHY says it, if one of them ended
   local i
   for ((i = 0; i < 1200; i++)); do
-    living postgres >/dev/null || fail "PostgreSQL did not start: $(tail -n 5 "$DIR/postgres.log")"
-    living rabbitmq >/dev/null || fail "RabbitMQ did not start: $(tail -n 5 "$DIR/rabbitmq-start.log" "$DIR/rabbitmq.log")"
+    living postgres >/dev/null || { WHY="PostgreSQL did not start: $(tail -qn 5 "$DIR/postgres.log" 2>&1)"; return 1; }
+    living rabbitmq >/dev/null ||
+      { WHY="RabbitMQ did not start: $(tail -qn 5 "$DIR"/rabbitmq-start.log "$DIR"/rabbitmq.log 2>/dev/null)"; return 1; }
     if postgres_is_ready && rabbitmq_is_ready; then
       return
     fi
@@ -177,18 +178,28 @@ await_ready() {
   fail "PostgreSQL and RabbitMQ were not ready after two minutes; see $DIR/*.log"
 }
 
-run() { # the supervisor
-  local owner=$1 owner_birth
-  owner_birth=$(birth "$owner") || fail "there is no process $owner"
-  trap end_servers EXIT
-  trap 'exit 0' TERM INT HUP
+launch() {
   PG_PORT=$(free_port) AMQP_PORT=$(free_port) EPMD_PORT=$(free_port) DIST_PORT=$(free_port)
   make_data
   init_postgres
   init_rabbitmq
   start_postgres
   start_rabbitmq
-  await_ready
+}
+
+run() { # the supervisor
+  local owner=$1 owner_birth
+  owner_birth=$(birth "$owner") || fail "there is no process $owner"
+  trap end_servers EXIT
+  trap 'exit 0' TERM INT HUP
+  local tries=1
+  launch
+  until await_ready; do
+    # Somebody else may have taken a port between the look and the start.
+    [ $((tries++)) -lt 3 ] || fail "$WHY"
+    end_servers
+    launch
+  done
   cat >"$DIR/env.new" <<-ENV
 	PG_PORT=$PG_PORT
 	PG_BIN=$PG_BIN

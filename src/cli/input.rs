@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::config::{Config, Secret};
 use crate::message::pattern::TablePattern;
@@ -50,9 +50,10 @@ impl ConfigArgs {
 /// A source: from a DSN, or one of the configuration.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
+#[command(group = ArgGroup::new("origin").required(true).args(["dsn", "config"]))]
 pub struct SourceArgs {
     /// Database to read, e.g. postgres://user@host/database; no configuration file is read
-    #[arg(long, value_name = "URL", value_parser = secret, required_unless_present = "config", conflicts_with = "config")]
+    #[arg(long, value_name = "URL", value_parser = secret, conflicts_with = "config")]
     pub dsn: Option<Secret>,
     /// File with the password of --dsn, so that no other user sees it
     #[arg(long, value_name = "FILE", requires = "dsn", conflicts_with = "config")]
@@ -98,14 +99,10 @@ impl SourceArgs {
 /// The tables: on the command line, or in a request.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
+#[command(group = ArgGroup::new("meant").required(true).args(["tables", "request"]))]
 pub struct TableArgs {
     /// Table or pattern, e.g. public.orders or 'sales.*'; may be repeated
-    #[arg(
-        long = "table",
-        value_name = "TABLE",
-        required_unless_present = "request",
-        conflicts_with = "request"
-    )]
+    #[arg(long = "table", value_name = "TABLE", conflicts_with = "request")]
     pub tables: Vec<TablePattern>,
     /// File with a request as JSON; - reads it from standard input
     #[arg(long, value_name = "FILE")]

@@ -12,7 +12,7 @@ use super::{ExitCode, print, print_json};
 use crate::config::Config;
 use crate::context::SourceEntry;
 use crate::folder::{Folder, layout};
-use crate::job::archive::{Archive, ArchivedTable, TableStatus};
+use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
@@ -85,8 +85,15 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         verdicts.push(verdict);
     }
     let bad = verdicts.iter().filter(|v| !v.problems.is_empty()).count();
+    let missing: Vec<&ArchivedTable> =
+        archive.tables.iter().filter(|t| t.status != TableStatus::Completed).collect();
+    let whole = archive.status == Status::Completed;
     if args.json {
-        print_json(&serde_json::json!({"job_id": args.job, "ok": bad == 0, "tables": verdicts}))?;
+        let missing: Vec<&str> = missing.iter().map(|t| t.table_name.as_str()).collect();
+        print_json(&serde_json::json!({
+            "job_id": args.job, "status": archive.status, "ok": bad == 0 && whole, "tables": verdicts,
+            "not_exported": missing,
+        }))?;
     } else {
         for v in &verdicts {
             let word = if v.problems.is_empty() { "ok    " } else { "FAILED" };
@@ -95,8 +102,23 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
                 print(&format!("       {problem}\n"))?;
             }
         }
+        for table in &missing {
+            print(&format!("-      {}: was not exported\n", table.table_name))?;
+        }
+        if !whole {
+            print(&format!(
+                "job {} is {}: {} tables have files\n",
+                args.job,
+                archive.status.as_str(),
+                verdicts.len()
+            ))?;
+        }
     }
-    Ok(if bad == 0 { ExitCode::Done } else { ExitCode::Failed })
+    Ok(match (bad, verdicts.is_empty()) {
+        (0, _) if whole => ExitCode::Done,
+        (0, false) => ExitCode::Partial,
+        _ => ExitCode::Failed,
+    })
 }
 
 /// Compares a directory with what the archive says of it.

@@ -213,7 +213,9 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
         "authentication error" | "invalid configuration" => (
             ErrorKind::Authentication,
             "authentication",
-            Some("give the source a password: password_file, password, or in its dsn"),
+            Some(
+                "give the source a password: password_file, password, or in its dsn; with --dsn: --password-file",
+            ),
         ),
         "connection closed" | "error communicating with the server" if stage == Stage::Connect => (
             ErrorKind::Unreachable,
@@ -255,7 +257,7 @@ pub(super) fn undialled(error: &DialError, what: &str) -> SourceError {
 
 fn tls_remedy(cause: &str) -> &'static str {
     if cause.contains("does not support TLS") {
-        "sslmode demands TLS and the server offers none: set `ssl = on` there, or choose sslmode=prefer"
+        "sslmode demands TLS and the server offers none: set `ssl = on` there (sslmode=disable would send password and rows in the clear)"
     } else if cause.contains("NotValidForName") || cause.contains("not valid for name") {
         "the host in the dsn is not in the server's certificate: use a name that is, or sslmode=verify-ca"
     } else if cause.contains("UnknownIssuer") || cause.contains("CaUsedAsEndEntity") {
