@@ -63,12 +63,15 @@ fn a_submitter_who_waits_gets_progress_and_the_exit_code() {
     assert_eq!(code, Some(4), "another request under a known id: {text}");
     assert_eq!(site.exports.directories().len(), 3);
 
-    for job in ["good", "some"] {
+    for (job, code) in [("good", 0), ("some", 3)] {
         let status = site.run(&["status", "--config", &config, job]);
         assert!(status.status.success() && said(&status).contains("public.nation"), "{}", said(&status));
         let verified = site.run(&["verify", "--config", &config, job]);
-        assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+        assert_eq!(verified.status.code(), Some(code), "{}", said(&verified));
     }
+    let verified = site.run(&["verify", "--config", &config, "none"]);
+    assert_eq!(verified.status.code(), Some(1), "nothing is no success: {}", said(&verified));
+    assert!(said(&verified).contains("public.missing: was not exported"), "{}", said(&verified));
     let part = site.exports.path("public_orders/part-000000.parquet");
     let mut bytes = std::fs::read(&part).expect("read a part");
     let middle = bytes.len() / 2;
