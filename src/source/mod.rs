@@ -16,14 +16,15 @@ use uuid::Uuid;
 
 use crate::message::SourceName;
 use crate::message::event::ErrorReport;
-use crate::message::pattern::TablePattern;
 use crate::message::request::OnUnfit;
-use crate::message::setting::{InfinityMode, NumericMode};
 use crate::plan::column::Column;
 use crate::plan::export_plan::Slice;
 
 pub mod memory;
 pub mod postgres;
+mod survey;
+
+pub use survey::{MappingOptions, Relation, RelationKind, SurveyColumn, SurveyRequest};
 
 /// What a source's failure means for the work at hand. `retry.rs` maps it,
 /// exhaustively, to what happens next.
@@ -115,95 +116,6 @@ impl SourceError {
             retryable: !matches!(self.kind, ErrorKind::Permanent | ErrorKind::Unfit(_)),
         }
     }
-}
-
-/// What a survey looks for.
-#[derive(Clone, Debug, Default)]
-pub struct SurveyRequest {
-    /// Patterns and names; a relation that matches any is reported once.
-    pub tables: Vec<TablePattern>,
-    /// Schemas that requests may name; empty: all that the role may read.
-    pub schemas: Vec<String>,
-    /// Names of columns that tables may be split by besides their primary
-    /// keys: statistics are read for these and for keys only.
-    pub statistics_for: Vec<String>,
-}
-
-/// What kind of relation it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RelationKind {
-    /// A plain table (also unlogged, inherited).
-    Table,
-    /// The root of a partitioned table.
-    Partitioned,
-    /// A leaf or inner node of one: reported only when named literally.
-    Partition,
-    /// A materialized view.
-    MaterializedView,
-    /// A view: reported only when named literally.
-    View,
-    /// A foreign table: reported only when named literally.
-    Foreign,
-}
-
-/// Facts of one relation, all from the catalogue.
-#[derive(Clone, Debug)]
-pub struct Relation {
-    /// Schema.
-    pub schema: String,
-    /// Name.
-    pub name: String,
-    /// What it is.
-    pub kind: RelationKind,
-    /// Whether the role may read all of it; if not, why (e.g. "no SELECT right").
-    pub unreadable: Option<String>,
-    /// Estimated rows; none without statistics.
-    pub estimated_rows: Option<u64>,
-    /// Bytes of the table itself.
-    pub bytes: u64,
-    /// Pages of its heap now; 0 if page ranges cannot be used on it
-    /// (server before 14, not a heap, partitioned, a view).
-    pub pages: u32,
-    /// Columns of the primary key, in order.
-    pub primary_key: Vec<String>,
-    /// Its columns, in order.
-    pub columns: Vec<SurveyColumn>,
-}
-
-/// Facts of one column.
-#[derive(Clone, Debug)]
-pub struct SurveyColumn {
-    /// Its mapping, without any option applied.
-    pub column: Column,
-    /// Source-specific type facts: what [`Source::map_column`] needs to map it otherwise.
-    pub type_facts: serde_json::Value,
-    /// Type for casting a bound of a range, if values of it can be ordered
-    /// and compared with text literals; none: it cannot be a chunk column.
-    pub range_cast: Option<String>,
-    /// Whether the key is a number (integer or numeric).
-    pub numeric: bool,
-    /// Correlation of the physical order with the column's; none without statistics.
-    pub correlation: Option<f32>,
-    /// Whether the statistics have a histogram of it, with how many bounds.
-    pub histogram_bounds: u32,
-    /// Whether an index begins with it, so that a range of it is read alone.
-    pub indexed: bool,
-    /// Share of rows that have one of the statistics' most common values, 0 to 1: the histogram leaves
-    /// them out.
-    pub common_share: f32,
-}
-
-/// Options that change how a column is mapped.
-#[derive(Clone, Debug, Default)]
-pub struct MappingOptions<'a> {
-    /// For numeric columns without precision.
-    pub numeric: Option<NumericMode>,
-    /// For dates and timestamps.
-    pub infinity: InfinityMode,
-    /// Text columns that are to be bytes.
-    pub as_bytes: &'a [String],
-    /// Columns that are to be text because a value did not fit, with the reason.
-    pub as_text: Vec<UnfitColumn>,
 }
 
 /// By how much less than a value a column may be.
