@@ -227,6 +227,83 @@ fn tables_that_change_under_their_snapshot_are_exported_whole_or_fail() {
 }
 
 #[test]
+fn columns_and_tables_under_the_names_of_others_are_never_taken_for_them() {
+    let db = Database::empty();
+    // Types without a fixed oid, which the server's parser alone does not tell apart for us.
+    db.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'glad', 'new'); CREATE DOMAIN name_of AS text; CREATE TYPE pair AS (x int, y int);
+         CREATE TYPE named AS (first name_of, last name_of);",
+    );
+    let create = |table: &str, columns: &str, values: &str| {
+        db.execute(&format!(
+            "CREATE TABLE {table} (id int PRIMARY KEY, {columns}, filler text);
+             INSERT INTO {table} SELECT g, {values}, repeat(md5(g::text), 6) FROM generate_series(1, 12000) g"
+        ));
+    };
+    create("added", "mood mood, list mood[]", "'sad', '{glad}'");
+    create("swapped", "home name_of, work name_of", "'home', 'work'");
+    create("exchanged", "mood mood", "'sad'");
+    create("other", "mood mood", "'glad'");
+    create("shifted", "p pair", "ROW(g, -g)::pair");
+    create("turned", "l named[]", "ARRAY[ROW('f', 'l')::named]");
+    create("unplanned", "mood mood, kept mood", "'sad', 'glad'");
+    db.execute("ANALYZE");
+    let slow = Slow::new(db);
+    let daemons = [slow.daemon(), slow.daemon()];
+    let pages = |name: &str, columns: &[&str]| {
+        let mut table = json!({"table": format!("public.{name}"), "strategy": "ctid", "chunk_rows": 1000});
+        if !columns.is_empty() {
+            table["columns"] = json!(columns);
+        }
+        table
+    };
+    let job = slow.site.request(json!({
+        "tables": [
+            pages("added", &[]), pages("swapped", &[]), pages("exchanged", &["mood"]), pages("shifted", &[]),
+            pages("turned", &[]), pages("unplanned", &["id", "kept", "filler"]),
+        ],
+        "parallelism": {"table_threads": 6, "chunk_workers": 2},
+    }));
+    every_table_mid_job(&slow, &job);
+    for change in [
+        "ALTER TABLE added RENAME mood TO old; ALTER TABLE added ADD mood mood DEFAULT 'new'",
+        "ALTER TABLE swapped RENAME home TO x; ALTER TABLE swapped RENAME work TO home; \
+         ALTER TABLE swapped RENAME x TO work",
+        "ALTER TABLE exchanged RENAME TO old; ALTER TABLE other RENAME TO exchanged",
+        "ALTER TYPE pair DROP ATTRIBUTE x, ADD ATTRIBUTE z int",
+        "ALTER TYPE named RENAME ATTRIBUTE first TO x; ALTER TYPE named RENAME ATTRIBUTE last TO first; \
+         ALTER TYPE named RENAME ATTRIBUTE x TO last",
+        "ALTER TABLE unplanned RENAME mood TO temper",
+    ] {
+        slow.site.db.execute(change);
+    }
+    assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
+    slow.proxy.mend();
+
+    slow.site.completed(&job);
+    let archive = slow.site.exports.archive(&job);
+    for changed in ["added", "swapped", "exchanged", "shifted", "turned"] {
+        let table = table(&archive, &format!("public.{changed}"));
+        assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
+    }
+    assert_eq!(table(&archive, "public.unplanned")["epoch"], 1, "a name that nobody asked for may change");
+    let pair = |name: &str| json!({"relation": format!("public.{name}")});
+    let only =
+        |name: &str, columns: &[&str]| json!({"relation": format!("public.{name}"), "columns": columns});
+    for judged in slow.site.cast_back(&[
+        pair("added"),
+        pair("swapped"),
+        only("exchanged", &["mood"]),
+        pair("shifted"),
+        pair("turned"),
+        only("unplanned", &["id", "kept", "filler"]),
+    ]) {
+        assert!(judged.differences.is_empty() && judged.rows == 12_000, "{judged:#?}");
+    }
+    slow.site.assert_sound(&[&job], daemons);
+}
+
+#[test]
 fn a_table_that_changes_again_and_again_fails_and_says_why() {
     let db = Database::empty();
     fill(&db, "restless", 12_000);

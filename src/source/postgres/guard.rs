@@ -22,6 +22,8 @@ pub(super) struct SeenRelation {
     /// Number of the column whose ranges leave whole partitions out.
     pruned_by: Option<i16>,
     columns: HashMap<String, SeenColumn>,
+    /// Numbers of the planned columns whose types have no fixed oid.
+    composed: Vec<i16>,
 }
 
 struct SeenColumn {
@@ -88,7 +90,7 @@ pub(super) async fn seen(
         return Err(changed(schema, name, "it is not there"));
     };
     let number = |text: Option<&str>| text.and_then(|t| t.parse().ok());
-    let seen = SeenRelation {
+    let mut seen = SeenRelation {
         oid: number(first.get(0)).unwrap_or_default(),
         kind: first.get(1).unwrap_or_default().to_owned(),
         pruned_by: first.get(7).and_then(|t| t.parse().ok()),
@@ -104,6 +106,7 @@ pub(super) async fn seen(
                 Some((row.get(2)?.to_owned(), column))
             })
             .collect(),
+        composed: Vec::new(),
     };
     for planned in columns {
         match seen.columns.get(&planned.name) {
@@ -118,6 +121,7 @@ pub(super) async fn seen(
             Some(c) if c.gone => {
                 return Err(changed(schema, name, &format!("column {} was dropped", planned.name)));
             }
+            Some(c) if c.oid >= FIXED_OIDS => seen.composed.push(c.number),
             Some(_) => {}
         }
     }
@@ -127,7 +131,7 @@ pub(super) async fn seen(
 /// Asks the parser what the columns' names mean now: the same relation, the
 /// same column by number, the same type. It also takes the relation's lock.
 /// Types without a fixed oid are left out: looking them up would leave named
-/// statements on the connection.
+/// statements on the connection. [`other_names`] is for their columns.
 pub(super) async fn same_columns(
     session: &Session,
     schema: &str,
@@ -273,10 +277,52 @@ fn changed_relations(root: &SeenRelation) -> String {
            SELECT t.root, 'has lost a child table' FROM tree t JOIN parents USING (root) \
            JOIN pg_catalog.pg_class c ON c.oid = t.oid \
            WHERE c.relpersistence <> 't' AND t.oid NOT IN (SELECT oid FROM locked) \
+           UNION ALL \
+           SELECT {root}, 'is another relation now' WHERE {root} NOT IN (SELECT oid FROM locked) \
+           {other_names} \
            {got_child}) \
          SELECT n.nspname, c.relname, f.why FROM findings f \
          JOIN pg_catalog.pg_class c ON c.oid = f.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LIMIT 1",
-        root = root.oid
+        root = root.oid,
+        other_names = other_names(root),
+    )
+}
+
+/// A finding where a number of a column stands for another name now than in the snapshot: for columns whose type has
+/// no fixed oid, and for the attributes of all composites that these are made of, which the binary form has by
+/// position. What was dropped has no name.
+fn other_names(root: &SeenRelation) -> String {
+    if root.composed.is_empty() {
+        return String::new();
+    }
+    let numbers: Vec<String> = root.composed.iter().map(i16::to_string).collect();
+    format!(
+        "UNION ALL \
+         (WITH RECURSIVE parts AS ( \
+            SELECT t.oid, t.typtype, t.typrelid, t.typelem, t.typbasetype \
+            FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+            WHERE a.attrelid = {root} AND a.attnum IN ({numbers}) \
+            UNION \
+            SELECT t.oid, t.typtype, t.typrelid, t.typelem, t.typbasetype \
+            FROM parts p, LATERAL ( \
+              SELECT p.typelem AS oid UNION ALL SELECT p.typbasetype \
+              UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = p.oid \
+              UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a \
+                        WHERE p.typtype = 'c' AND a.attrelid = p.typrelid AND a.attnum > 0 AND NOT a.attisdropped) of \
+            JOIN pg_catalog.pg_type t ON t.oid = of.oid), \
+          names AS ( \
+            SELECT a.attrelid, a.attnum, a.attname FROM pg_catalog.pg_attribute a \
+            WHERE a.attrelid = {root} AND a.attnum IN ({numbers}) \
+            UNION \
+            SELECT a.attrelid, a.attnum, a.attname FROM parts p JOIN pg_catalog.pg_attribute a ON a.attrelid = p.typrelid \
+            WHERE p.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped) \
+          SELECT {root}, 'has another ' || CASE attrelid WHEN {root} THEN 'column ' ELSE 'attribute ' END || attname \
+          FROM names \
+          WHERE CASE WHEN pg_catalog.has_column_privilege(attrelid, attnum, 'SELECT') IS NULL THEN true \
+                     ELSE (pg_catalog.pg_identify_object_as_address('pg_catalog.pg_class'::pg_catalog.regclass, \
+                             attrelid, attnum)).object_names[3] IS DISTINCT FROM attname::pg_catalog.text END) ",
+        root = root.oid,
+        numbers = numbers.join(", "),
     )
 }
