@@ -175,8 +175,16 @@ async fn count(entry: &SourceEntry, archive: &Archive, table: &ArchivedTable) ->
     }
     if let Some(after) = asked.and_then(|t| t.after.as_ref()) {
         let column = table.columns.iter().find(|c| c.name == after.column);
-        let source_type = column.map_or("", |c| c.source_type.as_str());
-        let overlap = after.overlap.as_deref().map(|amount| Overlap { amount, source_type });
+        let overlap = match (&after.overlap, column) {
+            (None, _) => None,
+            (Some(amount), Some(column)) => Some(Overlap { amount, source_type: &column.source_type }),
+            (Some(_), None) => anyhow::bail!(
+                "{}: its export overlapped the one before by column `{}`, which is not in the files: its rows cannot \
+                 be counted again; leave --against-source out",
+                table.table_name,
+                after.column
+            ),
+        };
         conditions.push(entry.source.greater_than(&after.column, &after.value, overlap)?);
     }
     let condition = (!conditions.is_empty()).then(|| format!("({})", conditions.join(") AND (")));

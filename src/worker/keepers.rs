@@ -74,7 +74,9 @@ impl Keepers {
         lineage: Uuid,
         job: &JobId,
     ) -> Result<Arc<dyn Keeper>, SourceError> {
-        let keeper = source.open_lineage(lineage).await?;
+        let keeper = tokio::time::timeout(JOIN_LIMIT, source.open_lineage(lineage))
+            .await
+            .map_err(|_| slow(source))??;
         self.insert(source, lineage, job, Arc::clone(&keeper));
         Ok(keeper)
     }

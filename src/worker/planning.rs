@@ -152,8 +152,12 @@ impl Planner<'_> {
     /// Plans; not on an old snapshot that a try before could not use.
     async fn plan(&self, passed: Option<&SourceError>) -> Result<(), PlanError> {
         let scope = self.scope();
-        let snapshot = self.snapshot(&scope, passed).await?;
         // What is dropped here ends its query on the server.
+        let snapshot = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(super::keepers::cancelled().into()),
+            snapshot = self.snapshot(&scope, passed) => snapshot?,
+        };
         let result = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(super::keepers::cancelled().into()),

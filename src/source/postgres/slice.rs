@@ -178,6 +178,12 @@ fn has_text(ty: &ColumnType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::types::{PgType, range_key};
+    use crate::plan::export_plan::Strategy;
+
+    fn sql(slice: Slice<'_>) -> String {
+        condition(slice).expect("known type").unwrap_or_default()
+    }
 
     #[test]
     fn an_overlap_is_subtracted_in_the_type_of_its_column() {
@@ -198,12 +204,6 @@ mod tests {
             refused.message.contains("`after.overlap`") && refused.message.contains("uuid"),
             "{refused:?}"
         );
-    }
-    use crate::decode::types::{PgType, range_key};
-    use crate::plan::export_plan::Strategy;
-
-    fn sql(slice: Slice<'_>) -> String {
-        condition(slice).expect("known type").unwrap_or_default()
     }
 
     #[test]

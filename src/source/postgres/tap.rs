@@ -100,8 +100,9 @@ struct Gathering {
 }
 
 impl TapHandle {
-    /// Says where the rows of the next COPY go; before it is sent.
+    /// Says where the rows of the next COPY go; before it is sent. Whatever became of those before it.
     pub(super) fn take_rows(&self, sink: Sink) {
+        self.0.discard.store(false, Ordering::Release);
         *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
     }
 

@@ -145,7 +145,8 @@ async fn few_rows_do_not_wait_for_more() {
     let Bench { mut tap, mut server, mut pieces, .. } = bench(2);
     let reading = tokio::spawn(async move { passed(&mut tap, HEADER).await });
     server.write_all(&message(COPY_DATA, b"row")).await.expect("written");
-    assert_eq!(pieces.recv().await.expect("comes without company"), b"row");
+    let piece = timeout(Duration::from_secs(60), pieces.recv()).await.expect("comes without company");
+    assert_eq!(piece.expect("a piece"), b"row");
     reading.abort();
 }
 
@@ -197,6 +198,24 @@ async fn a_message_shorter_than_its_length_is_an_error() {
 #[tokio::test]
 async fn a_server_that_is_silent_is_noticed() {
     let Bench { tap, handle, server, .. } = bench(1);
-    handle.silence(Duration::from_millis(20)).await;
+    let (longest, soon) = (Duration::from_millis(20), Duration::from_secs(60));
+    let began = Instant::now();
+    timeout(soon, handle.silence(longest)).await.expect("noticed");
+    assert!(began.elapsed() >= longest, "not before its time");
+    // Who has no room for more does not wait for the server.
+    handle.0.is_full.store(true, Ordering::Relaxed);
+    timeout(10 * longest, handle.silence(longest)).await.expect_err("it is not the server that is silent");
     drop((tap, server));
+}
+
+#[tokio::test]
+async fn the_next_copy_is_taken_after_one_that_nobody_wanted() {
+    let Bench { mut tap, handle, mut server, progress, .. } = bench(1);
+    handle.discard();
+    let (sender, mut pieces) = mpsc::channel(1);
+    handle.take_rows(Sink { pieces: sender, progress });
+    let done = message(COPY_DONE, b"");
+    server.write_all(&[message(COPY_DATA, b"row"), done.clone()].concat()).await.expect("written");
+    assert_eq!(passed(&mut tap, done.len()).await, done);
+    assert_eq!(pieces.recv().await.expect("it is taken"), b"row");
 }
