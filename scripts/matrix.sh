@@ -76,7 +76,7 @@ run() { # NAME BIN
   echo "==> PostgreSQL $1"
   ADU_TEST_PG_BIN=$2 cargo test --locked --features failpoints --test main -- --nocapture \
     values::every_type pipeline:: >"$log" 2>&1 || { result="FAILED, see $log"; failed+=("$1"); }
-  summary+=("$1|$("$2/postgres" --version | cut -d" " -f3)|$result|$(sed -n 's/^PostgreSQL [0-9]* has //p' "$log" | head -n 1)")
+  summary+=("$1|$("$2/postgres" --version | cut -d' ' -f3)|$result|$(sed -n 's/^PostgreSQL [0-9]* has //p' "$log" | head -n 1)")
 }
 
 summary=()

@@ -35,10 +35,11 @@ fn a_small_job_finishes_long_before_a_large_one() {
     let (site, proxy, daemon, large) = large_job(2_000_000);
     let small = site.request(json!({"tables": ["public.supplier", "public.nation"]}));
     site.completed(&small);
+    let (exported, all) = (daemon.rows_exported(), site.db.number("SELECT count(*) FROM lineitem"));
+    assert!(exported * 2 < all, "half of the large job is not done: {exported} of {all} rows");
     assert!(site.exports.find_archive(&large).is_none(), "the large job still runs");
     let seen = eventually("progress of the large job", Duration::from_secs(10), || progress(&site, &large));
-    let chunks = |what: &str| seen[what].as_u64().unwrap_or_else(|| panic!("no {what} in {seen}"));
-    assert!(chunks("chunks") >= 200 && chunks("chunks_done") * 2 < chunks("chunks"), "{seen}");
+    assert!(seen["chunks"].as_u64().is_some_and(|n| n >= 200), "{seen}");
 
     proxy.free();
     site.completed(&large);
@@ -60,7 +61,8 @@ fn a_cancel_frees_the_workers_at_once_and_leaves_nothing() {
     let (began, half) = (Instant::now(), Duration::from_secs(10));
     eventually("the workers are free", half, || (daemon.chunks_in_flight() == 0).then_some(()));
     eprintln!("the workers are free {:?} after the cancel", began.elapsed());
-    none_left("no chunk and no keeper on the server", half, || site.db.busy_backends());
+    let rest = half.saturating_sub(began.elapsed());
+    none_left("no chunk and no keeper on the server", rest, || site.db.busy_backends());
 
     let last = site.broker.events.wait_final(&large, PATIENCE);
     assert_eq!(last.kind(), "job.cancelled", "{}", last.body);

@@ -14,8 +14,8 @@ use crate::support::{Borrowed, Database, Proxy, Site};
 const DAEMONS: usize = 3;
 /// The longest time for all jobs of a round.
 const LIMIT: Duration = Duration::from_secs(150);
-/// RabbitMQ 3.10 writes down late which members a new quorum queue has: one that was declared in the moment before a
-/// kill -9 has no leader ever after, and must be deleted by hand. Nobody's messages have been in it for long.
+/// A quorum queue of RabbitMQ 3.10.8 that was declared in the moment before a kill -9 may have no leader ever after
+/// (seen at 0.6 s), and must be deleted by hand.
 const DECLARED: Duration = Duration::from_secs(5);
 /// Rows of the table whose rows all have one number, changed all at once.
 const GENERATION_ROWS: i64 = 4000;
