@@ -86,7 +86,7 @@ fn replay(
             take(batch)?;
         }
     }
-    if let Some(batch) = decoder.finish()? {
+    while let Some(batch) = decoder.finish()? {
         take(batch)?;
     }
     Ok(())

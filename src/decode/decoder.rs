@@ -16,7 +16,8 @@ use crate::source::{ErrorKind, SourceError, UnfitColumn};
 const BATCH_ROWS: usize = 2048;
 /// Characters of a key that a report shows.
 const KEY_CHARS: usize = 100;
-/// Bytes of the stream after which a batch ends. A wider row ends its batch.
+/// Bytes, of the stream or of what it became, after which a batch ends. A wider
+/// row ends its batch.
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Decodes one binary COPY stream.
@@ -30,11 +31,14 @@ pub struct CopyDecoder {
     columns: Vec<DecodedColumn>,
     on_unfit: OnUnfit,
     frames: Frames,
+    /// Rows of the frames' block that are decoded already.
+    taken: usize,
+    /// Rows to decode before another look at what they have become.
+    step: usize,
     batch_rows: usize,
     batch_bytes: usize,
     /// Whether some column has values that do not fit, so that no batch may leave.
     checking: bool,
-    finished: bool,
 }
 
 struct DecodedColumn {
@@ -52,24 +56,28 @@ impl CopyDecoder {
     /// apart, for reports.
     #[must_use]
     pub fn new(columns: &[Column], key: &[String], on_unfit: OnUnfit) -> Self {
+        let schema = schema(columns);
+        let frames = Frames::new(columns.len());
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|column| DecodedColumn {
+                column: column.clone(),
+                is_key: key.contains(&column.name),
+                builder: column::builder(column),
+                unfit_row: None,
+                unfit: None,
+            })
+            .collect();
         Self {
-            schema: schema(columns),
-            columns: columns
-                .iter()
-                .map(|column| DecodedColumn {
-                    column: column.clone(),
-                    is_key: key.contains(&column.name),
-                    builder: column::builder(column),
-                    unfit_row: None,
-                    unfit: None,
-                })
-                .collect(),
+            schema,
+            step: columns.iter().map(|column| column.builder.step()).min().unwrap_or(usize::MAX),
+            columns,
             on_unfit,
-            frames: Frames::new(columns.len()),
+            frames,
+            taken: 0,
             batch_rows: 0,
             batch_bytes: 0,
             checking: false,
-            finished: false,
         }
     }
 
@@ -102,37 +110,21 @@ impl CopyDecoder {
     /// # Errors
     /// When the stream is not what was planned, or values do not fit.
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        if !self.frames.ready() {
+        if self.taken == 0 && !self.frames.ready() {
             return Ok(None);
         }
-        loop {
-            let full = self.frames.scan(BATCH_ROWS - self.batch_rows).map_err(malformed)?;
-            self.decode_block();
-            if self.batch_rows >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES {
-                let batch = self.take_batch()?;
-                if batch.is_some() {
-                    return Ok(batch);
-                }
-            } else if !full {
-                return Ok(None);
-            }
-        }
+        self.full_batch()
     }
 
-    /// The end of the stream: everything that is left, as one batch; little
-    /// more than a batch when all earlier ones were taken. Later calls give
-    /// `None`.
+    /// The next batch of what is left when the stream has ended, or `None`
+    /// after the last one.
     ///
     /// # Errors
     /// When the trailer is missing, something follows it, or values did not fit.
     pub fn finish(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        if std::mem::replace(&mut self.finished, true) {
-            return Ok(None);
+        if let Some(batch) = self.full_batch()? {
+            return Ok(Some(batch));
         }
-        while self.frames.scan(usize::MAX).map_err(malformed)? {
-            self.decode_block();
-        }
-        self.decode_block();
         if !self.frames.ended() {
             return Err(SourceError {
                 kind: ErrorKind::Transient,
@@ -142,21 +134,51 @@ impl CopyDecoder {
             });
         }
         let batch = if self.batch_rows > 0 { self.take_batch()? } else { None };
-        let unfit = self.unfit_columns();
-        if self.checking { Err(unfit_error(unfit)) } else { Ok(batch) }
+        if self.checking { Err(unfit_error(self.unfit_columns())) } else { Ok(batch) }
     }
 
+    /// A batch that is full, or `None` when more bytes are needed.
+    fn full_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
+        loop {
+            // What a full batch left of a block comes before another one.
+            let more = self.taken > 0 || self.frames.scan(BATCH_ROWS - self.batch_rows).map_err(malformed)?;
+            self.decode_block();
+            if self.is_full() {
+                let batch = self.take_batch()?;
+                if batch.is_some() {
+                    return Ok(batch);
+                }
+            } else if !more {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch_rows >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES
+    }
+
+    /// Decodes the block until the batch is full.
     fn decode_block(&mut self) {
         let block = self.frames.block();
-        if block.rows() == 0 {
-            return;
+        while self.taken < block.rows() {
+            let rows = self.step.min(block.rows() - self.taken);
+            for (index, column) in self.columns.iter_mut().enumerate() {
+                column.append(block.column(index).rows(self.taken, rows), self.batch_rows);
+            }
+            self.taken += rows;
+            self.batch_rows += rows;
+            let built: usize = self.columns.iter().map(|column| column.builder.built()).sum();
+            if built >= BATCH_BYTES {
+                self.batch_bytes = built;
+                break;
+            }
         }
-        for (index, column) in self.columns.iter_mut().enumerate() {
-            column.append(block.column(index), self.batch_rows);
+        if self.taken == block.rows() {
+            self.batch_bytes += block.bytes();
+            self.taken = 0;
+            self.frames.consume();
         }
-        self.batch_rows += block.rows();
-        self.batch_bytes += block.bytes();
-        self.frames.consume();
     }
 
     /// What was collected; `None` when it may not leave because some value
@@ -217,7 +239,8 @@ impl CopyDecoder {
             })
             .collect();
         if keys.is_empty() {
-            let place = self.frames.total_rows() - rows as u64 + row as u64 + 1;
+            let ahead = if self.taken > 0 { self.frames.block().rows() - self.taken } else { 0 };
+            let place = self.frames.total_rows() - (ahead + rows) as u64 + row as u64 + 1;
             format!("row {place} of its chunk")
         } else {
             keys.join(", ")

@@ -87,7 +87,9 @@ fn decode_pieces<'a>(
             batches.push(batch);
         }
     }
-    batches.extend(decoder.finish()?);
+    while let Some(batch) = decoder.finish()? {
+        batches.push(batch);
+    }
     assert!(decoder.finish().expect("fused").is_none());
     let all = concat_batches(decoder.schema(), &batches).expect("one schema");
     assert_eq!(all.num_rows() as u64, decoder.rows());
@@ -134,6 +136,8 @@ fn every_family() -> Vec<Column> {
         T::Range(Box::new(T::Int32)),
         T::Multirange(Box::new(T::Date)),
         T::Map,
+        // Last: with it, rows are decoded one by one.
+        T::List(Box::new(T::NumericText)),
     ];
     types.into_iter().enumerate().map(|(i, ty)| column(&format!("c{i}"), ty, true)).collect()
 }
@@ -163,7 +167,7 @@ fn full_row(seed: u8) -> Vec<Field> {
         Some(array(1, 25, &[text("x"), None])),
         Some(array(1, 1700, &[Some(numeric.clone()), None])),
         Some(numeric.clone()),
-        Some(numeric),
+        Some(numeric.clone()),
         bytes(8),
         bytes(16),
         bytes(16),
@@ -174,6 +178,7 @@ fn full_row(seed: u8) -> Vec<Field> {
         Some(range(0x08 | 0x04, &[int(seed.into())])),
         Some(multirange(&[range(0x01, &[]), range(0x02, &[int(1), int(seed.into())])])),
         Some(hstore(&[("k", None), ("", text("v"))])),
+        Some(array(1, 1700, &[Some(numeric), None])),
     ]
 }
 
@@ -506,7 +511,9 @@ fn batches_are_bounded_by_rows_and_by_bytes() {
         while let Some(batch) = decoder.next_batch().expect("sound") {
             sizes.push(batch.num_rows());
         }
-        sizes.extend(decoder.finish().expect("sound").map(|b| b.num_rows()));
+        while let Some(batch) = decoder.finish().expect("sound") {
+            sizes.push(batch.num_rows());
+        }
         sizes
     };
     let narrow = sizes(&vec![vec![None]; 50_000]);
@@ -515,6 +522,56 @@ fn batches_are_bounded_by_rows_and_by_bytes() {
     assert!(others.len() >= 10 && others.iter().all(|rows| *rows == 2048) && *last < 16_384, "{narrow:?}");
     let wide = vec![text(&"x".repeat(3 << 20))];
     assert_eq!(sizes(&vec![wide; 5]), [2, 2, 1]);
+}
+
+/// A numeric of fourteen bytes and 131,069 digits.
+fn huge_numeric() -> Field {
+    Some(vec![0, 1, 0x7f, 0xff, 0, 0, 0, 0, 0, 1])
+}
+
+#[test]
+fn batches_are_bounded_by_what_the_stream_becomes() {
+    let columns = [
+        column("id", ColumnType::Int32, false),
+        column("scalar", ColumnType::NumericText, true),
+        column("list", ColumnType::List(Box::new(ColumnType::NumericText)), true),
+        column("vector", ColumnType::Vector { length: Some(16_000), half: false }, true),
+    ];
+    let rows = |range: std::ops::Range<i32>, field: &dyn Fn() -> Vec<Field>| -> Vec<Vec<Field>> {
+        range.map(|id| [vec![int(id)], field()].concat()).collect()
+    };
+    let list = || vec![None, Some(array(1, 1700, &vec![huge_numeric(); 10])), None];
+    let bytes = stream(
+        &[
+            rows(0..300, &|| vec![huge_numeric(), None, None]),
+            rows(300..400, &list),
+            rows(400..1000, &|| vec![None; 3]),
+        ]
+        .concat(),
+    );
+    let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
+    decoder.push(&bytes);
+    let mut ids: Vec<i32> = Vec::new();
+    let mut check = |batch: RecordBatch| {
+        assert!(batch.get_array_memory_size() < 16 << 20, "{} bytes", batch.get_array_memory_size());
+        ids.extend(batch["id"].as_primitive::<Int32Type>().values());
+    };
+    while let Some(batch) = decoder.next_batch().expect("sound") {
+        check(batch);
+    }
+    while let Some(batch) = decoder.finish().expect("sound") {
+        check(batch);
+    }
+    assert_eq!(ids, Vec::from_iter(0..1000));
+}
+
+#[test]
+fn an_array_of_numerics_whose_text_is_beyond_measure_does_not_fit() {
+    let columns = [column("a", ColumnType::List(Box::new(ColumnType::NumericText)), true)];
+    let bytes = stream(&[vec![None], vec![Some(array(1, 1700, &vec![huge_numeric(); 20_000]))], vec![None]]);
+    let error = decode(&columns, OnUnfit::Text, &bytes).expect_err("2.6 GB of text");
+    let ErrorKind::Unfit(unfit) = error.kind else { panic!("{error}") };
+    assert_eq!(unfit[0].row.as_deref(), Some("row 2 of its chunk"));
 }
 
 #[test]
@@ -548,8 +605,13 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn pieces_do_not_matter(rows in cells(), cuts in proptest::collection::vec(0..20_000_usize, 0..30), step in 1..9_usize) {
-        let columns = every_family();
+    fn pieces_do_not_matter(rows in cells(), cuts in proptest::collection::vec(0..20_000_usize, 0..30), step in 1..9_usize, one_by_one: bool) {
+        let mut columns = every_family();
+        let mut rows = rows;
+        if !one_by_one {
+            columns.pop();
+            rows.iter_mut().for_each(|row| drop(row.pop()));
+        }
         let bytes = stream(&rows);
         let whole = decode(&columns, OnUnfit::Error, &bytes).expect("decodes");
         prop_assert_eq!(whole.num_rows(), rows.len());

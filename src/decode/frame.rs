@@ -363,6 +363,11 @@ impl<'a> Fields<'a> {
         rest.first_chunk::<W>().copied()
     }
 
+    /// Those of `rows` rows from row `first` on.
+    pub(super) fn rows(self, first: usize, rows: usize) -> Self {
+        Self { starts: &self.starts[first..first + rows], ..self }
+    }
+
     /// All fields in order.
     pub(super) fn iter(self) -> impl Iterator<Item = Option<&'a [u8]>> {
         self.starts.iter().map(move |&start| self.get(start))

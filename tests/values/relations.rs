@@ -139,12 +139,32 @@ fn a_server_in_latin1_is_read_in_utf8() {
 
 #[test]
 fn text_that_is_not_utf8_is_refused_by_name_and_can_be_had_as_bytes() {
+    refuses_then_exports_bytes(SQL_ASCII);
+}
+
+/// As a damaged database, or one that was upgraded from a server that did not verify, has it.
+#[test]
+fn text_that_is_not_utf8_in_a_database_that_is_can_be_had_as_bytes() {
+    refuses_then_exports_bytes(UTF8);
+}
+
+/// Numbers of encodings, as `pg_char_to_encoding` gives them.
+const SQL_ASCII: u8 = 0;
+const UTF8: u8 = 6;
+
+/// `encoding` is what the database calls bytes that no encoding was asked about.
+fn refuses_then_exports_bytes(encoding: u8) {
     let site = Site::new(Database::encoded("SQL_ASCII"));
     site.db.execute(
         "CREATE TABLE raw (id int PRIMARY KEY, good text, bad text, n int);
          INSERT INTO raw VALUES (1, 'a', 'b', 1), (2, 'é', convert_from('\\xff61e9', 'SQL_ASCII'), 2);
          INSERT INTO raw (id) VALUES (3)",
     );
+    let declare = |encoding| {
+        let database = "datname = current_database()";
+        site.db.execute(&format!("UPDATE pg_database SET encoding = {encoding} WHERE {database}"));
+    };
+    declare(encoding);
     let daemon = site.daemon();
     let job = site.request(json!({"tables": ["public.raw"]}));
     let last = site.broker.events.wait_final(&job, crate::support::PATIENCE);
@@ -155,6 +175,7 @@ fn text_that_is_not_utf8_is_refused_by_name_and_can_be_had_as_bytes() {
     }
     let done = site.export(json!({"tables": [{"table": "public.raw", "as_bytes": ["bad"]}]}));
     assert_eq!(site.exports.directories(), BTreeSet::from(["public_raw".to_owned()]));
+    declare(SQL_ASCII);
     site.assert_equal(&[("SELECT id, good, convert_to(bad, 'SQL_ASCII') AS bad, n FROM raw", "public_raw")]);
     assert!(done.data()["tables"][0]["notes"]["bad"].as_str().is_some_and(|n| n.contains("bytes")));
     site.assert_sound(&[&job, done.job()], [daemon]);

@@ -7,7 +7,7 @@ use arrow::datatypes::Fields as ArrowFields;
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, NOWHERE, native};
+use super::{Builder, Faults, Fields, Misfit, NOWHERE, native, step_of_whole};
 use crate::message::setting::InfinityMode;
 use crate::plan::column::Part;
 
@@ -72,6 +72,14 @@ impl Builder for Composite {
         for (part, starts) in self.parts.iter_mut().zip(&self.starts) {
             part.append(Fields { raw: fields.raw, starts });
         }
+    }
+
+    fn step(&self) -> usize {
+        step_of_whole(self.parts.iter().map(|part| part.step()).min().unwrap_or(usize::MAX))
+    }
+
+    fn built(&self) -> usize {
+        self.parts.iter().map(|part| part.built()).sum()
     }
 
     fn is_unfit(&self) -> bool {

@@ -8,7 +8,7 @@ use arrow::datatypes::FieldRef;
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, native};
+use super::{Builder, Faults, Fields, Misfit, native, step_of_whole};
 use crate::message::setting::InfinityMode;
 use crate::plan::column::{ColumnType, ELEMENT};
 
@@ -117,6 +117,14 @@ impl Builder for List {
         }
         self.total += self.starts.len();
         self.elements.append(Fields { raw: fields.raw, starts: &self.starts });
+    }
+
+    fn step(&self) -> usize {
+        step_of_whole(self.elements.step())
+    }
+
+    fn built(&self) -> usize {
+        self.elements.built()
     }
 
     fn is_unfit(&self) -> bool {

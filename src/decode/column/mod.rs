@@ -66,10 +66,27 @@ impl Faults {
     }
 }
 
+/// The step of a value that consists of others, of which there may be many.
+fn step_of_whole(part: usize) -> usize {
+    if part == usize::MAX { usize::MAX } else { 1 }
+}
+
 /// Builds the array of one column.
 pub(super) trait Builder: Send {
     /// Reads the fields of a block.
     fn append(&mut self, fields: Fields<'_>);
+
+    /// Rows after which to ask what has been [`built`](Self::built): few where
+    /// little of the stream may become much in memory.
+    fn step(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Bytes of values since the last `finish`, where they may be many more
+    /// than those of the stream.
+    fn built(&self) -> usize {
+        0
+    }
 
     /// Whether a value since the last `finish` does not fit.
     fn is_unfit(&self) -> bool;

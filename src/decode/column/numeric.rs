@@ -16,6 +16,11 @@ const INFINITE: Misfit = Misfit::Unfit("a numeric is infinite");
 const TOO_LARGE: Misfit = Misfit::Unfit("a numeric has more digits than the precision");
 const TOO_FINE: Misfit = Misfit::Unfit("a numeric has more fractional digits than the scale");
 const BEYOND_DOUBLE: Misfit = Misfit::Unfit("a numeric is beyond the range of doubles");
+const TOO_LONG: Misfit = Misfit::Unfit("the texts of a row's numerics are longer than 256 MiB");
+
+/// Longest text of all numerics between two looks at what was built: a row may
+/// have an array of them.
+const MAX_TEXT: usize = 256 << 20;
 
 const POW10_64: [u64; 20] = {
     let mut table = [1; 20];
@@ -187,18 +192,23 @@ impl<'a> Numeric<'a> {
             let index = usize::try_from(self.weight - position).ok();
             index.and_then(|i| self.digits.get(i)).map_or(0, |pair| u16::from_be_bytes(*pair))
         };
+        // Groups from here downwards were not sent: they are zeros, up to 131,068 of them.
+        let unsent = self.weight - self.digits.len() as i32;
+        let zeros = |out: &mut String, count: usize| out.extend(std::iter::repeat_n('0', count));
         out.push_str(&group(self.weight.max(0)).to_string());
-        for position in (0..self.weight).rev() {
+        for position in ((unsent + 1).max(0)..self.weight).rev() {
             out.push_str(&format!("{:04}", group(position)));
         }
+        zeros(out, 4 * (unsent + 1).clamp(0, self.weight.max(0)) as usize);
         if self.shown > 0 {
             out.push('.');
             let end = out.len() + self.shown;
             let mut position = -1;
-            while out.len() < end {
+            while out.len() < end && position > unsent {
                 out.push_str(&format!("{:04}", group(position)));
                 position -= 1;
             }
+            zeros(out, end.saturating_sub(out.len()));
             out.truncate(end);
         }
         Ok(())
@@ -330,7 +340,12 @@ impl Builder for Rendered {
     fn append(&mut self, fields: Fields<'_>) {
         for field in fields.iter() {
             self.text.clear();
-            match field.map(|field| Numeric::parse(field).and_then(|n| n.render(&mut self.text))) {
+            let room = MAX_TEXT - self.built();
+            let rendered = field.map(|field| {
+                Numeric::parse(field)?.render(&mut self.text)?;
+                if self.text.len() > room { Err(TOO_LONG) } else { Ok(()) }
+            });
+            match rendered {
                 Some(Ok(())) => self.values.append_value(&self.text),
                 Some(Err(misfit)) => {
                     self.faults.note(misfit);
@@ -339,6 +354,15 @@ impl Builder for Rendered {
                 None => self.values.append_null(),
             }
         }
+    }
+
+    /// A numeric of a few bytes has up to 147,457 characters.
+    fn step(&self) -> usize {
+        16
+    }
+
+    fn built(&self) -> usize {
+        self.values.values_slice().len()
     }
 
     fn is_unfit(&self) -> bool {

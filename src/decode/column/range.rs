@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Fields as ArrowFields};
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, NOWHERE, native};
+use super::{Builder, Faults, Fields, Misfit, NOWHERE, native, step_of_whole};
 use crate::message::setting::InfinityMode;
 use crate::plan::column::ColumnType;
 
@@ -82,6 +82,14 @@ impl Builder for Range {
         for (bound, starts) in self.bounds.iter_mut().zip(&self.starts) {
             bound.append(Fields { raw: fields.raw, starts });
         }
+    }
+
+    fn step(&self) -> usize {
+        step_of_whole(self.bounds[0].step())
+    }
+
+    fn built(&self) -> usize {
+        self.bounds.iter().map(|bound| bound.built()).sum()
     }
 
     fn is_unfit(&self) -> bool {

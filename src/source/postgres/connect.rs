@@ -97,6 +97,7 @@ pub(super) struct Connector {
     config: tokio_postgres::Config,
     password: Password,
     dialer: Dialer,
+    /// Limit for each address, login included, as libpq's `connect_timeout`.
     timeout: Duration,
     server: String,
     /// `server_version_num` as the last connection saw it; 0 before the first.
@@ -117,7 +118,7 @@ impl Connector {
         let dsn = Dsn::parse(config.dsn.expose()).map_err(|e| invalid("dsn", &e))?;
         let tls = tls::connector(&dsn, config.ca_file.as_deref()).map_err(|e| invalid("ca_file", &e))?;
         let server = dsn.server();
-        let dialer = Dialer::new(&dsn, tls, config.connect_timeout.0);
+        let dialer = Dialer::new(&dsn, tls);
         let mut pg = dsn.config;
         // For the client every stream has its TLS behind it.
         pg.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
@@ -126,13 +127,11 @@ impl Connector {
             (None, Some(secret)) => Password::Given(secret.clone()),
             (None, None) => Password::AsInDsn,
         };
-        // The dialer's timeout is per address; the whole of it, login included, ends here.
-        let timeout = config.connect_timeout.0 * u32::try_from(dialer.hosts().max(1)).unwrap_or(1);
         Ok(Self {
             config: pg,
             password,
             dialer,
-            timeout,
+            timeout: config.connect_timeout.0,
             server,
             version: AtomicU32::new(0),
             tasks: TaskTracker::new(),
@@ -146,13 +145,10 @@ impl Connector {
 
     /// A connection outside of the pool, and what drives it.
     pub(super) async fn connect(&self) -> Result<Opened, SourceError> {
-        match timeout(self.timeout, self.open(KEEPER_NAME)).await {
-            Ok(opened) => opened,
-            Err(_) => Err(self.silent()),
-        }
+        self.open(KEEPER_NAME).await
     }
 
-    /// Tries one address after the other.
+    /// Tries one address after the other: a silent one must not keep from the next.
     async fn open(&self, name: &str) -> Result<Opened, SourceError> {
         let mut config = self.config.clone();
         config.application_name(name);
@@ -160,10 +156,12 @@ impl Connector {
             config.password(password);
         }
         let mut last = None;
-        for address in self.dialer.addresses().await.map_err(|e| self.undialled(&e))? {
-            match self.log_in(&config, address).await {
-                Ok(opened) => return Ok(opened),
-                Err(error) => last = Some(error),
+        let addresses = timeout(self.timeout, self.dialer.addresses()).await.map_err(|_| self.silent())?;
+        for address in addresses.map_err(|e| self.undialled(&e))? {
+            match timeout(self.timeout, self.log_in(&config, address)).await {
+                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Err(error)) => last = Some(error),
+                Err(_) => last = Some(self.silent()),
             }
         }
         Err(last.expect("the dialer gives at least one address"))
@@ -320,7 +318,6 @@ impl Connections {
             .max_size(allowed as usize)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(POOL_WAIT))
-            .create_timeout(Some(connector.timeout))
             .recycle_timeout(Some(connector.timeout))
             .build()
             .map_err(|e| SourceError {
@@ -405,6 +402,24 @@ mod tests {
         let Err(error) = Connector::new(&name, &config) else { panic!("accepted") };
         assert!(error.message.starts_with("sources.warehouse.dsn:"), "{error}");
         assert!(!error.message.contains("geheim"));
+    }
+
+    #[tokio::test]
+    async fn the_address_after_a_silent_one_is_tried() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let closed = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+            listener.local_addr().expect("an address").port()
+        };
+        let port = silent.local_addr().expect("an address").port();
+        let mut config = config(&format!(
+            "kind = \"postgres\"\ndsn = \"host=127.0.0.1,127.0.0.1 port={port},{closed} user=u dbname=d sslmode=disable\""
+        ));
+        config.connect_timeout.0 = Duration::from_millis(100);
+        let name = SourceName::parse("w").expect("valid");
+        let connector = Connector::new(&name, &config).expect("valid");
+        let Err(error) = connector.connect().await else { panic!("nobody is there") };
+        assert!(error.message.contains("refused"), "{error}");
     }
 
     #[tokio::test]

@@ -35,7 +35,6 @@ pub(super) struct CopyStream {
     pieces: mpsc::Receiver<Piece>,
     end: End,
     decoder: CopyDecoder,
-    finished: bool,
     cancel: CancellationToken,
     progress: Arc<Progress>,
     what: String,
@@ -63,20 +62,21 @@ impl CopyStream {
             pieces,
             end,
             decoder: CopyDecoder::new(read.columns, read.key, read.on_unfit),
-            finished: false,
             cancel: read.cancel.clone(),
             progress: read.progress.clone(),
             what,
         })
     }
 
+    /// The decoder knows columns and no tables.
+    fn named(&self, error: SourceError) -> SourceError {
+        SourceError { message: format!("{}: {}", self.what, error.message), ..error }
+    }
+
     /// After the last piece: how it ended.
     fn last_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         match self.end.get() {
-            Some(Ok(())) => {
-                self.finished = true;
-                self.decoder.finish()
-            }
+            Some(Ok(())) => self.decoder.finish().map_err(|e| self.named(e)),
             Some(Err(e)) => Err(e.clone()),
             None => Err(SourceError {
                 kind: ErrorKind::Transient,
@@ -91,13 +91,10 @@ impl CopyStream {
 impl ChunkStream for CopyStream {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         let batch = loop {
-            if self.finished {
-                return Ok(None);
-            }
             if self.cancel.is_cancelled() {
                 return Err(cancelled(&self.what));
             }
-            if let Some(batch) = self.decoder.next_batch()? {
+            if let Some(batch) = self.decoder.next_batch().map_err(|e| self.named(e))? {
                 break Some(batch);
             }
             match self.pieces.blocking_recv() {

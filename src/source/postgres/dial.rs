@@ -12,7 +12,6 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslNegotiation};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -26,6 +25,11 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10))
     .with_retries(4);
+/// Longest time that something sent may remain unacknowledged, unless the
+/// connection string says `tcp_user_timeout`: keepalive does not ask meanwhile,
+/// and retransmission goes on for a quarter of an hour, tcp(7). The same as the
+/// keepalive's sum.
+const USER_TIMEOUT: Duration = Duration::from_secs(70);
 /// SSLRequest: length and code,
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -67,8 +71,7 @@ pub(super) enum DialError {
 pub(super) struct Dialer {
     hosts: Vec<(Option<Host>, Option<IpAddr>, u16)>,
     shuffled: bool,
-    connect_timeout: Duration,
-    user_timeout: Option<Duration>,
+    user_timeout: Duration,
     demand: TlsDemand,
     /// TLS from the first byte, without asking (PostgreSQL 17).
     direct: bool,
@@ -76,8 +79,7 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// `connect_timeout` is that of one address.
-    pub(super) fn new(dsn: &Dsn, tls: MakeRustlsConnect, connect_timeout: Duration) -> Self {
+    pub(super) fn new(dsn: &Dsn, tls: MakeRustlsConnect) -> Self {
         let config = &dsn.config;
         let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
         let port = |i: usize| ports.get(i).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
@@ -86,17 +88,11 @@ impl Dialer {
                 .map(|i| (hosts.get(i).cloned(), addresses.get(i).copied(), port(i)))
                 .collect(),
             shuffled: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
-            connect_timeout,
-            user_timeout: config.get_tcp_user_timeout().copied(),
+            user_timeout: config.get_tcp_user_timeout().copied().unwrap_or(USER_TIMEOUT),
             demand: dsn.tls,
             direct: config.get_ssl_negotiation() == SslNegotiation::Direct,
             tls,
         }
-    }
-
-    /// Hosts of the connection string.
-    pub(super) fn hosts(&self) -> usize {
-        self.hosts.len()
     }
 
     /// Addresses in the order in which to try them. Each name is looked up
@@ -143,15 +139,9 @@ impl Dialer {
         }
     }
 
-    /// Connects, and agrees on TLS as `sslmode` demands.
+    /// Connects, and agrees on TLS as `sslmode` demands. Sets no limit of its own.
     pub(super) async fn open(&self, address: &Address) -> Result<Wire, DialError> {
-        let socket = match timeout(self.connect_timeout, self.socket(&address.place)).await {
-            Ok(socket) => socket.map_err(DialError::Unreachable)?,
-            Err(_) => {
-                let silent = io::Error::new(io::ErrorKind::TimedOut, "connection timed out");
-                return Err(DialError::Unreachable(silent));
-            }
-        };
+        let socket = self.socket(&address.place).await.map_err(DialError::Unreachable)?;
         self.secure(socket, &address.name).await
     }
 
@@ -163,7 +153,7 @@ impl Dialer {
                 stream.set_nodelay(true)?;
                 let options = SockRef::from(&stream);
                 options.set_tcp_keepalive(&KEEPALIVE)?;
-                options.set_tcp_user_timeout(self.user_timeout)?;
+                options.set_tcp_user_timeout(Some(self.user_timeout))?;
                 Ok(Either::Left(stream))
             }
         }
@@ -200,7 +190,7 @@ mod tests {
     async fn addresses(dsn: &str) -> Vec<Address> {
         let dsn = Dsn::parse(dsn).expect("valid");
         let tls = super::super::tls::connector(&dsn, None).expect("valid");
-        Dialer::new(&dsn, tls, Duration::from_secs(1)).addresses().await.expect("some")
+        Dialer::new(&dsn, tls).addresses().await.expect("some")
     }
 
     fn tcp(name: &str, address: &str) -> Address {

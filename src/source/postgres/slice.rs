@@ -127,13 +127,16 @@ pub(super) fn select_list(columns: &[Column]) -> String {
         .map(|c| match c.fetch {
             Fetch::Native => ident(&c.name),
             Fetch::AsText => format!("{}::pg_catalog.text", ident(&c.name)),
-            // The server converts, and refuses, texts alone. Its own encoding: nothing is converted.
+            // The server converts, and refuses, texts alone. To its own encoding nothing is converted; but
+            // UTF-8 would be verified, which a session in UTF-8 is spared when it sends a text.
             // `concat` keeps the blanks at the end of a character(n), which a cast would cut.
             Fetch::AsBytes => {
                 let name = ident(&c.name);
+                let text = format!("pg_catalog.concat({name})");
                 format!(
-                    "CASE WHEN {name} IS NOT NULL THEN pg_catalog.convert_to(pg_catalog.concat({name}), \
-                     pg_catalog.getdatabaseencoding()) END"
+                    "CASE WHEN {name} IS NULL THEN NULL \
+                     WHEN pg_catalog.getdatabaseencoding() = 'UTF8' THEN pg_catalog.textsend({text}) \
+                     ELSE pg_catalog.convert_to({text}, pg_catalog.getdatabaseencoding()) END"
                 )
             }
             Fetch::Parts => with_text(ident(&c.name), &c.ty),
