@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := $(TARGET)/venv/bin/python3
+BENCH_PYTHON := $(TARGET)/bench-venv/bin/python3
 SAY := @echo; echo "==>"
 
 .PHONY: help
@@ -68,6 +69,18 @@ fuzz: ## MINUTES (5) of random splits and garbage for tap and decoders: no panic
 			source::postgres::tap::tests::rows_and_messages_are_told_apart
 	done
 
+.PHONY: bench
+bench: packages $(BENCH_PYTHON) ## What it costs: rows, small tables, planning, decisions; ratios to peers in the same run (15 minutes)
+	cargo build --locked --release --bin adu-export --example load_tpch --example decide_speed
+	$(SAY) "decisions of the coordinator"
+	$(TARGET)/release/examples/decide_speed
+	$(SAY) "lineitem, two connections, beside two psql"
+	scripts/compare-psql.sh
+	$(SAY) "small tables"
+	scripts/small-tables.sh
+	$(SAY) "planning"
+	scripts/plan-scale.sh
+
 .PHONY: schemas
 schemas: ## Write config/schemas/ again from the Rust types
 	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints --lib message::schema
@@ -88,4 +101,11 @@ $(PYTHON): tests/oracle/requirements.txt
 	rm -rf $(TARGET)/venv
 	python3 -m venv $(TARGET)/venv
 	$(TARGET)/venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(BENCH_PYTHON): scripts/bench-requirements.txt
+	$(SAY) "Python with the peers of the benches in $(TARGET)/bench-venv"
+	rm -rf $(TARGET)/bench-venv
+	python3 -m venv $(TARGET)/bench-venv
+	$(TARGET)/bench-venv/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@

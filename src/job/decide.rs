@@ -1,7 +1,7 @@
 //! What should happen to a job: a pure function of what the folder says and
 //! of who lives. No I/O, no clock, no channel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -101,14 +101,19 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
     if job.said.plans < job.plans.len() {
         effects.push(Effect::TellPlan(id(), u32::try_from(job.said.plans).unwrap_or(u32::MAX) + 1));
     }
+    let lost = lost(job, at);
     for (batch_id, batch) in &job.batches {
         if !batch.is_open() {
-            if !job.said.batches.contains(batch_id) {
+            if !batch.told {
                 effects.push(Effect::TellBatch(id(), *batch_id));
             }
             continue;
         }
-        match judge(job, *batch_id, batch, at) {
+        // Most batches of a large job: chunks are missing, and nothing has gone wrong.
+        if batch.missing > 0 && batch.failures.is_empty() && job.cancel.is_none() && lost.is_empty() {
+            continue;
+        }
+        match judge(job, *batch_id, batch, &lost, at) {
             Verdict::Wait => {}
             Verdict::Settle(dispositions) => effects.push(Effect::Settle(id(), *batch_id, dispositions)),
             Verdict::Retry(failure) => effects.push(Effect::Retry(id(), *batch_id, failure)),
@@ -133,8 +138,9 @@ fn overdue(job: &JobState, at: &Circumstances) -> Option<CancelCause> {
     if deadline.is_some_and(|d| age(job.stored.received_at) > d) {
         return Some(CancelCause::Deadline);
     }
+    let max = at.max_snapshot_age?;
     let oldest = job.oldest_snapshot()?;
-    at.max_snapshot_age.filter(|max| age(oldest) > *max).map(|_| CancelCause::MaxSnapshotAge)
+    (age(oldest) > max).then_some(CancelCause::MaxSnapshotAge)
 }
 
 enum Verdict {
@@ -144,14 +150,20 @@ enum Verdict {
 }
 
 /// What follows from the records and failures of an open batch.
-fn judge(job: &JobState, id: BatchId, batch: &BatchState, at: &Circumstances) -> Verdict {
+fn judge(
+    job: &JobState,
+    id: BatchId,
+    batch: &BatchState,
+    lost: &BTreeMap<Uuid, ErrorReport>,
+    at: &Circumstances,
+) -> Verdict {
     let all = |d: &Disposition| Verdict::Settle(batch.tables.iter().map(|t| (*t, d.clone())).collect());
     if job.cancel.is_some() {
         return all(&Disposition::Cancel);
     }
     if batch.missing > 0 {
-        if let Some(error) = lost(job, id, at) {
-            let first = |t: &u32| (*t, limited(job, id, *t, Cause::LineageLost, &error));
+        if let Some(error) = lineage_of(job, id).and_then(|lineage| lost.get(&lineage)) {
+            let first = |t: &u32| (*t, limited(job, id, *t, Cause::LineageLost, error));
             return Verdict::Settle(batch.tables.iter().map(first).collect());
         }
         let claimed = |f: &Failure| f.cause == Cause::LineageLost && is_claimed(job, id, at);
@@ -175,19 +187,22 @@ fn lineage_of(job: &JobState, id: BatchId) -> Option<Uuid> {
     job.plan(id.epoch)?.snapshot.as_ref().map(|s| s.lineage)
 }
 
-/// Why the snapshot of a batch is lost: a worker of any batch that reads it
-/// found no keeper, and no daemon claims to be one.
-fn lost(job: &JobState, id: BatchId, at: &Circumstances) -> Option<ErrorReport> {
-    let lineage = lineage_of(job, id)?;
-    if !at.settled || at.claimed.contains(&lineage) {
-        return None;
+/// Lineages that are lost, and why: a worker of any batch that reads one found
+/// no keeper, and no daemon claims to be one.
+fn lost(job: &JobState, at: &Circumstances) -> BTreeMap<Uuid, ErrorReport> {
+    let mut lost = BTreeMap::new();
+    if !at.settled {
+        return lost;
     }
-    job.batches
-        .iter()
-        .filter(|(other, _)| lineage_of(job, **other) == Some(lineage))
-        .flat_map(|(_, batch)| batch.failures.values())
-        .find(|(_, f)| f.cause == Cause::LineageLost)
-        .map(|(_, f)| f.error.clone())
+    for (id, batch) in &job.batches {
+        let failure = batch.failures.values().find(|(_, f)| f.cause == Cause::LineageLost);
+        if let (Some((_, failure)), Some(lineage)) = (failure, lineage_of(job, *id))
+            && !at.claimed.contains(&lineage)
+        {
+            lost.entry(lineage).or_insert_with(|| failure.error.clone());
+        }
+    }
+    lost
 }
 
 /// What is to be done with one table of a batch whose chunks have come to an end.

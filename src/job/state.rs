@@ -42,6 +42,9 @@ pub struct BatchState {
     pub next: u32,
     /// What became of it.
     pub outcome: Option<Arc<Outcome>>,
+    /// Whether this coordinator has told what became of it; a successor says it
+    /// again under the same ids.
+    pub told: bool,
 }
 
 impl BatchState {
@@ -55,6 +58,7 @@ impl BatchState {
             answered: BTreeSet::new(),
             next: 0,
             outcome: None,
+            told: false,
         }
     }
 
@@ -129,8 +133,6 @@ pub struct JobState {
 /// under the same ids.
 #[derive(Debug, Default)]
 pub struct Said {
-    /// Batches whose table events are out.
-    pub batches: BTreeSet<BatchId>,
     /// Plans whose failed tables were told, and which daemons know of.
     pub plans: usize,
     /// When the last progress report was sent.

@@ -156,7 +156,7 @@ fn settle(job: &mut JobState, id: BatchId, result: TableResult) {
     let batch = job.batches.get_mut(&id).expect("exists");
     let tables = batch.tables.iter().map(|t| TableOutcome { table: *t, result: result.clone() }).collect();
     batch.outcome = Some(Arc::new(Outcome { v: 1, at: Timestamp::UNIX_EPOCH, tables }));
-    job.said.batches.insert(id);
+    batch.told = true;
 }
 
 #[test]

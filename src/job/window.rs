@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::state::{BatchId, JobState};
+use super::state::{BatchId, BatchState, JobState};
 use crate::config::{MAX_JOBS, MAX_PARALLEL};
 use crate::message::inbox::Alive;
 use crate::message::task::{ChunkTask, PlanTask};
@@ -274,44 +274,49 @@ impl Window {
         if unplanned && !self.out.contains_key(&plan) {
             return Some(plan);
         }
+        // New tables while there is room for them.
         let id = job.id().clone();
-        // Tables with the fewest chunks out first; new tables while there is room for them.
-        let mut candidates: Vec<(u32, BatchId)> = job
-            .batches
-            .iter()
-            .filter(|(_, b)| b.is_open() && b.missing > 0)
-            .map(|(batch, _)| (share.out.get(batch).copied().unwrap_or(0), *batch))
-            .filter(|(out, _)| *out < share.chunks && (*out > 0 || share.out.len() < share.tables))
-            .collect();
-        candidates.sort_unstable();
-        for (_, batch_id) in candidates {
-            let Some(batch) = job.batches.get_mut(&batch_id) else { continue };
-            let task = |chunk| {
-                Task::Chunk(ChunkTask {
-                    job: id.clone(),
-                    epoch: batch_id.epoch,
-                    table: batch_id.first,
-                    chunk,
-                    root,
-                })
-            };
-            let chunks = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
-            let is_free = |c: u32| batch.is_unfinished(c) && !self.out.contains_key(&task(c));
-            let fresh = (batch.next..chunks).find(|c| is_free(*c));
-            // Behind the first pass: what was lost on the way.
-            let found = fresh.or_else(|| (0..batch.next.min(chunks)).find(|c| is_free(*c)));
-            let task = found.map(task);
-            if let Some(fresh) = fresh {
-                batch.next = fresh + 1;
-            } else {
-                batch.next = chunks;
+        if share.out.len() < share.tables {
+            for (batch_id, batch) in &mut job.batches {
+                if batch.is_open()
+                    && batch.missing > 0
+                    && !share.out.contains_key(batch_id)
+                    && let Some(chunk) = self.free_chunk(&id, *batch_id, batch, root)
+                {
+                    share.out.insert(*batch_id, 1);
+                    return Some(Task::Chunk(chunk));
+                }
             }
-            if let Some(task) = task {
-                *share.out.entry(batch_id).or_default() += 1;
-                return Some(task);
+        }
+        // Then those with the fewest chunks out.
+        let mut under_way: Vec<(&mut u32, BatchId)> = share
+            .out
+            .iter_mut()
+            .filter(|(_, out)| **out < share.chunks)
+            .map(|(id, out)| (out, *id))
+            .collect();
+        under_way.sort_unstable();
+        for (out, batch_id) in under_way {
+            if let Some(batch) = job.batches.get_mut(&batch_id).filter(|b| b.is_open() && b.missing > 0)
+                && let Some(chunk) = self.free_chunk(&id, batch_id, batch, root)
+            {
+                *out += 1;
+                return Some(Task::Chunk(chunk));
             }
         }
         None
+    }
+
+    /// The next chunk of a batch that is neither out nor finished.
+    fn free_chunk(&self, job: &JobId, id: BatchId, batch: &mut BatchState, root: Uuid) -> Option<ChunkTask> {
+        let task = |chunk| ChunkTask { job: job.clone(), epoch: id.epoch, table: id.first, chunk, root };
+        let chunks = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
+        let is_free = |c: &u32| batch.is_unfinished(*c) && !self.out.contains_key(&Task::Chunk(task(*c)));
+        let fresh = (batch.next..chunks).find(is_free);
+        // Behind the first pass: what was lost on the way.
+        let found = fresh.or_else(|| (0..batch.next.min(chunks)).find(is_free));
+        batch.next = fresh.map_or(chunks, |fresh| fresh + 1);
+        found.map(task)
     }
 }
 

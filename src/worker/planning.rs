@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -35,6 +36,9 @@ mod places;
 mod scope;
 
 use scope::Scope;
+
+/// Base names that are claimed at once: each claim waits for two fsyncs, and a request may mean 20,000 tables.
+const CLAIMS_AT_ONCE: usize = 16;
 
 /// Does one planning task.
 ///
@@ -189,28 +193,42 @@ impl Planner<'_> {
             .into_iter()
             .map(|f| FailedTable { number: scope.number(&f.table, f.number), ..f })
             .collect();
-        let mut members = Vec::new();
-        let mut tables = Vec::new();
+        let mut fail = |number, table, error| {
+            let error = match error {
+                PlanError::Failed(error) => error,
+                PlanError::Source(e) if e.kind == ErrorKind::Permanent => e.report(),
+                e => return Err(e),
+            };
+            failed.push(FailedTable { number, table, error });
+            Ok(())
+        };
+        let mut drafts = Vec::new();
         for table in &chosen.tables {
             let name = qualified(&table.relation.schema, &table.relation.name);
             let number = scope.number(&name, table.number);
             match self.plan_table(table, number, scope, snapshot).await {
-                Ok(planned) => {
-                    members.push(BatchMember {
-                        number,
-                        single: planned.strategy == Strategy::Single,
-                        bytes: stored_bytes(table.relation),
-                    });
-                    tables.push(planned);
-                }
-                Err(PlanError::Failed(error)) => failed.push(FailedTable { number, table: name, error }),
-                Err(PlanError::Source(e)) if e.kind == ErrorKind::Permanent => {
-                    failed.push(FailedTable { number, table: name, error: e.report() });
-                }
-                Err(e) => return Err(e),
+                Ok(planned) => drafts.push((planned, stored_bytes(table.relation))),
+                Err(e) => fail(number, name, e)?,
             }
             if self.cancel.is_cancelled() {
                 return Err(PlanError::Source(super::keepers::cancelled()));
+            }
+        }
+        let mut bases = Vec::with_capacity(drafts.len());
+        for some in drafts.chunks(CLAIMS_AT_ONCE) {
+            bases.extend(join_all(some.iter().map(|(table, _)| self.place(table, request))).await);
+        }
+        let mut members = Vec::new();
+        let mut tables = Vec::new();
+        for ((table, bytes), base) in drafts.into_iter().zip(bases) {
+            let number = table.number;
+            match base {
+                Ok(base) => {
+                    let single = table.strategy == Strategy::Single;
+                    members.push(BatchMember { number, single, bytes });
+                    tables.push(PlannedTable { base, ..table });
+                }
+                Err(e) => fail(number, qualified(&table.schema, &table.name), e)?,
             }
         }
         for (table, batch) in tables.iter_mut().zip(batch::assign(&members)) {
@@ -329,14 +347,13 @@ impl Planner<'_> {
             Verify::Count | Verify::None => None,
         };
         let directory = scope.request.output.directory.as_ref().map_or("", |d| d.as_str()).to_owned();
-        let base = self.base_name(&relation.schema, &relation.name).await?;
-        self.check_conflict(&directory, &base, &scope.request).await?;
         Ok(PlannedTable {
             number,
             batch: number,
             schema: relation.schema.clone(),
             name: relation.name.clone(),
-            base,
+            // Named when all are planned: see `place`.
+            base: String::new(),
             directory,
             full: request.is_full(),
             columns,

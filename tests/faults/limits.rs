@@ -163,12 +163,12 @@ fn a_connection_that_carries_nothing_any_more_is_given_up() {
 
 /// The job is ended by a limit, and what it held is let go.
 #[track_caller]
-fn ended_by(slow: &Slow, job: &str, code: &str, remedy: &str) {
-    let last = slow.site.broker.events.wait_final(job, PATIENCE);
+fn ended_by(site: &Site, job: &str, code: &str, remedy: &str) {
+    let last = site.broker.events.wait_final(job, PATIENCE);
     assert_eq!(last.kind(), "job.cancelled", "{}", last.body);
     assert_eq!(last.data()["error"]["code"], code, "{}", last.body);
     assert!(last.error().contains(remedy), "{}", last.error());
-    assert_eq!(slow.site.exports.archive(job)["error"]["code"], code);
+    assert_eq!(site.exports.archive(job)["error"]["code"], code);
 }
 
 #[test]
@@ -184,14 +184,29 @@ fn a_deadline_ends_a_job_that_runs_and_one_that_waits() {
     let job = slow.site.request(json!({"tables": ["public.quick", "public.big"], "deadline": "6s"}));
     slow.site.broker.events.wait(&job, "table.completed", PATIENCE);
     let waiting = slow.site.request(json!({"tables": ["public.quick"], "deadline": "2s"}));
-    ended_by(&slow, &waiting, "deadline", "`deadline`");
+    ended_by(&slow.site, &waiting, "deadline", "`deadline`");
     assert!(slow.site.exports.find_archive(&job).is_none(), "it ended while it waited");
-    ended_by(&slow, &job, "deadline", "`deadline`");
+    ended_by(&slow.site, &job, "deadline", "`deadline`");
     let archive = slow.site.exports.archive(&job);
     assert_eq!(table(&archive, "public.quick")["status"], "completed");
     assert_eq!(table(&archive, "public.big")["status"], "cancelled");
     slow.proxy.mend();
     slow.site.assert_sound(&[&job, &waiting], [daemon]);
+}
+
+#[test]
+fn a_deadline_ends_a_job_that_is_still_being_planned() {
+    let site = Site::new(Database::empty());
+    // Its rows are counted under the snapshot, which takes an hour.
+    site.db.execute("CREATE VIEW endless AS SELECT pg_sleep(3600)::text AS v");
+    let daemon = site.daemon();
+    let job = site.request(json!({"tables": ["public.endless"], "verify": "count", "deadline": "3s"}));
+    eventually("the planner counts", PATIENCE, || {
+        site.db.busy_backends().iter().any(|b| b.contains("pg_catalog.count")).then_some(())
+    });
+    ended_by(&site, &job, "deadline", "`deadline`");
+    eventually("nothing runs on the server", PATIENCE, || site.db.busy_backends().is_empty().then_some(()));
+    site.assert_sound(&[&job], [daemon]);
 }
 
 #[test]
@@ -205,7 +220,7 @@ fn a_snapshot_that_grows_too_old_ends_its_job_and_lets_vacuum_go_on() {
     let daemon = slow.site.daemon_with(&config);
     let job = slow.site.request(json!({"tables": ["public.big"]}));
     mid_job(&daemon);
-    ended_by(&slow, &job, "max_snapshot_age", "max_snapshot_age");
+    ended_by(&slow.site, &job, "max_snapshot_age", "max_snapshot_age");
     eventually("nothing holds the snapshot", Duration::from_secs(10), || {
         slow.site.db.busy_backends().is_empty().then_some(())
     });

@@ -59,7 +59,9 @@ impl Coordinator {
                     let events = self.context.reporter.batch(&state.stored, plan, outcome);
                     self.session.publish_all(events).await?;
                 }
-                state.said.batches.insert(id);
+                if let Some(batch) = state.batches.get_mut(&id) {
+                    batch.told = true;
+                }
             }
             Effect::TellPlan(job, epoch) => self.tell_plan(&job, epoch).await?,
             Effect::Commit(job) => {

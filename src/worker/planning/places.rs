@@ -9,6 +9,7 @@ use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::{ExportRequest, OnConflict};
 use crate::plan::base_name;
+use crate::plan::export_plan::PlannedTable;
 
 /// `.archive/names/<base>.json`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +21,19 @@ struct NameClaim {
 }
 
 impl Planner<'_> {
+    /// The base name that a planned table gets.
+    pub(super) async fn place(
+        &self,
+        table: &PlannedTable,
+        request: &ExportRequest,
+    ) -> Result<String, PlanError> {
+        let base = self.base_name(&table.schema, &table.name).await?;
+        self.check_conflict(&table.directory, &base, request).await?;
+        Ok(base)
+    }
+
     /// The base name that belongs to the table, claimed for ever.
-    pub(super) async fn base_name(&self, schema: &str, table: &str) -> Result<String, PlanError> {
+    async fn base_name(&self, schema: &str, table: &str) -> Result<String, PlanError> {
         let source = &self.stored().source;
         let claim =
             NameClaim { v: VERSION, source: source.to_string(), schema: schema.into(), table: table.into() };
@@ -38,7 +50,7 @@ impl Planner<'_> {
     }
 
     /// Where conflicts fail, look before the work.
-    pub(super) async fn check_conflict(
+    async fn check_conflict(
         &self,
         directory: &str,
         base: &str,
