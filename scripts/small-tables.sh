@@ -18,8 +18,8 @@ SELECT format('ALTER TABLE t%s ADD PRIMARY KEY (id)', g) FROM generate_series(1,
 ANALYZE;
 SQL
 
-root=$PWD/$bench/queue
-rm -rf "$root" "$bench"/{duckdb,one-shot,rabbitmq}
+root=$PWD/$bench/small/queue
+rm -rf "$bench/small" "$bench"/{duckdb,one-shot,rabbitmq}
 daemons=()
 stop() {
   local pid
@@ -54,9 +54,9 @@ for n in 1 2; do
 done
 
 for ((run = 1; run <= ${RUNS:-5}; run++)); do
-  rm -rf "$bench/exports" "$bench/by-duckdb"
-  scripts/measure.py "$python" scripts/duckdb-tables.py "$server/small" "$bench/by-duckdb" >>"$bench/duckdb"
-  scripts/measure.py "$adu" export --quiet --dsn "$server/small" --table 'public.*' --out "$bench/exports" --workers 2 \
+  # Nothing is removed meanwhile: some file systems are slow where files were removed a moment ago.
+  scripts/measure.py "$python" scripts/duckdb-tables.py "$server/small" "$bench/small/duckdb-$run" >>"$bench/duckdb"
+  scripts/measure.py "$adu" export --quiet --dsn "$server/small" --table 'public.*' --out "$bench/small/one-shot-$run" --workers 2 \
     >>"$bench/one-shot"
   scripts/measure.py "$adu" submit --config "$bench/daemon-1.toml" --table 'public.*' --wait >>"$bench/rabbitmq"
 done
