@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, Site};
+use crate::support::{Database, PATIENCE, Site, eventually};
 
 const ROWS: u64 = 600_000;
 
@@ -105,4 +105,35 @@ fn a_column_without_an_index_is_not_read_by_scans_of_the_whole_table() {
     assert!(range.contains("each chunk scans the whole table") && files.len() == 5, "{range}");
     site.assert_equal(&[("SELECT * FROM plain", "public_plain"), ("SELECT * FROM plain", "public_plain_v2")]);
     daemon.stop();
+}
+
+/// A server that holds scans for cheaper than they are would read the whole table for each chunk.
+#[test]
+fn ranges_of_a_key_in_no_order_are_read_by_its_index() {
+    let site = Site::new(Database::empty());
+    site.db.execute(
+        "CREATE TABLE shuffled (id int PRIMARY KEY, filler text) WITH (autovacuum_enabled = off);
+         INSERT INTO shuffled SELECT g, repeat('x', 60) FROM generate_series(1, 100000) g ORDER BY md5(g::text);
+         ANALYZE shuffled;",
+    );
+    site.db.execute(&format!("ALTER DATABASE {} SET random_page_cost = 40", site.db.name));
+    let scans = || {
+        let sql = "SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 'shuffled'";
+        let row = site.db.rows(sql).remove(0);
+        let number = |i: usize| row[i].parse::<u64>().expect("a number");
+        (number(0), number(1))
+    };
+    let (before, _) = scans();
+    let daemon = site.daemon();
+    let (reason, files) = split(
+        &site,
+        json!({"table": "public.shuffled", "strategy": "range", "chunk_column": "id", "chunk_rows": 12_500}),
+    );
+    assert!(reason.contains("histogram bounds") && files.len() == 8, "{reason}: {files:?}");
+    // Sessions tell what they did when they end, and before that once a second at most.
+    daemon.stop();
+    let (seq, idx) =
+        eventually("all chunks are counted", PATIENCE, || Some(scans()).filter(|s| s.0 - before + s.1 >= 8));
+    assert_eq!((seq - before, idx), (0, 8), "scans of the whole table, and of the index");
+    site.assert_equal(&[("SELECT * FROM shuffled", "public_shuffled")]);
 }
