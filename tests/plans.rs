@@ -3,4 +3,5 @@
 mod balance;
 mod coverage;
 mod incremental;
+mod verification;
 mod writers;
