@@ -3,6 +3,7 @@
 //! binary, real servers; whatever happens, `assert_sound` holds in the end.
 
 mod broker;
+mod definitions;
 mod inheritance;
 mod limits;
 mod mid_job;

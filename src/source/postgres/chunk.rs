@@ -6,6 +6,7 @@ use tokio::time::timeout;
 
 use super::connect::Connections;
 use super::copy_stream::CopyStream;
+use super::definitions::Definitions;
 use super::guard;
 use super::question::view_path;
 use super::quote::shown;
@@ -80,7 +81,8 @@ async fn begin(
         .await?;
 
     let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
-    CopyStream::start(session, &copy, read, format!("read {relation}"), limits.stall).await
+    let definitions = Definitions::of(&seen, schema, name);
+    CopyStream::start(session, &copy, read, format!("read {relation}"), limits.stall, definitions).await
 }
 
 /// Page numbers mean something only while all chunks see one snapshot, and

@@ -17,6 +17,7 @@ use tokio_postgres::CopyOutStream;
 use tokio_util::sync::CancellationToken;
 
 use super::chunk::{cancelled, stalled};
+use super::definitions::Definitions;
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::tap::{Piece, Sink, TapHandle};
@@ -48,6 +49,7 @@ impl CopyStream {
         read: &ChunkRead<'_>,
         what: String,
         stall: Duration,
+        definitions: Option<Definitions>,
     ) -> Result<Self, SourceError> {
         let (sink, pieces) = mpsc::channel(PIECES);
         let tap = session.tap().clone();
@@ -56,7 +58,7 @@ impl CopyStream {
             session.client().copy_out(copy).await.map_err(|e| session.explain(&e, Stage::Chunk, &what))?;
         let end = End::default();
         let tasks = session.tasks();
-        let pump = Pump { sink, tap, cancel: read.cancel.clone(), what: what.clone(), stall };
+        let pump = Pump { sink, tap, cancel: read.cancel.clone(), what: what.clone(), stall, definitions };
         tasks.spawn(pump.run(session, Box::pin(rows), end.clone()));
         Ok(Self {
             pieces,
@@ -127,14 +129,22 @@ struct Pump {
     cancel: CancellationToken,
     what: String,
     stall: Duration,
+    definitions: Option<Definitions>,
 }
 
 impl Pump {
-    async fn run(self, session: Session, mut rows: Rows, end: End) {
+    async fn run(mut self, session: Session, mut rows: Rows, end: End) {
         let stop = match self.wait(&mut rows).await {
             Ok(()) => {
                 // Nothing is said before the transaction is known to be whole.
-                let ended = timeout(self.stall, session.end(&self.what)).await;
+                let definitions = self.definitions.take();
+                let ended = async {
+                    match definitions {
+                        Some(definitions) => definitions.end(session, &self.what).await,
+                        None => session.end(&self.what).await,
+                    }
+                };
+                let ended = timeout(self.stall, ended).await;
                 let _ = end.set(ended.unwrap_or_else(|_| Err(stalled(&self.what, self.stall))));
                 return;
             }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::definitions::parts;
 use super::quote::{ident, literal, shown, table};
 use super::session::Session;
 use super::sqlstate::Stage;
@@ -19,6 +20,8 @@ const FIXED_OIDS: u32 = 10_000;
 pub(super) struct SeenRelation {
     oid: u32,
     kind: String,
+    /// Whether policies may hide rows.
+    has_policies: bool,
     /// Number of the column whose ranges leave whole partitions out.
     pruned_by: Option<i16>,
     columns: HashMap<String, SeenColumn>,
@@ -40,6 +43,21 @@ impl SeenRelation {
         self.pruned_by.is_some() && self.pruned_by == self.columns.get(column).map(|c| c.number)
     }
 
+    /// Its oid.
+    pub(super) fn oid(&self) -> u32 {
+        self.oid
+    }
+
+    /// Numbers of the planned columns whose types have no fixed oid.
+    pub(super) fn composed(&self) -> &[i16] {
+        &self.composed
+    }
+
+    /// Whether policies may hide rows.
+    pub(super) fn has_policies(&self) -> bool {
+        self.has_policies
+    }
+
     /// Whether it is a table, which may have child tables.
     fn is_plain(&self) -> bool {
         self.kind == "r"
@@ -52,7 +70,7 @@ impl SeenRelation {
 }
 
 /// The failure of a chunk whose table is not what was planned any more.
-fn changed(schema: &str, name: &str, why: &str) -> SourceError {
+pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
     SourceError {
         kind: ErrorKind::Changed,
         code: "changed".into(),
@@ -75,7 +93,8 @@ pub(super) async fn seen(
                 pg_catalog.format_type(a.atttypid, a.atttypmod), \
                 pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') IS NULL, \
                 (SELECT p.partattrs[0] FROM pg_catalog.pg_partitioned_table p \
-                 WHERE p.partrelid = c.oid AND p.partstrat <> 'h') \
+                 WHERE p.partrelid = c.oid AND p.partstrat <> 'h'), \
+                c.relrowsecurity \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_attribute a \
@@ -93,6 +112,7 @@ pub(super) async fn seen(
     let mut seen = SeenRelation {
         oid: number(first.get(0)).unwrap_or_default(),
         kind: first.get(1).unwrap_or_default().to_owned(),
+        has_policies: first.get(8) == Some("t"),
         pruned_by: first.get(7).and_then(|t| t.parse().ok()),
         columns: rows
             .iter()
@@ -234,7 +254,7 @@ fn changed_relations(root: &SeenRelation) -> String {
              AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d \
                                WHERE d.datname = pg_catalog.current_database())), \
          seen AS MATERIALIZED ( \
-           SELECT c.oid, n.nspname, c.relname, c.relkind, c.relfilenode \
+           SELECT c.oid, n.nspname, c.relname, c.relkind, c.relfilenode, c.relrowsecurity \
            FROM locked JOIN pg_catalog.pg_class c USING (oid) \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            WHERE c.relkind IN ('r', 'm', 'p') \
@@ -278,6 +298,9 @@ fn changed_relations(root: &SeenRelation) -> String {
            JOIN pg_catalog.pg_class c ON c.oid = t.oid \
            WHERE c.relpersistence <> 't' AND t.oid NOT IN (SELECT oid FROM locked) \
            UNION ALL \
+           SELECT oid, 'has got row-level security' FROM seen \
+           WHERE NOT relrowsecurity AND pg_catalog.row_security_active(oid) \
+           UNION ALL \
            SELECT {root}, 'is another relation now' WHERE {root} NOT IN (SELECT oid FROM locked) \
            {other_names} \
            {got_child}) \
@@ -299,18 +322,7 @@ fn other_names(root: &SeenRelation) -> String {
     let numbers: Vec<String> = root.composed.iter().map(i16::to_string).collect();
     format!(
         "UNION ALL \
-         (WITH RECURSIVE parts AS ( \
-            SELECT t.oid, t.typtype, t.typrelid, t.typelem, t.typbasetype \
-            FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-            WHERE a.attrelid = {root} AND a.attnum IN ({numbers}) \
-            UNION \
-            SELECT t.oid, t.typtype, t.typrelid, t.typelem, t.typbasetype \
-            FROM parts p, LATERAL ( \
-              SELECT p.typelem AS oid UNION ALL SELECT p.typbasetype \
-              UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = p.oid \
-              UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a \
-                        WHERE p.typtype = 'c' AND a.attrelid = p.typrelid AND a.attnum > 0 AND NOT a.attisdropped) of \
-            JOIN pg_catalog.pg_type t ON t.oid = of.oid), \
+         (WITH RECURSIVE {parts}, \
           names AS ( \
             SELECT a.attrelid, a.attnum, a.attname FROM pg_catalog.pg_attribute a \
             WHERE a.attrelid = {root} AND a.attnum IN ({numbers}) \
@@ -323,6 +335,7 @@ fn other_names(root: &SeenRelation) -> String {
                      ELSE (pg_catalog.pg_identify_object_as_address('pg_catalog.pg_class'::pg_catalog.regclass, \
                              attrelid, attnum)).object_names[3] IS DISTINCT FROM attname::pg_catalog.text END) ",
         root = root.oid,
+        parts = parts(root.oid, &numbers.join(", ")),
         numbers = numbers.join(", "),
     )
 }

@@ -32,6 +32,7 @@ mod chunk;
 mod columns;
 mod connect;
 mod copy_stream;
+mod definitions;
 mod dial;
 mod dsn;
 mod guard;

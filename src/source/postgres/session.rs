@@ -187,10 +187,15 @@ impl Session {
 
     /// Commits and gives the connection back. Where the transaction had failed
     /// without anybody noticing, the `SELECT` does.
-    pub(super) async fn end(mut self, what: &str) -> Result<(), SourceError> {
+    pub(super) async fn end(self, what: &str) -> Result<(), SourceError> {
         self.run("SELECT; COMMIT", Stage::Question, what).await?;
-        drop(self.conn.take());
+        self.give_back();
         Ok(())
+    }
+
+    /// Gives the connection back after the transaction.
+    pub(super) fn give_back(mut self) {
+        drop(self.conn.take());
     }
 
     /// Ends what runs on the connection and closes it.

@@ -1,0 +1,108 @@
+//! What a chunk reads through definitions that neither its snapshot nor its
+//! locks protect from the beginning of the job on: what views select, what
+//! policies hide, attributes of composites, labels of enums. The server follows
+//! the definitions of the moment, while SQL that reads the catalogue sees those
+//! of the snapshot. They are compared once the chunk is read: what still holds
+//! after its end has held all the time.
+
+use super::guard::{SeenRelation, changed};
+use super::session::Session;
+use super::sqlstate::Stage;
+use crate::source::SourceError;
+
+/// What is asked at the end of a chunk's transaction.
+pub(super) struct Definitions {
+    sql: String,
+    changed: SourceError,
+}
+
+impl Definitions {
+    /// Those that a chunk of a relation depends on, if any.
+    pub(super) fn of(seen: &SeenRelation, schema: &str, name: &str) -> Option<Self> {
+        if !seen.is_view() && !seen.has_policies() && seen.composed().is_empty() {
+            return None;
+        }
+        // Names of settings that live as long as the session: the next chunk overwrites them.
+        let note = |setting: &str, value: &str| {
+            format!(
+                "SELECT WHERE pg_catalog.set_config('adu_export.{setting}', ({value})::pg_catalog.text, false) IS NULL; "
+            )
+        };
+        let noted = |setting: &str, ty: &str| {
+            format!("pg_catalog.current_setting('adu_export.{setting}')::pg_catalog.{ty}")
+        };
+        let read = "SELECT pg_catalog.array_agg(l.relation) FROM pg_catalog.pg_locks l \
+                    WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()";
+        let definitions = definitions(seen, &noted("read", "_oid"));
+        let sql = format!(
+            "{}{}COMMIT; SELECT {} <@ ({definitions})",
+            note("read", read),
+            note("definitions", &definitions),
+            noted("definitions", "_text"),
+        );
+        let why = "a view, a policy or a type that it depends on was defined anew";
+        Some(Self { sql, changed: changed(schema, name, why) })
+    }
+
+    /// Commits, compares and gives the connection back.
+    pub(super) async fn end(self, session: Session, what: &str) -> Result<(), SourceError> {
+        let same = session.value(&self.sql, Stage::Chunk, what).await?;
+        session.give_back();
+        if same.as_deref() == Some("t") { Ok(()) } else { Err(self.changed) }
+    }
+}
+
+/// One text for each definition, as the statement's own snapshot shows them. Rows of rules and policies are replaced
+/// when these are; a label that is added to an enum is in no row of ours.
+fn definitions(seen: &SeenRelation, read: &str) -> String {
+    let composed: Vec<String> = seen.composed().iter().map(i16::to_string).collect();
+    let types = if composed.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "UNION ALL \
+             (WITH RECURSIVE {parts} \
+              SELECT 'attribute ' || a.attrelid || ' ' || a.attnum || ' ' || a.atttypid || ' ' || a.attname \
+              FROM parts p JOIN pg_catalog.pg_attribute a ON a.attrelid = p.typrelid \
+              WHERE p.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped \
+              UNION ALL \
+              SELECT 'label ' || e.oid || ' ' || e.enumlabel \
+              FROM parts p JOIN pg_catalog.pg_enum e ON e.enumtypid = p.oid) ",
+            parts = parts(seen.oid(), &composed.join(", ")),
+        )
+    };
+    format!(
+        "SELECT pg_catalog.array_agg(d.text) FROM ( \
+           SELECT 'rule ' || r.oid || ' ' || r.xmin::pg_catalog.text AS text FROM pg_catalog.pg_rewrite r \
+           WHERE r.ev_type = '1' AND r.ev_class = ANY ({read}) \
+           UNION ALL \
+           SELECT 'policy ' || p.oid || ' ' || p.xmin::pg_catalog.text FROM pg_catalog.pg_policy p \
+           WHERE p.polrelid = ANY ({read}) \
+           UNION ALL \
+           SELECT 'table ' || c.oid || ' ' || c.relrowsecurity || ' ' || c.relforcerowsecurity || ' ' \
+                  || (SELECT pg_catalog.count(*) FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid) \
+           FROM pg_catalog.pg_class c \
+           WHERE c.oid = ANY ({read}) AND c.relkind IN ('r', 'p') \
+             AND (NOT c.relispartition OR c.oid = {root}) \
+           {types}) d",
+        root = seen.oid(),
+    )
+}
+
+/// The query `parts`: types of some columns of a table, and all types that these are made of.
+pub(super) fn parts(table: u32, columns: &str) -> String {
+    format!(
+        "parts AS ( \
+           SELECT t.oid, t.typtype, t.typrelid, t.typelem, t.typbasetype \
+           FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+           WHERE a.attrelid = {table} AND a.attnum IN ({columns}) \
+           UNION \
+           SELECT t.oid, t.typtype, t.typrelid, t.typelem, t.typbasetype \
+           FROM parts p, LATERAL ( \
+             SELECT p.typelem AS oid UNION ALL SELECT p.typbasetype \
+             UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = p.oid \
+             UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a \
+                       WHERE p.typtype = 'c' AND a.attrelid = p.typrelid AND a.attnum > 0 AND NOT a.attisdropped) of \
+           JOIN pg_catalog.pg_type t ON t.oid = of.oid)"
+    )
+}
