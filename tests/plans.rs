@@ -1,7 +1,9 @@
 //! How tables are split: whatever the key, chunks are balanced, disjoint and together everything.
 
 mod balance;
+mod bank;
 mod coverage;
 mod incremental;
+mod standby;
 mod verification;
 mod writers;

@@ -284,7 +284,8 @@ fn limited(job: &JobState, id: BatchId, table: u32, cause: Cause, error: &ErrorR
     if needs_new && lineages >= MAX_LINEAGES {
         return fail(
             format!("{}; the job has used {MAX_LINEAGES} snapshots already", error.message),
-            "find out what ends the snapshots (restarts, terminated sessions), then `adu-export retry`",
+            "find out what ends the snapshots (restarts, terminated sessions, a standby without hot_standby_feedback), \
+             then `adu-export retry`",
         );
     }
     Disposition::Abandon(cause)

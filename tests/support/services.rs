@@ -29,6 +29,10 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 pub(crate) struct Services {
     pub(crate) postgres: u16,
     pub(crate) amqp: u16,
+    /// Programs of PostgreSQL.
+    pub(super) pg_bin: PathBuf,
+    /// Where the data of both servers is.
+    pub(super) data: PathBuf,
     directory: PathBuf,
 }
 
@@ -57,7 +61,26 @@ impl Services {
         let text = std::fs::read_to_string(directory.join("env")).expect("services.sh wrote env");
         let env: BTreeMap<&str, &str> = text.lines().filter_map(|l| l.split_once('=')).collect();
         let port = |name: &str| env[name].parse().expect("a port");
-        Self { postgres: port("PG_PORT"), amqp: port("AMQP_PORT"), directory }
+        Self {
+            postgres: port("PG_PORT"),
+            amqp: port("AMQP_PORT"),
+            pg_bin: env["PG_BIN"].into(),
+            data: env["DATA"].into(),
+            directory,
+        }
+    }
+
+    /// The same broker with another PostgreSQL.
+    pub(super) fn with_postgres(&self, postgres: u16) -> &'static Self {
+        let (pg_bin, data) = (self.pg_bin.clone(), self.data.clone());
+        // Few tests want one, and they all end with this process.
+        Box::leak(Box::new(Self {
+            postgres,
+            amqp: self.amqp,
+            pg_bin,
+            data,
+            directory: self.directory.clone(),
+        }))
     }
 
     /// Where the broker is.

@@ -1,0 +1,175 @@
+//! Exports that read from a hot standby: one moment, also where the standby cancels whoever holds back its replay.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::bank;
+use crate::support::{Daemon, Database, PATIENCE, Postgres, Proxy, Site, eventually, none_left};
+
+const EXPORTS: usize = 5;
+
+/// Sessions of exporting roles on the standby; the one checker looks at the primary.
+fn sessions(standby: &Postgres) -> u64 {
+    standby.number("postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = 'exporter'")
+}
+
+#[track_caller]
+fn assert_sound(site: &Site, standby: &Postgres, jobs: &[&str], daemons: impl IntoIterator<Item = Daemon>) {
+    site.assert_sound(jobs, daemons);
+    none_left("no session is left on the standby", Duration::from_secs(15), || match sessions(standby) {
+        0 => Vec::new(),
+        n => vec![format!("{n} sessions")],
+    });
+}
+
+#[test]
+fn every_export_of_a_standby_is_one_moment_of_tables_that_are_written_on_its_primary() {
+    let primary = Postgres::start(&[]);
+    let db = Database::on(primary.services());
+    bank::open(&db);
+    // What exports read stays on the primary, so that replay goes on while they read.
+    let settings = [
+        ("hot_standby_feedback", "on"),
+        ("wal_receiver_status_interval", "1s"),
+        ("max_standby_streaming_delay", "-1"),
+    ];
+    let standby = primary.standby(&settings);
+    let site = Site::new(db);
+    let daemon = || {
+        let mut config = site.config();
+        config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(standby.port));
+        site.daemon_with(&config)
+    };
+    let daemons = [daemon(), daemon()];
+
+    let replayed = || standby.number(&site.db.name, "SELECT pg_last_wal_replay_lsn() - '0/0'");
+    let (mut jobs, mut moved_on) = (Vec::new(), 0);
+    let transactions = bank::while_money_moves(&site.db, || {
+        for turn in 0..EXPORTS {
+            let before = replayed();
+            jobs.push(site.export(bank::request(turn)).job().to_owned());
+            moved_on += usize::from(replayed() > before);
+        }
+    });
+    assert!(transactions > EXPORTS as u64, "only {transactions} transactions: nothing was written meanwhile");
+    assert_eq!(moved_on, EXPORTS, "the standby followed its primary during every export");
+
+    let kinds = bank::assert_every_job_is_one_moment(&site, &jobs);
+    assert!(
+        kinds["ctid"] > 0 && kinds.values().sum::<usize>() > kinds["ctid"],
+        "both kinds of split: {kinds:?}"
+    );
+    assert_sound(&site, &standby, &jobs.iter().map(String::as_str).collect::<Vec<_>>(), daemons);
+}
+
+/// A standby that waits a second for whoever holds back its replay, and a job of two tables that reads it slowly:
+/// one table is done, the other in its middle.
+struct Conflict {
+    job: String,
+    daemons: [Daemon; 2],
+    proxy: Proxy,
+    site: Site,
+    standby: Postgres,
+    _primary: Postgres,
+}
+
+impl Conflict {
+    #[track_caller]
+    fn new() -> Self {
+        let primary = Postgres::start(&[("autovacuum", "off")]);
+        let db = Database::on(primary.services());
+        for (table, rows) in [("quick", 2000), ("big", 40_000)] {
+            db.execute(&format!(
+                "CREATE TABLE {table} (id int PRIMARY KEY, v text);
+                 INSERT INTO {table} SELECT g, g || ' ' || repeat(md5(g::text), 6) FROM generate_series(1, {rows}) g;
+                 ANALYZE {table};
+                 CREATE TABLE {table}_before AS SELECT * FROM {table}"
+            ));
+        }
+        let standby = primary.standby(&[("max_standby_streaming_delay", "1s")]);
+        let proxy = Proxy::to(standby.port);
+        proxy.slow_to(1_000_000);
+        let site = Site::new(db);
+        let daemon = || {
+            let mut config = site.config();
+            config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(proxy.port));
+            config["export"]["chunk_rows"] = json!(1000);
+            config["timing"]["keeper_wait"] = json!("1s");
+            site.daemon_with(&config)
+        };
+        let daemons = [daemon(), daemon()];
+        let job = site.request(json!({"tables": ["public.quick", "public.big"]}));
+        site.broker.events.wait(&job, "table.completed", PATIENCE);
+        for daemon in &daemons {
+            eventually("every daemon reads and keeps the snapshot", PATIENCE, || {
+                (daemon.rows_exported() > 0 && daemon.chunks_in_flight() > 0).then_some(())
+            });
+        }
+        Self { job, daemons, proxy, site, standby, _primary: primary }
+    }
+
+    /// Waits until the standby has cancelled a session for this reason, `lock` or `snapshot`.
+    #[track_caller]
+    fn await_cancelled(&self, reason: &str) {
+        let sql = format!(
+            "SELECT confl_{reason} FROM pg_stat_database_conflicts WHERE datname = current_database()"
+        );
+        eventually(&format!("a conflict of {reason}"), Duration::from_secs(20), || {
+            (self.standby.number(&self.site.db.name, &sql) > 0).then_some(())
+        });
+        assert!(self.site.exports.find_archive(&self.job).is_none(), "the conflict came while the job ran");
+    }
+
+    #[track_caller]
+    fn completes(&self) -> Value {
+        self.proxy.mend();
+        self.site.completed(&self.job);
+        self.site.exports.archive(&self.job)
+    }
+
+    #[track_caller]
+    fn assert_sound(self) {
+        assert_sound(&self.site, &self.standby, &[&self.job], self.daemons);
+    }
+}
+
+#[test]
+fn a_chunk_that_a_standby_cancels_is_read_again_under_the_same_snapshot() {
+    let conflict = Conflict::new();
+    let site = &conflict.site;
+    site.db.execute("UPDATE quick SET v = 'too late'; UPDATE big SET v = 'too late'");
+    // Now a chunk takes longer than the standby waits for its lock. Keepers hold none.
+    conflict.proxy.slow_to(50_000);
+    site.db.execute("ALTER TABLE big ADD COLUMN more int");
+    conflict.await_cancelled("lock");
+    let archive = conflict.completes();
+    assert_eq!(archive["epochs"], 1, "{archive}");
+    site.assert_equal(&[
+        ("SELECT * FROM quick_before", "public_quick"),
+        ("SELECT * FROM big_before", "public_big"),
+    ]);
+    conflict.assert_sound();
+}
+
+#[test]
+fn a_snapshot_that_a_standby_cancels_is_taken_anew() {
+    let conflict = Conflict::new();
+    let site = &conflict.site;
+    site.db.execute(
+        "UPDATE quick SET v = 'too late'; DELETE FROM big WHERE id % 3 = 0; UPDATE big SET v = 'in time'",
+    );
+    site.db.execute("VACUUM big");
+    conflict.await_cancelled("snapshot");
+    eventually("the job is planned again", PATIENCE, || {
+        site.exports.path(&format!(".temp/job_{}/plans/e2.json", conflict.job)).exists().then_some(())
+    });
+    let archive = conflict.completes();
+    let of = |name: &str| {
+        let found = archive["tables"].as_array().expect("tables").iter().find(|t| t["table_name"] == name);
+        found.expect(name)["lineage"].as_str().expect("a lineage").to_owned()
+    };
+    assert_ne!(of("public.quick"), of("public.big"), "{archive}");
+    site.assert_equal(&[("SELECT * FROM quick_before", "public_quick"), ("SELECT * FROM big", "public_big")]);
+    conflict.assert_sound();
+}
