@@ -4,6 +4,8 @@ mod balance;
 mod bank;
 mod coverage;
 mod incremental;
+mod no_snapshot;
+mod relations;
 mod standby;
 mod verification;
 mod writers;

@@ -161,6 +161,9 @@ pub fn render(plan: &ExportPlan, chunks: bool) -> String {
     line(String::new());
     for table in &plan.tables {
         line(format!("{}: {}", qualified(&table.schema, &table.name), table.reason));
+        if let Some(note) = &table.note {
+            line(format!("    {note}"));
+        }
         for column in &table.columns {
             let Some(note) = column.note.as_deref().or_else(|| warning(column)) else { continue };
             line(format!("    column {} ({}): {note}", column.name, column.source_type));
@@ -193,8 +196,9 @@ fn totals(plan: &ExportPlan) -> String {
         count(chunks, "chunk"),
         Rows(rows)
     );
-    if let Some(snapshot) = &plan.snapshot {
-        text.push_str(&format!(", snapshot of {}", snapshot.time));
+    match &plan.snapshot {
+        Some(snapshot) => text.push_str(&format!(", snapshot of {}", snapshot.time)),
+        None => text.push_str(", without a snapshot: tables and chunks show different moments"),
     }
     text
 }
@@ -280,6 +284,7 @@ mod tests {
             high_water_mark: None,
             strategy,
             reason: reason.into(),
+            note: (number == 1).then(|| "policies hide rows".into()),
             estimated_rows: 3_000_000,
             counted_rows: None,
         }
@@ -333,12 +338,22 @@ public.x       public_x       ctid           2  ~3.0 M        1
 public.orders: range on id: why
     column id (numeric): kept as text
 public.x: ctid: why
+    policies hide rows
     column id (numeric): text, exact, because its type has no precision; `numeric` of the request or the source makes it decimal(p,s) or double
 failed public.gone: table public.gone does not exist (check it)
 skipped public.s: no SELECT right
 2 tables in 2 batches, 6 chunks of about 6.0 M rows, snapshot of 1970-01-01T00:00:00Z
 ";
         assert_eq!(render(&plan(), false), expected);
+    }
+
+    #[test]
+    fn a_plan_without_a_snapshot_says_what_is_not_promised() {
+        let text = render(&ExportPlan { snapshot: None, ..plan() }, false);
+        assert!(
+            text.ends_with("rows, without a snapshot: tables and chunks show different moments\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
             n => Strategy::Ctid { bounds: (1..n).collect() },
         },
         reason: String::new(),
+        note: None,
         estimated_rows: 0,
         counted_rows: None,
     }

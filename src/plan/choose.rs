@@ -8,7 +8,7 @@ use super::export_plan::{FailedTable, SkippedRelation};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
-use crate::source::{Relation, RelationKind, SurveyColumn};
+use crate::source::{Relation, RelationKind, SurveyColumn, Unreadable};
 use crate::spelling::did_you_mean;
 
 /// A table that will be planned.
@@ -122,12 +122,9 @@ impl<'a> Choosing<'a> {
             return self.skip(relation, "named more than once: the options of its first entry count");
         }
         let name = qualified(&relation.schema, &relation.name);
-        if let Some(why) = &relation.unreadable {
-            let error = ErrorReport::permanent(
-                "unreadable",
-                format!("table {name} may not be read: {why}"),
-                format!("grant it to the role of the source, e.g. GRANT SELECT ON {name} TO <role>"),
-            );
+        if let Some(Unreadable { why, remedy }) = &relation.unreadable {
+            let message = format!("table {name} may not be read: {why}");
+            let error = ErrorReport::permanent("unreadable", message, remedy);
             return self.fail(name, error);
         }
         if relation.columns.is_empty() {
@@ -145,7 +142,7 @@ impl<'a> Choosing<'a> {
         if !self.first_time(relation) {
             return;
         }
-        if let Some(why) = &relation.unreadable {
+        if let Some(Unreadable { why, .. }) = &relation.unreadable {
             return self.skip(relation, why);
         }
         if relation.columns.is_empty() {
@@ -292,6 +289,8 @@ mod tests {
             name: name.into(),
             kind,
             unreadable: None,
+            partial: None,
+            foreign: false,
             estimated_rows: None,
             bytes: 0,
             pages: 0,
@@ -367,7 +366,7 @@ mod tests {
     fn what_cannot_be_exported_fails_when_named_and_is_skipped_when_matched() {
         let mut found = tables(&["s.a", "s.empty", "s.secret"]);
         found[1].columns.clear();
-        found[2].unreadable = Some("no SELECT right".into());
+        found[2].unreadable = Some(Unreadable { why: "no SELECT right".into(), remedy: "grant it".into() });
         let chosen_by = |json: &str| {
             let request = request(json);
             let chosen = choose(&request, &[], &found);

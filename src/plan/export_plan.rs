@@ -104,6 +104,9 @@ pub struct PlannedTable {
     pub strategy: Strategy,
     /// Why it is split like this.
     pub reason: String,
+    /// What its owner should know of its rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Rows expected, from statistics.
     pub estimated_rows: u64,
     /// Rows counted under the snapshot, where the request asked for it.

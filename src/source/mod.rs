@@ -24,7 +24,7 @@ pub mod memory;
 pub mod postgres;
 mod survey;
 
-pub use survey::{MappingOptions, Relation, RelationKind, SurveyColumn, SurveyRequest};
+pub use survey::{MappingOptions, Relation, RelationKind, SurveyColumn, SurveyRequest, Unreadable};
 
 /// What a source's failure means for the work at hand. `retry.rs` maps it,
 /// exhaustively, to what happens next.

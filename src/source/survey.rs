@@ -43,8 +43,13 @@ pub struct Relation {
     pub name: String,
     /// What it is.
     pub kind: RelationKind,
-    /// Whether the role may read all of it; if not, why (e.g. "no SELECT right").
-    pub unreadable: Option<String>,
+    /// Why the role may not read all of it; none if it may.
+    pub unreadable: Option<Unreadable>,
+    /// Why only a part of its rows is exported, although it is read whole; none if all are.
+    pub partial: Option<String>,
+    /// Whether it is a foreign table, or one of its partitions or children is: these do not follow a snapshot,
+    /// and only one scan of them is one moment.
+    pub foreign: bool,
     /// Estimated rows; none without statistics.
     pub estimated_rows: Option<u64>,
     /// Bytes of the table itself.
@@ -56,6 +61,15 @@ pub struct Relation {
     pub primary_key: Vec<String>,
     /// Its columns, in order.
     pub columns: Vec<SurveyColumn>,
+}
+
+/// Why a relation may not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What is in the way, e.g. "no SELECT right".
+    pub why: String,
+    /// What would help.
+    pub remedy: String,
 }
 
 /// Facts of one column.

@@ -362,6 +362,7 @@ impl Planner<'_> {
             high_water_mark,
             strategy,
             reason,
+            note: relation.partial.clone(),
             estimated_rows,
             counted_rows,
         })
@@ -409,6 +410,7 @@ impl Planner<'_> {
 /// Bytes of a table; none where nobody knows what will come.
 fn stored_bytes(relation: &Relation) -> Option<u64> {
     match relation.kind {
+        _ if relation.foreign => None,
         RelationKind::Table
         | RelationKind::Partitioned
         | RelationKind::Partition

@@ -45,14 +45,11 @@ impl Table<'_> {
 
     /// `auto`: the first that fits.
     pub(super) fn auto(&self) -> Choice {
-        match self.relation.kind {
-            RelationKind::Foreign => {
-                return single(
-                    "a foreign table is read by one scan, because it does not follow the snapshot",
-                );
-            }
-            RelationKind::View => return single("a view is read by one scan; a chunk_column would split it"),
-            _ => {}
+        if self.relation.foreign {
+            return single(&format!("one scan, because {}", self.foreign()));
+        }
+        if self.relation.kind == RelationKind::View {
+            return single("a view is read by one scan; a chunk_column would split it");
         }
         if self.parts < 2 {
             return self.small();
@@ -92,9 +89,9 @@ impl Table<'_> {
     }
 
     pub(super) fn asked_range(&self) -> Result<Choice, ErrorReport> {
-        if self.relation.kind == RelationKind::Foreign {
-            let why = "a foreign table does not follow the snapshot, only one scan of it is consistent";
-            return Err(self.unavailable("range", why));
+        if self.relation.foreign {
+            let why = format!("{}: only one scan is consistent", self.foreign());
+            return Err(self.unavailable("range", &why));
         }
         let (column, cast) = match self.wish.chunk_column {
             Some(name) => self.sortable(name)?,
@@ -112,6 +109,17 @@ impl Table<'_> {
             return Ok(self.ctid(&format!("no index begins with `{}`", column.column.name)));
         }
         Ok(self.range(column, cast, self.method(column), why))
+    }
+
+    /// Why what is read from another server must not be split.
+    fn foreign(&self) -> &'static str {
+        match self.relation.kind {
+            RelationKind::Foreign => "it is a foreign table, which does not follow the snapshot",
+            RelationKind::Partitioned | RelationKind::Partition => {
+                "some of its partitions are foreign tables, which do not follow the snapshot"
+            }
+            _ => "some of its children are foreign tables, which do not follow the snapshot",
+        }
     }
 
     /// First column of the primary key, if it can be sorted.
@@ -216,6 +224,7 @@ impl Table<'_> {
     /// Why page ranges cannot be used; none if they can.
     fn no_ctid(&self) -> Option<NoCtid> {
         match self.relation.kind {
+            _ if self.relation.foreign => Some(NoCtid::Foreign),
             RelationKind::Partitioned => Some(NoCtid::Partitioned),
             RelationKind::View | RelationKind::Foreign => Some(NoCtid::NoTable),
             _ if !self.wish.snapshot => Some(NoCtid::NoSnapshot),
@@ -283,6 +292,7 @@ impl Table<'_> {
 #[derive(Clone, Copy)]
 enum NoCtid {
     Partitioned,
+    Foreign,
     NoTable,
     NoSnapshot,
     Pages,
@@ -292,6 +302,7 @@ impl NoCtid {
     fn text(self) -> &'static str {
         match self {
             Self::Partitioned => "the table is partitioned",
+            Self::Foreign => "rows of foreign tables are not on its pages",
             Self::NoTable => "it is a view or a foreign table",
             Self::NoSnapshot => "without a snapshot rows may move between pages",
             Self::Pages => "the server is older than PostgreSQL 14 or the table is no heap",

@@ -32,6 +32,8 @@ fn heap(rows: u64) -> Relation {
         name: "orders".into(),
         kind: RelationKind::Table,
         unreadable: None,
+        partial: None,
+        foreign: false,
         estimated_rows: Some(rows),
         bytes: rows * 100,
         pages: u32::try_from(rows * 100 / 8192).expect("fits"),
@@ -142,7 +144,8 @@ fn auto_takes_the_first_strategy_that_fits() {
         r.columns[0].histogram_bounds = 0;
     };
     assert_eq!(auto(&partitioned, true), "sample");
-    assert_eq!(auto(&|r| r.kind = RelationKind::Foreign, true), "single");
+    // Also the parent of a foreign table, whose own pages and key would do.
+    assert_eq!(auto(&|r| r.foreign = true, true), "single");
     assert_eq!(auto(&|r| r.kind = RelationKind::View, true), "single");
 }
 
@@ -236,8 +239,19 @@ fn what_cannot_be_split_as_asked_says_what_to_change() {
     assert!(refused(&relation, &Wish { snapshot: false, ..ctid }).message.contains("without a snapshot"));
     keyless.pages = 0;
     assert!(refused(&keyless, &ctid).message.contains("older than PostgreSQL 14"));
-    keyless.kind = RelationKind::Foreign;
-    assert_eq!(refused(&keyless, &asked(StrategyRequest::Range, Some("id"))).code, "strategy_unavailable");
+    for kind in [RelationKind::Foreign, RelationKind::Partitioned, RelationKind::Table] {
+        let foreign = Relation { kind, foreign: true, ..heap(10_000_000) };
+        for strategy in
+            [asked(StrategyRequest::Range, Some("id")), asked(StrategyRequest::Auto, Some("id")), ctid]
+        {
+            let error = refused(&foreign, &strategy);
+            assert_eq!(error.code, "strategy_unavailable");
+            assert!(
+                error.message.contains("foreign tables") || error.message.contains("is a foreign table"),
+                "{error:?}"
+            );
+        }
+    }
     assert_eq!(chunks(&planned(&heap(0), &ctid)), ("single", 1), "an empty heap has no page, and needs none");
     assert_eq!(chunks(&planned(&relation, &ctid)), ("ctid", 10));
     assert_eq!(chunks(&planned(&relation, &asked(StrategyRequest::Single, None))), ("single", 1));

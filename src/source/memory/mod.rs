@@ -260,6 +260,8 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
         name: name.into(),
         kind: RelationKind::Table,
         unreadable: None,
+        partial: None,
+        foreign: false,
         estimated_rows: Some(rows.num_rows() as u64),
         bytes: rows.get_array_memory_size() as u64,
         pages: u32::try_from(rows.num_rows()).unwrap_or(u32::MAX).div_ceil(PAGE_ROWS),

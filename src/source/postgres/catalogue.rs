@@ -7,14 +7,16 @@ use tokio_postgres::SimpleQueryRow;
 
 use super::chunk::HAS_TID_RANGE_SCAN;
 use super::columns::{self, ColumnFacts};
-use super::quote::texts;
+use super::quote::{ident, table, texts};
 use super::session::Session;
-use super::sqlstate::Stage;
+use super::sqlstate::{ALL_ROWS, Stage};
 use crate::message::pattern::TablePattern;
-use crate::source::{Relation, RelationKind, SourceError, SurveyRequest};
+use crate::source::{Relation, RelationKind, SourceError, SurveyRequest, Unreadable};
 
 /// What is asked, in messages.
 pub(super) const WHAT: &str = "read the catalogue";
+/// What policies do to a role.
+const HIDDEN_ROWS: &str = "row-level security hides rows from the role of the source";
 /// SQLSTATE of a lock that was not to be had.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -72,19 +74,18 @@ fn relation(n: Named, facts: &Facts, columns: ColumnFacts, version: u32, partial
     let has_pages = version >= HAS_TID_RANGE_SCAN
         && facts.heap
         && facts.members == 1
+        && facts.foreign_members == 0
         && matches!(n.kind, RelationKind::Table | RelationKind::MaterializedView | RelationKind::Partition);
     let pages = facts.bytes / facts.block_bytes.max(1);
     let mut surveyed = columns.columns;
-    if facts.foreign_members > 0 {
-        // Foreign tables do not follow a snapshot: nothing may split them.
-        surveyed.iter_mut().for_each(|c| c.range_cast = None);
-    }
     if n.kind == RelationKind::Table && facts.members > 1 {
         // A child may lack the NOT NULL of its parent.
         surveyed.iter_mut().for_each(|c| c.column.nullable = true);
     }
     Relation {
-        unreadable: facts.unreadable(&n.schema, &columns.forbidden, surveyed.len(), partial_rows),
+        unreadable: facts.unreadable(&n, &columns.forbidden, surveyed.len(), partial_rows),
+        partial: facts.hidden_rows.then(|| format!("{HIDDEN_ROWS}: what it sees is exported")),
+        foreign: n.kind == RelationKind::Foreign || facts.foreign_members > 0,
         estimated_rows: facts.rows(n.kind),
         bytes: facts.bytes,
         pages: if has_pages { u32::try_from(pages).unwrap_or(u32::MAX) } else { 0 },
@@ -203,24 +204,32 @@ impl Facts {
 
     fn unreadable(
         &self,
-        schema: &str,
+        named: &Named,
         forbidden: &[String],
         columns: usize,
         partial_rows: bool,
-    ) -> Option<String> {
-        if !self.schema_usage {
-            Some(format!("no USAGE right on schema {schema}"))
+    ) -> Option<Unreadable> {
+        let (schema, name) = (&named.schema, table(&named.schema, &named.name));
+        let grant = || format!("grant it to the role of the source: GRANT SELECT ON {name} TO <role>");
+        let (why, remedy) = if !self.schema_usage {
+            let grant = format!(
+                "grant it to the role of the source: GRANT USAGE ON SCHEMA {} TO <role>",
+                ident(schema)
+            );
+            (format!("no USAGE right on schema {schema}"), grant)
         } else if !self.select && !self.any_column && columns > 0 {
-            Some("no SELECT right".into())
+            ("no SELECT right".into(), grant())
         } else if !self.select && !forbidden.is_empty() {
-            Some(format!("no SELECT right on the columns {}", forbidden.join(", ")))
+            (format!("no SELECT right on the columns {}", forbidden.join(", ")), grant())
         } else if self.hidden_rows && !partial_rows {
-            Some("row-level security hides rows from this role".into())
+            (HIDDEN_ROWS.into(), ALL_ROWS.into())
         } else if !self.populated {
-            Some("the materialized view is not populated".into())
+            let why = "the materialized view is not populated";
+            (why.into(), format!("fill it: REFRESH MATERIALIZED VIEW {name}"))
         } else {
-            None
-        }
+            return None;
+        };
+        Some(Unreadable { why, remedy })
     }
 }
 
@@ -347,14 +356,23 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_says_why() {
+        let named = Named { oid: 1, schema: "S".into(), name: "t".into(), kind: RelationKind::Table };
+        let why = |f: &Facts, forbidden: &[String], partial_rows: bool| {
+            f.unreadable(&named, forbidden, 2, partial_rows).map(|u| format!("{} ({})", u.why, u.remedy))
+        };
         let mut f = facts(0, 0.0, 0.0);
-        assert_eq!(f.unreadable("s", &[], 2, false), None);
+        assert_eq!(why(&f, &[], false), None);
         f.hidden_rows = true;
-        assert!(f.unreadable("s", &[], 2, false).is_some_and(|w| w.contains("row-level")));
-        assert_eq!(f.unreadable("s", &[], 2, true), None);
+        assert!(why(&f, &[], false).is_some_and(|w| w.contains("row-level") && w.contains("BYPASSRLS")));
+        assert_eq!(why(&f, &[], true), None);
+        f.populated = false;
+        assert!(why(&f, &[], true).is_some_and(|w| w.contains("REFRESH MATERIALIZED VIEW \"S\".\"t\"")));
         f.select = false;
-        assert!(f.unreadable("s", &["b".into()], 2, true).is_some_and(|w| w.ends_with("columns b")));
+        assert!(
+            why(&f, &["b".into()], true)
+                .is_some_and(|w| w.starts_with("no SELECT right on the columns b (grant"))
+        );
         f.schema_usage = false;
-        assert!(f.unreadable("s", &[], 2, true).is_some_and(|w| w.contains("USAGE")));
+        assert!(why(&f, &[], true).is_some_and(|w| w.contains("GRANT USAGE ON SCHEMA \"S\"")));
     }
 }

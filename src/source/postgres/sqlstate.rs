@@ -10,6 +10,10 @@ use std::error::Error as _;
 use super::dial::DialError;
 use crate::source::{ErrorKind, SourceError};
 
+/// What helps where row-level security hides rows.
+pub(super) const ALL_ROWS: &str = "give the role BYPASSRLS, or set `row_security = \"on\"` under \
+                                   [sources.<name>.session] for an export of the visible rows only";
+
 /// What was being done; the same SQLSTATE means different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -99,8 +103,8 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
 
         (_, "53200") if said.hint.contains("max_locks_per_transaction") => verdict(
             Permanent,
-            "one query locks more relations than the server has room for: raise max_locks_per_transaction \
-             on the server, or export partitions in several requests",
+            "partitions and indexes take more locks than the server has room for: raise max_locks_per_transaction \
+             on the server, lower chunk_workers, or export partitions in several requests",
         ),
         (_, "53400") => verdict(
             Permanent,
