@@ -150,6 +150,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
             },
         },
         reason: "numeric primary key".into(),
+        note: None,
         estimated_rows: 1_000_000,
         counted_rows: None,
     };
