@@ -19,23 +19,21 @@ use crate::job::record::Cause;
 use crate::job::state::JobState;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
-use crate::message::request::{Consistency, ExportRequest, Verify};
+use crate::message::request::{Consistency, ExportRequest};
 use crate::message::task::PlanTask;
 use crate::plan::batch::{self, BatchMember};
-use crate::plan::choose::{ChosenTable, choose};
+use crate::plan::choose::choose;
 use crate::plan::export_plan::{ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings};
-use crate::plan::strategy::{Split, Wish, draft};
 use crate::retry::{Policy, policy};
-use crate::source::{
-    Boundaries, ErrorKind, MappingOptions, Relation, RelationKind, Selection, Source, SourceError,
-    SurveyRequest,
-};
+use crate::source::{ErrorKind, Source, SourceError, SurveyRequest};
 
 mod conditions;
 mod places;
 mod scope;
+mod table;
 
 use scope::Scope;
+use table::stored_bytes;
 
 /// Base names that are claimed at once: each claim waits for two fsyncs, and a request may mean 20,000 tables.
 const CLAIMS_AT_ONCE: usize = 16;
@@ -296,78 +294,6 @@ impl Planner<'_> {
         Ok(Some(Snapshot { lineage, time: keeper.time() }))
     }
 
-    async fn plan_table(
-        &self,
-        chosen: &ChosenTable<'_>,
-        number: u32,
-        scope: &Scope,
-        snapshot: Option<&Snapshot>,
-    ) -> Result<PlannedTable, PlanError> {
-        let (relation, request) = (chosen.relation, chosen.request);
-        let lineage = snapshot.map(|s| s.lineage);
-        let filter = self.filter(chosen, true)?;
-        let selection =
-            Selection { schema: &relation.schema, name: &relation.name, filter: filter.as_deref() };
-        let options = MappingOptions {
-            numeric: request.numeric.or(self.config.numeric),
-            infinity: request.infinity.unwrap_or(self.config.infinity),
-            as_bytes: &request.as_bytes,
-            as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
-        };
-        let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
-        let export = &self.shared.context.config.export;
-        let wish = Wish::of(request, &self.config, export, snapshot.is_some());
-        let estimate = if wish.needs_estimate(relation) {
-            let estimate = self.source.estimate(&selection, lineage).await;
-            Some(estimate.map_err(|e| conditions::of_after(e, chosen))?)
-        } else {
-            None
-        };
-        let draft = draft(relation, &wish, estimate).map_err(PlanError::Failed)?;
-        let bounds = match &draft.split {
-            Split::NeedsBoundaries { column, method, parts, .. } => {
-                self.source.boundaries(&selection, column, *method, *parts, lineage).await?
-            }
-            Split::Single | Split::Ctid { .. } => Boundaries::none(),
-        };
-        let estimated_rows = draft.estimated_rows;
-        let (strategy, reason) = draft.finish(bounds);
-        let high_water_mark = match &request.after {
-            Some(after) => {
-                // What comes again does not lower the mark.
-                let newer = self.filter(chosen, false)?;
-                let newer = Selection { filter: newer.as_deref(), ..selection };
-                let highest = self.source.maximum(&newer, &after.column, lineage).await?;
-                Some(highest.unwrap_or_else(|| after.value.clone()))
-            }
-            None => None,
-        };
-        let counted_rows = match scope.request.verify {
-            Verify::Count if snapshot.is_some() => Some(self.source.count(&selection, lineage).await?),
-            Verify::Count | Verify::None => None,
-        };
-        let directory = scope.request.output.directory.as_ref().map_or("", |d| d.as_str()).to_owned();
-        Ok(PlannedTable {
-            number,
-            batch: number,
-            schema: relation.schema.clone(),
-            name: relation.name.clone(),
-            // Named when all are planned: see `place`.
-            base: String::new(),
-            directory,
-            full: request.is_full(),
-            columns,
-            key: relation.primary_key.clone(),
-            filter,
-            high_water_mark,
-            strategy,
-            reason,
-            note: relation.partial.clone(),
-            estimated_rows,
-            counted_rows,
-        })
-    }
-
     /// Makes the directories that workers and coordinators expect, then links
     /// the plan. True if it is ours.
     async fn commit(&self, plan: ExportPlan) -> Result<bool, PlanError> {
@@ -404,17 +330,5 @@ impl Planner<'_> {
         let failure = PlanFailure { v: VERSION, error };
         self.shared.context.folder.create(&path, &failure).await?;
         Ok(End::Done { wake: true })
-    }
-}
-
-/// Bytes of a table; none where nobody knows what will come.
-fn stored_bytes(relation: &Relation) -> Option<u64> {
-    match relation.kind {
-        _ if relation.foreign => None,
-        RelationKind::Table
-        | RelationKind::Partitioned
-        | RelationKind::Partition
-        | RelationKind::MaterializedView => Some(relation.bytes),
-        RelationKind::View | RelationKind::Foreign => None,
     }
 }

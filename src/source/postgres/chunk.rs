@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::connect::Connections;
 use super::copy_stream::CopyStream;
 use super::definitions::Definitions;
 use super::guard;
+use super::pool::Connections;
 use super::question::view_path;
 use super::quote::shown;
 use super::session::{Opening, Session};

@@ -1,5 +1,4 @@
-//! Connections: the pool for chunks and questions, single ones for keepers,
-//! and how a query is ended from outside.
+//! Connections, and how a query is ended from outside.
 //!
 //! The password file is read at each connect, so that a rotated password is
 //! found without a restart.
@@ -11,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool::Runtime;
-use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType};
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
@@ -27,11 +24,8 @@ use super::tap::{Tap, TapHandle};
 use super::tls;
 use crate::config::{Secret, SourceConfig};
 use crate::message::SourceName;
-use crate::source::{ErrorKind, PoolUse, SourceError};
+use crate::source::{ErrorKind, SourceError};
 
-/// Longest wait for a free connection of the pool: workers take no more chunks
-/// than it has, so a long wait means that something is wrong.
-const POOL_WAIT: Duration = Duration::from_secs(60);
 /// Pauses after each cancel request before the next one: one that arrives
 /// between two statements is lost.
 const CANCEL_PAUSES: [Duration; 4] =
@@ -148,6 +142,27 @@ impl Connector {
         self.open(KEEPER_NAME).await
     }
 
+    /// A connection for the pool.
+    pub(super) async fn pooled(&self) -> Result<Pooled, SourceError> {
+        let Opened { client, connection, tap, address } = self.open(APPLICATION_NAME).await?;
+        let driver = tokio::spawn(async move {
+            if let Err(e) = connection.await {
+                tracing::debug!(error = %e, "connection ended");
+            }
+        });
+        Ok(Pooled { client, tap, address, _driver: AbortOnDropHandle::new(driver) })
+    }
+
+    /// Limit for each address.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Where it connects to, for people.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
     /// Tries one address after the other: a silent one must not keep from the next.
     async fn open(&self, name: &str) -> Result<Opened, SourceError> {
         let mut config = self.config.clone();
@@ -227,7 +242,7 @@ impl Connector {
         explain(error, Stage::Connect, &format!("connect to {}", self.server), false)
     }
 
-    fn silent(&self) -> SourceError {
+    pub(super) fn silent(&self) -> SourceError {
         SourceError {
             kind: ErrorKind::Unreachable,
             code: "unreachable".into(),
@@ -236,11 +251,10 @@ impl Connector {
         }
     }
 
-    /// Takes a connection out of the pool for good, ends what it does on the
+    /// Ends what a connection, taken out of the pool for good, does on the
     /// server and closes it. Returns once the server has let go, or after a
     /// bounded time.
-    pub(super) async fn end(&self, conn: Object<Manager>) {
-        let conn = Object::take(conn);
+    pub(super) async fn end(&self, conn: Pooled) {
         // What it still sends must not wait for a reader.
         conn.tap.discard();
         // Answered only once the statement before it has ended.
@@ -255,7 +269,7 @@ impl Connector {
     }
 
     /// The same, where nobody can wait for it.
-    pub(super) fn abandon(self: &Arc<Self>, conn: Object<Manager>) {
+    pub(super) fn abandon(self: &Arc<Self>, conn: Pooled) {
         // Without a runtime the process is ending, and closes its sockets.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let connector = self.clone();
@@ -274,87 +288,6 @@ impl Connector {
             Ok(Err(error)) => tracing::debug!(error, "cancel request failed"),
             Err(_) => tracing::debug!("cancel request timed out"),
         }
-    }
-}
-
-/// The pool of a source.
-#[derive(Clone)]
-pub(super) struct Connections {
-    pub(super) connector: Arc<Connector>,
-    pool: Pool<Manager>,
-    allowed: u32,
-}
-
-/// How the pool makes connections and looks whether they live.
-pub(super) struct Manager(Arc<Connector>);
-
-impl managed::Manager for Manager {
-    type Type = Pooled;
-    type Error = SourceError;
-
-    async fn create(&self) -> Result<Pooled, SourceError> {
-        let Opened { client, connection, tap, address } = self.0.open(APPLICATION_NAME).await?;
-        let driver = tokio::spawn(async move {
-            if let Err(e) = connection.await {
-                tracing::debug!(error = %e, "connection ended");
-            }
-        });
-        Ok(Pooled { client, tap, address, _driver: AbortOnDropHandle::new(driver) })
-    }
-
-    async fn recycle(&self, conn: &mut Pooled, _: &Metrics) -> RecycleResult<SourceError> {
-        match conn.client.simple_query("").await {
-            Ok(_) => Ok(()),
-            Err(e) => Err(RecycleError::Message(e.to_string().into())),
-        }
-    }
-}
-
-impl Connections {
-    pub(super) fn new(connector: Connector, config: &SourceConfig) -> Result<Self, SourceError> {
-        let connector = Arc::new(connector);
-        let allowed = config.pool_size.get();
-        let pool = Pool::builder(Manager(connector.clone()))
-            .max_size(allowed as usize)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(POOL_WAIT))
-            .recycle_timeout(Some(connector.timeout))
-            .build()
-            .map_err(|e| SourceError {
-                kind: ErrorKind::Permanent,
-                code: "pool".into(),
-                message: format!("cannot build the connection pool: {e}"),
-                remedy: None,
-            })?;
-        Ok(Self { connector, pool, allowed })
-    }
-
-    /// A connection that was just seen alive.
-    pub(super) async fn get(&self) -> Result<Object<Manager>, SourceError> {
-        match self.pool.get().await {
-            Ok(conn) => Ok(conn),
-            Err(PoolError::Backend(e)) => Err(e),
-            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(SourceError {
-                kind: ErrorKind::Exhausted,
-                code: "pool".into(),
-                message: format!("all {} connections of the pool are busy", self.allowed),
-                remedy: Some("raise pool_size of the source, or lower [export] workers".into()),
-            }),
-            Err(PoolError::Timeout(_)) => Err(self.connector.silent()),
-            Err(e) => Err(SourceError {
-                kind: ErrorKind::Transient,
-                code: "pool".into(),
-                message: format!("no connection to {}: {e}", self.connector.server),
-                remedy: None,
-            }),
-        }
-    }
-
-    /// What the pool is doing now.
-    pub(super) fn usage(&self) -> PoolUse {
-        let status = self.pool.status();
-        let busy = status.size.saturating_sub(status.available);
-        PoolUse { idle: status.available, busy, waiting: status.waiting }
     }
 }
 

@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use self::catalogue::Sizes;
 use self::chunk::Limits;
-use self::connect::{Connections, Connector};
+use self::connect::Connector;
+use self::pool::Connections;
 use self::session::{Opening, Session};
 use self::snapshot::Keepers;
 use self::sqlstate::Stage;
@@ -36,6 +37,7 @@ mod definitions;
 mod dial;
 mod dsn;
 mod guard;
+mod pool;
 mod question;
 mod quote;
 mod session;

@@ -12,7 +12,8 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::TaskTracker;
 
-use super::connect::{Connections, Connector, Manager, Pooled};
+use super::connect::{Connector, Pooled};
+use super::pool::{Connections, Manager};
 use super::quote::literal;
 use super::sqlstate::{Stage, explain};
 use super::tap::TapHandle;
@@ -201,7 +202,7 @@ impl Session {
     /// Ends what runs on the connection and closes it.
     pub(super) async fn abort(mut self) {
         if let Some(conn) = self.conn.take() {
-            self.connector.end(conn).await;
+            self.connector.end(Object::take(conn)).await;
         }
     }
 }
@@ -209,7 +210,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
-            self.connector.abandon(conn);
+            self.connector.abandon(Object::take(conn));
         }
     }
 }

@@ -1,0 +1,96 @@
+//! The plan of one table.
+
+use super::scope::Scope;
+use super::{PlanError, Planner, conditions};
+use crate::message::request::Verify;
+use crate::plan::choose::ChosenTable;
+use crate::plan::export_plan::{PlannedTable, Snapshot};
+use crate::plan::strategy::{Split, Wish, draft};
+use crate::source::{Boundaries, MappingOptions, Relation, RelationKind, Selection};
+
+impl Planner<'_> {
+    /// Asks the source what the plan needs to know, and decides.
+    pub(super) async fn plan_table(
+        &self,
+        chosen: &ChosenTable<'_>,
+        number: u32,
+        scope: &Scope,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<PlannedTable, PlanError> {
+        let (relation, request) = (chosen.relation, chosen.request);
+        let lineage = snapshot.map(|s| s.lineage);
+        let filter = self.filter(chosen, true)?;
+        let selection =
+            Selection { schema: &relation.schema, name: &relation.name, filter: filter.as_deref() };
+        let options = MappingOptions {
+            numeric: request.numeric.or(self.config.numeric),
+            infinity: request.infinity.unwrap_or(self.config.infinity),
+            as_bytes: &request.as_bytes,
+            as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
+        };
+        let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
+        let export = &self.shared.context.config.export;
+        let wish = Wish::of(request, &self.config, export, snapshot.is_some());
+        let estimate = if wish.needs_estimate(relation) {
+            let estimate = self.source.estimate(&selection, lineage).await;
+            Some(estimate.map_err(|e| conditions::of_after(e, chosen))?)
+        } else {
+            None
+        };
+        let draft = draft(relation, &wish, estimate).map_err(PlanError::Failed)?;
+        let bounds = match &draft.split {
+            Split::NeedsBoundaries { column, method, parts, .. } => {
+                self.source.boundaries(&selection, column, *method, *parts, lineage).await?
+            }
+            Split::Single | Split::Ctid { .. } => Boundaries::none(),
+        };
+        let estimated_rows = draft.estimated_rows;
+        let (strategy, reason) = draft.finish(bounds);
+        let high_water_mark = match &request.after {
+            Some(after) => {
+                // What comes again does not lower the mark.
+                let newer = self.filter(chosen, false)?;
+                let newer = Selection { filter: newer.as_deref(), ..selection };
+                let highest = self.source.maximum(&newer, &after.column, lineage).await?;
+                Some(highest.unwrap_or_else(|| after.value.clone()))
+            }
+            None => None,
+        };
+        let counted_rows = match scope.request.verify {
+            Verify::Count if snapshot.is_some() => Some(self.source.count(&selection, lineage).await?),
+            Verify::Count | Verify::None => None,
+        };
+        let directory = scope.request.output.directory.as_ref().map_or("", |d| d.as_str()).to_owned();
+        Ok(PlannedTable {
+            number,
+            batch: number,
+            schema: relation.schema.clone(),
+            name: relation.name.clone(),
+            // Named when all are planned: see `place`.
+            base: String::new(),
+            directory,
+            full: request.is_full(),
+            columns,
+            key: relation.primary_key.clone(),
+            filter,
+            high_water_mark,
+            strategy,
+            reason,
+            note: relation.partial.clone(),
+            estimated_rows,
+            counted_rows,
+        })
+    }
+}
+
+/// Bytes of a table; none where nobody knows what will come.
+pub(super) fn stored_bytes(relation: &Relation) -> Option<u64> {
+    match relation.kind {
+        _ if relation.foreign => None,
+        RelationKind::Table
+        | RelationKind::Partitioned
+        | RelationKind::Partition
+        | RelationKind::MaterializedView => Some(relation.bytes),
+        RelationKind::View | RelationKind::Foreign => None,
+    }
+}
