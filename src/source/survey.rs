@@ -77,7 +77,7 @@ pub struct Unreadable {
 pub struct SurveyColumn {
     /// Its mapping, without any option applied.
     pub column: Column,
-    /// Source-specific type facts: what [`Source::map_column`] needs to map it otherwise.
+    /// Source-specific type facts: what [`Source::map_column`](super::Source::map_column) needs to map it otherwise.
     pub type_facts: serde_json::Value,
     /// Type for casting a bound of a range, if values of it can be ordered
     /// and compared with text literals; none: it cannot be a chunk column.
