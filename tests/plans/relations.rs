@@ -91,8 +91,13 @@ fn a_table_of_a_thousand_leaves_is_exported_whole_and_with_foreign_leaves_by_one
     let whole = site.export(json!({"tables": [{"table": "public.tree", "chunk_rows": 1000}]}));
     let table = archived(&site, whole.job());
     assert_eq!((&table["chunks"], &table["rows"]), (&json!(1), &json!(80_302)), "{table}");
-    site.assert_equal(&[("SELECT * FROM tree", "public_tree_v2")]);
-    site.assert_sound(&[split.job(), whole.job()], daemons);
+    let after = json!({"column": "id", "value": "4990"});
+    let newer = site.export(json!({"tables": [{"table": "public.tree", "after": after}]}));
+    site.assert_equal(&[
+        ("SELECT * FROM tree", "public_tree_v2"),
+        ("SELECT * FROM tree WHERE id > 4990", "public_tree_v3"),
+    ]);
+    site.assert_sound(&[split.job(), whole.job(), newer.job()], daemons);
 }
 
 #[test]
