@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::{Database, Site, eventually, none_left, project, python, said, url};
 
 /// The Python examples, in the order of the README.
@@ -82,6 +84,35 @@ fn a_submitter_who_waits_gets_progress_and_the_exit_code() {
     let text = said(&verified);
     assert!(text.contains("public_orders") && text.contains("part-000000.parquet"), "{text}");
     daemon.stop();
+}
+
+#[test]
+fn what_is_missing_is_said_before_anybody_waits_for_it() {
+    let site = Site::new(Database::empty());
+    site.db.execute("CREATE TABLE one AS SELECT 1 AS id");
+    let config = site.write("client.toml", &site.config());
+    let cancel = site.run(&["cancel", "--config", &config, "nobody"]);
+    assert!(cancel.status.success(), "it is sent all the same: {}", said(&cancel));
+    assert!(said(&cancel).contains("job nobody is not known in"), "{}", said(&cancel));
+
+    let submit = ["submit", "--config", &config, "--table", "public.one", "--wait", "--timeout", "1s"];
+    let nobody = site.run(&submit);
+    assert_eq!(nobody.status.code(), Some(6), "{}", said(&nobody));
+    assert!(said(&nobody).contains("is a daemon running?"), "{}", said(&nobody));
+    let daemon = site.daemon();
+    let export = site.run(&["submit", "--config", &config, "--table", "public.one", "--wait"]);
+    assert!(said(&export).contains("1 table, 1 row,"), "{}", said(&export));
+    daemon.stop();
+
+    let mut elsewhere = site.config();
+    let root = site.exports.path("unmounted/exports");
+    elsewhere["export"]["root"] = json!(root);
+    let config = site.write("elsewhere.toml", &elsewhere);
+    let check = || said(&site.run(&["check", "--init", "--config", &config]));
+    assert!(check().contains("the directory above it is missing; mount its file system"), "{}", check());
+    std::fs::create_dir(root.parent().expect("a parent")).expect("mounted");
+    assert!(check().contains(", made now"));
+    assert!(!check().contains(", made now"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::bus::rabbitmq::RabbitBus;
 use crate::bus::{Bus, Queue};
 use crate::config::Config;
 use crate::folder::{Folder, layout};
-use crate::plan::size::bytes_text;
+use crate::plan::size::{bytes_text, count};
 
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
@@ -82,11 +82,21 @@ fn finding(what: &str, found: anyhow::Result<String>) -> Finding {
 
 fn check_daemon(config: &Config) -> anyhow::Result<String> {
     config.check_daemon()?;
-    Ok(format!("{} sources, prefix {}", config.sources.len(), config.broker.prefix))
+    Ok(format!("{}, prefix {}", count(config.sources.len() as u64, "source"), config.broker.prefix))
 }
 
 async fn folder(config: &Config, init: bool) -> anyhow::Result<String> {
     let (root, group) = (config.export.root.clone(), crate::daemon::group(config)?);
+    let missing = init && !root.exists();
+    if missing {
+        // Where the parent is missing too, a file system is more likely not mounted, or the path wrong.
+        let parent = root.parent().filter(|p| !p.as_os_str().is_empty());
+        anyhow::ensure!(
+            parent.is_none_or(std::path::Path::is_dir),
+            "{} cannot be made, because the directory above it is missing; mount its file system, or correct export.root",
+            root.display()
+        );
+    }
     let folder = if init { Folder::init(root, group).await? } else { Folder::open(root, group).await? };
     // Only what was written is known to be writable.
     let probe = format!("check_{}", uuid::Uuid::new_v4().simple());
@@ -99,7 +109,8 @@ async fn folder(config: &Config, init: bool) -> anyhow::Result<String> {
         bytes_text(free),
         bytes_text(config.export.min_free_bytes)
     );
-    Ok(format!("{} is {}, {} free", folder.root().display(), folder.id(), bytes_text(free)))
+    let made = if missing { ", made now" } else { "" };
+    Ok(format!("{} is {}{made}, {} free", folder.root().display(), folder.id(), bytes_text(free)))
 }
 
 async fn broker(config: &Config) -> anyhow::Result<String> {
@@ -108,5 +119,5 @@ async fn broker(config: &Config) -> anyhow::Result<String> {
     let waiting = session.ready(Queue::Requests).await?;
     session.close().await;
     let queues = if config.broker.declare { "declared" } else { "there" };
-    Ok(format!("connected, queues are {queues}, {waiting} requests wait"))
+    Ok(format!("connected, queues are {queues}, {} waiting", count(waiting.into(), "request")))
 }

@@ -105,6 +105,9 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::Rejected);
         }
     };
+    if place.resumed {
+        eprintln!("goes on with job {}, which a run that was ended left unfinished", place.job);
+    }
     // From here on only the jobs of this run are worked on.
     let context = Context::new(config, folder, place.owner.clone(), sources, metrics);
     let mut signals = Signals::install()?;

@@ -1,5 +1,6 @@
 //! Sends a request to the daemons and, if asked to, waits for the end of its job.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,7 +13,8 @@ use super::summary::Summary;
 use super::{ExitCode, print, print_json};
 use crate::bus::BusError;
 use crate::bus::rabbitmq::{Client, RabbitBus};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Config};
+use crate::folder::{Folder, layout};
 use crate::message::event::JobProgress;
 use crate::message::setting::Span;
 use crate::message::{Event, EventType, JobId};
@@ -29,7 +31,7 @@ pub struct WaitArgs {
     /// Wait for the end of the job and tell it by the exit code
     #[arg(long)]
     pub wait: bool,
-    /// Wait no longer than this, e.g. 90s or 12h; the job goes on
+    /// Wait no longer than this, e.g. 90s or 12h; the job goes on without
     #[arg(long, value_name = "TIME", requires = "wait")]
     pub timeout: Option<Span>,
 }
@@ -62,7 +64,27 @@ impl JobArgs {
             message_id: uuid::Uuid::new_v4().to_string(),
             job: about,
         };
-        send(&self.config.load()?.broker, &asked, &self.wait, self.json).await
+        let config = self.config.load()?;
+        self.doubt(&config).await;
+        send(&config.broker, &asked, &self.wait, self.json).await
+    }
+}
+
+impl JobArgs {
+    /// Says so if the export folder, where it can be seen from here, does not know the job. Its request may still
+    /// wait, so the daemons decide; that takes them a minute.
+    async fn doubt(&self, config: &Config) {
+        let Ok(folder) = Folder::open(config.export.root.clone(), None).await else { return };
+        for path in [layout::workspace(&self.job), layout::archive_by_id(&self.job)] {
+            if !matches!(folder.store().stat(&path).await, Ok(None)) {
+                return;
+            }
+        }
+        eprintln!(
+            "job {} is not known in {}; daemons wait a minute for its request before they reject this",
+            self.job,
+            folder.root().display()
+        );
     }
 }
 
@@ -111,16 +133,25 @@ pub async fn send(
         }
         return Ok(ExitCode::Done);
     }
-    let ended = follow(&bus, asked);
+    let heard = AtomicBool::new(false);
+    let ended = follow(&bus, asked, &heard);
     let event = match wait.timeout {
         None => ended.await?,
         Some(limit) => match tokio::time::timeout(limit.0, ended).await {
             Ok(event) => event?,
             Err(_) => {
-                eprintln!(
-                    "job {} has not ended within {limit}; it goes on, see `adu-export status {}`",
-                    asked.job, asked.job
-                );
+                if heard.load(Ordering::Relaxed) {
+                    eprintln!(
+                        "job {} has not ended within {limit}; it goes on, see `adu-export status {}`",
+                        asked.job, asked.job
+                    );
+                } else {
+                    eprintln!(
+                        "no daemon has said anything of job {} within {limit}; what was asked waits in the queue: \
+                         is a daemon running? `adu-export check` looks at broker and sources",
+                        asked.job
+                    );
+                }
                 return Ok(ExitCode::Unreachable);
             }
         },
@@ -134,8 +165,8 @@ pub async fn send(
 }
 
 /// The last event of the job. Over a new connection the message is sent again:
-/// daemons know it by its job, and tell an end that was missed.
-async fn follow(bus: &RabbitBus, asked: &Asked) -> anyhow::Result<Event> {
+/// daemons know it by its job, and tell an end that was missed. `heard`: whether any event came.
+async fn follow(bus: &RabbitBus, asked: &Asked, heard: &AtomicBool) -> anyhow::Result<Event> {
     let mut told = 0;
     let mut client = ask(bus, asked).await?;
     loop {
@@ -150,6 +181,7 @@ async fn follow(bus: &RabbitBus, asked: &Asked) -> anyhow::Result<Event> {
         if !asked.is_answered_by(&event) {
             continue;
         }
+        heard.store(true, Ordering::Relaxed);
         if event.kind.is_final() {
             client.close().await;
             return Ok(event);

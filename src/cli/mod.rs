@@ -17,6 +17,7 @@ pub mod export;
 pub mod follow;
 pub mod grid;
 pub mod input;
+pub mod man;
 pub mod one_shot;
 pub mod plan;
 pub mod progress;
@@ -66,6 +67,8 @@ pub enum Command {
     Prune(prune::PruneArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+    /// Print the manual page, as in `adu-export man | man -l -`
+    Man,
 }
 
 /// Parses the command line, does what it says, and prints an error once.
@@ -86,6 +89,7 @@ impl Command {
         match self {
             Self::Daemon(args) => daemon::run(args),
             Self::Completions(args) => Ok(completions::run(args, &mut std::io::stdout().lock())?),
+            Self::Man => Ok(man::run(&mut std::io::stdout().lock())?),
             Self::Export(args) => quietly(export::run(args)),
             Self::Submit(args) => quietly(submit::run(args)),
             Self::Status(args) => quietly(status::run(args)),
@@ -158,6 +162,7 @@ mod tests {
             "verify nightly-1 --root /data/exports --json",
             "check --init --config c.toml",
             "completions bash",
+            "man",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err(line));
         }

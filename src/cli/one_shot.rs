@@ -55,6 +55,8 @@ pub struct Workspace {
     pub job: JobId,
     /// Who works on it: this run, and what it resumes.
     pub owner: Owner,
+    /// Whether a run that was killed left it.
+    pub resumed: bool,
     _lock: File,
 }
 
@@ -109,7 +111,7 @@ pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Re
     let path = layout::request(&wanted.job);
     let lock = lock(context, &path, FlockOperation::NonBlockingLockExclusive).await?;
     let lock = lock.with_context(|| format!("job {} was taken by another process", wanted.job))?;
-    Ok(Place::Ours(Workspace { job: wanted.job, owner: wanted.owner, _lock: lock }))
+    Ok(Place::Ours(Workspace { job: wanted.job, owner: wanted.owner, resumed: false, _lock: lock }))
 }
 
 fn taken(job: &JobId, by: &str) -> ErrorReport {
@@ -147,7 +149,7 @@ async fn take_over(
         same.job_id.clone_from(&stored.request.job_id);
     }
     if same == stored.request && wanted.source == stored.source && run.server == killed.server {
-        return Ok(Some(Workspace { job: job.clone(), owner: stored.owner, _lock: lock }));
+        return Ok(Some(Workspace { job: job.clone(), owner: stored.owner, resumed: true, _lock: lock }));
     }
     // A committed job is whole, and only to be tidied.
     if let Some(archive) = context.folder.read::<Archive>(&layout::archive_by_id(job)).await? {
@@ -261,7 +263,7 @@ mod tests {
         assert_ne!(second.job, job, "a living run is left alone");
         drop(first);
         let resumed = ours(&context, "s.a").await;
-        assert_eq!(resumed.job, job);
+        assert!(resumed.job == job && resumed.resumed && !second.resumed);
         drop(resumed);
         let other = ours(&context, "s.b").await;
         assert_ne!(other.job, job);

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::plan::ExportPlan;
 use crate::plan::column::{Column, ColumnType};
 use crate::plan::export_plan::{PlannedTable, Slice};
-use crate::plan::size::Rows;
+use crate::plan::size::{Rows, count};
 use crate::worker::{Worker, planning};
 
 /// Arguments of `plan`.
@@ -201,15 +201,6 @@ fn totals(plan: &ExportPlan) -> String {
         None => text.push_str(", without a snapshot: tables and chunks show different moments"),
     }
     text
-}
-
-/// `1 table`, `2 tables`, `3 batches`.
-pub(super) fn count(n: u64, noun: &str) -> String {
-    match n {
-        1 => format!("1 {noun}"),
-        n if noun.ends_with("ch") => format!("{n} {noun}es"),
-        n => format!("{n} {noun}s"),
-    }
 }
 
 fn directory(table: &PlannedTable) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::grid::printable;
-use crate::plan::size::{Rows, bytes_text};
+use crate::plan::size::{Rows, bytes_text, count};
 
 /// Bars of tables at most; the rest counts in the bar for all.
 const MAX_BARS: usize = 12;
@@ -241,6 +241,9 @@ fn end_line(table: &TableProgress) -> String {
     };
     let chunks = if table.chunks > 1 { format!(" in {} chunks", table.chunks) } else { String::new() };
     match table.state {
+        TableState::Done if table.rows < 1000 => {
+            format!("{} {what}: {}{chunks}", table.table, count(table.rows, "row"))
+        }
         TableState::Done => format!("{} {what}: {} rows{chunks}", table.table, Rows(table.rows)),
         _ => format!("{} {what}", table.table),
     }

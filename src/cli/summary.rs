@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use super::grid::{Align, Grid, printable};
-use super::plan::count;
 use super::progress::clock;
 use crate::message::event::{ErrorReport, EventData, TableReport};
-use crate::plan::size::{Rows, bytes_text};
+use crate::plan::size::{Rows, bytes_text, count};
 
 /// What there is to say about a job that ended.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -99,10 +98,11 @@ impl std::fmt::Display for Summary {
         let bytes: u64 = self.tables.iter().map(|t| t.bytes).fold(0, u64::saturating_add);
         write!(
             f,
-            "{} {}: {}, {rows} rows, {}",
+            "{} {}: {}, {}, {}",
             self.job,
             self.status,
             count(done as u64, "table"),
+            count(rows, "row"),
             bytes_text(bytes)
         )?;
         if !failed.is_empty() {

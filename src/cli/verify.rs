@@ -17,6 +17,7 @@ use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
 use crate::plan::filter;
+use crate::plan::size::count;
 use crate::source::{Overlap, Selection};
 use crate::write::read_back::{Written, read_back};
 
@@ -75,7 +76,7 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
         let mut verdict = files(folder.root(), table).await?;
         if let Some(entry) = &source {
-            let rows = count(entry, &archive, table).await?;
+            let rows = source_rows(entry, &archive, table).await?;
             verdict.source_rows = Some(rows);
             if rows != table.rows {
                 let text = format!("the source has {rows} rows now, {} were exported", table.rows);
@@ -97,7 +98,8 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     } else {
         for v in &verdicts {
             let word = if v.problems.is_empty() { "ok    " } else { "FAILED" };
-            print(&format!("{word} {}: {} files, {} rows in {}\n", v.table, v.files, v.rows, v.directory))?;
+            let (files, rows) = (count(v.files as u64, "file"), count(v.rows, "row"));
+            print(&format!("{word} {}: {files}, {rows} in {}\n", v.table, v.directory))?;
             for problem in &v.problems {
                 print(&format!("       {problem}\n"))?;
             }
@@ -107,10 +109,10 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         }
         if !whole {
             print(&format!(
-                "job {} is {}: {} tables have files\n",
+                "job {} is {}: {} exported\n",
                 args.job,
                 archive.status.as_str(),
-                verdicts.len()
+                count(verdicts.len() as u64, "table")
             ))?;
         }
     }
@@ -165,7 +167,7 @@ fn source(config: &Config, archive: &Archive) -> anyhow::Result<Arc<SourceEntry>
 }
 
 /// Rows of the source now, under the filter of the request.
-async fn count(entry: &SourceEntry, archive: &Archive, table: &ArchivedTable) -> anyhow::Result<u64> {
+async fn source_rows(entry: &SourceEntry, archive: &Archive, table: &ArchivedTable) -> anyhow::Result<u64> {
     let pattern = TablePattern::parse(&table.table_name)?;
     let (schema, name) = pattern.literal().context("the archive names a pattern")?;
     let asked = archive.request.entry_for(&schema, &name);

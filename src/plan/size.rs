@@ -92,6 +92,16 @@ fn scaled(number: u64, step: u64, units: &[&str]) -> String {
     if unit == 0 || value >= 99.95 { format!("{value:.0}{name}") } else { format!("{value:.1}{name}") }
 }
 
+/// `1 table`, `2 tables`, `3 batches`.
+#[must_use]
+pub fn count(n: u64, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        n if noun.ends_with("ch") => format!("{n} {noun}es"),
+        n => format!("{n} {noun}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
