@@ -35,9 +35,6 @@ mod table;
 use scope::Scope;
 use table::stored_bytes;
 
-/// Base names that are claimed at once: each claim waits for two fsyncs, and a request may mean 20,000 tables.
-const CLAIMS_AT_ONCE: usize = 16;
-
 /// Does one planning task.
 ///
 /// # Errors
@@ -213,7 +210,8 @@ impl Planner<'_> {
             }
         }
         let mut bases = Vec::with_capacity(drafts.len());
-        for some in drafts.chunks(CLAIMS_AT_ONCE) {
+        while bases.len() < drafts.len() {
+            let some = self.uncontended(&drafts[bases.len()..]);
             bases.extend(join_all(some.iter().map(|(table, _)| self.place(table, request))).await);
         }
         let mut members = Vec::new();
