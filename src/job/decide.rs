@@ -253,7 +253,11 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: u32) -> D
                 "{}.{}: {rows} rows were exported, count(*) under the same snapshot is {counted}",
                 planned.schema, planned.name
             ),
-            remedy: Some("report this; the parts are not published".into()),
+            remedy: Some(
+                "the parts are not published; if a view or filter uses now() or other functions that change from \
+                 one transaction to the next, leave `verify` out, else report this"
+                    .into(),
+            ),
             retryable: true,
         }),
         _ => Disposition::Publish,

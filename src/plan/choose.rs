@@ -148,11 +148,15 @@ impl<'a> Choosing<'a> {
         if relation.columns.is_empty() {
             return self.skip(relation, "it has no columns");
         }
+        let every: Vec<&SurveyColumn> = relation.columns.iter().collect();
+        if let Some(why) = forbidden(&every).filter(|_| entry.columns.is_none()) {
+            return self.skip(relation, &why);
+        }
         self.take(relation, entry);
     }
 
     fn take(&mut self, relation: &'a Relation, entry: &'a TableRequest) {
-        match wanted_columns(relation, entry) {
+        match wanted_columns(relation, entry).and_then(|columns| readable(relation, columns)) {
             Ok(columns) => {
                 let number = self.number();
                 self.chosen.tables.push(ChosenTable { number, relation, request: entry, columns });
@@ -194,6 +198,24 @@ fn wanted_columns<'a>(
         ));
     }
     names.iter().map(|name| find(name, "columns")).collect()
+}
+
+/// Which of the columns the role may not read, in words.
+fn forbidden(columns: &[&SurveyColumn]) -> Option<String> {
+    let names: Vec<&str> = columns.iter().filter(|c| !c.readable).map(|c| c.column.name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("no SELECT right on the columns {}", names.join(", ")))
+}
+
+fn readable<'a>(
+    relation: &Relation,
+    columns: Vec<&'a SurveyColumn>,
+) -> Result<Vec<&'a SurveyColumn>, ErrorReport> {
+    let Some(why) = forbidden(&columns) else { return Ok(columns) };
+    Err(ErrorReport::permanent(
+        "unreadable",
+        format!("table {} may not be read: {why}", qualified(&relation.schema, &relation.name)),
+        "grant it to the role of the source, or name the other columns in `columns`",
+    ))
 }
 
 fn unknown_column(relation: &Relation, column: &str, field: &str) -> ErrorReport {

@@ -124,8 +124,10 @@ pub fn check(where_: &str, allow: AllowWhere) -> Result<String, FilterError> {
 #[must_use]
 pub fn is_moving(text: &str) -> bool {
     const WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
-    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
-    text.len() <= 40 && words.any(|word| WORDS.iter().any(|moving| word.eq_ignore_ascii_case(moving)))
+    let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
+    // A text of several words is no date: `now` alone makes none of a sentence.
+    text.split_whitespace().map(str::len).sum::<usize>() <= 40
+        && words.any(|word| WORDS.iter().any(|moving| word.eq_ignore_ascii_case(moving)))
 }
 
 /// The tokens without white space and comments.

@@ -19,7 +19,7 @@ impl Size {
     /// filtered selection or view. Without statistics: bytes by width.
     #[must_use]
     pub fn of(relation: &Relation, selected_rows: Option<u64>) -> Self {
-        let guess = || relation.bytes / row_width(relation.columns.iter().map(|c| &c.column));
+        let guess = || relation.heap_bytes / row_width(relation.columns.iter().map(|c| &c.column));
         let all = relation.estimated_rows.unwrap_or_else(guess);
         let Some(selected) = selected_rows else {
             return Self { rows: all, bytes: relation.bytes };

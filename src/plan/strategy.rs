@@ -33,6 +33,8 @@ pub struct Wish<'a> {
     pub snapshot: bool,
     /// Only some rows are wanted: the column's statistics do not describe them.
     pub filtered: bool,
+    /// Of these, only rows that are greater than a value of this column.
+    pub after: Option<&'a str>,
 }
 
 impl<'a> Wish<'a> {
@@ -46,6 +48,7 @@ impl<'a> Wish<'a> {
             chunk_bytes: export.chunk_bytes,
             snapshot,
             filtered: table.where_.is_some() || table.after.is_some(),
+            after: table.after.as_ref().map(|after| after.column.as_str()),
         }
     }
 

@@ -127,6 +127,15 @@ pub struct Overlap<'a> {
     pub source_type: &'a str,
 }
 
+/// Parts that a selection is wanted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// So many of them.
+    pub parts: u32,
+    /// Rows that each was estimated to have: where all rows are passed and counted, fewer make fewer parts.
+    pub rows: u64,
+}
+
 /// Where boundaries of ranges come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundaryMethod {
@@ -299,14 +308,14 @@ pub trait Source: Send + Sync {
         overlap: Option<Overlap<'_>>,
     ) -> Result<String, SourceError>;
 
-    /// Inner boundaries that split a selection by `column` into about `parts`
-    /// parts of equal rows.
+    /// Inner boundaries that split a selection by `column` into parts of about
+    /// equal rows.
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
         column: &str,
         method: BoundaryMethod,
-        parts: u32,
+        parts: Division,
         lineage: Option<Uuid>,
     ) -> Result<Boundaries, SourceError>;
 

@@ -47,13 +47,17 @@ pub struct Relation {
     pub unreadable: Option<Unreadable>,
     /// Why only a part of its rows is exported, although it is read whole; none if all are.
     pub partial: Option<String>,
-    /// Whether it is a foreign table, or one of its partitions or children is: these do not follow a snapshot,
-    /// and only one scan of them is one moment.
+    /// Whether it is a foreign table, or one of its partitions or children is, or a view that reads one: these do
+    /// not follow a snapshot, and only one scan of them is one moment.
     pub foreign: bool,
     /// Estimated rows; none without statistics.
     pub estimated_rows: Option<u64>,
-    /// Bytes of the table itself.
+    /// Bytes of the table with what is stored out of line.
     pub bytes: u64,
+    /// Bytes of its pages alone.
+    pub heap_bytes: u64,
+    /// Whether it has grown so much since its statistics were taken that they say little of it.
+    pub outdated: bool,
     /// Pages of its heap now; 0 if page ranges cannot be used on it
     /// (server before 14, not a heap, partitioned, a view).
     pub pages: u32,
@@ -77,6 +81,8 @@ pub struct Unreadable {
 pub struct SurveyColumn {
     /// Its mapping, without any option applied.
     pub column: Column,
+    /// Whether the role may read it.
+    pub readable: bool,
     /// Source-specific type facts: what [`Source::map_column`](super::Source::map_column) needs to map it otherwise.
     pub type_facts: serde_json::Value,
     /// Type for casting a bound of a range, if values of it can be ordered

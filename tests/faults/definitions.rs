@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::mid_job::{Slow, every_table_mid_job, table};
-use crate::support::Database;
+use crate::support::{Database, PATIENCE, Services};
 
 #[test]
 fn no_table_mixes_two_definitions() {
@@ -73,5 +73,78 @@ fn no_table_mixes_two_definitions() {
         1,
         "a label that comes later is in no row of the snapshot"
     );
+    slow.site.assert_sound(&[&job], daemons);
+}
+
+#[test]
+fn conditions_and_orders_of_a_chunk_are_those_of_its_snapshot() {
+    let db = Database::empty();
+    let far = Database::empty();
+    far.execute("CREATE TABLE far (id int, filler text); INSERT INTO far SELECT g, 'far' FROM generate_series(20001, 20100) g");
+    let rows = |name: &str, columns: &str| {
+        db.execute(&format!(
+            "CREATE TABLE {name} AS SELECT {columns}, repeat(md5(g::text), 6) AS filler FROM generate_series(1, 12000) g"
+        ));
+    };
+    rows("keyed", "g AS id, g AS k, 12001 - g AS other");
+    rows("filtered", "g AS id, g AS k, -g AS other");
+    rows(
+        "sorted",
+        "g AS id, CASE g % 2 WHEN 0 THEN upper(md5(g::text)) ELSE md5(g::text) END COLLATE \"en-x-icu\" AS k",
+    );
+    rows("called", "g AS id");
+    db.execute(&format!(
+        "CREATE INDEX ON keyed (k); CREATE INDEX ON keyed (other); CREATE INDEX ON sorted (k);
+         CREATE FUNCTION turned(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+         CREATE VIEW calls AS SELECT turned(id) AS k, id, filler FROM called;
+         CREATE TABLE grown (id int, filler text) PARTITION BY RANGE (id);
+         CREATE TABLE grown_near PARTITION OF grown FOR VALUES FROM (0) TO (20000);
+         INSERT INTO grown SELECT id, filler FROM called;
+         CREATE EXTENSION postgres_fdw;
+         CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{}', dbname '{}');
+         CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (user 'postgres', password_required 'false');
+         ANALYZE",
+        Services::get().postgres,
+        far.name
+    ));
+    let slow = Slow::new(db);
+    let daemons = [slow.daemon(), slow.daemon()];
+    let job = slow.site.request(json!({
+        "tables": [
+            {"table": "public.keyed", "columns": ["id", "filler"], "strategy": "range", "chunk_column": "k", "chunk_rows": 1000},
+            {"table": "public.filtered", "columns": ["id", "filler"], "where": "k > 0", "strategy": "ctid", "chunk_rows": 1000},
+            {"table": "public.sorted", "strategy": "range", "chunk_column": "k", "chunk_rows": 1000},
+            {"table": "public.calls", "chunk_column": "k", "chunk_rows": 1000},
+            {"table": "public.grown", "strategy": "range", "chunk_column": "id", "chunk_rows": 1000},
+        ],
+        "parallelism": {"table_threads": 5, "chunk_workers": 2},
+    }));
+    every_table_mid_job(&slow, &job);
+    for change in [
+        "BEGIN; ALTER TABLE keyed RENAME k TO old; ALTER TABLE keyed RENAME other TO k; COMMIT",
+        "BEGIN; ALTER TABLE filtered RENAME k TO old; ALTER TABLE filtered RENAME other TO k; COMMIT",
+        "ALTER TABLE sorted ALTER k TYPE text COLLATE \"C\"",
+        "CREATE OR REPLACE FUNCTION turned(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 12001 - $1'",
+        "CREATE FOREIGN TABLE far PARTITION OF grown FOR VALUES FROM (20000) TO (30000) SERVER far",
+    ] {
+        slow.site.db.execute(change);
+    }
+    assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
+    slow.proxy.mend();
+    let last = slow.site.broker.events.wait_final(&job, PATIENCE);
+    assert_eq!(last.kind(), "job.partial", "{}", last.body);
+    let archive = slow.site.exports.archive(&job);
+    let grown = table(&archive, "public.grown");
+    assert_eq!(grown["error"]["code"], "strategy_unavailable", "what it became cannot be split: {grown}");
+    for changed in ["keyed", "filtered", "sorted", "calls"] {
+        let table = table(&archive, &format!("public.{changed}"));
+        assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
+    }
+    slow.site.assert_equal(&[
+        ("SELECT id, filler FROM keyed", "public_keyed"),
+        ("SELECT id, filler FROM filtered WHERE k > 0", "public_filtered"),
+        ("SELECT * FROM sorted", "public_sorted"),
+        ("SELECT * FROM calls", "public_calls"),
+    ]);
     slow.site.assert_sound(&[&job], daemons);
 }

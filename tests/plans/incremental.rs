@@ -55,17 +55,28 @@ fn what_is_newer_is_exported_and_what_was_committed_late_comes_with_an_overlap()
         "2026-01-21",
     );
 
+    // Nothing is newer than what never comes: it is exported, and is no mark.
+    site.db.execute("INSERT INTO log VALUES (2011, 'infinity', '2026-01-01', 0)");
+    judge(
+        json!({"column": "at", "value": at}),
+        &format!("at > timestamptz '{at}'"),
+        "2026-01-01 00:33:30+00",
+    );
+    site.db.execute("DELETE FROM log WHERE id = 2011");
+
     // Nothing new: the mark stays, also where what comes again is older.
     judge(json!({"column": "id", "value": "3000", "overlap": "995"}), "id > 2005", "3000");
 
-    let refused = site.request(json!({"tables": [
-        {"table": "public.log", "after": {"column": "at", "value": at, "overlap": "a while"}}]}));
-    let last = site.broker.events.wait_final(&refused, crate::support::PATIENCE);
-    assert_eq!(last.kind(), "job.failed", "{}", last.body);
-    let said = last.body.to_string();
-    assert!(said.contains("check field `after`") && said.contains("a while"), "{said}");
+    for (overlap, why) in [("a while", "check field `after`"), ("-1 hour", "below zero")] {
+        let refused = site.request(json!({"tables": [
+            {"table": "public.log", "after": {"column": "at", "value": at, "overlap": overlap}}]}));
+        let last = site.broker.events.wait_final(&refused, crate::support::PATIENCE);
+        assert_eq!(last.kind(), "job.failed", "{}", last.body);
+        let said = last.body.to_string();
+        assert!(said.contains(why) && said.contains(overlap), "{said}");
+    }
     let archives = site.exports.archives();
-    assert_eq!(archives.len(), jobs + 1);
+    assert_eq!(archives.len(), jobs + 2);
     let jobs: Vec<&str> = archives.iter().map(|a| a["job_id"].as_str().expect("an id")).collect();
     site.assert_sound(&jobs, [daemon]);
 }

@@ -257,3 +257,57 @@ fn rows_that_a_policy_hides_are_left_out_only_where_the_source_says_so_and_the_p
     assert!((0..4).all(|i| chunks(i) > Some(1)), "all of them were split");
     site.assert_sound(&[&job, done.job()], [daemon]);
 }
+
+#[test]
+fn what_nothing_changed_is_never_taken_for_changed() {
+    let site = Site::new(Database::empty());
+    let far = Database::empty();
+    far.execute("CREATE TABLE far (id int, v text); INSERT INTO far VALUES (1, 'a'), (2, NULL), (NULL, 'c')");
+    site.db.execute(&format!(
+        "CREATE TABLE base (id int PRIMARY KEY, v text); INSERT INTO base SELECT g, 'v' FROM generate_series(1, 500) g;
+         CREATE TABLE parent (pid int, x int); CREATE TABLE child () INHERITS (parent);
+         INSERT INTO child SELECT g, g FROM generate_series(1, 500) g;
+         CREATE VIEW joined AS SELECT base.id, base.v, p.n FROM base
+            LEFT JOIN (SELECT pid, count(*) AS n FROM parent GROUP BY pid) p ON p.pid = base.id;
+         CREATE VIEW unused AS WITH w AS (SELECT * FROM parent) SELECT id FROM base;
+         CREATE TABLE parts (id int) PARTITION BY RANGE (id);
+         CREATE TABLE stays PARTITION OF parts FOR VALUES FROM (0) TO (100);
+         CREATE TABLE leaves PARTITION OF parts FOR VALUES FROM (100) TO (200);
+         INSERT INTO parts SELECT g FROM generate_series(0, 199) g;
+         CREATE EXTENSION postgres_fdw;
+         CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{}', dbname '{}');
+         CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (user 'postgres', password_required 'false');
+         CREATE FOREIGN TABLE far (id int NOT NULL, v text NOT NULL) SERVER far;
+         CREATE VIEW distant AS SELECT * FROM far;
+         CREATE VIEW farther AS SELECT * FROM distant",
+        Services::get().postgres,
+        far.name
+    ));
+    // A partition that is to be detached without a lock waits for all who read it, and is none any more meanwhile.
+    site.db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM parts");
+    let other = site.db.session();
+    other.run("SET statement_timeout = 500").expect("set");
+    let waited = other.run("ALTER TABLE parts DETACH PARTITION leaves CONCURRENTLY");
+    assert!(waited.is_err(), "it waits for the session that reads it");
+    site.db.execute("COMMIT");
+    assert_eq!(site.db.number("SELECT count(*) FROM parts"), 100);
+
+    let split = json!({"table": "public.farther", "chunk_column": "id", "chunk_rows": 2});
+    let (code, text) = plan(&site, &site.config(), &json!({"tables": [split]}));
+    assert_eq!(code, Some(1), "{text}");
+    assert_says(&text, &["public.farther cannot be split by range", "it reads foreign tables"]);
+
+    let daemon = site.daemon();
+    let done = site.export(json!({"tables": [
+        {"table": "public.joined", "columns": ["id", "v"]}, "public.unused", "public.parts", "public.far", "public.farther",
+    ]}));
+    assert_eq!(site.exports.archive(done.job())["epochs"], 1, "nothing had changed");
+    site.assert_equal(&[
+        ("SELECT id, v FROM joined", "public_joined"),
+        ("SELECT * FROM unused", "public_unused"),
+        ("SELECT * FROM parts", "public_parts"),
+        ("SELECT * FROM far", "public_far"),
+        ("SELECT * FROM farther", "public_farther"),
+    ]);
+    site.assert_sound(&[done.job()], [daemon]);
+}

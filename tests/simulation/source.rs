@@ -8,8 +8,8 @@ use adu_export::message::SourceName;
 use adu_export::plan::column::{Column, ColumnType};
 use adu_export::source::memory::MemorySource;
 use adu_export::source::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, Overlap, PoolUse,
-    Relation, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest, UnfitColumn,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, Overlap,
+    PoolUse, Relation, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest, UnfitColumn,
 };
 use adu_export::worker::export::ExportError;
 use adu_export::worker::parts::{PartOrder, Parts};
@@ -113,7 +113,7 @@ impl Source for SimSource {
         selection: &Selection<'_>,
         column: &str,
         method: BoundaryMethod,
-        parts: u32,
+        parts: Division,
         lineage: Option<Uuid>,
     ) -> Result<Boundaries, SourceError> {
         let bounds = self.inner.boundaries(selection, column, method, parts, lineage);

@@ -66,6 +66,11 @@ impl Database {
         client.clone()
     }
 
+    /// Another session: what one of them holds, the other waits for.
+    pub(crate) fn session(&self) -> Session {
+        Session(connect(self.services, &self.name))
+    }
+
     /// Runs statements as the owner of everything.
     #[track_caller]
     pub(crate) fn execute(&self, sql: &str) {
@@ -133,6 +138,16 @@ impl Database {
     /// All sessions of exporting roles.
     pub(crate) fn all_backends(&self) -> Vec<String> {
         self.backends(&["active", "idle", "idle in transaction", "idle in transaction (aborted)", "disabled"])
+    }
+}
+
+/// A session beside that of the database.
+pub(crate) struct Session(Client);
+
+impl Session {
+    /// Runs a statement; what the server says where it refuses.
+    pub(crate) fn run(&self, sql: &str) -> Result<(), String> {
+        block_on(self.0.batch_execute(sql)).map_err(|e| format!("{sql}: {e:?}"))
     }
 }
 

@@ -22,6 +22,7 @@ fn relation(name: &str, kind: RelationKind) -> Relation {
         histogram_bounds: 0,
         common_share: 0.0,
         indexed: true,
+        readable: true,
     };
     let (schema, name) = name.split_once('.').expect("qualified");
     Relation {
@@ -33,6 +34,8 @@ fn relation(name: &str, kind: RelationKind) -> Relation {
         foreign: false,
         estimated_rows: None,
         bytes: 0,
+        heap_bytes: 0,
+        outdated: false,
         pages: 0,
         primary_key: vec![],
         columns: ["id", "at", "doc"].map(column).into(),

@@ -42,7 +42,13 @@ fn filters_are_printed_from_the_tree() {
 
 #[test]
 fn a_date_that_moves_is_refused_and_a_text_that_says_so_is_not() {
-    for text in ["at >= 'yesterday'", "at < DATE 'today'", "at BETWEEN 'Tomorrow 12:00' AND $$now$$"] {
+    for text in [
+        "at >= 'today12:00'",
+        "at > 'now                                                  '",
+        "at >= 'yesterday'",
+        "at < DATE 'today'",
+        "at BETWEEN 'Tomorrow 12:00' AND $$now$$",
+    ] {
         let error = check(text, AllowWhere::Simple).expect_err(text);
         assert!(matches!(error, FilterError::Moving(_)), "{error}");
         assert!(error.report().remedy.expect("a remedy").contains("2026-01-31"));

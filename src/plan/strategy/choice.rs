@@ -54,6 +54,14 @@ impl Table<'_> {
         if self.parts < 2 {
             return self.small();
         }
+        if let Some((column, cast)) = self.newer_by_index() {
+            return self.range(
+                column,
+                cast,
+                BoundaryMethod::OrderedPass,
+                "an index reads only what is newer",
+            );
+        }
         let key = self.key_column();
         let key_reason = match key {
             Some((column, cast)) => match self.not_in_order(column) {
@@ -118,8 +126,16 @@ impl Table<'_> {
             RelationKind::Partitioned | RelationKind::Partition => {
                 "some of its partitions are foreign tables, which do not follow the snapshot"
             }
+            RelationKind::View => "it reads foreign tables, which do not follow the snapshot",
             _ => "some of its children are foreign tables, which do not follow the snapshot",
         }
+    }
+
+    /// The column of an incremental export, where an index finds what is newer: page ranges would read all the rest.
+    fn newer_by_index(&self) -> Option<(&SurveyColumn, &str)> {
+        let name = self.wish.after?;
+        let column = self.relation.columns.iter().find(|c| c.column.name == name && c.indexed)?;
+        Some((column, column.range_cast.as_deref()?))
     }
 
     /// First column of the primary key, if it can be sorted.
@@ -182,6 +198,9 @@ impl Table<'_> {
         match column.correlation {
             _ if !column.numeric => Some(format!("primary key `{name}` is not numeric")),
             None => Some(format!("there are no statistics of primary key `{name}`")),
+            Some(_) if self.relation.outdated => {
+                Some("it has grown by more than a quarter since ANALYZE".into())
+            }
             Some(c) if c.abs() < IN_ORDER => {
                 Some(format!("primary key `{name}` is stored out of order, {}", correlation(column)))
             }
@@ -200,7 +219,11 @@ impl Table<'_> {
     /// the table. A histogram does not know the most common values: all of them may lie in one of its parts.
     fn method(&self, column: &SurveyColumn) -> BoundaryMethod {
         let fine = column.histogram_bounds > self.parts;
-        if fine && !self.wish.filtered && column.common_share * self.parts as f32 <= MOST_COMMON {
+        if fine
+            && !self.relation.outdated
+            && !self.wish.filtered
+            && column.common_share * self.parts as f32 <= MOST_COMMON
+        {
             return BoundaryMethod::Statistics;
         }
         match self.sample() {
@@ -212,7 +235,7 @@ impl Table<'_> {
     /// Millionths of the pages that a sample takes; none where there are no pages, or too few to leave many out.
     fn sample(&self) -> Option<u32> {
         let pages = match self.relation.kind {
-            RelationKind::Partitioned => self.relation.bytes / PAGE_BYTES,
+            RelationKind::Partitioned => self.relation.heap_bytes / PAGE_BYTES,
             RelationKind::View | RelationKind::Foreign => 0,
             _ => u64::from(self.relation.pages),
         };

@@ -6,6 +6,7 @@ use crate::source::SurveyColumn;
 
 fn column(name: &str, cast: Option<&str>) -> SurveyColumn {
     SurveyColumn {
+        readable: true,
         column: Column {
             name: name.into(),
             source_type: cast.unwrap_or("json").into(),
@@ -36,6 +37,8 @@ fn heap(rows: u64) -> Relation {
         foreign: false,
         estimated_rows: Some(rows),
         bytes: rows * 100,
+        heap_bytes: rows * 100,
+        outdated: false,
         pages: u32::try_from(rows * 100 / 8192).expect("fits"),
         primary_key: vec!["id".into()],
         columns: vec![column("id", Some("bigint")), column("at", Some("timestamptz")), column("doc", None)],
@@ -50,6 +53,7 @@ fn wish() -> Wish<'static> {
         chunk_bytes: NonZeroU64::new(4 << 30).expect("not zero"),
         snapshot: true,
         filtered: false,
+        after: None,
     }
 }
 
@@ -127,6 +131,8 @@ fn auto_takes_the_first_strategy_that_fits() {
     assert_eq!(auto(&|r| r.columns[0].correlation = Some(-0.95), true), "statistics");
     assert_eq!(auto(&|r| r.columns[0].correlation = Some(0.5), true), "ctid");
     assert_eq!(auto(&|r| r.columns[0].correlation = None, true), "ctid");
+    assert_eq!(auto(&|r| r.outdated = true, true), "ctid");
+    assert_eq!(auto(&|r| r.outdated = true, false), "sample");
     assert_eq!(auto(&|r| r.columns[0].correlation = Some(0.5), false), "statistics");
     assert_eq!(auto(&|r| r.columns[0].histogram_bounds = 5, true), "ctid");
     assert_eq!(auto(&|r| r.columns[0].histogram_bounds = 5, false), "sample");

@@ -13,8 +13,8 @@ use self::database::Table;
 pub use self::database::{MemoryDatabase, Step};
 use self::rows::{Key, greater, key, select};
 use super::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, ErrorKind, Keeper, MappingOptions, Overlap, PoolUse,
-    Progress, Relation, RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, Overlap,
+    PoolUse, Progress, Relation, RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn,
     SurveyRequest,
 };
 use crate::message::SourceName;
@@ -178,11 +178,11 @@ impl Source for MemorySource {
         selection: &Selection<'_>,
         column: &str,
         method: BoundaryMethod,
-        parts: u32,
+        parts: Division,
         lineage: Option<Uuid>,
     ) -> Result<Boundaries, SourceError> {
         let keys = self.keys(selection, column, lineage)?;
-        let step = keys.len().div_ceil(parts.max(1) as usize).max(1);
+        let step = keys.len().div_ceil(parts.parts.max(1) as usize).max(1);
         let mut values: Vec<String> = keys.iter().step_by(step).skip(1).map(Key::text).collect();
         values.dedup();
         Ok(Boundaries { values, method })
@@ -253,6 +253,7 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
             histogram_bounds: 0,
             common_share: 0.0,
             indexed: true,
+            readable: true,
         }
     });
     Relation {
@@ -264,6 +265,8 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
         foreign: false,
         estimated_rows: Some(rows.num_rows() as u64),
         bytes: rows.get_array_memory_size() as u64,
+        heap_bytes: rows.get_array_memory_size() as u64,
+        outdated: false,
         pages: u32::try_from(rows.num_rows()).unwrap_or(u32::MAX).div_ceil(PAGE_ROWS),
         primary_key: table.primary_key.clone(),
         columns: columns.collect(),

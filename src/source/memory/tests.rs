@@ -51,7 +51,11 @@ async fn chunks_are_disjoint_and_together_everything() {
     database.create("s", "t", &numbers((0..1000).rev()));
     let source = process(&database, 1);
     let method = BoundaryMethod::OrderedPass;
-    let bounds = source.boundaries(&T, "id", method, 4, None).await.expect("found").values;
+    let bounds = source
+        .boundaries(&T, "id", method, Division { parts: 4, rows: 1 }, None)
+        .await
+        .expect("found")
+        .values;
     assert_eq!(bounds, ["250", "500", "750"]);
     let strategies = [
         Strategy::Range { column: "id".into(), cast: "bigint".into(), bounds, nulls: true },

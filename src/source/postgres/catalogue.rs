@@ -17,6 +17,11 @@ use crate::source::{Relation, RelationKind, SourceError, SurveyRequest, Unreadab
 pub(super) const WHAT: &str = "read the catalogue";
 /// What policies do to a role.
 const HIDDEN_ROWS: &str = "row-level security hides rows from the role of the source";
+/// Growth since the last ANALYZE from which on its histograms say little of where rows are: what came later usually
+/// lies beyond the last bound.
+const OUTDATED: f64 = 1.25;
+/// First version in which a partition may be detached without a lock.
+const HAS_PENDING_DETACH: u32 = 140_000;
 /// SQLSTATE of a lock that was not to be had.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -57,7 +62,7 @@ pub(super) async fn survey(
         return Ok(Vec::new());
     }
     let oids = oid_array(named.iter().map(|n| n.oid));
-    let facts = facts(session, &oids, sizes).await?;
+    let facts = facts(session, version, &oids, sizes).await?;
     let mut columns = columns::survey(session, version, &named, &oids, &request.statistics_for).await?;
     Ok(named
         .into_iter()
@@ -76,18 +81,21 @@ fn relation(n: Named, facts: &Facts, columns: ColumnFacts, version: u32, partial
         && facts.members == 1
         && facts.foreign_members == 0
         && matches!(n.kind, RelationKind::Table | RelationKind::MaterializedView | RelationKind::Partition);
-    let pages = facts.bytes / facts.block_bytes.max(1);
+    let pages = facts.heap_bytes / facts.block_bytes.max(1);
+    let foreign = n.kind == RelationKind::Foreign || facts.foreign_members > 0 || facts.reads_foreign;
     let mut surveyed = columns.columns;
-    if n.kind == RelationKind::Table && facts.members > 1 {
-        // A child may lack the NOT NULL of its parent.
+    if foreign || n.kind == RelationKind::Table && facts.members > 1 {
+        // Nobody enforces the NOT NULL of a foreign table, and a child may lack that of its parent.
         surveyed.iter_mut().for_each(|c| c.column.nullable = true);
     }
     Relation {
-        unreadable: facts.unreadable(&n, &columns.forbidden, surveyed.len(), partial_rows),
+        unreadable: facts.unreadable(&n, surveyed.len(), partial_rows),
         partial: facts.hidden_rows.then(|| format!("{HIDDEN_ROWS}: what it sees is exported")),
-        foreign: n.kind == RelationKind::Foreign || facts.foreign_members > 0,
+        foreign,
         estimated_rows: facts.rows(n.kind),
-        bytes: facts.bytes,
+        bytes: facts.heap_bytes + facts.toast_bytes,
+        heap_bytes: facts.heap_bytes,
+        outdated: facts.are_outdated(),
         pages: if has_pages { u32::try_from(pages).unwrap_or(u32::MAX) } else { 0 },
         primary_key: columns.primary_key,
         columns: surveyed,
@@ -182,7 +190,10 @@ struct Facts {
     /// Relations with files of their own: the relation, its partitions and children.
     members: u32,
     foreign_members: u32,
-    bytes: u64,
+    /// Whether it is a view that reads foreign tables.
+    reads_foreign: bool,
+    heap_bytes: u64,
+    toast_bytes: u64,
     block_bytes: u64,
     /// Rows and pages where the last ANALYZE or VACUUM saw any.
     counted_rows: f64,
@@ -195,22 +206,24 @@ impl Facts {
         if matches!(kind, RelationKind::View | RelationKind::Foreign) || self.foreign_members > 0 {
             return None;
         }
-        let pages = self.bytes as f64 / self.block_bytes.max(1) as f64;
+        let pages = self.pages();
         if pages == 0.0 {
             return Some(0);
         }
         (self.counted_pages > 0.0).then(|| (self.counted_rows / self.counted_pages * pages).round() as u64)
     }
 
-    fn unreadable(
-        &self,
-        named: &Named,
-        forbidden: &[String],
-        columns: usize,
-        partial_rows: bool,
-    ) -> Option<Unreadable> {
+    fn pages(&self) -> f64 {
+        self.heap_bytes as f64 / self.block_bytes.max(1) as f64
+    }
+
+    /// Whether the statistics were taken of a table that was much smaller.
+    fn are_outdated(&self) -> bool {
+        self.pages() > OUTDATED * self.counted_pages
+    }
+
+    fn unreadable(&self, named: &Named, columns: usize, partial_rows: bool) -> Option<Unreadable> {
         let (schema, name) = (&named.schema, table(&named.schema, &named.name));
-        let grant = || format!("grant it to the role of the source: GRANT SELECT ON {name} TO <role>");
         let (why, remedy) = if !self.schema_usage {
             let grant = format!(
                 "grant it to the role of the source: GRANT USAGE ON SCHEMA {} TO <role>",
@@ -218,9 +231,10 @@ impl Facts {
             );
             (format!("no USAGE right on schema {schema}"), grant)
         } else if !self.select && !self.any_column && columns > 0 {
-            ("no SELECT right".into(), grant())
-        } else if !self.select && !forbidden.is_empty() {
-            (format!("no SELECT right on the columns {}", forbidden.join(", ")), grant())
+            (
+                "no SELECT right".into(),
+                format!("grant it to the role of the source: GRANT SELECT ON {name} TO <role>"),
+            )
         } else if self.hidden_rows && !partial_rows {
             (HIDDEN_ROWS.into(), ALL_ROWS.into())
         } else if !self.populated {
@@ -233,10 +247,20 @@ impl Facts {
     }
 }
 
-async fn facts(session: &Session, oids: &str, sizes: Sizes) -> Result<HashMap<u32, Facts>, SourceError> {
+/// What of `pg_inherits`, as `i`, is a child that a query reads.
+pub(super) fn is_read_child(version: u32) -> &'static str {
+    if version >= HAS_PENDING_DETACH { " AND NOT i.inhdetachpending" } else { "" }
+}
+
+async fn facts(
+    session: &Session,
+    version: u32,
+    oids: &str,
+    sizes: Sizes,
+) -> Result<HashMap<u32, Facts>, SourceError> {
     let mut facts = HashMap::new();
     session
-        .each(&facts_sql(oids, sizes), Stage::Question, WHAT, |row| {
+        .each(&facts_sql(version, oids, sizes), Stage::Question, WHAT, |row| {
             if let Some((oid, f)) = parse_facts(&row) {
                 facts.insert(oid, f);
             }
@@ -257,29 +281,40 @@ fn parse_facts(row: &SimpleQueryRow) -> Option<(u32, Facts)> {
         heap: yes(6),
         members: number(7) as u32,
         foreign_members: number(8) as u32,
-        bytes: number(9) as u64,
-        block_bytes: number(10) as u64,
-        counted_rows: number(11),
-        counted_pages: number(12),
+        heap_bytes: number(9) as u64,
+        toast_bytes: number(10) as u64,
+        block_bytes: number(11) as u64,
+        counted_rows: number(12),
+        counted_pages: number(13),
+        reads_foreign: yes(14),
     };
     Some((row.get(0)?.parse().ok()?, facts))
 }
 
-fn facts_sql(oids: &str, sizes: Sizes) -> String {
+fn facts_sql(version: u32, oids: &str, sizes: Sizes) -> String {
     let block = "pg_catalog.current_setting('block_size')::pg_catalog.int8";
-    let size = match sizes {
-        Sizes::Now => "pg_catalog.pg_relation_size(c.oid)".to_owned(),
-        Sizes::LastVacuum => format!("c.relpages * {block}"),
+    let size = |relation: &str| match sizes {
+        Sizes::Now => format!("pg_catalog.pg_relation_size({relation}.oid)"),
+        Sizes::LastVacuum => format!("{relation}.relpages * {block}"),
     };
     format!(
         "WITH RECURSIVE roots AS (SELECT pg_catalog.unnest({oids}) AS oid), \
          tree AS (SELECT oid AS root, oid FROM roots \
                   UNION SELECT t.root, i.inhrelid FROM tree t \
-                        JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid), \
+                        JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid{read}), \
+         used AS (SELECT oid AS root, oid FROM roots JOIN pg_catalog.pg_class v USING (oid) WHERE v.relkind = 'v' \
+                  UNION SELECT u.root, n.oid FROM used u, LATERAL ( \
+                    SELECT d.refobjid AS oid FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.objid = r.oid \
+                    WHERE r.ev_class = u.oid AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+                      AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+                    UNION ALL \
+                    SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = u.oid{read}) n), \
          sums AS (SELECT t.root, \
                     pg_catalog.count(*) FILTER (WHERE c.relkind IN ('r', 'm')) AS members, \
                     pg_catalog.count(*) FILTER (WHERE c.relkind = 'f' AND t.oid <> t.root) AS foreign_members, \
-                    pg_catalog.sum(CASE WHEN c.relkind IN ('r', 'm') THEN {size} END) AS bytes, \
+                    pg_catalog.sum(CASE WHEN c.relkind IN ('r', 'm') THEN {heap} END) AS heap_bytes, \
+                    pg_catalog.sum((SELECT {toast} FROM pg_catalog.pg_class o WHERE o.oid = c.reltoastrelid)) \
+                      AS toast_bytes, \
                     pg_catalog.sum(c.reltuples) FILTER (WHERE c.reltuples > 0 AND c.relpages > 0 \
                                                         AND c.relkind IN ('r', 'm')) AS counted_rows, \
                     pg_catalog.sum(c.relpages) FILTER (WHERE c.reltuples > 0 \
@@ -291,10 +326,15 @@ fn facts_sql(oids: &str, sizes: Sizes) -> String {
                 pg_catalog.has_any_column_privilege(c.oid, 'SELECT'), \
                 c.relrowsecurity AND pg_catalog.row_security_active(c.oid), \
                 c.relispopulated, am.amname = 'heap', s.members, s.foreign_members, \
-                s.bytes, {block}, s.counted_rows, s.counted_pages \
+                s.heap_bytes, s.toast_bytes, {block}, s.counted_rows, s.counted_pages, \
+                EXISTS (SELECT FROM used u JOIN pg_catalog.pg_class f ON f.oid = u.oid \
+                        WHERE u.root = c.oid AND f.relkind = 'f') \
          FROM sums s JOIN pg_catalog.pg_class c ON c.oid = s.root \
          LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
-         WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT') IS NOT NULL"
+         WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT') IS NOT NULL",
+        heap = size("c"),
+        toast = size("o"),
+        read = is_read_child(version),
     )
 }
 
@@ -338,7 +378,9 @@ mod tests {
             heap: true,
             members: 1,
             foreign_members: 0,
-            bytes,
+            reads_foreign: false,
+            heap_bytes: bytes,
+            toast_bytes: 0,
             block_bytes: 8192,
             counted_rows,
             counted_pages,
@@ -352,27 +394,28 @@ mod tests {
         assert_eq!(rows(facts(8192 * 200, 0.0, 0.0)), None);
         assert_eq!(rows(facts(0, 0.0, 0.0)), Some(0));
         assert_eq!(facts(0, 0.0, 0.0).rows(RelationKind::View), None);
+        assert!(
+            facts(8192 * 200, 1_000.0, 100.0).are_outdated()
+                && !facts(8192 * 110, 1_000.0, 100.0).are_outdated()
+        );
     }
 
     #[test]
     fn what_cannot_be_read_says_why() {
         let named = Named { oid: 1, schema: "S".into(), name: "t".into(), kind: RelationKind::Table };
-        let why = |f: &Facts, forbidden: &[String], partial_rows: bool| {
-            f.unreadable(&named, forbidden, 2, partial_rows).map(|u| format!("{} ({})", u.why, u.remedy))
+        let why = |f: &Facts, partial_rows: bool| {
+            f.unreadable(&named, 2, partial_rows).map(|u| format!("{} ({})", u.why, u.remedy))
         };
         let mut f = facts(0, 0.0, 0.0);
-        assert_eq!(why(&f, &[], false), None);
+        assert_eq!(why(&f, false), None);
         f.hidden_rows = true;
-        assert!(why(&f, &[], false).is_some_and(|w| w.contains("row-level") && w.contains("BYPASSRLS")));
-        assert_eq!(why(&f, &[], true), None);
+        assert!(why(&f, false).is_some_and(|w| w.contains("row-level") && w.contains("BYPASSRLS")));
+        assert_eq!(why(&f, true), None);
         f.populated = false;
-        assert!(why(&f, &[], true).is_some_and(|w| w.contains("REFRESH MATERIALIZED VIEW \"S\".\"t\"")));
-        f.select = false;
-        assert!(
-            why(&f, &["b".into()], true)
-                .is_some_and(|w| w.starts_with("no SELECT right on the columns b (grant"))
-        );
+        assert!(why(&f, true).is_some_and(|w| w.contains("REFRESH MATERIALIZED VIEW \"S\".\"t\"")));
+        (f.select, f.any_column) = (false, false);
+        assert!(why(&f, true).is_some_and(|w| w.starts_with("no SELECT right (grant")));
         f.schema_usage = false;
-        assert!(why(&f, &[], true).is_some_and(|w| w.contains("GRANT USAGE ON SCHEMA \"S\"")));
+        assert!(why(&f, true).is_some_and(|w| w.contains("GRANT USAGE ON SCHEMA \"S\"")));
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::copy_stream::CopyStream;
 use super::definitions::Definitions;
-use super::guard;
+use super::guard::{self, Conditions};
 use super::pool::Connections;
 use super::question::view_path;
 use super::quote::shown;
@@ -58,11 +58,16 @@ async fn begin(
     let mut session = Session::begin(connections, opening).await?;
     check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
 
-    let seen = guard::seen(&session, schema, name, read.columns).await?;
+    let key = match read.slice {
+        Slice::Range { column, .. } | Slice::Nulls { column } => Some(column),
+        Slice::All | Slice::Pages { .. } => None,
+    };
+    let conditions = Conditions { key, filter: read.selection.filter };
+    let seen = guard::seen(&session, schema, name, read.columns, conditions).await?;
     let mut settings: Vec<(&str, &str)> = Vec::new();
     // A range of an eighth of the table is planned as a scan of all of it: every chunk would read the whole
-    // table. Only where partitions are left out is a scan of the others no waste.
-    if matches!(read.slice, Slice::Range { column, .. } if !seen.is_pruned_by(column)) {
+    // table. Only where partitions are left out is a scan of the others no waste, and of what a view joins nobody knows.
+    if matches!(read.slice, Slice::Range { column, .. } if !seen.is_pruned_by(column)) && !seen.is_view() {
         settings.push(("enable_seqscan", "off"));
     }
     let path = if seen.is_view() { view_path(&session, &read.selection).await? } else { None };
@@ -75,13 +80,13 @@ async fn begin(
     let slice = condition(read.slice)?;
     let list = select_list(read.columns);
     let select = format!("SELECT {list} {}", from_where(&read.selection, slice.as_deref()));
-    guard::same_columns(&session, schema, name, read.columns, &seen).await?;
+    guard::same_columns(&session, schema, name, &seen).await?;
     let alone = format!("SELECT {list} {}", from_only_where(&read.selection, slice.as_deref()));
     guard::same_files(&session, schema, name, guard::Locking { whole: &select, alone: &alone }, &seen)
         .await?;
 
     let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
-    let definitions = Definitions::of(&seen, schema, name);
+    let definitions = Definitions::of(&seen, schema, name, conditions, read.slice);
     CopyStream::start(session, &copy, read, format!("read {relation}"), limits.stall, definitions).await
 }
 

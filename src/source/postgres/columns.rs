@@ -22,8 +22,6 @@ const HAS_INVALID_NOT_NULL: u32 = 180_000;
 pub(super) struct ColumnFacts {
     pub(super) columns: Vec<SurveyColumn>,
     pub(super) primary_key: Vec<String>,
-    /// Columns that the role may not read.
-    pub(super) forbidden: Vec<String>,
 }
 
 /// Columns, keys, indexes and statistics of all relations, by oid. Statistics cost the
@@ -43,9 +41,6 @@ pub(super) async fn survey(
     let mut all: HashMap<u32, ColumnFacts> = HashMap::new();
     for row in rows {
         let facts = all.entry(row.relation).or_default();
-        if !row.readable {
-            facts.forbidden.push(row.name.clone());
-        }
         facts.columns.push(column(&types, row));
     }
     session
@@ -126,6 +121,7 @@ fn column(types: &Types, row: ColumnRow) -> SurveyColumn {
     let (mapped, fetch) = map(&ty, None);
     let range = range_key(&ty);
     SurveyColumn {
+        readable: row.readable,
         column: Column {
             name: row.name,
             source_type: row.source_type,

@@ -1,13 +1,15 @@
 //! What a chunk reads through definitions that neither its snapshot nor its
-//! locks protect from the beginning of the job on: what views select, what
-//! policies hide, attributes of composites, labels of enums. The server follows
+//! locks protect from the beginning of the job on: what views select, which functions they call, what
+//! policies hide, attributes of composites, labels of enums, the order of a text key, children of the tables that a view
+//! or filter reads. The server follows
 //! the definitions of the moment, while SQL that reads the catalogue sees those
 //! of the snapshot. They are compared once the chunk is read: what still holds
 //! after its end has held all the time.
 
-use super::guard::{SeenRelation, changed};
+use super::guard::{Conditions, SeenRelation, changed};
 use super::session::Session;
 use super::sqlstate::Stage;
+use crate::plan::export_plan::Slice;
 use crate::source::SourceError;
 
 /// What is asked at the end of a chunk's transaction.
@@ -18,10 +20,23 @@ pub(super) struct Definitions {
 
 impl Definitions {
     /// Those that a chunk of a relation depends on, if any.
-    pub(super) fn of(seen: &SeenRelation, schema: &str, name: &str) -> Option<Self> {
-        if !seen.is_view() && !seen.has_policies() && seen.composed().is_empty() {
+    pub(super) fn of(
+        seen: &SeenRelation,
+        schema: &str,
+        name: &str,
+        conditions: Conditions<'_>,
+        slice: Slice<'_>,
+    ) -> Option<Self> {
+        let ordered_text = matches!(slice, Slice::Range { cast, .. } if has_collation(cast));
+        if !seen.is_view()
+            && !seen.has_policies()
+            && seen.composed().is_empty()
+            && !conditions.may_read_tables()
+            && !ordered_text
+        {
             return None;
         }
+        let key = conditions.key.filter(|_| ordered_text).and_then(|key| seen.number(key));
         // Names of settings that live as long as the session: the next chunk overwrites them.
         let note = |setting: &str, value: &str| {
             format!(
@@ -31,16 +46,21 @@ impl Definitions {
         let noted = |setting: &str, ty: &str| {
             format!("pg_catalog.current_setting('adu_export.{setting}')::pg_catalog.{ty}")
         };
+        // What was made after the snapshot holds no row of it.
         let read = "SELECT pg_catalog.array_agg(l.relation) FROM pg_catalog.pg_locks l \
+                    JOIN pg_catalog.pg_class c ON c.oid = l.relation \
                     WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()";
-        let definitions = definitions(seen, &noted("read", "_oid"));
+        let read_now = noted("read", "_oid");
+        let definitions = definitions(seen, &read_now, key);
         let sql = format!(
-            "{}{}COMMIT; SELECT {} <@ ({definitions})",
+            "{}{}COMMIT; SELECT {before} <@ ({definitions}) AND NOT EXISTS ( \
+               SELECT FROM ({children}) c WHERE c.inhrelid = ANY ({read_now}) AND c.text <> ALL ({before}))",
             note("read", read),
             note("definitions", &definitions),
-            noted("definitions", "_text"),
+            before = noted("definitions", "_text"),
+            children = children(&read_now),
         );
-        let why = "a view, a policy or a type that it depends on was defined anew";
+        let why = "a view, function, policy, type or collation, or the children of a table, that it depends on changed";
         Some(Self { sql, changed: changed(schema, name, why) })
     }
 
@@ -52,9 +72,23 @@ impl Definitions {
     }
 }
 
+/// Whether ranges of a type, as plans name it, depend on a collation.
+fn has_collation(cast: &str) -> bool {
+    matches!(cast, "text" | "character varying" | "bpchar")
+}
+
+/// The children of some tables; partitions that are attached or detached count.
+fn children(read: &str) -> String {
+    format!(
+        "SELECT i.inhrelid, 'child ' || i.inhparent || ' ' || i.inhrelid || ' ' || i.xmin::pg_catalog.text AS text \
+         FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+         WHERE i.inhparent = ANY ({read}) AND c.relkind NOT IN ('i', 'I') AND c.relpersistence <> 't'"
+    )
+}
+
 /// One text for each definition, as the statement's own snapshot shows them. Rows of rules and policies are replaced
 /// when these are; a label that is added to an enum is in no row of ours.
-fn definitions(seen: &SeenRelation, read: &str) -> String {
+fn definitions(seen: &SeenRelation, read: &str, key: Option<i16>) -> String {
     let composed: Vec<String> = seen.composed().iter().map(i16::to_string).collect();
     let types = if composed.is_empty() {
         String::new()
@@ -71,6 +105,13 @@ fn definitions(seen: &SeenRelation, read: &str) -> String {
             parts = parts(seen.oid(), &composed.join(", ")),
         )
     };
+    let order = key.map(|number| {
+        format!(
+            "UNION ALL SELECT 'collation ' || a.attcollation FROM pg_catalog.pg_attribute a \
+             WHERE a.attrelid = {} AND a.attnum = {number} ",
+            seen.oid()
+        )
+    });
     format!(
         "SELECT pg_catalog.array_agg(d.text) FROM ( \
            SELECT 'rule ' || r.oid || ' ' || r.xmin::pg_catalog.text AS text FROM pg_catalog.pg_rewrite r \
@@ -84,8 +125,23 @@ fn definitions(seen: &SeenRelation, read: &str) -> String {
            FROM pg_catalog.pg_class c \
            WHERE c.oid = ANY ({read}) AND c.relkind IN ('r', 'p') \
              AND (NOT c.relispartition OR c.oid = {root}) \
-           {types}) d",
+           UNION ALL \
+           SELECT 'function ' || f.oid || ' ' || f.xmin::pg_catalog.text FROM pg_catalog.pg_proc f \
+           WHERE f.oid IN ( \
+             SELECT d.refobjid FROM pg_catalog.pg_depend d \
+             WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+               AND (d.classid, d.objid) IN ( \
+                 SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.oid FROM pg_catalog.pg_rewrite r \
+                 WHERE r.ev_class = ANY ({read}) \
+                 UNION ALL \
+                 SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid FROM pg_catalog.pg_policy p \
+                 WHERE p.polrelid = ANY ({read}))) \
+           UNION ALL \
+           SELECT c.text FROM ({children}) c \
+           {order}{types}) d",
         root = seen.oid(),
+        children = children(read),
+        order = order.unwrap_or_default(),
     )
 }
 

@@ -18,6 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::either::Either;
 use uuid::Uuid;
 
+use super::bulk::BulkStream;
 use super::dsn::{Dsn, TlsDemand};
 
 /// Silence after which the kernel asks whether the other side is still there.
@@ -36,7 +37,7 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const DEFAULT_PORT: u16 = 5432;
 
 /// A socket.
-pub(super) type Socket = Either<TcpStream, UnixStream>;
+pub(super) type Socket = Either<BulkStream, UnixStream>;
 /// A socket with TLS.
 pub(super) type TlsSocket = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 /// What the protocol runs on.
@@ -154,7 +155,7 @@ impl Dialer {
                 let options = SockRef::from(&stream);
                 options.set_tcp_keepalive(&KEEPALIVE)?;
                 options.set_tcp_user_timeout(Some(self.user_timeout))?;
-                Ok(Either::Left(stream))
+                Ok(Either::Left(BulkStream::new(stream)))
             }
         }
     }

@@ -5,7 +5,7 @@
 //! `chunk` reads one of them behind the checks of `guard`, and
 //! `copy_stream` carries its rows from the connection's `tap` to the decoder.
 //! Below: `session` is one transaction on a connection of `connect`, whose
-//! streams `dial` opens; `sqlstate` says what an error
+//! streams `dial` opens and `bulk` gathers; `sqlstate` says what an error
 //! means; `quote` and `slice` write SQL.
 
 use std::sync::Arc;
@@ -21,13 +21,14 @@ use self::session::{Opening, Session};
 use self::snapshot::Keepers;
 use self::sqlstate::Stage;
 use super::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Keeper, MappingOptions, Overlap, PoolUse, Relation,
-    Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, Keeper, MappingOptions, Overlap, PoolUse,
+    Relation, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
 };
 use crate::config::SourceConfig;
 use crate::message::SourceName;
 use crate::plan::column::Column;
 
+mod bulk;
 mod catalogue;
 mod chunk;
 mod columns;
@@ -189,7 +190,7 @@ impl Source for PostgresSource {
         selection: &Selection<'_>,
         column: &str,
         method: BoundaryMethod,
-        parts: u32,
+        parts: Division,
         lineage: Option<Uuid>,
     ) -> Result<Boundaries, SourceError> {
         let session = self.ask_of(selection, lineage).await?;

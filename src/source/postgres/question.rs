@@ -5,7 +5,7 @@ use super::quote::{ident, literal, shown, table};
 use super::session::Session;
 use super::slice::{conditions, from_where};
 use super::sqlstate::Stage;
-use crate::source::{Boundaries, BoundaryMethod, ErrorKind, Selection, SourceError};
+use crate::source::{Boundaries, BoundaryMethod, Division, ErrorKind, Selection, SourceError};
 
 /// More parts than this are never needed, and the server need not think of more.
 const MOST_PARTS: u32 = 1_000_000;
@@ -41,9 +41,9 @@ pub(super) async fn boundaries(
     selection: &Selection<'_>,
     column: &str,
     method: BoundaryMethod,
-    parts: u32,
+    division: Division,
 ) -> Result<Boundaries, SourceError> {
-    let parts = parts.min(MOST_PARTS);
+    let parts = division.parts.min(MOST_PARTS);
     if parts < 2 {
         return Ok(Boundaries { values: Vec::new(), method });
     }
@@ -54,7 +54,7 @@ pub(super) async fn boundaries(
             None => return Ok(Boundaries { values: Vec::new(), method }),
         },
         BoundaryMethod::Sample { ppm } => sample(selection, column, ppm, parts),
-        BoundaryMethod::OrderedPass => ordered_pass(selection, column, parts),
+        BoundaryMethod::OrderedPass => ordered_pass(selection, column, parts, division.rows.max(1)),
     };
     let mut rows = session.rows(&sql, Stage::Question, &what).await?;
     let mut method = method;
@@ -62,7 +62,9 @@ pub(super) async fn boundaries(
         let sampled: Option<u64> = rows.first().and_then(|r| r.get(1)?.parse().ok());
         if sampled.unwrap_or(0) < LEAST_SAMPLED * u64::from(parts) {
             method = BoundaryMethod::OrderedPass;
-            rows = session.rows(&ordered_pass(selection, column, parts), Stage::Question, &what).await?;
+            rows = session
+                .rows(&ordered_pass(selection, column, parts, division.rows.max(1)), Stage::Question, &what)
+                .await?;
         }
     }
     let values = rows.iter().filter_map(|r| r.get(0).map(str::to_owned)).collect();
@@ -143,15 +145,15 @@ fn sample(selection: &Selection<'_>, column: &str, ppm: u32, parts: u32) -> Stri
     )
 }
 
-/// Every n-th key in order. The count and the pass read the same snapshot.
-fn ordered_pass(selection: &Selection<'_>, column: &str, parts: u32) -> String {
+/// Every n-th key in order, `rows` apart at least. The count and the pass read the same snapshot.
+fn ordered_pass(selection: &Selection<'_>, column: &str, parts: u32, rows: u64) -> String {
     let column = ident(column);
-    let rows = from_where(selection, Some(&format!("{column} IS NOT NULL")));
+    let from = from_where(selection, Some(&format!("{column} IS NOT NULL")));
     format!(
         "SELECT DISTINCT ON (o.k) o.k::pg_catalog.text FROM ( \
-           SELECT {column} AS k, pg_catalog.row_number() OVER (ORDER BY {column}) AS n {rows}) o, \
-           (SELECT GREATEST(1, pg_catalog.ceil(pg_catalog.count(*)::pg_catalog.numeric / {parts}))::pg_catalog.int8 \
-                   AS step {rows}) c \
+           SELECT {column} AS k, pg_catalog.row_number() OVER (ORDER BY {column}) AS n {from}) o, \
+           (SELECT GREATEST({rows}, pg_catalog.ceil(pg_catalog.count(*)::pg_catalog.numeric / {parts}))::pg_catalog.int8 \
+                   AS step {from}) c \
          WHERE (o.n - 1) % c.step = 0 AND o.n > 1 ORDER BY o.k"
     )
 }
@@ -180,7 +182,7 @@ pub(super) async fn count(session: &Session, selection: &Selection<'_>) -> Resul
     value.and_then(|v| v.parse().ok()).ok_or_else(|| unexpected(&what))
 }
 
-/// The highest value of a column. By order, not by `max`: not every type that
+/// The highest finite value of a column: nothing would ever be newer than infinity. By order, not by `max`: not every type that
 /// can be ordered has that aggregate.
 pub(super) async fn maximum(
     session: &Session,
@@ -188,7 +190,8 @@ pub(super) async fn maximum(
     column: &str,
 ) -> Result<Option<String>, SourceError> {
     let column = ident(column);
-    let rows = from_where(selection, Some(&format!("{column} IS NOT NULL")));
+    let finite = format!("{column}::pg_catalog.text <> ALL ('{{infinity,Infinity,NaN}}')");
+    let rows = from_where(selection, Some(&finite));
     let sql = format!(
         "SELECT o.k::pg_catalog.text FROM (SELECT {column} AS k {rows} ORDER BY {column} DESC LIMIT 1) o"
     );
@@ -220,7 +223,7 @@ mod tests {
         let key = KeyType { name: "integer".into(), collate: String::new() };
         let sql = histogram(&selection, "k\"", &key, 4);
         assert!(sql.contains("schemaname = 's''' AND tablename = 't' AND attname = 'k\"'"), "{sql}");
-        let sql = ordered_pass(&selection, "k\"", 4);
+        let sql = ordered_pass(&selection, "k\"", 4, 1);
         assert_eq!(sql.matches("WHERE (\na > 1\n) AND \"k\"\"\" IS NOT NULL").count(), 2, "{sql}");
     }
 }

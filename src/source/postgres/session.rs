@@ -108,6 +108,11 @@ impl Session {
         &self.pooled().client
     }
 
+    /// The server's version.
+    pub(super) fn version(&self) -> u32 {
+        self.connector.version()
+    }
+
     /// Where rows of its COPY go.
     pub(super) fn tap(&self) -> &TapHandle {
         &self.pooled().tap

@@ -89,7 +89,8 @@ pub(super) fn greater_than(
             });
         }
     };
-    Ok(format!("{name} > {value}::{base} - {amount}::{by}"))
+    // An overlap below zero would leave rows out.
+    Ok(format!("{name} > LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))
 }
 
 fn both(a: Option<String>, b: Option<String>) -> Option<String> {
@@ -198,7 +199,8 @@ mod tests {
             ("timestamp(3) without time zone", "timestamp", "interval"),
             ("timestamp with time zone", "timestamptz", "interval"),
         ] {
-            let expected = format!("\"k\"\"\" > 'it''s'::pg_catalog.{base} - '1'''::pg_catalog.{by}");
+            let value = format!("'it''s'::pg_catalog.{base}");
+            let expected = format!("\"k\"\"\" > LEAST({value}, {value} - '1'''::pg_catalog.{by})");
             assert_eq!(sql(source_type).expect(source_type), expected);
         }
         assert_eq!(greater_than("k", "5", None).expect("none"), "\"k\" > '5'");

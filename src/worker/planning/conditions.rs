@@ -44,6 +44,13 @@ impl Planner<'_> {
                     "write the date itself, e.g. 2026-01-31",
                 )));
             }
+            if let Some(overlap) = after.overlap.as_ref().filter(|o| o.trim_start().starts_with('-')) {
+                return Err(PlanError::Failed(ErrorReport::permanent(
+                    "invalid_value",
+                    format!("field `after.overlap`: {overlap:?} is below zero and would leave rows out"),
+                    "write how far before `value` rows are to come again, e.g. \"1 hour\"",
+                )));
+            }
             let source_type = column.column.source_type.as_str();
             let overlap = after.overlap.as_deref().filter(|_| overlapping);
             let overlap = overlap.map(|amount| Overlap { amount, source_type });
