@@ -1,16 +1,18 @@
 //! The store on a real file system. Blocking calls run on blocking threads.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rustix::fs::StatVfsMountFlags;
 
-use super::exclusive::{self, Linked, sync_dir};
+use super::exclusive::{ExclusiveFile, Linked};
 use super::store::{Created, Renamed, Stat, Store};
+use super::syncs::DirectorySyncs;
 use crate::failpoint;
 
 /// Mode of directories: the group's and inherited by what is made in them.
@@ -21,13 +23,14 @@ const DIRECTORY_MODE: u32 = 0o2750;
 pub struct DiskStore {
     root: PathBuf,
     group: Option<u32>,
+    syncs: Arc<DirectorySyncs>,
 }
 
 impl DiskStore {
     /// A store below `root`; what it makes belongs to `group`.
     #[must_use]
     pub fn new(root: PathBuf, group: Option<u32>) -> Self {
-        Self { root, group }
+        Self { root, group, syncs: Arc::default() }
     }
 
     /// The absolute path of a relative one.
@@ -105,7 +108,10 @@ impl Store for DiskStore {
 
     async fn create(&self, path: &str, content: Vec<u8>) -> io::Result<Created> {
         self.blocking("create", path, move |this, path| {
-            let linked = exclusive::write_exclusive(&path, &content)?;
+            let mut file = ExclusiveFile::create(&path)?;
+            file.write_all(&content)?;
+            let linked = file.commit_unsynced()?.linked;
+            this.syncs.sync(parent(&path))?;
             if let (Some(group), Linked::New { .. }) = (this.group, &linked) {
                 chown(&path, None, Some(group))?;
             }
@@ -135,7 +141,7 @@ impl Store for DiskStore {
             for name in &names {
                 this.make_dir(&parent.join(name))?;
             }
-            sync_dir(&parent)
+            this.syncs.sync(&parent)
         })
         .await
     }
@@ -163,9 +169,13 @@ impl Store for DiskStore {
                     }
                 }
             }
-            sync_dir(&dir)
+            this.syncs.sync(&dir)
         })
         .await
+    }
+
+    async fn sync(&self, dir: &str) -> io::Result<()> {
+        self.blocking("sync", dir, |this, dir| this.syncs.sync(&dir)).await
     }
 
     async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed> {
@@ -187,9 +197,9 @@ impl Store for DiskStore {
                     None => return Err(e),
                 }
             }
-            sync_dir(parent(&to))?;
+            this.syncs.sync(parent(&to))?;
             // The workspace itself may be gone already: then nobody reads the old name.
-            match sync_dir(parent(&from)) {
+            match this.syncs.sync(parent(&from)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
                 _ => Ok(Renamed::Done),
             }
@@ -207,7 +217,7 @@ impl Store for DiskStore {
 
     async fn point(&self, link: &str, target: &str) -> io::Result<()> {
         let target = target.to_owned();
-        self.blocking("point", link, move |_, link| {
+        self.blocking("point", link, move |this, link| {
             let dir = parent(&link);
             let temporary = dir.join(format!(".{}.tmp", uuid::Uuid::new_v4()));
             std::os::unix::fs::symlink(&target, &temporary)?;
@@ -218,7 +228,7 @@ impl Store for DiskStore {
                     return Err(e);
                 }
             }
-            sync_dir(dir)
+            this.syncs.sync(dir)
         })
         .await
     }

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod exclusive;
 pub mod layout;
 pub mod store;
+mod syncs;
 
 pub use disk::DiskStore;
 pub use store::{Created, Renamed, Stat, Store};

@@ -63,6 +63,9 @@ pub trait Store: Send + Sync {
     /// for the same inode is fine, for another one it is `AlreadyExists`.
     async fn link(&self, dir: &str, links: Vec<(String, String)>) -> io::Result<()>;
 
+    /// Makes names durable that were given in a directory without the store.
+    async fn sync(&self, dir: &str) -> io::Result<()>;
+
     /// Moves a directory; never over another that has content.
     async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed>;
 

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::archive::{Archive, TableStatus};
 use crate::folder::{Folder, FolderError, layout};
+
+/// Views that are looked at at once: they share their fsyncs.
+const VIEWS_AT_ONCE: usize = 16;
 
 /// What is known of finished full exports, by output directory and base name.
 #[derive(Debug, Default)]
@@ -75,14 +79,16 @@ impl Latest {
                     Err(e) => return Err(e),
                 }
             }
-            let keys: Vec<_> = self.newest.keys().cloned().collect();
+            let keys: Vec<_> = self.newest.keys().collect();
             let (mut moved, mut failed) = (false, None);
-            for key in keys {
+            for some in keys.chunks(VIEWS_AT_ONCE) {
                 beat();
-                match self.point(folder, &key).await {
-                    Ok(now) => moved |= now,
-                    // The others do not wait for it.
-                    Err(e) => failed = Some(e),
+                for pointed in join_all(some.iter().map(|key| self.point(folder, key))).await {
+                    match pointed {
+                        Ok(now) => moved |= now,
+                        // The others do not wait for it.
+                        Err(e) => failed = Some(e),
+                    }
                 }
             }
             if let Some(e) = failed {
@@ -112,8 +118,13 @@ impl Latest {
         if folder.store().stat(&export.directory).await?.is_none() {
             return Ok(false);
         }
-        folder.store().make_dirs(directory, vec![".latest".into()]).await?;
-        folder.store().point(&link, &target).await?;
+        match folder.store().point(&link, &target).await {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                folder.store().make_dirs(directory, vec![".latest".into()]).await?;
+                folder.store().point(&link, &target).await?;
+            }
+            pointed => pointed?,
+        }
         Ok(true)
     }
 }

@@ -164,6 +164,15 @@ impl Work<'_> {
         };
         let (task, folder) = (self.task, &context.folder);
         let path = layout::record(&task.job, task.epoch, task.table, task.chunk);
+        // No record may name a part whose name a crash could take away.
+        match folder.store().sync(&layout::parts(&task.job, task.epoch, task.table)).await {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                ended_as(ChunkOutcome::Released);
+                return Err(e.into());
+            }
+            // Where the workspace is gone, the record has no place either.
+            _ => {}
+        }
         let mut patience = Patience::new(self.shared, &task.job, self.cancel);
         let outcome = match patience.create(&path, &record).await {
             Ok(Some(Created::New)) => ChunkOutcome::Written,

@@ -36,7 +36,8 @@ pub struct PartOrder {
 #[async_trait]
 pub trait Parts: Send + Sync {
     /// Reads a chunk to its end and makes it a part: whole and durable when
-    /// this returns, else there is none.
+    /// this returns, else there is none. Its name is durable once its directory
+    /// is synced, which the caller does for all parts of a batch.
     async fn write(&self, order: PartOrder, rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError>;
 }
 

@@ -7,7 +7,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -21,7 +20,7 @@ use super::encoding;
 use super::hashing::{Digested, HashingWriter};
 use super::metadata::Provenance;
 use super::row_group::RowGroup;
-use crate::folder::exclusive::{ExclusiveFile, Linked, sync_dir};
+use crate::folder::exclusive::{ExclusiveFile, Linked};
 use crate::plan::column::Column;
 use crate::plan::export_plan::WriterSettings;
 
@@ -180,25 +179,13 @@ impl PartWriter {
         Ok(())
     }
 
-    /// Finishes the part: complete, durable, under its name.
+    /// Finishes the part: complete, durable, under its name. The name becomes
+    /// durable with the fsync of the directory that the caller owes for all of
+    /// its parts, before anybody hears of them.
     ///
     /// # Errors
     /// When any step fails, or the name is taken.
-    pub fn finish(self) -> Result<PartFile, WriteError> {
-        let path = self.path.clone();
-        let mut part = self.finish_unsynced()?;
-        let started = Instant::now();
-        sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(|e| WriteError::storage(&path, e))?;
-        part.fsync_seconds += started.elapsed().as_secs_f64();
-        Ok(part)
-    }
-
-    /// Like [`finish`](Self::finish), but the caller owes one
-    /// [`sync_dir`] of the directory for all of its parts.
-    ///
-    /// # Errors
-    /// When any step fails, or the name is taken.
-    fn finish_unsynced(mut self) -> Result<PartFile, WriteError> {
+    pub fn finish(mut self) -> Result<PartFile, WriteError> {
         let mut file = self.file.take().ok_or_else(|| self.broken())?;
         let path = self.path;
         if let Some(group) = self.group {

@@ -96,6 +96,11 @@ impl Store for SimStore {
         self.0.act(Kind::Change, "links into", dir, link).await?
     }
 
+    /// Its parts are durable as they are written.
+    async fn sync(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed> {
         let rename = |fate: Fate| {
             if fate.is_half() {

@@ -40,25 +40,24 @@ where
     F: FnMut(&[u8], &[u8]) -> Result<T::Native, Misfit> + Send,
 {
     fn append(&mut self, fields: Fields<'_>) {
-        let before = self.values.len();
-        self.values.resize(before + fields.starts.len(), Default::default());
+        let Self { read, values, validity, faults, .. } = self;
         // Valid rows that are not yet told to `validity`.
         let mut run = 0;
-        for (value, &start) in self.values[before..].iter_mut().zip(fields.starts) {
-            match fields.window(start).map(|(field, window)| (self.read)(field, window)) {
-                Some(Ok(read)) => {
-                    *value = read;
+        values.extend(fields.starts.iter().map(|&start| {
+            match fields.window(start).map(|(field, window)| read(field, window)) {
+                Some(Ok(value)) => {
                     run += 1;
-                    continue;
+                    return value;
                 }
-                Some(Err(misfit)) => self.faults.note(misfit),
+                Some(Err(misfit)) => faults.note(misfit),
                 None => {}
             }
-            self.validity.append_n_non_nulls(run);
-            self.validity.append_null();
+            validity.append_n_non_nulls(run);
+            validity.append_null();
             run = 0;
-        }
-        self.validity.append_n_non_nulls(run);
+            Default::default()
+        }));
+        validity.append_n_non_nulls(run);
     }
 
     fn is_unfit(&self) -> bool {

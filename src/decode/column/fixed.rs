@@ -55,6 +55,8 @@ struct Primitive<D: Decode<W>, const W: usize> {
     values: Vec<<D::Arrow as ArrowPrimitiveType>::Native>,
     validity: NullBufferBuilder,
     faults: Faults,
+    /// Whether the last block had NULLs: then the next one has some as well.
+    mixed: bool,
     decode: PhantomData<D>,
 }
 
@@ -64,44 +66,57 @@ pub(super) fn primitive<D: Decode<W>, const W: usize>() -> Box<dyn Builder> {
         values: Vec::new(),
         validity: NullBufferBuilder::new(0),
         faults: Faults::default(),
+        mixed: false,
         decode: PhantomData,
     })
 }
 
 impl<D: Decode<W>, const W: usize> Primitive<D, W> {
-    /// One by one, for blocks with NULLs or values at fault.
-    fn append_mixed(&mut self, fields: Fields<'_>) {
-        for field in fields.iter() {
+    /// All fields, if each is a sound value; else none.
+    fn append_sound(&mut self, fields: Fields<'_>) -> bool {
+        let before = self.values.len();
+        let mut sound = true;
+        self.values.extend(fields.starts.iter().map(|&start| {
+            let Some(Ok(value)) = fields.fixed::<W>(start).map(D::decode) else {
+                sound = false;
+                return Default::default();
+            };
+            value
+        }));
+        if sound {
+            self.validity.append_n_non_nulls(fields.starts.len());
+        } else {
+            self.values.truncate(before);
+        }
+        sound
+    }
+
+    /// All fields, one by one; true if some are NULL or at fault.
+    fn append_mixed(&mut self, fields: Fields<'_>) -> bool {
+        let Self { values, validity, faults, .. } = self;
+        let mut mixed = false;
+        values.extend(fields.iter().map(|field| {
             let value = field.map(|bytes| bytes.try_into().map_err(|_| WIDTH).and_then(D::decode));
             match value {
                 Some(Ok(value)) => {
-                    self.values.push(value);
-                    self.validity.append_non_null();
-                    continue;
+                    validity.append_non_null();
+                    return value;
                 }
-                Some(Err(misfit)) => self.faults.note(misfit),
+                Some(Err(misfit)) => faults.note(misfit),
                 None => {}
             }
-            self.values.push(Default::default());
-            self.validity.append_null();
-        }
+            mixed = true;
+            validity.append_null();
+            Default::default()
+        }));
+        mixed
     }
 }
 
 impl<D: Decode<W>, const W: usize> Builder for Primitive<D, W> {
     fn append(&mut self, fields: Fields<'_>) {
-        let before = self.values.len();
-        self.values.resize(before + fields.starts.len(), Default::default());
-        let mut good = 0;
-        for (value, &start) in self.values[before..].iter_mut().zip(fields.starts) {
-            let Some(Ok(decoded)) = fields.fixed::<W>(start).map(D::decode) else { break };
-            *value = decoded;
-            good += 1;
-        }
-        self.validity.append_n_non_nulls(good);
-        if good < fields.starts.len() {
-            self.values.truncate(before + good);
-            self.append_mixed(Fields { raw: fields.raw, starts: &fields.starts[good..] });
+        if self.mixed || !self.append_sound(fields) {
+            self.mixed = self.append_mixed(fields);
         }
     }
 

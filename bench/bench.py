@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""Compares exports with their floor and with peers: `bench.py [--runs N] [--scale S] [--only CASE,…] [--readme]`.
+
+Every round runs every program once, so that all of them see the same machine; figures are medians of the rounds. The
+floor is the server's own work: two psql that COPY half of the table each to /dev/null. Prints tables in Markdown and
+writes `bench/results/<date>.json`; `--readme` puts the first table into README.md.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from site_of_bench import ADU, ODBC2PARQUET, ODBC_DRIVER, ROOT, SPACE, TARGET, Site
+
+SHAPES = {
+    "columns_500": "500 columns",
+    "text_10kb": "text of 10 KB",
+    "nulls_80": "80 % NULLs",
+    "strings_few": "few distinct strings",
+    "int_arrays": "arrays of ten int",
+    "narrow_50": "50 narrow int columns",
+}
+NAMES = {
+    "floor": "floor: two `psql`, COPY to /dev/null",
+    "one-shot": "**adu-export**, one-shot, 2 workers",
+    "zstd:3": "**adu-export**, one-shot, zstd:3",
+    "rabbitmq": "**adu-export** through RabbitMQ, one daemon",
+    "duckdb": "DuckDB, postgres extension",
+    "connectorx": "Polars over ConnectorX",
+    "adbc": "ADBC and pyarrow (one connection)",
+    "odbc2parquet": "odbc2parquet (one connection)",
+}
+
+
+def rounds(runs, programs):
+    """The costs of each program in interleaved runs."""
+    costs = {name: [] for name in programs}
+    for _ in range(runs):
+        for name, program in programs.items():
+            costs[name].append(program())
+    return costs
+
+
+def median(costs, field):
+    return statistics.median(getattr(cost, field) for cost in costs)
+
+
+def recorded(costs):
+    """Runs as they go into the file of results."""
+    return {name: [dataclasses.asdict(cost) for cost in runs] for name, runs in costs.items()}
+
+
+def table(costs, rows, floor="floor"):
+    """Medians in Markdown."""
+    base = median(costs[floor], "wall")
+    lines = ["| | wall | ÷ floor | rows/s | CPU-s per M rows | peak memory | size |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for name, runs in costs.items():
+        wall, size = median(runs, "wall"), median(runs, "bytes")
+        size = f"{size / 1e6:.0f} MB" if size else "–"
+        lines.append(
+            f"| {NAMES.get(name, name)} | {wall:.2f} s | {wall / base:.2f} | {rows / wall / 1e6:.2f} M "
+            f"| {median(runs, 'cpu') / rows * 1e6:.3f} | {median(runs, 'memory') / 1e6:.0f} MB | {size} |"
+        )
+    return "\n".join(lines)
+
+
+def lineitem(site, args):
+    """TPC-H lineitem by every program."""
+    dsn = site.lineitem(args.scale)
+    rows = int(site.psql(dsn, "SELECT count(*) FROM lineitem"))
+    site.start_daemons(dsn, 1, 2)
+    request = {"tables": ["public.lineitem"]}
+    programs = {
+        "floor": lambda: site.floor(dsn, "lineitem"),
+        "one-shot": lambda: site.one_shot(dsn, "lineitem"),
+        "zstd:3": lambda: site.one_shot(dsn, "lineitem", "zstd:3"),
+        "rabbitmq": lambda: site.submitted(request),
+        "duckdb": lambda: site.duckdb(dsn, "lineitem"),
+    }
+    if not args.no_slow:
+        programs["connectorx"] = lambda: site.connectorx(dsn, "lineitem")
+        programs["adbc"] = lambda: site.adbc(dsn, "lineitem")
+        if ODBC2PARQUET.exists() and ODBC_DRIVER.exists():
+            programs["odbc2parquet"] = lambda: site.odbc2parquet(dsn, "lineitem")
+    costs = rounds(args.runs, programs)
+    site.stop_daemons()
+    text = table(costs, rows)
+    print(f"\nTPC-H lineitem at scale {args.scale}, {rows / 1e6:.1f} M rows:\n\n{text}", flush=True)
+    return {"rows": rows, "runs": recorded(costs), "markdown": text}
+
+
+def shapes(site, args):
+    """Tables of odd shapes, beside DuckDB."""
+    dsn = site.database("shapes", (ROOT / "bench/shapes.sql").read_text())
+    result, lines = {}, ["| | wall ÷ DuckDB | CPU ÷ DuckDB | wall ÷ floor | CPU-s per GB of COPY | size ÷ DuckDB |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, title in SHAPES.items():
+        programs = {
+            "floor": lambda: site.floor(dsn, name),
+            "one-shot": lambda: site.one_shot(dsn, name),
+            "duckdb": lambda: site.duckdb(dsn, name),
+        }
+        costs = rounds(args.runs, programs)
+        size = copied_bytes(dsn, name)
+        ours, peer = costs["one-shot"], costs["duckdb"]
+        lines.append(
+            f"| {title} | {median(ours, 'wall') / median(peer, 'wall'):.2f} | {median(ours, 'cpu') / median(peer, 'cpu'):.2f} "
+            f"| {median(ours, 'wall') / median(costs['floor'], 'wall'):.2f} | {median(ours, 'cpu') / size * 1e9:.2f} "
+            f"| {median(ours, 'bytes') / median(peer, 'bytes'):.2f} |"
+        )
+        print(lines[-1], flush=True)
+        result[name] = {"copy_bytes": size, "runs": recorded(costs)}
+    text = "\n".join(lines)
+    print(f"\nOdd shapes:\n\n{text}", flush=True)
+    return {"tables": result, "markdown": text}
+
+
+def copied_bytes(dsn, name):
+    """Bytes that a binary COPY of the table has."""
+    copy = subprocess.Popen(["psql", "-Xqd", dsn, "-c", f"COPY {name} TO STDOUT (FORMAT binary)"], stdout=subprocess.PIPE)
+    return sum(iter(lambda: len(copy.stdout.read(1 << 20)), 0))
+
+
+def small_tables(dsn_of, site, count):
+    """A database of so many tables of 1,000 rows."""
+    return dsn_of(
+        f"small_{count}",
+        f"""SET synchronous_commit = off;
+        SELECT format('CREATE TABLE t%s AS SELECT i AS id, md5(i::text) AS name, i * 1.5::float8 AS amount, now() AS at
+                         FROM generate_series(1, 1000) i', g) FROM generate_series(1, {count}) g \\gexec
+        SELECT format('ALTER TABLE t%s ADD PRIMARY KEY (id)', g) FROM generate_series(1, {count}) g \\gexec
+        ANALYZE;""",
+    )
+
+
+def small(site, args):
+    """1,000 tables of 1,000 rows: DuckDB one after the other, without fsync."""
+    count = 1000
+    dsn = small_tables(site.database, site, count)
+    site.start_daemons(dsn, 2, 2)
+    programs = {
+        "duckdb": lambda: site.duckdb(dsn, "--all"),
+        "one-shot": lambda: site.one_shot(dsn, "*"),
+        "rabbitmq": lambda: site.submitted({"tables": ["public.*"]}),
+    }
+    costs = rounds(args.runs, programs)
+    site.stop_daemons()
+    base = median(costs["duckdb"], "wall")
+    lines = ["| | wall per table | ÷ DuckDB |", "| --- | --- | --- |"]
+    for name, runs in costs.items():
+        wall = median(runs, "wall")
+        title = NAMES[name].replace("one daemon", "two daemons")
+        lines.append(f"| {title} | {wall / count * 1000:.2f} ms | {wall / base:.2f} |")
+    text = "\n".join(lines)
+    print(f"\n{count} tables of 1,000 rows:\n\n{text}", flush=True)
+    return {"tables": count, "runs": recorded(costs), "markdown": text}
+
+
+def growth(site, args):
+    """How the cost of our own exports grows."""
+    runs = min(args.runs, 3)
+    result = {}
+
+    def curve(name, points, programs):
+        costs = rounds(runs, programs)
+        result[name] = {"points": points, "runs": recorded(costs)}
+        for label, point in zip(costs, points):
+            print(f"{name} {point}: {median(costs[label], 'wall'):.2f} s, {median(costs[label], 'cpu'):.2f} CPU-s, "
+                  f"{median(costs[label], 'memory') / 1e6:.0f} MB", flush=True)
+
+    scales = [0.1, 0.3, 1, 3]
+    sources = {scale: site.lineitem(scale) for scale in scales}
+    rows = [int(site.psql(sources[scale], "SELECT count(*) FROM lineitem")) for scale in scales]
+    curve("rows", rows, {s: lambda s=s: site.one_shot(sources[s], "lineitem") for s in scales})
+
+    widths = [5, 20, 80, 320]
+    wide = site.database("widths", "\n".join(
+        f"""SELECT 'CREATE TABLE w{width} AS SELECT ' || string_agg(format('(random() * 1e6)::int AS c%s', i), ', ')
+            || ' FROM generate_series(1, {6_400_000 // width})' FROM generate_series(1, {width}) i \\gexec""" for width in widths) + "\nVACUUM ANALYZE;")
+    curve("columns (6.4 M values)", widths, {w: lambda w=w: site.one_shot(wide, f"w{w}") for w in widths})
+
+    counts = [100, 300, 1000, 3000]
+    many = {count: small_tables(lambda n, s: site.database(f"growth_{n}", s), site, count) for count in counts}
+    curve("tables of 1,000 rows", counts, {c: lambda c=c: site.one_shot(many[c], "*") for c in counts})
+
+    chunk_rows = [4_000_000, 400_000, 40_000, 8_000]
+    site.start_daemons(sources[1], 1, 2)
+    request = lambda size: {"tables": [{"table": "public.lineitem", "chunk_rows": size}]}
+    curve("chunks", [-(-rows[2] // size) for size in chunk_rows], {s: lambda s=s: site.submitted(request(s)) for s in chunk_rows})
+
+    daemons = [1, 2, 4]
+    result["daemons"] = {"points": daemons, "runs": {}}
+    for count in daemons:
+        site.start_daemons(sources[1], count, 2)
+        costs = rounds(runs, {count: lambda: site.submitted({"tables": ["public.lineitem"]})})
+        result["daemons"]["runs"].update(recorded(costs))
+        print(f"daemons {count}: {median(costs[count], 'wall'):.2f} s, {median(costs[count], 'cpu'):.2f} CPU-s", flush=True)
+    site.stop_daemons()
+    return result
+
+
+CASES = {"lineitem": lineitem, "shapes": shapes, "small": small, "growth": growth}
+
+
+def machine(site):
+    with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
+        model = next(line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name"))
+    return {
+        "cores": os.cpu_count(),
+        "processor": model,
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "postgresql": site.psql(f"{site.server}/postgres", "SHOW server_version"),
+        "version": subprocess.run([ADU, "--version"], check=True, text=True, stdout=subprocess.PIPE).stdout.strip(),
+        "commit": subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], text=True, stdout=subprocess.PIPE).stdout.strip(),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="rounds (5)")
+    parser.add_argument("--scale", type=float, default=1, help="of TPC-H (1: 6 M rows)")
+    parser.add_argument("--only", default=",".join(CASES), help="some of: %(default)s")
+    parser.add_argument("--no-slow", action="store_true", help="of the peers DuckDB alone")
+    parser.add_argument("--readme", action="store_true", help="put the table of lineitem into README.md")
+    args = parser.parse_args()
+    args.scale = int(args.scale) if args.scale == int(args.scale) else args.scale
+
+    results = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "cases": {}}
+    with Site() as site:
+        results["machine"] = machine(site)
+        for name in args.only.split(","):
+            results["cases"][name] = CASES[name](site, args)
+    directory = ROOT / "bench/results"
+    directory.mkdir(exist_ok=True)
+    path = directory / f"{results['date']}.json"
+    if path.exists():
+        earlier = json.loads(path.read_text())["cases"]
+        results["cases"] = {**earlier, **results["cases"]}
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{path}")
+    if args.readme:
+        put_into(ROOT / "README.md", results["cases"]["lineitem"]["markdown"])
+
+
+def put_into(path: Path, text):
+    """Replaces what is between the marks of the bench."""
+    begin, end = "<!-- bench -->\n", "<!-- /bench -->\n"
+    before, _, rest = path.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"bench: {path} has no marks {begin.strip()} and {end.strip()}")
+    path.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")
+
+
+if __name__ == "__main__":
+    main()
