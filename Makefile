@@ -25,6 +25,9 @@ test: packages $(PYTHON) ## Everything that must hold: format, lints, docs, all 
 	echo "==> tests, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"
 	# Most tests wait for heartbeats and timeouts: more at once than there are cores.
 	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked --all-targets --features failpoints
+	echo "==> instructions, counted"
+	cargo build --locked --features failpoints --example instructions
+	scripts/instructions.py $(TARGET)/debug/examples/instructions
 	echo "==> all of it holds"
 
 .PHONY: chaos
@@ -70,16 +73,19 @@ fuzz: ## MINUTES (5) of random splits and garbage for tap and decoders: no panic
 	done
 
 .PHONY: bench
-bench: packages $(BENCH_PYTHON) ## What it costs: rows, small tables, planning, decisions; ratios to peers in the same run (15 minutes)
-	cargo build --locked --release --bin adu-export --example load_tpch --example decide_speed
-	$(SAY) "decisions of the coordinator"
-	$(TARGET)/release/examples/decide_speed
-	$(SAY) "lineitem, two connections, beside two psql"
-	scripts/compare-psql.sh
-	$(SAY) "small tables"
-	scripts/small-tables.sh
-	$(SAY) "planning"
-	scripts/plan-scale.sh
+bench: packages $(BENCH_PYTHON) ## Beside the floor and its peers: make bench ONLY="lineitem shapes small growth core" RUNS=5 (40 minutes)
+	cargo build --locked --release --bin adu-export $(addprefix --example ,load_tpch decode_speed chunk_speed decide_speed)
+	$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) $(if $(ONLY),--only $(ONLY),--readme)
+	$(if $(ONLY),,$(BENCH_PYTHON) bench/plots.py && scripts/plan-scale.sh)
+
+.PHONY: bench-odbc2parquet
+bench-odbc2parquet: ## One more peer for the benches; wants Debian's unixodbc-dev and odbc-postgresql
+	cargo install --locked --root $(TARGET)/bench-tools odbc2parquet
+
+.PHONY: instructions
+instructions: packages ## Instructions of decoding and encoding against those recorded: make instructions RECORD=1 records them
+	cargo build --locked --features failpoints --example instructions
+	scripts/instructions.py $(TARGET)/debug/examples/instructions $(if $(RECORD),--record)
 
 .PHONY: schemas
 schemas: ## Write config/schemas/ again from the Rust types
@@ -103,7 +109,7 @@ $(PYTHON): tests/oracle/requirements.txt
 	$(TARGET)/venv/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-$(BENCH_PYTHON): scripts/bench-requirements.txt
+$(BENCH_PYTHON): bench/requirements.txt
 	$(SAY) "Python with the peers of the benches in $(TARGET)/bench-venv"
 	rm -rf $(TARGET)/bench-venv
 	python3 -m venv $(TARGET)/bench-venv

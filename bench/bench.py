@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares exports with their floor and with peers: `bench.py [--runs N] [--scale S] [--only CASE,…] [--readme]`.
+"""Compares exports with their floor and with peers: `bench.py [--runs N] [--scale S] [--only CASE…] [--readme]`.
 
 Every round runs every program once, so that all of them see the same machine; figures are medians of the rounds. The
 floor is the server's own work: two psql that COPY half of the table each to /dev/null. Prints tables in Markdown and
@@ -16,7 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from site_of_bench import ADU, ODBC2PARQUET, ODBC_DRIVER, ROOT, SPACE, TARGET, Site
+from bench_site import ADU, ODBC2PARQUET, ODBC_DRIVER, ROOT, SPACE, TARGET, Site
 
 SHAPES = {
     "columns_500": "500 columns",
@@ -145,7 +145,7 @@ def small(site, args):
     site.start_daemons(dsn, 2, 2)
     programs = {
         "duckdb": lambda: site.duckdb(dsn, "--all"),
-        "one-shot": lambda: site.one_shot(dsn, "*"),
+        "one-shot": lambda: site.one_shot(dsn, "*", workers=None),
         "rabbitmq": lambda: site.submitted({"tables": ["public.*"]}),
     }
     costs = rounds(args.runs, programs)
@@ -154,7 +154,7 @@ def small(site, args):
     lines = ["| | wall per table | ÷ DuckDB |", "| --- | --- | --- |"]
     for name, runs in costs.items():
         wall = median(runs, "wall")
-        title = NAMES[name].replace("one daemon", "two daemons")
+        title = NAMES[name].replace("one daemon", "two daemons").replace(", 2 workers", "")
         lines.append(f"| {title} | {wall / count * 1000:.2f} ms | {wall / base:.2f} |")
     text = "\n".join(lines)
     print(f"\n{count} tables of 1,000 rows:\n\n{text}", flush=True)
@@ -204,7 +204,19 @@ def growth(site, args):
     return result
 
 
-CASES = {"lineitem": lineitem, "shapes": shapes, "small": small, "growth": growth}
+def core(site, args):
+    """Parts of the whole, each alone: decoding and encoding, chunks, decisions."""
+    result = {}
+    for example in ("decode_speed", "chunk_speed", "decide_speed"):
+        program = TARGET / "release/examples" / example
+        said = subprocess.run([program], check=True, text=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
+        print(f"\n{example}:\n{said}", flush=True)
+        result[example] = said.splitlines()
+    return result
+
+
+# Small tables first: some file systems are slow where much was removed in the last minutes.
+CASES = {"small": small, "core": core, "lineitem": lineitem, "shapes": shapes, "growth": growth}
 
 
 def machine(site):
@@ -225,7 +237,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="rounds (5)")
     parser.add_argument("--scale", type=float, default=1, help="of TPC-H (1: 6 M rows)")
-    parser.add_argument("--only", default=",".join(CASES), help="some of: %(default)s")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="cases (all)")
     parser.add_argument("--no-slow", action="store_true", help="of the peers DuckDB alone")
     parser.add_argument("--readme", action="store_true", help="put the table of lineitem into README.md")
     args = parser.parse_args()
@@ -234,8 +246,8 @@ def main():
     results = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "cases": {}}
     with Site() as site:
         results["machine"] = machine(site)
-        for name in args.only.split(","):
-            results["cases"][name] = CASES[name](site, args)
+        for name in args.only:
+            results["cases"][name] = {"commit": results["machine"]["commit"], **CASES[name](site, args)}
     directory = ROOT / "bench/results"
     directory.mkdir(exist_ok=True)
     path = directory / f"{results['date']}.json"

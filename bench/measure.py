@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 
@@ -18,9 +19,10 @@ class Cost:
 
 
 def run(*commands):
-    """Runs commands at the same time. Their standard output is dropped; one that fails ends the bench."""
+    """Runs commands at the same time. What they say is shown for one that fails, which ends the bench."""
+    said = tempfile.TemporaryFile()
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": said}
     began = time.monotonic()
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     children = [subprocess.Popen([str(word) for word in command], **quiet) for command in commands]
     cpu, memory = 0.0, 0
     for child in children:
@@ -31,7 +33,8 @@ def run(*commands):
     wall = time.monotonic() - began
     for child in children:
         if child.returncode != 0:
-            raise SystemExit(f"bench: {' '.join(map(str, child.args))} ended with {child.returncode}")
+            said.seek(0)
+            raise SystemExit(f"{said.read().decode()}bench: {' '.join(child.args)} ended with {child.returncode}")
     return Cost(wall, cpu, memory)
 
 

@@ -1,9 +1,12 @@
 //! How fast one core turns a COPY stream of TPC-H lineitem into Arrow batches,
-//! and into a Parquet part. No server: the stream is replayed from memory, one
-//! row per piece, as PostgreSQL sends it.
+//! and into a Parquet part. No server: a thread writes the stream into a socket
+//! as fast as memory gives it, and one core reads, decodes and encodes.
 //!
 //! `cargo run --release --example decode_speed [rows] [repetitions] [compression]…`
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Instant;
 
 use adu_export::decode::CopyDecoder;
@@ -15,6 +18,9 @@ use adu_export::write::{PartWriter, Provenance};
 use tpchgen::generators::{LineItem, LineItemGenerator};
 use uuid::Uuid;
 
+/// Bytes that are read at once, as the exporter does.
+const PIECE_BYTES: usize = 256 << 10;
+
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let rows = args.next().map_or(Ok(1_000_000), |a| a.parse())?;
@@ -23,12 +29,12 @@ fn main() -> anyhow::Result<()> {
     if compressions.is_empty() {
         compressions = vec![Compression::Snappy, Compression::None, Compression::Zstd(3)];
     }
-    let (stream, ends) = stream(rows);
+    let stream = Arc::new(stream(rows));
     let columns = columns();
     println!("{rows} rows, {} bytes, {} bytes per row", stream.len(), stream.len() / rows);
 
     report("decode", rows, repetitions, || {
-        replay(&stream, &ends, &columns, |_| Ok(()))?;
+        replay(&stream, &columns, |_| Ok(()))?;
         Ok(String::new())
     })?;
     for compression in compressions {
@@ -36,7 +42,7 @@ fn main() -> anyhow::Result<()> {
         std::fs::create_dir(&dir)?;
         let result = report(&format!("decode + write {compression}"), rows, repetitions, || {
             let mut part = writer(&dir, &columns, compression)?;
-            replay(&stream, &ends, &columns, |batch| Ok(part.write(batch)?))?;
+            replay(&stream, &columns, |batch| Ok(part.write(batch)?))?;
             let part = part.finish()?;
             Ok(format!("{} bytes, {} row groups", part.bytes, part.row_groups))
         });
@@ -72,16 +78,19 @@ fn cpu_seconds() -> f64 {
 }
 
 fn replay(
-    stream: &[u8],
-    ends: &[usize],
+    stream: &Arc<Vec<u8>>,
     columns: &[Column],
     mut take: impl FnMut(arrow::array::RecordBatch) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut decoder = CopyDecoder::new(columns, &[], OnUnfit::Text);
-    let mut start = 0;
-    for &end in ends {
-        decoder.push(&stream[start..end]);
-        start = end;
+    let mut socket = serve(stream)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let came = socket.read(&mut piece)?;
+        if came == 0 {
+            break;
+        }
+        decoder.push(&piece[..came]);
         while let Some(batch) = decoder.next_batch()? {
             take(batch)?;
         }
@@ -92,8 +101,19 @@ fn replay(
     Ok(())
 }
 
+/// A socket from which the stream can be read.
+fn serve(stream: &Arc<Vec<u8>>) -> std::io::Result<TcpStream> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let reader = TcpStream::connect(listener.local_addr()?)?;
+    let (mut writer, _) = listener.accept()?;
+    let stream = Arc::clone(stream);
+    // The reader may stop early, when it fails.
+    std::thread::spawn(move || drop(writer.write_all(&stream)));
+    Ok(reader)
+}
+
 fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -> anyhow::Result<PartWriter> {
-    let settings = WriterSettings { compression, row_group_bytes: 32 << 20 };
+    let settings = WriterSettings { compression, row_group_bytes: 16 << 20 };
     let provenance = Provenance {
         job: "speed".parse()?,
         source: "memory".parse()?,
@@ -149,17 +169,14 @@ fn columns() -> Vec<Column> {
         .collect()
 }
 
-/// The stream and where its pieces end.
-fn stream(rows: usize) -> (Vec<u8>, Vec<usize>) {
+/// The stream.
+fn stream(rows: usize) -> Vec<u8> {
     let mut out = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
-    let mut ends = Vec::with_capacity(rows + 1);
     for item in LineItemGenerator::new(1.0, 1, 1).iter().take(rows) {
         row(&mut out, &item);
-        ends.push(out.len());
     }
     out.extend((-1_i16).to_be_bytes());
-    ends.push(out.len());
-    (out, ends)
+    out
 }
 
 fn row(out: &mut Vec<u8>, item: &LineItem<'_>) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing from Debian: PostgreSQL with PostGIS, RabbitMQ, Python's venv, a C compiler, openssl, strace.
+# Installs what is missing from Debian: PostgreSQL with PostGIS, RabbitMQ, Python's venv, a C compiler, openssl, strace, valgrind.
 # Their system services are neither needed nor left running: the programs are used on private ports.
 set -euo pipefail
 
@@ -13,6 +13,7 @@ command -v setpriv >/dev/null || missing+=(util-linux)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v strace >/dev/null || missing+=(strace)
 command -v mount >/dev/null || missing+=(mount)
+command -v valgrind >/dev/null || missing+=(valgrind)
 
 if ! command -v cargo >/dev/null; then
   echo "packages.sh: Rust 1.89 or newer is missing: see https://rustup.rs" >&2

@@ -104,6 +104,11 @@ impl CopyDecoder {
         self.frames.push(bytes);
     }
 
+    /// Like [`push`](Self::push), of a piece that is given away.
+    pub fn take(&mut self, piece: Vec<u8>) {
+        self.frames.take(piece);
+    }
+
     /// The next batch, or `None` when more bytes are needed. Call it after
     /// each push until it gives `None`: that bounds memory.
     ///

@@ -136,6 +136,16 @@ impl Frames {
         self.raw.extend_from_slice(bytes);
     }
 
+    /// Takes the next piece for its own, and copies nothing where the last one ended with a row.
+    pub(super) fn take(&mut self, piece: Vec<u8>) {
+        if self.raw.is_empty() {
+            self.total_bytes += piece.len() as u64;
+            self.raw = piece;
+        } else {
+            self.push(&piece);
+        }
+    }
+
     /// Bytes taken.
     pub(super) fn bytes(&self) -> u64 {
         self.total_bytes

@@ -155,6 +155,15 @@ impl Store for DiskStore {
         .await
     }
 
+    async fn exist(&self, paths: &[String]) -> io::Result<Vec<bool>> {
+        // One blocking thread looks at all: handing over costs more than looking.
+        let absolute: Vec<PathBuf> = paths.iter().map(|path| self.absolute(path)).collect();
+        self.blocking("stat", paths.first().map_or("", String::as_str), move |_, _| {
+            absolute.iter().map(|path| Ok(present(fs::symlink_metadata(path))?.is_some())).collect()
+        })
+        .await
+    }
+
     async fn link(&self, dir: &str, links: Vec<(String, String)>) -> io::Result<()> {
         self.blocking("link into", dir, move |this, dir| {
             for (from, name) in &links {

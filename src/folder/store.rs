@@ -59,6 +59,15 @@ pub trait Store: Send + Sync {
     /// Facts of an entry, symbolic links not followed.
     async fn stat(&self, path: &str) -> io::Result<Option<Stat>>;
 
+    /// Whether each of some entries is there, looked at in this order.
+    async fn exist(&self, paths: &[String]) -> io::Result<Vec<bool>> {
+        let mut found = Vec::with_capacity(paths.len());
+        for path in paths {
+            found.push(self.stat(path).await?.is_some());
+        }
+        Ok(found)
+    }
+
     /// Gives files second names in one directory; a name that already stands
     /// for the same inode is fine, for another one it is `AlreadyExists`.
     async fn link(&self, dir: &str, links: Vec<(String, String)>) -> io::Result<()>;

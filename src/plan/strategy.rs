@@ -152,7 +152,8 @@ fn parts(size: Size, wish: &Wish<'_>) -> u32 {
         None => {
             let by_rows = match size.rows {
                 0..=1_000_000 => 1,
-                n @ ..=10_000_000 => n.div_ceil(1_000_000),
+                // To the nearest: a seventh chunk for the last row of 6,000,001 would be one that runs alone.
+                n @ ..=10_000_000 => ((n + 500_000) / 1_000_000).max(2),
                 n @ ..=100_000_000 => n.div_ceil(2_000_000),
                 n @ ..=1_000_000_000 => n.div_ceil(5_000_000),
                 n => n.div_ceil(10_000_000),

@@ -100,7 +100,7 @@ impl ChunkStream for CopyStream {
                 break Some(batch);
             }
             match self.pieces.blocking_recv() {
-                Some(piece) => self.decoder.push(&piece),
+                Some(piece) => self.decoder.take(piece),
                 None => break self.last_batch()?,
             }
         };

@@ -203,7 +203,7 @@ impl<S> Tap<S> {
                     let taken = if self.shared.discard.load(Ordering::Acquire) {
                         n
                     } else {
-                        ready!(self.poll_gather(cx, n))
+                        ready!(self.poll_gather(cx, n, left))
                     };
                     self.rest.start += taken;
                     self.at = At::Rows(left - taken);
@@ -234,9 +234,13 @@ impl<S> Tap<S> {
         Ok(if self.gathering.is_some() { At::Rows(payload) } else { At::Passing(header, 0, payload) })
     }
 
-    /// Takes up to `n` bytes of `input` as rows, how many it says.
-    fn poll_gather(&mut self, cx: &mut Context<'_>, n: usize) -> Poll<usize> {
-        if self.gathering.as_ref().is_some_and(|g| g.piece.len() >= PIECE_BYTES) {
+    /// Takes up to `n` bytes of `input` as rows, how many it says. `left` are those of the message: it is not cut
+    /// where it fits into a piece, so that the decoder can take pieces as they are.
+    fn poll_gather(&mut self, cx: &mut Context<'_>, n: usize, left: usize) -> Poll<usize> {
+        let is_full = |piece: &Piece| {
+            piece.len() >= PIECE_BYTES || left <= PIECE_BYTES && piece.len() + left > PIECE_BYTES
+        };
+        if self.gathering.as_ref().is_some_and(|g| is_full(&g.piece)) {
             ready!(self.poll_send(cx));
         }
         let Some(Gathering { piece, .. }) = &mut self.gathering else {

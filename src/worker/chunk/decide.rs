@@ -42,12 +42,12 @@ pub fn decide(seen: &Seen) -> Step {
 
 /// Looks at what the decision needs.
 pub(super) async fn look(shared: &Shared, task: &ChunkTask) -> Result<Seen, FolderError> {
-    let store = shared.context.folder.store();
-    let exists = |path: String| async move { store.stat(&path).await.map(|s| s.is_some()) };
-    Ok(Seen {
-        recorded: exists(layout::record(&task.job, task.epoch, task.table, task.chunk)).await?,
-        settled: exists(layout::outcome(&task.job, task.epoch, task.table)).await?,
-        cancelled: exists(layout::cancel(&task.job)).await?,
-        archived: exists(layout::archive_by_id(&task.job)).await?,
-    })
+    let paths = [
+        layout::record(&task.job, task.epoch, task.table, task.chunk),
+        layout::outcome(&task.job, task.epoch, task.table),
+        layout::cancel(&task.job),
+        layout::archive_by_id(&task.job),
+    ];
+    let found = shared.context.folder.store().exist(&paths).await?;
+    Ok(Seen { recorded: found[0], settled: found[1], cancelled: found[2], archived: found[3] })
 }

@@ -18,6 +18,8 @@ SPACE = TARGET / "bench"
 ADU = TARGET / "release/adu-export"
 PEERS = ROOT / "bench/peers"
 ODBC2PARQUET = TARGET / "bench-tools/bin/odbc2parquet"
+# Some file systems are slow where files were removed a moment ago.
+KEPT_BYTES = 100_000_000
 ODBC_DRIVER = Path("/usr/lib/x86_64-linux-gnu/odbc/psqlodbcw.so")
 
 
@@ -68,10 +70,11 @@ class Site:
         return SPACE / f"out/{self.runs}"
 
     def wrote(self, out, *command):
-        """The cost of a command that writes Parquet files to `out`, which go away again."""
+        """The cost of a command that writes Parquet files to `out`; many go away again, few stay to the end."""
         cost = measure.run(command)
         cost.bytes = measure.parquet_bytes(out)
-        shutil.rmtree(out)
+        if cost.bytes > KEPT_BYTES:
+            shutil.rmtree(out)
         return cost
 
     def floor(self, dsn, table):
@@ -81,9 +84,9 @@ class Site:
         return measure.run(*(["psql", "-Xqd", dsn, "-c", copy] for copy in copies))
 
     def one_shot(self, dsn, table, compression="snappy", workers=2):
-        """A one-shot export."""
+        """A one-shot export; without a number of workers it has as many as it takes for itself."""
         out = self.out()
-        options = ["--workers", workers, "--compression", compression]
+        options = ["--compression", compression, *(["--workers", workers] if workers else [])]
         return self.wrote(out, ADU, "export", "--quiet", "--dsn", dsn, "--table", f"public.{table}", "--out", out, *options)
 
     def duckdb(self, dsn, table):

@@ -1,0 +1,95 @@
+//! How many chunks of almost nothing a process takes from the plan to the
+//! archive each second: one row each, with part and record written and
+//! fsynced, and the coordinator dealing and settling. No server.
+//!
+//! `cargo run --release --example chunk_speed [chunks] [workers]`
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use adu_export::bus::memory::MemoryBus;
+use adu_export::bus::{Bus, Outgoing};
+use adu_export::config::{Auto, Config, Secret};
+use adu_export::context::{Context, SourceEntry};
+use adu_export::daemon::roles::{Roles, slots};
+use adu_export::folder::Folder;
+use adu_export::http::Health;
+use adu_export::job::outcome::{Owner, Run};
+use adu_export::metrics::Metrics;
+use adu_export::source::memory::{MemoryDatabase, MemorySource};
+use adu_export::worker::Worker;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// The export folder; removed at the end.
+struct Root(PathBuf);
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let chunks: u32 = args.next().map_or(Ok(5_000), |a| a.parse())?;
+    let workers: NonZeroU32 = args.next().map_or_else(|| "8".parse(), |a| a.parse())?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    std::fs::create_dir_all(&target)?;
+    let root = Root(target.canonicalize()?.join(format!("chunk-speed-{}", Uuid::new_v4().simple())));
+    let context = context(&root.0, chunks, workers).await?;
+    let bus = MemoryBus::new();
+    let mut events = bus.events();
+    let session = bus.connect().await?;
+    let worker = Worker::new(Arc::clone(&context), slots(&context));
+    let stop = CancellationToken::new();
+    let roles = Roles { context, worker, health: Health::new(), stop: stop.clone() };
+    let playing = {
+        let session = Arc::clone(&session);
+        tokio::spawn(async move { roles.play(&session).await })
+    };
+    let request = r#"{"job_id": "speed", "tables":
+        [{"table": "s.t", "strategy": "range", "chunk_column": "id", "chunk_rows": 1}]}"#;
+    let started = Instant::now();
+    session
+        .publish(Outgoing::Request { body: request.as_bytes().to_vec(), message_id: "speed".into() })
+        .await?;
+    let mut kind = "";
+    while let Ok(event) = events.recv().await {
+        kind = event.kind.words().1;
+        if event.kind.is_final() {
+            break;
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    anyhow::ensure!(kind == "completed", "the job ended as {kind}");
+    stop.cancel();
+    playing.await??;
+    println!(
+        "{chunks} chunks of one row, {workers} workers: {seconds:.2} s in all, {:.0} chunks per second",
+        f64::from(chunks) / seconds
+    );
+    Ok(())
+}
+
+async fn context(root: &std::path::Path, rows: u32, workers: NonZeroU32) -> anyhow::Result<Arc<Context>> {
+    let (mut config, name) = Config::for_dsn(&Secret::new("postgres://nobody@nowhere/memory"), root)?;
+    config.export.workers = Auto::Exactly(workers);
+    let source_config = config.sources.get_mut(&name).expect("the one of the DSN");
+    source_config.max_parallel = workers;
+    let database = MemoryDatabase::default();
+    let ids: ArrayRef = Arc::new((0..i64::from(rows)).collect::<Int64Array>());
+    database.create("s", "t", &RecordBatch::try_from_iter_with_nullable([("id", ids, false)])?);
+    let entry = SourceEntry {
+        config: source_config.clone(),
+        source: Arc::new(MemorySource::new(name.clone(), database, 1)),
+    };
+    let folder = Folder::init(root.to_owned(), None).await?;
+    let sources = [(name, Arc::new(entry))].into();
+    let owner = Owner::OneShot(Run { id: Uuid::new_v4(), ..Run::default() });
+    Ok(Context::new(config, folder, owner, sources, Arc::new(Metrics::new())))
+}

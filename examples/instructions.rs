@@ -1,0 +1,200 @@
+//! What decoding, framing and encoding cost, in instructions: each case runs
+//! a fixed input through [`measured`], which a tool that counts can single out
+//! (`scripts/instructions.py`, with callgrind).
+//!
+//! `instructions --list`, `instructions CASE`
+
+use std::hint::black_box;
+
+use adu_export::decode::CopyDecoder;
+use adu_export::message::request::OnUnfit;
+use adu_export::message::setting::Compression;
+use adu_export::plan::column::{Column, ColumnType, Fetch, Part, schema};
+use adu_export::plan::export_plan::WriterSettings;
+use adu_export::write::{PartWriter, Provenance};
+use arrow::array::RecordBatch;
+use uuid::Uuid;
+
+/// Rows of a decoding case.
+const ROWS: u32 = 8192;
+
+/// One column, and the field of its nth row.
+type Field = fn(u32) -> Option<Vec<u8>>;
+
+/// What is decoded: name, type, field.
+fn decoding() -> Vec<(&'static str, ColumnType, Field)> {
+    use ColumnType as T;
+    let list = || T::List(Box::new(T::Int32));
+    let pair = || {
+        let part = |name: &str, ty| Part { name: name.into(), ty };
+        T::Struct(vec![part("number", T::Int32), part("word", T::Text)])
+    };
+    vec![
+        ("bool", T::Bool, |n| Some(vec![(n % 2) as u8])),
+        ("int2", T::Int16, |n| Some((n as i16).to_be_bytes().into())),
+        ("int4", T::Int32, |n| Some(n.to_be_bytes().into())),
+        ("int4, half NULL", T::Int32, |n| (scatter(n) % 2 == 0).then(|| n.to_be_bytes().into())),
+        ("int8", T::Int64, |n| Some(u64::from(n).to_be_bytes().into())),
+        ("float8", T::Float64, |n| Some(f64::from(n).to_be_bytes().into())),
+        ("numeric(15,2)", T::Decimal { precision: 15, scale: 2 }, |n| Some(numeric(n, 0))),
+        ("numeric(38,4)", T::Decimal { precision: 38, scale: 4 }, |n| Some(numeric(n, 4))),
+        ("numeric as text", T::NumericText, |n| Some(numeric(n, 2))),
+        ("date", T::Date, |n| Some(n.to_be_bytes().into())),
+        ("timestamptz", T::TimestampTz, |n| Some((u64::from(n) << 30).to_be_bytes().into())),
+        ("interval", T::Interval, |n| Some([n.to_be_bytes(); 4].concat())),
+        ("uuid", T::Uuid, |n| Some([scatter(n).to_be_bytes(); 2].concat())),
+        ("text of 12 bytes", T::Text, |n| Some(format!("customer{:04}", n % 10_000).into())),
+        ("text of 100 bytes", T::Text, |n| Some(format!("{:0100}", scatter(n)).into())),
+        ("jsonb", T::Json, |n| Some(format!("\u{1}{{\"id\": {n}}}").into())),
+        ("bytea", T::Bytes, |n| Some(scatter(n).to_le_bytes().into())),
+        ("int4[]", list(), |n| Some(array(n))),
+        ("composite", pair(), |n| Some(composite(n))),
+        ("int4range", T::Range(Box::new(T::Int32)), |n| {
+            Some([&[2_u8][..], &sized(&n.to_be_bytes()), &sized(&(n + 9).to_be_bytes())].concat())
+        }),
+    ]
+}
+
+/// What is encoded: name, a column that is decoded before, codec.
+fn encoding() -> Vec<(&'static str, ColumnType, Field, Compression)> {
+    use ColumnType as T;
+    vec![
+        ("keys in order", T::Int64, |n| Some(u64::from(n).to_be_bytes().into()), Compression::None),
+        ("scattered int4", T::Int32, |n| Some((scatter(n) as u32).to_be_bytes().into()), Compression::None),
+        ("few numbers", T::Int32, |n| Some((n % 50).to_be_bytes().into()), Compression::None),
+        ("few texts", T::Text, |n| Some(format!("status {}", n % 7).into()), Compression::None),
+        ("new texts", T::Text, |n| Some(format!("{:040}", scatter(n)).into()), Compression::None),
+        ("new texts, snappy", T::Text, |n| Some(format!("{:040}", scatter(n)).into()), Compression::Snappy),
+        ("decimals", T::Decimal { precision: 15, scale: 2 }, |n| Some(numeric(n, 0)), Compression::None),
+    ]
+}
+
+fn main() -> anyhow::Result<()> {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let mut names = vec!["frame 50 columns".to_owned()];
+    if wanted == names[0] {
+        let columns = vec![column("c".into(), ColumnType::Int16); 50];
+        let bytes = stream(50, ROWS / 16, |n| Some((n as i16).to_be_bytes().into()));
+        return measured(|| drop(decode(&columns, &bytes)));
+    }
+    for (name, ty, field) in decoding() {
+        names.push(format!("decode {name}"));
+        if names.last() == Some(&wanted) {
+            let (columns, bytes) = (vec![column(name.into(), ty)], stream(1, ROWS, field));
+            return measured(|| drop(decode(&columns, &bytes)));
+        }
+    }
+    for (name, ty, field, compression) in encoding() {
+        names.push(format!("encode {name}"));
+        if names.last() == Some(&wanted) {
+            let columns = vec![column(name.into(), ty)];
+            let batches = decode(&columns, &stream(1, ROWS, field));
+            return encode(&columns, batches, compression);
+        }
+    }
+    anyhow::ensure!(wanted == "--list", "there is no case {wanted:?}; --list shows them");
+    names.iter().for_each(|name| println!("{name}"));
+    Ok(())
+}
+
+/// What is counted.
+#[inline(never)]
+fn measured(work: impl FnOnce()) -> anyhow::Result<()> {
+    work();
+    black_box(());
+    Ok(())
+}
+
+fn decode(columns: &[Column], bytes: &[u8]) -> Vec<RecordBatch> {
+    let mut decoder = CopyDecoder::new(columns, &[], OnUnfit::Error);
+    let mut batches = Vec::new();
+    for piece in bytes.chunks(256 << 10) {
+        decoder.push(piece);
+        while let Some(batch) = decoder.next_batch().expect("a sound stream") {
+            batches.push(batch);
+        }
+    }
+    while let Some(batch) = decoder.finish().expect("a sound stream") {
+        batches.push(batch);
+    }
+    batches
+}
+
+fn encode(columns: &[Column], batches: Vec<RecordBatch>, compression: Compression) -> anyhow::Result<()> {
+    let dir = std::env::temp_dir().join(format!("adu-instructions-{}", Uuid::new_v4()));
+    std::fs::create_dir(&dir)?;
+    let provenance = Provenance {
+        job: "count".parse()?,
+        source: "memory".parse()?,
+        table: "s.t".into(),
+        epoch: 1,
+        chunk: 0,
+        predicate: "all".into(),
+        snapshot: None,
+    };
+    let settings = WriterSettings { compression, row_group_bytes: 16 << 20 };
+    let mut part = PartWriter::create(&dir, "part", schema(columns), &settings, &provenance, columns)?;
+    let done = measured(move || {
+        for batch in batches {
+            part.write(batch).expect("there is room");
+        }
+        part.finish().expect("there is room");
+    });
+    std::fs::remove_dir_all(&dir)?;
+    done
+}
+
+fn column(name: String, ty: ColumnType) -> Column {
+    Column {
+        name,
+        source_type: "t".into(),
+        fetch: Fetch::Native,
+        ty,
+        nullable: true,
+        infinity: Default::default(),
+        note: None,
+    }
+}
+
+fn stream(columns: u16, rows: u32, field: impl Fn(u32) -> Option<Vec<u8>>) -> Vec<u8> {
+    let mut out = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    for row in 0..rows {
+        out.extend(columns.to_be_bytes());
+        for _ in 0..columns {
+            match field(row) {
+                Some(bytes) => out.extend(sized(&bytes)),
+                None => out.extend((-1_i32).to_be_bytes()),
+            }
+        }
+    }
+    out.extend((-1_i16).to_be_bytes());
+    out
+}
+
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u32).to_be_bytes(), bytes].concat()
+}
+
+/// A number that looks like any other.
+fn scatter(n: u32) -> u64 {
+    u64::from(n).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31)
+}
+
+/// A numeric with two digits after the point, after so many more groups of four digits.
+fn numeric(n: u32, groups: u16) -> Vec<u8> {
+    let digits: Vec<u16> = (0..groups).map(|_| 1234).chain([(n % 10_000) as u16, 2500]).collect();
+    let words = [digits.len() as u16, groups, 0, 2];
+    words.into_iter().chain(digits).flat_map(u16::to_be_bytes).collect()
+}
+
+/// An array of three.
+fn array(n: u32) -> Vec<u8> {
+    let head = [1, 0, 23, 3, 1_u32].map(u32::to_be_bytes).concat();
+    [head, (0..3).flat_map(|i| sized(&(n + i).to_be_bytes())).collect()].concat()
+}
+
+/// A composite of int4 and text.
+fn composite(n: u32) -> Vec<u8> {
+    let part = |oid: u32, bytes: &[u8]| [oid.to_be_bytes().to_vec(), sized(bytes)].concat();
+    [2_u32.to_be_bytes().to_vec(), part(23, &n.to_be_bytes()), part(25, b"word")].concat()
+}
