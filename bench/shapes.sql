@@ -17,7 +17,7 @@ INSERT INTO text_10kb
 -- Four values of five are NULL.
 SELECT 'CREATE TABLE nulls_80 AS SELECT ' || string_agg(format('CASE WHEN random() < 0.2 THEN %s END AS c%s',
          (ARRAY['(random() * 1e6)::int', '(random() * 1e12)::bigint', 'random()', 'md5(random()::text)'])[1 + i % 4], i), ', ')
-         || ' FROM generate_series(1, 800000)'
+         || ' FROM generate_series(1, 1200000)'
   FROM generate_series(1, 20) i \gexec
 
 -- Few different strings.
@@ -36,6 +36,6 @@ CREATE TABLE int_arrays AS
 
 -- 50 narrow integers.
 SELECT 'CREATE TABLE narrow_50 AS SELECT ' || string_agg(format('(random() * %s)::%s AS c%s', 10 ^ (1 + i % 4),
-         (ARRAY['smallint', 'int'])[1 + i % 2], i), ', ') || ' FROM generate_series(1, 700000)'
+         (ARRAY['smallint', 'int'])[1 + i % 2], i), ', ') || ' FROM generate_series(1, 1200000)'
   FROM generate_series(1, 50) i \gexec
 VACUUM ANALYZE;
