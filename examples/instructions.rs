@@ -33,7 +33,7 @@ fn decoding() -> Vec<(&'static str, ColumnType, Field)> {
         ("bool", T::Bool, |n| Some(vec![(n % 2) as u8])),
         ("int2", T::Int16, |n| Some((n as i16).to_be_bytes().into())),
         ("int4", T::Int32, |n| Some(n.to_be_bytes().into())),
-        ("int4, half NULL", T::Int32, |n| (scatter(n) % 2 == 0).then(|| n.to_be_bytes().into())),
+        ("int4, half NULL", T::Int32, |n| scatter(n).is_multiple_of(2).then(|| n.to_be_bytes().into())),
         ("int8", T::Int64, |n| Some(u64::from(n).to_be_bytes().into())),
         ("float8", T::Float64, |n| Some(f64::from(n).to_be_bytes().into())),
         ("numeric(15,2)", T::Decimal { precision: 15, scale: 2 }, |n| Some(numeric(n, 0))),
