@@ -8,6 +8,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := $(TARGET)/venv/bin/python3
 BENCH_PYTHON := $(TARGET)/bench-venv/bin/python3
+CARGO_DEB := $(TARGET)/tools/bin/cargo-deb
 SAY := @echo; echo "==>"
 
 .PHONY: help
@@ -81,6 +82,22 @@ bench: packages $(BENCH_PYTHON) ## What it costs: rows, small tables, planning, 
 	$(SAY) "planning"
 	scripts/plan-scale.sh
 
+# ADU_BINARY packages a binary that exists; else the release is built.
+.PHONY: deb
+deb: $(CARGO_DEB) ## The Debian package, below target/debian: make deb ADU_BINARY=…
+	if [ -n "$(ADU_BINARY)" ]; then
+		mkdir -p $(TARGET)/release
+		cp $(ADU_BINARY) $(TARGET)/release/adu-export
+	else
+		cargo build --locked --release --bin adu-export
+	fi
+	scripts/describe.sh $(TARGET)/release/adu-export $(TARGET)/release/package
+	$(CARGO_DEB) --no-build
+
+.PHONY: service-check
+service-check: deb ## The package on a booted Debian: start, reload, deaths, hangs, upgrade, removal (root, 5 minutes)
+	scripts/service-check.sh
+
 .PHONY: schemas
 schemas: ## Write config/schemas/ again from the Rust types
 	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints --lib message::schema
@@ -109,3 +126,7 @@ $(BENCH_PYTHON): scripts/bench-requirements.txt
 	python3 -m venv $(TARGET)/bench-venv
 	$(TARGET)/bench-venv/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+$(CARGO_DEB):
+	$(SAY) "cargo-deb in $(TARGET)/tools"
+	cargo install --locked --quiet --root $(TARGET)/tools --target-dir $(TARGET)/tools/build cargo-deb@3.8.0
