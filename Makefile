@@ -8,6 +8,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := $(TARGET)/venv/bin/python3
 BENCH_PYTHON := $(TARGET)/bench-venv/bin/python3
+CARGO_DEB := $(TARGET)/tools/bin/cargo-deb
 SAY := @echo; echo "==>"
 
 .PHONY: help
@@ -87,6 +88,22 @@ instructions: packages ## Instructions of decoding and encoding against those re
 	cargo build --locked --features failpoints --example instructions
 	scripts/instructions.py $(TARGET)/debug/examples/instructions $(if $(RECORD),--record)
 
+# ADU_BINARY packages a binary that exists; else the release is built.
+.PHONY: deb
+deb: $(CARGO_DEB) ## The Debian package, below target/debian: make deb ADU_BINARY=…
+	if [ -n "$(ADU_BINARY)" ]; then
+		mkdir -p $(TARGET)/release
+		cp $(ADU_BINARY) $(TARGET)/release/adu-export
+	else
+		cargo build --locked --release --bin adu-export
+	fi
+	scripts/describe.sh $(TARGET)/release/adu-export $(TARGET)/release/package
+	$(CARGO_DEB) --no-build
+
+.PHONY: service-check
+service-check: deb ## The package on a booted Debian: start, reload, deaths, hangs, upgrade, removal (root, 5 minutes)
+	scripts/service-check.sh
+
 .PHONY: schemas
 schemas: ## Write config/schemas/ again from the Rust types
 	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints --lib message::schema
@@ -115,3 +132,7 @@ $(BENCH_PYTHON): bench/requirements.txt
 	python3 -m venv $(TARGET)/bench-venv
 	$(TARGET)/bench-venv/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+$(CARGO_DEB):
+	$(SAY) "cargo-deb in $(TARGET)/tools"
+	cargo install --locked --quiet --root $(TARGET)/tools --target-dir $(TARGET)/tools/build cargo-deb@3.8.0
