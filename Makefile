@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := $(TARGET)/venv/bin/python3
+ASYNCAPI_PARSER := 3.6.6
 BENCH_PYTHON := $(TARGET)/bench-venv/bin/python3
 CARGO_DEB := $(TARGET)/tools/bin/cargo-deb
 SAY := @echo; echo "==>"
@@ -58,7 +59,7 @@ fidelity: packages $(PYTHON) ## PostgreSQL's regression suite, exported in one j
 	scripts/fidelity.sh
 
 .PHONY: matrix
-matrix: packages $(PYTHON) ## The type test and the pipeline test on PostgreSQL 12 to 18: make matrix VERSIONS="12 trixie"
+matrix: packages $(PYTHON) ## Types and pipeline on PostgreSQL 12 to 18, pipeline and users on RabbitMQ 4: make matrix VERSIONS="12 rabbitmq"
 	VERSIONS="$(VERSIONS)" scripts/matrix.sh
 
 .PHONY: fuzz
@@ -105,8 +106,20 @@ service-check: deb ## The package on a booted Debian: start, reload, deaths, han
 	scripts/service-check.sh
 
 .PHONY: schemas
-schemas: ## Write config/schemas/ again from the Rust types
+schemas: ## Write config/schemas/ and docs/MESSAGES.md again from the Rust types
 	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints --lib message::schema
+
+ASYNCAPI := $(TARGET)/asyncapi-$(ASYNCAPI_PARSER)/node_modules
+
+.PHONY: asyncapi-check
+asyncapi-check: $(ASYNCAPI) ## config/asyncapi.json, read by the official parser: no error, no warning
+	node scripts/asyncapi-check.mjs $(ASYNCAPI) config/asyncapi.json
+
+$(ASYNCAPI):
+	$(SAY) "@asyncapi/parser $(ASYNCAPI_PARSER) from npm in $(@D)"
+	command -v npm >/dev/null || { echo "npm is missing: apt-get install npm" >&2; exit 1; }
+	mkdir -p $(@D)
+	npm install --prefix $(@D) --silent --no-audit --no-fund --no-save @asyncapi/parser@$(ASYNCAPI_PARSER)
 
 .PHONY: clean-services
 clean-services: ## Stop what an interrupted test or demo left running

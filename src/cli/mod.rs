@@ -12,6 +12,8 @@ pub mod cancel;
 pub mod check;
 pub mod completions;
 pub mod daemon;
+#[cfg(test)]
+mod documentation;
 pub mod exit;
 pub mod export;
 pub mod follow;

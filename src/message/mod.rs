@@ -8,6 +8,8 @@ pub mod event;
 pub mod inbox;
 pub mod name;
 mod output;
+#[cfg(test)]
+mod page;
 pub mod pattern;
 pub mod request;
 pub mod schema;

@@ -76,6 +76,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::message::{EventType, RequestMessage, page};
 
     /// Set to anything, it lets the test write the files anew.
     const REGENERATE: &str = "ADU_EXPORT_WRITE_SCHEMAS";
@@ -99,6 +100,45 @@ mod tests {
                 path.display()
             );
         }
+    }
+
+    #[test]
+    fn the_page_of_messages_is_that_of_the_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/MESSAGES.md");
+        let stored = std::fs::read_to_string(&path).expect("read docs/MESSAGES.md");
+        let page = page::filled(&stored, &messages());
+        if std::env::var_os(REGENERATE).is_some() {
+            std::fs::write(&path, &page).expect("writes");
+        } else {
+            assert!(stored == page, "{} is out of date: run `make schemas` and commit it", path.display());
+        }
+        for example in page::examples(&page) {
+            let value = serde_json::Value::Object(example);
+            if value.get("specversion").is_some() {
+                let event: Event = serde_json::from_value(value.clone()).expect("an event");
+                assert_eq!(serde_json::to_value(&event).expect("JSON"), value, "nothing else is in it");
+            } else {
+                RequestMessage::parse(value.to_string().as_bytes()).expect("a request");
+            }
+        }
+    }
+
+    #[test]
+    fn the_asyncapi_document_names_every_event() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/asyncapi.json");
+        let text = std::fs::read_to_string(&path).expect("read config/asyncapi.json");
+        let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let mut named = Vec::new();
+        for noun in ["job", "table"] {
+            let channel = &document["channels"][format!("{noun}Events")];
+            assert_eq!(channel["address"], format!("{noun}.{{what}}.{{source}}.{{job_id}}"));
+            let words = channel["parameters"]["what"]["enum"].as_array().expect("a list of words");
+            named.extend(words.iter().map(|w| format!("adu.export.{noun}.{}", w.as_str().expect("a word"))));
+        }
+        let events = SchemaFile::of::<EventType>("").schema;
+        let types = events.as_value()["oneOf"].as_array().expect("a list of types");
+        let types: Vec<&str> = types.iter().filter_map(|t| t["const"].as_str()).collect();
+        assert_eq!(named, types);
     }
 
     #[test]

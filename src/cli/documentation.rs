@@ -1,0 +1,110 @@
+//! What README and `docs/OPERATIONS.md` tell people to type exists: commands, options, settings, metrics.
+
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+
+use super::Cli;
+use crate::message::SourceName;
+use crate::metrics::Metrics;
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect(name)
+}
+
+/// README and manual.
+fn pages() -> [String; 2] {
+    ["README.md", "docs/OPERATIONS.md"].map(read)
+}
+
+/// Blocks of a language.
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("\n```{language}\n");
+    let parts: Vec<&str> = page.split(begin.as_str()).skip(1).collect();
+    parts.into_iter().filter_map(|rest| rest.split("\n```").next()).collect()
+}
+
+/// Code within lines of text.
+fn spans(page: &str) -> Vec<&str> {
+    let text = page.split("```").step_by(2);
+    text.flat_map(|t| t.split('`').skip(1).step_by(2)).collect()
+}
+
+/// Words of a command line without comments, as a shell takes them.
+fn words(line: &str) -> Vec<String> {
+    let line = line.split(" #").next().unwrap_or_default();
+    line.split_whitespace().map(|word| word.replace('\'', "")).collect()
+}
+
+#[test]
+fn documented_commands_and_options_are_understood() {
+    let mut lines = 0;
+    for page in pages() {
+        for line in blocks(&page, "sh").join("\n").lines().filter(|l| l.starts_with("adu-export ")) {
+            if let Err(error) = Cli::try_parse_from(words(line)) {
+                panic!("{line}: {error}");
+            }
+            lines += 1;
+        }
+        for span in spans(&page).into_iter().filter_map(|s| s.strip_prefix("adu-export ")) {
+            let name = span.split_whitespace().next().unwrap_or_default();
+            assert!(Cli::command().find_subcommand(name).is_some(), "adu-export {span}");
+        }
+    }
+    assert!(lines >= 10, "the pages have examples: {lines}");
+}
+
+/// Whether the sample of the configuration has a setting in a section.
+fn is_setting(sample: &str, section: &str, key: &str) -> bool {
+    let begin = format!("\n[{section}]\n");
+    let Some((_, rest)) = sample.split_once(begin.as_str()) else { return false };
+    let own = rest.split("\n[").next().unwrap_or_default();
+    own.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")))
+}
+
+#[test]
+fn documented_settings_are_in_the_sample() {
+    let sample = read("config/adu-export.toml");
+    let mut settings = 0;
+    for page in pages() {
+        let dotted = spans(&page).into_iter().filter_map(|s| s.split(['=', ' ']).next()?.split_once('.'));
+        for (section, key) in
+            dotted.filter(|(s, _)| ["broker", "export", "http", "log", "timing"].contains(s))
+        {
+            assert!(is_setting(&sample, section, key), "{section}.{key}");
+            settings += 1;
+        }
+        for block in blocks(&page, "toml") {
+            let mut section = "";
+            for line in block.lines() {
+                if let Some(name) = line.strip_prefix('[') {
+                    section = name.trim_end_matches(']');
+                } else if let Some((key, _)) = line.split_once(" = ") {
+                    assert!(is_setting(&sample, section, key), "[{section}] {key}");
+                    settings += 1;
+                }
+            }
+        }
+    }
+    assert!(settings >= 10, "the pages have settings: {settings}");
+}
+
+#[test]
+fn documented_metrics_are_there() {
+    let metrics = Metrics::new();
+    metrics.add_source(&SourceName::parse("warehouse").expect("valid"));
+    let text = metrics.render();
+    let mut names = 0;
+    for page in pages() {
+        for rest in page.split("adu_export_").skip(1) {
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
+            assert!(
+                text.contains(&format!("# TYPE adu_export_{} ", &rest[..end])),
+                "adu_export_{}",
+                &rest[..end]
+            );
+            names += 1;
+        }
+    }
+    assert!(names >= 3, "the pages have metrics: {names}");
+}
