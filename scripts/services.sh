@@ -10,12 +10,13 @@
 #   services.sh port              a port that nobody listens on
 #
 # ADU_TEST_PG_BIN names the directory of another PostgreSQL's programs; else Debian's newest is started.
+# ADU_TEST_RABBITMQ_BIN names that of another RabbitMQ's.
 # DIR/env says where they listen. A supervisor owns both servers: it stops them
 # when OWNER is gone, and if it is killed itself the kernel tells them.
 # Nothing but the processes named by the pid files below DIR is ever signalled.
 set -euo pipefail
 
-RABBITMQ_BIN=/usr/lib/rabbitmq/bin
+RABBITMQ_BIN=${ADU_TEST_RABBITMQ_BIN:-/usr/lib/rabbitmq/bin}
 
 fail() { echo "services.sh: $*" >&2; exit 1; }
 

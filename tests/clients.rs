@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::support::manual::run_python;
 use crate::support::{Database, Site, eventually, none_left, project, python, said, url};
 
 /// The Python examples, in the order of the README.
@@ -15,10 +16,7 @@ fn examples() -> Vec<String> {
 }
 
 fn run(site: &Site, code: &str) -> String {
-    let output = Command::new(python()).args(["-c", code]).current_dir(site.path("")).output();
-    let output = output.expect("run Python");
-    assert!(output.status.success(), "{code}\n{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    run_python(code, &site.path(""))
 }
 
 #[test]
@@ -43,6 +41,43 @@ fn the_python_examples_publish_wait_and_read() {
     assert!(printed(duckdb).contains("150000"));
     assert!(printed(polars).contains("150000"));
     site.assert_sound(&["nightly-2026-11-21"], [daemon]);
+}
+
+#[test]
+fn the_example_publisher_waits_for_the_end_and_ends_with_its_code() {
+    let site = Site::new(Database::tpch());
+    let publish = |request: &str| {
+        std::fs::write(site.path("request.json"), request).expect("written");
+        let program = project().join("examples/publisher.py");
+        let arguments = ["--url", &url(), "--prefix", &site.broker.prefix, "--timeout", "60", "request.json"];
+        let python = Command::new(python()).arg(program).args(arguments).current_dir(site.path("")).output();
+        let output = python.expect("run Python");
+        let told = String::from_utf8_lossy(&output.stdout);
+        let events: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let kinds = events.iter().map(|e| e["type"].as_str().expect("a type").to_owned());
+        let kinds: Vec<String> = kinds.collect();
+        (output.status.code(), kinds, said(&output))
+    };
+    let good = r#"{"job_id": "good", "tables": ["public.nation"]}"#;
+    // What `check` made: as if no daemon had ever run.
+    site.broker.delete("requests");
+    let (code, _, text) = publish(good);
+    assert_eq!(code, Some(6), "{text}");
+    assert!(text.contains("no daemon ever ran"), "{text}");
+
+    let daemon = site.daemon();
+    let (code, kinds, text) = publish(good);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(kinds.first().map(String::as_str), Some("adu.export.job.accepted"), "{text}");
+    assert_eq!(kinds.last().map(String::as_str), Some("adu.export.job.completed"), "{text}");
+    assert!(kinds.iter().any(|k| k == "adu.export.table.completed"), "{text}");
+    let (code, kinds, text) = publish(good);
+    assert_eq!((code, &kinds[..]), (Some(0), &["adu.export.job.completed".to_owned()][..]), "{text}");
+    assert_eq!(publish(r#"{"job_id": "some", "tables": ["public.nation", "public.none"]}"#).0, Some(3));
+    assert_eq!(publish(r#"{"job_id": "none", "tables": ["public.none"]}"#).0, Some(1));
+    let (code, kinds, text) = publish(r#"{"job_id": "no/id", "tables": ["public.nation"]}"#);
+    assert_eq!((code, &kinds[..]), (Some(4), &["adu.export.job.rejected".to_owned()][..]), "{text}");
+    site.assert_sound(&["good", "some", "none"], [daemon]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod death;
 mod fairness;
 mod idempotence;
 mod one_shot;
+mod operations;
 mod pipeline;
 mod plans;
 mod selftest;

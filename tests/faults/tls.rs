@@ -1,5 +1,5 @@
-//! TLS to PostgreSQL: what `sslmode` demands is had or refused by name, and rows
-//! and cancel requests travel in it.
+//! TLS: what `sslmode` demands of PostgreSQL is had or refused by name, rows and cancel requests travel in it;
+//! brokers and clients show certificates, and what is wrong with one is said.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,9 +7,10 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::mid_job::{Slow, fill, mid_job};
-use crate::support::{Database, EXPORTER, PATIENCE, Services, Site, eventually, none_left, said};
+use crate::support::{Database, EXPORTER, PATIENCE, Services, Site, eventually, free_port, none_left, said};
 
-/// A CA, and a certificate of its own for `localhost`.
+/// A CA and what it signed: `server` and the `expired` one for `localhost`, `client` and the `late` one for the
+/// exporting role. A `stranger` of the same name has his from another CA.
 struct Certificates {
     directory: PathBuf,
 }
@@ -25,8 +26,18 @@ impl Certificates {
             this.openssl(&format!("req -x509 {} -days 2 -subj /CN=test-{ca} -out {ca}.pem", key(ca)));
         }
         std::fs::write(this.directory.join("names"), "subjectAltName=DNS:localhost\n").expect("written");
-        this.openssl(&format!("req {} -subj /CN=localhost -out server.csr", key("server")));
-        this.openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem");
+        for (name, of, ca, days) in [
+            ("server", "localhost", "ca", 2),
+            ("expired", "localhost", "ca", -1),
+            ("client", EXPORTER, "ca", 2),
+            ("late", EXPORTER, "ca", -1),
+            ("stranger", EXPORTER, "other", 2),
+        ] {
+            this.openssl(&format!("req {} -subj /CN={of} -out {name}.csr", key(name)));
+            this.openssl(&format!(
+                "x509 -req -in {name}.csr -CA {ca}.pem -CAkey {ca}.key -CAcreateserial -days {days} -extfile names -out {name}.pem"
+            ));
+        }
         this
     }
 
@@ -40,19 +51,49 @@ impl Certificates {
         self.directory.join(name).to_string_lossy().into_owned()
     }
 
-    /// The server presents it from now on.
-    fn install(&self, db: &Database) {
-        for (from, to) in [("server.pem", "server.crt"), ("server.key", "server.key")] {
-            let text = std::fs::read_to_string(self.directory.join(from)).expect("PEM");
-            db.execute(&format!(
-                "COPY (SELECT unnest(string_to_array('{}', E'\\n'))) TO PROGRAM 'cat > {to}; chmod 600 {to}'",
-                text.trim_end()
-            ));
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.join(name)).expect("PEM")
+    }
+
+    /// The server presents this certificate from now on, and knows the CA of clients.
+    fn install(&self, db: &Database, name: &str) {
+        for (from, to) in [
+            (format!("{name}.pem"), "server.crt"),
+            (format!("{name}.key"), "server.key"),
+            ("ca.pem".into(), "ca.crt"),
+        ] {
+            write(db, to, &self.read(&from));
         }
         db.execute("ALTER SYSTEM SET ssl = on");
-        db.execute("SELECT pg_reload_conf()");
-        eventually("the server offers TLS", PATIENCE, || (db.rows("SHOW ssl")[0][0] == "on").then_some(()));
+        db.execute("ALTER SYSTEM SET ssl_ca_file = 'ca.crt'");
+        reload(db);
     }
+}
+
+/// Writes a file of the server's.
+fn write(db: &Database, name: &str, text: &str) {
+    db.execute(&format!(
+        "COPY (SELECT unnest(string_to_array('{}', E'\\n'))) TO PROGRAM 'cat > {name}; chmod 600 {name}'",
+        text.trim_end()
+    ));
+}
+
+/// The server reads its files again; new connections see it.
+fn reload(db: &Database) {
+    let before = db.rows("SELECT pg_conf_load_time()");
+    db.execute("SELECT pg_reload_conf()");
+    eventually("the server has read its files", PATIENCE, || {
+        (db.rows("SELECT pg_conf_load_time()") != before).then_some(())
+    });
+}
+
+/// What `check` says to a configuration that must not work.
+#[track_caller]
+fn refusal(site: &Site, config: &Value) -> String {
+    let path = site.write("refused.toml", config);
+    let output = site.run(&["check", "--config", &path]);
+    assert!(matches!(output.status.code(), Some(1 | 6)), "{}", said(&output));
+    said(&output)
 }
 
 /// A connection string of the exporting role.
@@ -68,7 +109,7 @@ fn rows_and_cancel_requests_travel_in_tls_as_sslmode_demands() {
     let slow = Slow::of(Site::on(&servers, db), &servers);
     let db = &slow.site.db;
     let certificates = Certificates::new(&slow.site);
-    certificates.install(db);
+    certificates.install(db, "server");
 
     // What is demanded and cannot be had is refused, and says what to change.
     let (right, wrong) = (certificates.path("ca.pem"), certificates.path("other.pem"));
@@ -79,10 +120,8 @@ fn rows_and_cancel_requests_travel_in_tls_as_sslmode_demands() {
     ] {
         let mut config = slow.site.config();
         config["sources"]["warehouse"]["dsn"] = dsn(db, host, servers.postgres, &options);
-        let config = slow.site.write("refused.toml", &config);
-        let output = slow.site.run(&["check", "--config", &config]);
-        assert_eq!(output.status.code(), Some(1), "{options}: {}", said(&output));
-        assert!(said(&output).contains(remedy), "{options}: {}", said(&output));
+        let text = refusal(&slow.site, &config);
+        assert!(text.contains(remedy), "{options}: {text}");
     }
 
     let mut config = slow.config();
@@ -109,5 +148,102 @@ fn rows_and_cancel_requests_travel_in_tls_as_sslmode_demands() {
     slow.site.assert_equal(&[("SELECT * FROM big", "public_big")]);
     slow.site.assert_sound(&[&cancelled, done.job()], [daemon]);
     db.execute("ALTER SYSTEM RESET ssl");
-    db.execute("SELECT pg_reload_conf()");
+    db.execute("ALTER SYSTEM RESET ssl_ca_file");
+    reload(db);
+}
+
+#[test]
+fn postgresql_that_wants_client_certificates_gets_ours_and_an_expired_one_is_named() {
+    let servers = Services::borrow();
+    let db = Database::on(&servers);
+    fill(&db, "some", 1000);
+    let site = Site::on(&servers, db);
+    let db = &site.db;
+    let certificates = Certificates::new(&site);
+    let path = |name: &str| certificates.path(name);
+    let with = |more: &str| {
+        let mut config = site.config();
+        let options = format!("sslmode=verify-full&sslrootcert={}{more}", path("ca.pem"));
+        config["sources"]["warehouse"]["dsn"] = dsn(db, "localhost", servers.postgres, &options);
+        config
+    };
+    let ours = |name: &str| {
+        format!("&sslcert={}&sslkey={}", path(&format!("{name}.pem")), path(&format!("{name}.key")))
+    };
+    certificates.install(db, "expired");
+    assert!(refusal(&site, &with("")).contains("has expired; renew it"), "{}", refusal(&site, &with("")));
+
+    certificates.install(db, "server");
+    let rules = db.rows("SELECT pg_read_file('pg_hba.conf')")[0][0].clone();
+    let demand = format!("hostssl all {EXPORTER} all scram-sha-256 clientcert=verify-full\n");
+    write(db, "pg_hba.conf", &format!("{demand}{rules}"));
+    reload(db);
+    for (more, said) in [
+        (String::new(), "client certificate"),
+        (ours("stranger"), "certificate"),
+        (ours("late"), "certificate"),
+    ] {
+        let text = refusal(&site, &with(&more));
+        assert!(text.contains(said), "{more}: {text}");
+    }
+    let daemon = site.daemon_with(&with(&ours("client")));
+    let done = site.export(json!({"tables": ["public.some"]}));
+    site.assert_equal(&[("SELECT * FROM some", "public_some")]);
+    site.assert_sound(&[done.job()], [daemon]);
+    write(db, "pg_hba.conf", &rules);
+    db.execute("ALTER SYSTEM RESET ssl");
+    db.execute("ALTER SYSTEM RESET ssl_ca_file");
+    reload(db);
+}
+
+#[test]
+fn a_broker_and_its_daemons_know_each_other_by_certificates() {
+    let servers = Services::borrow();
+    let db = Database::on(&servers);
+    fill(&db, "some", 1000);
+    let site = Site::on(&servers, db);
+    let certificates = Certificates::new(&site);
+    let path = |name: &str| certificates.path(name);
+    let listen = |name: &str| {
+        let port = free_port();
+        servers.rabbitmqctl(&[
+            "eval",
+            &format!(
+                "{{ok, _}} = application:ensure_all_started(ssl), \
+                 rabbit_networking:start_ssl_listener({{\"127.0.0.1\", {port}}}, [{{cacertfile, \"{}\"}}, \
+                 {{certfile, \"{}\"}}, {{keyfile, \"{}\"}}, {{verify, verify_peer}}, \
+                 {{fail_if_no_peer_cert, true}}], 2).",
+                path("ca.pem"),
+                path(&format!("{name}.pem")),
+                path(&format!("{name}.key")),
+            ),
+        ]);
+        port
+    };
+    let (good, expired) = (listen("server"), listen("expired"));
+    let with = |host: &str, port: u16, ca: &str, client: Option<&str>| {
+        let mut config = site.config();
+        config["broker"]["url"] = json!(format!("amqps://guest:guest@{host}:{port}/%2f"));
+        config["broker"]["ca_file"] = json!(path(ca));
+        if let Some(name) = client {
+            config["broker"]["cert_file"] = json!(path(&format!("{name}.pem")));
+            config["broker"]["key_file"] = json!(path(&format!("{name}.key")));
+        }
+        config
+    };
+    for (config, remedy) in [
+        (with("localhost", good, "other.pem", Some("client")), "set broker.ca_file"),
+        (with("127.0.0.1", good, "ca.pem", Some("client")), "for another host name"),
+        (with("localhost", expired, "ca.pem", Some("client")), "has expired: renew it there"),
+        (with("localhost", good, "ca.pem", None), "set broker.cert_file and broker.key_file"),
+        (with("localhost", good, "ca.pem", Some("stranger")), "renew or replace broker.cert_file"),
+        (with("localhost", good, "ca.pem", Some("late")), "renew or replace broker.cert_file"),
+    ] {
+        let text = refusal(&site, &config);
+        assert!(text.contains(remedy), "{remedy}: {text}");
+    }
+    let daemon = site.daemon_with(&with("localhost", good, "ca.pem", Some("client")));
+    let done = site.export(json!({"tables": ["public.some"]}));
+    site.assert_equal(&[("SELECT * FROM some", "public_some")]);
+    site.assert_sound(&[done.job()], [daemon]);
 }

@@ -33,7 +33,7 @@ pub(crate) struct Services {
     pub(super) pg_bin: PathBuf,
     /// Where the data of both servers is.
     pub(super) data: PathBuf,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
 }
 
 impl Services {

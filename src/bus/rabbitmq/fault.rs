@@ -161,6 +161,10 @@ fn io_remedy(error: &io::Error, said: &str) -> Option<&'static str> {
         Some("its certificate is signed by an authority that is not trusted here: set broker.ca_file")
     } else if has("not valid for name") {
         Some("its certificate is for another host name: correct the host in broker.url")
+    } else if has("alert: CertificateExpired") || has("alert: UnknownCA") || has("alert: BadCertificate") {
+        Some("the broker does not accept our certificate: renew or replace broker.cert_file")
+    } else if has("expired") || has("Expired") {
+        Some("its certificate has expired: renew it there")
     } else if has("CertificateRequired") || has("HandshakeFailure") || has("certificate required") {
         Some("it wants a client certificate: set broker.cert_file and broker.key_file")
     } else if has("InvalidContentType") || has("corrupt message") {

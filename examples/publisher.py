@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Asks ADU Export for an export and waits for its end.
+
+    pip install pika
+    publisher.py request.json
+    echo '{"job_id": "nightly-2026-11-21", "tables": ["public.*"]}' | publisher.py -
+
+Events go to standard output, one JSON object a line; the exit code is that of the job: 0 completed, 3 partial,
+1 failed, 4 rejected, 5 cancelled, and 6 if the end is not known.
+
+Losing the connection costs nothing: the same request under the same id is one job, and one that is finished
+already tells its final event again.
+"""
+
+import argparse
+import json
+import sys
+import time
+import uuid
+
+import pika
+from pika import exceptions
+
+ENDS = {"completed": 0, "failed": 1, "partial": 3, "rejected": 4, "cancelled": 5}
+UNKNOWN = 6
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="Ask ADU Export for an export and wait for its end.")
+    parser.add_argument("request", type=argparse.FileType("r"), help="a file with the request, or -")
+    parser.add_argument("--url", default="amqp://guest:guest@127.0.0.1:5672/%2f")
+    parser.add_argument("--prefix", default="adu.export", help="broker.prefix of the daemons")
+    parser.add_argument("--exchange", help="where requests are published; default: the prefix")
+    parser.add_argument("--timeout", type=float, default=24 * 3600, help="seconds to wait for the end")
+    return parser.parse_args()
+
+
+def published(channel, args, request, queue):
+    """Returns when the broker has the request; raises if no queue takes it."""
+    channel.basic_publish(
+        args.exchange or args.prefix,
+        "request",
+        json.dumps(request),
+        pika.BasicProperties(
+            content_type="application/json",
+            delivery_mode=pika.DeliveryMode.Persistent,
+            message_id=request["job_id"],
+            correlation_id=request["job_id"],
+            # A rejection comes here, also of a request whose id is not valid.
+            reply_to=queue,
+        ),
+        mandatory=True,
+    )
+
+
+def ended(args, request, until, told):
+    """Asks, and gives the exit code of the job; raises if the connection is lost."""
+    parameters = pika.URLParameters(args.url)
+    # A broker with a memory or disk alarm takes nothing: do not wait for ever.
+    parameters.blocked_connection_timeout = 60
+    connection = pika.BlockingConnection(parameters)
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        # Listen first: a small job ends before a late listener is there.
+        queue = f"{args.prefix}.client.{uuid.uuid4()}"
+        channel.queue_declare(queue, exclusive=True, auto_delete=True)
+        channel.queue_bind(queue, f"{args.prefix}.events", f"*.*.*.{request['job_id']}")
+        published(channel, args, request, queue)
+        for _, _, body in channel.consume(queue, auto_ack=True, inactivity_timeout=1):
+            event = json.loads(body) if body else None
+            # Every event may come twice, with the same id.
+            if event and event["id"] not in told:
+                told.add(event["id"])
+                print(json.dumps(event), flush=True)
+            kind = event["type"] if event else ""
+            end = ENDS.get(kind.removeprefix("adu.export.job."))
+            if end is not None:
+                return end
+            if time.monotonic() > until:
+                print(f"{request['job_id']} has not ended in time; it goes on", file=sys.stderr)
+                return UNKNOWN
+        raise ConnectionError("the broker ended the subscription")
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def main():
+    args = arguments()
+    request = json.load(args.request)
+    # With an id of its own a request can be published again and is still one job.
+    request.setdefault("job_id", str(uuid.uuid4()))
+    until, told = time.monotonic() + args.timeout, set()
+    while True:
+        try:
+            return ended(args, request, until, told)
+        except exceptions.UnroutableError:
+            print("no queue takes requests: no daemon ever ran with this prefix", file=sys.stderr)
+            return UNKNOWN
+        except (exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDeniedError) as error:
+            print(f"the broker refuses this user: {error}", file=sys.stderr)
+            return UNKNOWN
+        except exceptions.ChannelClosedByBroker as error:
+            print(f"the broker refuses: {error.reply_text}", file=sys.stderr)
+            return UNKNOWN
+        except (exceptions.AMQPError, OSError) as error:
+            if time.monotonic() > until:
+                print(f"the broker cannot be reached: {error!r}", file=sys.stderr)
+                return UNKNOWN
+            print(f"the connection is lost, asks again: {error!r}", file=sys.stderr)
+            time.sleep(2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
