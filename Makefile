@@ -77,7 +77,7 @@ fuzz: ## MINUTES (5) of random splits and garbage for tap and decoders: no panic
 .PHONY: bench
 bench: packages $(BENCH_PYTHON) ## Beside the floor and its peers: make bench ONLY="lineitem shapes small growth core" RUNS=5 (40 minutes)
 	cargo build --locked --release --bin adu-export $(addprefix --example ,load_tpch decode_speed chunk_speed decide_speed)
-	$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) $(if $(ONLY),--only $(ONLY),--readme)
+	$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) $(if $(ONLY),--only $(ONLY),--write)
 	$(if $(ONLY),,$(BENCH_PYTHON) bench/plots.py && scripts/plan-scale.sh)
 
 .PHONY: bench-odbc2parquet

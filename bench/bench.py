@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Compares exports with their floor and with peers: `bench.py [--runs N] [--scale S] [--only CASE…] [--readme]`.
+"""Compares exports with their floor and with peers: `bench.py [--runs N] [--scale S] [--only CASE…] [--write]`.
 
 Every round runs every program once, so that all of them see the same machine; figures are medians of the rounds. The
 floor is the server's own work: two psql that COPY half of the table each to /dev/null. Prints tables in Markdown and
-writes `bench/results/<date>.json`; `--readme` puts the first table into README.md.
+writes `bench/results/<date>.json`, where cases of the same day stay; `--write` puts the tables into README.md and docs/.
 """
 
 import argparse
@@ -212,7 +212,8 @@ def core(site, args):
         said = subprocess.run([program], check=True, text=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
         print(f"\n{example}:\n{said}", flush=True)
         result[example] = said.splitlines()
-    return result
+    said = "\n".join(line for lines in result.values() for line in lines)
+    return {**result, "markdown": f"```text\n{said}\n```"}
 
 
 # Small tables first: some file systems are slow where much was removed in the last minutes.
@@ -239,7 +240,7 @@ def main():
     parser.add_argument("--scale", type=float, default=1, help="of TPC-H (1: 6 M rows)")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="cases (all)")
     parser.add_argument("--no-slow", action="store_true", help="of the peers DuckDB alone")
-    parser.add_argument("--readme", action="store_true", help="put the table of lineitem into README.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into README.md and docs/PERFORMANCE.md")
     args = parser.parse_args()
     args.scale = int(args.scale) if args.scale == int(args.scale) else args.scale
 
@@ -256,18 +257,22 @@ def main():
         results["cases"] = {**earlier, **results["cases"]}
     path.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\n{path}")
-    if args.readme:
-        put_into(ROOT / "README.md", results["cases"]["lineitem"]["markdown"])
+    if args.write:
+        put_into(ROOT / "README.md", results["cases"], ["lineitem"])
+        put_into(ROOT / "docs/PERFORMANCE.md", results["cases"], ["lineitem", "shapes", "small", "core"])
 
 
-def put_into(path: Path, text):
-    """Replaces what is between the marks of the bench."""
-    begin, end = "<!-- bench -->\n", "<!-- /bench -->\n"
-    before, _, rest = path.read_text().partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"bench: {path} has no marks {begin.strip()} and {end.strip()}")
-    path.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")
+def put_into(path: Path, cases, names):
+    """Replaces what is between the marks of each case."""
+    text = path.read_text()
+    for name in names:
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise SystemExit(f"bench: {path} has no marks {begin.strip()} and {end.strip()}")
+        text = f"{before}{begin}\n{cases[name]['markdown']}\n\n{end}{after}"
+    path.write_text(text)
 
 
 if __name__ == "__main__":

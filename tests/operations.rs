@@ -211,7 +211,8 @@ fn a_request_that_comes_back_too_often_is_kept_and_can_be_moved_back() {
     let servers = Services::borrow();
     let site = site(&servers);
     let prefix = site.broker.prefix.as_str();
-    servers.operate(&site.path(""), "rabbitmqctl import_definitions \"$PWD/config/rabbitmq/definitions.json\"");
+    servers
+        .operate(&site.path(""), "rabbitmqctl import_definitions \"$PWD/config/rabbitmq/definitions.json\"");
     for commands in manual::blocks("### Limits", "sh", prefix) {
         servers.operate(&site.path(""), &commands);
     }

@@ -175,7 +175,9 @@ fn io_remedy(error: &io::Error, said: &str) -> Option<&'static str> {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
     ) {
-        Some("the broker closed the connection; its log says why")
+        Some(
+            "the broker closed the connection; its log says why (with amqps: does it want another broker.cert_file?)",
+        )
     } else {
         None
     }

@@ -224,7 +224,9 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
         "connection closed" | "error communicating with the server" if stage == Stage::Connect => (
             ErrorKind::Unreachable,
             "unreachable",
-            Some("the server ended the connection at once; look at its log"),
+            Some(
+                "the server ended the connection at once; look at its log, and whether it accepts our certificate (sslcert)",
+            ),
         ),
         // A backend that crashed ends the connection without a SQLSTATE.
         "connection closed" | "error communicating with the server" => {
