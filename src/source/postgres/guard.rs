@@ -50,9 +50,8 @@ impl Conditions<'_> {
     /// Whether a column's name occurs in them: rather once too often.
     fn name(&self, column: &str) -> bool {
         let filter = self.filter.map(str::to_lowercase).unwrap_or_default();
-        // As it is, and as it stands between quotes.
-        let names = [column.to_lowercase(), ident(column).to_lowercase()];
-        self.key == Some(column) || names.iter().any(|name| filter.contains(name.as_str()))
+        let (plain, quoted) = (column.to_lowercase(), ident(column).to_lowercase());
+        self.key == Some(column) || filter.contains(&plain) || filter.contains(&quoted)
     }
 }
 
@@ -239,7 +238,6 @@ pub(super) async fn same_files(
     query: Locking<'_>,
     seen: &SeenRelation,
 ) -> Result<(), SourceError> {
-    let version = session.version();
     let what = format!("read {}", shown(schema, name));
     let mut sql = format!("{} LIMIT 0; ", query.whole);
     if seen.is_plain() {
@@ -251,7 +249,7 @@ pub(super) async fn same_files(
         }
         sql.clear();
     }
-    sql.push_str(&changed_relations(seen, version));
+    sql.push_str(&changed_relations(seen, session.version()));
     let rows = session.rows(&sql, Stage::Chunk, &what).await?;
     match rows.first() {
         None => Ok(()),
