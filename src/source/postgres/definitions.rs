@@ -1,10 +1,10 @@
 //! What a chunk reads through definitions that neither its snapshot nor its
-//! locks protect from the beginning of the job on: what views select, which functions they call, what
-//! policies hide, attributes of composites, labels of enums, the order of a text key, children of the tables that a view
-//! or filter reads. The server follows
-//! the definitions of the moment, while SQL that reads the catalogue sees those
-//! of the snapshot. They are compared once the chunk is read: what still holds
-//! after its end has held all the time.
+//! locks protect from the beginning of the job on: what views select, which
+//! functions they call, what policies hide, attributes of composites, labels of
+//! enums, the order of a text key, children of the tables that a view or filter
+//! reads. The server follows the definitions of the moment, while SQL that reads
+//! the catalogue sees those of the snapshot. They are compared once the chunk is
+//! read: what still holds after its end has held all the time.
 
 use super::guard::{Conditions, SeenRelation, changed};
 use super::session::Session;
