@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A Debian 12 in a directory, made once: its packages are in the name, so a changed list makes a new one.
+# A Debian in a directory, made once: its packages are in the name, so a changed list makes a new one.
 #
-#   debian-tree.sh DIR PACKAGE…   prints the path of the tree below DIR
+#   debian-tree.sh DIR PACKAGE…   prints the path of the tree below DIR; SUITE names another than Debian 12, "bookworm"
 set -euo pipefail
 
 fail() { echo "debian-tree.sh: $*" >&2; exit 1; }
@@ -9,13 +9,14 @@ fail() { echo "debian-tree.sh: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "debootstrap wants root"
 parent=$1
 shift
-tree=$parent/$(echo "$*" | sha256sum | cut -c1-12)
+suite=${SUITE:-bookworm}
+tree=$parent/$(echo "${SUITE:+$SUITE }$*" | sha256sum | cut -c1-12)
 if [ ! -d "$tree" ]; then
   command -v debootstrap >/dev/null || fail "debootstrap is missing: apt-get install debootstrap"
   mkdir -p "$parent"
   rm -rf "$tree.new"
   packages=$*
-  debootstrap --variant=minbase --include="${packages// /,}" bookworm "$tree.new" >"$tree.log" 2>&1 ||
+  debootstrap --variant=minbase --include="${packages// /,}" "$suite" "$tree.new" >"$tree.log" 2>&1 ||
     fail "debootstrap failed: $(tail -n 5 "$tree.log")"
   rm -rf "$tree.new"/var/cache/apt/archives/*.deb "$tree.new"/var/lib/apt/lists/*
   mv "$tree.new" "$tree"

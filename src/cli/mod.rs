@@ -18,6 +18,7 @@ pub mod exit;
 pub mod export;
 pub mod follow;
 pub mod grid;
+pub mod healthcheck;
 pub mod input;
 pub mod man;
 pub mod one_shot;
@@ -65,6 +66,8 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// Check configuration, broker, sources and export folder
     Check(check::CheckArgs),
+    /// Ask the daemon of this host whether it is ready: exit code 0 or 1
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// List old versions of tables, or remove them
     Prune(prune::PruneArgs),
     /// Print a completion script for a shell
@@ -91,6 +94,7 @@ impl Command {
         match self {
             Self::Daemon(args) => daemon::run(args),
             Self::Completions(args) => Ok(completions::run(args, &mut std::io::stdout().lock())?),
+            Self::Healthcheck(args) => healthcheck::run(args),
             Self::Man => Ok(man::run(&mut std::io::stdout().lock())?),
             Self::Export(args) => quietly(export::run(args)),
             Self::Submit(args) => quietly(submit::run(args)),
@@ -163,6 +167,7 @@ mod tests {
             "verify nightly-1 --against-source",
             "verify nightly-1 --root /data/exports --json",
             "check --init --config c.toml",
+            "healthcheck --config c.toml",
             "completions bash",
             "man",
         ] {

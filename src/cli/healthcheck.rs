@@ -1,0 +1,140 @@
+//! `adu-export healthcheck`
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::input::ConfigArgs;
+use super::{ExitCode, print};
+
+/// Longest wait for the connection, and for each piece of the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Arguments of `healthcheck`.
+#[derive(Clone, Debug, Args)]
+pub struct HealthcheckArgs {
+    /// The configuration of the daemon.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Done if the daemon of this configuration is ready, else failed: containers know no other codes.
+///
+/// # Errors
+/// When standard output refuses the answer.
+pub fn run(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
+    let found = args.config.load().map_err(Into::into).and_then(|config| ask(&config.http.listen));
+    match found {
+        Ok(()) => print("ok\n").map(|()| ExitCode::Done),
+        Err(why) => print(&format!("{why:#}\n")).map(|()| ExitCode::Failed),
+    }
+}
+
+/// Asks `/readyz` of the daemon that listens on `listen`.
+fn ask(listen: &str) -> anyhow::Result<()> {
+    let listen = listen.trim();
+    anyhow::ensure!(
+        listen != "off",
+        "http.listen = \"off\": nobody answers; set an address such as 127.0.0.1:9950"
+    );
+    let address = reachable(listen)?;
+    let answer = get(address, "/readyz").with_context(|| {
+        format!(
+            "no answer from http://{address}/readyz: is the daemon running with http.listen = \"{listen}\"?"
+        )
+    })?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split_whitespace().nth(1).unwrap_or_default();
+    anyhow::ensure!(status == "200", "not ready ({status}): {}", body.trim_end());
+    Ok(())
+}
+
+/// Where a server that listens on `listen` answers on this host.
+fn reachable(listen: &str) -> anyhow::Result<SocketAddr> {
+    let addresses = listen.to_socket_addrs().with_context(|| format!("find http.listen = \"{listen}\""))?;
+    let mut address =
+        addresses.into_iter().next().with_context(|| format!("http.listen = \"{listen}\" has no address"))?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(address)
+}
+
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use serde_json::Value;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::config::HttpConfig;
+    use crate::http::{Health, HttpServer, JobsView, Views};
+    use crate::message::JobId;
+    use crate::metrics::Metrics;
+
+    struct NoJobs;
+
+    #[async_trait]
+    impl JobsView for NoJobs {
+        async fn jobs(&self) -> Result<Value, String> {
+            Ok(Value::Null)
+        }
+        async fn job(&self, _: &JobId) -> Result<Option<Value>, String> {
+            Ok(None)
+        }
+    }
+
+    async fn asked(port: u16) -> Result<(), String> {
+        let asked = tokio::task::spawn_blocking(move || ask(&format!("0.0.0.0:{port}")));
+        asked.await.expect("no panic").map_err(|e| format!("{e:#}"))
+    }
+
+    #[tokio::test]
+    async fn a_daemon_is_healthy_while_nothing_keeps_it_from_working() {
+        let health = Health::new();
+        let views =
+            Views { metrics: Arc::new(Metrics::new()), health: health.clone(), jobs: Arc::new(NoJobs) };
+        let config = HttpConfig { listen: "0.0.0.0:0".into(), details: false };
+        let server = HttpServer::bind(&config, views).await.expect("binds").expect("on");
+        let (port, stop) = (server.address().port(), CancellationToken::new());
+        let serving = tokio::spawn(server.serve(stop.clone()));
+
+        assert_eq!(asked(port).await, Err("not ready (503): daemon: is starting".into()));
+        health.clear("daemon");
+        assert_eq!(asked(port).await, Ok(()));
+        health.obstacle("broker", "is not connected");
+        assert_eq!(asked(port).await, Err("not ready (503): broker: is not connected".into()));
+
+        stop.cancel();
+        serving.await.expect("no panic").expect("orderly");
+        let gone = asked(port).await.expect_err("nobody listens");
+        assert!(gone.contains(&format!("no answer from http://127.0.0.1:{port}/readyz")), "{gone}");
+    }
+
+    #[test]
+    fn what_cannot_be_asked_says_what_to_change() {
+        let off = ask("off").expect_err("off").to_string();
+        assert!(off.contains("http.listen") && off.contains("127.0.0.1:9950"), "{off}");
+        assert_eq!(reachable("[::]:9950").expect("an address").to_string(), "[::1]:9950");
+        let missing = HealthcheckArgs { config: ConfigArgs { config: Some("/nonexistent/x.toml".into()) } };
+        assert_eq!(run(&missing).expect("printed"), ExitCode::Failed);
+    }
+}
