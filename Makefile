@@ -105,6 +105,12 @@ deb: $(CARGO_DEB) ## The Debian package, below target/debian: make deb ADU_BINAR
 service-check: deb ## The package on a booted Debian: start, reload, deaths, hangs, upgrade, removal (root, 5 minutes)
 	scripts/service-check.sh
 
+.PHONY: monitoring-check
+monitoring-check: packages $(PYTHON) ## Rules and dashboard: promtool, and a real Prometheus on two daemons; alerts fire (5 minutes)
+	@scripts/packages.sh prometheus
+	cargo build --locked --release --bin adu-export --example load_tpch
+	scripts/monitoring-check.sh
+
 .PHONY: schemas
 schemas: ## Write config/schemas/ and docs/MESSAGES.md again from the Rust types
 	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints --lib message::schema
@@ -123,7 +129,7 @@ $(ASYNCAPI):
 
 .PHONY: clean-services
 clean-services: ## Stop what an interrupted test or demo left running
-	for directory in $(TARGET)/tmp/*/services $(TARGET)/demo/services $(TARGET)/soak/services; do
+	for directory in $(TARGET)/tmp/*/services $(TARGET)/demo/services $(TARGET)/soak/services $(TARGET)/monitoring/services; do
 		if [ -d "$$directory" ]; then scripts/services.sh stop "$$directory"; fi
 	done
 

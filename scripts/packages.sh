@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing from Debian: PostgreSQL with PostGIS, RabbitMQ, Python's venv, a C compiler, openssl, strace, valgrind.
+# Programs that are named as arguments come on top: each from the package of its name.
 # Their system services are neither needed nor left running: the programs are used on private ports.
 set -euo pipefail
 
@@ -14,6 +15,8 @@ command -v openssl >/dev/null || missing+=(openssl)
 command -v strace >/dev/null || missing+=(strace)
 command -v mount >/dev/null || missing+=(mount)
 command -v valgrind >/dev/null || missing+=(valgrind)
+
+for program in "$@"; do command -v "$program" >/dev/null || missing+=("$program"); done
 
 if ! command -v cargo >/dev/null; then
   echo "packages.sh: Rust 1.89 or newer is missing: see https://rustup.rs" >&2

@@ -10,7 +10,7 @@
 #   services.sh port              a port that nobody listens on
 #
 # ADU_TEST_PG_BIN names the directory of another PostgreSQL's programs; else Debian's newest is started.
-# ADU_TEST_RABBITMQ_BIN names that of another RabbitMQ's.
+# ADU_TEST_RABBITMQ_BIN names that of another RabbitMQ's; ADU_RABBITMQ_METRICS=1 has it answer Prometheus on METRICS_PORT.
 # DIR/env says where they listen. A supervisor owns both servers: it stops them
 # when OWNER is gone, and if it is killed itself the kernel tells them.
 # Nothing but the processes named by the pid files below DIR is ever signalled.
@@ -138,7 +138,7 @@ broker_env() {
 init_rabbitmq() {
   [ -x "$RABBITMQ_BIN/rabbitmq-server" ] || fail "no RabbitMQ in $RABBITMQ_BIN: apt-get install rabbitmq-server"
   broker_env
-  echo '[].' >"$DATA/rabbitmq/plugins"
+  echo "[${ADU_RABBITMQ_METRICS:+rabbitmq_prometheus}]." >"$DATA/rabbitmq/plugins"
   cat >"$RABBITMQ_CONFIG_FILE" <<-CONF
 	vm_memory_high_watermark.absolute = 1GB
 	disk_free_limit.absolute = 50MB
@@ -146,6 +146,9 @@ init_rabbitmq() {
 	log.file.level = info
 	log.console = false
 	CONF
+  if [ -n "${ADU_RABBITMQ_METRICS:-}" ]; then
+    printf 'prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = %s\n' "$METRICS_PORT" >>"$RABBITMQ_CONFIG_FILE"
+  fi
   echo '[{rabbit, [{quorum_tick_interval, 500}]}].' >"$RABBITMQ_ADVANCED_CONFIG_FILE"
   export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
   setpriv --pdeathsig TERM epmd -port "$EPMD_PORT" -address 127.0.0.1 </dev/null >"$DIR/epmd.log" 2>&1 &
@@ -181,6 +184,7 @@ await_ready() { # 1, and WHY says it, if one of them ended
 
 launch() {
   PG_PORT=$(free_port) AMQP_PORT=$(free_port) EPMD_PORT=$(free_port) DIST_PORT=$(free_port)
+  METRICS_PORT=$(free_port)
   make_data
   init_postgres
   init_rabbitmq
@@ -207,6 +211,7 @@ run() { # the supervisor
 	AMQP_PORT=$AMQP_PORT
 	EPMD_PORT=$EPMD_PORT
 	DIST_PORT=$DIST_PORT
+	METRICS_PORT=$METRICS_PORT
 	DATA=$DATA
 	ENV
   mv "$DIR/env.new" "$DIR/env"

@@ -14,6 +14,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::job::archive::Status;
 use crate::message::SourceName;
 use crate::source::{ErrorKind, PoolUse};
 
@@ -95,6 +96,10 @@ pub struct Metrics {
     pub redeliveries_total: IntCounter,
     /// Jobs by state (`state`); filled by the active coordinator, empty elsewhere.
     pub jobs: IntGaugeVec,
+    /// Jobs of which no chunk ended for `timing.stalled_after`; 0 where another daemon coordinates.
+    pub jobs_stalled: IntGauge,
+    /// Jobs that this daemon finished (`status`: of their archive).
+    pub jobs_ended_total: IntCounterVec,
     /// Tables moved into place.
     pub tables_organized_total: IntCounter,
     /// From the acceptance of a job to its archive.
@@ -111,6 +116,8 @@ pub struct Metrics {
     pub broker_blocked: IntGauge,
     /// Free bytes of the file system of the export folder.
     pub root_free_bytes: Gauge,
+    /// `export.min_free_bytes`: workers pause below it.
+    pub root_min_free_bytes: Gauge,
     /// 1 while the worker waits for free space.
     pub worker_paused: IntGauge,
     /// 1 while this daemon is the active coordinator.
@@ -166,6 +173,12 @@ impl Metrics {
                 IntCounter::new("redeliveries_total", "Messages that the broker delivered before."),
             ),
             jobs: gauges(r, "jobs", "Jobs by state; only on the active coordinator.", &["state"]),
+            jobs_stalled: gauge(
+                r,
+                "jobs_stalled",
+                "Jobs of which no chunk ended for timing.stalled_after; only on the active coordinator.",
+            ),
+            jobs_ended_total: counters(r, "jobs_ended_total", "Jobs that ended, by status.", &["status"]),
             tables_organized_total: register(
                 r,
                 IntCounter::new("tables_organized_total", "Tables moved into place."),
@@ -205,6 +218,10 @@ impl Metrics {
                 r,
                 Gauge::new("root_free_bytes", "Free bytes of the file system of the export folder."),
             ),
+            root_min_free_bytes: register(
+                r,
+                Gauge::new("root_min_free_bytes", "Workers pause below so many free bytes; 0: never."),
+            ),
             worker_paused: gauge(r, "worker_paused", "1 while the worker waits for free space."),
             coordinator_active: gauge(
                 r,
@@ -221,6 +238,13 @@ impl Metrics {
         let process = Box::new(ProcessCollector::for_self());
         metrics.process.register(process).expect("it is the only one in its registry");
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        // So that their first increase counts.
+        for kind in RETRIED {
+            metrics.retries_total.with_label_values(&[kind.as_str()]);
+        }
+        for status in Status::ALL {
+            metrics.jobs_ended_total.with_label_values(&[status.as_str()]);
+        }
         metrics
     }
 
@@ -229,6 +253,7 @@ impl Metrics {
         for counter in [&self.rows_total, &self.bytes_read_total, &self.bytes_written_total] {
             counter.with_label_values(&[source.as_str()]);
         }
+        self.chunk_duration_seconds.with_label_values(&[source.as_str()]);
         for outcome in ChunkOutcome::ALL {
             self.chunks_total.with_label_values(&[source.as_str(), outcome.label()]);
         }
@@ -275,6 +300,10 @@ impl Metrics {
         }
     }
 }
+
+/// What is usually tried again; other kinds appear with their first retry.
+const RETRIED: [ErrorKind; 4] =
+    [ErrorKind::Transient, ErrorKind::Exhausted, ErrorKind::Unreachable, ErrorKind::Authentication];
 
 const CHUNK: &[f64] = &[0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 const FSYNC: &[f64] = &[0.0005, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -325,6 +354,9 @@ mod tests {
             r#"adu_export_retries_total{kind="unreachable"} 1"#,
             r#"adu_export_jobs{state="running"} 2"#,
             r#"adu_export_pool_connections{source="warehouse",state="busy"} 2"#,
+            r#"adu_export_retries_total{kind="transient"} 0"#,
+            r#"adu_export_jobs_ended_total{status="failed"} 0"#,
+            r#"adu_export_chunk_duration_seconds_count{source="warehouse"} 1"#,
             "adu_export_broker_connected 0",
             "process_resident_memory_bytes",
             concat!(r#"adu_export_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),

@@ -111,6 +111,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     let folder = Folder::open(config.export.root.clone(), group(&config)?).await?;
     let metrics = Arc::new(Metrics::new());
     config.sources.keys().for_each(|name| metrics.add_source(name));
+    metrics.root_min_free_bytes.set(config.export.min_free_bytes as f64);
     let bus = RabbitBus::new(&config.broker, &format!("adu-export {}", crate::context::host()))?;
     let owner = Owner::Daemons { vhost: bus.vhost()?, prefix: config.broker.prefix.clone() };
     let context = Context::new(config.clone(), folder, owner, sources(&config)?, Arc::clone(&metrics));

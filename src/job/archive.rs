@@ -32,6 +32,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Completed, Self::Partial, Self::Failed, Self::Cancelled];
+
     /// The final event that tells it.
     #[must_use]
     pub fn event(self) -> EventType {

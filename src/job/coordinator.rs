@@ -133,6 +133,7 @@ pub async fn run(
 fn leave(context: &Context) {
     context.metrics.coordinator_active.set(0);
     context.metrics.set_jobs([]);
+    context.metrics.jobs_stalled.set(0);
     context.metrics.oldest_snapshot_age_seconds.set(0.0);
 }
 
@@ -379,6 +380,8 @@ impl Coordinator {
             if job.plans.is_empty() { waiting += 1 } else { running += 1 }
         }
         self.context.metrics.set_jobs([("running", running), ("waiting", waiting)]);
+        let stalled = self.jobs.values().filter(|job| job.is_stalled()).count();
+        self.context.metrics.jobs_stalled.set(stalled.try_into().unwrap_or(i64::MAX));
         let oldest = self.jobs.values().filter_map(JobState::oldest_snapshot).min();
         let age = oldest.map_or(0.0, |t| self.context.now().duration_since(t).as_secs_f64().max(0.0));
         self.context.metrics.oldest_snapshot_age_seconds.set(age);

@@ -144,6 +144,12 @@ pub struct Said {
 }
 
 impl JobState {
+    /// Whether it was told that the job is stalled, and no chunk ended since.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.said.stalled.is_some_and(|told| told > self.moved)
+    }
+
     /// A job of which only the request is known.
     #[must_use]
     pub fn new(stored: StoredRequest, now: Duration) -> Self {

@@ -154,6 +154,7 @@ impl Coordinator {
         self.jobs.remove(job);
         if renamed == Renamed::Done {
             let metrics = &self.context.metrics;
+            metrics.jobs_ended_total.with_label_values(&[archive.status.as_str()]).inc();
             metrics.job_duration_seconds.observe(archive.performance.total_duration_seconds);
             if archive.status == Status::Completed {
                 metrics.last_success_timestamp_seconds.set(archive.committed_at.as_second() as f64);
