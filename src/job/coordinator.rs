@@ -91,6 +91,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
     let beat: Beat = Arc::new(beat);
+    let _leave = Leave(Arc::clone(&context));
     let mut inbox = session.subscribe(Queue::Coordinator, PREFETCH).await?;
     let mut term: Option<Coordinator> = None;
     let mut tick = tokio::time::interval(TICK);
@@ -119,22 +120,22 @@ pub async fn run(
                 Err(_) => break,
             }
         }
-        let result = coordinator.turn(deliveries).await;
-        if let Err(e) = result {
-            leave(&context);
-            return Err(e);
-        }
+        coordinator.turn(deliveries).await?;
     }
-    leave(&context);
     Ok(())
 }
 
-/// Another process coordinates from now on, and has the figures.
-fn leave(context: &Context) {
-    context.metrics.coordinator_active.set(0);
-    context.metrics.set_jobs([]);
-    context.metrics.jobs_stalled.set(0);
-    context.metrics.oldest_snapshot_age_seconds.set(0.0);
+/// Another process coordinates from now on, and has the figures: said on every way out of a term.
+struct Leave(Arc<Context>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let metrics = &self.0.metrics;
+        metrics.coordinator_active.set(0);
+        metrics.set_jobs([]);
+        metrics.jobs_stalled.set(0);
+        metrics.oldest_snapshot_age_seconds.set(0.0);
+    }
 }
 
 impl Coordinator {
