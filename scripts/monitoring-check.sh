@@ -9,7 +9,7 @@ TARGET=${CARGO_TARGET_DIR:-target}
 place=$TARGET/monitoring
 prometheus=monitoring/prometheus
 for program in prometheus promtool psql; do
-  command -v "$program" >/dev/null || { echo "monitoring-check: $program is missing: make packages" >&2; exit 1; }
+  command -v "$program" >/dev/null || { echo "monitoring-check: $program is missing: run make monitoring-check" >&2; exit 1; }
 done
 
 echo "==> rules and configuration, by promtool"
