@@ -111,6 +111,10 @@ monitoring-check: packages $(PYTHON) ## Rules and dashboard: promtool, and a rea
 	cargo build --locked --release --bin adu-export --example load_tpch
 	scripts/monitoring-check.sh
 
+.PHONY: docker-check
+docker-check: packages $(PYTHON) ## The image built without a network, and compose.yaml with it: work, hangs, deaths (root, 20 minutes)
+	scripts/docker-check.sh
+
 .PHONY: schemas
 schemas: ## Write config/schemas/ and docs/MESSAGES.md again from the Rust types
 	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints --lib message::schema

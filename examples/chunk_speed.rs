@@ -1,11 +1,14 @@
 //! How many chunks of almost nothing a process takes from the plan to the
 //! archive each second: one row each, with part and record written and
-//! fsynced, and the coordinator dealing and settling. No server.
+//! fsynced, and the coordinator dealing and settling. No server. Beside it the
+//! floor: the same files, written and fsynced by as many bare threads.
 //!
 //! `cargo run --release --example chunk_speed [chunks] [workers]`
 
+use std::fs::File;
+use std::io::Write as _;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,6 +44,7 @@ async fn main() -> anyhow::Result<()> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     std::fs::create_dir_all(&target)?;
     let root = Root(target.canonicalize()?.join(format!("chunk-speed-{}", Uuid::new_v4().simple())));
+    let bare = floor(&root.0.with_extension("bare"), chunks, workers)?;
     let context = context(&root.0, chunks, workers).await?;
     let bus = MemoryBus::new();
     let mut events = bus.events();
@@ -70,13 +74,45 @@ async fn main() -> anyhow::Result<()> {
     stop.cancel();
     playing.await??;
     println!(
-        "{chunks} chunks of one row, {workers} workers: {seconds:.2} s in all, {:.0} chunks per second",
-        f64::from(chunks) / seconds
+        "{chunks} chunks of one row, {workers} workers: {seconds:.2} s in all, {:.0} chunks per second; \
+         the files alone: {bare:.2} s, {:.0} per second",
+        f64::from(chunks) / seconds,
+        f64::from(chunks) / bare
     );
     Ok(())
 }
 
-async fn context(root: &std::path::Path, rows: u32, workers: NonZeroU32) -> anyhow::Result<Arc<Context>> {
+/// Seconds that part and record of so many chunks take, with nothing around them: each is written under a temporary
+/// name, fsynced and linked, and its directory fsynced.
+fn floor(dir: &Path, chunks: u32, workers: NonZeroU32) -> std::io::Result<f64> {
+    let root = Root(dir.to_owned());
+    for kind in ["parts", "records"] {
+        std::fs::create_dir_all(dir.join(kind))?;
+    }
+    let write = &|worker: u32| -> std::io::Result<()> {
+        for chunk in (worker..chunks).step_by(workers.get() as usize) {
+            for (kind, bytes) in [("parts", 1_000), ("records", 500)] {
+                let dir = root.0.join(kind);
+                let temporary = dir.join(format!(".{chunk}"));
+                let mut file = File::create_new(&temporary)?;
+                file.write_all(&vec![b'x'; bytes])?;
+                file.sync_all()?;
+                std::fs::hard_link(&temporary, dir.join(chunk.to_string()))?;
+                std::fs::remove_file(&temporary)?;
+                File::open(dir)?.sync_all()?;
+            }
+        }
+        Ok(())
+    };
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers.get()).map(|worker| scope.spawn(move || write(worker))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+    })?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+async fn context(root: &Path, rows: u32, workers: NonZeroU32) -> anyhow::Result<Arc<Context>> {
     let (mut config, name) = Config::for_dsn(&Secret::new("postgres://nobody@nowhere/memory"), root)?;
     config.export.workers = Auto::Exactly(workers);
     let source_config = config.sources.get_mut(&name).expect("the one of the DSN");

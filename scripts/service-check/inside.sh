@@ -4,6 +4,7 @@ set -euo pipefail
 cd /
 
 ROOT=/data/exports
+DISK=/srv/exports # what is mounted there
 CONFIG=/etc/adu-export/adu-export.toml
 UNIT=adu-export.service
 
@@ -66,6 +67,24 @@ for unit in $UNIT adu-export@9951.service; do
     fail "$unit is exposed by 3.0 or more"
 done
 say "units are valid and exposed by less than 3.0"
+for unit in $UNIT adu-export@9951.service; do
+  while read -r name value; do
+    [ "$(property "$unit" "$name")" = "$value" ] || fail "$unit: $name is $(property "$unit" "$name"), not $value"
+  done <<-PROMISES
+	Type notify
+	UMask 0027
+	Restart on-failure
+	RestartPreventExitStatus 2
+	WatchdogUSec 1min
+	TimeoutStopUSec 2min 30s
+	ReadWritePaths $ROOT
+	User adu-export
+	LoadState loaded
+	PROMISES
+  [[ " $(property "$unit" RequiresMountsFor) " == *" $ROOT "* ]] || fail "$unit does not want the mount of $ROOT"
+done
+grep -Eq '^# *shutdown_grace = "2m"|^shutdown_grace = "2m"' $CONFIG || fail "the grace is not the 2 minutes that TimeoutStopSec allows"
+say "both units say what they promise"
 
 echo "==> start"
 systemctl start $UNIT 2>/dev/null && fail "it starts with a configuration that nobody edited"
@@ -82,12 +101,27 @@ printf '[Service]\nWatchdogSec=15s\n' >/run/systemd/system/$UNIT.d/sooner.conf
 systemctl daemon-reload
 (umask 077 && printf 'amqp://exporter:of-the-broker@127.0.0.1:5672/%%2f' >/etc/credstore/adu-export.broker)
 (umask 077 && printf 'of-the-source' >/etc/credstore/adu-export.warehouse)
+# The root on a mount of its own, as it is on hosts that share it.
+install -d -m 2750 -o adu-export -g adu-export $DISK
+cat >/run/systemd/system/data-exports.mount <<CONF
+[Mount]
+What=$DISK
+Where=$ROOT
+Type=none
+Options=bind
+CONF
+systemctl daemon-reload
+systemctl start data-exports.mount
 as_daemon adu-export check --init --config /check/client.toml >/dev/null ||
   fail "the folder cannot be initialized"
+systemctl stop data-exports.mount
+mountpoint -q $ROOT && fail "the root is still mounted"
 systemctl stop rabbitmq-server
 touch /run/started
 systemctl --no-block start $UNIT
 eventually 20 "the daemon runs" has_process
+mountpoint -q $ROOT || fail "it was started without the mount of its root"
+say "started after the mount of its root"
 sleep 6
 is ActiveState activating || fail "READY without a broker: it is $(property $UNIT ActiveState)"
 systemctl start rabbitmq-server
@@ -96,6 +130,9 @@ eventually 90 "READY when the broker is there" is ActiveState active
 is StatusText consuming || fail "the status line is $(property $UNIT StatusText)"
 say "READY only when it consumes"
 as_daemon cat /etc/credstore/adu-export.broker 2>/dev/null && fail "the daemon can read root's secrets"
+as_daemon test -r /run/credentials/$UNIT/broker || fail "the daemon has no credential"
+su nobody -s /bin/sh -c "cat /run/credentials/$UNIT/broker" 2>/dev/null && fail "anybody can read its credentials"
+tr '\0' ' ' <"/proc/$(property $UNIT MainPID)/environ" | grep -Eq 'of-the-(broker|source)' && fail "a secret is in its environment"
 say "secrets came as credentials"
 
 echo "==> work"
@@ -141,11 +178,12 @@ say "SIGSTOP: killed by the watchdog, restarted"
 echo "==> nothing outside the root"
 # As root, whom only the sandbox keeps from it.
 for place in /etc /etc/adu-export /var/lib /usr /home /opt /data; do
+  in_sandbox test -d "$place" || fail "there is no $place"
   in_sandbox touch "$place/written" 2>/dev/null && fail "the sandbox lets it write to $place"
 done
 in_sandbox touch $ROOT/.temp/written || fail "the sandbox does not let it write to its root"
 rm $ROOT/.temp/written
-find / /run /tmp /dev/shm -xdev -user adu-export -not -path "$ROOT*" -not -path '/run/credentials/*' -not -path '/proc/*' \
+find / /run /tmp /dev/shm -xdev -user adu-export -not -path "$ROOT*" -not -path "$DISK*" -not -path '/run/credentials/*' -not -path '/proc/*' \
   >/run/strays
 [ ! -s /run/strays ] || fail "written outside the root: $(cat /run/strays)"
 [ -n "$(find $ROOT -newer /run/started -user adu-export -name '*.parquet')" ] || fail "the search finds nothing at all"
@@ -171,11 +209,23 @@ systemctl stop $UNIT
 [ "$(property $UNIT Result) $(property $UNIT ExecMainStatus)" = "success 0" ] ||
   fail "stopped as $(property $UNIT Result), exit code $(property $UNIT ExecMainStatus)"
 say "stop within the grace ($((SECONDS - before)) s), exit code 0"
+journalctl -q -u $UNIT --grep "State 'stop-sigterm' timed out" >/dev/null && fail "a stop was not in time for systemd"
+systemctl start $UNIT adu-export@9951
+systemctl --quiet enable $UNIT adu-export@9951
+eventually 90 "the job goes on after the stop" archived stopped
+completed stopped || fail "the job did not complete: $(cat $ROOT/.archive/by-id/stopped.json)"
+say "the job of the stopped daemon completes"
+before=$SECONDS
+systemctl stop $UNIT
+[ $((SECONDS - before)) -le 10 ] || fail "an idle daemon took $((SECONDS - before)) s to stop"
+[ "$(property $UNIT Result) $(property $UNIT ExecMainStatus)" = "success 0" ] || fail "an idle stop: $(property $UNIT Result)"
+say "an idle daemon stops at once"
 systemctl start $UNIT
-systemctl --quiet enable $UNIT
-pid=$(property $UNIT MainPID)
+pids="$(property $UNIT MainPID) $(property adu-export@9951 MainPID)"
 dpkg -r adu-export >/dev/null 2>&1 || fail "the package cannot be removed"
-[ ! -e "/proc/$pid" ] || fail "the daemon outlives the package"
+for pid in $pids; do
+  [ ! -e "/proc/$pid" ] || fail "a daemon outlives the package"
+done
 [ -z "$(find /etc/systemd /usr/lib/systemd /usr/bin -name 'adu-export*')" ] || fail "the removal left things behind"
 [ -e $CONFIG ] || fail "the removal took the configuration"
 dpkg -P adu-export >/dev/null 2>&1 || fail "the package cannot be purged"

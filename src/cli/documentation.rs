@@ -1,5 +1,7 @@
-//! What README and `docs/OPERATIONS.md` tell people to type exists: commands, options, settings, metrics.
+//! What README and `docs/OPERATIONS.md` tell people to type exists: commands, options, settings, metrics;
+//! what rules and dashboard in `monitoring/` refer to as well.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::{CommandFactory, Parser};
@@ -7,6 +9,7 @@ use clap::{CommandFactory, Parser};
 use super::Cli;
 use crate::message::SourceName;
 use crate::metrics::Metrics;
+use crate::source::PoolUse;
 
 fn read(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect(name)
@@ -107,4 +110,35 @@ fn documented_metrics_are_there() {
         }
     }
     assert!(names >= 3, "the pages have metrics: {names}");
+}
+
+#[test]
+fn rules_and_dashboard_have_metrics_that_are_there_and_alerts_their_sections() {
+    let metrics = Metrics::new();
+    let source = SourceName::parse("warehouse").expect("valid");
+    metrics.add_source(&source);
+    metrics.set_pool(&source, PoolUse::default());
+    metrics.set_jobs([("running", 1)]);
+    let text = metrics.render();
+    let rules = read("monitoring/prometheus/adu-export.rules.yml");
+    for file in [&rules, &read("monitoring/grafana/dashboards/adu-export.json")] {
+        let names = file.split("adu_export_").skip(1);
+        let names: Vec<&str> = names
+            .map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or(rest))
+            .collect();
+        assert!(names.len() >= 10, "it has metrics: {}", names.len());
+        for name in names {
+            let family = name.strip_suffix("_bucket").unwrap_or(name);
+            assert!(text.contains(&format!("# TYPE adu_export_{family} ")), "adu_export_{family}");
+        }
+    }
+    let manual = read("docs/OPERATIONS.md");
+    let sections = manual.lines().filter_map(|line| line.strip_prefix("### Alert "));
+    let sections: BTreeSet<String> =
+        sections.map(|title| format!("#alert-{}", title.to_lowercase().replace(' ', "-"))).collect();
+    let links = rules.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: "));
+    let links: Vec<&str> =
+        links.filter_map(|url| url.strip_prefix("/usr/share/doc/adu-export/OPERATIONS.md")).collect();
+    assert_eq!(links.len(), rules.matches("- alert: ").count(), "every alert has a runbook");
+    assert_eq!(links.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), sections);
 }
