@@ -1,7 +1,9 @@
-"""Runs programs, and says what they cost."""
+#!/usr/bin/env python3
+"""Runs programs, and says what they cost: `measure.py CMD ARG…` prints wall-clock seconds, CPU seconds, MiB at the peak."""
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -67,3 +69,8 @@ def parquet_bytes(directory):
                 stat = os.stat(os.path.join(place, name))
                 sizes[stat.st_ino] = stat.st_size
     return sum(sizes.values())
+
+
+if __name__ == "__main__":
+    took = run(sys.argv[1:])
+    print(f"{took.wall:.3f} {took.cpu:.3f} {took.memory / 2**20:.1f}")

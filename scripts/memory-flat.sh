@@ -11,7 +11,7 @@ peak=()
 for scale in 1 4; do
   dsn=$(lineitem "$scale")
   for ((run = 1; run <= runs; run++)); do
-    scripts/measure.py "$adu" export --quiet --dsn "$dsn" --table public.lineitem --out "$bench/exports" \
+    bench/measure.py "$adu" export --quiet --dsn "$dsn" --table public.lineitem --out "$bench/exports" \
       --workers 2 >>"$bench/scale-$scale"
     rm -rf "$bench/exports"
   done

@@ -26,7 +26,7 @@ declare -A asked wall peak
 # The larger first: some file systems are slow where files were removed a moment ago, as each run does at its end.
 for tables in 20000 1000; do
   before=$(statements)
-  read -r seconds cpu memory < <(scripts/measure.py "$adu" plan --dsn "$server/many_$tables" --table '*.*')
+  read -r seconds cpu memory < <(bench/measure.py "$adu" plan --dsn "$server/many_$tables" --table '*.*')
   wall[$tables]=$seconds peak[$tables]=$memory asked[$tables]=$(($(statements) - before))
   bytes=$("$adu" plan --dsn "$server/many_$tables" --table '*.*' --json | wc -c)
   printf '%s tables: %s s, %s CPU-s, %s MiB at most, %s statements, %s bytes of plan per table\n' \
@@ -37,7 +37,7 @@ sql postgres -c "CREATE DATABASE chunks"
 sql chunks -c "CREATE TABLE t AS SELECT g::bigint AS id FROM generate_series(1, 2000000) g" \
   -c "ALTER TABLE t ADD PRIMARY KEY (id)" -c "ANALYZE t"
 echo '{"job_id": "chunks", "tables": [{"table": "public.t", "strategy": "range", "chunk_rows": 100}]}' >"$bench/chunks.json"
-read -r chunks_wall _ chunks_peak < <(scripts/measure.py "$adu" plan --dsn "$server/chunks" --request "$bench/chunks.json")
+read -r chunks_wall _ chunks_peak < <(bench/measure.py "$adu" plan --dsn "$server/chunks" --request "$bench/chunks.json")
 bytes=$("$adu" plan --dsn "$server/chunks" --request "$bench/chunks.json" --json | wc -c)
 printf '20,000 chunks: %s s, %s MiB at most, %s bytes of plan per chunk\n' \
   "$chunks_wall" "$chunks_peak" $((bytes / 20000))

@@ -56,10 +56,13 @@ is ActiveState inactive || fail "the daemon was started before anybody configure
 [ "$(stat -c '%a %U %G' $CONFIG)" = "640 root adu-export" ] || fail "$CONFIG: $(stat -c '%a %U %G' $CONFIG)"
 [ "$(stat -c '%a %U %G' $ROOT)" = "2750 adu-export adu-export" ] || fail "$ROOT: $(stat -c '%a %U %G' $ROOT)"
 for file in man/man1/adu-export.1.gz bash-completion/completions/adu-export zsh/vendor-completions/_adu-export \
-  fish/vendor_completions.d/adu-export.fish adu-export/schemas/request.schema.json; do
+  fish/vendor_completions.d/adu-export.fish adu-export/schemas/request.schema.json \
+  adu-export/prometheus/adu-export.rules.yml adu-export/prometheus/prometheus.yml \
+  adu-export/grafana/dashboards/adu-export.json adu-export/grafana/provisioning/dashboards/adu-export.yml \
+  adu-export/grafana/provisioning/datasources/adu-export.yml doc/adu-export/OPERATIONS.md; do
   [ -s "/usr/share/$file" ] || fail "/usr/share/$file is missing"
 done
-say "user, folders, configuration, manual page, completions, schemas"
+say "user, folders, configuration, manual page, completions, schemas, rules, dashboard"
 for unit in $UNIT adu-export@9951.service; do
   complaints=$(systemd-analyze verify --man=no "$unit" 2>&1 | grep -F adu-export) || true
   [ -z "$complaints" ] || fail "systemd complains: $complaints"
@@ -75,12 +78,13 @@ for unit in $UNIT adu-export@9951.service; do
 	UMask 0027
 	Restart on-failure
 	RestartPreventExitStatus 2
-	WatchdogUSec 1min
 	TimeoutStopUSec 2min 30s
 	ReadWritePaths $ROOT
 	User adu-export
 	LoadState loaded
 	PROMISES
+  # `show` has it only of units that run.
+  systemctl cat "$unit" | grep -qx 'WatchdogSec=60s' || fail "$unit has no watchdog"
   [[ " $(property "$unit" RequiresMountsFor) " == *" $ROOT "* ]] || fail "$unit does not want the mount of $ROOT"
 done
 grep -Eq '^# *shutdown_grace = "2m"|^shutdown_grace = "2m"' $CONFIG || fail "the grace is not the 2 minutes that TimeoutStopSec allows"
