@@ -242,6 +242,9 @@ def check(env):
     server = f"postgres://postgres@127.0.0.1:{env['PG_PORT']}"
     dsn, amqp = f"{server}/monitored", f"amqp://guest:guest@127.0.0.1:{env['AMQP_PORT']}/%2f"
     sql = lambda text, to=dsn: run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", to, "-c", text)
+    control = lambda *words: run("scripts/services.sh", "ctl", SERVICES, *words)
+    # With the queue of dead requests.
+    control("import_definitions", PROJECT / "config/rabbitmq/definitions.json")
     sql("CREATE DATABASE monitored", f"{server}/postgres")
     run(TARGET / "release/examples/load_tpch", dsn, "0.2")
     sql("CREATE VIEW broken AS SELECT 1 / (i - 500) AS quotient FROM generate_series(1, 1000) i")
@@ -295,7 +298,6 @@ def check(env):
     prometheus.await_alert("AduExportRedeliveries")
     prometheus.await_quiet("AduExportJobStalled")
 
-    control = lambda *words: run("scripts/services.sh", "ctl", SERVICES, *words)
     say("the broker has a memory alarm")
     control("set_vm_memory_high_watermark", "absolute", "1MB")
     prometheus.await_alert("AduExportBrokerBlocked")
@@ -304,9 +306,9 @@ def check(env):
 
     say("the broker stops")
     run("scripts/services.sh", "halt", SERVICES, "rabbitmq", "TERM")
-    prometheus.await_alert("AduExportBrokerDisconnected", "AduExportNoCoordinator")
+    prometheus.await_alert("AduExportBrokerDisconnected", "AduExportNoCoordinator", "AduExportDaemonNotReady")
     run("scripts/services.sh", "resume", SERVICES, "rabbitmq")
-    prometheus.await_quiet("AduExportBrokerDisconnected", "AduExportNoCoordinator")
+    prometheus.await_quiet("AduExportBrokerDisconnected", "AduExportNoCoordinator", "AduExportDaemonNotReady")
     say("the broker is back, and one daemon coordinates")
     coordinators = prometheus.query("sum(adu_export_coordinator_active)")[0]["value"][1]
     if coordinators != "1":
@@ -315,7 +317,7 @@ def check(env):
     say("both daemons stop")
     for daemon in daemons:
         daemon.stop()
-    prometheus.await_alert("AduExportNoCoordinator")
+    prometheus.await_alert("AduExportNoCoordinator", "AduExportDaemonDown")
 
 
 try:

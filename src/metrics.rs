@@ -110,6 +110,8 @@ pub struct Metrics {
     pub oldest_snapshot_age_seconds: Gauge,
     /// Connections of the pools (`source`, `state`: `idle`, `busy`, `waiting`).
     pub pool_connections: IntGaugeVec,
+    /// 1 while `/readyz` says that the daemon can work; as of the scrape.
+    pub ready: IntGauge,
     /// 1 while there is a session with the broker.
     pub broker_connected: IntGauge,
     /// 1 while the broker blocks publishing because of a memory or disk alarm.
@@ -208,6 +210,7 @@ impl Metrics {
                 "Connections of the pools.",
                 &["source", "state"],
             ),
+            ready: gauge(r, "ready", "1 while nothing keeps the daemon from working, as /readyz says."),
             broker_connected: gauge(r, "broker_connected", "1 while there is a session with the broker."),
             broker_blocked: gauge(
                 r,

@@ -57,7 +57,7 @@ is ActiveState inactive || fail "the daemon was started before anybody configure
 [ "$(stat -c '%a %U %G' $ROOT)" = "2750 adu-export adu-export" ] || fail "$ROOT: $(stat -c '%a %U %G' $ROOT)"
 for file in man/man1/adu-export.1.gz bash-completion/completions/adu-export zsh/vendor-completions/_adu-export \
   fish/vendor_completions.d/adu-export.fish adu-export/schemas/request.schema.json \
-  adu-export/prometheus/adu-export.rules.yml adu-export/prometheus/prometheus.yml \
+  adu-export/rabbitmq/definitions.json adu-export/prometheus/adu-export.rules.yml adu-export/prometheus/prometheus.yml \
   adu-export/grafana/dashboards/adu-export.json adu-export/grafana/provisioning/dashboards/adu-export.yml \
   adu-export/grafana/provisioning/datasources/adu-export.yml doc/adu-export/OPERATIONS.md; do
   [ -s "/usr/share/$file" ] || fail "/usr/share/$file is missing"
@@ -116,8 +116,10 @@ Options=bind
 CONF
 systemctl daemon-reload
 systemctl start data-exports.mount
-as_daemon adu-export check --init --config /check/client.toml >/dev/null ||
-  fail "the folder cannot be initialized"
+systemctl start adu-export-check || fail "the check: $(journalctl -q -o cat -u adu-export-check)"
+journalctl -q -o cat -u adu-export-check | grep -q "^ok .*made now\|^ok .*$ROOT is " || fail "the check says nothing of the folder"
+[ "$(stat -c %U $ROOT/.adu-root)" = adu-export ] || fail "the folder is named by $(stat -c %U $ROOT/.adu-root)"
+say "the check finds all of it, with the daemon's credentials, and names the folder"
 systemctl stop data-exports.mount
 mountpoint -q $ROOT && fail "the root is still mounted"
 systemctl stop rabbitmq-server
@@ -152,13 +154,6 @@ eventually 10 "the reload" journalctl -q -u $UNIT --grep "are read again"
 eventually 5 "active after the reload" is ActiveState active
 is MainPID "$pid" || fail "the reload was a restart"
 say "reload"
-mkdir -p "/run/systemd/system/adu-export@.service.d"
-cat >"/run/systemd/system/adu-export@.service.d/credentials.conf" <<'CONF'
-[Service]
-Environment=ADU_EXPORT__BROKER__URL_FILE=%d/broker
-Environment=ADU_EXPORT__SOURCES__WAREHOUSE__PASSWORD_FILE=%d/warehouse
-CONF
-systemctl daemon-reload
 timeout 60 systemctl start adu-export@9951 || fail "a second daemon does not start"
 exec 3<>/dev/tcp/127.0.0.1/9951
 printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3

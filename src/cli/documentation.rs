@@ -1,4 +1,4 @@
-//! What README and `docs/OPERATIONS.md` tell people to type exists: commands, options, settings, metrics;
+//! What README, `docs/OPERATIONS.md` and `docs/DOCKER.md` tell people to type exists: commands, options, settings, metrics;
 //! what rules and dashboard in `monitoring/` refer to as well.
 
 use std::collections::BTreeSet;
@@ -15,9 +15,9 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect(name)
 }
 
-/// README and manual.
-fn pages() -> [String; 2] {
-    ["README.md", "docs/OPERATIONS.md"].map(read)
+/// README and manuals.
+fn pages() -> [String; 3] {
+    ["README.md", "docs/OPERATIONS.md", "docs/DOCKER.md"].map(read)
 }
 
 /// Blocks of a language.

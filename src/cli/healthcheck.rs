@@ -10,8 +10,8 @@ use clap::Args;
 use super::input::ConfigArgs;
 use super::{ExitCode, print};
 
-/// Longest wait for the connection, and for each piece of the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for the connection, and for each piece of the answer: all three are less than what a container allows.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Arguments of `healthcheck`.
 #[derive(Clone, Debug, Args)]
@@ -40,10 +40,14 @@ fn ask(listen: &str) -> anyhow::Result<()> {
         listen != "off",
         "http.listen = \"off\": nobody answers; set an address such as 127.0.0.1:9950"
     );
-    let address = reachable(listen)?;
-    let answer = get(address, "/readyz").with_context(|| {
+    let addresses = reachable(listen)?;
+    // A name such as localhost may have several, and the daemon listens on the first that it gets.
+    let mut answers = addresses.iter().map(|address| get(*address, "/readyz"));
+    let first = answers.next().with_context(|| format!("http.listen = \"{listen}\" has no address"))?;
+    let answer = first.or_else(|error| answers.find_map(Result::ok).ok_or(error)).with_context(|| {
         format!(
-            "no answer from http://{address}/readyz: is the daemon running with http.listen = \"{listen}\"?"
+            "no answer from http://{}/readyz: is the daemon running with http.listen = \"{listen}\"?",
+            addresses[0]
         )
     })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
@@ -52,18 +56,19 @@ fn ask(listen: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a server that listens on `listen` answers on this host.
-fn reachable(listen: &str) -> anyhow::Result<SocketAddr> {
+/// Where a server that listens on `listen` may answer on this host.
+fn reachable(listen: &str) -> anyhow::Result<Vec<SocketAddr>> {
     let addresses = listen.to_socket_addrs().with_context(|| format!("find http.listen = \"{listen}\""))?;
-    let mut address =
-        addresses.into_iter().next().with_context(|| format!("http.listen = \"{listen}\" has no address"))?;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    Ok(address)
+    let local = |mut address: SocketAddr| {
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        address
+    };
+    Ok(addresses.map(local).collect())
 }
 
 fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
@@ -133,7 +138,7 @@ mod tests {
     fn what_cannot_be_asked_says_what_to_change() {
         let off = ask("off").expect_err("off").to_string();
         assert!(off.contains("http.listen") && off.contains("127.0.0.1:9950"), "{off}");
-        assert_eq!(reachable("[::]:9950").expect("an address").to_string(), "[::1]:9950");
+        assert_eq!(reachable("[::]:9950").expect("an address"), ["[::1]:9950".parse().expect("one")]);
         let missing = HealthcheckArgs { config: ConfigArgs { config: Some("/nonexistent/x.toml".into()) } };
         assert_eq!(run(&missing).expect("printed"), ExitCode::Failed);
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, credentials};
 use crate::spelling::did_you_mean;
 
 /// Prefix of variables that override keys of the file.
@@ -100,7 +100,12 @@ impl Config {
             Ok(table) => table,
             Err(e) => return Err(fail(vec![syntax_problem(text, &e)], &variables)),
         };
+        let mut credentials = None;
         for (variable, value) in env {
+            if variable == credentials::VARIABLE {
+                credentials = Some(value);
+                continue;
+            }
             match override_key(&mut table, &variable, value) {
                 Ok(Some(key)) => {
                     variables.insert(key, variable);
@@ -109,7 +114,10 @@ impl Config {
                 Err(problem) => return Err(fail(vec![problem], &variables)),
             }
         }
-        let config = deserialize(table).map_err(|p| fail(vec![p], &variables))?;
+        let mut config = deserialize(table).map_err(|p| fail(vec![p], &variables))?;
+        if let Some(directory) = credentials {
+            config.find_credentials(Path::new(&directory));
+        }
         match config.problems() {
             problems if problems.is_empty() => Ok(config),
             problems => Err(fail(problems, &variables)),

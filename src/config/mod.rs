@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::message::SourceName;
 use crate::message::setting::{Compression, Span};
 
+mod credentials;
 pub mod load;
 mod one_shot;
 pub mod preset;

@@ -140,6 +140,7 @@ fn router(views: Views) -> Router {
 }
 
 async fn metrics(State(views): State<Views>) -> Response {
+    views.metrics.ready.set(views.health.ready().is_ok().into());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, views.metrics.render()).into_response()
 }
