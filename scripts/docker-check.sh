@@ -54,7 +54,10 @@ echo "==> base images"
 image_of() { # the default of ${NAME:-default}
   awk -v "service=  $1:" '$0 == service { on = 1 } on && $1 == "image:" { print $2; exit }' docker/compose.yaml | sed 's/.*:-\(.*\)}/\1/'
 }
-import() { tar --create --directory="$1" --exclude=./proc/* --exclude=./sys/* --exclude=./dev/* . | docker import "${@:3}" - "$2" >/dev/null; }
+import() { # TREE NAME OPTIONS…: unless it is there from an earlier run; what is built on it is then not built again
+  [ "$(docker image inspect --format '{{.Config.Labels.tree}}' "$2" 2>/dev/null)" != "$1" ] || return 0
+  tar --create --directory="$1" --exclude=./proc/* --exclude=./sys/* --exclude=./dev/* . | docker import --change "LABEL tree=$1" "${@:3}" - "$2" >/dev/null
+}
 builder=$(awk '$1 == "FROM" { print $2; exit }' docker/Dockerfile)
 runtime=$(awk '$1 == "FROM" { name = $2 } END { print name }' docker/Dockerfile)
 import "$slim" "$runtime" --change 'CMD ["bash"]'
@@ -169,7 +172,7 @@ compose up -d adu-export-2 >/dev/null 2>&1
 
 echo "==> Prometheus of the stack"
 compose --profile monitoring up -d prometheus >/dev/null 2>&1
-query() { docker exec "$(container prometheus)" bash -c "exec 3<>/dev/tcp/127.0.0.1/9090; printf 'GET $1 HTTP/1.0\r\n\r\n' >&3; cat <&3"; }
+query() { docker exec "$(container prometheus)" bash -c "exec 3<>/dev/tcp/127.0.0.1/9090; printf 'GET %s HTTP/1.0\r\n\r\n' '$1' >&3; timeout 10 cat <&3"; }
 scraped() { query '/api/v1/query?query=count(adu_export_ready%3D%3D1)' 2>/dev/null | grep -q '"2"\]'; }
 eventually 90 "both daemons are scraped" scraped
 queues() { query '/api/v1/query?query=count(rabbitmq_detailed_queue_messages_ready)' 2>/dev/null | grep -q '"value"'; }
