@@ -17,7 +17,7 @@ const WIDE: usize = 256 << 20;
 fn peak(site: &Site, table: &str) -> usize {
     let out = site.exports.0.to_string_lossy().into_owned();
     let url = site.db.url_at(Services::get().postgres);
-    let output = Command::new(project().join("scripts/measure.py"))
+    let output = Command::new(project().join("bench/measure.py"))
         .args([env!("CARGO_BIN_EXE_adu-export"), "export", "--quiet", "--dsn", &url])
         .args(["--table", table, "--out", &out, "--workers", "1"])
         .output()
