@@ -113,6 +113,31 @@ fn documented_metrics_are_there() {
 }
 
 #[test]
+fn users_of_the_stack_may_do_what_the_manual_says() {
+    let manual = read("docs/OPERATIONS.md");
+    let definitions = read("docker/rabbitmq/definitions.json");
+    let definitions: serde_json::Value = serde_json::from_str(&definitions).expect("JSON");
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    let (_, commands) = manual.split_once("### Permissions").expect("the section");
+    // As one line, whatever its breaks.
+    let commands = commands.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let permissions = definitions["permissions"].as_array().expect("a list");
+    for p in permissions {
+        let rights = ["configure", "write", "read"].map(|right| format!("'{}'", text(&p[right])));
+        let command = format!("rabbitmqctl set_permissions -p / {} {}", text(&p["user"]), rights.join(" "));
+        assert!(commands.contains(&command), "{command}");
+    }
+    assert_eq!(permissions.len(), commands.matches("set_permissions -p / adu-").count());
+    let policy = &definitions["policies"][0];
+    let (_, said) = commands
+        .split_once(&format!("set_policy -p / {} '{}' '", text(&policy["name"]), text(&policy["pattern"])))
+        .expect("the policy");
+    let said: serde_json::Value =
+        serde_json::from_str(said.split_once('\'').expect("its end").0).expect("JSON");
+    assert_eq!(said, policy["definition"]);
+}
+
+#[test]
 fn rules_and_dashboard_have_metrics_that_are_there_and_alerts_their_sections() {
     let metrics = Metrics::new();
     let source = SourceName::parse("warehouse").expect("valid");

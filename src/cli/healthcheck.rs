@@ -10,7 +10,8 @@ use clap::Args;
 use super::input::ConfigArgs;
 use super::{ExitCode, print};
 
-/// Longest wait for the connection, and for each piece of the answer: all three are less than what a container allows.
+/// Longest wait for the connection, and for each piece of the answer: a daemon that hangs is told before the 15 s
+/// are over that the image allows.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Arguments of `healthcheck`.
