@@ -72,6 +72,8 @@ pub(super) struct Frames {
     state: State,
     /// Column-major, relative to `base`; `stride` per column.
     starts: Vec<u32>,
+    /// The length that all fields of a column have had so far, or [`VARIES`].
+    lengths: Vec<i32>,
     stride: usize,
     block_rows: usize,
     /// Rows of the current block.
@@ -79,6 +81,9 @@ pub(super) struct Frames {
     total_rows: u64,
     total_bytes: u64,
 }
+
+/// Not one length for all fields of a column.
+const VARIES: i32 = -1;
 
 /// A start that is no place in any block: the field is NULL.
 pub(super) const NOWHERE: u32 = u32::MAX;
@@ -111,6 +116,7 @@ impl Frames {
             need: 0,
             state: State::Header,
             starts: vec![0; stride * columns],
+            lengths: vec![VARIES; columns],
             stride,
             block_rows,
             rows: 0,
@@ -288,14 +294,24 @@ impl Frames {
         let mut position = self.position;
         // A row that ends beyond MAX_ROW is refused below, so this never wraps.
         for field in first..self.columns {
+            // Where the next field begins follows from this length before the
+            // word is read: the processor need not wait for it.
+            let expected = self.lengths[field];
             let Some(word) = self.raw.get(position..).and_then(|rest| rest.first_chunk::<4>()) else {
                 return Ok(self.wait(field, position, 4));
             };
             let length = i32::from_be_bytes(*word);
-            let payload = match length {
-                0..=MAX_FIELD => length as usize,
-                -1 => 0,
-                _ => return Err(Malformed::Length { row: self.total_rows + 1, field: field + 1, length }),
+            let payload = if length == expected {
+                expected.max(0) as usize
+            } else {
+                self.lengths[field] = VARIES;
+                match length {
+                    0..=MAX_FIELD => length as usize,
+                    -1 => 0,
+                    _ => {
+                        return Err(Malformed::Length { row: self.total_rows + 1, field: field + 1, length });
+                    }
+                }
             };
             let end = position + 4 + payload;
             if end > self.raw.len() {
@@ -310,12 +326,25 @@ impl Frames {
         if position - self.row_start > MAX_ROW {
             return Err(Malformed::Row { row: self.total_rows + 1 });
         }
+        if self.total_rows == 0 {
+            self.learn_lengths();
+        }
         self.position = position;
         self.row_start = position;
         self.rows += 1;
         self.total_rows += 1;
         self.state = State::Tuple;
         Ok(true)
+    }
+
+    /// Expects of all rows the lengths that the first one has.
+    fn learn_lengths(&mut self) {
+        for (field, length) in self.lengths.iter_mut().enumerate() {
+            let start = self.base + self.starts[field * self.stride + self.rows] as usize;
+            if let Some(word) = self.raw.get(start..).and_then(|rest| rest.first_chunk::<4>()) {
+                *length = i32::from_be_bytes(*word).max(VARIES);
+            }
+        }
     }
 
     fn wait(&mut self, field: usize, position: usize, bytes: usize) -> bool {

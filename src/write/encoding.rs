@@ -11,12 +11,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field};
 use arrow_schema::extension::{ExtensionType, Json};
-use parquet::basic::{Compression as Codec, Encoding, GzipLevel, ZstdLevel};
+use parquet::basic::Encoding;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
+use super::compressor::codec;
 use super::metadata::Provenance;
-use crate::message::setting::Compression;
 use crate::plan::column::{Column, ELEMENT};
 use crate::plan::export_plan::WriterSettings;
 
@@ -178,14 +178,4 @@ fn hash(bytes: &[u8]) -> u64 {
     last[..rest.len()].copy_from_slice(rest);
     mix(u64::from_le_bytes(last));
     hash
-}
-
-fn codec(compression: Compression) -> Codec {
-    match compression {
-        Compression::Snappy => Codec::SNAPPY,
-        Compression::Zstd(level) => Codec::ZSTD(ZstdLevel::try_new(i32::from(level)).unwrap_or_default()),
-        Compression::Lz4 => Codec::LZ4_RAW,
-        Compression::Gzip => Codec::GZIP(GzipLevel::default()),
-        Compression::None => Codec::UNCOMPRESSED,
-    }
 }

@@ -1,6 +1,8 @@
 //! Batches become row groups, row groups a durable part file.
 
+mod compressor;
 mod encoding;
+mod flat;
 mod hashing;
 pub mod metadata;
 pub mod part;

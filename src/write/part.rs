@@ -165,7 +165,7 @@ impl PartWriter {
             Some(group) => group,
             None => {
                 let properties = encoding::properties(&self.settings, &self.columns, &batch, wide);
-                RowGroup::begin(file, &self.schema, properties)?
+                RowGroup::begin(file, &self.schema, properties, self.settings.compression, wide)?
             }
         };
         group.write(&batch)?;

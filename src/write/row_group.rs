@@ -8,15 +8,27 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::errors::Result;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::Type;
+
+use super::flat::{FlatColumn, Workspace};
+use crate::message::setting::Compression;
 
 pub(super) struct RowGroup {
     schema: SchemaRef,
-    columns: Vec<ArrowColumnWriter>,
+    columns: Vec<ColumnWriter>,
+    workspace: Workspace,
+}
+
+/// Encodes a column of the table.
+enum ColumnWriter {
+    Flat(Box<FlatColumn>),
+    /// The leaves of any other.
+    Leaves(Vec<ArrowColumnWriter>),
 }
 
 impl RowGroup {
@@ -25,21 +37,44 @@ impl RowGroup {
         file: &SerializedFileWriter<W>,
         schema: &SchemaRef,
         properties: WriterProperties,
+        compression: Compression,
+        wide: bool,
     ) -> Result<Self> {
-        // The factory takes its properties from a file.
-        let root = file.schema_descr().root_schema_ptr();
-        let with_properties = SerializedFileWriter::new(io::sink(), root, Arc::new(properties))?;
-        let factory = ArrowRowGroupWriterFactory::new(&with_properties, schema.clone());
-        let columns = factory.create_column_writers(file.flushed_row_groups().len())?;
-        Ok(Self { schema: schema.clone(), columns })
+        let descriptor = file.schema_descr();
+        let mut leaves_of = vec![Vec::new(); schema.fields().len()];
+        for leaf in 0..descriptor.num_columns() {
+            leaves_of[descriptor.get_column_root_idx(leaf)].push(leaf);
+        }
+        let columns = schema.fields().iter().zip(&leaves_of).map(|(field, leaves)| {
+            // The pages of a wide batch are made when the batch is gone from memory.
+            let leaf = leaves.first().filter(|_| !wide && !field.data_type().is_nested())?;
+            FlatColumn::begin(&descriptor.column(*leaf), field.data_type(), &properties)
+        });
+        let mut columns: Vec<_> = columns.collect();
+        let others = (0..columns.len()).filter(|&index| columns[index].is_none()).collect::<Vec<_>>();
+        let mut writers = leaf_writers(file, &schema.project(&others)?, &others, properties)?.into_iter();
+        let columns = columns.iter_mut().zip(&leaves_of).map(|(flat, leaves)| match flat.take() {
+            Some(column) => ColumnWriter::Flat(Box::new(column)),
+            None => ColumnWriter::Leaves(writers.by_ref().take(leaves.len()).collect()),
+        });
+        Ok(Self {
+            schema: schema.clone(),
+            columns: columns.collect(),
+            workspace: Workspace::new(compression)?,
+        })
     }
 
     /// Encodes a batch.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let mut columns = self.columns.iter_mut();
-        for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
-            for (leaf, column) in compute_leaves(field, array)?.iter().zip(&mut columns) {
-                column.write(leaf)?;
+        let fields = self.schema.fields().iter().zip(batch.columns());
+        for ((field, array), column) in fields.zip(&mut self.columns) {
+            match column {
+                ColumnWriter::Flat(column) => column.write(array, &mut self.workspace)?,
+                ColumnWriter::Leaves(writers) => {
+                    for (leaf, writer) in compute_leaves(field, array)?.iter().zip(writers) {
+                        writer.write(leaf)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -47,21 +82,55 @@ impl RowGroup {
 
     /// Bytes that it will have in the file, nearly.
     pub(super) fn encoded_bytes(&self) -> usize {
-        self.columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
+        self.sum(FlatColumn::encoded_bytes, ArrowColumnWriter::get_estimated_total_bytes)
     }
 
     /// Bytes that it has in memory, nearly.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.columns.iter().map(ArrowColumnWriter::memory_size).sum()
+        self.workspace.memory_bytes() + self.sum(FlatColumn::memory_bytes, ArrowColumnWriter::memory_size)
+    }
+
+    fn sum(&self, flat: fn(&FlatColumn) -> usize, leaf: fn(&ArrowColumnWriter) -> usize) -> usize {
+        let bytes = |column: &ColumnWriter| match column {
+            ColumnWriter::Flat(column) => flat(column),
+            ColumnWriter::Leaves(writers) => writers.iter().map(leaf).sum(),
+        };
+        self.columns.iter().map(bytes).sum()
     }
 
     /// Writes it to its file; each column is gone from memory before the next is finished.
-    pub(super) fn write_to<W: Write + Send>(self, file: &mut SerializedFileWriter<W>) -> Result<()> {
+    pub(super) fn write_to<W: Write + Send>(mut self, file: &mut SerializedFileWriter<W>) -> Result<()> {
         let mut group = file.next_row_group()?;
         for column in self.columns {
-            column.close()?.append_to_row_group(&mut group)?;
+            match column {
+                ColumnWriter::Flat(column) => column.write_to(&mut group, &mut self.workspace)?,
+                ColumnWriter::Leaves(writers) => {
+                    for writer in writers {
+                        writer.close()?.append_to_row_group(&mut group)?;
+                    }
+                }
+            }
         }
         group.close()?;
         Ok(())
     }
+}
+
+/// The crate's writers for the leaves of some columns of the file.
+fn leaf_writers<W: Write + Send>(
+    file: &SerializedFileWriter<W>,
+    schema: &Schema,
+    columns: &[usize],
+    properties: WriterProperties,
+) -> Result<Vec<ArrowColumnWriter>> {
+    if columns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let root = file.schema_descr().root_schema();
+    let fields = columns.iter().map(|&index| root.get_fields()[index].clone()).collect();
+    let root = Type::group_type_builder(root.name()).with_fields(fields).build()?;
+    // The factory takes its properties from a file.
+    let with_properties = SerializedFileWriter::new(io::sink(), Arc::new(root), Arc::new(properties))?;
+    let factory = ArrowRowGroupWriterFactory::new(&with_properties, Arc::new(schema.clone()));
+    factory.create_column_writers(file.flushed_row_groups().len())
 }

@@ -230,25 +230,22 @@ fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<
     if count > 4 || field.len() != 8 + 2 * usize::from(count) || *s0 & 0xBF != 0 || *s1 != 0 {
         return None;
     }
-    // Lanes beyond the last digit belong to the next field.
-    let lanes = u64::from_be_bytes(*digits) & !u64::MAX.checked_shr(16 * u32::from(count)).unwrap_or(0);
+    // What lies beyond the last digit belongs to the next field.
+    let lanes = u64::from_be_bytes(*digits).checked_shr(64 - 16 * u32::from(count)).unwrap_or(0);
     if (lanes | ((lanes & !HIGH) + LIFT)) & HIGH != 0 {
         return None;
     }
     let lane = |shift: u32| (lanes >> shift) & 0xFFFF;
-    let whole = ((lane(48) * 10_000 + lane(32)) * 10_000 + lane(16)) * 10_000 + lane(0);
-    // `whole × 10^exponent` is the value.
-    let exponent = 4 * (i32::from(i16::from_be_bytes([*w0, *w1])) - 3) + scale;
-    let magnitude = if exponent < 0 {
-        let divisor = POW10_64.get(exponent.unsigned_abs() as usize)?;
-        let magnitude = whole / divisor;
-        if magnitude * divisor != whole {
-            return None;
-        }
-        magnitude
-    } else {
-        whole.checked_mul(*POW10_64.get(exponent as usize)?)?
-    };
+    let whole = (lane(48) * 10_000 + lane(32)) * 100_000_000 + (lane(16) * 10_000 + lane(0));
+    // `whole × 10^exponent` is the value. The last digit is not 0, so what
+    // needs a division by more than 1,000 is too fine.
+    let exponent = 4 * (i32::from(i16::from_be_bytes([*w0, *w1])) + 1 - i32::from(count)) + scale;
+    let power = POW10_64.get(usize::try_from(exponent + 4).ok()?)?;
+    let ten_thousandths = whole.checked_mul(*power)?;
+    let magnitude = ten_thousandths / 10_000;
+    if magnitude * 10_000 != ten_thousandths {
+        return None;
+    }
     if magnitude >= limit {
         return None;
     }

@@ -1,0 +1,116 @@
+//! What is known of the pages of a column chunk: counts, minima and maxima,
+//! for the footer and for the page indexes.
+
+use parquet::basic::{BoundaryOrder, Type};
+use parquet::errors::Result;
+use parquet::file::metadata::{
+    ColumnChunkMetaDataBuilder, ColumnIndexBuilder, LevelHistogram, OffsetIndexBuilder,
+};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+
+use super::bound::{Bounds, statistics};
+use super::values;
+
+/// Grows with each page.
+pub(super) struct Indexes {
+    ty: Type,
+    /// Bytes of text that minima and maxima keep; none without statistics.
+    limit: Option<usize>,
+    /// Whether rows may have no value.
+    is_nullable: bool,
+    column: ColumnIndexBuilder,
+    offset: OffsetIndexBuilder,
+    /// Of all pages.
+    bounds: Option<Bounds>,
+    /// Of the last page that has a value.
+    last: Option<Bounds>,
+    is_ascending: bool,
+    is_descending: bool,
+    rows: u64,
+    nulls: u64,
+    text_bytes: Option<u64>,
+}
+
+impl Indexes {
+    pub(super) fn new(ty: Type, is_nullable: bool, limit: Option<usize>) -> Self {
+        Self {
+            ty,
+            limit,
+            is_nullable,
+            column: ColumnIndexBuilder::new(ty),
+            offset: OffsetIndexBuilder::new(),
+            bounds: None,
+            last: None,
+            is_ascending: true,
+            is_descending: true,
+            rows: 0,
+            nulls: 0,
+            text_bytes: None,
+        }
+    }
+
+    /// Rows of all pages.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Adds a page.
+    pub(super) fn append(&mut self, rows: usize, nulls: usize, page: values::Page) {
+        self.rows += rows as u64;
+        self.nulls += nulls as u64;
+        self.offset.append_row_count(rows as i64);
+        self.offset.append_unencoded_byte_array_data_bytes(page.text_bytes.map(|bytes| bytes as i64));
+        if let Some(bytes) = page.text_bytes {
+            *self.text_bytes.get_or_insert(0) += bytes;
+        }
+        let Some(limit) = self.limit else { return };
+        let (min, max) = page.bounds.as_ref().map(|bounds| bounds.to_bytes(limit)).unwrap_or_default();
+        self.column.append(page.bounds.is_none(), min, max, nulls as i64, None);
+        let levels = self.is_nullable.then(|| levels(nulls as u64, rows as u64));
+        self.column.append_histograms(&None, &levels);
+        if let Some(bounds) = page.bounds {
+            if let Some(last) = &self.last {
+                self.is_ascending &= last.min <= bounds.min && last.max <= bounds.max;
+                self.is_descending &= last.min >= bounds.min && last.max >= bounds.max;
+            }
+            match &mut self.bounds {
+                Some(all) => all.include(&bounds),
+                none => *none = Some(bounds.clone()),
+            }
+            self.last = Some(bounds);
+        }
+    }
+
+    /// The indexes of pages of these sizes, the first of which begins at
+    /// `start`; tells the footer the rest.
+    pub(super) fn close(
+        mut self,
+        mut footer: ColumnChunkMetaDataBuilder,
+        mut start: usize,
+        sizes: impl Iterator<Item = usize>,
+    ) -> Result<(ColumnChunkMetaDataBuilder, Option<ColumnIndexMetaData>, OffsetIndexMetaData)> {
+        for size in sizes {
+            self.offset.append_offset_and_size(start as i64, size as i32);
+            start += size;
+        }
+        let Some(limit) = self.limit else {
+            return Ok((footer, None, self.offset.build()));
+        };
+        footer = footer
+            .set_statistics(statistics(self.ty, self.bounds, self.nulls, limit))
+            .set_unencoded_byte_array_data_bytes(self.text_bytes.map(|bytes| bytes as i64))
+            .set_definition_level_histogram(self.is_nullable.then(|| levels(self.nulls, self.rows)));
+        self.column.set_boundary_order(match (self.is_ascending, self.is_descending) {
+            (true, _) => BoundaryOrder::ASCENDING,
+            (false, true) => BoundaryOrder::DESCENDING,
+            (false, false) => BoundaryOrder::UNORDERED,
+        });
+        Ok((footer, Some(self.column.build()?), self.offset.build()))
+    }
+}
+
+/// How many rows have no value, and how many one.
+fn levels(nulls: u64, rows: u64) -> LevelHistogram {
+    LevelHistogram::from(vec![nulls as i64, (rows - nulls) as i64])
+}

@@ -1,0 +1,140 @@
+//! Columns of whole numbers and texts that are not nested, encoded here.
+//!
+//! The Parquet crate can do that, too, and does all the others. But most of
+//! what exports spend on Parquet goes into such columns: the crate looks each
+//! value up in a dictionary that knows nothing of its length, and computes
+//! minima and maxima value by value; its encoders cannot be replaced one by
+//! one. What is written is the same: data pages of version 1, dictionaries or
+//! plain texts and differences, statistics and page indexes.
+
+mod bound;
+mod delta;
+mod index;
+mod pack;
+mod pages;
+mod table;
+mod text;
+mod values;
+mod whole;
+
+use std::io::{self, Write};
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
+use parquet::basic::Type;
+use parquet::errors::Result;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedRowGroupWriter;
+use parquet::schema::types::ColumnDescPtr;
+
+use self::pages::Pages;
+use self::text::Text;
+use self::values::Values;
+use self::whole::Whole;
+use super::compressor::Compressor;
+use crate::message::setting::Compression;
+
+/// A column chunk that is being encoded.
+pub(super) struct FlatColumn {
+    values: Box<dyn Values>,
+    pages: Pages,
+    page_rows: usize,
+}
+
+/// What the columns of a row group share while they finish their pages.
+pub(super) struct Workspace {
+    /// A page before compression.
+    body: Vec<u8>,
+    compressor: Compressor,
+}
+
+impl Workspace {
+    pub(super) fn new(compression: Compression) -> io::Result<Self> {
+        Ok(Self { body: Vec::new(), compressor: Compressor::new(compression)? })
+    }
+
+    /// Bytes that it has in memory, nearly.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.body.capacity() + self.compressor.memory_bytes()
+    }
+}
+
+impl FlatColumn {
+    /// An empty column, if columns like this are encoded here.
+    pub(super) fn begin(
+        descriptor: &ColumnDescPtr,
+        ty: &DataType,
+        properties: &WriterProperties,
+    ) -> Option<Self> {
+        let path = descriptor.path();
+        let has_statistics = properties.statistics_enabled(path) != EnabledStatistics::None;
+        let dictionary_bytes =
+            properties.dictionary_enabled(path).then(|| properties.dictionary_page_size_limit());
+        let values: Box<dyn Values> = match ty {
+            // Bounds are cut as texts: those of bytes would not be.
+            DataType::Binary if has_statistics => return None,
+            DataType::Utf8 | DataType::Binary => {
+                let page_bytes = properties.data_page_size_limit();
+                Box::new(Text::new(dictionary_bytes, page_bytes, has_statistics))
+            }
+            ty if Whole::takes(ty) => {
+                let is_int32 = descriptor.physical_type() == Type::INT32;
+                Box::new(Whole::new(is_int32, dictionary_bytes, has_statistics))
+            }
+            _ => return None,
+        };
+        let statistics_bytes = properties.statistics_truncate_length().filter(|_| has_statistics);
+        let pages = Pages::new(descriptor.clone(), properties.compression(path), statistics_bytes);
+        Some(Self { values, pages, page_rows: properties.data_page_row_count_limit() })
+    }
+
+    /// Encodes the next rows.
+    pub(super) fn write(&mut self, array: &ArrayRef, workspace: &mut Workspace) -> Result<()> {
+        let mut row = 0;
+        while row < array.len() {
+            let end = array.len().min(row + self.page_rows - self.pages.rows());
+            let taken = self.values.append(array, row..end);
+            self.pages.append(array.nulls(), row..row + taken);
+            row += taken;
+            if row < end || self.pages.rows() == self.page_rows {
+                self.finish_page(workspace)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_page(&mut self, workspace: &mut Workspace) -> Result<()> {
+        if self.pages.rows() == 0 {
+            return Ok(());
+        }
+        let Workspace { body, compressor } = workspace;
+        body.clear();
+        self.pages.levels(body);
+        let values = self.values.finish_page(body);
+        self.pages.finish(body, values, compressor)
+    }
+
+    /// Bytes that it will have in the file, nearly.
+    pub(super) fn encoded_bytes(&self) -> usize {
+        self.pages.bytes() + self.values.encoded_bytes()
+    }
+
+    /// Bytes that it has in memory, nearly.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.pages.bytes() + self.values.memory_bytes()
+    }
+
+    /// Writes the column chunk.
+    pub(super) fn write_to<W: Write + Send>(
+        mut self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        self.finish_page(workspace)?;
+        let (bytes, close) = self.pages.close(self.values.take_dictionary(), &mut workspace.compressor)?;
+        group.append_column(&bytes, close)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Parquet's ways to write small numbers: varints, bit packing, and the hybrid
+//! of runs and bit packing that holds levels and dictionary keys
+//! (<https://parquet.apache.org/docs/file-format/data-pages/encodings/>).
+
+/// Appends a number in groups of seven bits, the lowest first.
+pub(super) fn varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Bits that the number takes.
+pub(super) fn width_of(number: u64) -> usize {
+    (u64::BITS - number.leading_zeros()) as usize
+}
+
+/// Appends the lowest `width` bits of each number, and zeros up to a whole byte.
+pub(super) fn pack(numbers: impl ExactSizeIterator<Item = u64>, width: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    let bytes = (numbers.len() * width).div_ceil(8);
+    // Whole words are written; what is too much is cut off in the end.
+    out.resize(start + bytes.next_multiple_of(8), 0);
+    let mut words = out[start..].chunks_exact_mut(8);
+    let (mut word, mut filled) = (0, 0);
+    for number in numbers {
+        word |= number << filled;
+        filled += width;
+        if filled >= 64 {
+            if let Some(to) = words.next() {
+                to.copy_from_slice(&word.to_le_bytes());
+            }
+            filled -= 64;
+            word = if filled == 0 { 0 } else { number >> (width - filled) };
+        }
+    }
+    if let Some(to) = words.next() {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    out.truncate(start + bytes);
+}
+
+/// Appends one run of equal numbers.
+pub(super) fn run(number: u32, count: usize, width: usize, out: &mut Vec<u8>) {
+    varint((count as u64) << 1, out);
+    out.extend_from_slice(&number.to_le_bytes()[..width.div_ceil(8)]);
+}
+
+/// Appends the header of bit-packed numbers. They come in groups of eight: who
+/// has fewer appends zeros.
+pub(super) fn packed_header(count: usize, out: &mut Vec<u8>) {
+    varint((count.div_ceil(8) as u64) << 1 | 1, out);
+}
+
+/// Appends keys, none of which takes more than `width` bits: long runs of one
+/// key as such, the others packed.
+pub(super) fn hybrid(keys: &[u32], width: usize, out: &mut Vec<u8>) {
+    // A run and the header of what is packed after it take four bytes.
+    let worth = (4 * 8_usize).div_ceil(width.max(1)).next_multiple_of(8).max(8);
+    let (mut packed, mut at) = (0, 0);
+    while at < keys.len() {
+        let rest = &keys[at..];
+        let key = rest[0];
+        if rest.len() < worth || rest[..8].iter().any(|&next| next != key) {
+            at += 8;
+            continue;
+        }
+        let equal = rest.iter().take_while(|&&next| next == key).count();
+        if equal < worth {
+            at += equal / 8 * 8;
+            continue;
+        }
+        packed_keys(&keys[packed..at], width, out);
+        run(key, equal, width, out);
+        at += equal;
+        packed = at;
+    }
+    packed_keys(&keys[packed..], width, out);
+}
+
+fn packed_keys(keys: &[u32], width: usize, out: &mut Vec<u8>) {
+    if keys.is_empty() {
+        return;
+    }
+    packed_header(keys.len(), out);
+    let end = out.len() + keys.len().div_ceil(8) * width;
+    pack(keys.iter().map(|&key| u64::from(key)), width, out);
+    out.resize(end, 0);
+}
