@@ -72,7 +72,7 @@ pub(super) struct Frames {
     state: State,
     /// Column-major, relative to `base`; `stride` per column.
     starts: Vec<u32>,
-    /// The length that all fields of a column have had so far, or [`VARIES`].
+    /// The length that the first field of a column had, as long as all others have it, or [`VARIES`].
     lengths: Vec<i32>,
     stride: usize,
     block_rows: usize,
@@ -304,7 +304,7 @@ impl Frames {
             let payload = if length == expected {
                 expected.max(0) as usize
             } else {
-                self.lengths[field] = VARIES;
+                self.lengths[field] = if self.total_rows == 0 { length } else { VARIES };
                 match length {
                     0..=MAX_FIELD => length as usize,
                     -1 => 0,
@@ -326,25 +326,12 @@ impl Frames {
         if position - self.row_start > MAX_ROW {
             return Err(Malformed::Row { row: self.total_rows + 1 });
         }
-        if self.total_rows == 0 {
-            self.learn_lengths();
-        }
         self.position = position;
         self.row_start = position;
         self.rows += 1;
         self.total_rows += 1;
         self.state = State::Tuple;
         Ok(true)
-    }
-
-    /// Expects of all rows the lengths that the first one has.
-    fn learn_lengths(&mut self) {
-        for (field, length) in self.lengths.iter_mut().enumerate() {
-            let start = self.base + self.starts[field * self.stride + self.rows] as usize;
-            if let Some(word) = self.raw.get(start..).and_then(|rest| rest.first_chunk::<4>()) {
-                *length = i32::from_be_bytes(*word).max(VARIES);
-            }
-        }
     }
 
     fn wait(&mut self, field: usize, position: usize, bytes: usize) -> bool {

@@ -1,9 +1,13 @@
 //! Compresses pages one after the other, with tables and buffers that are kept.
 
-use std::io::{self, Write};
+use std::fmt::Display;
+use std::io::Write;
 
+use bytes::Bytes;
 use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
+use parquet::errors::{ParquetError, Result};
 
+use super::flat::KEEP_BYTES;
 use crate::message::setting::Compression;
 
 /// What Parquet calls the compression.
@@ -33,11 +37,14 @@ enum Method {
 }
 
 impl Compressor {
-    pub(super) fn new(compression: Compression) -> io::Result<Self> {
+    pub(super) fn new(compression: Compression) -> Result<Self> {
         let method = match compression {
             Compression::None => Method::None,
             Compression::Snappy => Method::Snappy(Box::new(snap::raw::Encoder::new())),
-            Compression::Zstd(level) => Method::Zstd(zstd::bulk::Compressor::new(i32::from(level))?),
+            Compression::Zstd(level) => {
+                let compressor = zstd::bulk::Compressor::new(i32::from(level));
+                Method::Zstd(compressor.map_err(|e| ParquetError::General(format!("start zstd: {e}")))?)
+            }
             Compression::Lz4 => Method::Lz4,
             Compression::Gzip => Method::Gzip,
         };
@@ -45,30 +52,36 @@ impl Compressor {
     }
 
     /// The page, compressed.
-    pub(super) fn compress<'a>(&'a mut self, page: &'a [u8]) -> io::Result<&'a [u8]> {
+    pub(super) fn compress(&mut self, page: &[u8]) -> Result<Bytes> {
+        let failed =
+            |error: &dyn Display| ParquetError::General(format!("a page is not compressed: {error}"));
         let to = &mut self.compressed;
         let bytes = match &mut self.method {
-            Method::None => return Ok(page),
+            Method::None => return Ok(Bytes::copy_from_slice(page)),
             Method::Snappy(encoder) => {
                 let to = room(to, snap::raw::max_compress_len(page.len()));
-                encoder.compress(page, to).map_err(io::Error::other)?
+                encoder.compress(page, to).map_err(|e| failed(&e))?
             }
             Method::Zstd(compressor) => {
                 let to = room(to, zstd::zstd_safe::compress_bound(page.len()));
-                compressor.compress_to_buffer(page, to)?
+                compressor.compress_to_buffer(page, to).map_err(|e| failed(&e))?
             }
             Method::Lz4 => {
                 let to = room(to, lz4_flex::block::get_maximum_output_size(page.len()));
-                lz4_flex::block::compress_into(page, to).map_err(io::Error::other)?
+                lz4_flex::block::compress_into(page, to).map_err(|e| failed(&e))?
             }
             Method::Gzip => {
                 to.clear();
                 let mut encoder = flate2::write::GzEncoder::new(&mut *to, flate2::Compression::default());
-                encoder.write_all(page)?;
-                encoder.finish()?.len()
+                encoder.write_all(page).map_err(|e| failed(&e))?;
+                encoder.finish().map_err(|e| failed(&e))?.len()
             }
         };
-        Ok(&self.compressed[..bytes])
+        let compressed = Bytes::copy_from_slice(&self.compressed[..bytes]);
+        if self.compressed.len() > KEEP_BYTES {
+            self.compressed = Vec::new();
+        }
+        Ok(compressed)
     }
 
     /// Bytes that it has in memory, nearly.

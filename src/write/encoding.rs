@@ -16,6 +16,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 
 use super::compressor::codec;
+use super::flat::BOUND_BYTES;
 use super::metadata::Provenance;
 use crate::plan::column::{Column, ELEMENT};
 use crate::plan::export_plan::WriterSettings;
@@ -28,8 +29,6 @@ const DICTIONARY_BYTES: usize = 1 << 20;
 const LONG_BYTES: usize = 4096;
 /// Pages are cut at this size before compression.
 const PAGE_BYTES: usize = 1 << 20;
-/// Bytes of text that minima and maxima keep.
-const STATISTICS_BYTES: usize = 64;
 
 /// What a file says of itself.
 pub(super) fn file_properties(provenance: &Provenance, columns: &[Column]) -> WriterProperties {
@@ -50,7 +49,8 @@ pub(super) fn properties(
     let mut builder = WriterProperties::builder()
         .set_compression(codec(settings.compression))
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_statistics_truncate_length(Some(STATISTICS_BYTES))
+        .set_statistics_truncate_length(Some(BOUND_BYTES))
+        .set_column_index_truncate_length(Some(BOUND_BYTES))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_data_page_size_limit(if wide { usize::MAX } else { PAGE_BYTES });
     for (column, array) in columns.iter().zip(first.columns()) {

@@ -237,8 +237,9 @@ fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<
     }
     let lane = |shift: u32| (lanes >> shift) & 0xFFFF;
     let whole = (lane(48) * 10_000 + lane(32)) * 100_000_000 + (lane(16) * 10_000 + lane(0));
-    // `whole × 10^exponent` is the value. The last digit is not 0, so what
-    // needs a division by more than 1,000 is too fine.
+    // `whole × 10^exponent` is the value. The server sends no last digit that
+    // is 0, so what needs a division by more than 1,000 is too fine. That, and
+    // what is beyond 64 bits on the way, is left to the long way.
     let exponent = 4 * (i32::from(i16::from_be_bytes([*w0, *w1])) + 1 - i32::from(count)) + scale;
     let power = POW10_64.get(usize::try_from(exponent + 4).ok()?)?;
     let ten_thousandths = whole.checked_mul(*power)?;

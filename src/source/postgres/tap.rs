@@ -164,6 +164,9 @@ impl<S> Tap<S> {
     /// or must be seen before more is done.
     fn sort(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
+            if matches!(self.at, At::Header(_, 0) | At::Rows(0)) {
+                self.gather_whole_rows();
+            }
             let came = &self.input[self.rest.clone()];
             match self.at {
                 At::Passing(header, passed, left) if passed < HEADER => {
@@ -232,6 +235,25 @@ impl<S> Tap<S> {
             });
         }
         Ok(if self.gathering.is_some() { At::Rows(payload) } else { At::Passing(header, 0, payload) })
+    }
+
+    /// Takes the messages that have come whole and have room in the piece, which are nearly all of a COPY's.
+    fn gather_whole_rows(&mut self) {
+        let Some(Gathering { piece, .. }) = &mut self.gathering else { return };
+        if self.shared.discard.load(Ordering::Acquire) {
+            return;
+        }
+        let mut came = &self.input[self.rest.clone()];
+        while let Some(([COPY_DATA, length @ ..], payload)) = came.split_first_chunk::<HEADER>() {
+            let Some(length) = u32::from_be_bytes(*length).checked_sub(4) else { break };
+            let Some((row, rest)) = payload.split_at_checked(length as usize) else { break };
+            if row.len() > PIECE_BYTES.min(piece.capacity()) - piece.len() {
+                break;
+            }
+            piece.extend_from_slice(row);
+            came = rest;
+        }
+        self.rest.start = self.rest.end - came.len();
     }
 
     /// Takes up to `n` bytes of `input` as rows, how many it says. `left` are those of the message: it is not cut

@@ -1,4 +1,5 @@
-//! Minima and maxima of pages and column chunks.
+//! Minima and maxima of pages and column chunks. Of texts only so much is kept
+//! as the file will say: they may be of any length.
 
 use std::str;
 
@@ -6,13 +7,79 @@ use parquet::basic::Type;
 use parquet::data_type::ByteArray;
 use parquet::file::statistics::{Statistics, ValueStatistics};
 
+/// Bytes of text that minima and maxima keep.
+pub(in crate::write) const BOUND_BYTES: usize = 64;
+
 /// A minimum or a maximum. Those of one column are of one kind.
 #[derive(Clone, PartialEq, PartialOrd)]
 pub(super) enum Bound {
     Int32(i32),
     Int64(i64),
-    /// UTF-8, compared byte by byte.
-    Text(Vec<u8>),
+    Text(Cut),
+}
+
+/// The first characters of a text, in the order of its bytes.
+#[derive(Clone, Default, PartialEq, PartialOrd)]
+pub(super) struct Cut {
+    bytes: Vec<u8>,
+    /// Whether more followed. Such a text comes after the one that ends here.
+    is_cut: bool,
+}
+
+impl Cut {
+    pub(super) fn of(text: &[u8]) -> Self {
+        let (bytes, is_cut) = cut(text);
+        Self { bytes: bytes.to_vec(), is_cut }
+    }
+
+    pub(super) fn set(&mut self, text: &[u8]) {
+        let (bytes, is_cut) = cut(text);
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+        self.is_cut = is_cut;
+    }
+
+    pub(super) fn is_above(&self, text: &[u8]) -> bool {
+        (&self.bytes[..], self.is_cut) > cut(text)
+    }
+
+    pub(super) fn is_below(&self, text: &[u8]) -> bool {
+        (&self.bytes[..], self.is_cut) < cut(text)
+    }
+
+    /// A text that is not less than the whole one, if there is one of this
+    /// length: where more followed, the last character that can be replaced by
+    /// the next one is, and what follows it goes.
+    fn upper(&self) -> Option<Vec<u8>> {
+        if !self.is_cut {
+            return Some(self.bytes.clone());
+        }
+        let text = str::from_utf8(&self.bytes).ok()?;
+        text.char_indices().rev().find_map(|(start, last)| {
+            // The numbers between these two are no characters.
+            let next = if last == '\u{D7FF}' { '\u{E000}' } else { char::from_u32(u32::from(last) + 1)? };
+            let upper = || [&self.bytes[..start], next.encode_utf8(&mut [0; 4]).as_bytes()].concat();
+            (start + next.len_utf8() <= BOUND_BYTES).then(upper)
+        })
+    }
+}
+
+/// The characters of a text that have room in a bound, and whether more follow.
+fn cut(text: &[u8]) -> (&[u8], bool) {
+    let Some(mut prefix) = text.get(..BOUND_BYTES).filter(|_| text.len() > BOUND_BYTES) else {
+        return (text, false);
+    };
+    // Bytes like these continue a character.
+    let continues = |byte: u8| byte & 0xC0 == 0x80;
+    if continues(text[BOUND_BYTES]) {
+        while let Some((&last, before)) = prefix.split_last() {
+            prefix = before;
+            if !continues(last) {
+                break;
+            }
+        }
+    }
+    (prefix, true)
 }
 
 /// The least and the greatest value.
@@ -33,75 +100,54 @@ impl Bounds {
         }
     }
 
-    /// As the column index holds them, no text longer than this.
-    pub(super) fn to_bytes(&self, limit: usize) -> (Vec<u8>, Vec<u8>) {
-        let bytes = |bound: &Bound, cut: fn(&[u8], usize) -> Option<Vec<u8>>| match bound {
+    /// As they stand in the file, if there is a text that is not less than all
+    /// that begin like the greatest one.
+    pub(super) fn written(&self) -> Option<Self> {
+        let max = match &self.max {
+            Bound::Text(text) => Bound::Text(Cut { bytes: text.upper()?, is_cut: false }),
+            number => number.clone(),
+        };
+        Some(Self { min: self.min.clone(), max })
+    }
+
+    /// As the column index holds them.
+    pub(super) fn to_bytes(&self) -> (Vec<u8>, Vec<u8>) {
+        let bytes = |bound: &Bound| match bound {
             Bound::Int32(number) => number.to_le_bytes().to_vec(),
             Bound::Int64(number) => number.to_le_bytes().to_vec(),
-            Bound::Text(text) => cut(text, limit).unwrap_or_else(|| text.clone()),
+            Bound::Text(text) => text.bytes.clone(),
         };
-        (bytes(&self.min, lower), bytes(&self.max, upper))
+        (bytes(&self.min), bytes(&self.max))
     }
 }
 
 /// What the footer says of a column chunk; no bounds where all of it is NULL.
-pub(super) fn statistics(ty: Type, bounds: Option<Bounds>, nulls: u64, limit: usize) -> Statistics {
-    let (min, max) = bounds.map_or((None, None), |bounds| (Some(bounds.min), Some(bounds.max)));
+pub(super) fn statistics(ty: Type, bounds: Option<Bounds>, nulls: u64) -> Statistics {
     let nulls = Some(nulls);
-    match ty {
-        Type::INT32 => {
-            let value = |bound| if let Some(Bound::Int32(number)) = bound { Some(number) } else { None };
-            // Readers of old find them, too: signed numbers were compared right
-            // before Parquet said how.
-            ValueStatistics::new(value(min), value(max), None, nulls, false)
+    match bounds.map(|bounds| (bounds.min, bounds.max)) {
+        // Readers of old find the bounds of numbers, too: signed ones were
+        // compared right before Parquet said how.
+        Some((Bound::Int32(min), Bound::Int32(max))) => {
+            ValueStatistics::new(Some(min), Some(max), None, nulls, false)
                 .with_backwards_compatible_min_max(true)
                 .into()
         }
-        Type::INT64 => {
-            let value = |bound| if let Some(Bound::Int64(number)) = bound { Some(number) } else { None };
-            ValueStatistics::new(value(min), value(max), None, nulls, false)
+        Some((Bound::Int64(min), Bound::Int64(max))) => {
+            ValueStatistics::new(Some(min), Some(max), None, nulls, false)
                 .with_backwards_compatible_min_max(true)
                 .into()
         }
-        _ => {
-            let value = |bound| if let Some(Bound::Text(text)) = bound { Some(text) } else { None };
-            let cut = |text: Option<Vec<u8>>, cut: fn(&[u8], usize) -> Option<Vec<u8>>| {
-                let short = text.as_ref().and_then(|text| cut(text, limit));
-                let is_exact = short.is_none();
-                (short.or(text).map(ByteArray::from), is_exact)
-            };
-            let ((min, min_is_exact), (max, max_is_exact)) = (cut(value(min), lower), cut(value(max), upper));
-            ValueStatistics::new(min, max, None, nulls, false)
-                .with_min_is_exact(min_is_exact)
-                .with_max_is_exact(max_is_exact)
+        Some((Bound::Text(min), Bound::Text(max))) => {
+            let upper = max.upper().map(ByteArray::from);
+            ValueStatistics::new(Some(ByteArray::from(min.bytes)), upper, None, nulls, false)
+                .with_min_is_exact(!min.is_cut)
+                .with_max_is_exact(!max.is_cut)
                 .into()
         }
-    }
-}
-
-/// A text of at most `limit` bytes that is not greater, where this one is longer.
-fn lower(text: &[u8], limit: usize) -> Option<Vec<u8>> {
-    prefix(text, limit).map(|prefix| prefix.as_bytes().to_vec())
-}
-
-/// A text of at most `limit` bytes that is greater, where this one is longer
-/// and there is such a text: the last character that has a successor of the
-/// same length becomes that, and what follows it goes.
-fn upper(text: &[u8], limit: usize) -> Option<Vec<u8>> {
-    let prefix = prefix(text, limit)?;
-    prefix.char_indices().rev().find_map(|(start, last)| {
-        let next = char::from_u32(u32::from(last) + 1).filter(|next| next.len_utf8() == last.len_utf8())?;
-        let mut upper = prefix[..start].to_owned();
-        upper.push(next);
-        Some(upper.into_bytes())
-    })
-}
-
-/// The characters of a longer text that have room in `limit` bytes.
-fn prefix(text: &[u8], limit: usize) -> Option<&str> {
-    let cut = text.get(..limit).filter(|_| text.len() > limit)?;
-    match str::from_utf8(cut) {
-        Ok(prefix) => Some(prefix),
-        Err(error) => str::from_utf8(&cut[..error.valid_up_to()]).ok(),
+        _ => match ty {
+            Type::INT32 => Statistics::int32(None, None, None, nulls, false),
+            Type::INT64 => Statistics::int64(None, None, None, nulls, false),
+            _ => Statistics::byte_array(None, None, None, nulls, false),
+        },
     }
 }

@@ -27,19 +27,27 @@ impl Delta {
         Self { is_int32, ..Self::default() }
     }
 
+    /// Appends numbers to the page.
     #[inline]
-    pub(super) fn push(&mut self, number: i64) {
+    pub(super) fn extend(&mut self, mut numbers: impl Iterator<Item = i64>) {
         if self.count == 0 {
-            self.first = number;
-        } else {
-            let difference = number.wrapping_sub(self.last);
-            self.block.push(if self.is_int32 { i64::from(difference as i32) } else { difference });
-            if self.block.len() == BLOCK {
-                self.finish_block();
-            }
+            let Some(first) = numbers.next() else { return };
+            (self.first, self.last, self.count) = (first, first, 1);
         }
-        self.last = number;
-        self.count += 1;
+        loop {
+            let (before, mut last) = (self.block.len(), self.last);
+            self.block.extend(numbers.by_ref().take(BLOCK - before).map(|number| {
+                let difference = number.wrapping_sub(last);
+                last = number;
+                if self.is_int32 { i64::from(difference as i32) } else { difference }
+            }));
+            self.last = last;
+            self.count += self.block.len() - before;
+            if self.block.len() < BLOCK {
+                return;
+            }
+            self.finish_block();
+        }
     }
 
     fn finish_block(&mut self) {

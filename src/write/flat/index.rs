@@ -10,20 +10,19 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
 use super::bound::{Bounds, statistics};
-use super::values;
+use super::values::Encoded;
 
 /// Grows with each page.
 pub(super) struct Indexes {
     ty: Type,
-    /// Bytes of text that minima and maxima keep; none without statistics.
-    limit: Option<usize>,
+    has_statistics: bool,
     /// Whether rows may have no value.
     is_nullable: bool,
     column: ColumnIndexBuilder,
     offset: OffsetIndexBuilder,
     /// Of all pages.
     bounds: Option<Bounds>,
-    /// Of the last page that has a value.
+    /// Those of the last page that has a value, as the column index holds them.
     last: Option<Bounds>,
     is_ascending: bool,
     is_descending: bool,
@@ -33,10 +32,10 @@ pub(super) struct Indexes {
 }
 
 impl Indexes {
-    pub(super) fn new(ty: Type, is_nullable: bool, limit: Option<usize>) -> Self {
+    pub(super) fn new(ty: Type, is_nullable: bool, has_statistics: bool) -> Self {
         Self {
             ty,
-            limit,
+            has_statistics,
             is_nullable,
             column: ColumnIndexBuilder::new(ty),
             offset: OffsetIndexBuilder::new(),
@@ -56,29 +55,35 @@ impl Indexes {
     }
 
     /// Adds a page.
-    pub(super) fn append(&mut self, rows: usize, nulls: usize, page: values::Page) {
+    pub(super) fn append(&mut self, rows: usize, nulls: usize, values: Encoded) {
         self.rows += rows as u64;
         self.nulls += nulls as u64;
         self.offset.append_row_count(rows as i64);
-        self.offset.append_unencoded_byte_array_data_bytes(page.text_bytes.map(|bytes| bytes as i64));
-        if let Some(bytes) = page.text_bytes {
+        self.offset.append_unencoded_byte_array_data_bytes(values.text_bytes.map(|bytes| bytes as i64));
+        if let Some(bytes) = values.text_bytes {
             *self.text_bytes.get_or_insert(0) += bytes;
         }
-        let Some(limit) = self.limit else { return };
-        let (min, max) = page.bounds.as_ref().map(|bounds| bounds.to_bytes(limit)).unwrap_or_default();
-        self.column.append(page.bounds.is_none(), min, max, nulls as i64, None);
         let levels = self.is_nullable.then(|| levels(nulls as u64, rows as u64));
         self.column.append_histograms(&None, &levels);
-        if let Some(bounds) = page.bounds {
-            if let Some(last) = &self.last {
-                self.is_ascending &= last.min <= bounds.min && last.max <= bounds.max;
-                self.is_descending &= last.min >= bounds.min && last.max >= bounds.max;
+        let Some(bounds) = values.bounds else {
+            return self.column.append(true, Vec::new(), Vec::new(), nulls as i64, None);
+        };
+        match bounds.written() {
+            Some(written) => {
+                if let Some(last) = &self.last {
+                    self.is_ascending &= last.min <= written.min && last.max <= written.max;
+                    self.is_descending &= last.min >= written.min && last.max >= written.max;
+                }
+                let (min, max) = written.to_bytes();
+                self.column.append(false, min, max, nulls as i64, None);
+                self.last = Some(written);
             }
-            match &mut self.bounds {
-                Some(all) => all.include(&bounds),
-                none => *none = Some(bounds.clone()),
-            }
-            self.last = Some(bounds);
+            // There is no index with a page without bounds.
+            None => self.column.to_invalid(),
+        }
+        match &mut self.bounds {
+            Some(all) => all.include(&bounds),
+            none => *none = Some(bounds),
         }
     }
 
@@ -94,11 +99,11 @@ impl Indexes {
             self.offset.append_offset_and_size(start as i64, size as i32);
             start += size;
         }
-        let Some(limit) = self.limit else {
+        if !self.has_statistics {
             return Ok((footer, None, self.offset.build()));
-        };
+        }
         footer = footer
-            .set_statistics(statistics(self.ty, self.bounds, self.nulls, limit))
+            .set_statistics(statistics(self.ty, self.bounds, self.nulls))
             .set_unencoded_byte_array_data_bytes(self.text_bytes.map(|bytes| bytes as i64))
             .set_definition_level_histogram(self.is_nullable.then(|| levels(self.nulls, self.rows)));
         self.column.set_boundary_order(match (self.is_ascending, self.is_descending) {
@@ -106,7 +111,8 @@ impl Indexes {
             (false, true) => BoundaryOrder::DESCENDING,
             (false, false) => BoundaryOrder::UNORDERED,
         });
-        Ok((footer, Some(self.column.build()?), self.offset.build()))
+        let column = if self.column.valid() { Some(self.column.build()?) } else { None };
+        Ok((footer, column, self.offset.build()))
     }
 }
 

@@ -4,20 +4,23 @@
 //! what exports spend on Parquet goes into such columns: the crate looks each
 //! value up in a dictionary that knows nothing of its length, and computes
 //! minima and maxima value by value; its encoders cannot be replaced one by
-//! one. What is written is the same: data pages of version 1, dictionaries or
-//! plain texts and differences, statistics and page indexes.
+//! one. What is written is nearly the same: data pages of version 1,
+//! dictionaries, plain texts and differences, statistics and page indexes. Only
+//! whole numbers whose dictionary is given up become differences, not plain.
 
 mod bound;
 mod delta;
 mod index;
+mod keys;
 mod pack;
 mod pages;
+mod splice;
 mod table;
 mod text;
 mod values;
 mod whole;
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::DataType;
@@ -34,6 +37,11 @@ use self::whole::Whole;
 use super::compressor::Compressor;
 use crate::message::setting::Compression;
 
+pub(super) use self::bound::BOUND_BYTES;
+
+/// Bytes of a buffer that are kept for the next page.
+pub(super) const KEEP_BYTES: usize = 4 << 20;
+
 /// A column chunk that is being encoded.
 pub(super) struct FlatColumn {
     values: Box<dyn Values>,
@@ -49,7 +57,7 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    pub(super) fn new(compression: Compression) -> io::Result<Self> {
+    pub(super) fn new(compression: Compression) -> Result<Self> {
         Ok(Self { body: Vec::new(), compressor: Compressor::new(compression)? })
     }
 
@@ -83,8 +91,7 @@ impl FlatColumn {
             }
             _ => return None,
         };
-        let statistics_bytes = properties.statistics_truncate_length().filter(|_| has_statistics);
-        let pages = Pages::new(descriptor.clone(), properties.compression(path), statistics_bytes);
+        let pages = Pages::new(descriptor.clone(), properties.compression(path), has_statistics);
         Some(Self { values, pages, page_rows: properties.data_page_row_count_limit() })
     }
 
@@ -94,7 +101,7 @@ impl FlatColumn {
         while row < array.len() {
             let end = array.len().min(row + self.page_rows - self.pages.rows());
             let taken = self.values.append(array, row..end);
-            self.pages.append(array.nulls(), row..row + taken);
+            self.pages.append_rows(array.nulls(), row..row + taken);
             row += taken;
             if row < end || self.pages.rows() == self.page_rows {
                 self.finish_page(workspace)?;
@@ -108,10 +115,12 @@ impl FlatColumn {
             return Ok(());
         }
         let Workspace { body, compressor } = workspace;
-        body.clear();
         self.pages.levels(body);
         let values = self.values.finish_page(body);
-        self.pages.finish(body, values, compressor)
+        self.pages.finish(body, values, compressor)?;
+        body.clear();
+        body.shrink_to(KEEP_BYTES);
+        Ok(())
     }
 
     /// Bytes that it will have in the file, nearly.
@@ -131,8 +140,10 @@ impl FlatColumn {
         workspace: &mut Workspace,
     ) -> Result<()> {
         self.finish_page(workspace)?;
-        let (bytes, close) = self.pages.close(self.values.take_dictionary(), &mut workspace.compressor)?;
-        group.append_column(&bytes, close)
+        let dictionary = self.values.take_dictionary();
+        drop(self.values);
+        let (chunk, close) = self.pages.close(dictionary, &mut workspace.compressor)?;
+        group.append_column(&chunk, close)
     }
 }
 

@@ -56,8 +56,12 @@ pub(super) fn packed_header(count: usize, out: &mut Vec<u8>) {
 /// Appends keys, none of which takes more than `width` bits: long runs of one
 /// key as such, the others packed.
 pub(super) fn hybrid(keys: &[u32], width: usize, out: &mut Vec<u8>) {
+    if width == 0 && !keys.is_empty() {
+        // Not packed: some readers want a byte there.
+        return run(0, keys.len(), 0, out);
+    }
     // A run and the header of what is packed after it take four bytes.
-    let worth = (4 * 8_usize).div_ceil(width.max(1)).next_multiple_of(8).max(8);
+    let worth = (4 * 8_usize).div_ceil(width.max(1)).next_multiple_of(8);
     let (mut packed, mut at) = (0, 0);
     while at < keys.len() {
         let rest = &keys[at..];

@@ -15,7 +15,8 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::index::Indexes;
 use super::pack::{packed_header, run};
-use super::values;
+use super::splice::Splice;
+use super::values::Encoded;
 use crate::write::compressor::Compressor;
 
 /// Bytes that the header of a page takes, about.
@@ -30,7 +31,7 @@ pub(super) struct Pages {
     rows: usize,
     nulls: usize,
     /// As they will stand in the file.
-    finished: Vec<Vec<u8>>,
+    finished: Vec<Bytes>,
     bytes: usize,
     /// Bytes before compression.
     uncompressed: usize,
@@ -39,10 +40,10 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// No page yet; `statistics_bytes` of texts are kept as minima and maxima, if any.
-    pub(super) fn new(descriptor: ColumnDescPtr, codec: Codec, statistics_bytes: Option<usize>) -> Self {
+    /// No page yet.
+    pub(super) fn new(descriptor: ColumnDescPtr, codec: Codec, has_statistics: bool) -> Self {
         let is_nullable = descriptor.max_def_level() > 0;
-        let indexes = Indexes::new(descriptor.physical_type(), is_nullable, statistics_bytes);
+        let indexes = Indexes::new(descriptor.physical_type(), is_nullable, has_statistics);
         Self {
             descriptor,
             codec,
@@ -67,8 +68,8 @@ impl Pages {
         self.bytes
     }
 
-    /// Notes which of the rows are NULL.
-    pub(super) fn append(&mut self, nulls: Option<&NullBuffer>, rows: Range<usize>) {
+    /// Adds rows to the page under way: which of them are NULL.
+    pub(super) fn append_rows(&mut self, nulls: Option<&NullBuffer>, rows: Range<usize>) {
         self.rows += rows.len();
         let Some(validity) = &mut self.validity else { return };
         match nulls.map(|nulls| nulls.slice(rows.start, rows.len())) {
@@ -97,14 +98,9 @@ impl Pages {
     }
 
     /// Finishes the page under way; its levels and values are in `body`.
-    pub(super) fn finish(
-        &mut self,
-        body: &[u8],
-        values: values::Page,
-        compressor: &mut Compressor,
-    ) -> Result<()> {
+    pub(super) fn finish(&mut self, body: &[u8], values: Encoded, compressor: &mut Compressor) -> Result<()> {
         let page = Page::DataPage {
-            buf: Bytes::copy_from_slice(compressor.compress(body)?),
+            buf: compressor.compress(body)?,
             num_values: self.rows as u32,
             encoding: values.encoding,
             def_level_encoding: Encoding::RLE,
@@ -122,30 +118,28 @@ impl Pages {
         Ok(())
     }
 
-    /// The column chunk: its bytes, and what is known of them.
+    /// The column chunk, and what is known of it.
     pub(super) fn close(
         mut self,
         dictionary: Option<(Vec<u8>, usize)>,
         compressor: &mut Compressor,
-    ) -> Result<(Bytes, ColumnCloseResult)> {
-        let mut chunk = Vec::new();
+    ) -> Result<(Splice, ColumnCloseResult)> {
+        let mut dictionary_bytes = 0;
         if let Some((plain, entries)) = dictionary {
             let page = Page::DictionaryPage {
-                buf: Bytes::copy_from_slice(compressor.compress(&plain)?),
+                buf: compressor.compress(&plain)?,
                 num_values: entries as u32,
                 encoding: Encoding::PLAIN,
                 is_sorted: false,
             };
-            chunk = self.serialize(page, plain.len())?;
+            let page = self.serialize(page, plain.len())?;
+            dictionary_bytes = page.len();
             // It comes first.
             self.encodings.rotate_right(1);
+            self.finished.insert(0, page);
         }
-        let dictionary_bytes = chunk.len();
-        let sizes: Vec<_> = self.finished.iter().map(Vec::len).collect();
-        chunk.reserve_exact(self.bytes);
-        for page in self.finished {
-            chunk.extend_from_slice(&page);
-        }
+        let bytes = dictionary_bytes + self.bytes;
+        let sizes = self.finished.iter().map(Bytes::len).skip(usize::from(dictionary_bytes > 0));
         let levels = [Encoding::RLE];
         let encodings = self.encodings.iter().map(|stats| &stats.encoding).chain(&levels);
         let rows = self.indexes.rows();
@@ -153,26 +147,25 @@ impl Pages {
             .set_compression(self.codec)
             .set_encodings_mask(EncodingMask::new_from_encodings(encodings))
             .set_page_encoding_stats(self.encodings.clone())
-            .set_total_compressed_size(chunk.len() as i64)
+            .set_total_compressed_size(bytes as i64)
             .set_total_uncompressed_size(self.uncompressed as i64)
             .set_num_values(rows as i64)
             .set_data_page_offset(dictionary_bytes as i64)
             .set_dictionary_page_offset((dictionary_bytes > 0).then_some(0));
-        let (footer, column_index, offset_index) =
-            self.indexes.close(footer, dictionary_bytes, sizes.into_iter())?;
+        let (footer, column_index, offset_index) = self.indexes.close(footer, dictionary_bytes, sizes)?;
         let close = ColumnCloseResult {
-            bytes_written: chunk.len() as u64,
+            bytes_written: bytes as u64,
             rows_written: rows,
             metadata: footer.build()?,
             bloom_filter: None,
             column_index,
             offset_index: Some(offset_index),
         };
-        Ok((chunk.into(), close))
+        Ok((Splice::new(self.finished), close))
     }
 
     /// The page with its header; counts it.
-    fn serialize(&mut self, page: Page, uncompressed: usize) -> Result<Vec<u8>> {
+    fn serialize(&mut self, page: Page, uncompressed: usize) -> Result<Bytes> {
         let (page_type, encoding) = (page.page_type(), page.encoding());
         let mut sink = TrackedWrite::new(Vec::with_capacity(page.buffer().len() + HEADER_BYTES));
         let written =
@@ -182,6 +175,6 @@ impl Pages {
             Some(last) if last.page_type == page_type && last.encoding == encoding => last.count += 1,
             _ => self.encodings.push(PageEncodingStats { page_type, encoding, count: 1 }),
         }
-        sink.into_inner()
+        Ok(sink.into_inner()?.into())
     }
 }

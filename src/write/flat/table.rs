@@ -1,23 +1,16 @@
 //! The look-up of dictionaries: which key a value has.
 
-/// Look-ups of one value that meet so many others give up: values may be
-/// chosen so that all of them collide.
-const PROBES: usize = 128;
+use std::hash::{BuildHasher, RandomState};
+
 /// The key of a free slot.
 const FREE: u32 = u32::MAX;
 
-/// Keys of values, by a tag and a length. Slots are searched one after the
-/// other, and half of them stay free.
+/// Keys of values by their hashes. The values are kept by whoever asks. Slots
+/// are searched one after the other, and half of them stay free.
 pub(super) struct Table {
-    slots: Vec<Slot>,
+    slots: Vec<u32>,
     keys: u32,
-}
-
-#[derive(Clone, Copy)]
-struct Slot {
-    tag: u64,
-    length: u32,
-    key: u32,
+    seed: u64,
 }
 
 /// What a look-up found.
@@ -26,74 +19,69 @@ pub(super) enum Found {
     Key(u32),
     /// Where a new value belongs, see [`Table::insert`].
     Free(usize),
-    /// Too many values are in its place.
-    Crowded,
 }
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self { slots: vec![Slot { tag: 0, length: 0, key: FREE }; 64], keys: 0 }
+        // Nobody can choose values that collide: each table has hashes of its own.
+        Self { slots: vec![FREE; 64], keys: 0, seed: RandomState::new().hash_one(()) }
     }
 
-    /// Values that it holds; also the next key.
+    /// Keys given so far; also the next key.
     pub(super) fn len(&self) -> usize {
         self.keys as usize
     }
 
-    /// Looks a value up. `same` says whether the value of a key that has this
-    /// tag and length is the one that is looked up.
+    /// The hash of what tells values apart.
     #[inline]
-    pub(super) fn find(&self, tag: u64, length: u32, same: impl Fn(u32) -> bool) -> Found {
-        let mut at = hash(tag, length);
-        for _ in 0..PROBES {
-            let index = at & (self.slots.len() - 1);
-            let slot = &self.slots[index];
-            if slot.key == FREE {
-                return Found::Free(index);
-            }
-            if slot.tag == tag && slot.length == length && same(slot.key) {
-                return Found::Key(slot.key);
-            }
-            at = at.wrapping_add(1);
-        }
-        Found::Crowded
+    pub(super) fn hash(&self, word: u64) -> u64 {
+        mix(word ^ self.seed)
     }
 
-    /// Gives the next key to a value, where [`find`](Self::find) said that it is to stand.
-    pub(super) fn insert(&mut self, index: usize, tag: u64, length: u32) -> u32 {
+    /// Looks up a value with this hash; `is_it` says whether a key is the value's.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Found {
+        let mask = self.slots.len() - 1;
+        let mut index = hash as usize & mask;
+        loop {
+            match self.slots[index] {
+                FREE => return Found::Free(index),
+                key if is_it(key) => return Found::Key(key),
+                _ => index = (index + 1) & mask,
+            }
+        }
+    }
+
+    /// Gives the next key to a value where [`find`](Self::find) said that it
+    /// belongs. `word_of` is what a key's value is hashed by, see [`Table::hash`].
+    #[inline]
+    pub(super) fn insert(&mut self, index: usize, word_of: impl Fn(u32) -> u64) -> u32 {
         let key = self.keys;
-        self.slots[index] = Slot { tag, length, key };
+        self.slots[index] = key;
         self.keys += 1;
         if self.len() * 2 > self.slots.len() {
-            self.grow();
+            self.grow(word_of);
         }
         key
     }
 
-    fn grow(&mut self) {
-        let free = Slot { tag: 0, length: 0, key: FREE };
-        let slots = vec![free; self.slots.len() * 4];
-        let mask = slots.len() - 1;
-        for slot in std::mem::replace(&mut self.slots, slots) {
-            if slot.key != FREE {
-                let mut index = hash(slot.tag, slot.length) & mask;
-                while self.slots[index].key != FREE {
-                    index = (index + 1) & mask;
-                }
-                self.slots[index] = slot;
+    #[cold]
+    fn grow(&mut self, word_of: impl Fn(u32) -> u64) {
+        let mask = self.slots.len() * 2 - 1;
+        self.slots = vec![FREE; mask + 1];
+        for key in 0..self.keys {
+            let mut index = self.hash(word_of(key)) as usize & mask;
+            while self.slots[index] != FREE {
+                index = (index + 1) & mask;
             }
+            self.slots[index] = key;
         }
     }
 
     /// Bytes that it has in memory.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>()
+        self.slots.capacity() * size_of::<u32>()
     }
-}
-
-#[inline]
-fn hash(tag: u64, length: u32) -> usize {
-    mix(tag ^ u64::from(length) << 56) as usize
 }
 
 /// Spreads what differs in any bit over all bits.

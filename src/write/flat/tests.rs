@@ -1,19 +1,21 @@
-//! The Parquet crate's own writer is the twin: what is read back, statistics
-//! and page indexes must be the same.
+//! What is read back, statistics and page indexes, against the values and
+//! against what the Parquet crate's own writer makes of them.
 
 use std::sync::Arc;
 
 use arrow::array::{
     BinaryArray, Date32Array, Decimal128Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter, add_encoded_arrow_schema_to_metadata};
-use parquet::basic::{Encoding, PageType};
+use parquet::basic::{BoundaryOrder, Encoding, PageType};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::statistics::Statistics;
 use parquet::file::writer::SerializedFileWriter;
 use proptest::prelude::*;
 
@@ -30,7 +32,8 @@ fn properties(compression: Compression, dictionary: bool, dictionary_bytes: usiz
         .set_compression(codec(compression))
         .set_dictionary_enabled(dictionary)
         .set_dictionary_page_size_limit(dictionary_bytes)
-        .set_statistics_truncate_length(Some(64))
+        // As all columns of bytes have it.
+        .set_column_statistics_enabled("bytes".into(), EnabledStatistics::None)
         .set_data_page_row_count_limit(PAGE_ROWS)
         .build()
 }
@@ -70,68 +73,168 @@ fn read(file: &Bytes) -> (RecordBatch, Arc<ParquetMetaData>) {
     (concat_batches(&schema, &batches).expect("one"), metadata)
 }
 
-fn first_encoding(metadata: &ParquetMetaData, column: usize) -> Encoding {
-    let stats = metadata.row_group(0).column(column).page_encoding_stats().expect("stats");
-    stats.iter().find(|stats| stats.page_type == PageType::DATA_PAGE).expect("a page").encoding
-}
-
-/// Compares a file of ours with its twin.
-fn compare(batches: &[RecordBatch], compression: Compression, properties: &WriterProperties) {
-    let (values, ours) = read(&ours(batches, compression, properties));
-    let (twins_values, twin) = read(&twins(batches, properties));
-    assert_eq!(values, twins_values);
+/// Compares a file of ours with the values in it, and with its twin.
+fn check(
+    batches: &[RecordBatch],
+    keys: &[Option<Vec<u8>>],
+    compression: Compression,
+    properties: &WriterProperties,
+) {
+    let (values, metadata) = read(&ours(batches, compression, properties));
+    let (its_values, its_metadata) = read(&twins(batches, properties));
     assert_eq!(values, concat_batches(&batches[0].schema(), batches).expect("one"));
-    for index in 0..values.num_columns() {
-        let (our, its) = (ours.row_group(0).column(index), twin.row_group(0).column(index));
-        assert_eq!(our.num_values(), its.num_values());
-        assert_eq!(our.statistics(), its.statistics());
-        assert_eq!(our.unencoded_byte_array_data_bytes(), its.unencoded_byte_array_data_bytes());
-        assert_eq!(our.definition_level_histogram(), its.definition_level_histogram());
-        let page_index = |metadata: &ParquetMetaData| {
-            let indexes = metadata.page_index().expect("page indexes");
-            let columns = indexes.column_index(0, index).cloned();
-            let offsets = indexes.offset_index(0, index).expect("an offset index");
-            let first_rows: Vec<_> =
-                offsets.page_locations().iter().map(|page| page.first_row_index).collect();
-            (columns, first_rows, offsets.unencoded_byte_array_data_bytes().cloned())
+    assert_eq!(values, its_values);
+    let (our, its) = (metadata.row_group(0).column(0), its_metadata.row_group(0).column(0));
+    assert_eq!(our.num_values(), its.num_values());
+    assert_eq!(our.unencoded_byte_array_data_bytes(), its.unencoded_byte_array_data_bytes());
+    assert_eq!(our.definition_level_histogram(), its.definition_level_histogram());
+
+    let Some(statistics) = our.statistics() else {
+        assert!(its.statistics().is_none());
+        return assert!(metadata.page_index().expect("indexes").column_index(0, 0).is_none());
+    };
+    let is_text = matches!(statistics, Statistics::ByteArray(_));
+    let exact = (statistics.min_is_exact(), statistics.max_is_exact());
+    let found = statistics.min_bytes_opt().zip(statistics.max_bytes_opt());
+    check_bounds(keys, found, is_text, Some(exact));
+    assert_eq!(statistics.null_count_opt(), Some(keys.iter().filter(|key| key.is_none()).count() as u64));
+    assert_eq!(Some(statistics.distinct_count_opt()), its.statistics().map(Statistics::distinct_count_opt));
+
+    let indexes = metadata.page_index().expect("indexes");
+    let (pages, bounds) =
+        (indexes.offset_index(0, 0).expect("one"), indexes.column_index(0, 0).expect("one"));
+    let mut starts: Vec<_> =
+        pages.page_locations().iter().map(|page| page.first_row_index as usize).collect();
+    assert_eq!(starts[0], 0);
+    starts.push(keys.len());
+    let mut written = Vec::new();
+    for (page, rows) in starts.windows(2).enumerate() {
+        let keys = &keys[rows[0]..rows[1]];
+        assert!(!keys.is_empty() && keys.len() <= PAGE_ROWS);
+        let (min, max) = match bounds {
+            ColumnIndexMetaData::INT32(index) => {
+                let bytes = |value: Option<&i32>| value.map(|value| value.to_le_bytes().to_vec());
+                (bytes(index.min_value(page)), bytes(index.max_value(page)))
+            }
+            ColumnIndexMetaData::INT64(index) => {
+                let bytes = |value: Option<&i64>| value.map(|value| value.to_le_bytes().to_vec());
+                (bytes(index.min_value(page)), bytes(index.max_value(page)))
+            }
+            ColumnIndexMetaData::BYTE_ARRAY(index) => {
+                (index.min_value(page).map(<[u8]>::to_vec), index.max_value(page).map(<[u8]>::to_vec))
+            }
+            other => panic!("no column is of this kind: {other:?}"),
         };
-        assert_eq!(page_index(&ours), page_index(&twin));
+        check_bounds(keys, min.as_deref().zip(max.as_deref()), is_text, None);
+        assert_eq!(bounds.null_count(page), Some(keys.iter().filter(|key| key.is_none()).count() as i64));
+        written.extend(min.zip(max).map(|(min, max)| (key_of(&min, is_text), key_of(&max, is_text))));
+    }
+    let is_sorted = |in_order: fn(&Vec<u8>, &Vec<u8>) -> bool| {
+        written.windows(2).all(|pair| in_order(&pair[0].0, &pair[1].0) && in_order(&pair[0].1, &pair[1].1))
+    };
+    match bounds.get_boundary_order().expect("an order") {
+        BoundaryOrder::ASCENDING => assert!(is_sorted(Vec::le)),
+        BoundaryOrder::DESCENDING => assert!(is_sorted(Vec::ge)),
+        BoundaryOrder::UNORDERED => assert!(!is_sorted(Vec::lt) && !is_sorted(Vec::gt)),
     }
 }
 
+/// Checks what is said of the least and the greatest of these.
+fn check_bounds(
+    keys: &[Option<Vec<u8>>],
+    found: Option<(&[u8], &[u8])>,
+    is_text: bool,
+    exact: Option<(bool, bool)>,
+) {
+    let Some((min, max)) = keys.iter().flatten().min().zip(keys.iter().flatten().max()) else {
+        return assert!(found.is_none());
+    };
+    let (low, high) = found.expect("there are values");
+    let (low, high) = (key_of(low, is_text), key_of(high, is_text));
+    let is_exact = (min.len() <= BOUND_BYTES, max.len() <= BOUND_BYTES);
+    assert!(if is_exact.0 { &low == min } else { min.starts_with(&low) && low.len() > BOUND_BYTES - 4 });
+    assert!(if is_exact.1 { &high == max } else { &high > max && high.len() <= BOUND_BYTES });
+    assert!(exact.is_none_or(|exact| exact == is_exact));
+}
+
+/// Bytes that have the order of the value whose plain bytes these are.
+fn key_of(plain: &[u8], is_text: bool) -> Vec<u8> {
+    match (is_text, plain.try_into(), plain.try_into()) {
+        (false, Ok(bytes), _) => key(i32::from_le_bytes(bytes).into()),
+        (false, _, Ok(bytes)) => key(i64::from_le_bytes(bytes)),
+        _ => plain.to_vec(),
+    }
+}
+
+fn key(number: i64) -> Vec<u8> {
+    (number as u64 ^ 1 << 63).to_be_bytes().to_vec()
+}
+
+fn encodings(metadata: &ParquetMetaData) -> Vec<(PageType, Encoding)> {
+    let stats = metadata.row_group(0).column(0).page_encoding_stats().expect("stats");
+    stats.iter().map(|stats| (stats.page_type, stats.encoding)).collect()
+}
+
 fn one_column(array: ArrayRef, nullable: bool) -> RecordBatch {
+    let name = if array.data_type() == &DataType::Binary { "bytes" } else { "value" };
     let schema: SchemaRef =
-        Arc::new(Schema::new(vec![Field::new("value", array.data_type().clone(), nullable)]));
+        Arc::new(Schema::new(vec![Field::new(name, array.data_type().clone(), nullable)]));
     RecordBatch::try_new(schema, vec![array]).expect("a batch")
 }
 
+/// An array, and bytes for each value that have its order.
+type Keyed = (ArrayRef, Vec<Option<Vec<u8>>>);
+
 /// Arrays of every kind that is encoded here, from the same numbers.
-fn arrays(numbers: &[Option<i64>]) -> Vec<ArrayRef> {
-    let texts = |number: &Option<i64>| {
-        let number = (*number)?;
+fn arrays(numbers: &[Option<i64>]) -> Vec<Keyed> {
+    let text = |number: i64| {
         let length = number.rem_euclid(90) as usize;
-        Some(match number.rem_euclid(5) {
+        match number.rem_euclid(6) {
             0 => String::new(),
             1 => number.to_string().chars().take(length).collect(),
             2 => "é\u{10FFFF}z".repeat(length) + &number.to_string(),
             3 => "the same beginning ".repeat(4) + &number.to_string(),
-            _ => "\u{7f}".repeat(length),
-        })
+            4 => "\u{7f}".repeat(length),
+            _ => "x".repeat(length % 4) + &"\u{D7FF}".repeat(length),
+        }
     };
-    let decimals = |limit: i64| {
-        numbers.iter().map(move |number| number.map(|n| i128::from(n % limit))).collect::<Decimal128Array>()
+    let each = |value: &dyn Fn(i64) -> i64| numbers.iter().map(|n| n.map(value)).collect::<Vec<_>>();
+    let keyed = |array: ArrayRef, value: &dyn Fn(i64) -> i64| {
+        (array, each(value).into_iter().map(|n| n.map(key)).collect::<Vec<_>>())
     };
+    let decimals = |limit: i64, precision, scale| {
+        let values = each(&|n| n % limit).into_iter().map(|n| n.map(i128::from)).collect::<Decimal128Array>();
+        let array: ArrayRef = Arc::new(values.with_precision_and_scale(precision, scale).expect("fits"));
+        keyed(array, &|n| n % limit)
+    };
+    let short = |n: i64| i64::from(n as i32);
+    let texts: Vec<_> = numbers.iter().map(|n| n.map(text)).collect();
+    let bytes: Vec<_> =
+        texts.iter().map(|text| text.as_ref().map(|text| text.clone().into_bytes())).collect();
+    let int16: Int16Array = numbers.iter().map(|n| n.map(|n| n as i16)).collect();
+    let int32: Int32Array = numbers.iter().map(|n| n.map(|n| n as i32)).collect();
+    let days: Date32Array = numbers.iter().map(|n| n.map(|n| n as i32)).collect();
+    let instants: TimestampMicrosecondArray = numbers.iter().copied().collect();
     vec![
-        Arc::new(numbers.iter().map(|n| n.map(|n| n as i16)).collect::<Int16Array>()),
-        Arc::new(numbers.iter().map(|n| n.map(|n| n as i32)).collect::<Int32Array>()),
-        Arc::new(numbers.iter().copied().collect::<Int64Array>()),
-        Arc::new(numbers.iter().map(|n| n.map(|n| n as i32)).collect::<Date32Array>()),
-        Arc::new(numbers.iter().copied().collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
-        Arc::new(decimals(1_000_000_000).with_precision_and_scale(9, 2).expect("fits")),
-        Arc::new(decimals(1_000_000_000_000_000_000).with_precision_and_scale(18, 4).expect("fits")),
-        Arc::new(numbers.iter().map(texts).collect::<StringArray>()),
-        Arc::new(numbers.iter().map(|n| texts(n).map(String::into_bytes)).collect::<BinaryArray>()),
+        keyed(Arc::new(int16), &|n| i64::from(n as i16)),
+        keyed(Arc::new(int32), &short),
+        keyed(Arc::new(days), &short),
+        keyed(Arc::new(numbers.iter().copied().collect::<Int64Array>()), &|n| n),
+        keyed(Arc::new(numbers.iter().copied().collect::<Time64MicrosecondArray>()), &|n| n),
+        keyed(Arc::new(instants.with_timezone("UTC")), &|n| n),
+        decimals(1_000_000_000, 9, 2),
+        decimals(1_000_000_000_000_000_000, 18, 4),
+        (Arc::new(texts.iter().map(Option::as_deref).collect::<StringArray>()), bytes.clone()),
+        (Arc::new(bytes.iter().map(Option::as_deref).collect::<BinaryArray>()), bytes),
     ]
+}
+
+/// Pieces of so many rows, of which the first is shorter: no slice begins with a byte.
+fn pieces(whole: &RecordBatch, rows: usize) -> Vec<RecordBatch> {
+    let all = whole.num_rows();
+    let starts = [0].into_iter().chain((rows.min(all).div_ceil(3)..all).step_by(rows)).chain([all]);
+    let starts: Vec<_> = starts.collect();
+    starts.windows(2).map(|pair| whole.slice(pair[0], pair[1] - pair[0])).collect()
 }
 
 /// Numbers as columns have them: few, any, in order, in runs, at the limits.
@@ -158,6 +261,7 @@ proptest! {
         numbers in numbers(),
         nulls in prop::sample::select(vec![0_u8, 1, 128, 250, 255]),
         seed in any::<u64>(),
+        rows in prop::sample::select(vec![100, PAGE_ROWS, 3000]),
         dictionary in any::<bool>(),
         dictionary_bytes in prop::sample::select(vec![300, 9000, 1 << 20]),
         compression in prop::sample::select(vec!["none", "snappy", "zstd:3", "lz4", "gzip"]),
@@ -169,48 +273,34 @@ proptest! {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             ((state >> 56) as u8 >= nulls || nulls == 0).then_some(number)
         }).collect();
-        for array in arrays(&numbers) {
-            let whole = one_column(array, nulls > 0);
-            // In batches that end with pages, and slices that do not begin with a byte.
-            let rows = whole.num_rows();
-            let batches: Vec<_> = (0..rows)
-                .step_by(PAGE_ROWS)
-                .map(|from| whole.slice(from, PAGE_ROWS.min(rows - from)))
-                .collect();
-            if dictionary_bytes == 1 << 20 || !dictionary {
-                compare(&batches, compression, &properties);
-            } else {
-                // Where a dictionary is given up, pages end elsewhere.
-                let odd = [whole.slice(0, 1), whole.slice(1, rows - 1)];
-                let (values, metadata) = read(&ours(&odd, compression, &properties));
-                prop_assert_eq!(values, whole);
-                let dictionary_page = metadata.row_group(0).column(0).dictionary_page_offset();
-                prop_assert!(dictionary_page.is_some() || rows > 0);
-            }
+        for (array, keys) in arrays(&numbers) {
+            let batches = pieces(&one_column(array, nulls > 0), rows);
+            check(&batches, &keys, compression, &properties);
         }
     }
 }
 
 #[test]
 fn a_dictionary_that_grows_too_large_is_given_up() {
-    let numbers: Vec<_> = (0..3000_i64).map(|row| Some(row * 77_777_777_777)).collect();
-    let given_up = properties(Compression::Snappy, true, 1000);
-    for array in arrays(&numbers) {
-        let batch = one_column(array.clone(), true);
-        let (values, metadata) = read(&ours(std::slice::from_ref(&batch), Compression::Snappy, &given_up));
-        assert_eq!(values, batch);
-        let stats = metadata.row_group(0).column(0).page_encoding_stats().expect("stats").clone();
-        let then =
-            if Whole::takes(array.data_type()) { Encoding::DELTA_BINARY_PACKED } else { Encoding::PLAIN };
-        let found: Vec<_> = stats.iter().map(|stats| (stats.page_type, stats.encoding)).collect();
-        assert_eq!(
-            found,
-            [
+    // Once amid values, once right after rows without any.
+    for nulls in [0, 500] {
+        let numbers: Vec<_> = (0..3000).map(|row| (row >= nulls).then_some(row * 77_777_777_777)).collect();
+        for (array, keys) in arrays(&numbers) {
+            let limit = if nulls > 0 { 0 } else { 1000 };
+            let properties = properties(Compression::Snappy, true, limit);
+            let then =
+                if Whole::takes(array.data_type()) { Encoding::DELTA_BINARY_PACKED } else { Encoding::PLAIN };
+            let batches = [one_column(array, true)];
+            check(&batches, &keys, Compression::Snappy, &properties);
+            let (_, metadata) = read(&ours(&batches, Compression::Snappy, &properties));
+            let expected = [
                 (PageType::DICTIONARY_PAGE, Encoding::PLAIN),
                 (PageType::DATA_PAGE, Encoding::RLE_DICTIONARY),
                 (PageType::DATA_PAGE, then),
-            ]
-        );
+            ];
+            let expected = if nulls > 0 { &expected[2..] } else { &expected[..] };
+            assert_eq!(encodings(&metadata), expected);
+        }
     }
 }
 
@@ -222,20 +312,54 @@ fn a_first_text_that_has_no_room_in_the_dictionary_is_plain() {
     let (values, metadata) = read(&ours(std::slice::from_ref(&batch), Compression::None, &properties));
     assert_eq!(values, batch);
     assert_eq!(metadata.row_group(0).column(0).dictionary_page_offset(), None);
-    assert_eq!(first_encoding(&metadata, 0), Encoding::PLAIN);
+    assert_eq!(encodings(&metadata), [(PageType::DATA_PAGE, Encoding::PLAIN)]);
 }
 
 #[test]
-fn numbers_that_collide_end_the_dictionary_and_not_the_export() {
-    // All of them belong into the first slot of 1024, which 130 of them get.
-    let numbers = (0..i64::MAX).filter(|&number| table::mix(number as u64) & 0x3ff == 0).take(300);
-    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers));
-    let batch = one_column(numbers, false);
-    let properties = properties(Compression::None, true, 1 << 20);
-    let (values, metadata) = read(&ours(std::slice::from_ref(&batch), Compression::None, &properties));
-    assert_eq!(values, batch);
-    let stats = metadata.row_group(0).column(0).page_encoding_stats().expect("stats").clone();
-    assert_eq!(stats.last().expect("a page").encoding, Encoding::DELTA_BINARY_PACKED);
+fn one_value_in_the_dictionary_is_a_run_and_never_packed() {
+    for count in [1, 7, 8, 31, 32, 100_000] {
+        let mut page = Vec::new();
+        pack::hybrid(&vec![0; count], 0, &mut page);
+        let mut expected = Vec::new();
+        pack::varint(count as u64 * 2, &mut expected);
+        assert_eq!(page, expected);
+    }
+}
+
+#[test]
+fn differences_of_any_number_of_values_wrap_around() {
+    for count in [1, 2, 32, 33, 34, 128, 129, 130, 257, 1000] {
+        let extremes = (0..count).map(|row| Some(if row % 2 == 0 { i64::MIN } else { i64::MAX }));
+        let numbers: Vec<_> = extremes.collect();
+        for (array, keys) in arrays(&numbers) {
+            check(
+                &[one_column(array, false)],
+                &keys,
+                Compression::None,
+                &properties(Compression::None, false, 0),
+            );
+        }
+        let numbers = Int32Array::from_iter_values(
+            (0..count).map(|row| if row % 2 == 0 { i32::MIN } else { i32::MAX }),
+        );
+        let keys: Vec<_> = numbers.values().iter().map(|&number| Some(key(number.into()))).collect();
+        let batch = one_column(Arc::new(numbers), false);
+        check(&[batch], &keys, Compression::None, &properties(Compression::None, false, 0));
+    }
+}
+
+#[test]
+fn a_text_after_which_there_is_none_has_no_upper_bound() {
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(["a".into(), "\u{10FFFF}".repeat(5000)]));
+    for dictionary in [true, false] {
+        let properties = properties(Compression::None, dictionary, 1 << 20);
+        let batch = one_column(texts.clone(), false);
+        let (values, metadata) = read(&ours(std::slice::from_ref(&batch), Compression::None, &properties));
+        assert_eq!(values, batch);
+        let statistics = metadata.row_group(0).column(0).statistics().expect("statistics");
+        assert_eq!((statistics.min_bytes_opt(), statistics.max_bytes_opt()), (Some(&b"a"[..]), None));
+        assert!(metadata.page_index().expect("indexes").column_index(0, 0).is_none());
+    }
 }
 
 #[test]
@@ -256,7 +380,7 @@ fn plain_pages_end_where_they_are_full() {
 #[test]
 fn columns_without_statistics_have_none() {
     let numbers: Vec<_> = (0..100).map(Some).collect();
-    for array in arrays(&numbers) {
+    for (array, _) in arrays(&numbers) {
         let batch = one_column(array, true);
         let properties = properties(Compression::None, true, 1 << 20).into_builder();
         let properties = properties.set_statistics_enabled(EnabledStatistics::None).build();

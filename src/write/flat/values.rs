@@ -15,7 +15,7 @@ pub(super) trait Values: Send {
     fn append(&mut self, array: &dyn Array, rows: Range<usize>) -> usize;
 
     /// Appends the encoded values of the page to `body`, and begins the next.
-    fn finish_page(&mut self, body: &mut Vec<u8>) -> Page;
+    fn finish_page(&mut self, body: &mut Vec<u8>) -> Encoded;
 
     /// The dictionary, plainly, and the values in it, once all pages are finished.
     fn take_dictionary(&mut self) -> Option<(Vec<u8>, usize)>;
@@ -27,8 +27,8 @@ pub(super) trait Values: Send {
     fn memory_bytes(&self) -> usize;
 }
 
-/// What is known of the values of a page.
-pub(super) struct Page {
+/// What is known of the encoded values of a page.
+pub(super) struct Encoded {
     pub(super) encoding: Encoding,
     /// None where there is no value but NULL, or none are wanted.
     pub(super) bounds: Option<Bounds>,

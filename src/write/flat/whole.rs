@@ -12,19 +12,17 @@ use parquet::basic::Encoding;
 
 use super::bound::{Bound, Bounds};
 use super::delta::Delta;
-use super::pack::{hybrid, width_of};
-use super::table::{Found, Table};
-use super::values::{Page, Values, take_runs};
+use super::keys::Keys;
+use super::table::Found;
+use super::values::{Encoded, Values, take_runs};
 
 /// Encodes signed numbers of 32 or 64 bits.
 pub(super) struct Whole {
     is_int32: bool,
     dictionary: Option<Dictionary>,
-    /// Keys of the page under way.
-    keys: Vec<u32>,
-    /// Its numbers, where there is no dictionary any more.
+    /// Numbers of the page under way, where there is no dictionary (any more).
     delta: Delta,
-    /// Its bounds; none have been seen while the minimum is the greater one.
+    /// Bounds of the page; none has been seen while the minimum is the greater one.
     min: i64,
     max: i64,
     has_statistics: bool,
@@ -32,10 +30,7 @@ pub(super) struct Whole {
 
 /// The numbers that have keys.
 struct Dictionary {
-    /// Gone when the dictionary has been given up.
-    table: Option<Table>,
-    /// Whether a page has keys.
-    is_used: bool,
+    keys: Keys,
     numbers: Vec<i64>,
     /// Numbers that it may have.
     limit: usize,
@@ -58,17 +53,15 @@ impl Whole {
 
     /// A column without values; with a dictionary of at most so many bytes, if with one.
     pub(super) fn new(is_int32: bool, dictionary_bytes: Option<usize>, has_statistics: bool) -> Self {
-        let width = if is_int32 { 4 } else { 8 };
+        let limit = |bytes| bytes / if is_int32 { size_of::<i32>() } else { size_of::<i64>() };
         let dictionary = dictionary_bytes.map(|bytes| Dictionary {
-            table: Some(Table::new()),
-            is_used: false,
+            keys: Keys::new(),
             numbers: Vec::new(),
-            limit: bytes / width,
+            limit: limit(bytes),
         });
         Self {
             is_int32,
             dictionary,
-            keys: Vec::new(),
             delta: Delta::new(is_int32),
             min: i64::MAX,
             max: i64::MIN,
@@ -84,50 +77,64 @@ impl Whole {
     ) -> usize {
         take_runs(nulls, rows, |run| {
             let numbers = &numbers[run];
+            let (mut min, mut max) = (self.min, self.max);
+            let include = |number: i64| {
+                min = min.min(number);
+                max = max.max(number);
+                number
+            };
+            let numbers = numbers.iter().map(|&number| widen(number));
             let taken = match &mut self.dictionary {
-                Some(Dictionary { table: Some(table), numbers: known, limit, .. }) => {
-                    self.keys.reserve(numbers.len());
-                    let keys = numbers.iter().map_while(|&n| key(table, known, *limit, widen(n)));
-                    let before = self.keys.len();
-                    self.keys.extend(keys);
-                    self.keys.len() - before
-                }
+                Some(dictionary) if dictionary.keys.table.is_some() => dictionary.take(numbers, include),
                 _ => {
-                    numbers.iter().for_each(|&number| self.delta.push(widen(number)));
-                    numbers.len()
+                    let count = numbers.len();
+                    self.delta.extend(numbers.map(include));
+                    count
                 }
             };
-            for &number in &numbers[..taken] {
-                let number = widen(number);
-                self.min = self.min.min(number);
-                self.max = self.max.max(number);
-            }
-            if let Some(dictionary) = self.dictionary.as_mut().filter(|_| taken < numbers.len()) {
-                dictionary.table = None;
-            }
+            (self.min, self.max) = (min, max);
             taken
         })
     }
 
-    fn bounds(&self) -> Option<Bounds> {
-        let bound = |number| {
-            if self.is_int32 { Bound::Int32(number as i32) } else { Bound::Int64(number) }
-        };
-        (self.has_statistics && self.min <= self.max)
-            .then(|| Bounds { min: bound(self.min), max: bound(self.max) })
+    fn take_bounds(&mut self) -> Option<Bounds> {
+        let (min, max) =
+            (std::mem::replace(&mut self.min, i64::MAX), std::mem::replace(&mut self.max, i64::MIN));
+        let bound = |number| if self.is_int32 { Bound::Int32(number as i32) } else { Bound::Int64(number) };
+        (self.has_statistics && min <= max).then(|| Bounds { min: bound(min), max: bound(max) })
     }
 }
 
-/// The key of a number; none where the dictionary is full.
-#[inline]
-fn key(table: &mut Table, numbers: &mut Vec<i64>, limit: usize, number: i64) -> Option<u32> {
-    match table.find(number as u64, 0, |_| true) {
-        Found::Key(key) => Some(key),
-        Found::Free(index) if numbers.len() < limit => {
-            numbers.push(number);
-            Some(table.insert(index, number as u64, 0))
+impl Dictionary {
+    /// Takes numbers until one finds no room.
+    fn take(
+        &mut self,
+        numbers: impl ExactSizeIterator<Item = i64>,
+        mut include: impl FnMut(i64) -> i64,
+    ) -> usize {
+        let page = &mut self.keys.page;
+        let Some(table) = &mut self.keys.table else { return 0 };
+        let before = page.len();
+        page.resize(before + numbers.len(), 0);
+        let mut taken = 0;
+        for (to, number) in page[before..].iter_mut().zip(numbers) {
+            let word = number as u64;
+            *to = match table.find(table.hash(word), |key| self.numbers[key as usize] == number) {
+                Found::Key(key) => key,
+                Found::Free(index) if self.numbers.len() < self.limit => {
+                    self.numbers.push(number);
+                    table.insert(index, |key| self.numbers[key as usize] as u64)
+                }
+                Found::Free(_) => {
+                    self.keys.table = None;
+                    break;
+                }
+            };
+            include(number);
+            taken += 1;
         }
-        Found::Free(_) | Found::Crowded => None,
+        page.truncate(before + taken);
+        taken
     }
 }
 
@@ -156,16 +163,10 @@ impl Values for Whole {
         }
     }
 
-    fn finish_page(&mut self, body: &mut Vec<u8>) -> Page {
-        let bounds = self.bounds();
-        (self.min, self.max) = (i64::MAX, i64::MIN);
+    fn finish_page(&mut self, body: &mut Vec<u8>) -> Encoded {
         let encoding = match &mut self.dictionary {
-            Some(dictionary) if dictionary.table.is_some() || !self.keys.is_empty() => {
-                dictionary.is_used = true;
-                let width = width_of(dictionary.numbers.len().saturating_sub(1) as u64);
-                body.push(width as u8);
-                hybrid(&self.keys, width, body);
-                self.keys.clear();
+            Some(dictionary) if dictionary.keys.has_page() => {
+                dictionary.keys.finish_page(dictionary.numbers.len(), body);
                 Encoding::RLE_DICTIONARY
             }
             _ => {
@@ -173,30 +174,32 @@ impl Values for Whole {
                 Encoding::DELTA_BINARY_PACKED
             }
         };
-        Page { encoding, bounds, text_bytes: None }
+        Encoded { encoding, bounds: self.take_bounds(), text_bytes: None }
     }
 
     fn take_dictionary(&mut self) -> Option<(Vec<u8>, usize)> {
-        let numbers = self.dictionary.take().filter(|dictionary| dictionary.is_used)?.numbers;
-        let mut plain = Vec::with_capacity(numbers.len() * 8);
-        for number in &numbers {
-            let bytes = number.to_le_bytes();
-            plain.extend_from_slice(if self.is_int32 { &bytes[..4] } else { &bytes });
-        }
+        let Dictionary { numbers, .. } = self.dictionary.take().filter(|d| d.keys.is_used)?;
+        let plain = if self.is_int32 {
+            numbers.iter().flat_map(|&number| (number as i32).to_le_bytes()).collect()
+        } else {
+            numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+        };
         Some((plain, numbers.len()))
     }
 
     fn encoded_bytes(&self) -> usize {
-        let (dictionary, width) = self.dictionary.as_ref().map_or((0, 0), |d| {
-            (d.numbers.len() * if self.is_int32 { 4 } else { 8 }, width_of(d.numbers.len() as u64))
+        let dictionary = self.dictionary.as_ref().map_or(0, |dictionary| {
+            let values = dictionary.numbers.len();
+            values * if self.is_int32 { size_of::<i32>() } else { size_of::<i64>() }
+                + dictionary.keys.encoded_bytes(values)
         });
-        dictionary + self.keys.len() * width / 8 + self.delta.encoded_bytes()
+        dictionary + self.delta.encoded_bytes()
     }
 
     fn memory_bytes(&self) -> usize {
         let dictionary = self.dictionary.as_ref().map_or(0, |dictionary| {
-            dictionary.table.as_ref().map_or(0, Table::memory_bytes) + dictionary.numbers.capacity() * 8
+            dictionary.keys.memory_bytes() + dictionary.numbers.capacity() * size_of::<i64>()
         });
-        dictionary + self.keys.capacity() * 4 + self.delta.memory_bytes()
+        dictionary + self.delta.memory_bytes()
     }
 }
