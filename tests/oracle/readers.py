@@ -13,6 +13,7 @@ import warnings
 
 import duckdb
 import polars
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 warnings.simplefilter("error")
@@ -57,9 +58,15 @@ def check(files, types):
     if count != rows:
         yield f"DuckDB reads {count} rows, pyarrow {rows}"
     taken = [c for c, pg in types.items() if pg not in KNOWN_POLARS]
-    count = sum(len(polars.read_parquet(part, columns=taken)) for part in parts)
-    if count != rows:
-        yield f"Polars reads {count} rows, pyarrow {rows}"
+    for part in parts:
+        ours, theirs = pq.read_table(part), polars.read_parquet(part, columns=taken)
+        if len(theirs) != len(ours):
+            yield f"{part}: Polars reads {len(theirs)} rows, pyarrow {len(ours)}"
+        for column in theirs.columns:
+            ty = ours.schema.field(column).type
+            if pa.types.is_integer(ty) or pa.types.is_string(ty) or pa.types.is_decimal(ty):
+                if not theirs[column].to_arrow().cast(ty).equals(ours[column].combine_chunks()):
+                    yield f"{part}: Polars reads other values of {column} than pyarrow"
     for column in set(types) - set(taken):
         try:
             polars.read_parquet(parts[0], columns=[column])
