@@ -72,7 +72,7 @@ pub(super) struct Frames {
     state: State,
     /// Column-major, relative to `base`; `stride` per column.
     starts: Vec<u32>,
-    /// The length that the first field of a column had, as long as all others have it, or [`VARIES`].
+    /// The length of each column's field in the first row, as long as all rows have it; else [`VARIES`], also for NULL.
     lengths: Vec<i32>,
     stride: usize,
     block_rows: usize,

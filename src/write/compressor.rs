@@ -7,7 +7,6 @@ use bytes::Bytes;
 use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
 
-use super::flat::KEEP_BYTES;
 use crate::message::setting::Compression;
 
 /// What Parquet calls the compression.
@@ -21,10 +20,14 @@ pub(super) fn codec(compression: Compression) -> Codec {
     }
 }
 
+/// Bytes of a buffer that are kept for the next page.
+pub(super) const KEEP_BYTES: usize = 4 << 20;
+
 /// Compresses the pages of a row group.
 pub(super) struct Compressor {
+    codec: Codec,
     method: Method,
-    /// The last page, compressed, and what the largest one left behind it.
+    /// As long as the longest page so far may have become; what lies beyond the last one is of no use.
     compressed: Vec<u8>,
 }
 
@@ -48,7 +51,12 @@ impl Compressor {
             Compression::Lz4 => Method::Lz4,
             Compression::Gzip => Method::Gzip,
         };
-        Ok(Self { method, compressed: Vec::new() })
+        Ok(Self { codec: codec(compression), method, compressed: Vec::new() })
+    }
+
+    /// What Parquet calls it.
+    pub(super) fn codec(&self) -> Codec {
+        self.codec
     }
 
     /// The page, compressed.

@@ -100,8 +100,8 @@ fn encode_leaf(
     let whole = is_whole(field.data_type());
     let long = array.is_some_and(|array| array.get_array_memory_size() / array.len().max(1) > LONG_BYTES);
     let dictionary = !long && array.is_none_or(|array| pays(array, whole));
-    // Nobody looks for a range of documents or blobs, and their extremes are
-    // copied whole before they are cut.
+    // Nobody looks for a range of documents or blobs, and the Parquet crate copies
+    // their extremes whole before it cuts them.
     let is_document = field.data_type() == &DataType::Binary
         || field.extension_type_name() == Some(<Json as ExtensionType>::NAME);
     let statistics = if is_document || long { EnabledStatistics::None } else { EnabledStatistics::Page };

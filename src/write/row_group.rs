@@ -40,6 +40,7 @@ impl RowGroup {
         compression: Compression,
         wide: bool,
     ) -> Result<Self> {
+        let workspace = Workspace::new(compression)?;
         let descriptor = file.schema_descr();
         let mut leaves_of = vec![Vec::new(); schema.fields().len()];
         for leaf in 0..descriptor.num_columns() {
@@ -48,7 +49,7 @@ impl RowGroup {
         let columns = schema.fields().iter().zip(&leaves_of).map(|(field, leaves)| {
             // The pages of a wide batch are made when the batch is gone from memory.
             let leaf = leaves.first().filter(|_| !wide && !field.data_type().is_nested())?;
-            FlatColumn::begin(&descriptor.column(*leaf), field.data_type(), &properties)
+            FlatColumn::begin(&descriptor.column(*leaf), field.data_type(), &properties, &workspace)
         });
         let mut columns: Vec<_> = columns.collect();
         let others = (0..columns.len()).filter(|&index| columns[index].is_none()).collect::<Vec<_>>();
@@ -57,11 +58,7 @@ impl RowGroup {
             Some(column) => ColumnWriter::Flat(Box::new(column)),
             None => ColumnWriter::Leaves(writers.by_ref().take(leaves.len()).collect()),
         });
-        Ok(Self {
-            schema: schema.clone(),
-            columns: columns.collect(),
-            workspace: Workspace::new(compression)?,
-        })
+        Ok(Self { schema: schema.clone(), columns: columns.collect(), workspace })
     }
 
     /// Encodes a batch.

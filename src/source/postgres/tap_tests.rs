@@ -141,6 +141,34 @@ async fn a_wide_row_comes_in_pieces_and_waits_for_room() {
 }
 
 #[tokio::test]
+async fn pieces_end_with_rows_and_are_never_too_long() {
+    let Bench { mut tap, mut server, mut pieces, progress, .. } = bench(1);
+    let rows: Vec<Vec<u8>> = (0..20_000_usize).map(|n| vec![n as u8; n * 7919 % 301]).collect();
+    let stream = rows.iter().flat_map(|row| message(COPY_DATA, row)).collect::<Vec<_>>();
+    let writing = tokio::spawn(async move {
+        server.write_all(&stream).await.expect("written");
+        server.write_all(&message(COPY_DONE, b"")).await.expect("written");
+        server
+    });
+    let reading = tokio::spawn(async move { passed(&mut tap, HEADER).await });
+    let mut rows_left = rows.iter();
+    let mut count = 0;
+    while let Some(piece) = pieces.recv().await {
+        assert!(piece.len() <= PIECE_BYTES);
+        let mut rest = &piece[..];
+        while !rest.is_empty() {
+            rest = rest.strip_prefix(&rows_left.next().expect("a row")[..]).expect("it is whole");
+        }
+        count += 1;
+    }
+    assert_eq!(rows_left.map(Vec::len).sum::<usize>(), 0);
+    assert!(count > 10, "{count} pieces");
+    assert_eq!(progress.read().1, rows.iter().map(Vec::len).sum::<usize>() as u64);
+    assert_eq!(reading.await.expect("joined"), message(COPY_DONE, b""));
+    writing.await.expect("joined");
+}
+
+#[tokio::test]
 async fn few_rows_do_not_wait_for_more() {
     let Bench { mut tap, mut server, mut pieces, .. } = bench(2);
     let reading = tokio::spawn(async move { passed(&mut tap, HEADER).await });

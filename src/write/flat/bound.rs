@@ -18,7 +18,8 @@ pub(super) enum Bound {
     Text(Cut),
 }
 
-/// The first characters of a text, in the order of its bytes.
+/// The first bytes of a text. They have the order of the texts, where these differ there; what is written is cut to
+/// whole characters, which have not.
 #[derive(Clone, Default, PartialEq, PartialOrd)]
 pub(super) struct Cut {
     bytes: Vec<u8>,
@@ -47,15 +48,27 @@ impl Cut {
         (&self.bytes[..], self.is_cut) < cut(text)
     }
 
-    /// A text that is not less than the whole one, if there is one of this
-    /// length: where more followed, the last character that can be replaced by
-    /// the next one is, and what follows it goes.
+    /// Its whole characters.
+    fn characters(&self) -> &str {
+        match str::from_utf8(&self.bytes) {
+            Ok(text) => text,
+            Err(error) => str::from_utf8(&self.bytes[..error.valid_up_to()]).unwrap_or_default(),
+        }
+    }
+
+    /// A text that is not greater than the whole one.
+    fn lower(&self) -> Vec<u8> {
+        self.characters().as_bytes().to_vec()
+    }
+
+    /// A text that is not less than the whole one. Where more followed, the
+    /// last character that has a successor becomes that, and what follows it
+    /// goes; `None` where none has one.
     fn upper(&self) -> Option<Vec<u8>> {
         if !self.is_cut {
             return Some(self.bytes.clone());
         }
-        let text = str::from_utf8(&self.bytes).ok()?;
-        text.char_indices().rev().find_map(|(start, last)| {
+        self.characters().char_indices().rev().find_map(|(start, last)| {
             // The numbers between these two are no characters.
             let next = if last == '\u{D7FF}' { '\u{E000}' } else { char::from_u32(u32::from(last) + 1)? };
             let upper = || [&self.bytes[..start], next.encode_utf8(&mut [0; 4]).as_bytes()].concat();
@@ -64,22 +77,10 @@ impl Cut {
     }
 }
 
-/// The characters of a text that have room in a bound, and whether more follow.
+/// What a bound keeps of a text, and whether more follows.
+#[inline]
 fn cut(text: &[u8]) -> (&[u8], bool) {
-    let Some(mut prefix) = text.get(..BOUND_BYTES).filter(|_| text.len() > BOUND_BYTES) else {
-        return (text, false);
-    };
-    // Bytes like these continue a character.
-    let continues = |byte: u8| byte & 0xC0 == 0x80;
-    if continues(text[BOUND_BYTES]) {
-        while let Some((&last, before)) = prefix.split_last() {
-            prefix = before;
-            if !continues(last) {
-                break;
-            }
-        }
-    }
-    (prefix, true)
+    text.get(..BOUND_BYTES).filter(|_| text.len() > BOUND_BYTES).map_or((text, false), |cut| (cut, true))
 }
 
 /// The least and the greatest value.
@@ -100,17 +101,15 @@ impl Bounds {
         }
     }
 
-    /// As they stand in the file, if there is a text that is not less than all
-    /// that begin like the greatest one.
+    /// As they stand in the file; `None` where no text of [`BOUND_BYTES`] is an upper bound.
     pub(super) fn written(&self) -> Option<Self> {
-        let max = match &self.max {
-            Bound::Text(text) => Bound::Text(Cut { bytes: text.upper()?, is_cut: false }),
-            number => number.clone(),
-        };
-        Some(Self { min: self.min.clone(), max })
+        let whole = |bytes| Bound::Text(Cut { bytes, is_cut: false });
+        let min = if let Bound::Text(text) = &self.min { whole(text.lower()) } else { self.min.clone() };
+        let max = if let Bound::Text(text) = &self.max { whole(text.upper()?) } else { self.max.clone() };
+        Some(Self { min, max })
     }
 
-    /// As the column index holds them.
+    /// What is [`written`](Self::written), as the column index holds it.
     pub(super) fn to_bytes(&self) -> (Vec<u8>, Vec<u8>) {
         let bytes = |bound: &Bound| match bound {
             Bound::Int32(number) => number.to_le_bytes().to_vec(),
@@ -139,7 +138,7 @@ pub(super) fn statistics(ty: Type, bounds: Option<Bounds>, nulls: u64) -> Statis
         }
         Some((Bound::Text(min), Bound::Text(max))) => {
             let upper = max.upper().map(ByteArray::from);
-            ValueStatistics::new(Some(ByteArray::from(min.bytes)), upper, None, nulls, false)
+            ValueStatistics::new(Some(ByteArray::from(min.lower())), upper, None, nulls, false)
                 .with_min_is_exact(!min.is_cut)
                 .with_max_is_exact(!max.is_cut)
                 .into()

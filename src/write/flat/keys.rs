@@ -29,6 +29,9 @@ impl Keys {
         body.push(width as u8);
         hybrid(&self.page, width, body);
         self.page.clear();
+        if self.table.is_none() {
+            self.page = Vec::new();
+        }
         self.is_used = true;
     }
 

@@ -1,10 +1,10 @@
 //! Columns of whole numbers and texts that are not nested, encoded here.
 //!
 //! The Parquet crate can do that, too, and does all the others. But most of
-//! what exports spend on Parquet goes into such columns: the crate looks each
-//! value up in a dictionary that knows nothing of its length, and computes
-//! minima and maxima value by value; its encoders cannot be replaced one by
-//! one. What is written is nearly the same: data pages of version 1,
+//! what exports spend on Parquet goes into such columns: the crate hashes and
+//! compares each value of a dictionary whole, even one of a few bytes, and
+//! looks for minima and maxima value by value; its encoders cannot be replaced
+//! one by one. What is written is nearly the same: data pages of version 1,
 //! dictionaries, plain texts and differences, statistics and page indexes. Only
 //! whole numbers whose dictionary is given up become differences, not plain.
 
@@ -34,13 +34,10 @@ use self::pages::Pages;
 use self::text::Text;
 use self::values::Values;
 use self::whole::Whole;
-use super::compressor::Compressor;
+use super::compressor::{Compressor, KEEP_BYTES};
 use crate::message::setting::Compression;
 
 pub(super) use self::bound::BOUND_BYTES;
-
-/// Bytes of a buffer that are kept for the next page.
-pub(super) const KEEP_BYTES: usize = 4 << 20;
 
 /// A column chunk that is being encoded.
 pub(super) struct FlatColumn {
@@ -73,13 +70,14 @@ impl FlatColumn {
         descriptor: &ColumnDescPtr,
         ty: &DataType,
         properties: &WriterProperties,
+        workspace: &Workspace,
     ) -> Option<Self> {
         let path = descriptor.path();
         let has_statistics = properties.statistics_enabled(path) != EnabledStatistics::None;
         let dictionary_bytes =
             properties.dictionary_enabled(path).then(|| properties.dictionary_page_size_limit());
         let values: Box<dyn Values> = match ty {
-            // Bounds are cut as texts: those of bytes would not be.
+            // Bounds are cut as texts; columns of bytes have none, see `encoding.rs`.
             DataType::Binary if has_statistics => return None,
             DataType::Utf8 | DataType::Binary => {
                 let page_bytes = properties.data_page_size_limit();
@@ -91,7 +89,7 @@ impl FlatColumn {
             }
             _ => return None,
         };
-        let pages = Pages::new(descriptor.clone(), properties.compression(path), has_statistics);
+        let pages = Pages::new(descriptor.clone(), workspace.compressor.codec(), has_statistics);
         Some(Self { values, pages, page_rows: properties.data_page_row_count_limit() })
     }
 

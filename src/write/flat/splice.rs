@@ -3,11 +3,11 @@
 use std::io::{self, Read};
 use std::vec;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parquet::errors::Result;
 use parquet::file::reader::{ChunkReader, Length};
 
-/// The pages of a column chunk, one after the other.
+/// The pages of a column chunk, one after the other. Whoever appends it to a file reads it once, from its begin.
 pub(super) struct Splice(Vec<Bytes>);
 
 impl Splice {
@@ -53,7 +53,7 @@ impl Read for SpliceReader {
             }
         }
         let bytes = to.len().min(self.page.len());
-        to[..bytes].copy_from_slice(&self.page.split_to(bytes));
+        self.page.copy_to_slice(&mut to[..bytes]);
         Ok(bytes)
     }
 }

@@ -9,6 +9,7 @@ const FREE: u32 = u32::MAX;
 /// are searched one after the other, and half of them stay free.
 pub(super) struct Table {
     slots: Vec<u32>,
+    /// Keys given so far; also the next one.
     keys: u32,
     seed: u64,
 }
@@ -25,11 +26,6 @@ impl Table {
     pub(super) fn new() -> Self {
         // Nobody can choose values that collide: each table has hashes of its own.
         Self { slots: vec![FREE; 64], keys: 0, seed: RandomState::new().hash_one(()) }
-    }
-
-    /// Keys given so far; also the next key.
-    pub(super) fn len(&self) -> usize {
-        self.keys as usize
     }
 
     /// The hash of what tells values apart.
@@ -59,7 +55,7 @@ impl Table {
         let key = self.keys;
         self.slots[index] = key;
         self.keys += 1;
-        if self.len() * 2 > self.slots.len() {
+        if self.keys as usize * 2 > self.slots.len() {
             self.grow(word_of);
         }
         key

@@ -189,13 +189,17 @@ type Keyed = (ArrayRef, Vec<Option<Vec<u8>>>);
 fn arrays(numbers: &[Option<i64>]) -> Vec<Keyed> {
     let text = |number: i64| {
         let length = number.rem_euclid(90) as usize;
-        match number.rem_euclid(6) {
+        // Characters that end before, at and after the last byte of a bound.
+        let ends = ["", "ab", "é", "€", "😀", "ab€", "\u{7f}x"][number.rem_euclid(7) as usize];
+        match number.rem_euclid(8) {
             0 => String::new(),
             1 => number.to_string().chars().take(length).collect(),
             2 => "é\u{10FFFF}z".repeat(length) + &number.to_string(),
             3 => "the same beginning ".repeat(4) + &number.to_string(),
             4 => "\u{7f}".repeat(length),
-            _ => "x".repeat(length % 4) + &"\u{D7FF}".repeat(length),
+            5 => "x".repeat(length % 4) + &"\u{D7FF}".repeat(length),
+            6 => "x".repeat(60 + length % 5) + ends + &"y".repeat(length % 3),
+            _ => "x".repeat(62) + ends,
         }
     };
     let each = |value: &dyn Fn(i64) -> i64| numbers.iter().map(|n| n.map(value)).collect::<Vec<_>>();
@@ -345,6 +349,24 @@ fn differences_of_any_number_of_values_wrap_around() {
         let keys: Vec<_> = numbers.values().iter().map(|&number| Some(key(number.into()))).collect();
         let batch = one_column(Arc::new(numbers), false);
         check(&[batch], &keys, Compression::None, &properties(Compression::None, false, 0));
+    }
+}
+
+#[test]
+fn bounds_hold_whatever_character_they_are_cut_in() {
+    let ends = ["", "ab", "é", "€", "😀", "ab€", "\u{7f}x"];
+    let texts: Vec<_> = (60..=64).flat_map(|n| ends.map(|end| "x".repeat(n) + end)).collect();
+    for (first, a) in texts.iter().enumerate() {
+        for b in &texts[first + 1..] {
+            let keys: Vec<_> = [a, b].map(|text| Some(text.clone().into_bytes())).into();
+            let batch = one_column(Arc::new(StringArray::from_iter_values([a, b])), false);
+            // Both in one page, and each in its own.
+            for (dictionary, rows) in [(false, PAGE_ROWS), (true, PAGE_ROWS), (false, 1)] {
+                let properties = properties(Compression::None, dictionary, 1 << 20).into_builder();
+                let properties = properties.set_data_page_row_count_limit(rows).build();
+                check(std::slice::from_ref(&batch), &keys, Compression::None, &properties);
+            }
+        }
     }
 }
 

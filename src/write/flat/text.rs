@@ -6,11 +6,11 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use parquet::basic::Encoding;
 
-use super::KEEP_BYTES;
 use super::bound::{Bound, Bounds, Cut};
 use super::keys::Keys;
 use super::table::{Found, mix};
 use super::values::{Encoded, Values, take_runs};
+use crate::write::compressor::KEEP_BYTES;
 
 /// Short values are copied as a window of so many bytes and then cut to their
 /// length: a few moves of the processor instead of a call.
@@ -109,11 +109,7 @@ impl Values for Text {
             dictionary.keys.finish_page(dictionary.entries.len(), body);
             return Encoded { encoding: Encoding::RLE_DICTIONARY, bounds, text_bytes };
         }
-        if body.is_empty() {
-            std::mem::swap(body, &mut self.plain);
-        } else {
-            body.extend_from_slice(&self.plain);
-        }
+        body.extend_from_slice(&self.plain);
         self.plain.clear();
         self.plain.shrink_to(KEEP_BYTES);
         Encoded { encoding: Encoding::PLAIN, bounds: self.extremes.take(), text_bytes }
@@ -236,7 +232,7 @@ fn first_word(data: &[u8], start: usize, end: usize) -> u64 {
 fn hash(value: &[u8], seed: u64) -> u64 {
     let last = value.last_chunk::<8>().map_or(0, |last| u64::from_le_bytes(*last));
     let (words, _) = value.as_chunks::<8>();
-    // Nobody knows what the seed makes of the first word, nor what cancels it out.
+    // Each step depends on the seed: nobody can choose words that cancel each other out.
     words.iter().fold(mix(seed ^ last), |hash, word| mix(hash.rotate_left(23) ^ u64::from_le_bytes(*word)))
 }
 
