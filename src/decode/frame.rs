@@ -294,8 +294,7 @@ impl Frames {
         let mut position = self.position;
         // A row that ends beyond MAX_ROW is refused below, so this never wraps.
         for field in first..self.columns {
-            // Where the next field begins follows from this length before the
-            // word is read: the processor need not wait for it.
+            // Known before the word is: the processor need not wait for that to find the next field.
             let expected = self.lengths[field];
             let Some(word) = self.raw.get(position..).and_then(|rest| rest.first_chunk::<4>()) else {
                 return Ok(self.wait(field, position, 4));

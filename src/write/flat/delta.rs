@@ -18,7 +18,7 @@ pub(super) struct Delta {
     block: Vec<i64>,
     /// The blocks before.
     blocks: Vec<u8>,
-    /// Of 32 bits: differences wrap around there.
+    /// The numbers have 32 bits, where their differences wrap around.
     is_int32: bool,
 }
 
