@@ -16,7 +16,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 
 use super::compressor::codec;
-use super::flat::BOUND_BYTES;
+use super::flat::{BOUND_BYTES, is_signed_whole};
 use super::metadata::Provenance;
 use crate::plan::column::{Column, ELEMENT};
 use crate::plan::export_plan::WriterSettings;
@@ -97,7 +97,7 @@ fn encode_leaf(
     array: Option<&ArrayRef>,
 ) -> WriterPropertiesBuilder {
     let path = ColumnPath::new(path.iter().map(|&part| part.to_owned()).collect());
-    let whole = is_whole(field.data_type());
+    let whole = is_signed_whole(field.data_type()) || field.data_type() == &DataType::UInt32;
     let long = array.is_some_and(|array| array.get_array_memory_size() / array.len().max(1) > LONG_BYTES);
     let dictionary = !long && array.is_none_or(|array| pays(array, whole));
     // Nobody looks for a range of documents or blobs, and the Parquet crate copies
@@ -112,21 +112,6 @@ fn encode_leaf(
         builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
     } else {
         builder
-    }
-}
-
-/// Whether Parquet stores the type as 32- or 64-bit whole numbers.
-fn is_whole(ty: &DataType) -> bool {
-    match ty {
-        DataType::Int16
-        | DataType::Int32
-        | DataType::Int64
-        | DataType::UInt32
-        | DataType::Date32
-        | DataType::Time64(_)
-        | DataType::Timestamp(..) => true,
-        DataType::Decimal128(precision, _) => *precision <= 18,
-        _ => false,
     }
 }
 

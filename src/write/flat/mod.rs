@@ -38,6 +38,7 @@ use super::compressor::{Compressor, KEEP_BYTES};
 use crate::message::setting::Compression;
 
 pub(super) use self::bound::BOUND_BYTES;
+pub(super) use self::whole::is_signed_whole;
 
 /// A column chunk that is being encoded.
 pub(super) struct FlatColumn {
@@ -83,7 +84,7 @@ impl FlatColumn {
                 let page_bytes = properties.data_page_size_limit();
                 Box::new(Text::new(dictionary_bytes, page_bytes, has_statistics))
             }
-            ty if Whole::takes(ty) => {
+            ty if is_signed_whole(ty) => {
                 let is_int32 = descriptor.physical_type() == Type::INT32;
                 Box::new(Whole::new(is_int32, dictionary_bytes, has_statistics))
             }

@@ -36,21 +36,21 @@ struct Dictionary {
     limit: usize,
 }
 
-impl Whole {
-    /// Whether arrays of this type are numbers that are encoded here.
-    pub(super) fn takes(ty: &DataType) -> bool {
-        match ty {
-            DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::Date32
-            | DataType::Time64(TimeUnit::Microsecond)
-            | DataType::Timestamp(TimeUnit::Microsecond, _) => true,
-            DataType::Decimal128(precision, _) => *precision <= 18,
-            _ => false,
-        }
+/// Whether arrays of this type are signed numbers that Parquet stores in 32 or 64 bits.
+pub(in crate::write) fn is_signed_whole(ty: &DataType) -> bool {
+    match ty {
+        DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Date32
+        | DataType::Time64(TimeUnit::Microsecond)
+        | DataType::Timestamp(TimeUnit::Microsecond, _) => true,
+        DataType::Decimal128(precision, _) => *precision <= 18,
+        _ => false,
     }
+}
 
+impl Whole {
     /// A column without values; with a dictionary of at most so many bytes, if with one.
     pub(super) fn new(is_int32: bool, dictionary_bytes: Option<usize>, has_statistics: bool) -> Self {
         let limit = |bytes| bytes / if is_int32 { size_of::<i32>() } else { size_of::<i64>() };
@@ -158,7 +158,7 @@ impl Values for Whole {
             DataType::Timestamp(..) => {
                 self.take((array.as_primitive::<TimestampMicrosecondType>().values(), nulls), rows, |n| n)
             }
-            // No more than 18 digits: see `takes`.
+            // No more than 18 digits: see `is_signed_whole`.
             _ => self.take((array.as_primitive::<Decimal128Type>().values(), nulls), rows, |n| n as i64),
         }
     }
