@@ -16,14 +16,20 @@ fn no_table_mixes_two_definitions() {
          CREATE TABLE hidden (LIKE labels INCLUDING ALL);
          CREATE TABLE below (LIKE labels INCLUDING ALL);
          CREATE TABLE grows (id int PRIMARY KEY, size size, filler text);
+         CREATE TABLE plain (id int PRIMARY KEY, label text, filler text);
          ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
          CREATE POLICY half ON hidden USING (id % 2 = 0);
          CREATE VIEW shown AS SELECT id, 'old' AS version, filler FROM below;
          CREATE VIEW above AS SELECT * FROM shown;",
     );
-    for (name, label) in
-        [("labels", "sad"), ("opened", "sad"), ("hidden", "sad"), ("below", "sad"), ("grows", "small")]
-    {
+    for (name, label) in [
+        ("labels", "sad"),
+        ("opened", "sad"),
+        ("hidden", "sad"),
+        ("below", "sad"),
+        ("grows", "small"),
+        ("plain", "any"),
+    ] {
         db.execute(&format!(
             "INSERT INTO {name} SELECT g, '{label}', repeat(md5(g::text), 6) FROM generate_series(1, 12000) g"
         ));
@@ -37,13 +43,14 @@ fn no_table_mixes_two_definitions() {
         slow.site.daemon_with(&config)
     });
     let ranges = |name: &str| json!({"table": format!("public.{name}"), "strategy": "range", "chunk_column": "id", "chunk_rows": 1000});
-    let names = ["labels", "opened", "hidden", "above", "grows"];
+    let names = ["labels", "opened", "hidden", "above", "grows", "plain"];
     let job = slow.site.request(json!({
         "tables": names.map(ranges),
-        "parallelism": {"table_threads": 5, "chunk_workers": 2},
+        "parallelism": {"table_threads": 6, "chunk_workers": 2},
     }));
     every_table_mid_job(&slow, &job);
     for change in [
+        "ALTER TABLE plain ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON plain USING (id % 2 = 0)",
         "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",
         "ALTER TABLE opened ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON opened USING (id % 2 = 0)",
         "ALTER POLICY half ON hidden USING (id % 2 = 1)",
@@ -61,10 +68,11 @@ fn no_table_mixes_two_definitions() {
         ("SELECT * FROM labels", "public_labels"),
         ("SELECT * FROM opened WHERE id % 2 = 0", "public_opened"),
         ("SELECT * FROM hidden WHERE id % 2 = 1", "public_hidden"),
+        ("SELECT * FROM plain WHERE id % 2 = 0", "public_plain"),
         ("SELECT * FROM above", "public_above"),
         ("SELECT * FROM grows", "public_grows"),
     ]);
-    for changed in ["labels", "opened", "hidden", "above"] {
+    for changed in ["labels", "opened", "hidden", "above", "plain"] {
         let table = table(&archive, &format!("public.{changed}"));
         assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
     }

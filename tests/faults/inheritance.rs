@@ -23,6 +23,7 @@ fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
     for name in ["joined", "parted", "under", "behind"] {
         family(&db, name);
     }
+    fill(&db, "alone", 12000);
     // In every range of the parent's key, and older than the job's snapshot.
     db.execute(
         "CREATE TABLE older AS SELECT g AS id, 'older' AS v FROM generate_series(1, 12000, 100) g;
@@ -30,6 +31,7 @@ fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
          CREATE VIEW seen AS SELECT id, v FROM under;
          CREATE VIEW childless AS SELECT id, v FROM ONLY under;
          CREATE TABLE later (LIKE older INCLUDING ALL); INSERT INTO later SELECT * FROM older;
+         CREATE TABLE adopted (LIKE older INCLUDING ALL); INSERT INTO adopted SELECT * FROM older;
          CREATE VIEW through AS SELECT id, v FROM behind;
          CREATE VIEW unneeded AS SELECT id, v, (SELECT count(*) FROM under) AS n FROM ONLY behind;
          ANALYZE",
@@ -40,13 +42,14 @@ fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
         |name: &str| json!({"table": name, "strategy": "range", "chunk_column": "id", "chunk_rows": 1000});
     let job = slow.site.request(json!({
         "tables": [ranges("public.joined"), ranges("public.parted"), ranges("public.seen"), ranges("public.childless"),
-                   ranges("public.through"),
+                   ranges("public.through"), ranges("public.alone"),
                    {"table": "public.unneeded", "columns": ["id", "v"], "chunk_column": "id", "chunk_rows": 1000}],
-        "parallelism": {"table_threads": 6, "chunk_workers": 2},
+        "parallelism": {"table_threads": 7, "chunk_workers": 2},
     }));
     every_table_mid_job(&slow, &job);
     for change in [
         "ALTER TABLE older INHERIT joined",
+        "ALTER TABLE adopted INHERIT alone",
         "ALTER TABLE later INHERIT behind",
         "ALTER TABLE parted_grandkid NO INHERIT parted_kid",
         "ALTER TABLE under_kid NO INHERIT under",
@@ -59,7 +62,10 @@ fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
         let table = table(&archive, name);
         assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
     }
+    // A table that had no child in the snapshot is read without those that it has got since.
+    assert_eq!(table(&archive, "public.alone")["epoch"], 1);
     slow.site.assert_equal(&[
+        ("SELECT * FROM ONLY alone", "public_alone"),
         ("SELECT * FROM joined", "public_joined"),
         ("SELECT * FROM parted", "public_parted"),
         ("SELECT * FROM seen", "public_seen"),

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use futures_util::future::join3;
 use tokio::time::timeout;
 
 use super::copy_stream::CopyStream;
 use super::definitions::Definitions;
-use super::guard::{self, Conditions};
+use super::guard;
 use super::pool::Connections;
 use super::question::view_path;
 use super::quote::shown;
+use super::seen::{self, Conditions};
 use super::session::{Opening, Session};
 use super::slice::{condition, from_only_where, from_where, select_list};
 use crate::plan::export_plan::Slice;
@@ -55,7 +57,9 @@ async fn begin(
 ) -> Result<CopyStream, SourceError> {
     let (schema, name) = (read.selection.schema, read.selection.name);
     let opening = Opening { snapshot, settings: &[], lock_timeout_ms: limits.lock.as_millis() };
-    let mut session = Session::begin(connections, opening).await?;
+    let question = seen::question(schema, name);
+    let look = format!("look at {relation}");
+    let (mut session, rows) = Session::begin_asking(connections, opening, &question, &look).await?;
     check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
 
     let key = match read.slice {
@@ -63,7 +67,7 @@ async fn begin(
         Slice::All | Slice::Pages { .. } => None,
     };
     let conditions = Conditions { key, filter: read.selection.filter };
-    let seen = guard::seen(&session, schema, name, read.columns, conditions).await?;
+    let seen = seen::compare(&rows, schema, name, read.columns, conditions)?;
     let mut settings: Vec<(&str, &str)> = Vec::new();
     // A range of an eighth of the table is planned as a scan of all of it: every chunk would read the whole
     // table. Only where partitions are left out is a scan of the others no waste, and of what a view joins nobody knows.
@@ -79,15 +83,28 @@ async fn begin(
 
     let slice = condition(read.slice)?;
     let list = select_list(read.columns);
-    let select = format!("SELECT {list} {}", from_where(&read.selection, slice.as_deref()));
-    guard::same_columns(&session, schema, name, &seen).await?;
+    let whole = format!("SELECT {list} {}", from_where(&read.selection, slice.as_deref()));
     let alone = format!("SELECT {list} {}", from_only_where(&read.selection, slice.as_deref()));
-    guard::same_files(&session, schema, name, guard::Locking { whole: &select, alone: &alone }, &seen)
-        .await?;
+    let what = format!("read {relation}");
+    let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", if seen.is_alone { &alone } else { &whole });
+    let (columns, files, prepared) = join3(
+        guard::same_columns(&session, schema, name, &seen),
+        async {
+            if seen.is_alone {
+                return guard::same_file(&session, schema, name, &seen).await;
+            }
+            let queries = guard::Locking { whole: &whole, alone: &alone };
+            guard::same_files(&session, schema, name, queries, &seen).await
+        },
+        session.prepare(&copy, &what),
+    )
+    .await;
+    columns?;
+    files?;
+    let copy = prepared?;
 
-    let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
     let definitions = Definitions::of(&seen, schema, name, conditions, read.slice);
-    CopyStream::start(session, &copy, read, format!("read {relation}"), limits.stall, definitions).await
+    CopyStream::start(session, &copy, read, what, limits.stall, definitions).await
 }
 
 /// Page numbers mean something only while all chunks see one snapshot, and

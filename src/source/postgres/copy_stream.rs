@@ -13,7 +13,7 @@ use arrow::array::RecordBatch;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_postgres::CopyOutStream;
+use tokio_postgres::{CopyOutStream, Statement};
 use tokio_util::sync::CancellationToken;
 
 use super::chunk::{cancelled, stalled};
@@ -45,7 +45,7 @@ impl CopyStream {
     /// Sends the COPY, and starts the task that sees it through.
     pub(super) async fn start(
         session: Session,
-        copy: &str,
+        copy: &Statement,
         read: &ChunkRead<'_>,
         what: String,
         stall: Duration,

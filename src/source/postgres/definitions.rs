@@ -6,7 +6,7 @@
 //! the catalogue sees those of the snapshot. They are compared once the chunk is
 //! read: what still holds after its end has held all the time.
 
-use super::guard::{Conditions, SeenRelation, changed};
+use super::seen::{Conditions, SeenRelation, changed};
 use super::session::Session;
 use super::sqlstate::Stage;
 use crate::plan::export_plan::Slice;
@@ -30,7 +30,7 @@ impl Definitions {
         let ordered_text = matches!(slice, Slice::Range { cast, .. } if has_collation(cast));
         if !seen.is_view()
             && !seen.has_policies()
-            && seen.composed().is_empty()
+            && seen.composed.is_empty()
             && !conditions.may_read_tables()
             && !ordered_text
         {
@@ -89,7 +89,7 @@ fn children(read: &str) -> String {
 /// One text for each definition, as the statement's own snapshot shows them. Rows of rules and policies are replaced
 /// when these are; a label that is added to an enum is in no row of ours.
 fn definitions(seen: &SeenRelation, read: &str, key: Option<i16>) -> String {
-    let composed: Vec<String> = seen.composed().iter().map(i16::to_string).collect();
+    let composed: Vec<String> = seen.composed.iter().map(i16::to_string).collect();
     let types = if composed.is_empty() {
         String::new()
     } else {
@@ -102,14 +102,14 @@ fn definitions(seen: &SeenRelation, read: &str, key: Option<i16>) -> String {
               UNION ALL \
               SELECT 'label ' || e.oid || ' ' || e.enumlabel \
               FROM parts p JOIN pg_catalog.pg_enum e ON e.enumtypid = p.oid) ",
-            parts = parts(seen.oid(), &composed.join(", ")),
+            parts = parts(seen.oid, &composed.join(", ")),
         )
     };
     let order = key.map(|number| {
         format!(
             "UNION ALL SELECT 'collation ' || a.attcollation FROM pg_catalog.pg_attribute a \
              WHERE a.attrelid = {} AND a.attnum = {number} ",
-            seen.oid()
+            seen.oid
         )
     });
     format!(
@@ -139,7 +139,7 @@ fn definitions(seen: &SeenRelation, read: &str, key: Option<i16>) -> String {
            UNION ALL \
            SELECT c.text FROM ({children}) c \
            {order}{types}) d",
-        root = seen.oid(),
+        root = seen.oid,
         children = children(read),
         order = order.unwrap_or_default(),
     )

@@ -4,191 +4,13 @@
 //! compares what the snapshot shows of the catalogue with what holds now,
 //! while the chunk's own locks keep it from changing further.
 
-use std::collections::HashMap;
-
 use super::catalogue::is_read_child;
 use super::definitions::parts;
-use super::quote::{ident, literal, shown, table};
+use super::quote::{ident, shown, table};
+use super::seen::{FIXED_OIDS, SeenColumn, SeenRelation, changed};
 use super::session::Session;
 use super::sqlstate::Stage;
-use crate::plan::column::Column;
-use crate::source::{ErrorKind, SourceError};
-
-/// Types below this have the same oid everywhere, and no domains are among them.
-const FIXED_OIDS: u32 = 10_000;
-
-/// A relation as the snapshot shows it.
-pub(super) struct SeenRelation {
-    oid: u32,
-    kind: String,
-    /// Whether policies may hide rows.
-    has_policies: bool,
-    /// Number of the column whose ranges leave whole partitions out.
-    pruned_by: Option<i16>,
-    columns: HashMap<String, SeenColumn>,
-    /// Names of the columns that the chunk reads: those that are exported, its key, those of its filter.
-    read: Vec<String>,
-    /// Numbers of the columns that it reads whose types have no fixed oid.
-    composed: Vec<i16>,
-}
-
-/// What a chunk reads besides the columns that it exports.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Conditions<'a> {
-    /// The column of its range.
-    pub(super) key: Option<&'a str>,
-    /// Its filter.
-    pub(super) filter: Option<&'a str>,
-}
-
-impl Conditions<'_> {
-    /// Whether the filter may read other tables.
-    pub(super) fn may_read_tables(&self) -> bool {
-        self.filter.is_some_and(|filter| filter.to_lowercase().contains("select"))
-    }
-
-    /// Whether a column's name occurs in them: rather once too often.
-    fn name(&self, column: &str) -> bool {
-        let filter = self.filter.map(str::to_lowercase).unwrap_or_default();
-        let (plain, quoted) = (column.to_lowercase(), ident(column).to_lowercase());
-        self.key == Some(column) || filter.contains(&plain) || filter.contains(&quoted)
-    }
-}
-
-struct SeenColumn {
-    number: i16,
-    oid: u32,
-    source_type: String,
-    /// Whether this very column (by number) has been dropped since.
-    gone: bool,
-    readable: bool,
-}
-
-impl SeenRelation {
-    /// Whether ranges of a column leave whole partitions out.
-    pub(super) fn is_pruned_by(&self, column: &str) -> bool {
-        self.pruned_by.is_some() && self.pruned_by == self.columns.get(column).map(|c| c.number)
-    }
-
-    /// Its oid.
-    pub(super) fn oid(&self) -> u32 {
-        self.oid
-    }
-
-    /// Number of a column.
-    pub(super) fn number(&self, column: &str) -> Option<i16> {
-        self.columns.get(column).map(|c| c.number)
-    }
-
-    /// Numbers of the columns that a chunk reads whose types have no fixed oid.
-    pub(super) fn composed(&self) -> &[i16] {
-        &self.composed
-    }
-
-    /// Whether policies may hide rows.
-    pub(super) fn has_policies(&self) -> bool {
-        self.has_policies
-    }
-
-    /// Whether it is a table, which may have child tables.
-    fn is_plain(&self) -> bool {
-        self.kind == "r"
-    }
-
-    /// Whether it is a view.
-    pub(super) fn is_view(&self) -> bool {
-        self.kind == "v"
-    }
-}
-
-/// The failure of a chunk whose table is not what was planned any more.
-pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Changed,
-        code: "changed".into(),
-        message: format!("{} changed since its snapshot was taken: {why}", shown(schema, name)),
-        remedy: Some("avoid TRUNCATE, rewrites, dropped partitions and columns while a job runs".into()),
-    }
-}
-
-/// Reads the relation's columns under the snapshot and compares them with the
-/// plan's. Run before any session setting of the plan: names of types depend
-/// on the search path.
-pub(super) async fn seen(
-    session: &Session,
-    schema: &str,
-    name: &str,
-    columns: &[Column],
-    conditions: Conditions<'_>,
-) -> Result<SeenRelation, SourceError> {
-    let sql = format!(
-        "SELECT c.oid, c.relkind, a.attname, a.attnum, a.atttypid, \
-                pg_catalog.format_type(a.atttypid, a.atttypmod), \
-                pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'), \
-                (SELECT p.partattrs[0] FROM pg_catalog.pg_partitioned_table p \
-                 WHERE p.partrelid = c.oid AND p.partstrat <> 'h'), \
-                c.relrowsecurity \
-         FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         LEFT JOIN pg_catalog.pg_attribute a \
-           ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-         WHERE n.nspname = {} AND c.relname = {}",
-        literal(schema),
-        literal(name)
-    );
-    let what = format!("look at {}", shown(schema, name));
-    let rows = session.rows(&sql, Stage::Chunk, &what).await?;
-    let Some(first) = rows.first() else {
-        return Err(changed(schema, name, "it is not there"));
-    };
-    let number = |text: Option<&str>| text.and_then(|t| t.parse().ok());
-    let mut seen = SeenRelation {
-        oid: number(first.get(0)).unwrap_or_default(),
-        kind: first.get(1).unwrap_or_default().to_owned(),
-        has_policies: first.get(8) == Some("t"),
-        pruned_by: first.get(7).and_then(|t| t.parse().ok()),
-        columns: rows
-            .iter()
-            .filter_map(|row| {
-                let column = SeenColumn {
-                    number: row.get(3)?.parse().ok()?,
-                    oid: number(row.get(4))?,
-                    source_type: row.get(5)?.to_owned(),
-                    gone: row.get(6).is_none(),
-                    readable: row.get(6) == Some("t"),
-                };
-                Some((row.get(2)?.to_owned(), column))
-            })
-            .collect(),
-        read: Vec::new(),
-        composed: Vec::new(),
-    };
-    seen.read = columns.iter().map(|c| c.name.clone()).collect();
-    for (name, column) in &seen.columns {
-        if column.readable && conditions.name(name) && !seen.read.contains(name) {
-            seen.read.push(name.clone());
-        }
-    }
-    for planned in columns {
-        match seen.columns.get(&planned.name) {
-            None => return Err(changed(schema, name, &format!("column {} is not there", planned.name))),
-            Some(c) if c.source_type != planned.source_type => {
-                let why = format!(
-                    "column {} is {} and was planned as {}",
-                    planned.name, c.source_type, planned.source_type
-                );
-                return Err(changed(schema, name, &why));
-            }
-            Some(c) if c.gone => {
-                return Err(changed(schema, name, &format!("column {} was dropped", planned.name)));
-            }
-            Some(_) => {}
-        }
-    }
-    let composed = seen.read.iter().filter_map(|name| seen.columns.get(name)).filter(|c| c.oid >= FIXED_OIDS);
-    seen.composed = composed.map(|c| c.number).collect();
-    Ok(seen)
-}
+use crate::source::SourceError;
 
 /// Asks the parser what the columns' names mean now: the same relation, the
 /// same column by number, the same type. It also takes the relation's lock.
@@ -211,11 +33,7 @@ pub(super) async fn same_columns(
     }
     let list: Vec<String> = fixed.iter().map(|(name, _)| ident(name)).collect();
     let sql = format!("SELECT {} FROM {}", list.join(", "), table(schema, name));
-    let statement = session
-        .client()
-        .prepare(&sql)
-        .await
-        .map_err(|e| session.explain(&e, Stage::Chunk, &format!("read {}", shown(schema, name))))?;
+    let statement = session.prepare(&sql, &format!("read {}", shown(schema, name))).await?;
     for ((column, seen_column), now) in fixed.iter().zip(statement.columns()) {
         let same = now.table_oid() == Some(seen.oid)
             && now.column_id() == Some(seen_column.number)
@@ -223,6 +41,31 @@ pub(super) async fn same_columns(
         if !same {
             return Err(changed(schema, name, &format!("column {column} is another one now")));
         }
+    }
+    Ok(())
+}
+
+/// The file of a table that is read alone must be the one that the snapshot shows. It is asked for after
+/// [`same_columns`], whose message takes the lock, but need not wait for its answer.
+pub(super) async fn same_file(
+    session: &Session,
+    schema: &str,
+    name: &str,
+    seen: &SeenRelation,
+) -> Result<(), SourceError> {
+    debug_assert!(seen.is_alone, "else nothing may have been locked");
+    let sql = format!(
+        "SELECT pg_catalog.pg_relation_filenode({root}), pg_catalog.row_security_active({root})",
+        root = seen.oid
+    );
+    let rows = session.rows(&sql, Stage::Chunk, &format!("read {}", shown(schema, name))).await?;
+    let row = rows.first();
+    let file = row.and_then(|row| row.get(0)?.parse().ok());
+    if file != Some(seen.file) {
+        return Err(changed(schema, name, "it was truncated, rewritten or dropped"));
+    }
+    if row.and_then(|row| row.get(1)) != Some("f") {
+        return Err(changed(schema, name, "it has got row-level security"));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! A request's way through it: `catalogue` and `columns` survey the tables,
 //! `question` finds boundaries, `snapshot` holds what all chunks see,
-//! `chunk` reads one of them behind the checks of `guard`, and
+//! `chunk` reads one of them behind the checks of `seen` and `guard`, and
 //! `copy_stream` carries its rows from the connection's `tap` to the decoder.
 //! Below: `session` is one transaction on a connection of `connect`, whose
 //! streams `dial` opens and `bulk` gathers; `sqlstate` says what an error
@@ -41,6 +41,7 @@ mod guard;
 mod pool;
 mod question;
 mod quote;
+mod seen;
 mod session;
 mod slice;
 mod snapshot;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use deadpool::managed::Object;
 use futures_util::TryStreamExt;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use futures_util::future::{join, join3};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_util::task::TaskTracker;
 
 use super::connect::{Connector, Pooled};
@@ -84,23 +85,51 @@ pub(super) struct Session {
 impl Session {
     /// Takes a connection and begins.
     pub(super) async fn begin(connections: &Connections, opening: Opening<'_>) -> Result<Self, SourceError> {
+        let mut session = Self::take(connections).await?;
+        let (begun, set) = join(session.start(opening), session.configure(opening)).await;
+        begun?;
+        session.statement_timeout = set?;
+        Ok(session)
+    }
+
+    /// The same, and the first question: all of it is sent before the first answer is there.
+    pub(super) async fn begin_asking(
+        connections: &Connections,
+        opening: Opening<'_>,
+        sql: &str,
+        what: &str,
+    ) -> Result<(Self, Vec<SimpleQueryRow>), SourceError> {
+        let mut session = Self::take(connections).await?;
+        let mut rows = Vec::new();
+        let ask = session.stream(sql, |row| rows.push(row));
+        let (begun, set, asked) = join3(session.start(opening), session.configure(opening), ask).await;
+        begun?;
+        session.statement_timeout = set?;
+        asked.map_err(|e| session.explain(&e, Stage::Chunk, what))?;
+        Ok((session, rows))
+    }
+
+    async fn take(connections: &Connections) -> Result<Self, SourceError> {
         let conn = connections.get().await?;
-        let connector = connections.connector.clone();
-        let mut session = Self { conn: Some(conn), connector, statement_timeout: false };
+        Ok(Self { conn: Some(conn), connector: connections.connector.clone(), statement_timeout: false })
+    }
+
+    async fn start(&self, opening: Opening<'_>) -> Result<(), SourceError> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         match opening.snapshot {
-            None => session.run(begin, Stage::Setup, "begin a transaction").await?,
+            None => self.run(begin, Stage::Setup, "begin a transaction").await,
             Some(id) => {
                 let sql = format!("{begin}; SET TRANSACTION SNAPSHOT {}", literal(id));
-                session.run(&sql, Stage::Import, "import the snapshot").await?;
+                self.run(&sql, Stage::Import, "import the snapshot").await
             }
         }
+    }
+
+    async fn configure(&self, opening: Opening<'_>) -> Result<bool, SourceError> {
         let lock_timeout = opening.lock_timeout_ms.to_string();
-        let base =
-            base_settings(session.connector.version()).chain([("lock_timeout", lock_timeout.as_str())]);
+        let base = base_settings(self.connector.version()).chain([("lock_timeout", lock_timeout.as_str())]);
         let given = opening.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-        session.set(base.chain(given)).await?;
-        Ok(session)
+        self.set_all(base.chain(given)).await
     }
 
     /// The connection.
@@ -137,10 +166,18 @@ impl Session {
         &mut self,
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<(), SourceError> {
+        self.statement_timeout = self.set_all(settings).await?;
+        Ok(())
+    }
+
+    /// Whether a `statement_timeout` is in force with these settings.
+    async fn set_all<'a>(
+        &self,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<bool, SourceError> {
         let sql = format!("{}, pg_catalog.current_setting('statement_timeout')", set_config(settings));
         let rows = self.rows(&sql, Stage::Setup, "set the session's settings").await?;
-        self.statement_timeout = rows.first().is_some_and(|r| r.get(r.len().saturating_sub(1)) != Some("0"));
-        Ok(())
+        Ok(rows.first().is_some_and(|r| r.get(r.len().saturating_sub(1)) != Some("0")))
     }
 
     /// Runs statements whose results do not matter.
@@ -166,18 +203,28 @@ impl Session {
         sql: &str,
         stage: Stage,
         what: &str,
-        mut take: impl FnMut(SimpleQueryRow),
+        take: impl FnMut(SimpleQueryRow),
     ) -> Result<(), SourceError> {
-        let stream = async {
-            let mut stream = std::pin::pin!(self.client().simple_query_raw(sql).await?);
-            while let Some(message) = stream.try_next().await? {
-                if let SimpleQueryMessage::Row(row) = message {
-                    take(row);
-                }
+        self.stream(sql, take).await.map_err(|e| self.explain(&e, stage, what))
+    }
+
+    async fn stream(
+        &self,
+        sql: &str,
+        mut take: impl FnMut(SimpleQueryRow),
+    ) -> Result<(), tokio_postgres::Error> {
+        let mut stream = std::pin::pin!(self.client().simple_query_raw(sql).await?);
+        while let Some(message) = stream.try_next().await? {
+            if let SimpleQueryMessage::Row(row) = message {
+                take(row);
             }
-            Ok(())
-        };
-        stream.await.map_err(|e: tokio_postgres::Error| self.explain(&e, stage, what))
+        }
+        Ok(())
+    }
+
+    /// Prepares a statement of a chunk.
+    pub(super) async fn prepare(&self, sql: &str, what: &str) -> Result<Statement, SourceError> {
+        self.client().prepare(sql).await.map_err(|e| self.explain(&e, Stage::Chunk, what))
     }
 
     /// Runs a query of one row and one column.

@@ -1,0 +1,198 @@
+//! A relation as the snapshot shows it, compared with the plan's. What has come
+//! of it since then is `guard`'s.
+
+use std::collections::HashMap;
+
+use tokio_postgres::SimpleQueryRow;
+
+use super::quote::{ident, literal, shown};
+use crate::plan::column::Column;
+use crate::source::{ErrorKind, SourceError};
+
+/// Types below this have the same oid everywhere, and no domains are among them.
+pub(super) const FIXED_OIDS: u32 = 10_000;
+
+/// A relation as the snapshot shows it.
+pub(super) struct SeenRelation {
+    pub(super) oid: u32,
+    kind: String,
+    /// The file that holds its rows; 0 where it has none.
+    pub(super) file: u32,
+    /// Whether it has child tables, or is one, a partition aside: extensions may keep rows of theirs elsewhere and add
+    /// them to a query, but not to one of `ONLY` the table (compressed chunks of TimescaleDB).
+    has_family: bool,
+    /// Whether policies may hide rows.
+    has_policies: bool,
+    /// Number of the column whose ranges leave whole partitions out.
+    pruned_by: Option<i16>,
+    pub(super) columns: HashMap<String, SeenColumn>,
+    /// Names of the columns that the chunk reads: those that are exported, its key, those of its filter.
+    pub(super) read: Vec<String>,
+    /// Numbers of the columns that it reads whose types have no fixed oid.
+    pub(super) composed: Vec<i16>,
+    /// Whether nothing but the table's own file is read, if child tables are left out that it has got since.
+    pub(super) is_alone: bool,
+}
+
+/// What a chunk reads besides the columns that it exports.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Conditions<'a> {
+    /// The column of its range.
+    pub(super) key: Option<&'a str>,
+    /// Its filter.
+    pub(super) filter: Option<&'a str>,
+}
+
+impl Conditions<'_> {
+    /// Whether the filter may read other tables.
+    pub(super) fn may_read_tables(&self) -> bool {
+        self.filter.is_some_and(|filter| filter.to_lowercase().contains("select"))
+    }
+
+    /// Whether a column's name occurs in them: rather once too often.
+    fn name(&self, column: &str) -> bool {
+        let filter = self.filter.map(str::to_lowercase).unwrap_or_default();
+        let (plain, quoted) = (column.to_lowercase(), ident(column).to_lowercase());
+        self.key == Some(column) || filter.contains(&plain) || filter.contains(&quoted)
+    }
+}
+
+pub(super) struct SeenColumn {
+    pub(super) number: i16,
+    pub(super) oid: u32,
+    source_type: String,
+    /// Whether this very column (by number) has been dropped since.
+    gone: bool,
+    readable: bool,
+}
+
+impl SeenRelation {
+    /// Whether ranges of a column leave whole partitions out.
+    pub(super) fn is_pruned_by(&self, column: &str) -> bool {
+        self.pruned_by.is_some() && self.pruned_by == self.columns.get(column).map(|c| c.number)
+    }
+
+    /// Number of a column.
+    pub(super) fn number(&self, column: &str) -> Option<i16> {
+        self.columns.get(column).map(|c| c.number)
+    }
+
+    /// Whether policies may hide rows.
+    pub(super) fn has_policies(&self) -> bool {
+        self.has_policies
+    }
+
+    /// Whether it is a table, which may have child tables.
+    pub(super) fn is_plain(&self) -> bool {
+        self.kind == "r"
+    }
+
+    /// Whether it is a view.
+    pub(super) fn is_view(&self) -> bool {
+        self.kind == "v"
+    }
+}
+
+/// The failure of a chunk whose table is not what was planned any more.
+pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Changed,
+        code: "changed".into(),
+        message: format!("{} changed since its snapshot was taken: {why}", shown(schema, name)),
+        remedy: Some("avoid TRUNCATE, rewrites, dropped partitions and columns while a job runs".into()),
+    }
+}
+
+/// Asks for a relation as the snapshot shows it. Run before any session setting
+/// of the plan: names of types depend on the search path.
+pub(super) fn question(schema: &str, name: &str) -> String {
+    format!(
+        "SELECT c.oid, c.relkind, a.attname, a.attnum, a.atttypid, \
+                pg_catalog.format_type(a.atttypid, a.atttypmod), \
+                pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'), \
+                (SELECT p.partattrs[0] FROM pg_catalog.pg_partitioned_table p \
+                 WHERE p.partrelid = c.oid AND p.partstrat <> 'h'), \
+                c.relrowsecurity, c.relfilenode, \
+                EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) \
+                OR NOT c.relispartition \
+                   AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) \
+         FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         LEFT JOIN pg_catalog.pg_attribute a \
+           ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         WHERE n.nspname = {} AND c.relname = {}",
+        literal(schema),
+        literal(name)
+    )
+}
+
+/// The answer to [`question`], compared with the plan's columns.
+pub(super) fn compare(
+    rows: &[SimpleQueryRow],
+    schema: &str,
+    name: &str,
+    columns: &[Column],
+    conditions: Conditions<'_>,
+) -> Result<SeenRelation, SourceError> {
+    let Some(first) = rows.first() else {
+        return Err(changed(schema, name, "it is not there"));
+    };
+    let number = |text: Option<&str>| text.and_then(|t| t.parse().ok());
+    let mut seen = SeenRelation {
+        oid: number(first.get(0)).unwrap_or_default(),
+        kind: first.get(1).unwrap_or_default().to_owned(),
+        file: number(first.get(9)).unwrap_or_default(),
+        has_family: first.get(10) != Some("f"),
+        has_policies: first.get(8) == Some("t"),
+        pruned_by: first.get(7).and_then(|t| t.parse().ok()),
+        columns: rows
+            .iter()
+            .filter_map(|row| {
+                let column = SeenColumn {
+                    number: row.get(3)?.parse().ok()?,
+                    oid: number(row.get(4))?,
+                    source_type: row.get(5)?.to_owned(),
+                    gone: row.get(6).is_none(),
+                    readable: row.get(6) == Some("t"),
+                };
+                Some((row.get(2)?.to_owned(), column))
+            })
+            .collect(),
+        read: Vec::new(),
+        composed: Vec::new(),
+        is_alone: false,
+    };
+    seen.read = columns.iter().map(|c| c.name.clone()).collect();
+    for (name, column) in &seen.columns {
+        if column.readable && conditions.name(name) && !seen.read.contains(name) {
+            seen.read.push(name.clone());
+        }
+    }
+    for planned in columns {
+        match seen.columns.get(&planned.name) {
+            None => return Err(changed(schema, name, &format!("column {} is not there", planned.name))),
+            Some(c) if c.source_type != planned.source_type => {
+                let why = format!(
+                    "column {} is {} and was planned as {}",
+                    planned.name, c.source_type, planned.source_type
+                );
+                return Err(changed(schema, name, &why));
+            }
+            Some(c) if c.gone => {
+                return Err(changed(schema, name, &format!("column {} was dropped", planned.name)));
+            }
+            Some(_) => {}
+        }
+    }
+    let composed = seen.read.iter().filter_map(|name| seen.columns.get(name)).filter(|c| c.oid >= FIXED_OIDS);
+    seen.composed = composed.map(|c| c.number).collect();
+    // Columns of other types, filters and policies may lead to other relations.
+    seen.is_alone = seen.is_plain()
+        && !seen.has_family
+        && !seen.has_policies
+        && seen.file != 0
+        && seen.composed.is_empty()
+        && !seen.read.is_empty()
+        && conditions.filter.is_none();
+    Ok(seen)
+}
