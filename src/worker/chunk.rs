@@ -2,16 +2,16 @@
 //! follows from what the folder says; the record is exclusive, so whoever comes
 //! second wins nothing and repeats nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::export::{self, ExportError, TableChunk};
 use super::patience::Patience;
-use super::poison::{self, Start, Trust};
+use super::poison::{self, Start};
 use super::{End, Shared};
 use crate::folder::{Created, FolderError, VERSION, layout};
 use crate::job::record::{Cause, Failure, Record, RecordedPart};
@@ -19,16 +19,16 @@ use crate::message::event::ErrorReport;
 use crate::message::task::ChunkTask;
 use crate::metrics::{ChunkOutcome, Raised};
 use crate::plan::ExportPlan;
-use crate::plan::export_plan::PlannedTable;
-use crate::retry::{Policy, policy};
-use crate::source::{ErrorKind, Progress, Source, SourceError};
+use crate::source::{Progress, Source};
 
 mod await_plan;
 mod decide;
+mod tables;
 
 use await_plan::{await_plan, unplanned};
 use decide::look;
 pub use decide::{Seen, Step, decide};
+use tables::Exported;
 
 /// Does one chunk task.
 ///
@@ -59,7 +59,11 @@ pub async fn run(
                 true => Some(poison::starts(shared, task, redelivered).await?),
                 false => None,
             };
-            Work { shared, task, plan: &plan, source, starts, cancel, progress }.run().await
+            // One table's end may be that of the others. A panic leaves none of them behind.
+            let cancel = &cancel.child_token();
+            let _ended = cancel.clone().drop_guard();
+            let (turns, attempts) = (Arc::new(Semaphore::new(1)), AtomicU32::new(0));
+            Work { shared, task, plan: &plan, source, starts, cancel, progress, turns, attempts }.run().await
         }
     }
 }
@@ -92,16 +96,9 @@ struct Work<'a> {
     starts: Option<Vec<Start>>,
     cancel: &'a CancellationToken,
     progress: &'a Arc<Progress>,
-}
-
-/// The server does not know a snapshot that a living session keeps.
-const SNAPSHOT_ELSEWHERE: &str = "snapshot_elsewhere";
-
-/// How the export of one table of the batch ended.
-enum TableEnd {
-    Part(RecordedPart),
-    Failed(Cause, ErrorReport),
-    Stop(End),
+    /// One at a time.
+    turns: Arc<Semaphore>,
+    attempts: AtomicU32,
 }
 
 impl Work<'_> {
@@ -111,38 +108,26 @@ impl Work<'_> {
         let begin = Instant::now();
         let metrics = &context.metrics;
         let ended_as = |outcome| metrics.chunk_ended(&self.plan.source, outcome, begin.elapsed());
-        let mut parts = Vec::new();
-        let mut attempts = 0;
-        let mut failures: BTreeMap<u32, (Cause, ErrorReport)> = BTreeMap::new();
         let in_flight = Raised::new(&context.metrics.chunks_in_flight);
-        let mut ended: Option<(End, ChunkOutcome)> = None;
-        for table in self.plan.tables.iter().filter(|t| t.batch == self.task.table) {
-            let exported = self.guarded(table, &mut attempts).await;
-            match exported.inspect_err(|_| ended_as(ChunkOutcome::Released))? {
-                TableEnd::Part(part) => parts.push(part),
-                TableEnd::Failed(Cause::LineageLost, error) => {
-                    // Every other table reads the same snapshot.
-                    write_failure(self.shared, self.task, table.number, Cause::LineageLost, error).await?;
-                    ended = Some((End::Done { wake: true }, ChunkOutcome::Replanned));
-                    break;
-                }
-                TableEnd::Failed(cause, error) => {
-                    failures.insert(table.number, (cause, error));
-                }
-                TableEnd::Stop(end) => {
-                    let outcome = match end {
-                        End::Release | End::Unfit(_) => ChunkOutcome::Released,
-                        End::Done { .. } => ChunkOutcome::Cancelled,
-                    };
-                    ended = Some((end, outcome));
-                    break;
-                }
-            }
-        }
+        let before = self.progress.read().1;
+        let exported = self.tables().await;
         drop(in_flight);
-        if let Some((end, outcome)) = ended {
+        let source = [self.plan.source.as_str()];
+        metrics.bytes_read_total.with_label_values(&source).inc_by(self.progress.read().1 - before);
+        let exported = exported.inspect_err(|_| ended_as(ChunkOutcome::Released))?;
+        let Exported { parts, failures, lost, stopped } = exported;
+        if let Some((table, error)) = lost {
+            write_failure(self.shared, self.task, table, Cause::LineageLost, error).await?;
             self.drop_parts(&parts).await;
-            ended_as(outcome);
+            ended_as(ChunkOutcome::Replanned);
+            return Ok(End::Done { wake: true });
+        }
+        if let Some(end) = stopped {
+            self.drop_parts(&parts).await;
+            ended_as(match end {
+                End::Release | End::Unfit(_) => ChunkOutcome::Released,
+                End::Done { .. } => ChunkOutcome::Cancelled,
+            });
             return Ok(end);
         }
         let replanned = failures.values().any(|(cause, _)| *cause != Cause::Permanent);
@@ -160,7 +145,7 @@ impl Work<'_> {
             parts,
             started_at,
             seconds: begin.elapsed().as_secs_f64(),
-            attempts,
+            attempts: self.attempts.load(Ordering::Relaxed),
         };
         let (task, folder) = (self.task, &context.folder);
         let path = layout::record(&task.job, task.epoch, task.table, task.chunk);
@@ -201,7 +186,6 @@ impl Work<'_> {
         if outcome == ChunkOutcome::Written {
             let rows: u64 = record.parts.iter().map(|p| p.part.rows).sum();
             let bytes: u64 = record.parts.iter().map(|p| p.part.bytes).sum();
-            let source = [self.plan.source.as_str()];
             metrics.rows_total.with_label_values(&source).inc_by(rows);
             metrics.bytes_written_total.with_label_values(&source).inc_by(bytes);
             info!(
@@ -211,145 +195,6 @@ impl Work<'_> {
         }
         ended_as(outcome);
         Ok(End::Done { wake: true })
-    }
-
-    /// Exports one table's chunk: a suspect alone in this process, healthy ones
-    /// together, one that has killed it too often not at all.
-    async fn guarded(&self, table: &PlannedTable, attempts: &mut u32) -> Result<TableEnd, FolderError> {
-        let (shared, task) = (self.shared, self.task);
-        let trust = self.starts.as_ref().map_or(Trust::Healthy, |s| poison::judge(s, table.number));
-        let entry = async {
-            match trust {
-                Trust::Poisoned => None,
-                Trust::Healthy => Some((Some(shared.lone.read().await), None)),
-                Trust::Suspect => {
-                    warn!(job.id = %task.job, table.number, task.chunk, "a chunk that may have killed its process runs alone");
-                    Some((None, Some(shared.lone.write().await)))
-                }
-            }
-        };
-        let entered = tokio::select! {
-        biased;
-               entered = entry => entered,
-               () = self.cancel.cancelled() => return Ok(TableEnd::Stop(self.stopped().await?)),
-           };
-        if entered.is_none() {
-            return Ok(TableEnd::Failed(Cause::Permanent, poison::report(task.chunk)));
-        }
-        // Not before it has entered: while it waits, whoever dies is another one.
-        let marker = match self.starts {
-            Some(_) => Some(poison::mark(shared, task, table.number, trust == Trust::Suspect).await?),
-            None => None,
-        };
-        let end = self.table(table, attempts).await;
-        drop(entered);
-        if let Some(path) = marker {
-            // Orderly, whatever the end: not a start that killed its process.
-            shared.unmark(path).await;
-        }
-        end
-    }
-
-    /// Exports one table's chunk, trying again where that helps.
-    async fn table(&self, table: &PlannedTable, attempts: &mut u32) -> Result<TableEnd, FolderError> {
-        let context = &self.shared.context;
-        let mut pauses = context.pauses();
-        let mut patience = Patience::new(self.shared, &self.task.job, self.cancel);
-        loop {
-            while context.folder.store().free_bytes().await? < context.config.export.min_free_bytes {
-                if !patience.full("fewer bytes are free than export.min_free_bytes").await {
-                    return Ok(TableEnd::Stop(self.stopped().await?));
-                }
-            }
-            *attempts += 1;
-            let chunk = TableChunk {
-                task: self.task,
-                plan: self.plan,
-                table,
-                source: &self.source,
-                cancel: self.cancel,
-                progress: self.progress,
-            };
-            let error = match self.keep_and_export(&chunk).await {
-                Ok(part) => return Ok(TableEnd::Part(RecordedPart { table: table.number, part })),
-                Err(error) => error,
-            };
-            if self.cancel.is_cancelled() {
-                return Ok(TableEnd::Stop(self.stopped().await?));
-            }
-            let (pace, elsewhere) = match error {
-                ExportError::Gone => {
-                    // The workspace is gone, or all of the root is.
-                    context.folder.guard().await?;
-                    return Ok(TableEnd::Stop(End::Done { wake: false }));
-                }
-                ExportError::Full(why) => {
-                    if !patience.full(&why).await {
-                        return Ok(TableEnd::Stop(self.stopped().await?));
-                    }
-                    pauses = context.pauses();
-                    continue;
-                }
-                ExportError::ReadOnly(why) => return Err(FolderError::WrongRoot(why)),
-                ExportError::Storage(why) => {
-                    if !patience.failed(&why).await? {
-                        return Ok(TableEnd::Stop(self.stopped().await?));
-                    }
-                    continue;
-                }
-                ExportError::Source(error) => match policy(&error) {
-                    Policy::Report(cause) => return Ok(TableEnd::Failed(cause, error.report())),
-                    Policy::Stop => return Ok(TableEnd::Stop(self.stopped().await?)),
-                    Policy::Retry(pace) => {
-                        context.metrics.retried(&error.kind);
-                        self.shared.trouble(format!("{}: {}", self.plan.source, error.message));
-                        warn!(
-                            job.id = %self.task.job, self.task.table, self.task.chunk, code = error.code,
-                            reason = error.message, "a chunk is tried again"
-                        );
-                        (pace, (error.code == SNAPSHOT_ELSEWHERE).then(|| error.report()))
-                    }
-                },
-            };
-            let Some(pause) = pauses.next(pace) else {
-                return Ok(match elsewhere {
-                    Some(error) => TableEnd::Failed(Cause::Permanent, error),
-                    None => TableEnd::Stop(End::Release),
-                });
-            };
-            tokio::select! {
-            biased;
-                () = self.cancel.cancelled() => return Ok(TableEnd::Stop(self.stopped().await?)),
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
-    }
-
-    async fn keep_and_export(&self, chunk: &TableChunk<'_>) -> Result<crate::write::PartFile, ExportError> {
-        if let Some(snapshot) = &self.plan.snapshot {
-            self.shared
-                .keepers
-                .ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel)
-                .await
-                .map_err(ExportError::Source)?;
-        }
-        export::export(&self.shared.context, chunk).await.map_err(|error| {
-            match error {
-            // We hold a keeper, and the server does not know its snapshot: the
-            // connection is about to be found dead. The next try joins another.
-            ExportError::Source(e) if e.kind == ErrorKind::LineageLost => ExportError::Source(SourceError {
-                kind: ErrorKind::Transient,
-                code: SNAPSHOT_ELSEWHERE.into(),
-                message: format!("{}; its keeper lives", e.message),
-                remedy: Some(
-                    "does the source's dsn lead to several servers? Name one of them, or leave snapshots out \
-                     by \"consistency\": \"none\""
-                        .into(),
-                ),
-            }),
-            other => other,
-        }
-        })
     }
 
     /// Why we were told to stop: the job is cancelled, or this daemon goes.

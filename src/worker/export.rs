@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::parts::PartOrder;
@@ -12,7 +14,7 @@ use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::{PlannedTable, Slice};
-use crate::source::{ChunkRead, ErrorKind, Progress, Selection, Source, SourceError};
+use crate::source::{ChunkRead, ChunkStream, ErrorKind, Progress, Selection, Source, SourceError};
 use crate::write::PartFile;
 use crate::write::metadata::Provenance;
 use crate::write::part::WriteError;
@@ -33,6 +35,21 @@ pub struct TableChunk<'a> {
     pub progress: &'a Arc<Progress>,
 }
 
+/// The turn of a table among those of its chunk: it is on the chunk's connection, and has rows in memory.
+pub type Turn = OwnedSemaphorePermit;
+
+/// Rows, and the turn that ends with them.
+struct Rows {
+    rows: Box<dyn ChunkStream>,
+    _turn: Turn,
+}
+
+impl ChunkStream for Rows {
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
+        self.rows.next_batch()
+    }
+}
+
 /// What can keep a part from being made.
 #[derive(Debug)]
 pub enum ExportError {
@@ -48,15 +65,14 @@ pub enum ExportError {
     Gone,
 }
 
-/// Exports a chunk of one table.
+/// Exports a chunk of one table, whose turn it is until the part is written and has only to become durable.
 ///
 /// # Errors
 /// Nothing but temporaries is left behind.
-pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFile, ExportError> {
+pub async fn export(context: &Context, chunk: &TableChunk<'_>, turn: Turn) -> Result<PartFile, ExportError> {
     let (plan, table, task) = (chunk.plan, chunk.table, chunk.task);
-    let before = chunk.progress.read().1;
     let slice = table.strategy.slice(task.chunk).ok_or_else(|| no_such_chunk(chunk))?;
-    let stream = chunk
+    let rows = chunk
         .source
         .read_chunk(ChunkRead {
             selection: Selection {
@@ -84,13 +100,8 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>) -> Result<PartFil
         file: layout::part_file(task.chunk, context.machine.fresh(), own),
         provenance,
     };
-    let part = context.parts.write(order, stream).await?;
-    let metrics = &context.metrics;
-    metrics.fsync_duration_seconds.observe(part.fsync_seconds);
-    metrics
-        .bytes_read_total
-        .with_label_values(&[chunk.plan.source.as_str()])
-        .inc_by(chunk.progress.read().1 - before);
+    let part = context.parts.write(order, Box::new(Rows { rows, _turn: turn })).await?;
+    context.metrics.fsync_duration_seconds.observe(part.fsync_seconds);
     Ok(part)
 }
 

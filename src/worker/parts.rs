@@ -37,7 +37,8 @@ pub struct PartOrder {
 pub trait Parts: Send + Sync {
     /// Reads a chunk to its end and makes it a part: whole and durable when
     /// this returns, else there is none. Its name is durable once its directory
-    /// is synced, which the caller does for all parts of a batch.
+    /// is synced, which the caller does for all parts of a batch. The rows are
+    /// dropped when nothing of them is in memory any more: others wait for that.
     async fn write(&self, order: PartOrder, rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError>;
 }
 
@@ -88,5 +89,7 @@ fn pump(
         writer.write(batch)?;
         failpoint::step("mid", "copy", table);
     }
-    Ok(writer.finish()?)
+    let part = writer.close()?;
+    drop(stream);
+    Ok(part.commit()?)
 }

@@ -179,13 +179,19 @@ impl PartWriter {
         Ok(())
     }
 
-    /// Finishes the part: complete, durable, under its name. The name becomes
-    /// durable with the fsync of the directory that the caller owes for all of
-    /// its parts, before anybody hears of them.
+    /// Finishes the part: complete, durable, under its name.
     ///
     /// # Errors
-    /// When any step fails, or the name is taken.
-    pub fn finish(mut self) -> Result<PartFile, WriteError> {
+    /// As [`close`](Self::close) and [`WrittenPart::commit`].
+    pub fn finish(self) -> Result<PartFile, WriteError> {
+        self.close()?.commit()
+    }
+
+    /// Writes what is left; nothing of the rows stays in memory.
+    ///
+    /// # Errors
+    /// When it cannot be encoded or written.
+    pub fn close(mut self) -> Result<WrittenPart, WriteError> {
         let mut file = self.file.take().ok_or_else(|| self.broken())?;
         let path = self.path;
         if let Some(group) = self.group {
@@ -193,25 +199,40 @@ impl PartWriter {
         }
         let row_groups = u32::try_from(file.flushed_row_groups().len()).unwrap_or(u32::MAX);
         let file = file.into_inner().map_err(|e| WriteError::parquet(&path, e))?;
-        let storage = |e| WriteError::storage(&path, e);
-        let Digested { inner, bytes, sha256 } = file.finish().map_err(storage)?;
-        let link = inner.commit_unsynced().map_err(storage)?;
-        let Linked::New { inode } = link.linked else {
-            return Err(storage(io::Error::new(io::ErrorKind::AlreadyExists, "the part exists already")));
-        };
-        Ok(PartFile {
-            file: self.name,
-            inode,
-            rows: self.rows,
-            bytes,
-            sha256,
-            row_groups,
-            fsync_seconds: link.fsync.as_secs_f64(),
-        })
+        let digested = file.finish().map_err(|e| WriteError::storage(&path, e))?;
+        Ok(WrittenPart { path, name: self.name, rows: self.rows, row_groups, digested })
     }
 
     fn broken(&self) -> WriteError {
         WriteError::storage(&self.path, io::Error::other("an earlier error ended this part"))
+    }
+}
+
+/// A part that is complete, but neither durable nor under its name. Dropping it removes it.
+pub struct WrittenPart {
+    path: PathBuf,
+    name: String,
+    rows: u64,
+    row_groups: u32,
+    digested: Digested<ExclusiveFile>,
+}
+
+impl WrittenPart {
+    /// Makes it durable, under its name. The name becomes durable with the
+    /// fsync of the directory that the caller owes for all of its parts, before
+    /// anybody hears of them.
+    ///
+    /// # Errors
+    /// When any step fails, or the name is taken.
+    pub fn commit(self) -> Result<PartFile, WriteError> {
+        let Self { path, name, rows, row_groups, digested: Digested { inner, bytes, sha256 } } = self;
+        let storage = |e| WriteError::storage(&path, e);
+        let link = inner.commit_unsynced().map_err(storage)?;
+        let Linked::New { inode } = link.linked else {
+            return Err(storage(io::Error::new(io::ErrorKind::AlreadyExists, "the part exists already")));
+        };
+        let fsync_seconds = link.fsync.as_secs_f64();
+        Ok(PartFile { file: name, inode, rows, bytes, sha256, row_groups, fsync_seconds })
     }
 }
 

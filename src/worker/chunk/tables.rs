@@ -1,0 +1,241 @@
+//! The tables of one chunk, which a batch of small ones has many of. They take
+//! turns: one has the connection and rows in memory, while those before it
+//! become durable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tracing::warn;
+
+use super::super::export::{self, ExportError, TableChunk, Turn};
+use super::super::patience::Patience;
+use super::super::poison::{self, Trust};
+use super::{End, Work};
+use crate::folder::FolderError;
+use crate::job::record::{Cause, RecordedPart};
+use crate::message::event::ErrorReport;
+use crate::plan::export_plan::PlannedTable;
+use crate::retry::{Policy, policy};
+use crate::source::{ErrorKind, SourceError};
+use crate::write::PartFile;
+
+/// Tables of a batch under way: the one whose turn it is, the next, and those that become durable.
+const TABLES_AT_ONCE: usize = 4;
+
+/// The server does not know a snapshot that a living session keeps.
+const SNAPSHOT_ELSEWHERE: &str = "snapshot_elsewhere";
+
+/// How the export of one table of the batch ended.
+enum TableEnd {
+    Part(RecordedPart),
+    Failed(Cause, ErrorReport),
+    Stop(End),
+}
+
+/// What has come of the tables of a chunk. After one that is lost or stopped the others are in none of these.
+#[derive(Default)]
+pub(super) struct Exported {
+    /// In the order of the tables.
+    pub(super) parts: Vec<RecordedPart>,
+    /// By table.
+    pub(super) failures: BTreeMap<u32, (Cause, ErrorReport)>,
+    /// A table whose snapshot is lost; every other one reads the same.
+    pub(super) lost: Option<(u32, ErrorReport)>,
+    pub(super) stopped: Option<End>,
+}
+
+impl Work<'_> {
+    /// Exports the tables. Where one ends them all, those that are under way are told to stop, and waited for.
+    pub(super) async fn tables(&self) -> Result<Exported, FolderError> {
+        let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.table);
+        let mut under_way = FuturesUnordered::new();
+        let mut exported = Exported::default();
+        let mut broken = None;
+        // Not by the token: who is told to stop from outside must say so, or what is missing would not be missed.
+        let mut ended = false;
+        loop {
+            while !ended && under_way.len() < TABLES_AT_ONCE {
+                let Some(table) = waiting.next() else { break };
+                under_way.push(async { (table.number, self.guarded(table).await) });
+            }
+            let Some((table, end)) = under_way.next().await else { break };
+            match end {
+                Ok(TableEnd::Part(part)) => {
+                    exported.parts.push(part);
+                    continue;
+                }
+                Ok(TableEnd::Failed(cause, error)) if cause != Cause::LineageLost => {
+                    exported.failures.insert(table, (cause, error));
+                    continue;
+                }
+                // Told to stop by what came first.
+                _ if ended => continue,
+                Ok(TableEnd::Failed(_, error)) => exported.lost = Some((table, error)),
+                Ok(TableEnd::Stop(end)) => exported.stopped = Some(end),
+                Err(error) => broken = Some(error),
+            }
+            ended = true;
+            self.cancel.cancel();
+        }
+        exported.parts.sort_unstable_by_key(|part| part.table);
+        broken.map_or(Ok(exported), Err)
+    }
+
+    /// Exports one table's chunk: a suspect alone in this process, healthy ones
+    /// together, one that has killed it too often not at all.
+    async fn guarded(&self, table: &PlannedTable) -> Result<TableEnd, FolderError> {
+        let (shared, task) = (self.shared, self.task);
+        let trust = self.starts.as_ref().map_or(Trust::Healthy, |s| poison::judge(s, table.number));
+        let entry = async {
+            match trust {
+                Trust::Poisoned => None,
+                Trust::Healthy => Some((Some(shared.lone.read().await), None)),
+                Trust::Suspect => {
+                    warn!(job.id = %task.job, table.number, task.chunk, "a chunk that may have killed its process runs alone");
+                    Some((None, Some(shared.lone.write().await)))
+                }
+            }
+        };
+        let entered = tokio::select! {
+            biased;
+            entered = entry => entered,
+            () = self.cancel.cancelled() => return Ok(TableEnd::Stop(self.stopped().await?)),
+        };
+        if entered.is_none() {
+            return Ok(TableEnd::Failed(Cause::Permanent, poison::report(task.chunk)));
+        }
+        // Not before it has entered and has its turn: while it waits, whoever dies is another one.
+        let Some(turn) = self.turn().await else { return Ok(TableEnd::Stop(self.stopped().await?)) };
+        let marker = match self.starts {
+            Some(_) => Some(poison::mark(shared, task, table.number, trust == Trust::Suspect).await?),
+            None => None,
+        };
+        let end = self.table(table, turn).await;
+        if let Some(path) = marker {
+            // Orderly, whatever the end: not a start that killed its process.
+            shared.unmark(path).await;
+        }
+        drop(entered);
+        end
+    }
+
+    /// The next turn; none when there is none any more.
+    async fn turn(&self) -> Option<Turn> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => None,
+            turn = Arc::clone(&self.turns).acquire_owned() => turn.ok(),
+        }
+    }
+
+    /// Exports one table's chunk, trying again where that helps, each time in a turn of its own.
+    async fn table(&self, table: &PlannedTable, first: Turn) -> Result<TableEnd, FolderError> {
+        let context = &self.shared.context;
+        let mut turn = Some(first);
+        let mut pauses = context.pauses();
+        let mut patience = Patience::new(self.shared, &self.task.job, self.cancel);
+        loop {
+            let next = match turn.take() {
+                Some(turn) => Some(turn),
+                None => self.turn().await,
+            };
+            let Some(turn) = next else { return Ok(TableEnd::Stop(self.stopped().await?)) };
+            while context.folder.store().free_bytes().await? < context.config.export.min_free_bytes {
+                if !patience.full("fewer bytes are free than export.min_free_bytes").await {
+                    return Ok(TableEnd::Stop(self.stopped().await?));
+                }
+            }
+            self.attempts.fetch_add(1, Ordering::Relaxed);
+            let chunk = TableChunk {
+                task: self.task,
+                plan: self.plan,
+                table,
+                source: &self.source,
+                cancel: self.cancel,
+                progress: self.progress,
+            };
+            let error = match self.keep_and_export(&chunk, turn).await {
+                Ok(part) => return Ok(TableEnd::Part(RecordedPart { table: table.number, part })),
+                Err(error) => error,
+            };
+            if self.cancel.is_cancelled() {
+                return Ok(TableEnd::Stop(self.stopped().await?));
+            }
+            let (pace, elsewhere) = match error {
+                ExportError::Gone => {
+                    // The workspace is gone, or all of the root is.
+                    context.folder.guard().await?;
+                    return Ok(TableEnd::Stop(End::Done { wake: false }));
+                }
+                ExportError::Full(why) => {
+                    if !patience.full(&why).await {
+                        return Ok(TableEnd::Stop(self.stopped().await?));
+                    }
+                    pauses = context.pauses();
+                    continue;
+                }
+                ExportError::ReadOnly(why) => return Err(FolderError::WrongRoot(why)),
+                ExportError::Storage(why) => {
+                    if !patience.failed(&why).await? {
+                        return Ok(TableEnd::Stop(self.stopped().await?));
+                    }
+                    continue;
+                }
+                ExportError::Source(error) => match policy(&error) {
+                    Policy::Report(cause) => return Ok(TableEnd::Failed(cause, error.report())),
+                    Policy::Stop => return Ok(TableEnd::Stop(self.stopped().await?)),
+                    Policy::Retry(pace) => {
+                        context.metrics.retried(&error.kind);
+                        self.shared.trouble(format!("{}: {}", self.plan.source, error.message));
+                        warn!(
+                            job.id = %self.task.job, self.task.table, self.task.chunk, code = error.code,
+                            reason = error.message, "a chunk is tried again"
+                        );
+                        (pace, (error.code == SNAPSHOT_ELSEWHERE).then(|| error.report()))
+                    }
+                },
+            };
+            let Some(pause) = pauses.next(pace) else {
+                return Ok(match elsewhere {
+                    Some(error) => TableEnd::Failed(Cause::Permanent, error),
+                    None => TableEnd::Stop(End::Release),
+                });
+            };
+            tokio::select! {
+            biased;
+                () = self.cancel.cancelled() => return Ok(TableEnd::Stop(self.stopped().await?)),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn keep_and_export(&self, chunk: &TableChunk<'_>, turn: Turn) -> Result<PartFile, ExportError> {
+        if let Some(snapshot) = &self.plan.snapshot {
+            self.shared
+                .keepers
+                .ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel)
+                .await
+                .map_err(ExportError::Source)?;
+        }
+        export::export(&self.shared.context, chunk, turn).await.map_err(|error| {
+            match error {
+            // We hold a keeper, and the server does not know its snapshot: the
+            // connection is about to be found dead. The next try joins another.
+            ExportError::Source(e) if e.kind == ErrorKind::LineageLost => ExportError::Source(SourceError {
+                kind: ErrorKind::Transient,
+                code: SNAPSHOT_ELSEWHERE.into(),
+                message: format!("{}; its keeper lives", e.message),
+                remedy: Some(
+                    "does the source's dsn lead to several servers? Name one of them, or leave snapshots out \
+                     by \"consistency\": \"none\""
+                        .into(),
+                ),
+            }),
+            other => other,
+        }
+        })
+    }
+}
