@@ -103,6 +103,7 @@ pub async fn run(
             () = stop.cancelled() => break,
             // Before the inbox, which may never be empty.
             _ = tick.tick() => None,
+            () = deal::census_end(term.as_mut()) => None,
             delivery = inbox.next() => Some(delivery.ok_or(BusError::Closed)?),
         };
         if term.is_none() && first.is_none() {

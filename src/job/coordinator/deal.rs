@@ -67,4 +67,22 @@ impl Coordinator {
         }
         Ok(matches!(self.takeover, Takeover::Done))
     }
+
+    /// How long daemons still have to say what they hold, where some have been asked.
+    fn census_ends_in(&mut self) -> Option<Duration> {
+        match self.takeover {
+            Takeover::Asked(until) if self.window.daemons() > 0 => {
+                Some(until.saturating_sub(self.clock.now()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Until the census of a coordinator ends; for ever where there is none.
+pub(super) async fn census_end(term: Option<&mut Coordinator>) {
+    match term.and_then(Coordinator::census_ends_in) {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
 }
