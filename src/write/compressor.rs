@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
@@ -28,7 +29,19 @@ pub(super) struct Compressor {
     codec: Codec,
     method: Method,
     /// As long as the longest page so far may have become; what lies beyond the last one is of no use.
-    compressed: Vec<u8>,
+    compressed: Arc<Vec<u8>>,
+}
+
+/// A page in the compressor's buffer, which is used again once the page is gone.
+struct Lent {
+    buffer: Arc<Vec<u8>>,
+    bytes: usize,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.bytes]
+    }
 }
 
 enum Method {
@@ -51,7 +64,7 @@ impl Compressor {
             Compression::Lz4 => Method::Lz4,
             Compression::Gzip => Method::Gzip,
         };
-        Ok(Self { codec: codec(compression), method, compressed: Vec::new() })
+        Ok(Self { codec: codec(compression), method, compressed: Arc::default() })
     }
 
     /// What Parquet calls it.
@@ -63,7 +76,10 @@ impl Compressor {
     pub(super) fn compress(&mut self, page: &[u8]) -> Result<Bytes> {
         let failed =
             |error: &dyn Display| ParquetError::General(format!("a page is not compressed: {error}"));
-        let to = &mut self.compressed;
+        if Arc::get_mut(&mut self.compressed).is_none() {
+            self.compressed = Arc::default();
+        }
+        let to = Arc::get_mut(&mut self.compressed).expect("nobody else has a buffer that is new");
         let bytes = match &mut self.method {
             Method::None => return Ok(Bytes::copy_from_slice(page)),
             Method::Snappy(encoder) => {
@@ -85,11 +101,11 @@ impl Compressor {
                 encoder.finish().map_err(|e| failed(&e))?.len()
             }
         };
-        let compressed = Bytes::copy_from_slice(&self.compressed[..bytes]);
+        let page = Bytes::from_owner(Lent { buffer: Arc::clone(&self.compressed), bytes });
         if self.compressed.len() > KEEP_BYTES {
-            self.compressed = Vec::new();
+            self.compressed = Arc::default();
         }
-        Ok(compressed)
+        Ok(page)
     }
 
     /// Bytes that it has in memory, nearly.

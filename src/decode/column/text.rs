@@ -11,8 +11,8 @@ use arrow::error::ArrowError;
 use super::{Builder, Faults, Fields};
 
 /// Short values are copied as a window of so many bytes and then cut to their
-/// length: two moves of the processor instead of a call.
-const WINDOW: usize = 32;
+/// length: a few moves of the processor instead of a call.
+const WINDOW: usize = 64;
 
 /// What of a field belongs to the value.
 trait Payload: Send + 'static {

@@ -12,6 +12,7 @@ mod bound;
 mod delta;
 mod index;
 mod keys;
+mod near;
 mod pack;
 mod pages;
 mod splice;

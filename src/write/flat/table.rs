@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 /// The key of a free slot.
-const FREE: u32 = u32::MAX;
+pub(super) const FREE: u32 = u32::MAX;
 
 /// Keys of values by their hashes. The values are kept by whoever asks. Slots
 /// are searched one after the other, and half of them stay free.

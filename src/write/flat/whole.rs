@@ -13,7 +13,8 @@ use parquet::basic::Encoding;
 use super::bound::{Bound, Bounds};
 use super::delta::Delta;
 use super::keys::Keys;
-use super::table::Found;
+use super::near::Near;
+use super::table::{Found, Table};
 use super::values::{Encoded, Values, take_runs};
 
 /// Encodes signed numbers of 32 or 64 bits.
@@ -31,6 +32,7 @@ pub(super) struct Whole {
 /// The numbers that have keys.
 struct Dictionary {
     keys: Keys,
+    near: Near,
     numbers: Vec<i64>,
     /// Numbers that it may have.
     limit: usize,
@@ -56,6 +58,7 @@ impl Whole {
         let limit = |bytes| bytes / if is_int32 { size_of::<i32>() } else { size_of::<i64>() };
         let dictionary = dictionary_bytes.map(|bytes| Dictionary {
             keys: Keys::new(),
+            near: Near::default(),
             numbers: Vec::new(),
             limit: limit(bytes),
         });
@@ -118,24 +121,41 @@ impl Dictionary {
         page.resize(before + numbers.len(), 0);
         let mut taken = 0;
         for (to, number) in page[before..].iter_mut().zip(numbers) {
-            let word = number as u64;
-            *to = match table.find(table.hash(word), |key| self.numbers[key as usize] == number) {
-                Found::Key(key) => key,
-                Found::Free(index) if self.numbers.len() < self.limit => {
-                    self.numbers.push(number);
-                    table.insert(index, |key| self.numbers[key as usize] as u64)
-                }
-                Found::Free(_) => {
-                    self.keys.table = None;
-                    break;
-                }
+            let key = match self.near.get(number) {
+                Some(key) => Some(key),
+                None => find_far(table, &mut self.near, &mut self.numbers, self.limit, number),
             };
+            let Some(key) = key else {
+                self.keys.table = None;
+                break;
+            };
+            *to = key;
             include(number);
             taken += 1;
         }
         page.truncate(before + taken);
         taken
     }
+}
+
+/// The key of a number that is not near; none if there is no room for it.
+fn find_far(
+    table: &mut Table,
+    near: &mut Near,
+    numbers: &mut Vec<i64>,
+    limit: usize,
+    number: i64,
+) -> Option<u32> {
+    let key = match table.find(table.hash(number as u64), |key| numbers[key as usize] == number) {
+        Found::Key(key) => key,
+        Found::Free(index) if numbers.len() < limit => {
+            numbers.push(number);
+            table.insert(index, |key| numbers[key as usize] as u64)
+        }
+        Found::Free(_) => return None,
+    };
+    near.learn(number, key, numbers.len());
+    Some(key)
 }
 
 impl Values for Whole {
@@ -198,7 +218,8 @@ impl Values for Whole {
 
     fn memory_bytes(&self) -> usize {
         let dictionary = self.dictionary.as_ref().map_or(0, |dictionary| {
-            dictionary.keys.memory_bytes() + dictionary.numbers.capacity() * size_of::<i64>()
+            let numbers = dictionary.numbers.capacity() * size_of::<i64>();
+            dictionary.keys.memory_bytes() + dictionary.near.memory_bytes() + numbers
         });
         dictionary + self.delta.memory_bytes()
     }
