@@ -114,8 +114,12 @@ impl Work<'_> {
         drop(in_flight);
         let source = [self.plan.source.as_str()];
         metrics.bytes_read_total.with_label_values(&source).inc_by(self.progress.read().1 - before);
-        let exported = exported.inspect_err(|_| ended_as(ChunkOutcome::Released))?;
-        let Exported { parts, failures, lost, stopped } = exported;
+        let Exported { parts, failures, lost, stopped, broken } = exported;
+        if let Some(error) = broken {
+            self.drop_parts(&parts).await;
+            ended_as(ChunkOutcome::Released);
+            return Err(error);
+        }
         if let Some((table, error)) = lost {
             write_failure(self.shared, self.task, table, Cause::LineageLost, error).await?;
             self.drop_parts(&parts).await;

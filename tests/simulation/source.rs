@@ -178,6 +178,7 @@ impl Parts for SimParts {
                 content.extend_from_slice(&value.to_be_bytes());
             }
         }
+        drop(rows);
         let store = SimStore(Arc::clone(&self.0));
         let write = |fate| store.write(&path, &content, fate);
         let written = self.0.act(Kind::Change, "writes", &path, write).await;

@@ -85,7 +85,7 @@ pub(super) async fn same_files(
     let mut sql = format!("{} LIMIT 0; ", query.whole);
     if seen.is_plain() {
         // First what is read beside the table and its children: by its filter, by policies.
-        let locks = format!("{} LIMIT 0; {REMEMBER_LOCKS}; {sql}{}", query.alone, is_alone(seen));
+        let locks = format!("{} LIMIT 0; {REMEMBER_LOCKS}; {sql}{}", query.alone, locks_nothing_else(seen));
         let alone = !session.rows(&locks, Stage::Chunk, &what).await?.is_empty();
         if alone && seen.composed.is_empty() {
             return Ok(());
@@ -114,9 +114,9 @@ pub(super) struct Locking<'a> {
 }
 
 /// Answers a row where a table is the only thing that its transaction has locked for reading, has no child, and is
-/// sound: what most tables are, and a fifth of the time of asking for everything else. Whatever the answer leaves open
-/// [`changed_relations`] finds out.
-fn is_alone(root: &SeenRelation) -> String {
+/// sound: what most tables with a filter are, and a fifth of the time of asking for everything else. Whatever the answer
+/// leaves open [`changed_relations`] finds out.
+fn locks_nothing_else(root: &SeenRelation) -> String {
     format!(
         "SELECT 1 FROM pg_catalog.pg_class c \
          WHERE c.oid = {root} AND c.relfilenode = pg_catalog.pg_relation_filenode({root}) \

@@ -35,7 +35,8 @@ enum TableEnd {
     Stop(End),
 }
 
-/// What has come of the tables of a chunk. After one that is lost or stopped the others are in none of these.
+/// What has come of the tables of a chunk. Where one has ended them all, those told to stop are in none of these; parts
+/// that were finished all the same are, to be removed.
 #[derive(Default)]
 pub(super) struct Exported {
     /// In the order of the tables.
@@ -45,15 +46,16 @@ pub(super) struct Exported {
     /// A table whose snapshot is lost; every other one reads the same.
     pub(super) lost: Option<(u32, ErrorReport)>,
     pub(super) stopped: Option<End>,
+    /// The folder refused.
+    pub(super) broken: Option<FolderError>,
 }
 
 impl Work<'_> {
     /// Exports the tables. Where one ends them all, those that are under way are told to stop, and waited for.
-    pub(super) async fn tables(&self) -> Result<Exported, FolderError> {
+    pub(super) async fn tables(&self) -> Exported {
         let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.table);
         let mut under_way = FuturesUnordered::new();
         let mut exported = Exported::default();
-        let mut broken = None;
         // Not by the token: who is told to stop from outside must say so, or what is missing would not be missed.
         let mut ended = false;
         loop {
@@ -75,13 +77,13 @@ impl Work<'_> {
                 _ if ended => continue,
                 Ok(TableEnd::Failed(_, error)) => exported.lost = Some((table, error)),
                 Ok(TableEnd::Stop(end)) => exported.stopped = Some(end),
-                Err(error) => broken = Some(error),
+                Err(error) => exported.broken = Some(error),
             }
             ended = true;
             self.cancel.cancel();
         }
         exported.parts.sort_unstable_by_key(|part| part.table);
-        broken.map_or(Ok(exported), Err)
+        exported
     }
 
     /// Exports one table's chunk: a suspect alone in this process, healthy ones
@@ -107,7 +109,7 @@ impl Work<'_> {
         if entered.is_none() {
             return Ok(TableEnd::Failed(Cause::Permanent, poison::report(task.chunk)));
         }
-        // Not before it has entered and has its turn: while it waits, whoever dies is another one.
+        // Not before it has entered and has its first turn: while it waits for these, whoever dies is another one.
         let Some(turn) = self.turn().await else { return Ok(TableEnd::Stop(self.stopped().await?)) };
         let marker = match self.starts {
             Some(_) => Some(poison::mark(shared, task, table.number, trust == Trust::Suspect).await?),

@@ -9,8 +9,8 @@ const FOR_EACH: usize = 4;
 /// The most.
 const MANY: usize = 1 << 16;
 
-/// Keys by the distance of their numbers from the first. It has some of the keys of a dictionary, of dense numbers all
-/// after a while.
+/// Keys by the distance of their numbers from the first. It has some of the keys of a dictionary; of dense numbers, after
+/// a while, nearly all.
 #[derive(Default)]
 pub(super) struct Near {
     first: i64,

@@ -127,6 +127,7 @@ impl Dictionary {
             };
             let Some(key) = key else {
                 self.keys.table = None;
+                self.near = Near::default();
                 break;
             };
             *to = key;
