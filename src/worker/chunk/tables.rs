@@ -10,9 +10,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tracing::warn;
 
-use super::super::export::{self, ExportError, TableChunk, Turn};
-use super::super::patience::Patience;
-use super::super::poison::{self, Trust};
 use super::{End, Work};
 use crate::folder::FolderError;
 use crate::job::record::{Cause, RecordedPart};
@@ -20,6 +17,9 @@ use crate::message::event::ErrorReport;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Policy, policy};
 use crate::source::{ErrorKind, SourceError};
+use crate::worker::export::{self, ExportError, TableChunk, Turn};
+use crate::worker::patience::Patience;
+use crate::worker::poison::{self, Trust};
 use crate::write::PartFile;
 
 /// Tables of a batch under way: the one whose turn it is, the next, and those that become durable.
@@ -207,7 +207,7 @@ impl Work<'_> {
                 });
             };
             tokio::select! {
-            biased;
+                biased;
                 () = self.cancel.cancelled() => return Ok(TableEnd::Stop(self.stopped().await?)),
                 () = tokio::time::sleep(pause) => {}
             }
