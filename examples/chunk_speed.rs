@@ -1,7 +1,7 @@
-//! How many chunks of almost nothing a process takes from the plan to the
-//! archive each second: one row each, with part and record written and
-//! fsynced, and the coordinator dealing and settling. No server. Beside it the
-//! floor: the same files, written and fsynced by as many bare threads.
+//! How many chunks a process takes from the plan to the archive each second:
+//! of one row, with part and record fsynced, and without rows, with a record
+//! alone. The coordinator deals and settles; there is no server. Beside each
+//! the floor: the same files, written and fsynced by as many bare threads.
 //!
 //! `cargo run --release --example chunk_speed [chunks] [workers]`
 
@@ -10,14 +10,14 @@ use std::io::Write as _;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use adu_export::bus::memory::MemoryBus;
 use adu_export::bus::{Bus, Outgoing};
 use adu_export::config::{Auto, Config, Secret};
 use adu_export::context::{Context, SourceEntry};
 use adu_export::daemon::roles::{Roles, slots};
-use adu_export::folder::Folder;
+use adu_export::folder::{Folder, layout};
 use adu_export::http::Health;
 use adu_export::job::outcome::{Owner, Run};
 use adu_export::metrics::Metrics;
@@ -43,25 +43,48 @@ async fn main() -> anyhow::Result<()> {
     let workers: NonZeroU32 = args.next().map_or_else(|| "8".parse(), |a| a.parse())?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     std::fs::create_dir_all(&target)?;
+    // All of it stays to the end: where many files were just removed, ext4 without a journal makes new ones slowly.
     let root = Root(target.canonicalize()?.join(format!("chunk-speed-{}", Uuid::new_v4().simple())));
-    let bare = floor(&root.0.with_extension("bare"), chunks, workers)?;
-    let context = context(&root.0, chunks, workers).await?;
+    for (what, kinds) in [("of one row", &["parts", "records"][..]), ("without rows", &["records"])] {
+        let bare = floor(&root.0.join(format!("bare {what}")), kinds, chunks, workers)?;
+        let seconds = export(&root.0.join(what), chunks, workers, kinds.len() < 2).await?;
+        println!(
+            "{chunks} chunks {what}, {workers} workers: {seconds:.2} s in all, {:.0} chunks per second; \
+             the files alone: {bare:.2} s, {:.0} per second",
+            f64::from(chunks) / seconds,
+            f64::from(chunks) / bare
+        );
+    }
+    Ok(())
+}
+
+/// Seconds from the request to the last event. The rows of chunks without any go away when the table is planned.
+async fn export(root: &Path, chunks: u32, workers: NonZeroU32, empty: bool) -> anyhow::Result<f64> {
+    let database = MemoryDatabase::default();
+    let context = context(root, &database, chunks, workers).await?;
     let bus = MemoryBus::new();
     let mut events = bus.events();
     let session = bus.connect().await?;
     let worker = Worker::new(Arc::clone(&context), slots(&context));
     let stop = CancellationToken::new();
-    let roles = Roles { context, worker, health: Health::new(), stop: stop.clone() };
+    let roles = Roles { context: Arc::clone(&context), worker, health: Health::new(), stop: stop.clone() };
     let playing = {
         let session = Arc::clone(&session);
         tokio::spawn(async move { roles.play(&session).await })
     };
-    let request = r#"{"job_id": "speed", "tables":
+    let request = r#"{"job_id": "speed", "consistency": "none", "tables":
         [{"table": "s.t", "strategy": "range", "chunk_column": "id", "chunk_rows": 1}]}"#;
     let started = Instant::now();
     session
         .publish(Outgoing::Request { body: request.as_bytes().to_vec(), message_id: "speed".into() })
         .await?;
+    if empty {
+        let plan = layout::plan(&"speed".parse()?, 1);
+        while context.folder.store().stat(&plan).await?.is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        database.update("s", "t", &rows(0)?);
+    }
     let mut kind = "";
     while let Ok(event) = events.recv().await {
         kind = event.kind.words().1;
@@ -73,29 +96,27 @@ async fn main() -> anyhow::Result<()> {
     anyhow::ensure!(kind == "completed", "the job ended as {kind}");
     stop.cancel();
     playing.await??;
-    println!(
-        "{chunks} chunks of one row, {workers} workers: {seconds:.2} s in all, {:.0} chunks per second; \
-         the files alone: {bare:.2} s, {:.0} per second",
-        f64::from(chunks) / seconds,
-        f64::from(chunks) / bare
-    );
-    Ok(())
+    Ok(seconds)
 }
 
-/// Seconds that part and record of so many chunks take, with nothing around them: each is written under a temporary
-/// name, fsynced and linked, and its directory fsynced.
-fn floor(dir: &Path, chunks: u32, workers: NonZeroU32) -> std::io::Result<f64> {
-    let root = Root(dir.to_owned());
-    for kind in ["parts", "records"] {
+fn rows(count: u32) -> anyhow::Result<RecordBatch> {
+    let ids: ArrayRef = Arc::new((0..i64::from(count)).collect::<Int64Array>());
+    Ok(RecordBatch::try_from_iter_with_nullable([("id", ids, false)])?)
+}
+
+/// Seconds that the files of so many chunks take, with nothing around them: each is written under a temporary name,
+/// fsynced and linked, and its directory fsynced.
+fn floor(dir: &Path, kinds: &[&str], chunks: u32, workers: NonZeroU32) -> std::io::Result<f64> {
+    for kind in kinds {
         std::fs::create_dir_all(dir.join(kind))?;
     }
     let write = &|worker: u32| -> std::io::Result<()> {
         for chunk in (worker..chunks).step_by(workers.get() as usize) {
-            for (kind, bytes) in [("parts", 1_000), ("records", 500)] {
-                let dir = root.0.join(kind);
+            for kind in kinds {
+                let dir = dir.join(kind);
                 let temporary = dir.join(format!(".{chunk}"));
                 let mut file = File::create_new(&temporary)?;
-                file.write_all(&vec![b'x'; bytes])?;
+                file.write_all(&[b'x'; 800])?;
                 file.sync_all()?;
                 std::fs::hard_link(&temporary, dir.join(chunk.to_string()))?;
                 std::fs::remove_file(&temporary)?;
@@ -112,17 +133,20 @@ fn floor(dir: &Path, chunks: u32, workers: NonZeroU32) -> std::io::Result<f64> {
     Ok(started.elapsed().as_secs_f64())
 }
 
-async fn context(root: &Path, rows: u32, workers: NonZeroU32) -> anyhow::Result<Arc<Context>> {
+async fn context(
+    root: &Path,
+    database: &MemoryDatabase,
+    chunks: u32,
+    workers: NonZeroU32,
+) -> anyhow::Result<Arc<Context>> {
     let (mut config, name) = Config::for_dsn(&Secret::new("postgres://nobody@nowhere/memory"), root)?;
     config.export.workers = Auto::Exactly(workers);
     let source_config = config.sources.get_mut(&name).expect("the one of the DSN");
     source_config.max_parallel = workers;
-    let database = MemoryDatabase::default();
-    let ids: ArrayRef = Arc::new((0..i64::from(rows)).collect::<Int64Array>());
-    database.create("s", "t", &RecordBatch::try_from_iter_with_nullable([("id", ids, false)])?);
+    database.create("s", "t", &rows(chunks)?);
     let entry = SourceEntry {
         config: source_config.clone(),
-        source: Arc::new(MemorySource::new(name.clone(), database, 1)),
+        source: Arc::new(MemorySource::new(name.clone(), database.clone(), 1)),
     };
     let folder = Folder::init(root.to_owned(), None).await?;
     let sources = [(name, Arc::new(entry))].into();

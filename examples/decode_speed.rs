@@ -84,13 +84,14 @@ fn replay(
 ) -> anyhow::Result<()> {
     let mut decoder = CopyDecoder::new(columns, &[], OnUnfit::Text);
     let mut socket = serve(stream)?;
-    let mut piece = vec![0; PIECE_BYTES];
     loop {
+        let mut piece = vec![0; PIECE_BYTES];
         let came = socket.read(&mut piece)?;
         if came == 0 {
             break;
         }
-        decoder.push(&piece[..came]);
+        piece.truncate(came);
+        decoder.take(piece);
         while let Some(batch) = decoder.next_batch()? {
             take(batch)?;
         }

@@ -109,7 +109,7 @@ fn decode(columns: &[Column], bytes: &[u8]) -> Vec<RecordBatch> {
     let mut decoder = CopyDecoder::new(columns, &[], OnUnfit::Error);
     let mut batches = Vec::new();
     for piece in bytes.chunks(256 << 10) {
-        decoder.push(piece);
+        decoder.take(piece.to_vec());
         while let Some(batch) = decoder.next_batch().expect("a sound stream") {
             batches.push(batch);
         }

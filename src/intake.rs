@@ -2,6 +2,7 @@
 //! decided from the message and from what the folder says of its job; one thin
 //! layer performs it and acknowledges last.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -152,7 +153,14 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
     match step {
         Step::Store(_) => Err(FolderError::Inconsistent("a request appeared and vanished").into()),
         Step::Wake(job) => {
-            // Whoever stored it may have died before it said so.
+            // Whoever stored it may have died before it said so, and before the name was durable.
+            for dir in [layout::TEMP.to_owned(), layout::workspace(&job)] {
+                match context.folder.store().sync(&dir).await {
+                    // The job has just finished.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    other => other.map_err(FolderError::from)?,
+                }
+            }
             if let Some(stored) = &seen.request {
                 session.publish(context.reporter.accepted(stored)).await?;
             }

@@ -261,6 +261,30 @@ fn an_empty_table_is_one_file_without_rows() {
 }
 
 #[test]
+fn chunks_without_rows_have_no_part_except_the_first_of_a_table() {
+    let site = Site::new(Database::empty());
+    site.db.execute(
+        "CREATE TABLE few (id int, v text) WITH (autovacuum_enabled = false);
+         INSERT INTO few SELECT g, repeat('x', 100) FROM generate_series(1, 20000) g;
+         CREATE TABLE none (LIKE few) WITH (autovacuum_enabled = false);
+         INSERT INTO none SELECT * FROM few;
+         ANALYZE; DELETE FROM few WHERE id NOT BETWEEN 9000 AND 9100; DELETE FROM none",
+    );
+    let daemon = site.daemon();
+    let table = |name: &str| json!({"table": name, "strategy": "ctid", "chunk_rows": 1000});
+    let done = site.export(json!({"tables": [table("public.few"), table("public.none")]}));
+    site.assert_equal(&[("SELECT * FROM few", "public_few"), ("SELECT * FROM none", "public_none")]);
+    assert_eq!(site.exports.names("public_none"), ["part-000000.parquet"]);
+    let tables = site.exports.archive(done.job())["tables"].clone();
+    let chunks: u64 = (0..2).filter_map(|table| tables[table]["chunks"].as_u64()).sum();
+    assert!(chunks >= 40, "{tables}");
+    // That of each first chunk, and those with rows.
+    let written = daemon.metric("adu_export_fsync_duration_seconds_count") as usize;
+    assert_eq!(written, 2 + site.exports.names("public_few").len());
+    site.assert_sound(&[done.job()], [daemon]);
+}
+
+#[test]
 fn five_hundred_small_tables_are_five_hundred_directories() {
     let site = Site::new(Database::empty());
     site.db.execute(

@@ -1,11 +1,11 @@
-//! From pushed bytes to record batches of the planned schema.
+//! From the bytes of a COPY stream to record batches of the planned schema.
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
-use super::column::{self, Builder, Faults};
+use super::column::{self, Builder, Faults, Room};
 use super::frame::{Fields, Frames, Malformed};
 use crate::message::request::OnUnfit;
 use crate::plan::column::{Column, schema};
@@ -22,7 +22,7 @@ const BATCH_BYTES: usize = 4 << 20;
 
 /// Decodes one binary COPY stream.
 ///
-/// Push what arrives, then take batches until there is none; at the end of the
+/// Give it what arrives, then ask for batches until there is none; at the end of the
 /// stream, `finish`. Under [`OnUnfit::Text`] a value that does not fit makes
 /// the rest of the stream a mere check, which gives no more batches and ends
 /// with one error that names all columns at fault.
@@ -35,6 +35,9 @@ pub struct CopyDecoder {
     taken: usize,
     /// Rows to decode before another look at what they have become.
     step: usize,
+    /// Rows of a batch.
+    max_rows: usize,
+    room: Room,
     batch_rows: usize,
     batch_bytes: usize,
     /// Whether some column has values that do not fit, so that no batch may leave.
@@ -58,12 +61,14 @@ impl CopyDecoder {
     pub fn new(columns: &[Column], key: &[String], on_unfit: OnUnfit) -> Self {
         let schema = schema(columns);
         let frames = Frames::new(columns.len());
+        let room = Room::default();
+        let width: usize = columns.iter().map(|column| column::bytes_of_null(&column.ty)).sum();
         let columns: Vec<_> = columns
             .iter()
             .map(|column| DecodedColumn {
                 column: column.clone(),
                 is_key: key.contains(&column.name),
-                builder: column::builder(column),
+                builder: column::builder(column, &room),
                 unfit_row: None,
                 unfit: None,
             })
@@ -71,6 +76,8 @@ impl CopyDecoder {
         Self {
             schema,
             step: columns.iter().map(|column| column.builder.step()).min().unwrap_or(usize::MAX),
+            max_rows: (BATCH_BYTES / width.max(1)).clamp(1, BATCH_ROWS),
+            room,
             columns,
             on_unfit,
             frames,
@@ -93,24 +100,19 @@ impl CopyDecoder {
         self.frames.total_rows()
     }
 
-    /// Bytes pushed so far.
+    /// Bytes taken so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.frames.bytes()
     }
 
     /// Takes the next piece of the stream, of any size.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.frames.push(bytes);
-    }
-
-    /// Like [`push`](Self::push), of a piece that is given away.
     pub fn take(&mut self, piece: Vec<u8>) {
         self.frames.take(piece);
     }
 
     /// The next batch, or `None` when more bytes are needed. Call it after
-    /// each push until it gives `None`: that bounds memory.
+    /// each piece until it gives `None`: that bounds memory.
     ///
     /// # Errors
     /// When the stream is not what was planned, or values do not fit.
@@ -146,7 +148,8 @@ impl CopyDecoder {
     fn full_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         loop {
             // What a full batch left of a block comes before another one.
-            let more = self.taken > 0 || self.frames.scan(BATCH_ROWS - self.batch_rows).map_err(malformed)?;
+            let more =
+                self.taken > 0 || self.frames.scan(self.max_rows - self.batch_rows).map_err(malformed)?;
             self.decode_block();
             if self.is_full() {
                 let batch = self.take_batch()?;
@@ -160,7 +163,7 @@ impl CopyDecoder {
     }
 
     fn is_full(&self) -> bool {
-        self.batch_rows >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES
+        self.batch_rows >= self.max_rows || self.batch_bytes >= BATCH_BYTES
     }
 
     /// Decodes the block until the batch is full.
@@ -173,7 +176,7 @@ impl CopyDecoder {
             }
             self.taken += rows;
             self.batch_rows += rows;
-            let built: usize = self.columns.iter().map(|column| column.builder.built()).sum();
+            let built = self.room.taken();
             if built >= BATCH_BYTES {
                 self.batch_bytes = built;
                 break;
@@ -191,6 +194,7 @@ impl CopyDecoder {
     fn take_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         let rows = std::mem::take(&mut self.batch_rows);
         self.batch_bytes = 0;
+        self.room.clear();
         let mut arrays = Vec::with_capacity(self.columns.len());
         let mut unfit = Vec::new();
         for (index, column) in self.columns.iter_mut().enumerate() {
@@ -259,7 +263,7 @@ impl DecodedColumn {
         self.builder.append(fields);
         if self.unfit_row.is_none() && self.builder.is_unfit() {
             let alone = |start: &u32| {
-                let mut builder = column::builder(&self.column);
+                let mut builder = column::builder(&self.column, &Room::default());
                 builder.append(Fields { starts: std::slice::from_ref(start), ..fields });
                 builder.is_unfit()
             };

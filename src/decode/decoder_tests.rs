@@ -81,12 +81,8 @@ fn decode_pieces<'a>(
 ) -> Result<RecordBatch, SourceError> {
     let mut decoder = CopyDecoder::new(columns, &["id".to_owned()], on_unfit);
     let mut batches = Vec::new();
-    for (nth, piece) in pieces.into_iter().enumerate() {
-        if nth % 2 == 0 {
-            decoder.take(piece.to_vec())
-        } else {
-            decoder.push(piece)
-        }
+    for piece in pieces {
+        decoder.take(piece.to_vec());
         while let Some(batch) = decoder.next_batch()? {
             batches.push(batch);
         }
@@ -237,7 +233,7 @@ fn each_family_arrives_whole() {
 #[test]
 fn an_empty_table_gives_no_batch() {
     let mut decoder = CopyDecoder::new(&every_family(), &[], OnUnfit::Text);
-    decoder.push(&stream(&[]));
+    decoder.take(stream(&[]));
     assert!(decoder.next_batch().expect("sound").is_none());
     assert!(decoder.finish().expect("sound").is_none());
     assert_eq!((decoder.rows(), decoder.bytes()), (0, 21));
@@ -321,7 +317,7 @@ fn a_chunk_reports_all_columns_with_values_that_do_not_fit() {
 
     // A table without a key: the place.
     let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
-    decoder.push(&bytes);
+    decoder.take(bytes.clone());
     while decoder.next_batch().expect("sound").is_some() {}
     let error = decoder.finish().expect_err("unfit").message;
     for place in [6, 9_001, 19_001] {
@@ -510,7 +506,7 @@ fn batches_are_bounded_by_rows_and_by_bytes() {
     let sizes = |rows: &[Vec<Field>]| {
         let bytes = stream(rows);
         let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
-        decoder.push(&bytes);
+        decoder.take(bytes.clone());
         let mut sizes = Vec::new();
         while let Some(batch) = decoder.next_batch().expect("sound") {
             sizes.push(batch.num_rows());
@@ -554,7 +550,7 @@ fn batches_are_bounded_by_what_the_stream_becomes() {
         .concat(),
     );
     let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
-    decoder.push(&bytes);
+    decoder.take(bytes.clone());
     let mut ids: Vec<i32> = Vec::new();
     let mut check = |batch: RecordBatch| {
         assert!(batch.get_array_memory_size() < 16 << 20, "{} bytes", batch.get_array_memory_size());
@@ -576,6 +572,67 @@ fn an_array_of_numerics_whose_text_is_beyond_measure_does_not_fit() {
     let error = decode(&columns, OnUnfit::Text, &bytes).expect_err("2.6 GB of text");
     let ErrorKind::Unfit(unfit) = error.kind else { panic!("{error}") };
     assert_eq!(unfit[0].row.as_deref(), Some("row 2 of its chunk"));
+}
+
+/// What is said of the only value of a column of this type; `Ok` with the bytes that it took.
+fn alone(ty: ColumnType, value: Vec<u8>) -> Result<usize, String> {
+    let columns = [column("a", ty, true)];
+    match decode(&columns, OnUnfit::Text, &stream(&[vec![Some(value)], vec![None]])) {
+        Ok(batch) => Ok(batch.get_array_memory_size()),
+        Err(SourceError { kind: ErrorKind::Unfit(unfit), .. }) => Err(unfit[0].reason.clone()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn nulls_of_an_array_that_are_beyond_measure_do_not_fit() {
+    const FULL: &str = "the values of its row become more than 256 MiB";
+    let list = |ty| ColumnType::List(Box::new(ty));
+    let vector = || ColumnType::Vector { length: Some(16_000), half: false };
+    let nulls = |count| array(1, 0, &vec![None; count]);
+    assert!(alone(list(vector()), nulls(4_000)).expect("256 MB") < 258 << 20);
+    assert_eq!(alone(list(vector()), nulls(5_000)), Err(FULL.into()));
+    // Whether they are elements, parts of elements, or elements of those.
+    let wide = || ColumnType::Struct((0..1_000).map(|_| part("p", ColumnType::Uuid)).collect());
+    assert_eq!(alone(list(wide()), nulls(20_000)), Err(FULL.into()));
+    let holder = || ColumnType::Struct(vec![part("p", vector())]);
+    assert_eq!(alone(list(holder()), array(1, 0, &vec![Some(composite(&[None])); 5_000])), Err(FULL.into()));
+    let lists = ColumnType::Struct(vec![part("p", list(vector())), part("p", list(wide()))]);
+    let two = |vectors, composites| composite(&[Some(nulls(vectors)), Some(nulls(composites))]);
+    assert!(alone(lists.clone(), two(2_000, 7_000)).is_ok());
+    assert_eq!(alone(lists.clone(), two(3_000, 7_000)), Err(FULL.into()));
+    assert_eq!(alone(list(lists), array(1, 0, &vec![Some(two(500, 500)); 10])), Err(FULL.into()));
+    // What comes with its bytes is as large as they are.
+    let zeros = Some([&[0x3e, 0x80, 0, 0], vec![0; 64_000].as_slice()].concat());
+    assert!(alone(list(vector()), array(1, 0, &vec![zeros; 5_000])).expect("320 MB") >= 320_000_000);
+}
+
+#[test]
+fn numerics_of_all_columns_of_a_row_have_one_measure() {
+    let columns: Vec<Column> = (0..2)
+        .map(|nth| column(&nth.to_string(), ColumnType::List(Box::new(ColumnType::NumericText)), true))
+        .collect();
+    let rows = |count| vec![vec![Some(array(1, 1700, &vec![huge_numeric(); count])); 2]; 2];
+    assert!(decode(&columns, OnUnfit::Error, &stream(&rows(1_000))).is_ok());
+    let error = decode(&columns, OnUnfit::Text, &stream(&rows(1_100))).expect_err("275 MiB");
+    let ErrorKind::Unfit(unfit) = error.kind else { panic!("{error}") };
+    assert_eq!(unfit.iter().map(|unfit| unfit.column.as_str()).collect::<Vec<_>>(), ["1"]);
+}
+
+#[test]
+fn rows_of_wide_nulls_are_few_in_a_batch() {
+    let wide = ColumnType::Struct(
+        (0..1_000).map(|_| part("p", ColumnType::Decimal { precision: 60, scale: 0 })).collect(),
+    );
+    let columns: Vec<Column> = (0..5).map(|nth| column(&nth.to_string(), wide.clone(), true)).collect();
+    let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
+    decoder.take(stream(&vec![vec![None; 5]; 1_000]));
+    let mut rows = 0;
+    while let Some(batch) = decoder.finish().expect("sound") {
+        assert!(batch.get_array_memory_size() < 10 << 20, "{} bytes", batch.get_array_memory_size());
+        rows += batch.num_rows();
+    }
+    assert_eq!(rows, 1_000);
 }
 
 #[test]

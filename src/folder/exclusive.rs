@@ -65,25 +65,14 @@ impl ExclusiveFile {
         Ok(this)
     }
 
-    /// Makes the content durable and gives it its name, durably. When it
-    /// returns [`Linked::Exists`], the other file's name is durable as well.
+    /// Makes the content durable and gives it its name. The caller owes one
+    /// fsync of the directory before anybody is told of the file: many small
+    /// files of one directory share it. After it the other file's name is
+    /// durable as well, where this returns [`Linked::Exists`].
     ///
     /// # Errors
     /// When any step fails; the name may then exist, but only with this whole
     /// file or somebody else's behind it.
-    pub fn commit(self) -> io::Result<Linked> {
-        let directory = directory_of(&self.target).to_owned();
-        let linked = self.commit_unsynced()?.linked;
-        sync_dir(&directory)?;
-        Ok(linked)
-    }
-
-    /// Like [`commit`](Self::commit), but leaves the directory's fsync to the
-    /// caller, who owes one [`sync_dir`] before anybody is told of the file:
-    /// many small files of one directory share it.
-    ///
-    /// # Errors
-    /// When any step fails.
     pub fn commit_unsynced(self) -> io::Result<UnsyncedLink> {
         let started = Instant::now();
         let shown = self.target.to_string_lossy();
@@ -135,29 +124,12 @@ impl Drop for ExclusiveFile {
     }
 }
 
-/// Writes a whole small file, exclusively and durably.
-///
-/// # Errors
-/// When any step fails; see [`ExclusiveFile::commit`].
-pub fn write_exclusive(path: &Path, bytes: &[u8]) -> io::Result<Linked> {
-    let mut file = ExclusiveFile::create(path)?;
-    file.write_all(bytes)?;
-    file.commit()
-}
-
 /// Makes the names in a directory durable.
 ///
 /// # Errors
 /// When the directory cannot be opened or synced.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(test)]
@@ -177,6 +149,12 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    fn write_exclusive(path: &Path, bytes: &[u8]) -> io::Result<Linked> {
+        let mut file = ExclusiveFile::create(path)?;
+        file.write_all(bytes)?;
+        Ok(file.commit_unsynced()?.linked)
     }
 
     #[test]
@@ -212,7 +190,7 @@ mod tests {
         // What a lost answer of an NFS server leaves behind: the link exists
         // already when the retransmission asks for it.
         fs::hard_link(&file.temporary, &file.target).expect("linked");
-        assert!(matches!(file.commit().expect("ours"), Linked::New { .. }));
+        assert!(matches!(file.commit_unsynced().expect("ours").linked, Linked::New { .. }));
         assert_eq!(names(&dir), ["x"]);
         fs::remove_dir_all(dir).expect("removed");
     }

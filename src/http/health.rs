@@ -46,7 +46,7 @@ impl Health {
         Heartbeat { id, health: self.clone() }
     }
 
-    /// `what` (`daemon`, `broker`, `root`, …) keeps the daemon from working.
+    /// `what` (`daemon`, `broker`, `storage`, a role, …) keeps the daemon from working.
     /// True if that is news: what is told again and again is logged once.
     pub fn obstacle(&self, what: &'static str, why: impl Into<String>) -> bool {
         let why = why.into();

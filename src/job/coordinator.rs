@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::decide::{Circumstances, decide};
+use super::decide::{Circumstances, decide, stalled};
 use super::headless::{self, Patience};
 use super::latest::Latest;
 use super::look::{self, Found};
@@ -276,7 +276,7 @@ impl Coordinator {
         if let Err(e) = self.latest.repair(&folder, &*self.beat).await {
             self.tolerate(e.into())?;
         }
-        folder.empty_trash().await?;
+        perform::beating(&self.beat, folder.empty_trash()).await?;
         if let Ok(free) = folder.store().free_bytes().await {
             self.context.metrics.root_free_bytes.set(free as f64);
         }
@@ -336,6 +336,7 @@ impl Coordinator {
             }
             let mut failed = false;
             for effect in effects {
+                (self.beat)();
                 match self.perform(effect).await {
                     Ok(()) => {}
                     // The other tables of the job, and its reports, do not wait for this one.
@@ -347,6 +348,10 @@ impl Coordinator {
                 }
             }
             if failed {
+                // Said also where nothing else is done before the step.
+                if let Some(word) = self.jobs.get(job).and_then(|state| stalled(state, &at)) {
+                    self.perform(word).await?;
+                }
                 return self.postpone(job).await;
             }
             self.stumbles.remove(job);

@@ -295,11 +295,17 @@ fn limited(job: &JobState, id: BatchId, table: u32, cause: Cause, error: &ErrorR
     Disposition::Abandon(cause)
 }
 
+/// A word about a job that has not moved for long.
+#[must_use]
+pub fn stalled(job: &JobState, at: &Circumstances) -> Option<Effect> {
+    let quiet = at.up.saturating_sub(job.moved.max(job.said.stalled.unwrap_or_default()));
+    (quiet > at.stalled_after).then(|| Effect::TellStalled(job.id().clone()))
+}
+
 /// Reports that are due: a job that does not move says so (invariant I9).
 fn tell(job: &JobState, at: &Circumstances) -> Option<Effect> {
-    let quiet = at.up.saturating_sub(job.moved.max(job.said.stalled.unwrap_or_default()));
-    if quiet > at.stalled_after {
-        return Some(Effect::TellStalled(job.id().clone()));
+    if let Some(stalled) = stalled(job, at) {
+        return Some(stalled);
     }
     let due = at.up.saturating_sub(job.said.progress) >= at.progress_interval;
     if !due || job.plans.is_empty() {

@@ -17,7 +17,8 @@ pub struct Record {
     pub instance: Uuid,
     /// Its host.
     pub host: String,
-    /// One part per table of the batch; tables that failed have a failure instead.
+    /// One part per table of the batch; tables that failed have a failure instead. A chunk without rows has a file only
+    /// if it is the table's first.
     pub parts: Vec<RecordedPart>,
     /// When the work on the winning attempt began.
     pub started_at: Timestamp,

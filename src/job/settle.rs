@@ -88,13 +88,14 @@ fn is_complete(job: &JobState, id: BatchId, table: u32) -> bool {
 }
 
 /// A part that is certain to stand where the table is published. While records
-/// are missing, an empty part may be left out in the end.
+/// are missing, one without rows may be left out in the end.
 fn known_part(winners: &[Winner], complete: bool) -> Option<Part> {
     let first = winners.first().filter(|w| complete || w.finished.rows > 0)?;
     Some(Part { file: first.finished.file.clone(), inode: first.inode })
 }
 
-/// The parts that the records name, in key order; empty ones only if all are.
+/// The parts that the records name, in key order; where all are without rows, that of the first chunk, which alone is
+/// written then.
 fn winners(job: &JobState, id: BatchId, table: u32) -> Vec<Winner> {
     let Some(batch) = job.batches.get(&id) else { return Vec::new() };
     let mut all: Vec<Winner> = Vec::new();

@@ -26,7 +26,6 @@ mod decide;
 mod tables;
 
 use await_plan::{await_plan, unplanned};
-use decide::look;
 pub use decide::{Seen, Step, decide};
 use tables::Exported;
 
@@ -68,6 +67,18 @@ pub async fn run(
     }
 }
 
+/// Looks at what the decision needs.
+async fn look(shared: &Shared, task: &ChunkTask) -> Result<Seen, FolderError> {
+    let paths = [
+        layout::record(&task.job, task.epoch, task.table, task.chunk),
+        layout::outcome(&task.job, task.epoch, task.table),
+        layout::cancel(&task.job),
+        layout::archive_by_id(&task.job),
+    ];
+    let found = shared.context.folder.store().exist(&paths).await?;
+    Ok(Seen { recorded: found[0], settled: found[1], cancelled: found[2], archived: found[3] })
+}
+
 async fn write_failure(
     shared: &Shared,
     task: &ChunkTask,
@@ -86,6 +97,13 @@ async fn write_failure(
     Ok(())
 }
 
+fn outcome_of_stop(end: &End) -> ChunkOutcome {
+    match end {
+        End::Release | End::Unfit(_) => ChunkOutcome::Released,
+        End::Done { .. } => ChunkOutcome::Cancelled,
+    }
+}
+
 /// A chunk that runs.
 struct Work<'a> {
     shared: &'a Shared,
@@ -101,67 +119,89 @@ struct Work<'a> {
     attempts: AtomicU32,
 }
 
+/// How a chunk ended, and what follows.
+type Ended = (ChunkOutcome, End);
+
 impl Work<'_> {
     async fn run(self) -> Result<End, FolderError> {
         let context = &self.shared.context;
-        let started_at = context.now();
-        let begin = Instant::now();
         let metrics = &context.metrics;
-        let ended_as = |outcome| metrics.chunk_ended(&self.plan.source, outcome, begin.elapsed());
-        let in_flight = Raised::new(&context.metrics.chunks_in_flight);
+        let (started_at, begin) = (context.now(), Instant::now());
+        let in_flight = Raised::new(&metrics.chunks_in_flight);
         let before = self.progress.read().1;
-        let exported = self.tables().await;
+        let mut exported = self.tables().await;
         drop(in_flight);
-        let source = [self.plan.source.as_str()];
-        metrics.bytes_read_total.with_label_values(&source).inc_by(self.progress.read().1 - before);
-        let Exported { parts, failures, lost, stopped, broken } = exported;
-        if let Some(error) = broken {
-            self.drop_parts(&parts).await;
-            ended_as(ChunkOutcome::Released);
+        let read = self.progress.read().1 - before;
+        metrics.bytes_read_total.with_label_values(&[self.plan.source.as_str()]).inc_by(read);
+        let parts = std::mem::take(&mut exported.parts);
+        let ended = match self.before_record(exported, &parts).await {
+            Ok(None) => {
+                let record = Record {
+                    v: VERSION,
+                    instance: context.instance,
+                    host: context.host.clone(),
+                    parts,
+                    started_at,
+                    seconds: begin.elapsed().as_secs_f64(),
+                    attempts: self.attempts.load(Ordering::Relaxed),
+                };
+                self.record(record).await
+            }
+            Ok(Some(ended)) => {
+                self.drop_parts(&parts).await;
+                Ok(ended)
+            }
+            Err(error) => {
+                self.drop_parts(&parts).await;
+                Err(error)
+            }
+        };
+        let outcome = ended.as_ref().map_or(ChunkOutcome::Released, |(outcome, _)| *outcome);
+        metrics.chunk_ended(&self.plan.source, outcome, begin.elapsed());
+        ended.map(|(_, end)| end)
+    }
+
+    /// Says what failed, and makes the names of the parts durable. How it ended, if there is nothing to record.
+    async fn before_record(
+        &self,
+        exported: Exported,
+        parts: &[RecordedPart],
+    ) -> Result<Option<Ended>, FolderError> {
+        let (shared, task) = (self.shared, self.task);
+        if let Some(error) = exported.broken {
             return Err(error);
         }
-        if let Some((table, error)) = lost {
-            write_failure(self.shared, self.task, table, Cause::LineageLost, error).await?;
-            self.drop_parts(&parts).await;
-            ended_as(ChunkOutcome::Replanned);
-            return Ok(End::Done { wake: true });
+        if let Some((table, error)) = exported.lost {
+            write_failure(shared, task, table, Cause::LineageLost, error).await?;
+            return Ok(Some((ChunkOutcome::Replanned, End::Done { wake: true })));
         }
-        if let Some(end) = stopped {
-            self.drop_parts(&parts).await;
-            ended_as(match end {
-                End::Release | End::Unfit(_) => ChunkOutcome::Released,
-                End::Done { .. } => ChunkOutcome::Cancelled,
-            });
-            return Ok(end);
+        if let Some(end) = exported.stopped {
+            return Ok(Some((outcome_of_stop(&end), end)));
         }
-        let replanned = failures.values().any(|(cause, _)| *cause != Cause::Permanent);
-        for (table, (cause, error)) in failures {
-            write_failure(self.shared, self.task, table, cause, error).await?;
+        let replanned = exported.failures.values().any(|(cause, _)| *cause != Cause::Permanent);
+        for (table, (cause, error)) in exported.failures {
+            write_failure(shared, task, table, cause, error).await?;
         }
         if parts.is_empty() {
-            ended_as(if replanned { ChunkOutcome::Replanned } else { ChunkOutcome::Failed });
-            return Ok(End::Done { wake: true });
+            let outcome = if replanned { ChunkOutcome::Replanned } else { ChunkOutcome::Failed };
+            return Ok(Some((outcome, End::Done { wake: true })));
         }
-        let record = Record {
-            v: VERSION,
-            instance: context.instance,
-            host: context.host.clone(),
-            parts,
-            started_at,
-            seconds: begin.elapsed().as_secs_f64(),
-            attempts: self.attempts.load(Ordering::Relaxed),
-        };
-        let (task, folder) = (self.task, &context.folder);
-        let path = layout::record(&task.job, task.epoch, task.table, task.chunk);
+        if !parts.iter().any(|part| part.part.is_written()) {
+            return Ok(None);
+        }
         // No record may name a part whose name a crash could take away.
-        match folder.store().sync(&layout::parts(&task.job, task.epoch, task.table)).await {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                ended_as(ChunkOutcome::Released);
-                return Err(e.into());
-            }
+        let synced =
+            shared.context.folder.store().sync(&layout::parts(&task.job, task.epoch, task.table)).await;
+        match synced {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
             // Where the workspace is gone, the record has no place either.
-            _ => {}
+            _ => Ok(None),
         }
+    }
+
+    async fn record(&self, record: Record) -> Result<Ended, FolderError> {
+        let (task, folder, metrics) = (self.task, &self.shared.context.folder, &self.shared.context.metrics);
+        let path = layout::record(&task.job, task.epoch, task.table, task.chunk);
         let mut patience = Patience::new(self.shared, &task.job, self.cancel);
         let outcome = match patience.create(&path, &record).await {
             Ok(Some(Created::New)) => ChunkOutcome::Written,
@@ -172,22 +212,21 @@ impl Work<'_> {
                 self.drop_parts(&record.parts).await;
                 ChunkOutcome::Duplicate
             }
+            // Told to stop after the folder refused: it may stand all the same, and names the parts then.
             Ok(None) => {
-                self.drop_parts(&record.parts).await;
-                ended_as(ChunkOutcome::Released);
-                return self.stopped().await;
+                let end = self.stopped().await?;
+                return Ok((outcome_of_stop(&end), end));
             }
             Err(e) if e.is_gone() => {
                 // The workspace is gone, or all of the root is.
                 folder.guard().await?;
                 ChunkOutcome::Cancelled
             }
-            Err(e) => {
-                ended_as(ChunkOutcome::Released);
-                return Err(e);
-            }
+            // So it may here.
+            Err(e) => return Err(e),
         };
         if outcome == ChunkOutcome::Written {
+            let source = [self.plan.source.as_str()];
             let rows: u64 = record.parts.iter().map(|p| p.part.rows).sum();
             let bytes: u64 = record.parts.iter().map(|p| p.part.bytes).sum();
             metrics.rows_total.with_label_values(&source).inc_by(rows);
@@ -197,8 +236,7 @@ impl Work<'_> {
                 seconds = record.seconds, "chunk done"
             );
         }
-        ended_as(outcome);
-        Ok(End::Done { wake: true })
+        Ok((outcome, End::Done { wake: true }))
     }
 
     /// Why we were told to stop: the job is cancelled, or this daemon goes.
@@ -218,7 +256,7 @@ impl Work<'_> {
     async fn drop_parts(&self, parts: &[RecordedPart]) {
         let task = self.task;
         let dir = layout::parts(&task.job, task.epoch, task.table);
-        for part in parts {
+        for part in parts.iter().filter(|part| part.part.is_written()) {
             let path = format!("{dir}/{}", part.part.file);
             if let Err(e) = self.shared.context.folder.store().remove(&path).await {
                 warn!(error = %e, path, "a part without record stays until the workspace goes");

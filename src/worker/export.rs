@@ -98,10 +98,14 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>, turn: Turn) -> Re
         plan: Arc::clone(plan),
         table: table.number,
         file: layout::part_file(task.chunk, context.machine.fresh(), own),
+        // That of the first chunk is the part of a table without rows.
+        even_empty: task.chunk == 0,
         provenance,
     };
     let part = context.parts.write(order, Box::new(Rows { rows, _turn: turn })).await?;
-    context.metrics.fsync_duration_seconds.observe(part.fsync_seconds);
+    if part.is_written() {
+        context.metrics.fsync_duration_seconds.observe(part.fsync_seconds);
+    }
     Ok(part)
 }
 
@@ -109,7 +113,7 @@ impl From<WriteError> for ExportError {
     fn from(error: WriteError) -> Self {
         let text = error.to_string();
         match &error {
-            _ if error.is_out_of_space() => Self::Full(text),
+            _ if error.is_full() => Self::Full(text),
             WriteError::Storage { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Self::Gone,
             WriteError::Storage { source, .. } => {
                 let text = format!("{text}: {source}");

@@ -103,20 +103,10 @@ impl Keepers {
         }
         let until = Instant::now() + self.context.config.timing.keeper_wait.0;
         loop {
-            let join = async {
-                let joining = self.joining(lineage);
-                let _one_at_a_time = joining.lock().await;
-                if self.holds(lineage, source) {
-                    return Ok(true);
-                }
-                let Some(keeper) = source.join_lineage(lineage).await? else { return Ok(false) };
-                self.insert(source, lineage, job, keeper);
-                Ok::<bool, SourceError>(true)
-            };
             let joined = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(cancelled()),
-                joined = tokio::time::timeout(JOIN_LIMIT, join) => joined.map_err(|_| slow(source))??,
+                joined = self.join(source, lineage, job) => joined?,
             };
             if joined {
                 return Ok(());
@@ -144,6 +134,21 @@ impl Keepers {
         }
     }
 
+    /// Keeps a lineage from any living keeper, once at a time. False if there is none.
+    async fn join(&self, source: &Arc<dyn Source>, lineage: Uuid, job: &JobId) -> Result<bool, SourceError> {
+        let join = async {
+            let joining = self.joining(lineage);
+            let _one_at_a_time = joining.lock().await;
+            if self.holds(lineage, source) {
+                return Ok(true);
+            }
+            let Some(keeper) = source.join_lineage(lineage).await? else { return Ok(false) };
+            self.insert(source, lineage, job, keeper);
+            Ok(true)
+        };
+        tokio::time::timeout(JOIN_LIMIT, join).await.map_err(|_| slow(source))?
+    }
+
     /// Lets a lineage go.
     pub fn release(&self, lineage: Uuid) {
         lock(&self.held).remove(&lineage);
@@ -153,6 +158,8 @@ impl Keepers {
     /// Lets the snapshots of a finished job go.
     pub fn release_job(&self, job: &JobId) {
         lock(&self.held).retain(|_, h| h.job != *job);
+        // Whatever joins has it in its hands.
+        lock(&self.joining).retain(|_, joining| Arc::strong_count(joining) > 1);
     }
 
     /// Lets go what nobody needs: the folder says so.
@@ -182,8 +189,8 @@ impl Keepers {
                 continue;
             };
             warn!(job.id = %job, %lineage, "the session that kept the snapshot is gone; looks for another");
-            if let Ok(Some(keeper)) = source.join_lineage(lineage).await {
-                self.insert(&source, lineage, &job, keeper);
+            if let Err(error) = self.join(&source, lineage, &job).await {
+                debug!(%lineage, %error, "none is found");
             }
         }
         Ok(())

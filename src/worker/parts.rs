@@ -15,7 +15,7 @@ use crate::plan::ExportPlan;
 use crate::plan::column;
 use crate::source::{ChunkStream, ErrorKind, SourceError};
 use crate::write::metadata::Provenance;
-use crate::write::{PartFile, PartWriter};
+use crate::write::{PartFile, PartWriter, WriteError, WrittenPart};
 
 /// A part that is to be written.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct PartOrder {
     pub table: u32,
     /// Name of the file in the directory of its batch's parts.
     pub file: String,
+    /// Whether it is written also where there are no rows.
+    pub even_empty: bool,
     /// What the file says of itself.
     pub provenance: Provenance,
 }
@@ -36,7 +38,8 @@ pub struct PartOrder {
 #[async_trait]
 pub trait Parts: Send + Sync {
     /// Reads a chunk to its end and makes it a part: whole and durable when
-    /// this returns, else there is none. Its name is durable once its directory
+    /// this returns, else there is none. A chunk without rows has one only if
+    /// the order says so. Its name is durable once its directory
     /// is synced, which the caller does for all parts of a batch. The rows are
     /// dropped when nothing of them is in memory any more: others wait for that.
     async fn write(&self, order: PartOrder, rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError>;
@@ -62,11 +65,17 @@ impl Parts for ParquetParts {
         let dir = self.root.join(layout::parts(&task.job, task.epoch, task.table));
         let shown = order.plan.table(order.table).map(|t| qualified(&t.schema, &t.name)).unwrap_or_default();
         let written = tokio::task::spawn_blocking(move || {
-            let PartOrder { plan, table, file, provenance, .. } = order;
+            let PartOrder { plan, table, file, even_empty, provenance, .. } = order;
             let table = plan.table(table).expect("whoever orders a part has its table from this plan");
-            let schema = column::schema(&table.columns);
-            let writer = PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)?;
-            pump(rows, writer, &table.name)
+            let create = || {
+                let schema = column::schema(&table.columns);
+                PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)
+            };
+            let writer = if even_empty { Some(create()?) } else { None };
+            match pump(rows, writer, create, &table.name)? {
+                Some(part) => Ok(part.commit()?),
+                None => Ok(PartFile::not_written(file)),
+            }
         });
         written.await.unwrap_or_else(|panic| {
             Err(ExportError::Source(SourceError {
@@ -79,17 +88,22 @@ impl Parts for ParquetParts {
     }
 }
 
-/// Moves batches from the stream to the file, on a blocking thread.
+/// Moves batches from the stream to the file, on a blocking thread. No part where neither a writer is given nor a row
+/// comes.
 fn pump(
     mut stream: Box<dyn ChunkStream>,
-    mut writer: PartWriter,
+    mut writer: Option<PartWriter>,
+    create: impl Fn() -> Result<PartWriter, WriteError>,
     table: &str,
-) -> Result<PartFile, ExportError> {
+) -> Result<Option<WrittenPart>, ExportError> {
     while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
-        writer.write(batch)?;
+        let mut open = match writer.take() {
+            Some(writer) => writer,
+            None => create()?,
+        };
+        open.write(batch)?;
+        writer = Some(open);
         failpoint::step("mid", "copy", table);
     }
-    let part = writer.close()?;
-    drop(stream);
-    Ok(part.commit()?)
+    Ok(writer.map(PartWriter::close).transpose()?)
 }

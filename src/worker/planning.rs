@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::{End, Shared};
 use crate::config::SourceConfig;
@@ -162,14 +163,26 @@ impl Planner<'_> {
             () = self.cancel.cancelled() => Err(super::keepers::cancelled().into()),
             result = self.plan_on(&scope, snapshot.as_ref()) => result,
         };
-        let used = matches!(result, Ok(true));
-        if let (Some(snapshot), false) = (&snapshot, used) {
+        if let Some(Snapshot { lineage, .. }) = snapshot
+            && !self.job.lineages().contains(&lineage)
+            && !self.is_used(&result, lineage).await
+        {
             // Another planner was first, or it failed: nobody needs this one.
-            if !self.job.lineages().contains(&snapshot.lineage) {
-                self.shared.keepers.release(snapshot.lineage);
-            }
+            self.shared.keepers.release(lineage);
         }
         result.map(|_| ())
+    }
+
+    /// Whether a plan names this lineage. A step that failed may have been taken all the same.
+    async fn is_used(&self, result: &Result<bool, PlanError>, lineage: Uuid) -> bool {
+        if let Ok(ours) = result {
+            return *ours;
+        }
+        let path = layout::plan(&self.task.job, self.task.epoch);
+        match self.shared.context.folder.read_anew::<ExportPlan>(&path).await {
+            Ok(plan) => plan.and_then(|plan| plan.snapshot).is_some_and(|s| s.lineage == lineage),
+            Err(_) => true,
+        }
     }
 
     /// True if the plan is ours.

@@ -98,7 +98,7 @@ fn encode_leaf(
 ) -> WriterPropertiesBuilder {
     let path = ColumnPath::new(path.iter().map(|&part| part.to_owned()).collect());
     let whole = is_signed_whole(field.data_type()) || field.data_type() == &DataType::UInt32;
-    let long = array.is_some_and(|array| array.get_array_memory_size() / array.len().max(1) > LONG_BYTES);
+    let long = array.is_some_and(is_long);
     let dictionary = !long && array.is_none_or(|array| pays(array, whole));
     // Nobody looks for a range of documents or blobs, and the Parquet crate copies
     // their extremes whole before it cuts them.
@@ -113,6 +113,13 @@ fn encode_leaf(
     } else {
         builder
     }
+}
+
+/// Whether the mean value is long. What the array has room for does not count: the last batch of a
+/// chunk has room for as many values as the one before.
+fn is_long(array: &ArrayRef) -> bool {
+    let bytes = array.to_data().get_slice_memory_size().unwrap_or(usize::MAX);
+    bytes / array.len().max(1) > LONG_BYTES
 }
 
 /// Whether a dictionary pays for values like these: enough of them come again,

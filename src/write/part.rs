@@ -21,6 +21,7 @@ use super::hashing::{Digested, HashingWriter};
 use super::metadata::Provenance;
 use super::row_group::RowGroup;
 use crate::folder::exclusive::{ExclusiveFile, Linked};
+use crate::folder::is_full;
 use crate::plan::column::Column;
 use crate::plan::export_plan::WriterSettings;
 
@@ -41,6 +42,21 @@ pub struct PartFile {
     pub row_groups: u32,
     /// Time that fsync took.
     pub fsync_seconds: f64,
+}
+
+impl PartFile {
+    /// What stands for the part of a chunk without rows where there is no file.
+    #[must_use]
+    pub fn not_written(file: String) -> Self {
+        let sha256 = String::new();
+        Self { file, inode: 0, rows: 0, bytes: 0, sha256, row_groups: 0, fsync_seconds: 0.0 }
+    }
+
+    /// Whether there is a file.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.bytes > 0
+    }
 }
 
 /// Why a part could not be written.
@@ -68,11 +84,9 @@ impl WriteError {
     /// Whether it says that there is no space left: not the table's fault,
     /// and over as soon as somebody makes room.
     #[must_use]
-    pub fn is_out_of_space(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         match self {
-            Self::Storage { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
+            Self::Storage { source, .. } => is_full(source),
             Self::Encode { .. } => false,
         }
     }

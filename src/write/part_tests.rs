@@ -211,9 +211,9 @@ fn what_was_changed_afterwards_is_found() {
 #[test]
 fn a_full_disk_is_told_from_other_errors() {
     let full = WriteError::parquet(Path::new("x"), io::Error::from(io::ErrorKind::StorageFull).into());
-    assert!(full.is_out_of_space());
+    assert!(full.is_full());
     let other = WriteError::parquet(Path::new("x"), ParquetError::General("?".into()));
-    assert!(!other.is_out_of_space() && matches!(other, WriteError::Encode { .. }));
+    assert!(!other.is_full() && matches!(other, WriteError::Encode { .. }));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod limits;
 mod mid_job;
 mod mounts;
 mod partial;
+mod planner;
 mod queues;
 mod races;
 mod snapshot;

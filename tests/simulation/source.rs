@@ -179,6 +179,9 @@ impl Parts for SimParts {
             }
         }
         drop(rows);
+        if content.is_empty() && !order.even_empty {
+            return Ok(PartFile::not_written(order.file));
+        }
         let store = SimStore(Arc::clone(&self.0));
         let write = |fate| store.write(&path, &content, fate);
         let written = self.0.act(Kind::Change, "writes", &path, write).await;

@@ -36,7 +36,8 @@ fn whatever_the_encoders_choose_everybody_reads() {
         types.into_iter().map(|row| (row[0].clone(), json!(row[1]))).collect::<Map<_, _>>().into();
     let daemon = site.daemon();
     let mut jobs = Vec::new();
-    for (compression, version) in [("snappy", ""), ("zstd:3", "_v2"), ("none", "_v3")] {
+    let compressions = ["snappy", "zstd:3", "none", "lz4", "gzip"];
+    for (compression, version) in compressions.into_iter().zip(["", "_v2", "_v3", "_v4", "_v5"]) {
         let tables = ["public.many", "public.one", "public.seven"];
         jobs.push(
             site.export(json!({"tables": tables, "output": {"compression": compression}})).job().to_owned(),

@@ -7,7 +7,7 @@ use arrow::datatypes::Fields as ArrowFields;
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, NOWHERE, native, step_of_whole};
+use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, native, step_of_whole};
 use crate::message::setting::InfinityMode;
 use crate::plan::column::Part;
 
@@ -24,10 +24,10 @@ struct Composite {
 }
 
 /// A builder of composites.
-pub(super) fn composite(parts: &[Part], infinity: InfinityMode) -> Box<dyn Builder> {
+pub(super) fn composite(parts: &[Part], infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
     Box::new(Composite {
         fields: parts.iter().map(|part| part.ty.field(&part.name, true)).collect(),
-        parts: parts.iter().map(|part| native(&part.ty, infinity)).collect(),
+        parts: parts.iter().map(|part| native(&part.ty, infinity, room)).collect(),
         starts: vec![Vec::new(); parts.len()],
         rows: 0,
         validity: NullBufferBuilder::new(0),
@@ -76,10 +76,6 @@ impl Builder for Composite {
 
     fn step(&self) -> usize {
         step_of_whole(self.parts.iter().map(|part| part.step()).min().unwrap_or(usize::MAX))
-    }
-
-    fn built(&self) -> usize {
-        self.parts.iter().map(|part| part.built()).sum()
     }
 
     fn is_unfit(&self) -> bool {

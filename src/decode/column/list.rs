@@ -8,10 +8,12 @@ use arrow::datatypes::FieldRef;
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, native, step_of_whole};
+use super::{Builder, Faults, Fields, Misfit, Room, bytes_of_null, native, step_of_whole};
 use crate::message::setting::InfinityMode;
 use crate::plan::column::{ColumnType, ELEMENT};
 
+/// A NULL that takes no more than this is no matter: at most 16 times its bytes in the stream.
+const NARROW: usize = 64;
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of an array");
 
 /// What stands before the elements.
@@ -27,6 +29,9 @@ struct List {
     head: Head,
     field: FieldRef,
     elements: Box<dyn Builder>,
+    /// Bytes that an element takes at least, where it may have far fewer in the stream.
+    wide: Option<usize>,
+    room: Room,
     starts: Vec<u32>,
     /// Elements so far.
     total: usize,
@@ -36,20 +41,22 @@ struct List {
 }
 
 /// A builder of lists from arrays.
-pub(super) fn list(element: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
-    with_head(Head::Array, element, infinity)
+pub(super) fn list(element: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
+    with_head(Head::Array, element, infinity, room)
 }
 
 /// A builder of lists from multiranges.
-pub(super) fn multirange(bound: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
-    with_head(Head::Multirange, &ColumnType::Range(Box::new(bound.clone())), infinity)
+pub(super) fn multirange(bound: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
+    with_head(Head::Multirange, &ColumnType::Range(Box::new(bound.clone())), infinity, room)
 }
 
-fn with_head(head: Head, element: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
+fn with_head(head: Head, element: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
     Box::new(List {
         head,
         field: Arc::new(element.field(ELEMENT, true)),
-        elements: native(element, infinity),
+        elements: native(element, infinity, room),
+        wide: Some(bytes_of_null(element)).filter(|&bytes| bytes > NARROW),
+        room: room.clone(),
         starts: Vec::new(),
         total: 0,
         offsets: vec![0],
@@ -80,7 +87,8 @@ fn head_of_array(walk: &mut Walk<'_>) -> Result<i32, Misfit> {
 impl List {
     /// Notes where the elements of one value start. The number of elements is
     /// believed only as far as there are bytes for them.
-    fn split(&mut self, mut walk: Walk<'_>) -> Result<(), Misfit> {
+    fn split(&mut self, start: u32, value: &[u8]) -> Result<(), Misfit> {
+        let mut walk = Walk::new(start, value);
         let count = match self.head {
             Head::Array => head_of_array(&mut walk)?,
             Head::Multirange => walk.word().ok_or(FOREIGN)?,
@@ -91,11 +99,16 @@ impl List {
             let Some((start, _)) = walk.part() else { break };
             self.starts.push(start);
         }
-        if self.starts.len() - before == count && walk.is_done() {
-            return Ok(());
+        let mut taken =
+            if self.starts.len() - before == count && walk.is_done() { Ok(()) } else { Err(FOREIGN) };
+        if let Some(width) = self.wide {
+            let more = (count * width).saturating_sub(value.len());
+            taken = taken.and_then(|()| self.room.take(more));
         }
-        self.starts.truncate(before);
-        Err(FOREIGN)
+        if taken.is_err() {
+            self.starts.truncate(before);
+        }
+        taken
     }
 }
 
@@ -103,7 +116,7 @@ impl Builder for List {
     fn append(&mut self, fields: Fields<'_>) {
         self.starts.clear();
         for &start in fields.starts {
-            let taken = match fields.get(start).map(|field| self.split(Walk::new(start, field))) {
+            let taken = match fields.get(start).map(|field| self.split(start, field)) {
                 Some(Ok(())) => true,
                 Some(Err(misfit)) => {
                     self.faults.note(misfit);
@@ -120,11 +133,7 @@ impl Builder for List {
     }
 
     fn step(&self) -> usize {
-        step_of_whole(self.elements.step())
-    }
-
-    fn built(&self) -> usize {
-        self.elements.built()
+        if self.wide.is_some() { 1 } else { step_of_whole(self.elements.step()) }
     }
 
     fn is_unfit(&self) -> bool {

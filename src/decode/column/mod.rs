@@ -12,6 +12,7 @@ mod map;
 mod numeric;
 mod packed;
 mod range;
+mod room;
 mod temporal;
 mod text;
 mod vector;
@@ -20,6 +21,7 @@ mod walk;
 use arrow::array::ArrayRef;
 use arrow::error::ArrowError;
 
+pub(super) use self::room::Room;
 use super::frame::{Fields, NOWHERE};
 use crate::message::setting::InfinityMode;
 use crate::plan::column::{Column, ColumnType, Fetch};
@@ -76,16 +78,10 @@ pub(super) trait Builder: Send {
     /// Reads the fields of a block.
     fn append(&mut self, fields: Fields<'_>);
 
-    /// Rows after which to ask what has been [`built`](Self::built): few where
-    /// little of the stream may become much in memory.
+    /// Rows after which to ask how much [`Room`] was taken: few where little
+    /// of the stream may become much in memory.
     fn step(&self) -> usize {
         usize::MAX
-    }
-
-    /// Bytes of values since the last `finish`, where they may be many more
-    /// than those of the stream.
-    fn built(&self) -> usize {
-        0
     }
 
     /// Whether a value since the last `finish` does not fit.
@@ -97,9 +93,9 @@ pub(super) trait Builder: Send {
 }
 
 /// The builder of a column.
-pub(super) fn builder(column: &Column) -> Box<dyn Builder> {
+pub(super) fn builder(column: &Column, room: &Room) -> Box<dyn Builder> {
     match (column.fetch, &column.ty) {
-        (Fetch::Native | Fetch::Parts | Fetch::AsBytes, ty) => native(ty, column.infinity),
+        (Fetch::Native | Fetch::Parts | Fetch::AsBytes, ty) => native(ty, column.infinity, room),
         (Fetch::AsText, ColumnType::Float64) => numeric::double_from_text(),
         (Fetch::AsText, ColumnType::Text | ColumnType::Json) => text::text(),
         // No plan of this version says so; one of a newer version might.
@@ -108,7 +104,7 @@ pub(super) fn builder(column: &Column) -> Box<dyn Builder> {
 }
 
 /// The builder of values as the source sends them.
-fn native(ty: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
+fn native(ty: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
     match ty {
         ColumnType::Bool => fixed::bool(),
         ColumnType::Int16 => fixed::primitive::<fixed::Int16, 2>(),
@@ -118,7 +114,7 @@ fn native(ty: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
         ColumnType::Float32 => fixed::primitive::<fixed::Float32, 4>(),
         ColumnType::Float64 => fixed::primitive::<fixed::Float64, 8>(),
         ColumnType::Decimal { precision, scale } => numeric::decimal(*precision, *scale),
-        ColumnType::NumericText => numeric::text_from_numeric(),
+        ColumnType::NumericText => numeric::text_from_numeric(room.clone()),
         ColumnType::NumericDouble => numeric::double_from_numeric(),
         ColumnType::Money { .. } => numeric::money(ty.data_type()),
         ColumnType::Text | ColumnType::SourceText => text::text(),
@@ -131,11 +127,45 @@ fn native(ty: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
         ColumnType::TimestampTz => temporal::infinite::<temporal::TimestampTz, 8>(infinity),
         ColumnType::Interval => packed::interval(),
         ColumnType::Point => packed::point(),
-        ColumnType::List(element) => list::list(element, infinity),
+        ColumnType::List(element) => list::list(element, infinity, room),
         ColumnType::Vector { length, half } => vector::vector(*length, *half),
-        ColumnType::Struct(parts) => composite::composite(parts, infinity),
-        ColumnType::Range(bound) => range::range(bound, infinity),
-        ColumnType::Multirange(bound) => list::multirange(bound, infinity),
+        ColumnType::Struct(parts) => composite::composite(parts, infinity, room),
+        ColumnType::Range(bound) => range::range(bound, infinity, room),
+        ColumnType::Multirange(bound) => list::multirange(bound, infinity, room),
         ColumnType::Map => map::map(),
+    }
+}
+
+/// Bytes that a value takes in memory, of which a NULL has four in the stream.
+pub(super) fn bytes_of_null(ty: &ColumnType) -> usize {
+    match ty {
+        ColumnType::Bool => 1,
+        ColumnType::Int16 => 2,
+        ColumnType::Int32 | ColumnType::UInt32 | ColumnType::Float32 | ColumnType::Date => 4,
+        ColumnType::Int64
+        | ColumnType::Float64
+        | ColumnType::NumericDouble
+        | ColumnType::Time
+        | ColumnType::Timestamp
+        | ColumnType::TimestampTz => 8,
+        ColumnType::Decimal { precision: 0..=38, .. }
+        | ColumnType::Money { .. }
+        | ColumnType::Uuid
+        | ColumnType::Interval
+        | ColumnType::Point => 16,
+        ColumnType::Decimal { .. } => 32,
+        // The end of what has any length.
+        ColumnType::NumericText
+        | ColumnType::Text
+        | ColumnType::SourceText
+        | ColumnType::Json
+        | ColumnType::Bytes
+        | ColumnType::Geometry(_)
+        | ColumnType::List(_)
+        | ColumnType::Multirange(_)
+        | ColumnType::Map => 4,
+        ColumnType::Vector { length, .. } => 4 + 4 * usize::from(length.unwrap_or(0)),
+        ColumnType::Struct(parts) => parts.iter().map(|part| bytes_of_null(&part.ty)).sum(),
+        ColumnType::Range(bound) => 1 + 2 * bytes_of_null(bound),
     }
 }

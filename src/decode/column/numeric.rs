@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 
 use super::each::each;
 use super::fixed::WIDTH;
-use super::{Builder, Faults, Fields, Misfit};
+use super::{Builder, Faults, Fields, Misfit, Room};
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of a numeric");
 const NOT_A_NUMBER: Misfit = Misfit::Unfit("a numeric is NaN");
@@ -16,11 +16,6 @@ const INFINITE: Misfit = Misfit::Unfit("a numeric is infinite");
 const TOO_LARGE: Misfit = Misfit::Unfit("a numeric has more digits than the precision");
 const TOO_FINE: Misfit = Misfit::Unfit("a numeric has more fractional digits than the scale");
 const BEYOND_DOUBLE: Misfit = Misfit::Unfit("a numeric is beyond the range of doubles");
-const TOO_LONG: Misfit = Misfit::Unfit("the texts of a row's numerics are longer than 256 MiB");
-
-/// Longest text of all numerics between two looks at what was built: a row may
-/// have an array of them.
-const MAX_TEXT: usize = 256 << 20;
 
 const POW10_64: [u64; 20] = {
     let mut table = [1; 20];
@@ -324,24 +319,24 @@ pub(super) fn double_from_numeric() -> Box<dyn Builder> {
 }
 
 struct Rendered {
+    room: Room,
     text: String,
     values: StringBuilder,
     faults: Faults,
 }
 
 /// A builder of the server's text from binary numerics.
-pub(super) fn text_from_numeric() -> Box<dyn Builder> {
-    Box::new(Rendered { text: String::new(), values: StringBuilder::new(), faults: Faults::default() })
+pub(super) fn text_from_numeric(room: Room) -> Box<dyn Builder> {
+    Box::new(Rendered { room, text: String::new(), values: StringBuilder::new(), faults: Faults::default() })
 }
 
 impl Builder for Rendered {
     fn append(&mut self, fields: Fields<'_>) {
         for field in fields.iter() {
             self.text.clear();
-            let room = MAX_TEXT - self.built();
             let rendered = field.map(|field| {
                 Numeric::parse(field)?.render(&mut self.text)?;
-                if self.text.len() > room { Err(TOO_LONG) } else { Ok(()) }
+                self.room.take(self.text.len())
             });
             match rendered {
                 Some(Ok(())) => self.values.append_value(&self.text),
@@ -357,10 +352,6 @@ impl Builder for Rendered {
     /// A numeric of a few bytes has up to 147,457 characters.
     fn step(&self) -> usize {
         16
-    }
-
-    fn built(&self) -> usize {
-        self.values.values_slice().len()
     }
 
     fn is_unfit(&self) -> bool {

@@ -105,6 +105,26 @@ fn what_is_no_numeric_is_foreign() {
 }
 
 #[test]
+fn a_decimal_holds_as_many_digits_as_its_precision() {
+    for (precision, scale) in [(5, 2), (18, 3), (19, 0), (38, 10), (39, 0), (76, 30)] {
+        for sign in ["", "-"] {
+            let (whole, fraction) = (precision - scale, scale);
+            let (most, point) = ("9".repeat(whole), if fraction == 0 { "" } else { "." });
+            let fits = encode(&format!("{sign}{most}{point}{}", "9".repeat(fraction)));
+            let next = encode(&format!("{sign}1{}", "0".repeat(whole)));
+            for (field, unfit) in [(fits, None), (next, Some("a numeric has more digits than the precision"))]
+            {
+                let mut builder = decimal(precision as u8, scale as i8);
+                let raw = [&(field.len() as i32).to_be_bytes()[..], &field].concat();
+                builder.append(Fields { raw: &raw, starts: &[0] });
+                let (array, faults) = builder.finish().expect("an array");
+                assert_eq!((faults.unfit, array.null_count()), (unfit, usize::from(unfit.is_some())));
+            }
+        }
+    }
+}
+
+#[test]
 fn special_values_have_the_servers_names() {
     for (sign, name) in [(0xC000, "NaN"), (0xD000, "Infinity"), (0xF000, "-Infinity")] {
         let mut text = String::new();

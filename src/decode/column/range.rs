@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Fields as ArrowFields};
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, NOWHERE, native, step_of_whole};
+use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, native, step_of_whole};
 use crate::message::setting::InfinityMode;
 use crate::plan::column::ColumnType;
 
@@ -31,13 +31,13 @@ struct Range {
 }
 
 /// A builder of ranges.
-pub(super) fn range(bound: &ColumnType, infinity: InfinityMode) -> Box<dyn Builder> {
+pub(super) fn range(bound: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
     let DataType::Struct(fields) = ColumnType::Range(Box::new(bound.clone())).data_type() else {
         unreachable!("ranges are structs");
     };
     Box::new(Range {
         fields,
-        bounds: [native(bound, infinity), native(bound, infinity)],
+        bounds: [native(bound, infinity, room), native(bound, infinity, room)],
         starts: [Vec::new(), Vec::new()],
         flags: std::array::from_fn(|_| BooleanBufferBuilder::new(0)),
         validity: NullBufferBuilder::new(0),
@@ -86,10 +86,6 @@ impl Builder for Range {
 
     fn step(&self) -> usize {
         step_of_whole(self.bounds[0].step())
-    }
-
-    fn built(&self) -> usize {
-        self.bounds.iter().map(|bound| bound.built()).sum()
     }
 
     fn is_unfit(&self) -> bool {

@@ -87,15 +87,6 @@ impl Builder for Vectors {
         self.rows += fields.starts.len();
     }
 
-    /// A NULL has room for all its numbers, up to 64 KB.
-    fn step(&self) -> usize {
-        64
-    }
-
-    fn built(&self) -> usize {
-        size_of_val(self.values.as_slice())
-    }
-
     fn is_unfit(&self) -> bool {
         self.faults.unfit.is_some()
     }

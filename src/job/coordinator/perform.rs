@@ -1,13 +1,16 @@
 //! Performs one effect at a time. Every step may have been done before, by
 //! this coordinator or another.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Coordinator, CoordinatorError};
+use super::{Beat, Coordinator, CoordinatorError, TICK};
 use crate::bus::Outgoing;
 use crate::folder::{Renamed, VERSION, layout};
 use crate::job::archive::{Archive, Status};
@@ -142,6 +145,8 @@ impl Coordinator {
         let folder = self.context.folder.clone();
         let by_date = layout::archive_by_date(job, archive.committed_at);
         let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
+        // Whoever committed it may have died before the name was durable.
+        folder.store().sync(layout::BY_ID).await?;
         folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await?;
         self.latest.learn(&archive);
         if let Err(e) = self.latest.repair(&folder, &*self.beat).await {
@@ -150,7 +155,8 @@ impl Coordinator {
         }
         self.session.publish(self.context.reporter.finished(&archive)).await?;
         self.session.publish(Outgoing::Control(Control::Finished { job: job.clone() })).await?;
-        let renamed = folder.discard(&layout::workspace(job), &format!("job_{job}")).await?;
+        let renamed =
+            beating(&self.beat, folder.discard(&layout::workspace(job), &format!("job_{job}"))).await?;
         self.jobs.remove(job);
         if renamed == Renamed::Done {
             let metrics = &self.context.metrics;
@@ -168,6 +174,22 @@ impl Coordinator {
             "the job is finished"
         );
         Ok(())
+    }
+}
+
+/// Longest removal that is not taken for one that hangs.
+const REMOVAL: Duration = Duration::from_secs(600);
+
+/// Waits for the removal of what may be many files.
+pub(super) async fn beating<T>(beat: &Beat, removal: impl Future<Output = T>) -> T {
+    let mut removal = pin!(removal);
+    let until = Instant::now() + REMOVAL;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut removal => return done,
+            () = tokio::time::sleep(TICK), if Instant::now() < until => beat(),
+        }
     }
 }
 

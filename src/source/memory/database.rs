@@ -10,18 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::plan::column::{Column, ColumnType, Fetch, schema};
-use crate::source::{Keeper, SourceError};
-
-/// What a chunk is about to do; a hook may let it fail, or do something first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The chunk of a table is being opened: table and slice, for people.
-    Open(String, String),
-    /// Its next batch is asked for: table, and how many rows were given.
-    Batch(String, u64),
-}
-
-type Hook = dyn Fn(&Step) -> Result<(), SourceError> + Send + Sync;
+use crate::source::Keeper;
 
 /// One state of a table.
 struct Version {
@@ -57,7 +46,6 @@ pub(super) struct State {
     pub(super) tables: BTreeMap<(String, String), Table>,
     held: BTreeMap<u64, Held>,
     next: u64,
-    hook: Option<Arc<Hook>>,
 }
 
 /// The database; clones are the same one.
@@ -126,11 +114,6 @@ impl MemoryDatabase {
         }
     }
 
-    /// Drops a table.
-    pub fn drop_table(&self, table_schema: &str, name: &str) {
-        self.state().tables.remove(&(table_schema.to_owned(), name.to_owned()));
-    }
-
     /// Ends the keepers of one process, or of all, as a crash or an
     /// administrator does.
     pub fn kill_keepers(&self, process: Option<u64>) {
@@ -169,16 +152,6 @@ impl MemoryDatabase {
         let (id, lost) = (state.next, CancellationToken::new());
         state.held.insert(id, Held { lineage, process, version, lost: lost.clone() });
         Arc::new(MemoryKeeper { id, lineage, version, lost, database: self.clone() })
-    }
-
-    /// Is called before each step of a chunk, and decides whether it fails.
-    pub fn on_step(&self, hook: impl Fn(&Step) -> Result<(), SourceError> + Send + Sync + 'static) {
-        self.state().hook = Some(Arc::new(hook));
-    }
-
-    pub(super) fn step(&self, step: &Step) -> Result<(), SourceError> {
-        let hook = self.state().hook.clone();
-        hook.map_or(Ok(()), |hook| hook(step))
     }
 }
 

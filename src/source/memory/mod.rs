@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::database::MemoryDatabase;
 use self::database::Table;
-pub use self::database::{MemoryDatabase, Step};
 use self::rows::{Key, greater, key, select};
 use super::{
     Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, Overlap,
@@ -79,7 +79,6 @@ impl MemorySource {
 }
 
 struct MemoryStream {
-    database: MemoryDatabase,
     table: String,
     rows: RecordBatch,
     given: usize,
@@ -89,7 +88,6 @@ struct MemoryStream {
 
 impl ChunkStream for MemoryStream {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        self.database.step(&Step::Batch(self.table.clone(), self.given as u64))?;
         if self.cancel.is_cancelled() {
             return Err(failure(ErrorKind::Cancelled, "cancelled", format!("{}: cancelled", self.table)));
         }
@@ -207,7 +205,6 @@ impl Source for MemorySource {
 
     async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError> {
         let table = qualified(read.selection.schema, read.selection.name);
-        self.database.step(&Step::Open(table.clone(), format!("{:?}", read.slice)))?;
         let (columns, rows) = self.rows(&read.selection, read.lineage)?;
         let rows = select(&rows, read.slice)?;
         let wanted: Option<Vec<usize>> =
@@ -215,8 +212,8 @@ impl Source for MemorySource {
         let rows = wanted.and_then(|wanted| rows.project(&wanted).ok()).ok_or_else(|| {
             failure(ErrorKind::Changed, "changed", format!("{table} has other columns now"))
         })?;
-        let (cancel, progress, database) = (read.cancel, read.progress, self.database.clone());
-        Ok(Box::new(MemoryStream { database, table, rows, given: 0, cancel, progress }))
+        let (cancel, progress) = (read.cancel, read.progress);
+        Ok(Box::new(MemoryStream { table, rows, given: 0, cancel, progress }))
     }
 
     fn pool_use(&self) -> PoolUse {

@@ -103,18 +103,6 @@ async fn what_was_rewritten_cannot_be_read_under_an_older_snapshot() {
 }
 
 #[tokio::test]
-async fn a_hook_breaks_a_chunk_where_it_wants() {
-    let database = MemoryDatabase::default();
-    database.create("s", "t", &numbers(0..500));
-    database.on_step(|step| match step {
-        Step::Batch(_, 200) => Err(failure(ErrorKind::Transient, "08006", "gone".into())),
-        _ => Ok(()),
-    });
-    let broken = read(&process(&database, 1), Slice::All, None).await.expect_err("broken");
-    assert_eq!(broken.kind, ErrorKind::Transient);
-}
-
-#[tokio::test]
 async fn what_grew_since_the_last_time_can_be_asked_for() {
     let database = MemoryDatabase::default();
     database.create("s", "t", &numbers(0..5));

@@ -56,7 +56,12 @@ async fn begin(
     relation: &str,
 ) -> Result<CopyStream, SourceError> {
     let (schema, name) = (read.selection.schema, read.selection.name);
-    let opening = Opening { snapshot, settings: &[], lock_timeout_ms: limits.lock.as_millis() };
+    // An index may lack rows of the snapshot (`definitions`). Who wants all rows of a table needs none; set here, it costs
+    // no exchange of its own.
+    let all = matches!(read.slice, Slice::All) && read.selection.filter.is_none();
+    let whole_tables = [("enable_indexonlyscan".to_owned(), "off".to_owned())];
+    let settings = if all { &whole_tables[..] } else { &[] };
+    let opening = Opening { snapshot, settings, lock_timeout_ms: limits.lock.as_millis() };
     let question = seen::question(schema, name);
     let look = format!("look at {relation}");
     let (mut session, rows) = Session::begin_asking(connections, opening, &question, &look).await?;
@@ -73,6 +78,9 @@ async fn begin(
     // table. Only where partitions are left out is a scan of the others no waste, and of what a view joins nobody knows.
     if matches!(read.slice, Slice::Range { column, .. } if !seen.is_pruned_by(column)) && !seen.is_view() {
         settings.push(("enable_seqscan", "off"));
+    }
+    if all && seen.is_view() {
+        settings.push(("enable_indexonlyscan", "on"));
     }
     let path = if seen.is_view() { view_path(&session, &read.selection).await? } else { None };
     settings.extend(path.as_deref().map(|path| ("search_path", path)));
@@ -103,7 +111,8 @@ async fn begin(
     files?;
     let copy = prepared?;
 
-    let definitions = Definitions::of(&seen, schema, name, conditions, read.slice);
+    let definitions =
+        Definitions::of(&seen, (schema, name), conditions, read.slice, connections.connector.version());
     CopyStream::start(session, &copy, read, what, limits.stall, definitions).await
 }
 

@@ -5,38 +5,84 @@
 //! reads. The server follows the definitions of the moment, while SQL that reads
 //! the catalogue sees those of the snapshot. They are compared once the chunk is
 //! read: what still holds after its end has held all the time.
+//!
+//! Where a chunk asks for some of the rows, the planner may leave out what
+//! holds none of them now, though it does in the snapshot: partitions by their
+//! bounds, all rows by NOT NULL, what an index does not have. One that is built
+//! CONCURRENTLY waits for the snapshots that it sees when it is nearly done, and
+//! not for one that a daemon takes over from another later.
 
+use super::catalogue::is_read_child;
 use super::seen::{Conditions, SeenRelation, changed};
 use super::session::Session;
 use super::sqlstate::Stage;
 use crate::plan::export_plan::Slice;
 use crate::source::SourceError;
 
+/// First version that plans `IS NULL` of a NOT NULL column as false.
+const HAS_NULL_FOLDING: u32 = 170_000;
+/// First version that updates the row of an index, instead of overwriting it, when it becomes valid.
+const HAS_VERSIONED_INDEXES: u32 = 140_000;
+
 /// What is asked at the end of a chunk's transaction.
 pub(super) struct Definitions {
     sql: String,
-    changed: SourceError,
+    schema: String,
+    name: String,
+}
+
+/// What a chunk may depend on.
+struct Asked {
+    /// Whether views, policies or a filter may lead to other tables.
+    leads_on: bool,
+    /// Whether definitions shape its rows.
+    follows: bool,
+    /// Whether it may ask for NULLs.
+    nulls: bool,
+    /// Number of a key whose order is a collation's.
+    key: Option<i16>,
+    /// The server's.
+    version: u32,
 }
 
 impl Definitions {
     /// Those that a chunk of a relation depends on, if any.
     pub(super) fn of(
         seen: &SeenRelation,
-        schema: &str,
-        name: &str,
+        (schema, name): (&str, &str),
         conditions: Conditions<'_>,
         slice: Slice<'_>,
+        version: u32,
     ) -> Option<Self> {
         let ordered_text = matches!(slice, Slice::Range { cast, .. } if has_collation(cast));
-        if !seen.is_view()
-            && !seen.has_policies()
-            && seen.composed.is_empty()
-            && !conditions.may_read_tables()
-            && !ordered_text
-        {
+        let leads_on = seen.is_view() || seen.has_policies() || conditions.may_read_tables();
+        let asked = Asked {
+            leads_on,
+            follows: leads_on || !seen.composed.is_empty() || ordered_text,
+            nulls: leads_on || conditions.filter.is_some() || matches!(slice, Slice::Nulls { .. }),
+            key: conditions.key.filter(|_| ordered_text).and_then(|key| seen.number(key)),
+            version,
+        };
+        if !asked.follows && !asked.nulls && !matches!(slice, Slice::Range { .. }) {
             return None;
         }
-        let key = conditions.key.filter(|_| ordered_text).and_then(|key| seen.number(key));
+        Some(Self { sql: asked.sql(seen), schema: schema.to_owned(), name: name.to_owned() })
+    }
+
+    /// Commits, compares and gives the connection back.
+    pub(super) async fn end(self, session: Session, what: &str) -> Result<(), SourceError> {
+        let why = session.value(&self.sql, Stage::Chunk, what).await?;
+        session.give_back();
+        match why.as_deref() {
+            Some("") => Ok(()),
+            why => Err(changed(&self.schema, &self.name, why.unwrap_or("it cannot be told whether it did"))),
+        }
+    }
+}
+
+impl Asked {
+    /// Notes what the snapshot shows, commits, and answers what is another now; nothing else is the empty text.
+    fn sql(&self, seen: &SeenRelation) -> String {
         // Names of settings that live as long as the session: the next chunk overwrites them.
         let note = |setting: &str, value: &str| {
             format!(
@@ -44,31 +90,65 @@ impl Definitions {
             )
         };
         let noted = |setting: &str, ty: &str| {
-            format!("pg_catalog.current_setting('adu_export.{setting}')::pg_catalog.{ty}")
+            format!(
+                "SELECT pg_catalog.unnest(pg_catalog.current_setting('adu_export.{setting}')::pg_catalog.{ty})"
+            )
         };
+        let texts = |of: &str| format!("SELECT coalesce(pg_catalog.array_agg(t.text), '{{}}') FROM ({of}) t");
         // What was made after the snapshot holds no row of it.
-        let read = "SELECT pg_catalog.array_agg(l.relation) FROM pg_catalog.pg_locks l \
-                    JOIN pg_catalog.pg_class c ON c.oid = l.relation \
-                    WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()";
-        let read_now = noted("read", "_oid");
-        let definitions = definitions(seen, &read_now, key);
-        let sql = format!(
-            "{}{}COMMIT; SELECT {before} <@ ({definitions}) AND NOT EXISTS ( \
-               SELECT FROM ({children}) c WHERE c.inhrelid = ANY ({read_now}) AND c.text <> ALL ({before}))",
-            note("read", read),
-            note("definitions", &definitions),
-            before = noted("definitions", "_text"),
-            children = children(&read_now),
-        );
-        let why = "a view, function, policy, type or collation, or the children of a table, that it depends on changed";
-        Some(Self { sql, changed: changed(schema, name, why) })
+        let locked = "SELECT pg_catalog.array_agg(l.relation) FROM pg_catalog.pg_locks l \
+                      JOIN pg_catalog.pg_class c ON c.oid = l.relation \
+                      WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()";
+        let read = noted("read", "_oid");
+        let kept = |is_read: &str| {
+            let mut of = vec!["SELECT NULL::pg_catalog.text AS text WHERE false".to_owned()];
+            let has_partitions = seen.is_partitioned() || self.leads_on;
+            of.extend(has_partitions.then(|| bounds(&read, is_read)));
+            of.extend(has_partitions.then(|| defaults(&read, is_read_child(self.version))));
+            of.extend((self.nulls && self.version >= HAS_NULL_FOLDING).then(|| nullable(&read)));
+            of.extend(self.follows.then(|| definitions(seen, &read, self.key)));
+            of.join(" UNION ALL ")
+        };
+        let children = children(&read);
+        format!(
+            "{}{}{}COMMIT; SELECT CASE \
+               WHEN EXISTS ({kept_noted} EXCEPT ({kept_now})) THEN 'a view, function, policy, type or collation that it \
+                 depends on, the partitions or children of a table, or NOT NULL of a column are others now' \
+               WHEN EXISTS (SELECT FROM ({children}) c WHERE c.inhrelid IN ({read}) AND c.text NOT IN ({grown_noted})) \
+                 THEN 'a table has another child' \
+               ELSE coalesce((SELECT i.why FROM ({indexes}) i WHERE i.text NOT IN ({grown_noted}) LIMIT 1), '') END",
+            note("read", locked),
+            // A partition that is being detached may be gone at the end.
+            note("kept", &texts(&kept(is_read_child(self.version)))),
+            note(
+                "grown",
+                &texts(&format!("SELECT c.text FROM ({children}) c UNION ALL {}", valid_indexes(&read, "")))
+            ),
+            kept_noted = noted("kept", "_text"),
+            kept_now = kept(""),
+            grown_noted = noted("grown", "_text"),
+            indexes = self.doubtful_indexes(&read),
+        )
     }
 
-    /// Commits, compares and gives the connection back.
-    pub(super) async fn end(self, session: Session, what: &str) -> Result<(), SourceError> {
-        let same = session.value(&self.sql, Stage::Chunk, what).await?;
-        session.give_back();
-        if same.as_deref() == Some("t") { Ok(()) } else { Err(self.changed) }
+    /// Indexes that may lack rows of a snapshot in which they are not valid, and unique ones where these tell what joins
+    /// may leave out. One that is built without CONCURRENTLY is valid from its first transaction on, and has all rows that
+    /// any snapshot of its server shows. One that is dropped CONCURRENTLY while the chunk reads is not found.
+    fn doubtful_indexes(&self, read: &str) -> String {
+        let later = format!(
+            ", c.relname, i.indisunique, \
+             {} OR pg_catalog.pg_is_in_recovery() OR i.xmin <> (SELECT a.xmin FROM pg_catalog.pg_attribute a \
+               WHERE a.attrelid = i.indexrelid AND a.attnum = 1) AS later",
+            self.version < HAS_VERSIONED_INDEXES
+        );
+        format!(
+            "SELECT v.text, \
+                    CASE WHEN v.later THEN 'the index ' || v.relname || ', which came since, may lack rows' \
+                         ELSE 'the unique index ' || v.relname || ' came' END AS why \
+             FROM ({}) v WHERE v.later OR {} AND v.indisunique",
+            valid_indexes(read, &later),
+            self.leads_on,
+        )
     }
 }
 
@@ -82,7 +162,56 @@ fn children(read: &str) -> String {
     format!(
         "SELECT i.inhrelid, 'child ' || i.inhparent || ' ' || i.inhrelid || ' ' || i.xmin::pg_catalog.text AS text \
          FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
-         WHERE i.inhparent = ANY ({read}) AND c.relkind NOT IN ('i', 'I') AND c.relpersistence <> 't'"
+         WHERE i.inhparent IN ({read}) AND c.relkind NOT IN ('i', 'I') AND c.relpersistence <> 't'"
+    )
+}
+
+/// Some tables and all of their partitions.
+fn tree(read: &str, is_read: &str) -> String {
+    format!(
+        "WITH RECURSIVE tree AS ( \
+           SELECT r.oid FROM ({read}) r (oid) \
+           UNION \
+           SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid{is_read})"
+    )
+}
+
+/// The bounds of all partitions of some tables.
+fn bounds(read: &str, is_read: &str) -> String {
+    format!(
+        "({} SELECT 'bounds ' || c.oid || ' ' || pg_catalog.md5(c.relpartbound::pg_catalog.text) \
+          FROM tree JOIN pg_catalog.pg_class c USING (oid) WHERE c.relispartition)",
+        tree(read, is_read)
+    )
+}
+
+/// The siblings of default partitions, which hold what these leave.
+fn defaults(read: &str, is_read: &str) -> String {
+    format!(
+        "({} SELECT 'default ' || p.partdefid || ' ' || pg_catalog.md5(pg_catalog.string_agg( \
+                   i.inhrelid::pg_catalog.text, ',' ORDER BY i.inhrelid)) \
+          FROM tree JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = tree.oid AND p.partdefid <> 0 \
+          JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid{is_read} GROUP BY p.partdefid)",
+        tree(read, is_read)
+    )
+}
+
+/// The columns of some tables that may be NULL.
+fn nullable(read: &str) -> String {
+    format!(
+        "SELECT 'nullable ' || a.attrelid || ' ' || a.attnum FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid IN ({read}) AND a.attnum > 0 AND NOT a.attnotnull"
+    )
+}
+
+/// The valid indexes of some tables. A standby may show a snapshot that its primary knows nothing of: there an index
+/// that is built again is another one.
+fn valid_indexes(read: &str, more: &str) -> String {
+    format!(
+        "SELECT 'index ' || i.indexrelid \
+                || CASE WHEN pg_catalog.pg_is_in_recovery() THEN ' ' || c.relfilenode ELSE '' END AS text{more} \
+         FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i' \
+         WHERE i.indrelid IN ({read}) AND i.indisvalid"
     )
 }
 
@@ -113,17 +242,17 @@ fn definitions(seen: &SeenRelation, read: &str, key: Option<i16>) -> String {
         )
     });
     format!(
-        "SELECT pg_catalog.array_agg(d.text) FROM ( \
+        "SELECT d.text FROM ( \
            SELECT 'rule ' || r.oid || ' ' || r.xmin::pg_catalog.text AS text FROM pg_catalog.pg_rewrite r \
-           WHERE r.ev_type = '1' AND r.ev_class = ANY ({read}) \
+           WHERE r.ev_type = '1' AND r.ev_class IN ({read}) \
            UNION ALL \
            SELECT 'policy ' || p.oid || ' ' || p.xmin::pg_catalog.text FROM pg_catalog.pg_policy p \
-           WHERE p.polrelid = ANY ({read}) \
+           WHERE p.polrelid IN ({read}) \
            UNION ALL \
            SELECT 'table ' || c.oid || ' ' || c.relrowsecurity || ' ' || c.relforcerowsecurity || ' ' \
                   || (SELECT pg_catalog.count(*) FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid) \
            FROM pg_catalog.pg_class c \
-           WHERE c.oid = ANY ({read}) AND c.relkind IN ('r', 'p') \
+           WHERE c.oid IN ({read}) AND c.relkind IN ('r', 'p') \
              AND (NOT c.relispartition OR c.oid = {root}) \
            UNION ALL \
            SELECT 'function ' || f.oid || ' ' || f.xmin::pg_catalog.text FROM pg_catalog.pg_proc f \
@@ -132,10 +261,10 @@ fn definitions(seen: &SeenRelation, read: &str, key: Option<i16>) -> String {
              WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
                AND (d.classid, d.objid) IN ( \
                  SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.oid FROM pg_catalog.pg_rewrite r \
-                 WHERE r.ev_class = ANY ({read}) \
+                 WHERE r.ev_class IN ({read}) \
                  UNION ALL \
                  SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid FROM pg_catalog.pg_policy p \
-                 WHERE p.polrelid = ANY ({read}))) \
+                 WHERE p.polrelid IN ({read}))) \
            UNION ALL \
            SELECT c.text FROM ({children}) c \
            {order}{types}) d",

@@ -85,12 +85,14 @@ pub(super) async fn same_files(
     let mut sql = format!("{} LIMIT 0; ", query.whole);
     if seen.is_plain() {
         // First what is read beside the table and its children: by its filter, by policies.
-        let locks = format!("{} LIMIT 0; {REMEMBER_LOCKS}; {sql}{}", query.alone, locks_nothing_else(seen));
-        let alone = !session.rows(&locks, Stage::Chunk, &what).await?.is_empty();
-        if alone && seen.composed.is_empty() {
-            return Ok(());
+        sql = format!("{} LIMIT 0; {REMEMBER_LOCKS}; {sql}", query.alone);
+        if seen.composed.is_empty() {
+            let alone = format!("{sql}{}", locks_nothing_else(seen));
+            if !session.rows(&alone, Stage::Chunk, &what).await?.is_empty() {
+                return Ok(());
+            }
+            sql.clear();
         }
-        sql.clear();
     }
     sql.push_str(&changed_relations(seen, session.version()));
     let rows = session.rows(&sql, Stage::Chunk, &what).await?;

@@ -87,6 +87,11 @@ impl SeenRelation {
         self.kind == "r"
     }
 
+    /// Whether it has partitions.
+    pub(super) fn is_partitioned(&self) -> bool {
+        self.kind == "p"
+    }
+
     /// Whether it is a view.
     pub(super) fn is_view(&self) -> bool {
         self.kind == "v"
@@ -99,7 +104,7 @@ pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
         kind: ErrorKind::Changed,
         code: "changed".into(),
         message: format!("{} changed since its snapshot was taken: {why}", shown(schema, name)),
-        remedy: Some("avoid TRUNCATE, rewrites, dropped partitions and columns while a job runs".into()),
+        remedy: Some("avoid TRUNCATE, rewrites, other partitions or columns, and indexes that are built CONCURRENTLY while a job runs".into()),
     }
 }
 

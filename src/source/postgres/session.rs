@@ -23,7 +23,7 @@ use crate::source::SourceError;
 /// Settings that shape text, the same for planning and for every chunk; a plan
 /// may override them. `row_security = off` makes the server refuse a query
 /// that a policy would filter silently, which would be loss.
-const SETTINGS: [(&str, &str); 10] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("TimeZone", "UTC"),
     ("DateStyle", "ISO, YMD"),
     ("IntervalStyle", "postgres"),
@@ -36,6 +36,8 @@ const SETTINGS: [(&str, &str); 10] = [
     ("jit", "off"),
     // Whole-table scans begin at the beginning: the same file every time.
     ("synchronize_seqscans", "off"),
+    // Constraints of now say nothing of the rows of a snapshot.
+    ("constraint_exclusion", "off"),
 ];
 
 /// Lets the server notice a vanished client: within a second while a query

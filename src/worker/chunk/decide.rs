@@ -1,9 +1,5 @@
 //! What should happen to a chunk: a pure function of what the folder says of it.
 
-use crate::folder::{FolderError, layout};
-use crate::message::task::ChunkTask;
-use crate::worker::Shared;
-
 /// What the folder says of a chunk.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
@@ -38,16 +34,4 @@ pub fn decide(seen: &Seen) -> Step {
         return Step::Wake;
     }
     Step::Run
-}
-
-/// Looks at what the decision needs.
-pub(super) async fn look(shared: &Shared, task: &ChunkTask) -> Result<Seen, FolderError> {
-    let paths = [
-        layout::record(&task.job, task.epoch, task.table, task.chunk),
-        layout::outcome(&task.job, task.epoch, task.table),
-        layout::cancel(&task.job),
-        layout::archive_by_id(&task.job),
-    ];
-    let found = shared.context.folder.store().exist(&paths).await?;
-    Ok(Seen { recorded: found[0], settled: found[1], cancelled: found[2], archived: found[3] })
 }

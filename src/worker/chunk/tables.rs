@@ -51,6 +51,10 @@ pub(super) struct Exported {
 }
 
 impl Work<'_> {
+    async fn told_to_stop(&self) -> Result<TableEnd, FolderError> {
+        Ok(TableEnd::Stop(self.stopped().await?))
+    }
+
     /// Exports the tables. Where one ends them all, those that are under way are told to stop, and waited for.
     pub(super) async fn tables(&self) -> Exported {
         let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.table);
@@ -104,13 +108,13 @@ impl Work<'_> {
         let entered = tokio::select! {
             biased;
             entered = entry => entered,
-            () = self.cancel.cancelled() => return Ok(TableEnd::Stop(self.stopped().await?)),
+            () = self.cancel.cancelled() => return self.told_to_stop().await,
         };
         if entered.is_none() {
             return Ok(TableEnd::Failed(Cause::Permanent, poison::report(task.chunk)));
         }
         // Not before it has entered and has its first turn: while it waits for these, whoever dies is another one.
-        let Some(turn) = self.turn().await else { return Ok(TableEnd::Stop(self.stopped().await?)) };
+        let Some(turn) = self.turn().await else { return self.told_to_stop().await };
         let marker = match self.starts {
             Some(_) => Some(poison::mark(shared, task, table.number, trust == Trust::Suspect).await?),
             None => None,
@@ -138,16 +142,18 @@ impl Work<'_> {
         let context = &self.shared.context;
         let mut turn = Some(first);
         let mut pauses = context.pauses();
+        // Since the first of those in a row.
+        let mut elsewhere_pauses = None;
         let mut patience = Patience::new(self.shared, &self.task.job, self.cancel);
         loop {
             let next = match turn.take() {
                 Some(turn) => Some(turn),
                 None => self.turn().await,
             };
-            let Some(turn) = next else { return Ok(TableEnd::Stop(self.stopped().await?)) };
+            let Some(turn) = next else { return self.told_to_stop().await };
             while context.folder.store().free_bytes().await? < context.config.export.min_free_bytes {
                 if !patience.full("fewer bytes are free than export.min_free_bytes").await {
-                    return Ok(TableEnd::Stop(self.stopped().await?));
+                    return self.told_to_stop().await;
                 }
             }
             self.attempts.fetch_add(1, Ordering::Relaxed);
@@ -164,7 +170,7 @@ impl Work<'_> {
                 Err(error) => error,
             };
             if self.cancel.is_cancelled() {
-                return Ok(TableEnd::Stop(self.stopped().await?));
+                return self.told_to_stop().await;
             }
             let (pace, elsewhere) = match error {
                 ExportError::Gone => {
@@ -174,7 +180,7 @@ impl Work<'_> {
                 }
                 ExportError::Full(why) => {
                     if !patience.full(&why).await {
-                        return Ok(TableEnd::Stop(self.stopped().await?));
+                        return self.told_to_stop().await;
                     }
                     pauses = context.pauses();
                     continue;
@@ -182,13 +188,13 @@ impl Work<'_> {
                 ExportError::ReadOnly(why) => return Err(FolderError::WrongRoot(why)),
                 ExportError::Storage(why) => {
                     if !patience.failed(&why).await? {
-                        return Ok(TableEnd::Stop(self.stopped().await?));
+                        return self.told_to_stop().await;
                     }
                     continue;
                 }
                 ExportError::Source(error) => match policy(&error) {
                     Policy::Report(cause) => return Ok(TableEnd::Failed(cause, error.report())),
-                    Policy::Stop => return Ok(TableEnd::Stop(self.stopped().await?)),
+                    Policy::Stop => return self.told_to_stop().await,
                     Policy::Retry(pace) => {
                         context.metrics.retried(&error.kind);
                         self.shared.trouble(format!("{}: {}", self.plan.source, error.message));
@@ -200,15 +206,23 @@ impl Work<'_> {
                     }
                 },
             };
-            let Some(pause) = pauses.next(pace) else {
-                return Ok(match elsewhere {
-                    Some(error) => TableEnd::Failed(Cause::Permanent, error),
-                    None => TableEnd::Stop(End::Release),
-                });
+            let pause = match elsewhere {
+                None => {
+                    elsewhere_pauses = None;
+                    pauses.next(pace).ok_or(TableEnd::Stop(End::Release))
+                }
+                Some(error) => {
+                    let pauses = elsewhere_pauses.get_or_insert_with(|| context.pauses());
+                    pauses.next(pace).ok_or(TableEnd::Failed(Cause::Permanent, error))
+                }
+            };
+            let pause = match pause {
+                Ok(pause) => pause,
+                Err(end) => return Ok(end),
             };
             tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => return Ok(TableEnd::Stop(self.stopped().await?)),
+                () = self.cancel.cancelled() => return self.told_to_stop().await,
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -222,22 +236,26 @@ impl Work<'_> {
                 .await
                 .map_err(ExportError::Source)?;
         }
-        export::export(&self.shared.context, chunk, turn).await.map_err(|error| {
-            match error {
-            // We hold a keeper, and the server does not know its snapshot: the
-            // connection is about to be found dead. The next try joins another.
-            ExportError::Source(e) if e.kind == ErrorKind::LineageLost => ExportError::Source(SourceError {
-                kind: ErrorKind::Transient,
-                code: SNAPSHOT_ELSEWHERE.into(),
-                message: format!("{}; its keeper lives", e.message),
-                remedy: Some(
-                    "does the source's dsn lead to several servers? Name one of them, or leave snapshots out \
-                     by \"consistency\": \"none\""
-                        .into(),
-                ),
-            }),
+        export::export(&self.shared.context, chunk, turn).await.map_err(|error| match error {
+            ExportError::Source(e) if e.kind == ErrorKind::LineageLost => {
+                ExportError::Source(snapshot_elsewhere(&e))
+            }
             other => other,
-        }
         })
+    }
+}
+
+/// We hold a keeper, and the server does not know its snapshot: the connection
+/// is about to be found dead. The next try joins another.
+fn snapshot_elsewhere(error: &SourceError) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Transient,
+        code: SNAPSHOT_ELSEWHERE.into(),
+        message: format!("{}; its keeper lives", error.message),
+        remedy: Some(
+            "does the source's dsn lead to several servers? Name one of them, or leave snapshots out \
+             by \"consistency\": \"none\""
+                .into(),
+        ),
     }
 }

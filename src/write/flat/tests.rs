@@ -1,6 +1,8 @@
 //! What is read back, statistics and page indexes, against the values and
 //! against what the Parquet crate's own writer makes of them.
 
+mod check;
+
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,13 +14,12 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter, add_encoded_arrow_schema_to_metadata};
-use parquet::basic::{BoundaryOrder, Encoding, PageType};
+use parquet::basic::{Encoding, PageType};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
-use parquet::file::page_index::column_index::ColumnIndexMetaData;
-use parquet::file::statistics::Statistics;
 use parquet::file::writer::SerializedFileWriter;
 use proptest::prelude::*;
 
+use self::check::{check, key};
 use super::*;
 use crate::write::compressor::codec;
 use crate::write::row_group::RowGroup;
@@ -71,103 +72,6 @@ fn read(file: &Bytes) -> (RecordBatch, Arc<ParquetMetaData>) {
     let (schema, metadata) = (reader.schema().clone(), reader.metadata().clone());
     let batches: Vec<_> = reader.build().expect("reads").map(|batch| batch.expect("a batch")).collect();
     (concat_batches(&schema, &batches).expect("one"), metadata)
-}
-
-/// Compares a file of ours with the values in it, and with its twin.
-fn check(
-    batches: &[RecordBatch],
-    keys: &[Option<Vec<u8>>],
-    compression: Compression,
-    properties: &WriterProperties,
-) {
-    let (values, metadata) = read(&ours(batches, compression, properties));
-    let (its_values, its_metadata) = read(&twins(batches, properties));
-    assert_eq!(values, concat_batches(&batches[0].schema(), batches).expect("one"));
-    assert_eq!(values, its_values);
-    let (our, its) = (metadata.row_group(0).column(0), its_metadata.row_group(0).column(0));
-    assert_eq!(our.num_values(), its.num_values());
-    assert_eq!(our.unencoded_byte_array_data_bytes(), its.unencoded_byte_array_data_bytes());
-    assert_eq!(our.definition_level_histogram(), its.definition_level_histogram());
-
-    let Some(statistics) = our.statistics() else {
-        assert!(its.statistics().is_none());
-        return assert!(metadata.page_index().expect("indexes").column_index(0, 0).is_none());
-    };
-    let is_text = matches!(statistics, Statistics::ByteArray(_));
-    let exact = (statistics.min_is_exact(), statistics.max_is_exact());
-    let found = statistics.min_bytes_opt().zip(statistics.max_bytes_opt());
-    check_bounds(keys, found, is_text, Some(exact));
-    assert_eq!(statistics.null_count_opt(), Some(keys.iter().filter(|key| key.is_none()).count() as u64));
-    assert_eq!(Some(statistics.distinct_count_opt()), its.statistics().map(Statistics::distinct_count_opt));
-
-    let indexes = metadata.page_index().expect("indexes");
-    let (pages, bounds) =
-        (indexes.offset_index(0, 0).expect("one"), indexes.column_index(0, 0).expect("one"));
-    let mut starts: Vec<_> =
-        pages.page_locations().iter().map(|page| page.first_row_index as usize).collect();
-    assert_eq!(starts[0], 0);
-    starts.push(keys.len());
-    let mut written = Vec::new();
-    for (page, rows) in starts.windows(2).enumerate() {
-        let keys = &keys[rows[0]..rows[1]];
-        assert!(!keys.is_empty() && keys.len() <= PAGE_ROWS);
-        let (min, max) = match bounds {
-            ColumnIndexMetaData::INT32(index) => {
-                let bytes = |value: Option<&i32>| value.map(|value| value.to_le_bytes().to_vec());
-                (bytes(index.min_value(page)), bytes(index.max_value(page)))
-            }
-            ColumnIndexMetaData::INT64(index) => {
-                let bytes = |value: Option<&i64>| value.map(|value| value.to_le_bytes().to_vec());
-                (bytes(index.min_value(page)), bytes(index.max_value(page)))
-            }
-            ColumnIndexMetaData::BYTE_ARRAY(index) => {
-                (index.min_value(page).map(<[u8]>::to_vec), index.max_value(page).map(<[u8]>::to_vec))
-            }
-            other => panic!("no column is of this kind: {other:?}"),
-        };
-        check_bounds(keys, min.as_deref().zip(max.as_deref()), is_text, None);
-        assert_eq!(bounds.null_count(page), Some(keys.iter().filter(|key| key.is_none()).count() as i64));
-        written.extend(min.zip(max).map(|(min, max)| (key_of(&min, is_text), key_of(&max, is_text))));
-    }
-    let is_sorted = |in_order: fn(&Vec<u8>, &Vec<u8>) -> bool| {
-        written.windows(2).all(|pair| in_order(&pair[0].0, &pair[1].0) && in_order(&pair[0].1, &pair[1].1))
-    };
-    match bounds.get_boundary_order().expect("an order") {
-        BoundaryOrder::ASCENDING => assert!(is_sorted(Vec::le)),
-        BoundaryOrder::DESCENDING => assert!(is_sorted(Vec::ge)),
-        BoundaryOrder::UNORDERED => assert!(!is_sorted(Vec::lt) && !is_sorted(Vec::gt)),
-    }
-}
-
-/// Checks what is said of the least and the greatest of these.
-fn check_bounds(
-    keys: &[Option<Vec<u8>>],
-    found: Option<(&[u8], &[u8])>,
-    is_text: bool,
-    exact: Option<(bool, bool)>,
-) {
-    let Some((min, max)) = keys.iter().flatten().min().zip(keys.iter().flatten().max()) else {
-        return assert!(found.is_none());
-    };
-    let (low, high) = found.expect("there are values");
-    let (low, high) = (key_of(low, is_text), key_of(high, is_text));
-    let is_exact = (min.len() <= BOUND_BYTES, max.len() <= BOUND_BYTES);
-    assert!(if is_exact.0 { &low == min } else { min.starts_with(&low) && low.len() > BOUND_BYTES - 4 });
-    assert!(if is_exact.1 { &high == max } else { &high > max && high.len() <= BOUND_BYTES });
-    assert!(exact.is_none_or(|exact| exact == is_exact));
-}
-
-/// Bytes that have the order of the value whose plain bytes these are.
-fn key_of(plain: &[u8], is_text: bool) -> Vec<u8> {
-    match (is_text, plain.try_into(), plain.try_into()) {
-        (false, Ok(bytes), _) => key(i32::from_le_bytes(bytes).into()),
-        (false, _, Ok(bytes)) => key(i64::from_le_bytes(bytes)),
-        _ => plain.to_vec(),
-    }
-}
-
-fn key(number: i64) -> Vec<u8> {
-    (number as u64 ^ 1 << 63).to_be_bytes().to_vec()
 }
 
 fn encodings(metadata: &ParquetMetaData) -> Vec<(PageType, Encoding)> {
