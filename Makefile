@@ -59,7 +59,7 @@ fidelity: packages $(PYTHON) ## PostgreSQL's regression suite, exported in one j
 	scripts/fidelity.sh
 
 .PHONY: matrix
-matrix: packages $(PYTHON) ## Types and pipeline on PostgreSQL 12 to 18, pipeline and users on RabbitMQ 4: make matrix VERSIONS="12 rabbitmq"
+matrix: packages $(PYTHON) ## Types, pipeline and planner on PostgreSQL 12 to 18, pipeline and users on RabbitMQ 4: make matrix VERSIONS="12 rabbitmq"
 	VERSIONS="$(VERSIONS)" scripts/matrix.sh
 
 .PHONY: fuzz

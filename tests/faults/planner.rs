@@ -64,21 +64,27 @@ fn what_holds_now_leaves_no_row_of_the_snapshot_out() {
     }
     assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
     let archive = slow.completes(&job);
+    let version = slow.site.db.number("SHOW server_version_num") / 10_000;
+    // Since 17 the server takes NOT NULL for true of all rows; before 14 it does not tell how an index was built.
+    let (filled_again, indexed_again) = (version >= 17, version < 14);
     slow.site.assert_equal(&[
         ("SELECT * FROM narrowed", "public_narrowed"),
         ("SELECT * FROM checked_before", "public_checked"),
-        ("SELECT * FROM filled_before", "public_filled"),
+        (if filled_again { "SELECT * FROM filled" } else { "SELECT * FROM filled_before" }, "public_filled"),
         ("SELECT * FROM joined", "public_joined"),
         ("SELECT * FROM moved", "public_moved"),
-        ("SELECT * FROM checked_before", "public_indexed"),
+        (
+            if indexed_again { "SELECT * FROM indexed" } else { "SELECT * FROM checked_before" },
+            "public_indexed",
+        ),
     ]);
     for (name, again) in [
         ("narrowed", true),
         ("moved", true),
         ("joined", true),
         ("checked", false),
-        ("filled", false),
-        ("indexed", false),
+        ("filled", filled_again),
+        ("indexed", indexed_again),
     ] {
         let table = table(&archive, &format!("public.{name}"));
         assert_eq!(table["epoch"].as_u64() > Some(1), again, "{table}");
