@@ -35,7 +35,7 @@ pub enum Linked {
     Exists,
 }
 
-/// A file that nobody sees before [`commit`](Self::commit). Dropping it
+/// A file that nobody sees before [`commit_unsynced`](Self::commit_unsynced). Dropping it
 /// without one removes it.
 #[derive(Debug)]
 pub struct ExclusiveFile {
