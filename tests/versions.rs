@@ -160,6 +160,10 @@ fn prune_removes_old_versions_only_when_told_and_never_the_newest() {
         site.export(json!({"tables": ["public.region", "public.nation"]}));
     }
     site.export(json!({"tables": [{"table": "public.region", "where": "r_regionkey > 1"}]}));
+    for value in ["0", "1", "2"] {
+        let after = json!({"column": "r_regionkey", "value": value});
+        site.export(json!({"tables": [{"table": "public.region", "after": after}]}));
+    }
     std::fs::write(site.exports.path("public_nation_v2/notes.txt"), "mine").expect("written");
     let config = site.write("prune.toml", &site.config());
     let prune = |more: &[&str]| {
@@ -186,6 +190,10 @@ fn prune_removes_old_versions_only_when_told_and_never_the_newest() {
         "public_region_v3",
         "public_region_v4",
         "public_region_v5",
+        // Increments: each has rows that no other one has.
+        "public_region_v6",
+        "public_region_v7",
+        "public_region_v8",
     ];
     assert_eq!(left.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     assert!(site.exports.path(".latest/public_region").join("part-000000.parquet").exists());

@@ -26,7 +26,7 @@ pub struct PruneArgs {
     /// Export folder, without a configuration file
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub root: Option<PathBuf>,
-    /// Versions of each table that stay, full exports and others counted apart
+    /// Versions of each table that stay, full exports and others counted apart; increments (`after`) always stay
     #[arg(long, value_name = "N", default_value = "1")]
     pub keep: NonZeroU32,
     /// Only versions whose job ended so long ago, e.g. 30d

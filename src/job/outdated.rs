@@ -24,7 +24,7 @@ pub struct Outdated {
 }
 
 /// Versions beyond the newest `keep` of each table, full exports and others
-/// counted apart, whose job ended before `before`. Of two archives that name
+/// counted apart, increments never, whose job ended before `before`. Of two archives that name
 /// one directory the younger is right: the older one's was removed since.
 #[must_use]
 pub fn outdated(archives: &[Archive], keep: usize, before: Timestamp) -> Vec<Outdated> {
@@ -41,7 +41,9 @@ pub fn outdated(archives: &[Archive], keep: usize, before: Timestamp) -> Vec<Out
     }
     let mut versions: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (archive, table, directory) in published() {
-        if owners.get(directory) == Some(&archive.committed_at) {
+        // Rows that are newer than a value are in no other export of such.
+        let is_increment = table.high_water_mark.is_some();
+        if owners.get(directory) == Some(&archive.committed_at) && !is_increment {
             let key = (&archive.source, &table.table_name, &table.output_directory, table.full);
             let age = (table.snapshot_time.unwrap_or(archive.received_at), archive.committed_at);
             versions.entry(key).or_default().push((age, archive, table, directory));

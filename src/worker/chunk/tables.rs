@@ -142,7 +142,7 @@ impl Work<'_> {
         let context = &self.shared.context;
         let mut turn = Some(first);
         let mut pauses = context.pauses();
-        // Since the first of those in a row.
+        // Since another server was the first of several in a row to answer.
         let mut elsewhere_pauses = None;
         let mut patience = Patience::new(self.shared, &self.task.job, self.cancel);
         loop {
