@@ -62,7 +62,7 @@ impl CopyDecoder {
         let schema = schema(columns);
         let frames = Frames::new(columns.len());
         let room = Room::default();
-        let width: usize = columns.iter().map(|column| column::bytes_of_null(&column.ty)).sum();
+        let width: usize = schema.fields().iter().map(|field| column::bytes_of_null(field.data_type())).sum();
         let columns: Vec<_> = columns
             .iter()
             .map(|column| DecodedColumn {
@@ -354,5 +354,4 @@ fn refused_value(unfit: &[UnfitColumn]) -> SourceError {
 }
 
 #[cfg(test)]
-#[path = "decoder_tests.rs"]
 mod tests;

@@ -71,8 +71,7 @@ impl Parts for ParquetParts {
                 let schema = column::schema(&table.columns);
                 PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)
             };
-            let writer = if even_empty { Some(create()?) } else { None };
-            match pump(rows, writer, create, &table.name)? {
+            match pump(rows, even_empty, create, &table.name)? {
                 Some(part) => Ok(part.commit()?),
                 None => Ok(PartFile::not_written(file)),
             }
@@ -88,22 +87,22 @@ impl Parts for ParquetParts {
     }
 }
 
-/// Moves batches from the stream to the file, on a blocking thread. No part where neither a writer is given nor a row
-/// comes.
+/// Moves batches from the stream to the file, on a blocking thread.
 fn pump(
     mut stream: Box<dyn ChunkStream>,
-    mut writer: Option<PartWriter>,
-    create: impl Fn() -> Result<PartWriter, WriteError>,
+    even_empty: bool,
+    create: impl FnOnce() -> Result<PartWriter, WriteError>,
     table: &str,
 ) -> Result<Option<WrittenPart>, ExportError> {
-    while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
-        let mut open = match writer.take() {
-            Some(writer) => writer,
-            None => create()?,
-        };
-        open.write(batch)?;
-        writer = Some(open);
-        failpoint::step("mid", "copy", table);
+    let mut next = stream.next_batch().map_err(ExportError::Source)?;
+    if next.is_none() && !even_empty {
+        return Ok(None);
     }
-    Ok(writer.map(PartWriter::close).transpose()?)
+    let mut writer = create()?;
+    while let Some(batch) = next {
+        writer.write(batch)?;
+        failpoint::step("mid", "copy", table);
+        next = stream.next_batch().map_err(ExportError::Source)?;
+    }
+    Ok(Some(writer.close()?))
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray, StringBuilder};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -214,6 +214,25 @@ fn a_full_disk_is_told_from_other_errors() {
     assert!(full.is_full());
     let other = WriteError::parquet(Path::new("x"), ParquetError::General("?".into()));
     assert!(!other.is_full() && matches!(other, WriteError::Encode { .. }));
+}
+
+#[test]
+fn what_an_array_has_room_for_makes_its_values_no_longer() {
+    let scratch = Scratch::new();
+    let mut notes = StringBuilder::with_capacity(2, 1 << 20);
+    notes.append_value("a");
+    notes.append_value("b");
+    let narrow = batch(0, 2);
+    let notes: ArrayRef = Arc::new(notes.finish());
+    assert!(notes.get_array_memory_size() > 1 << 20, "else there is nothing to be mistaken for long");
+    let arrays = vec![narrow.column(0).clone(), notes, narrow.column(2).clone()];
+    let mut writer = create(&scratch.0, Compression::None, 16 << 20);
+    writer.write(RecordBatch::try_new(schema(&columns()), arrays).expect("a batch")).expect("written");
+    writer.finish().expect("finished");
+    let file = File::open(scratch.0.join("part.parquet")).expect("opens");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("reads");
+    let notes = reader.metadata().row_group(0).column(1);
+    assert!(notes.statistics().is_some() && notes.dictionary_page_offset().is_some());
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn with_head(head: Head, element: &ColumnType, infinity: InfinityMode, room: &Ro
         head,
         field: Arc::new(element.field(ELEMENT, true)),
         elements: native(element, infinity, room),
-        wide: Some(bytes_of_null(element)).filter(|&bytes| bytes > NARROW),
+        wide: Some(bytes_of_null(&element.data_type())).filter(|&bytes| bytes > NARROW),
         room: room.clone(),
         starts: Vec::new(),
         total: 0,
@@ -99,12 +99,12 @@ impl List {
             let Some((start, _)) = walk.part() else { break };
             self.starts.push(start);
         }
-        let mut taken =
-            if self.starts.len() - before == count && walk.is_done() { Ok(()) } else { Err(FOREIGN) };
-        if let Some(width) = self.wide {
-            let more = (count * width).saturating_sub(value.len());
-            taken = taken.and_then(|()| self.room.take(more));
-        }
+        let whole = self.starts.len() - before == count && walk.is_done();
+        let taken = match self.wide {
+            _ if !whole => Err(FOREIGN),
+            Some(width) => self.room.take((count * width).saturating_sub(value.len())),
+            None => Ok(()),
+        };
         if taken.is_err() {
             self.starts.truncate(before);
         }

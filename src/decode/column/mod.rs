@@ -19,6 +19,7 @@ mod vector;
 mod walk;
 
 use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 pub(super) use self::room::Room;
@@ -136,36 +137,16 @@ fn native(ty: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Build
     }
 }
 
-/// Bytes that a value takes in memory, of which a NULL has four in the stream.
-pub(super) fn bytes_of_null(ty: &ColumnType) -> usize {
+/// Bytes that a NULL takes in memory at least; in the stream it has four.
+pub(super) fn bytes_of_null(ty: &DataType) -> usize {
     match ty {
-        ColumnType::Bool => 1,
-        ColumnType::Int16 => 2,
-        ColumnType::Int32 | ColumnType::UInt32 | ColumnType::Float32 | ColumnType::Date => 4,
-        ColumnType::Int64
-        | ColumnType::Float64
-        | ColumnType::NumericDouble
-        | ColumnType::Time
-        | ColumnType::Timestamp
-        | ColumnType::TimestampTz => 8,
-        ColumnType::Decimal { precision: 0..=38, .. }
-        | ColumnType::Money { .. }
-        | ColumnType::Uuid
-        | ColumnType::Interval
-        | ColumnType::Point => 16,
-        ColumnType::Decimal { .. } => 32,
-        // The end of what has any length.
-        ColumnType::NumericText
-        | ColumnType::Text
-        | ColumnType::SourceText
-        | ColumnType::Json
-        | ColumnType::Bytes
-        | ColumnType::Geometry(_)
-        | ColumnType::List(_)
-        | ColumnType::Multirange(_)
-        | ColumnType::Map => 4,
-        ColumnType::Vector { length, .. } => 4 + 4 * usize::from(length.unwrap_or(0)),
-        ColumnType::Struct(parts) => parts.iter().map(|part| bytes_of_null(&part.ty)).sum(),
-        ColumnType::Range(bound) => 1 + 2 * bytes_of_null(bound),
+        DataType::Boolean => 1,
+        DataType::FixedSizeBinary(width) => usize::try_from(*width).unwrap_or(0),
+        DataType::FixedSizeList(element, length) => {
+            usize::try_from(*length).unwrap_or(0) * bytes_of_null(element.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().map(|field| bytes_of_null(field.data_type())).sum(),
+        // Where it is no number, the end of what has any length.
+        _ => ty.primitive_width().unwrap_or(size_of::<i32>()),
     }
 }

@@ -104,7 +104,11 @@ pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
         kind: ErrorKind::Changed,
         code: "changed".into(),
         message: format!("{} changed since its snapshot was taken: {why}", shown(schema, name)),
-        remedy: Some("avoid TRUNCATE, rewrites, other partitions or columns, and indexes that are built CONCURRENTLY while a job runs".into()),
+        remedy: Some(
+            "avoid TRUNCATE, rewrites, other partitions or columns, and indexes that are built CONCURRENTLY \
+             while a job runs"
+                .into(),
+        ),
     }
 }
 
