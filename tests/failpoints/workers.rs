@@ -48,6 +48,31 @@ fn two_workers_agree(one: &str, other: &str) {
     scene.site.assert_sound(&[&job], [first, second]);
 }
 
+#[test]
+fn a_worker_that_stops_after_a_refused_record_leaves_the_parts_that_it_may_name() {
+    let scene = Scene::new();
+    let mut config = scene.site.config();
+    config["export"]["shutdown_grace"] = json!("1s");
+    config["timing"]["retry_first"] = json!("20s");
+    config["timing"]["retry_longest"] = json!("20s");
+    config["timing"]["look_interval"] = json!("60s");
+    // The record stands, and the storage says that it does not.
+    let mut first = scene.doomed_with(&config, "after:create:record=return(error)").ready();
+    let job = scene.site.request(json!({"tables": [{"table": "public.ordered", "strategy": "single"}]}));
+    eventually("the record stands", PATIENCE, || records(&scene, &job));
+    eventually("it is tried again later", PATIENCE, || {
+        first.log().contains("the storage failed; it is tried again").then_some(())
+    });
+    first.terminate();
+    first.ended(PATIENCE);
+    assert!(scene.site.exports.find_archive(&job).is_none(), "nobody has settled it");
+    let second = scene.doomed("");
+    scene.site.completed(&job);
+    none_left("the workspace goes", PATIENCE, || scene.site.exports.leftovers());
+    scene.site.assert_equal(&[("SELECT * FROM ordered", "public_ordered")]);
+    scene.site.assert_sound(&[&job], [second]);
+}
+
 /// What stands in the record of the only chunk.
 fn records(scene: &Scene, job: &str) -> Option<String> {
     let tables: PathBuf = scene.site.exports.path(&format!(".temp/job_{job}/records/e1"));

@@ -124,6 +124,25 @@ fn a_storage_that_cannot_make_anything_durable_holds_everything_up_and_spoils_no
 }
 
 #[test]
+fn an_end_that_cannot_be_written_says_why_nothing_moves() {
+    let slow = Slow::new(database());
+    slow.proxy.free();
+    let by_date = slow.site.exports.path(".archive/jobs");
+    std::fs::remove_dir(&by_date).expect("no archive yet");
+    std::fs::write(&by_date, "in the way").expect("written");
+    let mut config = slow.config();
+    config["timing"]["stalled_after"] = json!("5s");
+    let daemon = slow.site.daemon_with(&config);
+    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let stalled = slow.site.broker.events.wait(&job, "job.stalled", PATIENCE);
+    assert!(stalled.error().contains("Not a directory"), "{}", stalled.error());
+    std::fs::remove_file(&by_date).expect("removed");
+    std::fs::create_dir(&by_date).expect("made");
+    slow.site.completed(&job);
+    whole(&slow, &[&job], [daemon]);
+}
+
+#[test]
 fn links_and_renames_that_succeed_and_report_an_error_are_seen_through() {
     let slow = Slow::new(database());
     slow.proxy.free();
