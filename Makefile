@@ -48,6 +48,19 @@ demo: packages $(PYTHON) ## TPC-H at scale 1 through two daemons, with live prog
 	cargo build --locked --release --bin adu-export --example load_tpch
 	TARGET=$(TARGET) scripts/demo.sh
 
+# The last commit that wrote control files of version 1, from the project's own history.
+OLDER := 2247d2c
+
+.PHONY: upgrade-check
+upgrade-check: packages $(PYTHON) ## Daemons of an older release beside new ones, with real services: make upgrade-check OLDER=commit
+	$(SAY) "building $(OLDER) in $(TARGET)/older"
+	git worktree prune
+	[ -e $(TARGET)/older/.git ] || git worktree add --detach $(TARGET)/older $(OLDER)
+	git -C $(TARGET)/older checkout --quiet --detach $(OLDER)
+	cargo build --locked --bin adu-export --manifest-path $(TARGET)/older/Cargo.toml --target-dir $(TARGET)/older/target
+	ADU_OLDER=$$(realpath $(TARGET)/older/target/debug/adu-export) \
+		cargo test --locked --features failpoints --test faults upgrade:: -- --ignored
+
 .PHONY: soak
 soak: packages $(PYTHON) ## Two daemons under load for MINUTES (20): memory, descriptors, threads, queues must stay flat
 	cargo build --locked --release --bin adu-export --example load_tpch

@@ -138,10 +138,21 @@ pub fn failure(job: &JobId, epoch: u32, batch: u32, chunk: u32, id: Uuid) -> Str
     format!("{}/{chunk:06}.fail-{id}.json", records(job, epoch, batch))
 }
 
-/// `records/eN/<t>/000017.start-<uuid>.json`
+/// `records/eN/<t>/000017.start-<uuid>.json`; after its third renewal `000017.start-<uuid>.3.json`.
 #[must_use]
-pub fn start_marker(job: &JobId, epoch: u32, batch: u32, chunk: u32, id: Uuid) -> String {
-    format!("{}/{chunk:06}.start-{id}.json", records(job, epoch, batch))
+pub fn start_marker(job: &JobId, epoch: u32, batch: u32, chunk: u32, start: StartName) -> String {
+    let StartName { id, beat } = start;
+    let beat = if beat == 0 { String::new() } else { format!(".{beat}") };
+    format!("{}/{chunk:06}.start-{id}{beat}.json", records(job, epoch, batch))
+}
+
+/// Which start a marker is of, and how often it was renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StartName {
+    /// The same for as long as the start lasts.
+    pub id: Uuid,
+    /// Renewals.
+    pub beat: u32,
 }
 
 /// What a file in a records directory is.
@@ -152,7 +163,7 @@ pub enum RecordFile {
     /// A failure of a chunk.
     Failure(u32),
     /// A start marker of a chunk.
-    Start(u32),
+    Start(u32, StartName),
 }
 
 impl RecordFile {
@@ -165,8 +176,11 @@ impl RecordFile {
         match rest {
             "" => Some(Self::Record(chunk)),
             _ if rest.starts_with("fail-") => Some(Self::Failure(chunk)),
-            _ if rest.starts_with("start-") => Some(Self::Start(chunk)),
-            _ => None,
+            _ => {
+                let start = rest.strip_prefix("start-")?;
+                let (id, beat) = start.split_once('.').unwrap_or((start, "0"));
+                Some(Self::Start(chunk, StartName { id: id.parse().ok()?, beat: beat.parse().ok()? }))
+            }
         }
     }
 }
@@ -265,7 +279,14 @@ mod tests {
         assert_eq!(RecordFile::parse("000017.json"), Some(RecordFile::Record(17)));
         assert_eq!(RecordFile::parse("1000017.json"), Some(RecordFile::Record(1_000_017)));
         assert_eq!(RecordFile::parse("000003.fail-6f.json"), Some(RecordFile::Failure(3)));
-        assert_eq!(RecordFile::parse("000003.start-6f.json"), Some(RecordFile::Start(3)));
+        let job = JobId::parse("a").expect("valid");
+        for beat in [0, 1, 12] {
+            let start = StartName { id: Uuid::from_u128(7), beat };
+            let path = start_marker(&job, 2, 0, 3, start);
+            let name = path.strip_prefix(".temp/job_a/records/e2/0/").expect("in its directory");
+            assert_eq!(RecordFile::parse(name), Some(RecordFile::Start(3, start)), "{name}");
+        }
+        assert_eq!(RecordFile::parse("000003.start-6f.json"), None);
         assert_eq!(RecordFile::parse(".000003.json.tmp"), None);
         assert_eq!(epoch_of_plan_failure("e12.fail-77.json"), Some(12));
         assert_eq!(epoch_of_plan_failure("e12.json"), None);

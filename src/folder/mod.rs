@@ -22,8 +22,10 @@ mod syncs;
 pub use disk::DiskStore;
 pub use store::{Created, Renamed, Stat, Store};
 
-/// Version of all files that this build writes.
-pub const VERSION: u32 = 1;
+/// Version of all files that this build writes, and the newest that it reads.
+pub const VERSION: u32 = 2;
+/// The oldest one that it reads.
+pub const OLDEST: u32 = 1;
 
 /// What can be wrong with the export folder.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +42,14 @@ pub enum FolderError {
         why: String,
     },
     /// A file of a newer release.
-    #[error("{path} has version {found}, this release reads up to {VERSION}; upgrade this daemon")]
+    #[error(
+        "{path} has version {found}, this release reads up to {VERSION}; upgrade adu-export on this host"
+    )]
     Newer {
         /// The file.
         path: String,
         /// Its version.
-        found: u32,
+        found: u64,
     },
     /// Something that the protocol rules out: it is tried again with fresh eyes.
     #[error("{0}; if this repeats, report it with the log")]
@@ -209,28 +213,8 @@ impl Folder {
     /// # Errors
     /// When it cannot be read, is damaged, or of a newer release.
     pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, FolderError> {
-        #[derive(serde::Deserialize)]
-        struct Envelope {
-            v: u32,
-        }
         let Some(bytes) = self.store.read(path).await? else { return Ok(None) };
-        let unreadable =
-            |e: serde_json::Error| FolderError::Unreadable { path: path.to_owned(), why: e.to_string() };
-        match serde_json::from_slice::<T>(&bytes) {
-            Ok(value) => {
-                let Envelope { v } = serde_json::from_slice(&bytes).map_err(unreadable)?;
-                if v > VERSION {
-                    return Err(FolderError::Newer { path: path.to_owned(), found: v });
-                }
-                Ok(Some(value))
-            }
-            Err(e) => match serde_json::from_slice::<Envelope>(&bytes) {
-                Ok(Envelope { v }) if v > VERSION => {
-                    Err(FolderError::Newer { path: path.to_owned(), found: v })
-                }
-                _ => Err(unreadable(e)),
-            },
-        }
+        parse(path, &bytes).map(Some)
     }
 
     /// Like [`read`](Self::read), but `None` is the server's word and not a cache's.
@@ -311,6 +295,28 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Reads a file's version before anything else: what a newer release wrote may have any shape beside it, and is
+/// never taken for damaged.
+fn parse<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, FolderError> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        v: u64,
+    }
+    let unreadable = |why: String| FolderError::Unreadable { path: path.to_owned(), why };
+    // A derived structure would be read from an array as well.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(unreadable("it is no JSON object".into()));
+    }
+    let Versioned { v } = serde_json::from_slice(bytes).map_err(|e| unreadable(e.to_string()))?;
+    if v > u64::from(VERSION) {
+        return Err(FolderError::Newer { path: path.to_owned(), found: v });
+    }
+    if v < u64::from(OLDEST) {
+        return Err(unreadable(format!("version {v} never was")));
+    }
+    serde_json::from_slice(bytes).map_err(|e| unreadable(e.to_string()))
 }
 
 async fn read_id(store: &dyn Store) -> Result<Option<Uuid>, FolderError> {

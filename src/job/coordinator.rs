@@ -20,7 +20,7 @@ use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
 use crate::context::Context;
 use crate::folder::layout::{self, Aside};
 use crate::folder::{Folder, FolderError};
-use crate::message::inbox::Wake;
+use crate::message::inbox::{Wake, may_be_newer};
 use crate::message::{Control, InboxMessage, JobId};
 
 mod clock;
@@ -180,6 +180,9 @@ impl Coordinator {
                         self.next_look = self.next_look.min(soon);
                     }
                 },
+                Err(e) if may_be_newer(&delivery.body) => {
+                    debug!(error = %e, "a message of another release is left alone");
+                }
                 Err(e) => warn!(error = %e, "the inbox holds a message that is none of ours; it is dropped"),
             }
         }

@@ -111,7 +111,7 @@ async fn records(
                         failures.insert(uuid, (chunk, name));
                     }
                 }
-                Some(RecordFile::Start(_)) | None => {}
+                Some(RecordFile::Start(..)) | None => {}
             }
         }
     }

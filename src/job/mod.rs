@@ -18,3 +18,5 @@ pub mod window;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod versions_tests;

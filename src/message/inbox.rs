@@ -17,6 +17,12 @@ pub enum InboxMessage {
     Alive(Alive),
 }
 
+/// Whether a body is a message all the same, of a kind that a newer release knows.
+#[must_use]
+pub fn may_be_newer(body: &[u8]) -> bool {
+    serde_json::from_slice::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>(body).is_ok()
+}
+
 /// Something in the folder changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Wake {

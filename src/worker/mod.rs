@@ -176,6 +176,7 @@ impl Worker {
                     // Also while nothing comes that would notice.
                     if looked.elapsed() >= context.config.timing.alive_interval.0 {
                         look_at_root().await.map_err(WorkerError::Unfit)?;
+                        self.shared.tidy().await;
                         looked = Instant::now();
                     }
                     continue;

@@ -1,17 +1,27 @@
 //! Chunks that kill their process. What tells them from chunks that happened to
-//! be there when it died: a start marker per table, durable before the work and
-//! removed by any orderly end. Whatever still stands is a start that never ended.
+//! be there when it died: a start marker per table, durable before the work,
+//! renewed while it lasts and removed by any orderly end. What still stands and
+//! is not renewed is a start that never ended.
 //!
 //! A chunk with two of them is a suspect and runs alone in its process, so that
 //! a further death says who it was. Where deaths cost the job its snapshot they
 //! are counted over all epochs, and the last lineage is left to the others.
+//!
+//! A chunk may run in many processes at once (invariant I10): whoever is about
+//! to condemn it watches its markers first, for as long as a daemon may be silent,
+//! and counts those only that nobody renews. A marker is renewed by a new name,
+//! which needs no space, and no clock but the watcher's own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use futures_util::future::join;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
 
 use super::shared::PLANS;
 use super::{Shared, lock};
-use crate::folder::layout::RecordFile;
+use crate::folder::layout::{RecordFile, StartName};
 use crate::folder::{FolderError, VERSION, layout};
 use crate::job::decide::MAX_LINEAGES;
 use crate::job::record::StartMarker;
@@ -31,6 +41,8 @@ const EPOCHS: usize = MAX_LINEAGES - 2;
 pub struct Start {
     /// The epoch it belongs to.
     pub epoch: u32,
+    /// How its marker was called.
+    pub name: StartName,
     /// What was written before it.
     pub marker: StartMarker,
 }
@@ -114,30 +126,147 @@ async fn read(
 ) -> Result<EarlierStarts, FolderError> {
     let folder = &shared.context.folder;
     let dir = layout::records(&task.job, epoch, task.table);
-    let mut found = Vec::new();
+    // By start: the one name of two, where a cache still shows the old one, that was given last.
+    let mut named: BTreeMap<StartName, (u32, String)> = BTreeMap::new();
     for name in folder.store().list(&dir).await? {
-        let Some(RecordFile::Start(chunk)) = RecordFile::parse(&name) else { continue };
-        if wanted.is_some_and(|wanted| wanted != chunk) {
-            continue;
+        if let Some(RecordFile::Start(chunk, start)) = RecordFile::parse(&name)
+            && wanted.is_none_or(|wanted| wanted == chunk)
+        {
+            named.insert(start, (chunk, name));
         }
-        let marker: Option<StartMarker> = folder.read(&format!("{dir}/{name}")).await?;
+    }
+    let mut found: BTreeMap<uuid::Uuid, (u32, Start)> = BTreeMap::new();
+    for (name, (chunk, file)) in named {
+        let marker: Option<StartMarker> = folder.read(&format!("{dir}/{file}")).await?;
         // This process lives: its own markers tell of no death.
         let marker = marker.filter(|m| m.instance != shared.context.instance);
-        found.extend(marker.map(|marker| (chunk, Start { epoch, marker })));
+        found.extend(marker.map(|marker| (name.id, (chunk, Start { epoch, name, marker }))));
     }
-    Ok(found)
+    Ok(found.into_values().collect())
 }
 
-/// Marks a start; gives the path to be removed at its end.
+/// Those of some starts that tell of a death. The marker of a living process gets a new name within the time that is
+/// watched, or is gone with its orderly end. None if there is nothing to watch for any more.
 ///
 /// # Errors
 /// When the folder refuses.
-pub async fn mark(shared: &Shared, task: &ChunkTask, table: u32, alone: bool) -> Result<String, FolderError> {
-    let context = &shared.context;
-    let path = layout::start_marker(&task.job, task.epoch, task.table, task.chunk, context.machine.fresh());
-    let marker = StartMarker { v: VERSION, instance: context.instance, table, alone, at: context.now() };
-    context.folder.create(&path, &marker).await?;
-    Ok(path)
+pub async fn deaths(
+    shared: &Shared,
+    task: &ChunkTask,
+    starts: &[Start],
+    cancel: &CancellationToken,
+) -> Result<Option<Vec<Start>>, FolderError> {
+    info!(
+        job.id = %task.job, task.table, task.chunk, starts = starts.len(),
+        "a chunk looks like poison; watches whether those who began it live"
+    );
+    let timing = &shared.context.config.timing;
+    // In steps: where this process is stopped for a while, so may be the others.
+    let step = timing.alive_interval.0 / 2;
+    let mut left = timing.alive_timeout.0;
+    while !left.is_zero() {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(None),
+            () = tokio::time::sleep(step.min(left)) => left = left.saturating_sub(step),
+        }
+    }
+    let store = shared.context.folder.store();
+    let mut standing = BTreeSet::new();
+    for epoch in starts.iter().map(|s| s.epoch).collect::<BTreeSet<_>>() {
+        let dir = layout::records(&task.job, epoch, task.table);
+        store.revalidate(&dir).await?;
+        standing.extend(store.list(&dir).await?.iter().filter_map(|name| match RecordFile::parse(name) {
+            Some(RecordFile::Start(_, start)) => Some((start.id, start.beat)),
+            _ => None,
+        }));
+    }
+    let silent = |s: &&Start| {
+        let last = standing.range((s.name.id, 0)..=(s.name.id, u32::MAX)).next_back();
+        last.is_some_and(|(_, beat)| *beat == s.name.beat)
+    };
+    Ok(Some(starts.iter().filter(silent).cloned().collect()))
+}
+
+/// The marker of a start.
+pub struct Mark<'a> {
+    shared: &'a Shared,
+    task: &'a ChunkTask,
+    name: StartName,
+    /// The next name may have been given in spite of an error.
+    doubtful: bool,
+}
+
+impl<'a> Mark<'a> {
+    /// Marks a start.
+    ///
+    /// # Errors
+    /// When the folder refuses.
+    pub async fn new(
+        shared: &'a Shared,
+        task: &'a ChunkTask,
+        table: u32,
+        alone: bool,
+    ) -> Result<Self, FolderError> {
+        let context = &shared.context;
+        let name = StartName { id: context.machine.fresh(), beat: 0 };
+        let this = Self { shared, task, name, doubtful: false };
+        let marker = StartMarker { v: VERSION, instance: context.instance, table, alone, at: context.now() };
+        match context.folder.create(&this.path(0), &marker).await {
+            Ok(_) => Ok(this),
+            Err(e) => {
+                // It may stand all the same, and nothing has begun.
+                shared.unmark(this.path(0)).await;
+                Err(e)
+            }
+        }
+    }
+
+    /// Its path after so many more renewals.
+    fn path(&self, more: u32) -> String {
+        let task = self.task;
+        let name = StartName { beat: self.name.beat.saturating_add(more), ..self.name };
+        layout::start_marker(&task.job, task.epoch, task.table, task.chunk, name)
+    }
+
+    /// Lets work be done under it, to an orderly end.
+    pub async fn over<T>(mut self, work: impl Future<Output = T>) -> T {
+        let ended = CancellationToken::new();
+        let work = async {
+            let done = work.await;
+            ended.cancel();
+            done
+        };
+        // A renewal that is under way is waited for: what it leaves behind would be taken for a death.
+        let (done, ()) = join(work, self.renew_until(&ended)).await;
+        let paths = [Some(self.path(0)), self.doubtful.then(|| self.path(1))];
+        for path in paths.into_iter().flatten() {
+            self.shared.unmark(path).await;
+        }
+        done
+    }
+
+    async fn renew_until(&mut self, ended: &CancellationToken) {
+        let interval = self.shared.context.config.timing.alive_interval.0;
+        loop {
+            tokio::select! {
+                biased;
+                () = ended.cancelled() => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+            // What is gone has the next name already, from a try that seemed to fail.
+            match self.shared.context.folder.store().rename(&self.path(0), &self.path(1)).await {
+                Ok(_) => {
+                    self.name.beat = self.name.beat.saturating_add(1);
+                    self.doubtful = false;
+                }
+                Err(error) => {
+                    debug!(%error, "a start marker could not be renewed");
+                    self.doubtful = true;
+                }
+            }
+        }
+    }
 }
 
 /// What is said of a chunk that fails for it.
@@ -163,6 +292,7 @@ mod tests {
     fn starts(list: &[(u32, u32, bool)]) -> Vec<Start> {
         let start = |&(epoch, table, alone)| Start {
             epoch,
+            name: StartName { id: Uuid::nil(), beat: 0 },
             marker: StartMarker {
                 v: VERSION,
                 instance: Uuid::nil(),

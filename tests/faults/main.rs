@@ -4,6 +4,7 @@
 
 mod broker;
 mod definitions;
+mod fixtures;
 mod inheritance;
 mod limits;
 mod mid_job;
@@ -12,6 +13,7 @@ mod partial;
 mod planner;
 mod queues;
 mod races;
+mod releases;
 mod snapshot;
 mod storage;
 #[expect(dead_code, unused_imports, reason = "every test target uses its own share")]
@@ -19,3 +21,4 @@ mod storage;
 mod support;
 mod tampering;
 mod tls;
+mod upgrade;

@@ -8,7 +8,7 @@ use lapin::{BasicProperties, ExchangeKind};
 use serde_json::{Value, json};
 
 use crate::mid_job::{Slow, fill, mid_job, whole};
-use crate::support::{Broker, Daemon, Database, PATIENCE, Site, eventually, never};
+use crate::support::{Broker, Daemon, Database, PATIENCE, Services, Site, eventually, never, none_left};
 
 const DURABLE: [&str; 3] = ["requests", "work", "coordinator"];
 
@@ -196,6 +196,17 @@ fn messages_of_a_release_to_come_are_left_alone() {
     for (queue, body) in &messages {
         slow.site.broker.publish_to(queue, body.to_string().as_bytes(), BasicProperties::default());
     }
+    // More than a daemon takes unacknowledged: it would be deaf for what comes after them.
+    for nth in 0..150 {
+        let body = json!({"control": "drain", "until": nth, "v": 99});
+        slow.site.broker.broadcast(body.to_string().as_bytes());
+    }
+    let left = || {
+        let queues = Services::get().rabbitmqctl(&["-q", "list_queues", "name", "messages"]);
+        let ours = format!("{}.control.", slow.site.broker.prefix);
+        queues.lines().filter(|l| l.starts_with(&ours) && !l.ends_with("\t0")).map(Into::into).collect()
+    };
+    none_left("every control message is acknowledged", PATIENCE, left);
     // Requests are strict: who asks for what we cannot do is told so.
     let refused = slow.site.broker.events.wait_final("from-the-future", PATIENCE);
     assert_eq!(refused.kind(), "job.rejected");
@@ -222,7 +233,7 @@ fn a_daemon_that_meets_files_of_a_newer_release_stops_consuming_until_they_are_g
     stored["job"] = json!("newer");
     std::fs::write(workspace.join("request.json"), stored.to_string()).expect("a request");
     let why = daemon.unready("version 99");
-    assert!(why.contains("upgrade this daemon"), "{why}");
+    assert!(why.contains("upgrade adu-export"), "{why}");
     never("it says that it is ready", Duration::from_secs(8), || {
         daemon.get("/readyz").is_some_and(|(status, _)| status == 200)
     });

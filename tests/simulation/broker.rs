@@ -107,6 +107,14 @@ impl Broker {
         self.sessions.iter().filter(|(_, s)| s.over.is_none()).map(|(id, _)| *id).collect()
     }
 
+    /// Sessions that hold a task.
+    pub(crate) fn holders(&self) -> Vec<u64> {
+        let mut holders: Vec<u64> =
+            self.unacked.values().filter(|u| u.line == Line::Work).map(|u| u.session).collect();
+        holders.dedup();
+        holders
+    }
+
     /// The session is over: what it has not settled comes again. Its client
     /// hears of it at `noticed`.
     pub(crate) fn sever(&mut self, session: u64, noticed: Instant) {

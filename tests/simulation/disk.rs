@@ -10,7 +10,8 @@ use adu_export::folder::{Created, Renamed, Stat};
 use jiff::Timestamp;
 
 /// Hosts that a schedule may have.
-pub(crate) const HOSTS: usize = 3;
+pub(crate) const HOSTS: usize = 7;
+
 /// Who looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Eyes {

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::dice::Dice;
+use crate::disk::HOSTS;
 use crate::faults::Faults;
-use crate::play::Stage;
+use crate::play::{Played, Stage};
 use crate::schedule::{Event, Job, Schedule};
 use crate::source::Quirks;
 
@@ -40,15 +41,25 @@ fn hidden() -> Faults {
 
 /// Plays a schedule with something that happens at each of many moments.
 fn at_any_moment(change: impl Fn(&mut Schedule, u64)) {
+    at_moments(150, false, change).for_each(drop);
+}
+
+/// The same at so many, one after the other.
+fn at_moments(
+    moments: u64,
+    traced: bool,
+    change: impl Fn(&mut Schedule, u64),
+) -> impl Iterator<Item = Played> {
     crate::count_panics();
     let stage = Stage::new();
-    for moment in 0..150 {
+    (0..moments).map(move |moment| {
         let mut schedule = calm();
         change(&mut schedule, moment * 20);
         schedule.events.sort_by_key(|(at, _)| *at);
-        let played = crate::perform(&stage, &schedule, Dice::new(moment), false);
+        let played = crate::perform(&stage, &schedule, Dice::new(moment), traced);
         assert!(played.broken.is_empty(), "moment {moment}: {:#?}", played.broken);
-    }
+        played
+    })
 }
 
 /// The planner tried for ever to plan it on the snapshot that shows it no more.
@@ -91,4 +102,46 @@ fn a_job_whose_cancel_is_hidden_does_not_complete() {
         schedule.events.push((at / 8, Event::Send(json!({"cancel": "j0"}), "c0".into())));
         schedule.events.push((at / 8 + at % 300, Event::Kill(usize::from(at % 40 == 0))));
     });
+}
+
+/// Seven daemons had begun one chunk, each after the broker had given up the one before. Their markers counted as
+/// deaths, and the seventh condemned it, although all of them lived and worked on.
+#[test]
+fn a_chunk_that_many_living_daemons_work_on_is_not_poison() {
+    let played = at_moments(15, true, |schedule, at| {
+        schedule.hosts = HOSTS;
+        schedule.slots = 1;
+        schedule.tables.retain(|table, _| table == "t1");
+        schedule.jobs[0].tables = vec!["t1".into()];
+        schedule.events = vec![(0, Event::Send(json!({"job_id": "j0", "tables": ["s.t1"]}), "m0".into()))];
+        schedule.quirks.slow.insert("t1".into(), 30_000);
+        for nth in 1..HOSTS as u64 {
+            schedule.events.push((1_000 + nth * (600 + at * 4), Event::TakeAway));
+        }
+    });
+    for played in played {
+        // Two that ran beside others and three alone are a verdict, unless somebody looks whether they live.
+        let begun = |line: &&String| line.contains(" creates ") && line.contains(".start-");
+        let before_any_end =
+            played.trace.iter().take_while(|l| !(l.contains(" removes ") && l.contains(".start-")));
+        assert_eq!(before_any_end.filter(begun).count(), HOSTS - 1, "all of them worked on it at once");
+    }
+}
+
+/// What does kill its processes is condemned after some deaths, whoever else has begun it, and nothing else is.
+#[test]
+fn a_chunk_that_kills_its_daemons_is_poison_after_some_deaths() {
+    for snapshot in ["snapshot", "none"] {
+        let played = at_moments(40, false, |schedule, at| {
+            schedule.hosts = 2 + (at / 20 % 2) as usize;
+            schedule.jobs[0].snapshot = snapshot == "snapshot";
+            schedule.quirks.deadly.insert("t1".into());
+            let body = json!({"job_id": "j0", "tables": ["s.t1", {"table": "s.t0", "chunk_rows": 3}],
+                "consistency": snapshot});
+            schedule.events = vec![(0, Event::Send(body, "m0".into())), (at * 3, Event::TakeAway)];
+        });
+        for played in played {
+            assert!((4..=12).contains(&played.deaths), "{} deaths", played.deaths);
+        }
+    }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Played {
     pub(crate) trace: Vec<String>,
     pub(crate) steps: u64,
     pub(crate) seconds: u64,
+    /// Processes that died.
+    pub(crate) deaths: u64,
 }
 
 /// What every schedule of a thread shares.
@@ -171,6 +173,7 @@ impl Play {
             trace: world.take_trace(),
             steps: world.steps(),
             seconds: world.millis() / 1000,
+            deaths: world.lives().saturating_sub(schedule.hosts as u64),
         }
     }
 
@@ -223,8 +226,11 @@ impl Play {
                 world.broker().purge(Line::Work);
                 world.broker().purge(Line::Coordinator);
             }
-            Event::Restart => {
-                let sessions = world.broker().all_sessions();
+            Event::Restart | Event::TakeAway => {
+                let sessions = match event {
+                    Event::TakeAway => world.broker().holders(),
+                    _ => world.broker().all_sessions(),
+                };
                 for session in sessions {
                     let noticed = Instant::now() + world.up_to(300);
                     world.broker().sever(session, noticed);

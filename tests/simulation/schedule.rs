@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::dice::Dice;
-use crate::disk::HOSTS;
 use crate::faults::Faults;
 use crate::source::Quirks;
+
+/// Hosts that a schedule of chance may have.
+const SOME_HOSTS: u64 = 3;
 
 /// Something that happens at a certain time.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub(crate) enum Event {
     Wipe,
     /// The broker closes all connections.
     Restart,
+    /// The broker gives up those who hold a task: it goes to the next, and they work on.
+    TakeAway,
     /// kill -9
     Kill(usize),
     /// SIGTERM
@@ -58,7 +62,7 @@ pub(crate) struct Schedule {
 impl Schedule {
     pub(crate) fn roll(dice: &mut Dice) -> Self {
         let faults = Faults::roll(dice);
-        let hosts = usize::try_from(dice.between(1, HOSTS as u64)).expect("few");
+        let hosts = usize::try_from(dice.between(1, SOME_HOSTS)).expect("few");
         let mut tables = BTreeMap::new();
         for n in 0..dice.between(1, 4) {
             let rows = if dice.one_in(6) { 0 } else { dice.between(1, 12) };
@@ -68,7 +72,7 @@ impl Schedule {
         let mut some = |one_in: u64| -> BTreeSet<String> {
             names.iter().filter(|_| dice.one_in(one_in)).cloned().collect()
         };
-        let quirks = Quirks { unfit: some(8), broken: some(15) };
+        let quirks = Quirks { unfit: some(8), broken: some(15), ..Quirks::default() };
         let last = u64::try_from(faults.last.as_millis()).expect("short");
         let mut schedule = Self {
             faults,

@@ -1,7 +1,8 @@
 //! The source and the parts as one process uses them: every call is an effect.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use adu_export::folder::layout;
 use adu_export::message::SourceName;
@@ -31,6 +32,10 @@ pub(crate) struct Quirks {
     pub(crate) unfit: BTreeSet<String>,
     /// They cannot be read.
     pub(crate) broken: BTreeSet<String>,
+    /// Whoever reads them dies.
+    pub(crate) deadly: BTreeSet<String>,
+    /// Milliseconds that a chunk of theirs takes.
+    pub(crate) slow: BTreeMap<String, u64>,
 }
 
 pub(crate) struct SimSource {
@@ -147,6 +152,13 @@ impl Source for SimSource {
         if self.quirks.unfit.contains(table) && read.columns.iter().any(native) {
             let unfit = UnfitColumn { column: "value".into(), reason: "too large".into(), row: None };
             return Err(failure(ErrorKind::Unfit(vec![unfit]), "unfit", "a value does not fit"));
+        }
+        if self.quirks.deadly.contains(table) {
+            self.process.die();
+        }
+        if let Some(millis) = self.quirks.slow.get(table) {
+            tokio::time::sleep(Duration::from_millis(*millis)).await;
+            self.process.runs().await;
         }
         let on = format!("{table} {:?}", read.slice);
         self.ask("opens", &on, self.inner.read_chunk(read)).await

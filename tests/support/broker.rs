@@ -124,6 +124,17 @@ impl Broker {
         });
     }
 
+    /// Publishes a message to all daemons, as the coordinator does.
+    #[track_caller]
+    pub(crate) fn broadcast(&self, body: &[u8]) {
+        let properties = BasicProperties::default().with_content_type("application/json".into());
+        let channel = self.channel();
+        let (exchange, options) = (self.queue("control"), BasicPublishOptions::default());
+        let publish =
+            async { channel.basic_publish(exchange, "".into(), options, body, properties).await?.await };
+        block_on(publish).expect("publish to the control exchange");
+    }
+
     /// Publishes a request with a queue for the answer and waits for it.
     #[track_caller]
     pub(crate) fn call(&self, body: &[u8], properties: BasicProperties, correlation_id: &str) -> Value {

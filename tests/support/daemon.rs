@@ -33,9 +33,20 @@ pub(crate) fn leashed(program: &str) -> Command {
 impl Daemon {
     /// Starts `adu-export daemon` with more in its environment; it listens on `port` and logs to `log`.
     pub(crate) fn spawn(name: &str, config: &Path, port: u16, log: &Path, env: &[(&str, &str)]) -> Self {
+        Self::spawn_of(BINARY, name, config, port, log, env)
+    }
+
+    /// The same of another build.
+    pub(crate) fn spawn_of(
+        binary: &str,
+        name: &str,
+        config: &Path,
+        port: u16,
+        log: &Path,
+        env: &[(&str, &str)],
+    ) -> Self {
         let output = File::create(log).expect("create a log");
-        let child = leashed(BINARY)
-            .envs(env.iter().copied())
+        let child = leashed(binary)
             .arg("daemon")
             .arg("--config")
             .arg(config)

@@ -18,7 +18,7 @@ mod tpch;
 mod wait;
 
 pub(crate) use broker::{Broker, url};
-pub(crate) use daemon::{Daemon, leashed};
+pub(crate) use daemon::{BINARY, Daemon, leashed};
 pub(crate) use database::{Database, EXPORTER, PASSWORD};
 pub(crate) use events::Event;
 pub(crate) use oracle::Judgement;

@@ -126,11 +126,18 @@ impl Site {
     /// Starts a daemon with this configuration and more in its environment.
     #[track_caller]
     pub(crate) fn spawn_in(&self, config: &Value, env: &[(&str, &str)]) -> Daemon {
+        self.spawn_of(BINARY, config, env)
+    }
+
+    /// Starts a daemon of another build.
+    #[track_caller]
+    pub(crate) fn spawn_of(&self, binary: &str, config: &Value, env: &[(&str, &str)]) -> Daemon {
         let name = format!("daemon-{}", self.daemons.fetch_add(1, Ordering::Relaxed) + 1);
         let path = self.write(&format!("{name}.toml"), config);
         let listen = config["http"]["listen"].as_str().expect("http.listen");
         let port = listen.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
-        Daemon::spawn(&name, Path::new(&path), port, &self.directory.join(format!("{name}.log")), env)
+        let log = self.directory.join(format!("{name}.log"));
+        Daemon::spawn_of(binary, &name, Path::new(&path), port, &log, env)
     }
 
     /// Runs a command of the binary to its end.

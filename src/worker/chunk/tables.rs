@@ -19,7 +19,7 @@ use crate::retry::{Policy, policy};
 use crate::source::{ErrorKind, SourceError};
 use crate::worker::export::{self, ExportError, TableChunk, Turn};
 use crate::worker::patience::Patience;
-use crate::worker::poison::{self, Trust};
+use crate::worker::poison::{self, Mark, Trust};
 use crate::write::PartFile;
 
 /// Tables of a batch under way: the one whose turn it is, the next, and those that become durable.
@@ -94,7 +94,14 @@ impl Work<'_> {
     /// together, one that has killed it too often not at all.
     async fn guarded(&self, table: &PlannedTable) -> Result<TableEnd, FolderError> {
         let (shared, task) = (self.shared, self.task);
-        let trust = self.starts.as_ref().map_or(Trust::Healthy, |s| poison::judge(s, table.number));
+        let mut trust = self.starts.as_ref().map_or(Trust::Healthy, |s| poison::judge(s, table.number));
+        if trust == Trust::Poisoned {
+            let starts = self.starts.as_deref().unwrap_or_default();
+            match poison::deaths(shared, task, starts, self.cancel).await? {
+                Some(deaths) => trust = poison::judge(&deaths, table.number),
+                None => return self.told_to_stop().await,
+            }
+        }
         let entry = async {
             match trust {
                 Trust::Poisoned => None,
@@ -115,15 +122,15 @@ impl Work<'_> {
         }
         // Not before it has entered and has its first turn: while it waits for these, whoever dies is another one.
         let Some(turn) = self.turn().await else { return self.told_to_stop().await };
-        let marker = match self.starts {
-            Some(_) => Some(poison::mark(shared, task, table.number, trust == Trust::Suspect).await?),
-            None => None,
-        };
-        let end = self.table(table, turn).await;
-        if let Some(path) = marker {
+        let work = self.table(table, turn);
+        let end = match self.starts {
             // Orderly, whatever the end: not a start that killed its process.
-            shared.unmark(path).await;
-        }
+            Some(_) => {
+                let alone = trust == Trust::Suspect;
+                Mark::new(shared, task, table.number, alone).await?.over(work).await
+            }
+            None => work.await,
+        };
         drop(entered);
         end
     }

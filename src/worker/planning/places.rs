@@ -14,12 +14,19 @@ use crate::plan::base_name;
 use crate::plan::export_plan::PlannedTable;
 
 /// `.archive/names/<base>.json`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct NameClaim {
     v: u32,
     source: String,
     schema: String,
     table: String,
+}
+
+/// A name is its owner's, whichever release wrote that down.
+impl PartialEq for NameClaim {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.source, &self.schema, &self.table) == (&other.source, &other.schema, &other.table)
+    }
 }
 
 /// Base names that are claimed at once: each claim waits for two fsyncs, and a request may mean 20,000 tables.
@@ -121,5 +128,29 @@ impl Planner<'_> {
             format!("output.directory `{output}`: {path} is the directory of an exported table"),
             "use another output.directory",
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::{Folder, FolderError};
+
+    #[tokio::test]
+    async fn a_name_stays_its_owners_whichever_release_wrote_it_down() {
+        let root = std::env::temp_dir().join(format!("adu-places-{}", uuid::Uuid::new_v4()));
+        let folder = Folder::init(root.clone(), None).await.expect("initializes");
+        let path = layout::name_claim("s_t");
+        let claim =
+            |v, table: &str| NameClaim { v, source: "w".into(), schema: "s".into(), table: table.into() };
+        folder.create(&path, &claim(1, "t")).await.expect("created");
+        assert!(folder.claim(&path, &claim(VERSION, "t")).await.expect("readable"));
+        assert!(!folder.claim(&path, &claim(VERSION, "other")).await.expect("readable"));
+        let newer = serde_json::json!({"owner": ["w", "s", "t"], "v": 3});
+        let path = layout::name_claim("s_u");
+        folder.create(&path, &newer).await.expect("created");
+        let claimed = folder.claim(&path, &claim(VERSION, "t")).await;
+        assert!(matches!(claimed, Err(FolderError::Newer { .. })), "{claimed:?}");
+        std::fs::remove_dir_all(root).expect("removed");
     }
 }
