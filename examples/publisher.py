@@ -27,12 +27,21 @@ UNKNOWN = 6
 
 def arguments():
     parser = argparse.ArgumentParser(description="Ask ADU Export for an export and wait for its end.")
-    parser.add_argument("request", type=argparse.FileType("r"), help="a file with the request, or -")
+    parser.add_argument("request", type=argparse.FileType("r", encoding="utf-8"), help="a file with the request, or -")
     parser.add_argument("--url", default="amqp://guest:guest@127.0.0.1:5672/%2f")
     parser.add_argument("--prefix", default="adu.export", help="broker.prefix of the daemons")
     parser.add_argument("--exchange", help="where requests are published; default: the prefix")
     parser.add_argument("--timeout", type=float, default=24 * 3600, help="seconds to wait for the end")
     return parser.parse_args()
+
+
+def once(pairs):
+    """Fields of an object; Python alone takes the last of two silently."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        sys.exit(f"the request has the field {next(n for n in names if names.count(n) > 1)!r} twice")
+    return fields
 
 
 def published(channel, args, request, queue):
@@ -88,7 +97,9 @@ def ended(args, request, until, told):
 
 def main():
     args = arguments()
-    request = json.load(args.request)
+    # Editors on Windows put a byte order mark before the text.
+    text = args.request.read().removeprefix("\ufeff")
+    request = json.loads(text, object_pairs_hook=once)
     # With an id of its own a request can be published again and is still one job.
     request.setdefault("job_id", str(uuid.uuid4()))
     until, told = time.monotonic() + args.timeout, set()

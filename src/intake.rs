@@ -18,9 +18,12 @@ use crate::job::outcome::{CancelCause, CancelMark, StoredRequest, sha256};
 use crate::job::report::Rejection;
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
+use crate::message::json::Document;
 use crate::message::{Control, InboxMessage, JobId};
+use crate::text::utf8;
 
 mod decide;
+mod encoding;
 
 pub use decide::{Desk, Known, MAX_BYTES, Step, Wish, decide, read};
 
@@ -259,9 +262,10 @@ async fn reject(
     mut error: ErrorReport,
 ) -> Result<(), IntakeError> {
     error.shorten();
-    warn!(code = error.code, reason = error.message, "a request is rejected");
+    let message_id = delivery.properties.message_id.as_deref().unwrap_or("(none)");
+    warn!(message_id, code = error.code, reason = error.message, "a request is rejected");
     let rejection = Rejection {
-        job: job.or_else(|| job_of(&delivery.body)),
+        job: job.or_else(|| job_of(delivery)),
         source: None,
         message_id: delivery.properties.message_id.clone(),
         reply_to: delivery.properties.reply_to.clone(),
@@ -272,8 +276,13 @@ async fn reject(
     Ok(session.publish(context.reporter.rejected(rejection, context.now())).await?)
 }
 
-/// The job id of a body that could not be read as a whole.
-fn job_of(body: &[u8]) -> Option<JobId> {
-    let value: serde_json::Value = serde_json::from_slice(body.get(..MAX_BYTES.min(body.len()))?).ok()?;
-    JobId::parse(value.get("job_id")?.as_str()?).ok()
+/// The job id of a request that is not taken, if it has a single one.
+fn job_of(delivery: &Delivery) -> Option<JobId> {
+    if delivery.body.len() > MAX_BYTES {
+        return None;
+    }
+    let plain = encoding::decoded(&delivery.body, &delivery.properties).ok()?;
+    let Document { value, repeated } = Document::read(utf8(&plain).ok()?).ok()?;
+    let given = value.get("job_id").filter(|_| repeated.as_deref() != Some("job_id"));
+    JobId::parse(given?.as_str()?).ok()
 }

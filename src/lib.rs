@@ -26,5 +26,6 @@ pub mod plan;
 pub mod retry;
 pub mod source;
 pub mod spelling;
+pub mod text;
 pub mod worker;
 pub mod write;

@@ -11,6 +11,7 @@ mod one_shot;
 mod operations;
 mod pipeline;
 mod plans;
+mod properties;
 mod selftest;
 mod shutdown;
 #[expect(dead_code, unused_imports, reason = "every test target uses its own share")]

@@ -4,6 +4,7 @@ mod balance;
 mod bank;
 mod coverage;
 mod incremental;
+mod literals;
 mod no_snapshot;
 mod relations;
 mod standby;

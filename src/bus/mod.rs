@@ -120,6 +120,23 @@ pub struct Properties {
     pub user_id: Option<String>,
     /// W3C trace context from the headers.
     pub traceparent: Option<String>,
+    /// `content_type`
+    pub content_type: Option<String>,
+    /// `content_encoding`
+    pub content_encoding: Option<String>,
+    /// What of the message could not be read, in words.
+    pub unreadable: Option<String>,
+    /// Bytes of a body that is larger than any may be, and was left out.
+    pub left_out: Option<u64>,
+}
+
+impl Properties {
+    /// What is wrong with the message before anybody looks into its body.
+    #[must_use]
+    pub fn defect(&self) -> Option<String> {
+        let size = || self.left_out.map(|bytes| format!("its body has {bytes} bytes"));
+        self.unreadable.clone().or_else(size)
+    }
 }
 
 /// Settles one delivery. Dropping it without a word leaves the message to the

@@ -80,7 +80,7 @@ impl Config {
     /// Names file, key, bound and remedy.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let error = |problem| ConfigError { file: Some(file.to_owned()), problems: vec![problem] };
-        let text = std::fs::read_to_string(file).map_err(|e| {
+        let text = crate::text::read_file(file).map_err(|e| {
             error(Problem::new("", format!("cannot be read: {e}; name it with --config, or create it")))
         })?;
         Self::parse(&text, environment()).map_err(|e| ConfigError { file: Some(file.to_owned()), ..e })
@@ -93,9 +93,11 @@ impl Config {
     pub fn parse(text: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut variables = BTreeMap::new();
         let fail = |problems: Vec<Problem>, variables: &BTreeMap<String, String>| {
-            let named = |p: Problem| Problem { variable: variables.get(&p.key).cloned(), ..p };
+            let variable = |p: &Problem| p.variable.clone().or_else(|| variables.get(&p.key).cloned());
+            let named = |p: Problem| Problem { variable: variable(&p), ..p };
             ConfigError { file: None, problems: problems.into_iter().map(named).collect() }
         };
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
         let mut table: Table = match toml::from_str(text) {
             Ok(table) => table,
             Err(e) => return Err(fail(vec![syntax_problem(text, &e)], &variables)),
@@ -171,15 +173,21 @@ fn override_key(table: &mut Table, variable: &str, value: String) -> Result<Opti
             _ => return Err(wrong("it goes below a key that is not a section")),
         };
     }
-    section.insert(last.clone(), if is_text { Value::String(value) } else { toml_value(value) });
+    let value = match is_text {
+        true => Value::String(value),
+        // Syntax errors quote nothing of the text, which may hold a secret.
+        false => toml_value(value).map_err(|e| wrong(&format!("it is not valid TOML: {e}")))?,
+    };
+    section.insert(last.clone(), value);
     Ok(Some(path.join(".")))
 }
 
-/// The value as TOML, else as plain text.
-fn toml_value(text: String) -> Value {
+/// The value as TOML, else as plain text; what begins as a list or a table must be one.
+fn toml_value(text: String) -> Result<Value, String> {
     match toml::from_str::<Table>(&format!("v = {text}")) {
-        Ok(mut table) if table.len() == 1 => table.remove("v").unwrap_or(Value::String(text)),
-        _ => Value::String(text),
+        Ok(mut table) if table.len() == 1 => Ok(table.remove("v").unwrap_or(Value::String(text))),
+        Err(e) if text.trim_start().starts_with(['{', '[']) => Err(e.message().to_owned()),
+        _ => Ok(Value::String(text)),
     }
 }
 
@@ -227,7 +235,7 @@ pub(super) fn read_secret(key: &str, file: &Path) -> Result<super::Secret, Confi
         file: None,
         problems: vec![Problem::new(key, format!("file {}: {why}", file.display()))],
     };
-    let text = std::fs::read_to_string(file)
+    let text = crate::text::read_file(file)
         .map_err(|e| error(format!("cannot be read: {e}; check the path and the rights of this user")))?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(error("it is empty; write the secret into it".into())),
@@ -263,6 +271,20 @@ mod tests {
         let config = parse(SMALLEST, &[]).expect("valid");
         assert_eq!(config.broker.prefix, "adu.export");
         assert_eq!(config.sources.len(), 1);
+    }
+
+    #[test]
+    fn a_mark_of_the_byte_order_is_skipped_and_nothing_is_set_twice() {
+        let marked = format!("\u{FEFF}{SMALLEST}");
+        assert_eq!(parse(&marked, &[]).expect("valid").sources.len(), 1);
+        assert!(refused(&format!("{SMALLEST}\n[export]\nroot = \"/b\""), &[]).contains("duplicate"));
+        let twice = ("ADU_EXPORT__SOURCES__W", "{dsn = \"postgres://u:geheim@h/d\", dsn = \"geheim\"}");
+        let said = refused(SMALLEST, &[twice]);
+        assert!(
+            said.contains("not valid TOML") && said.contains("(set by ADU_EXPORT__SOURCES__W)"),
+            "{said}"
+        );
+        assert!(!said.contains("geheim"), "{said}");
     }
 
     #[test]

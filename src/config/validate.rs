@@ -362,6 +362,14 @@ mod tests {
         std::fs::write(&file, "amqp://u:p@h/\r\n").expect("writes");
         let broker = BrokerConfig { url_file: Some(file.clone()), ..BrokerConfig::default() };
         assert_eq!(broker.resolve_url().expect("reads").expose(), "amqp://u:p@h/");
+        std::fs::write(&file, "\u{FEFF}amqp://u:p@h/\n").expect("writes");
+        assert_eq!(
+            broker.resolve_url().expect("reads").expose(),
+            "amqp://u:p@h/",
+            "nor the mark of an editor"
+        );
+        std::fs::write(&file, b"\xFF\xFEa\0").expect("writes");
+        assert!(broker.resolve_url().expect_err("wide").to_string().contains("UTF-16"));
         std::fs::write(&file, "\n").expect("writes");
         assert!(broker.resolve_url().expect_err("empty").to_string().contains("it is empty"));
         std::fs::remove_file(&file).expect("removes");

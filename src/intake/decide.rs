@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::encoding::decoded;
 use crate::bus::Properties;
 use crate::job::archive::{Archive, TableStatus};
 use crate::job::outcome::{Owner, Run, StoredRequest, sha256};
@@ -73,14 +74,19 @@ pub struct Desk {
 /// # Errors
 /// Names the field or object and the remedy.
 pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, ErrorReport> {
-    if body.len() > MAX_BYTES {
+    if let Some(why) = &properties.unreadable {
         return Err(ErrorReport::permanent(
-            "too_large",
-            format!("the request has {} bytes, at most 1 MiB is read", body.len()),
-            "use patterns such as sales.*, or several requests",
+            "unreadable_message",
+            format!("the message cannot be read: {why}"),
+            "write the properties of a message and the names of its headers in UTF-8",
         ));
     }
-    let message = RequestMessage::parse(body).map_err(|e| {
+    let bytes = properties.left_out.unwrap_or(body.len() as u64);
+    if bytes > MAX_BYTES as u64 {
+        return Err(too_large(&format!("{bytes} bytes")));
+    }
+    let plain = decoded(body, properties)?;
+    let message = RequestMessage::parse(&plain).map_err(|e| {
         let (code, remedy) = match &e {
             InvalidRequest::NotJson(_) => {
                 ("not_json", "send one JSON object as config/schemas/request.schema.json describes")
@@ -96,6 +102,14 @@ pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, E
         RequestMessage::Retry(job) => Wish::Retry(job),
         RequestMessage::Export(request) => Wish::Export(Box::new(stored(*request, body, properties, desk)?)),
     })
+}
+
+pub(super) fn too_large(size: &str) -> ErrorReport {
+    ErrorReport::permanent(
+        "too_large",
+        format!("the request has {size}, at most 1 MiB is read"),
+        "use patterns such as sales.*, or several requests",
+    )
 }
 
 fn stored(

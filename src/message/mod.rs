@@ -6,6 +6,7 @@
 pub mod control;
 pub mod event;
 pub mod inbox;
+pub mod json;
 pub mod name;
 mod output;
 #[cfg(test)]

@@ -6,12 +6,14 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 
+use super::json::Document;
 use super::output::ROW_GROUP_BYTES;
 pub use super::output::{OnConflict, OutputDirectory, OutputRequest};
 use super::pattern::TablePattern;
-use super::setting::Span;
+use super::setting::{Span, object_or_default, or_default};
 pub use super::table::{After, StrategyRequest, TableRequest};
 use super::{JobId, SourceName};
+use crate::text::{NotUtf8, utf8};
 
 /// A request that was read; `job_id` may still be missing.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,8 +60,12 @@ impl RequestMessage {
     /// # Errors
     /// Names the field and what is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, InvalidRequest> {
-        let value: serde_json::Value =
-            serde_json::from_slice(body).map_err(|e| InvalidRequest::NotJson(e.to_string()))?;
+        let text = utf8(body).map_err(|e| InvalidRequest::NotJson(not_text(&e)))?;
+        let read = Document::read(text).map_err(|e| InvalidRequest::NotJson(e.to_string()))?;
+        if let Some(field) = read.repeated {
+            return Err(InvalidRequest::Field { field, why: "it is given twice; keep one of them".into() });
+        }
+        let value = read.value;
         let Some(object) = value.as_object() else {
             return Err(InvalidRequest::NotJson("it is not an object".into()));
         };
@@ -72,6 +78,16 @@ impl RequestMessage {
         let request: ExportRequest = field_path(value)?;
         request.check()?;
         Ok(Self::Export(Box::new(request)))
+    }
+}
+
+/// What a body is instead of text, and what would make it one.
+fn not_text(what: &NotUtf8) -> String {
+    match what {
+        NotUtf8::Compressed(_) => {
+            format!("{what}, and no content_encoding says so (gzip and deflate are read, in messages)")
+        }
+        _ => what.to_string(),
     }
 }
 
@@ -98,28 +114,28 @@ pub struct ExportRequest {
     #[schemars(length(min = 1))]
     pub tables: Vec<TableRequest>,
     /// Patterns of tables to leave out of what patterns matched.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<TablePattern>,
     /// Where and how the files are written.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object_or_default")]
     pub output: OutputRequest,
     /// Whether all chunks read one snapshot; default: snapshot where the source can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
     /// What becomes of values that do not fit their column.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub on_unfit: OnUnfit,
     /// Whether each table is counted before it is organized.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub verify: Verify,
     /// Bounds of this job's parallelism.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object_or_default")]
     pub parallelism: Parallelism,
     /// The job is cancelled when it has not finished this long after its request was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Span>,
     /// Passed on in events and the archive.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -233,6 +249,44 @@ mod tests {
         assert!(refused(r#"{"tables":["a.b"],"output":{"row_group_bytes":5368709120}}"#).contains("256 MiB"));
         assert!(refused(r#"{"tables":["a.b"],"job_id":"a/b"}"#).contains("job_id"));
         assert!(refused(r#"{"cancel":"a/b"}"#).contains("cancel"));
+        assert!(refused(r#"{"labels":{"a":null},"tables":["a.b"]}"#).contains("`labels.a`"));
+        assert!(refused(r#"{"tables":["a.b",null]}"#).contains("`tables[1]`"));
+        assert!(refused(r#"{"tables":null}"#).contains("`tables`"));
+    }
+
+    #[test]
+    fn a_field_that_is_given_twice_is_refused_wherever_it_stands() {
+        for (body, field) in [
+            (r#"{"tables":["a.b"],"tables":["a.c"]}"#, "tables"),
+            (r#"{"tables":["a.b"],"shape":1,"shape":1}"#, "shape"),
+            (r#"{"job_id":"a","tables":["a.b"],"job_id":"a"}"#, "job_id"),
+            (r#"{"tables":["a.b",{"table":"a.c","where":"x","where":"y"}]}"#, "tables[1].where"),
+            (
+                r#"{"tables":[{"table":"a.c","after":{"column":"x","value":"1","value":"2"}}]}"#,
+                "tables[0].after.value",
+            ),
+            (
+                r#"{"tables":["a.b"],"output":{"compression":"gzip","compression":"lz4"}}"#,
+                "output.compression",
+            ),
+            (r#"{"tables":["a.b"],"labels":{"a":"x","a":"y"}}"#, "labels.a"),
+            (r#"{"cancel":"a","cancel":"b"}"#, "cancel"),
+            (r#"{"retry":"a","retry":"a"}"#, "retry"),
+        ] {
+            assert!(refused(body).contains(&format!("field `{field}`: it is given twice")), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_other_encodings_are_named() {
+        let body = br#"{"tables":["a.b"]}"#;
+        let marked = [b"\xEF\xBB\xBF", &body[..]].concat();
+        assert_eq!(RequestMessage::parse(&marked), RequestMessage::parse(body));
+        let wide: Vec<u8> = body.iter().flat_map(|b| [*b, 0]).collect();
+        let said = |body: &[u8]| RequestMessage::parse(body).expect_err("refused").to_string();
+        assert!(said(&wide).contains("UTF-16"));
+        assert!(said(b"\x1f\x8b\x08\0").contains("content_encoding"));
+        assert!(said(b"{\"tables\":[\"a.caf\xe9\"]}").contains("0xe9 at position 17"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
 
 use super::{Event, ExportRequest, JobId};
 
@@ -58,6 +59,7 @@ fn request() -> Schema {
             "additionalProperties": false,
         })
     };
+    let definitions = optional_may_be_null(generator.take_definitions(true));
     json_schema!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Request",
@@ -67,9 +69,40 @@ fn request() -> Schema {
             about_job("cancel", "End a job."),
             about_job("retry", "Export again what failed in a finished job, as job <job_id>.rN."),
         ],
-        "$defs": generator.take_definitions(true),
+        "$defs": definitions,
     })
 }
+
+/// In requests `null` is the same as leaving a field out, wherever that is allowed.
+fn optional_may_be_null(mut definitions: Map<String, Value>) -> Map<String, Value> {
+    for definition in definitions.values_mut() {
+        let required = definition["required"].as_array().cloned().unwrap_or_default();
+        let fields = definition.get_mut("properties").and_then(Value::as_object_mut);
+        for (name, field) in fields.into_iter().flatten() {
+            if !required.iter().any(|r| r == name) {
+                allow_null(field);
+            }
+        }
+    }
+    definitions
+}
+
+fn allow_null(field: &mut Value) {
+    let nothing = json!({"type": "null"});
+    let Some(field) = field.as_object_mut() else { return };
+    if let Some(forms) = field.get_mut("anyOf").and_then(Value::as_array_mut) {
+        if !forms.contains(&nothing) {
+            forms.push(nothing);
+        }
+    } else if let Some(reference) = field.remove("$ref") {
+        field.insert("anyOf".into(), json!([{"$ref": reference}, nothing]));
+    } else if let Some(kind) = field.get_mut("type").filter(|kind| kind.is_string()) {
+        *kind = json!([kind, "null"]);
+    }
+}
+
+#[cfg(test)]
+mod agreement;
 
 #[cfg(test)]
 mod tests {

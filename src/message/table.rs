@@ -9,7 +9,7 @@ use serde::de::{self, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::pattern::TablePattern;
-use super::setting::{InfinityMode, NumericMode};
+use super::setting::{InfinityMode, NumericMode, object, or_default};
 
 /// One table, or a pattern of tables, with its options.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,15 +59,16 @@ struct TableBody {
     table: TablePattern,
     /// Columns in the order wanted; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     columns: Option<Vec<String>>,
     /// A filter: one expression of columns, literals, comparison, boolean, IN, BETWEEN, LIKE, IS NULL, arithmetic and casts.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     where_: Option<String>,
     /// Only rows whose column is greater than a value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     after: Option<After>,
     /// How the table is split into chunks.
-    #[serde(default, skip_serializing_if = "is_auto")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_auto")]
     strategy: StrategyRequest,
     /// Column of `range`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +83,7 @@ struct TableBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     infinity: Option<InfinityMode>,
     /// Text columns that are exported as the bytes that the server has, for texts that are not UTF-8.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     as_bytes: Vec<String>,
 }
 

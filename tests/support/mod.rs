@@ -12,6 +12,7 @@ pub(crate) mod manual;
 mod oracle;
 mod postgres;
 mod proxy;
+pub(crate) mod raw;
 mod services;
 mod site;
 mod tpch;

@@ -39,7 +39,7 @@ fn wrong(what: &str, why: impl Into<String>) -> BusError {
 }
 
 fn read(setting: &str, path: &Path) -> Result<String, BusError> {
-    std::fs::read_to_string(path).map_err(|e| wrong(&format!("{setting} {}", path.display()), e.to_string()))
+    crate::text::read_file(path).map_err(|e| wrong(&format!("{setting} {}", path.display()), e.to_string()))
 }
 
 impl Address {

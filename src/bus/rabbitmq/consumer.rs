@@ -16,6 +16,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Acker, Channel};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::super::{BusError, Consumer, Delivery, Queue, Settle};
 use super::fault;
@@ -89,7 +90,11 @@ impl Subscription {
             };
             // After `None` the stream must not be polled again: it never ends.
             let delivery = match delivery {
-                Some(Ok(delivery)) => delivered(delivery, &self.handles),
+                Some(Ok(delivery)) => match self.read(delivery).await {
+                    Ok(Some(delivery)) => delivery,
+                    Ok(None) => continue,
+                    Err(_) => return,
+                },
                 Some(Err(error)) => {
                     self.life.fail(fault::failed(self.what(), &error));
                     return;
@@ -110,6 +115,31 @@ impl Subscription {
             }
         }
         self.wind_down().await;
+    }
+
+    /// A delivery for the handlers. Where only daemons publish, a message that
+    /// cannot be read as a whole is nobody's: it is dropped here. Requests have
+    /// a publisher who is to be told.
+    async fn read(&self, delivery: lapin::message::Delivery) -> Result<Option<Delivery>, BusError> {
+        let properties = message::received(&delivery.properties);
+        if let Some(reason) = properties.defect() {
+            let refused = self.handles.queue == Queue::Requests;
+            let end = if refused { "is rejected" } else { "is dropped" };
+            let message_id = properties.message_id.as_deref().unwrap_or("(none)");
+            let queue = self.incoming.queue();
+            warn!(%queue, message_id, reason, "a message cannot be read as it was sent and {end}");
+            if !refused {
+                let ack = delivery.acker.ack(BasicAckOptions { multiple: false });
+                settled(self.life.call("drop a message", ack).await?)?;
+                return Ok(None);
+            }
+        }
+        Ok(Some(Delivery {
+            properties,
+            redelivered: delivery.redelivered,
+            body: delivery.data,
+            settle: Box::new(Handle { acker: Some(delivery.acker), shared: self.handles.clone() }),
+        }))
     }
 
     fn what(&self) -> String {
@@ -148,15 +178,6 @@ impl Subscription {
             }
         }
         let _ = life.attempt("close a channel", channel.close(200, "done".into())).await;
-    }
-}
-
-fn delivered(delivery: lapin::message::Delivery, handles: &Arc<Handles>) -> Delivery {
-    Delivery {
-        properties: message::received(&delivery.properties),
-        redelivered: delivery.redelivered,
-        body: delivery.data,
-        settle: Box::new(Handle { acker: Some(delivery.acker), shared: handles.clone() }),
     }
 }
 

@@ -87,10 +87,22 @@ impl Misfit {
     }
 }
 
+/// A connection that did not come about. Bytes that cannot be read mean
+/// another protocol then, and something else later on.
+pub(super) fn unconnected(what: impl Into<String>, error: &lapin::Error) -> BusError {
+    let other = "what answers there does not speak AMQP: check the port of broker.url; a port with TLS wants amqps://";
+    let other = matches!(error.kind(), ErrorKind::ParsingError(_)).then_some(other);
+    with_remedy(what, error, other)
+}
+
 /// A failed call as a [`BusError`].
 pub(super) fn failed(what: impl Into<String>, error: &lapin::Error) -> BusError {
+    with_remedy(what, error, None)
+}
+
+fn with_remedy(what: impl Into<String>, error: &lapin::Error, better: Option<&'static str>) -> BusError {
     let said = said(error);
-    let why = match remedy(error, &said) {
+    let why = match better.or_else(|| remedy(error, &said)) {
         Some(remedy) => format!("{}; {remedy}", said.trim_end_matches('.')),
         None => said,
     };
@@ -136,9 +148,9 @@ fn remedy(error: &lapin::Error, said: &str) -> Option<&'static str> {
     }
     match error.kind() {
         ErrorKind::IOError(e) => io_remedy(e, said),
-        ErrorKind::ParsingError(_) => Some(
-            "what answers there does not speak AMQP: check the port of broker.url; a port with TLS wants amqps://",
-        ),
+        ErrorKind::ParsingError(_) => {
+            Some("the broker sent a frame that cannot be read: please report it with the broker's version")
+        }
         ErrorKind::MissingHeartbeatError => {
             Some("the broker or the network hangs, or broker.heartbeat is too short")
         }

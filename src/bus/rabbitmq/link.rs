@@ -4,6 +4,8 @@
 //! close: left alone it would linger until the alarm ends and then send what
 //! its publisher had given up. Hence a second handle on the socket: severing
 //! it ends the library's I/O loop at once.
+//!
+//! Between socket and library is the [`Wire`], above TLS where there is TLS.
 
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
@@ -11,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_rs::Runtime;
-use async_rs::traits::Reactor;
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
@@ -20,12 +21,15 @@ use tokio::runtime::Handle;
 use super::super::BusError;
 use super::address::Address;
 use super::fault;
+use super::life::Life;
+use super::wire::{self, Kit, Wire};
 
 /// What the connection is for, as the broker's management shows it.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose {
     Publish,
     Consume,
+    Reply,
     Client,
 }
 
@@ -34,8 +38,32 @@ impl Purpose {
         match self {
             Self::Publish => "publish",
             Self::Consume => "consume",
+            Self::Reply => "reply",
             Self::Client => "client",
         }
+    }
+}
+
+/// All that it takes to connect.
+#[derive(Clone)]
+pub(super) struct Dial {
+    pub(super) address: Arc<Address>,
+    /// How the broker's management shows the connections.
+    pub(super) name: String,
+    pub(super) io: Handle,
+    pub(super) call_timeout: Duration,
+}
+
+impl Dial {
+    /// A connection with a life of its own.
+    pub(super) async fn open(&self, purpose: Purpose) -> Result<(Link, Life), BusError> {
+        let life = Life::new(self.call_timeout, &self.address.to_string());
+        Ok((self.link(purpose).await?, life))
+    }
+
+    /// A connection that belongs to the life of others.
+    pub(super) async fn link(&self, purpose: Purpose) -> Result<Link, BusError> {
+        Link::open(&self.address, &self.name, purpose, &self.io, self.call_timeout).await
     }
 }
 
@@ -63,7 +91,7 @@ impl Socket {
 
 impl Link {
     /// Connects and authenticates within `deadline`, with all I/O on `runtime`.
-    pub(super) async fn open(
+    async fn open(
         address: &Address,
         name: &str,
         purpose: Purpose,
@@ -78,18 +106,19 @@ impl Link {
         let connect = {
             let socket = socket.clone();
             let tls = address.tls.clone();
-            async move |uri: AMQPUri, runtime: Runtime<async_rs::Tokio>| {
-                let stream = tokio::time::timeout(deadline, dial(&uri, &tls, &socket, &runtime)).await;
+            let tokio = Runtime::tokio_with_handle(runtime.clone());
+            async move |uri: AMQPUri, _: Runtime<Kit>| {
+                let stream = tokio::time::timeout(deadline, dial(&uri, &tls, &socket, &tokio)).await;
                 stream
                     .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+                    .map(|stream| AsyncTcpStream::Plain(Wire::new(stream)))
                     .map_err(lapin::Error::from)
             }
         };
-        let runtime = Runtime::tokio_with_handle(runtime.clone());
-        let open = Connection::connector(address.uri.clone(), runtime, connect, options);
+        let open = Connection::connector(address.uri.clone(), wire::runtime(runtime), connect, options);
         match tokio::time::timeout(deadline, open).await {
             Ok(Ok(connection)) => Ok(Self { connection, socket }),
-            Ok(Err(error)) => Err(fault::failed(format!("connecting to {address}"), &error)),
+            Ok(Err(error)) => Err(fault::unconnected(format!("connecting to {address}"), &error)),
             Err(_) => {
                 socket.sever();
                 Err(BusError::Connection {
@@ -132,14 +161,12 @@ impl Drop for Link {
     }
 }
 
-type Stream = <Runtime<async_rs::Tokio> as Reactor>::TcpStream;
-
 async fn dial(
     uri: &AMQPUri,
     tls: &OwnedTLSConfig,
     socket: &Socket,
     runtime: &Runtime<async_rs::Tokio>,
-) -> std::io::Result<AsyncTcpStream<Stream>> {
+) -> std::io::Result<wire::Socket> {
     let host = uri.authority.host.clone();
     let addresses = runtime.to_socket_addrs((host, uri.authority.port));
     let stream = AsyncTcpStream::connect(runtime, addresses).await?;

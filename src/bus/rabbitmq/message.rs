@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::super::{BusError, Outgoing, Properties};
 use super::topology::{Names, REQUEST, WAKE, WORK};
+use super::wire::{LEFT_OUT, UNREADABLE};
 
 const APP_ID: &str = "adu-export";
 const PERSISTENT: u8 = 2;
@@ -108,22 +109,26 @@ fn bounded_id(id: &str) -> ShortString {
         .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string().into())
 }
 
-/// What handlers look at in a received message.
+/// What handlers look at in a received message. The wire has made its header
+/// from what it could read; what is read here must be kept there.
 pub(super) fn received(properties: &BasicProperties) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
-    let traceparent = properties.headers().as_ref().and_then(|headers| headers.inner().get(TRACEPARENT));
-    let traceparent = traceparent.and_then(|value| match value {
+    let header = |name| match properties.headers().as_ref()?.inner().get(name)? {
         AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
         AMQPValue::ShortString(text) => Some(text.to_string()),
         _ => None,
-    });
+    };
     Properties {
         message_id: text(properties.message_id()),
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
         user_id: text(properties.user_id()),
         // Version 00 has 55 characters; what is much longer is none.
-        traceparent: traceparent.filter(|text| text.len() <= 256),
+        traceparent: header(TRACEPARENT).filter(|text| text.len() <= 256),
+        content_type: text(properties.content_type()),
+        content_encoding: text(properties.content_encoding()),
+        unreadable: header(UNREADABLE),
+        left_out: header(LEFT_OUT).and_then(|bytes| bytes.parse().ok()),
     }
 }
 

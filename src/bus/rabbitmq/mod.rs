@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::{Bus, BusError, Session};
 use crate::config::BrokerConfig;
 use address::Address;
-use life::Life;
-use link::{Link, Purpose};
+use link::{Dial, Purpose};
+use reply::Replies;
 use session::{Links, RabbitSession};
 use topology::{Names, Topology};
 
@@ -32,6 +32,7 @@ mod publisher;
 mod reply;
 mod session;
 mod topology;
+mod wire;
 
 pub use client::Client;
 
@@ -77,28 +78,26 @@ impl RabbitBus {
     /// # Errors
     /// When the broker cannot be reached or refuses.
     pub async fn client(&self) -> Result<Client, BusError> {
-        let (address, life) = self.prepare()?;
-        let link = self.open(&address, Purpose::Client).await?;
+        let (link, life) = self.dial()?.open(Purpose::Client).await?;
         Client::start(Names::new(&self.config.prefix, Uuid::new_v4()), life, link, self.io.clone()).await
     }
 
-    fn prepare(&self) -> Result<(Address, Life), BusError> {
-        let address = Address::read(&self.config)?;
-        let life = Life::new(self.config.call_timeout.0, &address.to_string());
-        Ok((address, life))
-    }
-
-    async fn open(&self, address: &Address, purpose: Purpose) -> Result<Link, BusError> {
-        Link::open(address, &self.name, purpose, self.io.handle(), self.config.call_timeout.0).await
+    fn dial(&self) -> Result<Dial, BusError> {
+        Ok(Dial {
+            address: Arc::new(Address::read(&self.config)?),
+            name: self.name.clone(),
+            io: self.io.handle().clone(),
+            call_timeout: self.config.call_timeout.0,
+        })
     }
 }
 
 #[async_trait]
 impl Bus for RabbitBus {
     async fn connect(&self) -> Result<Arc<dyn Session>, BusError> {
-        let (address, life) = self.prepare()?;
-        let consume = self.open(&address, Purpose::Consume).await?;
-        let publish = self.open(&address, Purpose::Publish).await?;
+        let dial = self.dial()?;
+        let (consume, life) = dial.open(Purpose::Consume).await?;
+        let publish = dial.link(Purpose::Publish).await?;
         let names = Names::new(&self.config.prefix, Uuid::new_v4());
         let topology = Topology {
             names: &names,
@@ -108,7 +107,7 @@ impl Bus for RabbitBus {
             told: &self.told,
         };
         let inspector = topology.establish().await?;
-        let links = Links { publish, consume };
+        let links = Links { publish, consume, replies: Replies::new(dial) };
         let session =
             RabbitSession::start(names, life, links, inspector, self.blocked.clone(), self.io.clone())
                 .await?;

@@ -3,6 +3,10 @@
 //! The queue's name comes from a stranger. What the broker says about it (no
 //! permission, no such exchange) ends the channel of replies, never the
 //! session: else one request could keep every daemon reconnecting.
+//!
+//! Names of direct reply-to are taken apart by the broker itself, and RabbitMQ
+//! ends the whole connection for one that it cannot decode. Such a reply has a
+//! connection of its own.
 
 use lapin::{Channel, Confirmation};
 use tokio::sync::Mutex;
@@ -11,18 +15,35 @@ use tracing::warn;
 use super::super::BusError;
 use super::fault;
 use super::life::Life;
-use super::link::Link;
+use super::link::{Dial, Link, Purpose};
 use super::message::Message;
 use super::publisher;
 
+/// What the queues of direct reply-to begin with.
+const DIRECT: &str = "amq.rabbitmq.reply-to.";
+
 /// The channel of replies, opened when there is one to send.
-#[derive(Default)]
-pub(super) struct Replies(Mutex<Option<Channel>>);
+pub(super) struct Replies {
+    channel: Mutex<Option<Channel>>,
+    /// For connections of single replies.
+    dial: Dial,
+}
 
 impl Replies {
+    pub(super) fn new(dial: Dial) -> Self {
+        Self { channel: Mutex::default(), dial }
+    }
+
     /// Sends a reply. A queue that is gone swallows it: the caller stopped waiting.
     pub(super) async fn send(&self, reply: &Message, link: &Link, life: &Life) -> Result<(), BusError> {
-        let mut slot = self.0.lock().await;
+        if reply.routing_key.as_str().starts_with(DIRECT) {
+            return tokio::select! {
+                biased;
+                () = life.closed().cancelled() => Err(BusError::Closed),
+                () = self.send_apart(reply) => Ok(()),
+            };
+        }
+        let mut slot = self.channel.lock().await;
         let channel = match slot.take() {
             Some(channel) => channel,
             None => publisher::confirming_channel(link, life).await?,
@@ -43,5 +64,20 @@ impl Replies {
             Err(error) => return Err(life.fail(fault::failed("publish a reply", &error))),
         }
         Ok(())
+    }
+
+    /// Sends a reply on a connection of its own, whose end is no concern of the session.
+    async fn send_apart(&self, reply: &Message) {
+        let sent = async {
+            let (link, life) = self.dial.open(Purpose::Reply).await?;
+            let channel = publisher::confirming_channel(&link, &life).await?;
+            let sent = async { publisher::publish(&channel, reply).await?.await };
+            life.call("publish a reply", sent).await?;
+            link.close(life.call_timeout()).await;
+            Ok::<_, BusError>(())
+        };
+        if let Err(error) = sent.await {
+            warn!(queue = %reply.routing_key, message_id = %reply.id, %error, "no reply is sent");
+        }
     }
 }

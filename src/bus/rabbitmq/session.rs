@@ -35,7 +35,6 @@ pub(super) struct RabbitSession {
     life: Life,
     links: Arc<Links>,
     publisher: Publisher,
-    replies: Replies,
     /// For looking at queues.
     inspector: Channel,
     tasks: TaskTracker,
@@ -47,6 +46,7 @@ pub(super) struct RabbitSession {
 pub(super) struct Links {
     pub(super) publish: Link,
     pub(super) consume: Link,
+    pub(super) replies: Replies,
 }
 
 impl RabbitSession {
@@ -65,8 +65,7 @@ impl RabbitSession {
         let supervision = supervise(links.clone(), life.clone(), blocked);
         tasks.spawn_on(publishing.run(), io.handle());
         tasks.spawn_on(supervision, io.handle());
-        let replies = Replies::default();
-        Ok(Arc::new(Self { names, life, links, publisher, replies, inspector, tasks, io }))
+        Ok(Arc::new(Self { names, life, links, publisher, inspector, tasks, io }))
     }
 
     fn handle(&self) -> &Handle {
@@ -145,7 +144,7 @@ impl Session for RabbitSession {
         self.publisher.publish(encoded).await?;
         failpoint::publish("after", &messages);
         for reply in &replies {
-            self.replies.send(reply, &self.links.publish, &self.life).await?;
+            self.links.replies.send(reply, &self.links.publish, &self.life).await?;
         }
         Ok(())
     }

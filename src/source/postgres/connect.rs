@@ -220,7 +220,7 @@ impl Connector {
             Password::Given(secret) => Ok(Some(secret.expose().to_owned())),
             Password::File(path) => {
                 let file = path.clone();
-                let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(file)).await;
+                let read = tokio::task::spawn_blocking(move || crate::text::read_file(&file)).await;
                 match read.map_err(std::io::Error::other).flatten() {
                     Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
                     Err(e) => Err(SourceError {

@@ -14,6 +14,7 @@ use tokio_postgres::config::SslNegotiation;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::{Dsn, Roots, TlsDemand};
+use crate::text::without_mark;
 
 /// Where distributions keep the CA bundle of the system.
 const SYSTEM_BUNDLES: [&str; 5] = [
@@ -68,8 +69,7 @@ pub(super) fn connector(dsn: &Dsn, ca_file: Option<&Path>) -> Result<MakeRustlsC
         .with_custom_certificate_verifier(Arc::new(verifier));
     let config = match &dsn.client_cert {
         Some((cert, key)) => {
-            let key = PrivateKeyDer::from_pem_file(key)
-                .map_err(|e| TlsSetup::Unreadable { path: key.clone(), cause: e.to_string() })?;
+            let key = PrivateKeyDer::from_pem_slice(&pem(key)?).map_err(|e| unreadable(key, &e))?;
             builder.with_client_auth_cert(certificates_of(cert)?, key)?
         }
         None => builder.with_no_client_auth(),
@@ -93,16 +93,23 @@ fn root_certificates(roots: &Roots) -> Result<Vec<CertificateDer<'static>>, TlsS
 }
 
 fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetup> {
-    let unreadable = |e: rustls::pki_types::pem::Error| TlsSetup::Unreadable {
-        path: path.to_owned(),
-        cause: e.to_string(),
-    };
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect();
-    let certificates = certificates.map_err(unreadable)?;
+    let pem = pem(path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|e| unreadable(path, &e))?;
     if certificates.is_empty() {
         return Err(TlsSetup::Empty { path: path.to_owned() });
     }
     Ok(certificates)
+}
+
+/// A file in PEM, whose first line is not found after a byte order mark.
+fn pem(path: &Path) -> Result<Vec<u8>, TlsSetup> {
+    let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
+    Ok(without_mark(&bytes).to_vec())
+}
+
+fn unreadable(path: &Path, cause: &dyn std::error::Error) -> TlsSetup {
+    TlsSetup::Unreadable { path: path.to_owned(), cause: cause.to_string() }
 }
 
 /// Checks as much of the server's certificate as `sslmode` asks for.

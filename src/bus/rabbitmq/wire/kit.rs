@@ -1,0 +1,62 @@
+//! The runtime that the library does its I/O with: tokio's, but that the
+//! streams are screened.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use async_rs::traits::Reactor;
+use async_rs::util::RuntimeParts;
+use async_rs::{Runtime, Tokio};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::Stream;
+use lapin::tcp::AsyncTcpStream;
+use tokio::runtime::Handle;
+
+use super::Wire;
+
+/// A connection to the broker as tokio makes it, with TLS or without.
+pub(in crate::bus::rabbitmq) type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
+
+/// Runs tasks as tokio does, and opens screened streams.
+pub(in crate::bus::rabbitmq) type Kit = RuntimeParts<Tokio, Screened>;
+
+/// Tokio's I/O with screened streams.
+#[derive(Clone, Debug)]
+pub(in crate::bus::rabbitmq) struct Screened(Tokio);
+
+/// The runtime behind `handle`.
+pub(in crate::bus::rabbitmq) fn runtime(handle: &Handle) -> Runtime<Kit> {
+    let tokio = Tokio::default().with_handle(handle.clone());
+    Runtime::new(RuntimeParts::new(tokio.clone(), Screened(tokio)))
+}
+
+impl Reactor for Screened {
+    /// The stream is above TLS: what is screened are frames.
+    type TcpStream = Wire<Socket>;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
+        &self,
+        socket: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        self.0.register(socket)
+    }
+
+    fn sleep(&self, time: Duration) -> Self::Sleep {
+        self.0.sleep(time)
+    }
+
+    fn interval(&self, time: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(time)
+    }
+
+    fn tcp_connect_addr(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        let connect = self.0.tcp_connect_addr(address);
+        async move { Ok(Wire::new(Socket::Plain(connect.await?))) }
+    }
+}

@@ -1,0 +1,133 @@
+//! Text that people and other programs write: UTF-8, with or without the byte
+//! order mark that editors on Windows put before it. What is something else is
+//! named, so that nobody has to guess from a syntax error in column 1.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Bytes that are not text in UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotUtf8 {
+    /// The first bytes say what it is.
+    #[error("it is {0}, not UTF-8")]
+    Charset(&'static str),
+    /// The same, of compressed bytes.
+    #[error("it is compressed by {0}")]
+    Compressed(&'static str),
+    /// Some byte in the middle.
+    #[error("it is not UTF-8: byte 0x{byte:02x} at position {at}")]
+    Byte {
+        /// Position, from 0.
+        at: usize,
+        /// Its value.
+        byte: u8,
+    },
+}
+
+/// What follows a byte order mark.
+#[must_use]
+pub fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
+}
+
+/// The text, without a byte order mark.
+///
+/// # Errors
+/// Names what it is instead.
+pub fn utf8(bytes: &[u8]) -> Result<&str, NotUtf8> {
+    if let Some(charset) = wide(bytes) {
+        return Err(NotUtf8::Charset(charset));
+    }
+    let text = without_mark(bytes);
+    std::str::from_utf8(text).map_err(|e| {
+        if let Some(method) = compression(bytes) {
+            return NotUtf8::Compressed(method);
+        }
+        let at = e.valid_up_to();
+        NotUtf8::Byte { at: at + (bytes.len() - text.len()), byte: text.get(at).copied().unwrap_or_default() }
+    })
+}
+
+/// UTF-16 and UTF-32 without a mark are known by the zero bytes of their first
+/// character, which is ASCII in JSON and TOML.
+fn wide(bytes: &[u8]) -> Option<&'static str> {
+    Some(match bytes {
+        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => "UTF-32",
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "UTF-16",
+        [0, 0, 0, 1..=0x7F, ..] | [1..=0x7F, 0, 0, 0, ..] => "UTF-32",
+        [0, 1..=0x7F, ..] | [1..=0x7F, 0, ..] => "UTF-16",
+        _ => return None,
+    })
+}
+
+/// What bytes that are no text begin with. Some of these are text as well: `x^`.
+fn compression(bytes: &[u8]) -> Option<&'static str> {
+    Some(match bytes {
+        [0x1F, 0x8B, ..] => "gzip",
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => "zstd",
+        [b'B', b'Z', b'h', ..] => "bzip2",
+        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
+        // RFC 1950.
+        [0x78, 0x01 | 0x5E | 0x9C | 0xDA, ..] => "deflate",
+        _ => return None,
+    })
+}
+
+/// A file that people write, as text without a byte order mark.
+///
+/// # Errors
+/// When it cannot be read or is not UTF-8; what stands in it is not shown.
+pub fn read_file(path: &Path) -> io::Result<String> {
+    let bytes = std::fs::read(path)?;
+    match utf8(&bytes) {
+        Ok(text) if text.len() == bytes.len() => Ok(String::from_utf8(bytes).unwrap_or_default()),
+        Ok(text) => Ok(text.to_owned()),
+        Err(NotUtf8::Byte { at, .. }) => {
+            Err(not_text(format!("it is not UTF-8 at byte {at}; save it as UTF-8")))
+        }
+        Err(other) => Err(not_text(format!("{other}; save it as UTF-8"))),
+    }
+}
+
+fn not_text(why: impl Into<Cow<'static, str>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text in UTF-16 or UTF-32.
+    fn widened(text: &str, width: usize, big: bool) -> Vec<u8> {
+        let wide = text.chars().map(u32::from).map(|c| c.to_be_bytes()[4 - width..].to_vec());
+        wide.flat_map(|mut unit| {
+            if !big {
+                unit.reverse();
+            }
+            unit
+        })
+        .collect()
+    }
+
+    #[test]
+    fn text_is_read_with_and_without_a_mark_and_what_is_none_is_named() {
+        assert_eq!(utf8(b"{}"), Ok("{}"));
+        assert_eq!(utf8(b"\xEF\xBB\xBF{}"), Ok("{}"));
+        assert_eq!(utf8(b""), Ok(""));
+        for big in [true, false] {
+            for mark in ["", "\u{FEFF}"] {
+                let text = format!("{mark}{{\"tables\": []}}");
+                assert_eq!(utf8(&widened(&text, 2, big)), Err(NotUtf8::Charset("UTF-16")));
+                assert_eq!(utf8(&widened(&text, 4, big)), Err(NotUtf8::Charset("UTF-32")));
+            }
+        }
+        assert_eq!(utf8(b"\x1f\x8b\x08"), Err(NotUtf8::Compressed("gzip")));
+        assert_eq!(utf8(b"\x78\x9c\x01"), Err(NotUtf8::Compressed("deflate")));
+        assert_eq!(utf8(b"x^a password"), Ok("x^a password"));
+        assert_eq!(utf8(b"\xEF\xBB\xBFab\xe9"), Err(NotUtf8::Byte { at: 5, byte: 0xE9 }));
+        assert_eq!(utf8("größe".as_bytes()), Ok("größe"));
+    }
+}
