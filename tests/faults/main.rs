@@ -10,6 +10,7 @@ mod mid_job;
 mod mounts;
 mod partial;
 mod planner;
+mod pooler;
 mod queues;
 mod races;
 mod snapshot;
