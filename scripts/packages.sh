@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing from Debian: PostgreSQL with PostGIS, RabbitMQ, Python's venv, a C compiler, openssl, strace, valgrind.
+# Installs what is missing from Debian: PostgreSQL with PostGIS, RabbitMQ, PgBouncer, Python's venv, a C compiler, openssl, strace, valgrind.
 # Programs that are named as arguments come on top: each from the package of its name.
 # Their system services are neither needed nor left running: the programs are used on private ports.
 set -euo pipefail
@@ -10,6 +10,7 @@ missing=()
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
+[ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
 command -v setpriv >/dev/null || missing+=(util-linux)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v strace >/dev/null || missing+=(strace)
@@ -43,7 +44,7 @@ if [ ! -e "$policy" ]; then
 fi
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-for service in postgresql rabbitmq-server; do
+for service in postgresql rabbitmq-server pgbouncer; do
   case " ${missing[*]} " in
   *" $service "*) [ ! -d /run/systemd/system ] || "${as_root[@]}" systemctl disable --quiet --now "$service" || true ;;
   esac

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::manual::run_python;
-use crate::support::{Database, Site, eventually, none_left, project, python, said, url};
+use crate::support::{Database, PATIENCE, Site, eventually, none_left, project, python, said, url};
 
 /// The Python examples, in the order of the README.
 fn examples() -> Vec<String> {
@@ -148,6 +148,92 @@ fn what_is_missing_is_said_before_anybody_waits_for_it() {
     std::fs::create_dir(root.parent().expect("a parent")).expect("mounted");
     assert!(check().contains(", made now"));
     assert!(!check().contains(", made now"));
+}
+
+#[test]
+fn whoever_cancels_or_retries_a_job_that_cannot_be_is_told_what_became_of_it() {
+    let site = Site::new(Database::empty());
+    site.db.execute("CREATE TABLE one AS SELECT 1 AS id");
+    site.db.execute(
+        "CREATE TABLE slow AS SELECT g AS id, repeat('x', 1000) AS v FROM generate_series(1, 20000) g",
+    );
+    let config = site.write("client.toml", &site.config());
+    let daemon = site.daemon();
+    site.export(json!({"job_id": "whole", "tables": ["public.one"]}));
+    let some = site.request(json!({"job_id": "some", "tables": ["public.one", "public.gone"]}));
+    assert_eq!(site.broker.events.wait_final(&some, PATIENCE).kind(), "job.partial");
+    let none = site.request(json!({"job_id": "none", "tables": ["public.gone"]}));
+    assert_eq!(site.broker.events.wait_final(&none, PATIENCE).kind(), "job.failed");
+    // Its table cannot be read while somebody else has it locked.
+    let locker = site.db.session();
+    locker.run("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE").expect("locked");
+    site.request(json!({"job_id": "ended", "tables": ["public.slow"]}));
+    eventually("the job runs", PATIENCE, || {
+        site.exports.leftovers().iter().any(|l| l.contains("ended")).then_some(())
+    });
+    let retry = site.run(&["retry", "--config", &config, "ended"]);
+    assert_eq!(retry.status.code(), Some(4), "{}", said(&retry));
+    assert!(said(&retry).contains("has not finished"), "{}", said(&retry));
+    let cancel = site.run(&["cancel", "--wait", "--config", &config, "ended"]);
+    assert_eq!(cancel.status.code(), Some(0), "a cancel that came in time: {}", said(&cancel));
+    drop(locker);
+
+    for (job, word, cancelled) in
+        [("whole", "completed", 4), ("some", "partial", 4), ("none", "failed", 4), ("ended", "cancelled", 0)]
+    {
+        for wait in [&[][..], &["--wait"][..]] {
+            let output = site.run(&[&["cancel", "--config", &config, job], wait].concat());
+            let text = said(&output);
+            assert_eq!(output.status.code(), Some(cancelled), "{job} {wait:?}: {text}");
+            let line = format!("job {job} has ended before: {word} at 20");
+            assert!(
+                text.contains(&line) && text.contains(&format!(".archive/by-id/{job}.json")),
+                "{job}: {text}"
+            );
+        }
+        let output = site.run(&["cancel", "--json", "--config", &config, job]);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!((&told["job_id"], &told["status"]), (&json!(job), &json!(word)), "{told}");
+        let archive = told["archive"].as_str().expect("a path");
+        assert!(site.exports.path(archive).exists() && told["committed_at"].is_string(), "{told}");
+    }
+    let retry = site.run(&["retry", "--json", "--config", &config, "whole"]);
+    let told: serde_json::Value = serde_json::from_slice(&retry.stdout).expect("JSON");
+    assert_eq!((retry.status.code(), &told["error"]["code"]), (Some(4), &json!("nothing_failed")), "{told}");
+    site.assert_sound(&["whole", "some", "none", "ended"], [daemon]);
+}
+
+#[test]
+fn the_directory_of_a_pruned_job_is_told_from_a_damaged_one() {
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+    let config = site.write("client.toml", &site.config());
+    let export = |job: &str| site.export(json!({"job_id": job, "tables": ["public.region"]}));
+    let verify = |job: &str| {
+        let output = site.run(&["verify", "--config", &config, job]);
+        (output.status.code(), said(&output))
+    };
+    export("first");
+    export("second");
+    let prune = site.run(&["prune", "--yes", "--config", &config]);
+    assert!(prune.status.success(), "{}", said(&prune));
+    let (code, text) = verify("first");
+    assert!(code == Some(1) && text.contains("the directory is gone: it was pruned"), "{text}");
+    export("third");
+    assert!(verify("third").1.contains("public_region\n"), "the name is used again: {}", verify("third").1);
+    let (code, text) = verify("first");
+    assert!(
+        code == Some(1) && text.contains("it was pruned: the directory belongs to job third since 20"),
+        "{text}"
+    );
+    assert!(!text.contains("sha256") && !text.contains("bytes"), "{text}");
+    let output = site.run(&["verify", "--json", "--config", &config, "first"]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(told["tables"][0]["belongs_to"], "third", "{told}");
+    for job in ["second", "third"] {
+        assert_eq!(verify(job).0, Some(0), "{}", verify(job).1);
+    }
+    daemon.stop();
 }
 
 #[test]

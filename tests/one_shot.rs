@@ -230,3 +230,73 @@ fn exit_codes_tell_what_happened() {
         assert!(!text.contains("p%40ss") && !text.contains("p@ss"), "a secret is shown: {text}");
     }
 }
+
+#[test]
+fn hints_for_a_dsn_name_flags_and_no_configuration() {
+    let site = Site::new(Database::empty());
+    site.db.execute(
+        "CREATE TABLE t AS SELECT 1 AS x; CREATE TABLE hidden AS SELECT 1 AS x; \
+         ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON hidden USING (x > 1); \
+         CREATE TABLE secret AS SELECT 1 AS x; REVOKE ALL ON secret FROM exporter; \
+         CREATE VIEW slow AS SELECT pg_sleep(10) IS NULL AS x",
+    );
+    let port = Services::get().postgres;
+    let good = site.db.url_at(port);
+    let (user, after) = good.split_once("@127").expect("a host");
+    let role = user.split([':', '@']).nth(1).expect("a role").trim_start_matches('/').to_owned();
+    let (_, database) = after.rsplit_once('/').expect("a database");
+    let at = |rest: &str| format!("postgres://{role}@127.0.0.1:{port}/{rest}");
+    let request = |name: &str, body: Value| {
+        let path = site.path(name);
+        std::fs::write(&path, body.to_string()).expect("write a request");
+        path.to_string_lossy().into_owned()
+    };
+    let filter = request("filter", json!({"tables": [{"table": "public.t", "where": "abs(x) = 1"}]}));
+    let table = |name: &str| ["--table".to_owned(), format!("public.{name}")].to_vec();
+    let nobody = format!("postgres://x@127.0.0.1:{}/x", crate::support::free_port());
+    let cases: Vec<(String, Vec<String>, &str)> = vec![
+        (nobody, table("t"), "host and port of --dsn"),
+        (at(database), table("t"), "--password-file"),
+        (format!("postgres://{role}:wr0ng@127.0.0.1:{port}/{database}"), table("t"), "--password-file"),
+        (format!("{user}@127.0.0.1:{port}/nope"), table("t"), "the database that --dsn names"),
+        (format!("{good}?sslmode=verify-full&sslrootcert=/nope.pem"), table("t"), "sslrootcert"),
+        (format!("{good}?sslmode=require"), table("t"), "ssl = on"),
+        (format!("{good}?sslmod=require"), table("t"), "did you mean `sslmode`"),
+        (
+            format!("{good}?options=-c%20statement_timeout%3D200"),
+            table("slow"),
+            "statement_timeout%3D0 to --dsn",
+        ),
+        (good.clone(), table("hidden"), "give the role BYPASSRLS"),
+        (good.clone(), table("secret"), "GRANT SELECT"),
+        (good.clone(), table("gone"), "case-sensitive"),
+        (good.clone(), vec!["--request".into(), filter], "or filter in a view"),
+    ];
+    let out = site.path("out").to_string_lossy().into_owned();
+    for (dsn, arguments, words) in cases {
+        for command in ["export", "plan"] {
+            if command == "plan" && words.contains("statement_timeout") {
+                continue;
+            }
+            let mut all = vec![command.to_owned(), "--dsn".into(), dsn.clone()];
+            all.extend(arguments.iter().cloned());
+            if command == "export" {
+                all.extend(["--out".to_owned(), out.clone()]);
+            }
+            let output = site.run(&all.iter().map(String::as_str).collect::<Vec<_>>());
+            let text = said(&output);
+            assert!(!output.status.success() && text.contains(words), "{all:?}: {text}");
+            for forbidden in [
+                "sources.",
+                "onfiguration",
+                "adu-export.toml",
+                "pool_size",
+                "ca_file",
+                "password_file",
+                "wr0ng",
+            ] {
+                assert!(!text.contains(forbidden), "{forbidden} in the hints of {all:?}: {text}");
+            }
+        }
+    }
+}

@@ -52,7 +52,7 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         Ok(sources) => {
             for (name, entry) in &sources {
                 let found = entry.source.check().await;
-                let text = found.map_err(|e| Explained(e).into()).map(|facts| {
+                let text = found.map_err(|e| Explained(e, entry.config.origin).into()).map(|facts| {
                     let snapshots = if facts.snapshots { "" } else { ", without snapshots" };
                     format!("{}{snapshots}", facts.version)
                 });

@@ -8,13 +8,14 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::ended::{self, Standing};
 use super::input::ConfigArgs;
 use super::summary::Summary;
 use super::{ExitCode, print, print_json};
 use crate::bus::BusError;
 use crate::bus::rabbitmq::{Client, RabbitBus};
-use crate::config::{BrokerConfig, Config};
-use crate::folder::{Folder, layout};
+use crate::config::BrokerConfig;
+use crate::intake::Wish;
 use crate::message::event::JobProgress;
 use crate::message::setting::Span;
 use crate::message::{Event, EventType, JobId};
@@ -54,37 +55,52 @@ pub struct JobArgs {
 }
 
 impl JobArgs {
-    /// Sends `{what: job}`; `about` is the job whose end answers it.
+    /// Sends `wish`; `about` is the job whose end answers it. Where the export folder can be seen from here, a job
+    /// that has ended is told from its archive, and what cannot be done is refused, without a message.
     ///
     /// # Errors
     /// As [`send`].
-    pub async fn ask(&self, what: &str, about: JobId) -> anyhow::Result<ExitCode> {
+    pub async fn ask(&self, wish: &Wish, about: JobId) -> anyhow::Result<ExitCode> {
+        let config = self.config.load()?;
+        let code = |code| if matches!(wish, Wish::Cancel(_)) { ended::code_of_cancel(code) } else { code };
+        match ended::standing(&config, wish, &self.job).await {
+            Standing::Open => {}
+            Standing::Unknown(root) => eprintln!(
+                "job {} is not known in {root}; daemons wait a minute for its request before they reject this",
+                self.job
+            ),
+            // Who waits gets the event of its end, as ever.
+            Standing::Ended(archive) if self.wait.wait => eprintln!("{}", ended::line(&archive)),
+            Standing::Ended(archive) => {
+                if self.json {
+                    print_json(&ended::json(&archive))?;
+                } else {
+                    print(&ended::text(&archive))?;
+                }
+                return Ok(code(ExitCode::of(archive.status.event()).unwrap_or(ExitCode::Failed)));
+            }
+            Standing::Refused(_) if self.wait.wait => {}
+            Standing::Refused(error) => {
+                if self.json {
+                    print_json(&json!({"job_id": self.job, "error": error}))?;
+                } else {
+                    let remedy = error.remedy.as_deref().map_or(String::new(), |r| format!("; {r}"));
+                    eprintln!("rejected: {}{remedy}", error.message);
+                }
+                return Ok(ExitCode::Rejected);
+            }
+        }
+        let what = match wish {
+            Wish::Retry(_) => "retry",
+            Wish::Cancel(_) | Wish::Export(_) => "cancel",
+        };
         let asked = Asked {
             body: serde_json::to_vec(&json!({ what: self.job }))?,
             message_id: uuid::Uuid::new_v4().to_string(),
             job: about,
         };
-        let config = self.config.load()?;
-        self.doubt(&config).await;
-        send(&config.broker, &asked, &self.wait, self.json).await
-    }
-}
-
-impl JobArgs {
-    /// Says so if the export folder, where it can be seen from here, does not know the job. Its request may still
-    /// wait, so the daemons decide; that takes them a minute.
-    async fn doubt(&self, config: &Config) {
-        let Ok(folder) = Folder::open(config.export.root.clone(), None).await else { return };
-        for path in [layout::workspace(&self.job), layout::archive_by_id(&self.job)] {
-            if !matches!(folder.store().stat(&path).await, Ok(None)) {
-                return;
-            }
-        }
-        eprintln!(
-            "job {} is not known in {}; daemons wait a minute for its request before they reject this",
-            self.job,
-            folder.root().display()
-        );
+        let sent = send(&config.broker, &asked, &self.wait, self.json).await?;
+        Ok(if self.wait.wait { code(sent) } else { sent })
     }
 }
 

@@ -14,6 +14,7 @@ pub mod completions;
 pub mod daemon;
 #[cfg(test)]
 mod documentation;
+mod ended;
 pub mod exit;
 pub mod export;
 pub mod follow;

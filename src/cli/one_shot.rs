@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::bus::{Outgoing, Properties, Session};
+use crate::config::Origin;
+use crate::config::dsn::Dsn;
 use crate::context::{Context, Sources};
 use crate::folder::{Created, VERSION, layout};
 use crate::intake::{self, Desk, Wish};
@@ -21,7 +23,7 @@ use crate::job::outcome::{CancelCause, CancelMark, Owner, Run, StoredRequest};
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
 use crate::message::{Control, ExportRequest, InboxMessage, JobId, SourceName};
-use crate::source::{SourceError, postgres};
+use crate::source::SourceError;
 
 /// Connects once: a person who waits wants to hear at once of a wrong address
 /// or password, which daemons try again for a while.
@@ -31,13 +33,13 @@ use crate::source::{SourceError, postgres};
 pub async fn reach(sources: &Sources, name: Option<&SourceName>) -> anyhow::Result<()> {
     // Without a name intake says what is wrong.
     let Some(entry) = name.and_then(|name| sources.get(name)) else { return Ok(()) };
-    entry.source.check().await.map(|_| ()).map_err(|e| Explained(e).into())
+    entry.source.check().await.map(|_| ()).map_err(|e| Explained(e, entry.config.origin).into())
 }
 
-/// A source's error with its remedy.
+/// A source's error with its remedy for who gave the source.
 #[derive(Debug, thiserror::Error)]
-#[error("{}{}", .0.message, .0.remedy.as_deref().map_or(String::new(), |r| format!("; {r}")))]
-pub struct Explained(pub SourceError);
+#[error("{}{}", .0.message, .0.remedy.as_ref().map_or(String::new(), |r| format!("; {}", r.words(*.1))))]
+pub struct Explained(pub SourceError, pub Origin);
 
 /// What was found for a request.
 pub enum Place {
@@ -125,8 +127,8 @@ fn taken(job: &JobId, by: &str) -> ErrorReport {
 /// What a source reads, as far as its address says so.
 fn server(context: &Context, source: &SourceName) -> String {
     let sources = context.sources();
-    let dsn = sources.get(source).map(|entry| entry.config.dsn.expose().to_owned());
-    dsn.and_then(|dsn| postgres::identity(&dsn)).unwrap_or_default()
+    let dsn = sources.get(source).and_then(|entry| entry.config.dsn.expose().parse::<Dsn>().ok());
+    dsn.map(|dsn| dsn.identity()).unwrap_or_default()
 }
 
 /// A workspace that a killed run left: ours if it is of the same request and

@@ -50,6 +50,9 @@ struct Verdict {
     rows: u64,
     source_rows: Option<u64>,
     problems: Vec<String>,
+    /// The job whose export stands in the directory now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    belongs_to: Option<JobId>,
 }
 
 /// Reads every file of a job again.
@@ -75,6 +78,16 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let mut verdicts = Vec::new();
     for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
         let mut verdict = files(folder.root(), table).await?;
+        if !verdict.problems.is_empty()
+            && let Some(next) = successor(&folder, &archive, &verdict.directory).await?
+        {
+            let text = format!(
+                "it was pruned: the directory belongs to job {} since {:.0}; `adu-export verify {}` looks at that",
+                next.job_id, next.committed_at, next.job_id
+            );
+            verdict.problems = vec![text];
+            verdict.belongs_to = Some(next.job_id);
+        }
         if let Some(entry) = &source {
             let rows = source_rows(entry, &archive, table).await?;
             verdict.source_rows = Some(rows);
@@ -135,11 +148,35 @@ async fn files(root: &Path, table: &ArchivedTable) -> anyhow::Result<Verdict> {
         rows: table.rows,
         source_rows: None,
         problems,
+        belongs_to: None,
     })
+}
+
+/// Who published a directory after this archive: the export that stood there was removed before. Of archives that
+/// name one directory the youngest is right.
+async fn successor(folder: &Folder, archive: &Archive, directory: &str) -> anyhow::Result<Option<Archive>> {
+    let mut found: Option<Archive> = None;
+    for name in folder.store().list(layout::BY_ID).await? {
+        let path = format!("{}/{name}", layout::BY_ID);
+        let Some(other) = folder.read::<Archive>(&path).await? else { continue };
+        let names = other
+            .tables
+            .iter()
+            .any(|t| t.status == TableStatus::Completed && t.directory.as_deref() == Some(directory));
+        let youngest = found.as_ref().map_or(archive.committed_at, |f| f.committed_at);
+        if names && other.job_id != archive.job_id && other.committed_at > youngest {
+            found = Some(other);
+        }
+    }
+    Ok(found)
 }
 
 fn compare(directory: &Path, expected: &[FinishedFile]) -> Vec<String> {
     let mut problems = Vec::new();
+    match std::fs::exists(directory) {
+        Ok(false) => return vec!["the directory is gone: it was pruned, or moved or removed by hand".into()],
+        Ok(true) | Err(_) => {}
+    }
     for file in expected {
         let written = Written { rows: file.rows, bytes: file.bytes, sha256: &file.sha256 };
         if let Err(error) = read_back(&directory.join(&file.file), &written) {

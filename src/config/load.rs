@@ -63,6 +63,11 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.file {
             Some(file) => write!(f, "configuration {}", file.display())?,
+            // What the command line says has no other name.
+            None if self.problems.iter().all(|problem| problem.key.starts_with("--")) => {
+                let texts: Vec<String> = self.problems.iter().map(ToString::to_string).collect();
+                return f.write_str(&texts.join("\n"));
+            }
             None => f.write_str("configuration")?,
         }
         match self.problems.as_slice() {

@@ -11,6 +11,7 @@ use crate::message::SourceName;
 use crate::message::setting::{Compression, Span};
 
 mod credentials;
+pub mod dsn;
 pub mod load;
 mod one_shot;
 pub mod preset;
@@ -19,7 +20,7 @@ mod validate;
 mod value;
 
 pub use load::{ConfigError, Problem};
-pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, SourceConfig, SourceKind};
+pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, SourceConfig, SourceKind};
 pub use value::{Auto, OptionalSpan, Secret};
 
 /// Everything.

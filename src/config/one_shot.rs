@@ -5,8 +5,9 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn, Server};
 use super::load::environment;
-use super::{Config, ConfigError, Problem, Secret};
+use super::{Config, ConfigError, Origin, Problem, Secret};
 use crate::message::SourceName;
 
 impl Config {
@@ -17,9 +18,11 @@ impl Config {
     /// # Errors
     /// When the DSN or a variable cannot be read.
     pub fn for_dsn(dsn: &Secret, root: &Path) -> Result<(Self, SourceName), ConfigError> {
-        let (host, port, database) = target(dsn.expose());
-        let name = SourceName::of_dsn(host, port, database);
-        let problem = |key, text| ConfigError { file: None, problems: vec![Problem::new(key, text)] };
+        let problem = |key, text: &str| ConfigError { file: None, problems: vec![Problem::new(key, text)] };
+        let target: Dsn = dsn.expose().parse().map_err(|e: InvalidDsn| problem("--dsn", &e.to_string()))?;
+        let Server { port, .. } = target.servers[0];
+        let port = (port != DEFAULT_PORT).then(|| port.to_string());
+        let name = SourceName::of_dsn(&target.servers[0].name(), port.as_deref(), &target.database);
         let root = root.to_str().ok_or_else(|| problem("--out", "the path must be UTF-8"))?;
         let section = |pairs: &[(&str, &str)]| {
             let texts = pairs.iter().map(|(k, v)| ((*k).to_owned(), Value::String((*v).to_owned())));
@@ -38,41 +41,16 @@ impl Config {
         let env = environment().filter(|(variable, _)| {
             !variable.starts_with("ADU_EXPORT__SOURCES__") && !variable.starts_with("ADU_EXPORT__BROKER__")
         });
-        Self::parse(&table.to_string(), env).map(|config| (config, name))
+        let mut config = Self::parse(&table.to_string(), env).map_err(|mut error| {
+            // The folder was named by a flag, too.
+            error.problems.iter_mut().filter(|p| p.key == "export.root").for_each(|p| p.key = "--out".into());
+            error
+        })?;
+        if let Some(source) = config.sources.get_mut(&name) {
+            source.origin = Origin::CommandLine;
+        }
+        Ok((config, name))
     }
-}
-
-/// First host, its port, and database of a DSN, as far as they can be seen; never its password.
-fn target(dsn: &str) -> (&str, Option<&str>, &str) {
-    let (mut host, mut port, mut database) = ("localhost", None, "postgres");
-    if let Some((_, rest)) = dsn.split_once("://") {
-        let rest = rest.split(['?', '#']).next().unwrap_or_default();
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
-        let first = address.split(',').next().unwrap_or_default();
-        // The address of IPv6 stands in brackets, for it has colons of its own.
-        let (name, after) = match first.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((name, after)) => (name, after.strip_prefix(':')),
-            None => first.split_once(':').map_or((first, None), |(name, port)| (name, Some(port))),
-        };
-        port = after;
-        if !name.is_empty() {
-            host = name;
-        }
-        if !path.is_empty() {
-            database = path;
-        }
-    } else {
-        for (key, value) in dsn.split_whitespace().filter_map(|pair| pair.split_once('=')) {
-            match key {
-                "host" => host = value,
-                "port" => port = value.split(',').next(),
-                "dbname" => database = value,
-                _ => {}
-            }
-        }
-    }
-    (host, port.filter(|p| !p.is_empty()), database)
 }
 
 #[cfg(test)]
@@ -82,18 +60,23 @@ mod tests {
     #[test]
     fn the_source_of_a_dsn_is_called_after_host_port_and_database() {
         for (dsn, name) in [
-            ("postgres://u:p@ss@db.example:5432/shop?sslmode=require", "db_example_shop"),
-            ("postgresql://db/shop", "db_shop"),
-            ("postgres:///shop", "localhost_shop"),
+            ("postgres://u:p%40ss@db.example:5432/shop?sslmode=require", "db_example_shop"),
+            ("postgresql://u@db/shop", "db_shop"),
             ("postgres://u@h1:1,h2:2/x", "h1_1_x"),
             ("postgres://u@[fe80::1]:5433/x", "fe80__1_5433_x"),
+            ("postgres://h/a?user=b@c&host=/run/pg", "_run_pg_a"),
             ("host=/run/pg dbname=a user=b password=c", "_run_pg_a"),
-            ("host=h port=6432 dbname=a user=b", "h_6432_a"),
+            ("host = h port=6432 dbname='a' user=b", "h_6432_a"),
         ] {
             let (config, source) = Config::for_dsn(&Secret::new(dsn), Path::new("/tmp/out")).expect("valid");
             assert_eq!(source.as_str(), name);
             assert_eq!(config.sources[&source].dsn.expose(), dsn);
+            assert_eq!(config.sources[&source].origin, Origin::CommandLine);
         }
-        assert!(Config::for_dsn(&Secret::new("mysql://x"), Path::new("/tmp/out")).is_err());
+        let refused = Config::for_dsn(&Secret::new("mysql://x"), Path::new("/tmp/out")).expect_err("no DSN");
+        assert!(refused.to_string().starts_with("--dsn: it must look like"), "{refused}");
+        let above =
+            Config::for_dsn(&Secret::new("postgres://u@h/d"), Path::new("/tmp/../x")).expect_err("a folder");
+        assert!(above.to_string().starts_with("--out: "), "{above}");
     }
 }

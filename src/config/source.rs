@@ -22,6 +22,16 @@ pub enum SourceKind {
     Postgres,
 }
 
+/// Where a source was given, so where its settings are changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// In the configuration file.
+    #[default]
+    Configuration,
+    /// By `--dsn` of a one-shot command.
+    CommandLine,
+}
+
 /// What a request's `where` may contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +49,9 @@ pub enum AllowWhere {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
+    /// Where this stands.
+    #[serde(skip)]
+    pub origin: Origin,
     /// What it is.
     pub kind: SourceKind,
     /// `postgres://user@host/database?sslmode=verify-full`; may hold a password.
@@ -61,7 +74,7 @@ pub struct SourceConfig {
     /// Jobs of this source at once; others wait.
     #[serde(default = "default_max_jobs")]
     pub max_jobs: NonZeroU32,
-    /// Longest wait for a connection.
+    /// Longest wait for a connection, unless the DSN says `connect_timeout`.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Span,
     /// No byte for so long: the chunk is cancelled and retried; else the preset.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use super::dsn::Dsn;
 use super::load::{ConfigError, Problem, read_secret};
 use super::{
     Auto, BrokerConfig, Config, ExportConfig, HttpConfig, LogConfig, Secret, SourceConfig, TimingConfig,
@@ -215,12 +216,9 @@ impl TimingConfig {
 impl SourceConfig {
     fn check(&self, name: &SourceName, found: &mut Found) {
         let key = |key: &str| format!("sources.{name}.{key}");
-        let dsn = self.dsn.expose();
-        found.unless(
-            dsn.starts_with("postgres://") || dsn.starts_with("postgresql://") || dsn.contains('='),
-            &key("dsn"),
-            "it must look like postgres://user@host/database or host=… dbname=…",
-        );
+        if let Err(error) = self.dsn.expose().parse::<Dsn>() {
+            found.add(&key("dsn"), error.to_string());
+        }
         found.unless(
             self.password.is_none() || self.password_file.is_none(),
             &key("password"),

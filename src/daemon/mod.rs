@@ -11,8 +11,8 @@ use tracing::{error, info, warn};
 
 use crate::bus::BusError;
 use crate::bus::rabbitmq::RabbitBus;
-use crate::config::Config;
 use crate::config::load::{ConfigError, Problem};
+use crate::config::{Config, Origin};
 use crate::context::{Context, SourceEntry, Sources};
 use crate::folder::{Folder, FolderError};
 use crate::http::{Health, HttpServer, Views};
@@ -47,12 +47,12 @@ pub enum StartError {
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// A source's section.
-    #[error("sources.{name}: {error}")]
+    #[error("{error}{}", .error.remedy.as_ref().map_or(String::new(), |r| format!("; {}", r.words(*.origin))))]
     Source {
-        /// The source.
-        name: String,
         /// What is wrong with it.
         error: SourceError,
+        /// Where it was given.
+        origin: Origin,
     },
     /// The broker's section.
     #[error(transparent)]
@@ -73,7 +73,7 @@ pub fn sources(config: &Config) -> Result<Sources, StartError> {
     let mut sources = Sources::new();
     for (name, section) in &config.sources {
         let source = PostgresSource::new(name, section)
-            .map_err(|error| StartError::Source { name: name.to_string(), error })?;
+            .map_err(|error| StartError::Source { error, origin: section.origin })?;
         let entry = SourceEntry { source: Arc::new(source), config: section.clone() };
         sources.insert(name.clone(), Arc::new(entry));
     }

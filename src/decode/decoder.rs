@@ -274,7 +274,12 @@ impl DecodedColumn {
     /// An error where no other plan helps against what this array lacks.
     fn judge(&self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<(), SourceError> {
         let error = |kind, code: &str, message: String, remedy: Option<&str>| {
-            Err(SourceError { kind, code: code.into(), message, remedy: remedy.map(str::to_owned) })
+            Err(SourceError {
+                kind,
+                code: code.into(),
+                message,
+                remedy: remedy.map(|text| text.to_owned().into()),
+            })
         };
         let name = &self.column.name;
         if let Some(reason) = faults.foreign {

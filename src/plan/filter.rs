@@ -15,8 +15,9 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Tokenizer};
 
-use crate::config::AllowWhere;
+use crate::config::{AllowWhere, Origin};
 use crate::message::event::ErrorReport;
+use crate::source::Advice;
 
 mod print;
 
@@ -54,21 +55,16 @@ pub enum FilterError {
 }
 
 impl FilterError {
-    /// What to change.
+    /// What to change, for who gave the source.
     #[must_use]
-    pub fn remedy(&self) -> &'static str {
+    pub fn remedy(&self, origin: Origin) -> &'static str {
         match self {
-            Self::Off => {
-                "leave `where` out, or set allow_where = \"simple\" in the source's section of the configuration"
-            }
+            Self::Off => Advice::FilterOff.words(origin),
             Self::Unreadable(_) => {
                 "write one SQL expression without WHERE, e.g. at >= '2026-01-01' AND status IN ('a', 'b')"
             }
             Self::Trailing(_) => "write exactly one expression, without a semicolon or a second statement",
-            Self::NotAllowed(_) => {
-                "use columns, literals, comparisons, AND, OR, NOT, IN, BETWEEN, LIKE, IS, arithmetic and casts \
-                 to plain types, or set allow_where = \"any\" in the source's section of the configuration"
-            }
+            Self::NotAllowed(_) => Advice::FilterTooFree.words(origin),
             Self::Moving(_) => {
                 "write the date itself, e.g. '2026-01-31'; a text that reads so is written 'today'::text"
             }
@@ -76,10 +72,10 @@ impl FilterError {
         }
     }
 
-    /// As events and archives report it.
+    /// As events and archives report it; `origin` is the source's.
     #[must_use]
-    pub fn report(&self) -> ErrorReport {
-        ErrorReport::permanent("invalid_filter", self.to_string(), self.remedy())
+    pub fn report(&self, origin: Origin) -> ErrorReport {
+        ErrorReport::permanent("invalid_filter", self.to_string(), self.remedy(origin))
     }
 }
 

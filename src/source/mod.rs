@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::config::Origin;
 use crate::message::SourceName;
 use crate::message::event::ErrorReport;
 use crate::message::request::OnUnfit;
@@ -22,8 +23,10 @@ use crate::plan::export_plan::Slice;
 
 pub mod memory;
 pub mod postgres;
+mod remedy;
 mod survey;
 
+pub use remedy::{Advice, Remedy};
 pub use survey::{MappingOptions, Relation, RelationKind, SurveyColumn, SurveyRequest, Unreadable};
 
 /// What a source's failure means for the work at hand. `retry.rs` maps it,
@@ -102,17 +105,17 @@ pub struct SourceError {
     /// What happened, to which object. No table data, no secrets.
     pub message: String,
     /// What to change.
-    pub remedy: Option<String>,
+    pub remedy: Option<Remedy>,
 }
 
 impl SourceError {
-    /// As events and archives report it.
+    /// As events and archives report it; `origin` is the source's.
     #[must_use]
-    pub fn report(&self) -> ErrorReport {
+    pub fn report(&self, origin: Origin) -> ErrorReport {
         ErrorReport {
             code: self.code.clone(),
             message: self.message.clone(),
-            remedy: self.remedy.clone(),
+            remedy: self.remedy.as_ref().map(|remedy| remedy.words(origin).into_owned()),
             retryable: !matches!(self.kind, ErrorKind::Permanent | ErrorKind::Unfit(_)),
         }
     }

@@ -91,7 +91,7 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
                 passed = Some(error.clone());
                 crate::retry::Pace::Soon
             }
-            Policy::Report(_) => return planner.give_up(error.report()).await,
+            Policy::Report(_) => return planner.give_up(error.report(planner.config.origin)).await,
         };
         context.metrics.retried(&error.kind);
         shared.trouble(format!("{name}: {}", error.message));
@@ -99,7 +99,7 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         let Some(pause) = pauses.next(pace) else {
             // A source that refuses us for so long will not take us by itself.
             if error.kind == ErrorKind::Authentication {
-                return planner.give_up(error.report()).await;
+                return planner.give_up(error.report(planner.config.origin)).await;
             }
             return Ok(End::Release);
         };
@@ -204,7 +204,7 @@ impl Planner<'_> {
         let mut fail = |number, table, error| {
             let error = match error {
                 PlanError::Failed(error) => error,
-                PlanError::Source(e) if e.kind == ErrorKind::Permanent => e.report(),
+                PlanError::Source(e) if e.kind == ErrorKind::Permanent => e.report(self.config.origin),
                 e => return Err(e),
             };
             failed.push(FailedTable { number, table, error });
@@ -298,7 +298,7 @@ impl Planner<'_> {
         }
         if let Some(error) = passed.filter(|_| self.job.lineages().len() >= MAX_LINEAGES) {
             let message = format!("{}; the job has used {MAX_LINEAGES} snapshots already", error.message);
-            return Err(PlanError::Failed(ErrorReport { message, ..error.report() }));
+            return Err(PlanError::Failed(ErrorReport { message, ..error.report(self.config.origin) }));
         }
         let lineage = self.shared.context.machine.fresh();
         let keeper = keepers.open(&self.source, lineage, &self.task.job).await?;

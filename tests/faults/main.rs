@@ -11,6 +11,7 @@ mod mid_job;
 mod mounts;
 mod partial;
 mod planner;
+mod pooler;
 mod queues;
 mod races;
 mod releases;

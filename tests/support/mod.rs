@@ -2,6 +2,7 @@
 //! broker, an export root and daemons of its own. The two servers behind all
 //! sites start with the first test and end with the test process.
 
+mod bouncer;
 mod broker;
 mod checker;
 mod daemon;
@@ -18,6 +19,7 @@ mod site;
 mod tpch;
 mod wait;
 
+pub(crate) use bouncer::Bouncer;
 pub(crate) use broker::{Broker, url};
 pub(crate) use daemon::{BINARY, Daemon, leashed};
 pub(crate) use database::{Database, EXPORTER, PASSWORD};

@@ -125,7 +125,7 @@ impl Drop for Postgres {
 }
 
 /// A directory beside the data of the servers of all, of the same owner: gone with theirs at the latest.
-fn new_directory() -> PathBuf {
+pub(super) fn new_directory() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let beside = &Services::get().data;
     let owner = beside.join("postgres").metadata().expect("the data of PostgreSQL");
@@ -137,8 +137,8 @@ fn new_directory() -> PathBuf {
     directory
 }
 
-/// A program of PostgreSQL, as the user that the servers run as; it ends with the test's thread.
-fn program(name: &str) -> Command {
+/// A program of PostgreSQL (or any, by its path), as the user that the servers run as; it ends with the test's thread.
+pub(super) fn program(name: &str) -> Command {
     let services = Services::get();
     let mut command = Command::new("setpriv");
     if rustix::process::geteuid().is_root() {

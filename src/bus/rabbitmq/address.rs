@@ -7,6 +7,7 @@ use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 
 use super::super::BusError;
+use super::url;
 use crate::config::BrokerConfig;
 
 /// Bundles of certificate authorities where Linux distributions keep them.
@@ -52,10 +53,7 @@ impl Address {
     /// secrets can be replaced while the daemon runs.
     pub(super) fn read(config: &BrokerConfig) -> Result<Self, BusError> {
         let url = config.resolve_url().map_err(|e| wrong("[broker]", e.to_string()))?;
-        // The parser's message may quote the URL, and so the password: it is left out.
-        let mut uri: AMQPUri = url.expose().trim().parse().map_err(|_: String| {
-            wrong("broker.url", "is not a URL such as amqp://user:password@host:5672/%2f (special characters percent-encoded)")
-        })?;
+        let mut uri = url::read(url.expose().trim()).map_err(|why| wrong("broker.url", why))?;
         let seconds = config.heartbeat.0.as_secs().clamp(1, u64::from(u16::MAX));
         uri.query.heartbeat = Some(u16::try_from(seconds).unwrap_or(u16::MAX));
         let tls = match uri.scheme {

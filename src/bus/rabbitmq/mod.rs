@@ -32,6 +32,7 @@ mod publisher;
 mod reply;
 mod session;
 mod topology;
+mod url;
 mod wire;
 
 pub use client::Client;

@@ -51,7 +51,7 @@ fn a_date_that_moves_is_refused_and_a_text_that_says_so_is_not() {
     ] {
         let error = check(text, AllowWhere::Simple).expect_err(text);
         assert!(matches!(error, FilterError::Moving(_)), "{error}");
-        assert!(error.report().remedy.expect("a remedy").contains("2026-01-31"));
+        assert!(error.report(Origin::Configuration).remedy.expect("a remedy").contains("2026-01-31"));
     }
     for text in ["\"word\" = 'today' :: TEXT", "\"a\" = 'nowhere'", "\"a\" = CAST ( 'now' AS TEXT )"] {
         assert_eq!(simple(text), text);
@@ -95,7 +95,7 @@ fn a_refusal_names_what_is_refused_and_the_remedy() {
     ] {
         assert!(refusal(text).contains(what), "{text}: {}", refusal(text));
     }
-    let report = check("f(a)", AllowWhere::Simple).expect_err("a function").report();
+    let report = check("f(a)", AllowWhere::Simple).expect_err("a function").report(Origin::Configuration);
     assert_eq!(report.code, "invalid_filter");
     assert!(report.remedy.expect("there is one").contains("allow_where = \"any\""));
 }

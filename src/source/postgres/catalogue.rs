@@ -9,7 +9,7 @@ use super::chunk::HAS_TID_RANGE_SCAN;
 use super::columns::{self, ColumnFacts};
 use super::quote::{ident, table, texts};
 use super::session::Session;
-use super::sqlstate::{ALL_ROWS, Stage};
+use super::sqlstate::Stage;
 use crate::message::pattern::TablePattern;
 use crate::source::{Relation, RelationKind, SourceError, SurveyRequest, Unreadable};
 
@@ -48,14 +48,14 @@ pub(super) fn was_locked(error: &SourceError, sizes: Sizes) -> bool {
     sizes == Sizes::Now && error.code == LOCK_NOT_AVAILABLE
 }
 
-/// Everything that the request means. `partial_rows` says that the
+/// Everything that the request means. `all_rows`: what helps where policies hide rows; none says that the
 /// configuration asks for what row-level security leaves visible.
 pub(super) async fn survey(
     session: &Session,
     version: u32,
     request: &SurveyRequest,
     sizes: Sizes,
-    partial_rows: bool,
+    all_rows: Option<&str>,
 ) -> Result<Vec<Relation>, SourceError> {
     let named = named(session, request).await?;
     if named.is_empty() {
@@ -70,12 +70,12 @@ pub(super) async fn survey(
         .filter_map(|n| {
             let facts = facts.get(&n.oid)?;
             let columns = columns.remove(&n.oid).unwrap_or_default();
-            Some(relation(n, facts, columns, version, partial_rows))
+            Some(relation(n, facts, columns, version, all_rows))
         })
         .collect())
 }
 
-fn relation(n: Named, facts: &Facts, columns: ColumnFacts, version: u32, partial_rows: bool) -> Relation {
+fn relation(n: Named, facts: &Facts, columns: ColumnFacts, version: u32, all_rows: Option<&str>) -> Relation {
     let has_pages = version >= HAS_TID_RANGE_SCAN
         && facts.heap
         && facts.members == 1
@@ -89,7 +89,7 @@ fn relation(n: Named, facts: &Facts, columns: ColumnFacts, version: u32, partial
         surveyed.iter_mut().for_each(|c| c.column.nullable = true);
     }
     Relation {
-        unreadable: facts.unreadable(&n, surveyed.len(), partial_rows),
+        unreadable: facts.unreadable(&n, surveyed.len(), all_rows),
         partial: facts.hidden_rows.then(|| format!("{HIDDEN_ROWS}: what it sees is exported")),
         foreign,
         estimated_rows: facts.rows(n.kind),
@@ -222,7 +222,7 @@ impl Facts {
         self.pages() > OUTDATED * self.counted_pages
     }
 
-    fn unreadable(&self, named: &Named, columns: usize, partial_rows: bool) -> Option<Unreadable> {
+    fn unreadable(&self, named: &Named, columns: usize, all_rows: Option<&str>) -> Option<Unreadable> {
         let (schema, name) = (&named.schema, table(&named.schema, &named.name));
         let (why, remedy) = if !self.schema_usage {
             let grant = format!(
@@ -235,8 +235,8 @@ impl Facts {
                 "no SELECT right".into(),
                 format!("grant it to the role of the source: GRANT SELECT ON {name} TO <role>"),
             )
-        } else if self.hidden_rows && !partial_rows {
-            (HIDDEN_ROWS.into(), ALL_ROWS.into())
+        } else if let Some(remedy) = all_rows.filter(|_| self.hidden_rows) {
+            (HIDDEN_ROWS.into(), remedy.to_owned())
         } else if !self.populated {
             let why = "the materialized view is not populated";
             (why.into(), format!("fill it: REFRESH MATERIALIZED VIEW {name}"))

@@ -15,7 +15,7 @@ use super::seen::{self, Conditions};
 use super::session::{Opening, Session};
 use super::slice::{condition, from_only_where, from_where, select_list};
 use crate::plan::export_plan::Slice;
-use crate::source::{ChunkRead, ErrorKind, SourceError};
+use crate::source::{Advice, ChunkRead, ErrorKind, SourceError};
 
 /// First version that scans ranges of pages without reading the rest.
 pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
@@ -153,10 +153,7 @@ pub(super) fn stalled(relation: &str, after: Duration) -> SourceError {
         kind: ErrorKind::Transient,
         code: "stalled".into(),
         message: format!("{relation}: not a byte from the server for {} s", after.as_secs()),
-        remedy: Some(
-            "raise stall_timeout of the source if its queries need so long, e.g. for selective filters"
-                .into(),
-        ),
+        remedy: Some(Advice::Stall.into()),
     }
 }
 

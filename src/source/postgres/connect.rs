@@ -11,20 +11,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::config::{SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding as Bind, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Connection, SimpleQueryMessage};
 use tokio_util::either::Either;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::dial::{Address, DialError, Dialer, Wire};
-use super::dsn::Dsn;
 use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
 use super::tls;
-use crate::config::{Secret, SourceConfig};
+use crate::config::dsn::{Binding, Dsn, Target};
+use crate::config::{Origin, Secret, SourceConfig};
 use crate::message::SourceName;
-use crate::source::{ErrorKind, SourceError};
+use crate::source::{Advice, ErrorKind, SourceError};
 
 /// Pauses after each cancel request before the next one: one that arrives
 /// between two statements is lost.
@@ -91,6 +91,8 @@ pub(super) struct Connector {
     config: tokio_postgres::Config,
     password: Password,
     dialer: Dialer,
+    /// Which servers will do.
+    target: Target,
     /// Limit for each address, login included, as libpq's `connect_timeout`.
     timeout: Duration,
     server: String,
@@ -103,29 +105,32 @@ pub(super) struct Connector {
 impl Connector {
     /// Reads the connection string and what it needs of TLS.
     pub(super) fn new(name: &SourceName, config: &SourceConfig) -> Result<Self, SourceError> {
-        let invalid = |field: &str, cause: &dyn std::fmt::Display| SourceError {
+        let invalid = |advice: Advice, cause: &dyn std::fmt::Display| SourceError {
             kind: ErrorKind::Permanent,
             code: "config".into(),
-            message: format!("sources.{name}.{field}: {cause}"),
-            remedy: Some(format!("correct {field} of the source in the configuration")),
+            message: match (config.origin, advice) {
+                (Origin::CommandLine, _) => format!("--dsn: {cause}"),
+                (Origin::Configuration, Advice::Dsn) => format!("sources.{name}.dsn: {cause}"),
+                (Origin::Configuration, _) => format!("sources.{name}: {cause}"),
+            },
+            remedy: Some(advice.into()),
         };
-        let dsn = Dsn::parse(config.dsn.expose()).map_err(|e| invalid("dsn", &e))?;
-        let tls = tls::connector(&dsn, config.ca_file.as_deref()).map_err(|e| invalid("ca_file", &e))?;
+        let dsn: Dsn = config.dsn.expose().parse().map_err(|e| invalid(Advice::Dsn, &e))?;
+        let tls = tls::connector(&dsn.tls, config.ca_file.as_deref())
+            .map_err(|e| invalid(Advice::Certificates, &e))?;
         let server = dsn.server();
         let dialer = Dialer::new(&dsn, tls);
-        let mut pg = dsn.config;
-        // For the client every stream has its TLS behind it.
-        pg.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         let password = match (&config.password_file, &config.password) {
             (Some(path), _) => Password::File(path.clone()),
             (None, Some(secret)) => Password::Given(secret.clone()),
             (None, None) => Password::AsInDsn,
         };
         Ok(Self {
-            config: pg,
+            timeout: dsn.connect_timeout.unwrap_or(config.connect_timeout.0),
+            target: dsn.target,
+            config: session(dsn),
             password,
             dialer,
-            timeout: config.connect_timeout.0,
             server,
             version: AtomicU32::new(0),
             tasks: TaskTracker::new(),
@@ -166,14 +171,33 @@ impl Connector {
     /// Tries one address after the other: a silent one must not keep from the next.
     async fn open(&self, name: &str) -> Result<Opened, SourceError> {
         let mut config = self.config.clone();
-        config.application_name(name);
+        if config.get_application_name().is_none() {
+            config.application_name(name);
+        }
         if let Some(password) = self.password().await? {
             config.password(password);
         }
-        let mut last = None;
         let addresses = timeout(self.timeout, self.dialer.addresses()).await.map_err(|_| self.silent())?;
-        for address in addresses.map_err(|e| self.undialled(&e))? {
-            match timeout(self.timeout, self.log_in(&config, address)).await {
+        let addresses = addresses.map_err(|e| self.undialled(&e))?;
+        if self.target == Target::PreferStandby
+            && let Ok(opened) = self.first(&config, &addresses, Target::Standby).await
+        {
+            return Ok(opened);
+        }
+        let target = if self.target == Target::PreferStandby { Target::Any } else { self.target };
+        self.first(&config, &addresses, target).await
+    }
+
+    /// The first of these servers that will do.
+    async fn first(
+        &self,
+        config: &tokio_postgres::Config,
+        addresses: &[Address],
+        target: Target,
+    ) -> Result<Opened, SourceError> {
+        let mut last = None;
+        for address in addresses {
+            match timeout(self.timeout, self.log_in(config, address.clone(), target)).await {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(error)) => last = Some(error),
                 Err(_) => last = Some(self.silent()),
@@ -182,7 +206,12 @@ impl Connector {
         Err(last.expect("the dialer gives at least one address"))
     }
 
-    async fn log_in(&self, config: &tokio_postgres::Config, address: Address) -> Result<Opened, SourceError> {
+    async fn log_in(
+        &self,
+        config: &tokio_postgres::Config,
+        address: Address,
+        target: Target,
+    ) -> Result<Opened, SourceError> {
         let wire = self.dialer.open(&address).await.map_err(|e| self.undialled(&e))?;
         let (stream, tap) = Tap::new(wire);
         let (client, mut connection) =
@@ -190,14 +219,9 @@ impl Connector {
         if let Some(version) = connection.parameter("server_version").and_then(version_number) {
             self.version.store(version, Ordering::Relaxed);
         }
-        let wanted = match config.get_target_session_attrs() {
-            TargetSessionAttrs::ReadWrite => Some("off"),
-            TargetSessionAttrs::ReadOnly => Some("on"),
-            _ => None,
-        };
-        if let Some(wanted) = wanted {
+        if let Some((question, wanted)) = question(target) {
             let rows = tokio::select! {
-                rows = client.simple_query("SHOW transaction_read_only") => rows,
+                rows = client.simple_query(question) => rows,
                 ended = &mut connection => Err(match ended {
                     Err(error) => error,
                     Ok(()) => return Err(self.silent()),
@@ -226,8 +250,8 @@ impl Connector {
                     Err(e) => Err(SourceError {
                         kind: ErrorKind::Authentication,
                         code: "password_file".into(),
-                        message: format!("cannot read password_file {}: {e}", path.display()),
-                        remedy: Some("make the file readable for the user that the daemon runs as".into()),
+                        message: format!("cannot read the password from {}: {e}", path.display()),
+                        remedy: Some(Advice::PasswordFile.into()),
                     }),
                 }
             }
@@ -247,7 +271,7 @@ impl Connector {
             kind: ErrorKind::Unreachable,
             code: "unreachable".into(),
             message: format!("connect to {}: no answer within {:?}", self.server, self.timeout),
-            remedy: Some("check host and port of the source's dsn, firewalls, and connect_timeout".into()),
+            remedy: Some(Advice::Silence.into()),
         }
     }
 
@@ -288,6 +312,41 @@ impl Connector {
             Ok(Err(error)) => tracing::debug!(error, "cancel request failed"),
             Err(_) => tracing::debug!("cancel request timed out"),
         }
+    }
+}
+
+/// What the client needs for each session.
+fn session(dsn: Dsn) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    // For the client every stream has its TLS behind it.
+    config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+    config.user(dsn.user).dbname(dsn.database).channel_binding(match dsn.binding {
+        Binding::Disable => Bind::Disable,
+        Binding::Prefer => Bind::Prefer,
+        Binding::Require => Bind::Require,
+    });
+    if let Some(password) = dsn.password {
+        config.password(password);
+    }
+    if let Some(options) = dsn.options {
+        config.options(options);
+    }
+    if let Some(name) = dsn.application_name {
+        config.application_name(name);
+    }
+    config
+}
+
+/// How a server is asked whether it will do, and its answer if so.
+fn question(target: Target) -> Option<(&'static str, &'static str)> {
+    const WRITES: &str = "SHOW transaction_read_only";
+    const STANDBY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
+    match target {
+        Target::ReadWrite => Some((WRITES, "off")),
+        Target::ReadOnly => Some((WRITES, "on")),
+        Target::Primary => Some((STANDBY, "f")),
+        Target::Standby => Some((STANDBY, "t")),
+        Target::Any | Target::PreferStandby => None,
     }
 }
 

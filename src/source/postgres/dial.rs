@@ -5,27 +5,24 @@
 //! sit above TLS and below it, for every kind of socket.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslNegotiation};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::either::Either;
 use uuid::Uuid;
 
 use super::bulk::BulkStream;
-use super::dsn::{Dsn, TlsDemand};
+use crate::config::dsn::{Dsn, Host, Keepalive, Server, TlsDemand};
 
-/// Silence after which the kernel asks whether the other side is still there.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(30))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(4);
+/// Silence after which the kernel asks whether the other side is still there, the pause between its questions, and how
+/// many may stay without answer, unless the connection string says otherwise.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 4);
 /// Longest time that something sent may remain unacknowledged, unless the
 /// connection string says `tcp_user_timeout`: keepalive does not ask meanwhile,
 /// and retransmission goes on for a quarter of an hour, tcp(7). The same as the
@@ -34,7 +31,6 @@ const USER_TIMEOUT: Duration = Duration::from_secs(70);
 /// SSLRequest: length and code,
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-const DEFAULT_PORT: u16 = 5432;
 
 /// A socket.
 pub(super) type Socket = Either<BulkStream, UnixStream>;
@@ -70,9 +66,9 @@ pub(super) enum DialError {
 
 /// Makes streams to the servers of a connection string.
 pub(super) struct Dialer {
-    hosts: Vec<(Option<Host>, Option<IpAddr>, u16)>,
+    servers: Vec<Server>,
     shuffled: bool,
-    user_timeout: Duration,
+    keepalive: Keepalive,
     demand: TlsDemand,
     /// TLS from the first byte, without asking (PostgreSQL 17).
     direct: bool,
@@ -81,17 +77,12 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) fn new(dsn: &Dsn, tls: MakeRustlsConnect) -> Self {
-        let config = &dsn.config;
-        let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
-        let port = |i: usize| ports.get(i).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
         Self {
-            hosts: (0..hosts.len().max(addresses.len()))
-                .map(|i| (hosts.get(i).cloned(), addresses.get(i).copied(), port(i)))
-                .collect(),
-            shuffled: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
-            user_timeout: config.get_tcp_user_timeout().copied().unwrap_or(USER_TIMEOUT),
-            demand: dsn.tls,
-            direct: config.get_ssl_negotiation() == SslNegotiation::Direct,
+            servers: dsn.servers.clone(),
+            shuffled: dsn.shuffled,
+            keepalive: dsn.keepalive,
+            demand: dsn.tls.demand,
+            direct: dsn.tls.direct,
             tls,
         }
     }
@@ -99,20 +90,16 @@ impl Dialer {
     /// Addresses in the order in which to try them. Each name is looked up
     /// anew; one without address is an error only if no other has any.
     pub(super) async fn addresses(&self) -> Result<Vec<Address>, DialError> {
-        let mut hosts: Vec<_> = self.hosts.iter().collect();
-        self.shuffle(&mut hosts);
+        let mut servers: Vec<_> = self.servers.iter().collect();
+        self.shuffle(&mut servers);
         let mut all = Vec::new();
         let mut error = None;
-        for (host, address, port) in hosts {
-            let name = match (host, address) {
-                (Some(Host::Tcp(name)), _) => name.clone(),
-                (_, Some(address)) => address.to_string(),
-                (_, None) => String::new(),
-            };
-            let tcp = |socket| Address { name: name.clone(), place: Place::Tcp(socket) };
-            match (host, address) {
-                (_, Some(address)) => all.push(tcp(SocketAddr::new(*address, *port))),
-                (Some(Host::Tcp(host)), None) => match lookup_host((host.as_str(), *port)).await {
+        for server in servers {
+            let port = server.port;
+            let tcp = |socket| Address { name: server.name(), place: Place::Tcp(socket) };
+            match (&server.host, server.address) {
+                (_, Some(address)) => all.push(tcp(SocketAddr::new(address, port))),
+                (Some(Host::Tcp(host)), None) => match lookup_host((host.as_str(), port)).await {
                     Ok(found) => {
                         let mut found: Vec<_> = found.map(tcp).collect();
                         self.shuffle(&mut found);
@@ -122,7 +109,7 @@ impl Dialer {
                 },
                 (Some(Host::Unix(dir)), None) => {
                     let path = dir.join(format!(".s.PGSQL.{port}"));
-                    all.push(Address { name: name.clone(), place: Place::Unix(path) });
+                    all.push(Address { name: String::new(), place: Place::Unix(path) });
                 }
                 (None, None) => {}
             }
@@ -152,12 +139,32 @@ impl Dialer {
             Place::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                let options = SockRef::from(&stream);
-                options.set_tcp_keepalive(&KEEPALIVE)?;
-                options.set_tcp_user_timeout(Some(self.user_timeout))?;
+                self.watch(SockRef::from(&stream))?;
                 Ok(Either::Left(BulkStream::new(stream)))
             }
         }
+    }
+
+    /// Has the kernel notice that the other side is gone. What a connection string sets to zero is the system's own.
+    fn watch(&self, socket: SockRef<'_>) -> io::Result<()> {
+        let Keepalive { on, idle, interval, count, user_timeout } = self.keepalive;
+        if on {
+            let mut keepalive = TcpKeepalive::new();
+            let (time, pause, retries) =
+                (idle.unwrap_or(KEEPALIVE.0), interval.unwrap_or(KEEPALIVE.1), count.unwrap_or(KEEPALIVE.2));
+            if !time.is_zero() {
+                keepalive = keepalive.with_time(time);
+            }
+            if !pause.is_zero() {
+                keepalive = keepalive.with_interval(pause);
+            }
+            if retries > 0 {
+                keepalive = keepalive.with_retries(retries);
+            }
+            socket.set_tcp_keepalive(&keepalive)?;
+        }
+        let user_timeout = user_timeout.unwrap_or(USER_TIMEOUT);
+        socket.set_tcp_user_timeout((!user_timeout.is_zero()).then_some(user_timeout))
     }
 
     async fn secure(&self, mut socket: Socket, name: &str) -> Result<Wire, DialError> {
@@ -189,8 +196,8 @@ mod tests {
     use super::*;
 
     async fn addresses(dsn: &str) -> Vec<Address> {
-        let dsn = Dsn::parse(dsn).expect("valid");
-        let tls = super::super::tls::connector(&dsn, None).expect("valid");
+        let dsn: Dsn = dsn.parse().expect("valid");
+        let tls = super::super::tls::connector(&dsn.tls, None).expect("valid");
         Dialer::new(&dsn, tls).addresses().await.expect("some")
     }
 

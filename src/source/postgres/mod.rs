@@ -21,10 +21,10 @@ use self::session::{Opening, Session};
 use self::snapshot::Keepers;
 use self::sqlstate::Stage;
 use super::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, Keeper, MappingOptions, Overlap, PoolUse,
-    Relation, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
+    Advice, Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, Keeper, MappingOptions, Overlap,
+    PoolUse, Relation, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
 };
-use crate::config::SourceConfig;
+use crate::config::{Origin, SourceConfig};
 use crate::message::SourceName;
 use crate::plan::column::Column;
 
@@ -36,9 +36,9 @@ mod connect;
 mod copy_stream;
 mod definitions;
 mod dial;
-mod dsn;
 mod guard;
 mod pool;
+mod pooler;
 mod question;
 mod quote;
 mod seen;
@@ -50,8 +50,6 @@ mod tap;
 mod tls;
 mod type_facts;
 
-pub use dsn::identity;
-
 /// A PostgreSQL database.
 pub struct PostgresSource {
     name: SourceName,
@@ -62,6 +60,7 @@ pub struct PostgresSource {
     session: Vec<(String, String)>,
     /// The configuration asks for what row-level security leaves visible.
     partial_rows: bool,
+    origin: Origin,
 }
 
 impl PostgresSource {
@@ -79,6 +78,7 @@ impl PostgresSource {
             keepers: Keepers::default(),
             limits: Limits { lock: config.lock_timeout.0, stall },
             session: config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            origin: config.origin,
             partial_rows: config.session.get("row_security").is_some_and(|v| on(v)),
         })
     }
@@ -120,7 +120,8 @@ impl PostgresSource {
         // No settings of the configuration: names of types depend on the search path.
         let session = self.ask(lineage, &[]).await?;
         let version = self.connections.connector.version();
-        let relations = catalogue::survey(&session, version, request, sizes, self.partial_rows).await?;
+        let all_rows = (!self.partial_rows).then(|| Advice::AllRows.words(self.origin));
+        let relations = catalogue::survey(&session, version, request, sizes, all_rows).await?;
         session.end(catalogue::WHAT).await?;
         Ok(relations)
     }

@@ -8,7 +8,7 @@ use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, Re
 
 use super::connect::{Connector, Pooled};
 use crate::config::SourceConfig;
-use crate::source::{ErrorKind, PoolUse, SourceError};
+use crate::source::{Advice, ErrorKind, PoolUse, SourceError};
 
 /// Longest wait for a free connection of the pool: workers take no more chunks
 /// than it has, so a long wait means that something is wrong.
@@ -69,7 +69,7 @@ impl Connections {
                 kind: ErrorKind::Exhausted,
                 code: "pool".into(),
                 message: format!("all {} connections of the pool are busy", self.allowed),
-                remedy: Some("raise pool_size of the source, or lower [export] workers".into()),
+                remedy: Some(Advice::Pool.into()),
             }),
             Err(PoolError::Timeout(_)) => Err(self.connector.silent()),
             Err(e) => Err(SourceError {

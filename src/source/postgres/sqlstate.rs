@@ -8,11 +8,8 @@
 use std::error::Error as _;
 
 use super::dial::DialError;
-use crate::source::{ErrorKind, SourceError};
-
-/// What helps where row-level security hides rows.
-pub(super) const ALL_ROWS: &str = "give the role BYPASSRLS, or set `row_security = \"on\"` under \
-                                   [sources.<name>.session] for an export of the visible rows only";
+use super::pooler;
+use crate::source::{Advice, ErrorKind, Remedy, SourceError};
 
 /// What was being done; the same SQLSTATE means different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +30,11 @@ pub(super) enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Verdict {
     kind: ErrorKind,
-    remedy: Option<&'static str>,
+    remedy: Option<Remedy>,
 }
 
-const fn verdict(kind: ErrorKind, remedy: &'static str) -> Verdict {
-    Verdict { kind, remedy: Some(remedy) }
+fn verdict(kind: ErrorKind, remedy: impl Into<Remedy>) -> Verdict {
+    Verdict { kind, remedy: Some(remedy.into()) }
 }
 
 const fn bare(kind: ErrorKind) -> Verdict {
@@ -57,14 +54,17 @@ struct Circumstances<'a> {
 fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
     use ErrorKind::{Authentication, Changed, Exhausted, LineageLost, Permanent, Transient};
     let class = code.get(..2).unwrap_or_default();
+    if code == "08P01"
+        && let Some((kind, remedy)) = pooler::judge(said.message)
+    {
+        return verdict(kind, remedy);
+    }
     match (class, code) {
         // The snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is gone.
         (_, "22023" | "42704" | "55000") if stage == Stage::Import => bare(LineageLost),
         ("72", _) if stage == Stage::Import => bare(LineageLost),
 
-        ("22" | "42", _) if stage == Stage::Setup => {
-            verdict(Permanent, "correct [sources.<name>.session]: the server refuses one of its settings")
-        }
+        ("22" | "42", _) if stage == Stage::Setup => verdict(Permanent, Advice::Session),
 
         // The table is not what was planned.
         (_, "42P01" | "42703" | "42883" | "42804" | "42846" | "42704" | "3F000") if stage == Stage::Chunk => {
@@ -78,64 +78,41 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
         ),
         ("08", _) => bare(Transient),
         ("40", _) => bare(Transient),
-        (_, "55P03") => verdict(
-            Transient,
-            "another session holds a strong lock on the table; raise lock_timeout if that is normal here",
-        ),
+        (_, "55P03") => verdict(Transient, Advice::Lock),
         (_, "55006") => bare(Transient),
-        (_, "57014") if said.statement_timeout && !said.message.contains("user request") => verdict(
-            Permanent,
-            "statement_timeout ended it: set `statement_timeout = \"0\"` under [sources.<name>.session], \
-             or ALTER ROLE … SET statement_timeout = 0",
-        ),
+        (_, "57014") if said.statement_timeout && !said.message.contains("user request") => {
+            verdict(Permanent, Advice::StatementTimeout)
+        }
         (_, "57014") => verdict(Transient, "somebody cancelled the query on the server (pg_cancel_backend)"),
         (_, "57P01" | "57P02" | "57P03" | "57P05") => bare(Transient),
-        (_, "57P04") => verdict(Permanent, "the database was dropped; correct the source's dsn"),
+        (_, "57P04") => verdict(Permanent, Advice::Database),
         (_, "58030") => verdict(Transient, "the server had an I/O error; look at its log and disks"),
         (_, "25P03") => verdict(
             Transient,
             "idle_in_transaction_session_timeout ended the session; set it to 0 for this role",
         ),
-        (_, "25P04") => verdict(
-            Permanent,
-            "transaction_timeout ended it: set `transaction_timeout = \"0\"` under [sources.<name>.session]",
-        ),
+        (_, "25P04") => verdict(Permanent, Advice::TransactionTimeout),
 
-        (_, "53200") if said.hint.contains("max_locks_per_transaction") => verdict(
-            Permanent,
-            "partitions and indexes take more locks than the server has room for: raise max_locks_per_transaction \
-             on the server, lower chunk_workers, or export partitions in several requests",
-        ),
+        (_, "53200") if said.hint.contains("max_locks_per_transaction") => verdict(Permanent, Advice::Locks),
         (_, "53400") => verdict(
             Permanent,
             "a limit of the server was exceeded (e.g. temp_file_limit): raise it for this role, \
              or choose another strategy or chunk_column",
         ),
-        (_, "53300") => verdict(
-            Exhausted,
-            "the server has no connection left: lower pool_size and max_parallel of the source, \
-             or raise max_connections or the role's CONNECTION LIMIT",
-        ),
+        (_, "53300") => verdict(Exhausted, Advice::Connections),
         ("53", _) => verdict(Exhausted, "the server has run out of memory or disk; look at its log"),
 
         (_, "28000") => verdict(
             Authentication,
             "pg_hba.conf or the role's rights refuse this login: check host, user, database and TLS",
         ),
-        ("28", _) => {
-            verdict(Authentication, "correct the password in password_file, password or dsn of the source")
-        }
-        (_, "3D000") => verdict(Permanent, "the database does not exist; correct the source's dsn"),
-        (_, "42501") => verdict(
-            Permanent,
-            "grant the role USAGE on the schema and SELECT on the table; where row-level security hides \
-             rows, BYPASSRLS, or `row_security = \"on\"` under [sources.<name>.session] for an export of \
-             the visible rows only",
-        ),
+        ("28", _) => verdict(Authentication, Advice::Password),
+        (_, "3D000") => verdict(Permanent, Advice::Database),
+        (_, "42501") => verdict(Permanent, Advice::Rights),
         (_, "42P01" | "42703" | "3F000") => {
             verdict(Permanent, "correct the name in the request; names are case-sensitive")
         }
-        ("42", _) => verdict(Permanent, "correct the filter, columns or session settings"),
+        ("42", _) => verdict(Permanent, Advice::Query),
         (_, "22P05" | "22021") => verdict(
             Permanent,
             "a text cannot be converted to UTF-8: correct it in the database, name the column in as_bytes, or leave it out",
@@ -200,12 +177,7 @@ pub(super) fn explain(
     } else {
         format!("{what}: the server reports SQLSTATE {code}; its message may hold data and is not repeated")
     };
-    SourceError {
-        kind: verdict.kind,
-        code: code.to_owned(),
-        message,
-        remedy: verdict.remedy.map(str::to_owned),
-    }
+    SourceError { kind: verdict.kind, code: code.to_owned(), message, remedy: verdict.remedy }
 }
 
 /// Errors of the client's side. `tokio-postgres` keeps their kind to itself
@@ -213,65 +185,55 @@ pub(super) fn explain(
 fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> SourceError {
     let cause = error.source().map(ToString::to_string);
     let shown = error.to_string();
-    let (kind, code, remedy) = match shown.as_str() {
+    let (kind, code, remedy): (_, _, Option<Remedy>) = match shown.as_str() {
         "authentication error" | "invalid configuration" => (
             ErrorKind::Authentication,
             "authentication",
-            Some(
-                "give the source a password: password_file, password, or in its dsn; with --dsn: --password-file",
-            ),
+            Some(Advice::NoPassword.into()),
         ),
         "connection closed" | "error communicating with the server" if stage == Stage::Connect => (
             ErrorKind::Unreachable,
             "unreachable",
             Some(
-                "the server ended the connection at once; look at its log, and whether it accepts our certificate (sslcert)",
+                "the server ended the connection at once; look at its log, and whether it accepts our certificate (sslcert)"
+                    .into(),
             ),
         ),
         // A backend that crashed ends the connection without a SQLSTATE.
         "connection closed" | "error communicating with the server" => {
             (ErrorKind::Transient, "connection_lost", None)
         }
-        _ => (ErrorKind::Permanent, "protocol", Some("does the source's dsn lead to a PostgreSQL server?")),
+        _ => (ErrorKind::Permanent, "protocol", Some(Advice::Protocol.into())),
     };
-    let cause = cause.map(|c| format!(": {c}")).unwrap_or_default();
-    SourceError {
-        kind,
-        code: code.to_owned(),
-        message: format!("{what}: {shown}{cause}"),
-        remedy: remedy.map(str::to_owned),
-    }
+    let said = match cause {
+        // The client's word for a login that lacks something.
+        Some(cause) if shown == "invalid configuration" => cause,
+        Some(cause) => format!("{shown}: {cause}"),
+        None => shown.clone(),
+    };
+    SourceError { kind, code: code.to_owned(), message: format!("{what}: {said}"), remedy }
 }
 
 /// There is no stream to the server.
 pub(super) fn undialled(error: &DialError, what: &str) -> SourceError {
     let (kind, code, remedy) = match error {
-        DialError::Unreachable(_) => (
-            ErrorKind::Unreachable,
-            "unreachable",
-            "check host and port of the source's dsn, the network and whether the server runs",
-        ),
+        DialError::Unreachable(_) => (ErrorKind::Unreachable, "unreachable", Advice::Address.into()),
         DialError::Tls(cause) => (ErrorKind::Permanent, "tls", tls_remedy(cause)),
     };
-    SourceError {
-        kind,
-        code: code.to_owned(),
-        message: format!("{what}: {error}"),
-        remedy: Some(remedy.to_owned()),
-    }
+    SourceError { kind, code: code.to_owned(), message: format!("{what}: {error}"), remedy: Some(remedy) }
 }
 
-fn tls_remedy(cause: &str) -> &'static str {
+fn tls_remedy(cause: &str) -> Remedy {
     if cause.contains("does not support TLS") {
-        "sslmode demands TLS and the server offers none: set `ssl = on` there (sslmode=disable would send password and rows in the clear)"
+        "sslmode demands TLS and the server offers none: set `ssl = on` there (sslmode=disable would send password and rows in the clear)".into()
     } else if cause.contains("NotValidForName") || cause.contains("not valid for name") {
-        "the host in the dsn is not in the server's certificate: use a name that is, or sslmode=verify-ca"
+        Advice::CertificateName.into()
     } else if cause.contains("UnknownIssuer") || cause.contains("CaUsedAsEndEntity") {
-        "name the CA that signed the server's certificate, or that certificate itself, with ca_file"
+        Advice::UnknownCa.into()
     } else if cause.contains("Expired") || cause.contains("expired") {
-        "the server's certificate has expired; renew it"
+        "the server's certificate has expired; renew it".into()
     } else {
-        "check sslmode, ca_file and the server's certificate"
+        Advice::Tls.into()
     }
 }
 
@@ -336,7 +298,7 @@ mod tests {
         let timeout =
             judge("57014", Stage::Chunk, said("canceling statement due to statement timeout", true));
         assert_eq!(timeout.kind, ErrorKind::Permanent);
-        assert!(timeout.remedy.expect("a remedy").contains("statement_timeout"));
+        assert_eq!(timeout.remedy, Some(Advice::StatementTimeout.into()));
         let admin = judge("57014", Stage::Chunk, said("canceling statement due to user request", true));
         assert_eq!(admin.kind, ErrorKind::Transient);
         let translated = judge("57014", Stage::Chunk, said("storniere Anfrage", false));

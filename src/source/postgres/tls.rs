@@ -10,10 +10,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use tokio_postgres::config::SslNegotiation;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::dsn::{Dsn, Roots, TlsDemand};
+use crate::config::dsn::{Roots, Tls, TlsDemand};
 use crate::text::without_mark;
 
 /// Where distributions keep the CA bundle of the system.
@@ -40,11 +39,11 @@ pub(super) enum TlsSetup {
 
 /// The TLS side of every connection to this source. `ca_file` of the
 /// configuration goes before `sslrootcert` of the connection string.
-pub(super) fn connector(dsn: &Dsn, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, TlsSetup> {
+pub(super) fn connector(said: &Tls, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, TlsSetup> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = ca_file.map(|path| Roots::File(path.to_owned())).or_else(|| dsn.roots.clone());
+    let roots = ca_file.map(|path| Roots::File(path.to_owned())).or_else(|| said.roots.clone());
     // As in libpq: CA certificates that somebody gave are meant to be used.
-    let demand = match (dsn.tls, &roots) {
+    let demand = match (said.demand, &roots) {
         (TlsDemand::Require, Some(_)) => TlsDemand::VerifyCa,
         (demand, _) => demand,
     };
@@ -63,11 +62,16 @@ pub(super) fn connector(dsn: &Dsn, ca_file: Option<&Path>) -> Result<MakeRustlsC
             Verifier { chain: Some(chain), pinned: certificates, name, provider: provider.clone() }
         }
     };
+    let versions: &[&rustls::SupportedProtocolVersion] = match said.versions {
+        (true, false) => &[&rustls::version::TLS12],
+        (false, _) => &[&rustls::version::TLS13],
+        (true, true) => rustls::DEFAULT_VERSIONS,
+    };
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(versions)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let config = match &dsn.client_cert {
+    let config = match &said.client_cert {
         Some((cert, key)) => {
             let key = PrivateKeyDer::from_pem_slice(&pem(key)?).map_err(|e| unreadable(key, &e))?;
             builder.with_client_auth_cert(certificates_of(cert)?, key)?
@@ -75,7 +79,8 @@ pub(super) fn connector(dsn: &Dsn, ca_file: Option<&Path>) -> Result<MakeRustlsC
         None => builder.with_no_client_auth(),
     };
     let mut config = config;
-    if dsn.config.get_ssl_negotiation() == SslNegotiation::Direct {
+    config.enable_sni = said.sni;
+    if said.direct {
         config.alpn_protocols = vec![b"postgresql".to_vec()];
     }
     Ok(MakeRustlsConnect::new(config))

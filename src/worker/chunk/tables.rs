@@ -11,12 +11,13 @@ use futures_util::stream::FuturesUnordered;
 use tracing::warn;
 
 use super::{End, Work};
+use crate::config::Origin;
 use crate::folder::FolderError;
 use crate::job::record::{Cause, RecordedPart};
 use crate::message::event::ErrorReport;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Policy, policy};
-use crate::source::{ErrorKind, SourceError};
+use crate::source::{Advice, ErrorKind, SourceError};
 use crate::worker::export::{self, ExportError, TableChunk, Turn};
 use crate::worker::patience::Patience;
 use crate::worker::poison::{self, Mark, Trust};
@@ -51,6 +52,11 @@ pub(super) struct Exported {
 }
 
 impl Work<'_> {
+    /// Where the source was given.
+    fn origin(&self) -> Origin {
+        self.shared.context.sources().get(&self.plan.source).map_or(Origin::default(), |e| e.config.origin)
+    }
+
     async fn told_to_stop(&self) -> Result<TableEnd, FolderError> {
         Ok(TableEnd::Stop(self.stopped().await?))
     }
@@ -200,7 +206,7 @@ impl Work<'_> {
                     continue;
                 }
                 ExportError::Source(error) => match policy(&error) {
-                    Policy::Report(cause) => return Ok(TableEnd::Failed(cause, error.report())),
+                    Policy::Report(cause) => return Ok(TableEnd::Failed(cause, error.report(self.origin()))),
                     Policy::Stop => return self.told_to_stop().await,
                     Policy::Retry(pace) => {
                         context.metrics.retried(&error.kind);
@@ -209,7 +215,7 @@ impl Work<'_> {
                             job.id = %self.task.job, self.task.table, self.task.chunk, code = error.code,
                             reason = error.message, "a chunk is tried again"
                         );
-                        (pace, (error.code == SNAPSHOT_ELSEWHERE).then(|| error.report()))
+                        (pace, (error.code == SNAPSHOT_ELSEWHERE).then(|| error.report(self.origin())))
                     }
                 },
             };
@@ -259,10 +265,6 @@ fn snapshot_elsewhere(error: &SourceError) -> SourceError {
         kind: ErrorKind::Transient,
         code: SNAPSHOT_ELSEWHERE.into(),
         message: format!("{}; its keeper lives", error.message),
-        remedy: Some(
-            "does the source's dsn lead to several servers? Name one of them, or leave snapshots out \
-             by \"consistency\": \"none\""
-                .into(),
-        ),
+        remedy: Some(Advice::SeveralServers.into()),
     }
 }

@@ -19,7 +19,7 @@ impl Planner<'_> {
         let mut parts = Vec::new();
         if let Some(text) = &request.where_ {
             let printed = filter::check(text, self.config.allow_where).map_err(|e| {
-                let mut report = e.report();
+                let mut report = e.report(self.config.origin);
                 report.message = format!("field `where`: {}", report.message);
                 PlanError::Failed(report)
             })?;
@@ -79,5 +79,5 @@ pub(super) fn of_after(error: SourceError, chosen: &ChosenTable<'_>) -> SourceEr
         "check field `after`: `value`, {:?}, must be a value of column `{}` ({ty}){overlap}",
         after.value, after.column
     );
-    SourceError { remedy: Some(remedy), ..error }
+    SourceError { remedy: Some(remedy.into()), ..error }
 }

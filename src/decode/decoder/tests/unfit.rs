@@ -57,9 +57,9 @@ fn values_that_do_not_fit_become_null_where_asked() {
 fn values_that_do_not_fit_end_the_table_where_asked() {
     let (columns, bytes) = unfit_stream();
     let error = decode_pieces(&columns, OnUnfit::Error, bytes.chunks(1000)).expect_err("refused");
-    assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Permanent, "unfit_value"));
+    assert_eq!((&error.kind, error.code.as_str()), (&ErrorKind::Permanent, "unfit_value"));
     assert!(error.message.contains("\"price\""), "{}", error.message);
-    assert!(error.remedy.expect("a remedy").contains("on_unfit"));
+    assert!(error.report(Default::default()).remedy.expect("a remedy").contains("on_unfit"));
 }
 
 #[test]

@@ -1,0 +1,87 @@
+//! What is known of a job before the daemons are asked to cancel or retry it:
+//! a job that has ended is told at once, from its archive.
+
+use serde_json::{Value, json};
+
+use super::ExitCode;
+use super::summary::Summary;
+use crate::config::Config;
+use crate::folder::{Folder, layout};
+use crate::intake::{Known, Step, Wish, decide};
+use crate::job::archive::Archive;
+use crate::job::outcome::{Owner, StoredRequest};
+use crate::message::JobId;
+use crate::message::event::ErrorReport;
+
+/// What the export folder says of a job.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// The daemons decide: the job runs, or what was asked can be done.
+    Open,
+    /// The folder can be seen from here and does not know the job. Its request may still wait.
+    Unknown(String),
+    /// It has ended.
+    Ended(Box<Archive>),
+    /// What was asked cannot be done.
+    Refused(ErrorReport),
+}
+
+/// Looks at the folder, where it can be seen from here.
+pub(super) async fn standing(config: &Config, wish: &Wish, job: &JobId) -> Standing {
+    let Ok(folder) = Folder::open(config.export.root.clone(), None).await else { return Standing::Open };
+    let stored = folder.read::<StoredRequest>(&layout::request(job)).await;
+    // The archive last: a job that is just being finished has one of both.
+    let archive = folder.read::<Archive>(&layout::archive_by_id(job)).await;
+    let (Ok(request), Ok(archive)) = (stored, archive) else { return Standing::Open };
+    if request.is_none() && archive.is_none() {
+        return match folder.store().stat(&layout::workspace(job)).await {
+            Ok(None) => Standing::Unknown(folder.root().display().to_string()),
+            _ => Standing::Open,
+        };
+    }
+    let foreign = request.as_ref().is_some_and(|r| matches!(r.owner, Owner::OneShot(_)));
+    let known = Known { request, archive, cancelled: false, foreign };
+    match (decide(wish, &known), known.archive) {
+        (Step::TellEnd(_), Some(archive)) => Standing::Ended(Box::new(archive)),
+        (Step::Reject(error), _) => Standing::Refused(error),
+        _ => Standing::Open,
+    }
+}
+
+/// One line: how and when it ended, and where its archive is.
+pub(super) fn line(archive: &Archive) -> String {
+    format!(
+        "job {} has ended before: {} at {:.0}, its archive is {}",
+        archive.job_id,
+        archive.status.as_str(),
+        archive.committed_at,
+        layout::archive_by_id(&archive.job_id)
+    )
+}
+
+/// The end of a job as a person reads it.
+pub(super) fn text(archive: &Archive) -> String {
+    format!("{}\n{}", Summary::of_archive(archive).to_string().trim_end(), line(archive))
+        .trim_start()
+        .to_owned()
+}
+
+/// The same for a machine.
+pub(super) fn json(archive: &Archive) -> Value {
+    json!({
+        "job_id": archive.job_id,
+        "status": archive.status,
+        "committed_at": archive.committed_at,
+        "archive": layout::archive_by_id(&archive.job_id),
+        "error": archive.error,
+    })
+}
+
+/// The code of a cancel for the end of its job: whatever ended otherwise was not cancelled.
+pub(super) fn code_of_cancel(code: ExitCode) -> ExitCode {
+    match code {
+        ExitCode::Cancelled => ExitCode::Done,
+        ExitCode::Done | ExitCode::Partial | ExitCode::Failed => ExitCode::Rejected,
+        other => other,
+    }
+}

@@ -1,0 +1,236 @@
+//! Connection strings of PostgreSQL, read as libpq reads them: the same text
+//! leads to the same server here and in `psql`, or is refused.
+//!
+//! Nothing of a string is ignored, and no error shows any of its text: what
+//! could not be understood may be a part of the password.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use self::grammar::Values;
+pub use self::invalid::InvalidDsn;
+pub use self::server::{DEFAULT_PORT, Host, Server};
+pub use self::tls::{Roots, Tls, TlsDemand};
+
+mod grammar;
+mod invalid;
+mod keyword;
+mod server;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+/// Which servers will do (`target_session_attrs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All.
+    Any,
+    /// Those whose sessions may write.
+    ReadWrite,
+    /// Those whose sessions may not.
+    ReadOnly,
+    /// Those that are no standby.
+    Primary,
+    /// Standbys.
+    Standby,
+    /// Standbys, and others if there is none.
+    PreferStandby,
+}
+
+/// Whether the password must be bound to the TLS connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// Never.
+    Disable,
+    /// Where the server can.
+    Prefer,
+    /// Always.
+    Require,
+}
+
+/// How the kernel asks whether the other side is still there. None: as this
+/// client does by itself; zero: as the system does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Whether it asks at all.
+    pub on: bool,
+    /// Silence before it asks.
+    pub idle: Option<Duration>,
+    /// Pause between questions.
+    pub interval: Option<Duration>,
+    /// Questions without answer that end the connection.
+    pub count: Option<u32>,
+    /// How long something sent may remain unacknowledged.
+    pub user_timeout: Option<Duration>,
+}
+
+/// A connection string, taken apart. Its Debug form shows the first server alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Dsn {
+    /// Where to connect, at least one.
+    pub servers: Vec<Server>,
+    /// The role.
+    pub user: String,
+    /// Its password, in whatever encoding.
+    pub password: Option<Vec<u8>>,
+    /// The database.
+    pub database: String,
+    /// Command line of the server's session.
+    pub options: Option<String>,
+    /// What `pg_stat_activity` shows.
+    pub application_name: Option<String>,
+    /// SCRAM and TLS.
+    pub binding: Binding,
+    /// Limit for each address.
+    pub connect_timeout: Option<Duration>,
+    /// Questions of the kernel.
+    pub keepalive: Keepalive,
+    /// TLS.
+    pub tls: Tls,
+    /// Which servers will do.
+    pub target: Target,
+    /// Whether servers are tried in a random order.
+    pub shuffled: bool,
+}
+
+impl FromStr for Dsn {
+    type Err = InvalidDsn;
+
+    /// Reads `postgres://…` or `host=… dbname=…`.
+    fn from_str(text: &str) -> Result<Self, InvalidDsn> {
+        let values = grammar::read(text).map_err(|error| match error {
+            InvalidDsn::NoEquals(1) if !text.contains('=') && !text.starts_with("postgres") => {
+                InvalidDsn::NeitherForm
+            }
+            other => other,
+        })?;
+        keyword::check(&values)?;
+        Self::of(&Texts(values))
+    }
+}
+
+/// Values by keyword, to be read as what they are.
+struct Texts(Values);
+
+impl Texts {
+    /// A value as text.
+    fn get(&self, keyword: &'static str) -> Result<Option<&str>, InvalidDsn> {
+        let value = self.0.get(keyword).map(|bytes| std::str::from_utf8(bytes));
+        value.transpose().map_err(|_| InvalidDsn::Value(keyword, "UTF-8"))
+    }
+
+    /// A value that is not empty.
+    fn some(&self, keyword: &'static str) -> Result<Option<&str>, InvalidDsn> {
+        Ok(self.get(keyword)?.filter(|value| !value.is_empty()))
+    }
+
+    /// One of these words, else the first of them.
+    fn word<T: Copy>(
+        &self,
+        keyword: &'static str,
+        words: &[(&str, T)],
+        known: &'static str,
+    ) -> Result<Option<T>, InvalidDsn> {
+        let Some(value) = self.get(keyword)? else { return Ok(None) };
+        let found = words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning);
+        found.map(Some).ok_or(InvalidDsn::Value(keyword, known))
+    }
+
+    /// A number between two bounds.
+    fn number(&self, keyword: &'static str, least: i64, most: i64) -> Result<Option<u32>, InvalidDsn> {
+        let Some(value) = self.get(keyword)? else { return Ok(None) };
+        let number = value.trim().parse().ok().filter(|n| (least..=most).contains(n));
+        let number = number.and_then(|n| u32::try_from(n).ok());
+        number.map(Some).ok_or(InvalidDsn::Number(keyword, least, most))
+    }
+
+    fn seconds(&self, keyword: &'static str, least: i64) -> Result<Option<Duration>, InvalidDsn> {
+        Ok(self.number(keyword, least, 86_400)?.map(|n| Duration::from_secs(n.into())))
+    }
+}
+
+impl Dsn {
+    fn of(texts: &Texts) -> Result<Self, InvalidDsn> {
+        let owned = |keyword| texts.some(keyword).map(|text| text.map(str::to_owned));
+        let servers = server::servers(texts)?;
+        let tls = Tls::of(texts, &servers)?;
+        let (user, database) = (owned("user")?, owned("dbname")?);
+        Ok(Self {
+            servers,
+            database: database.ok_or(InvalidDsn::NoDatabase)?,
+            user: user.ok_or(InvalidDsn::NoUser)?,
+            password: texts.0.get("password").filter(|password| !password.is_empty()).cloned(),
+            options: owned("options")?,
+            application_name: owned("application_name")?
+                .map_or_else(|| owned("fallback_application_name"), |name| Ok(Some(name)))?,
+            binding: texts
+                .word(
+                    "channel_binding",
+                    &[
+                        ("disable", Binding::Disable),
+                        ("prefer", Binding::Prefer),
+                        ("require", Binding::Require),
+                    ],
+                    "disable, prefer or require",
+                )?
+                .unwrap_or(Binding::Prefer),
+            connect_timeout: texts.number("connect_timeout", 1, 3600)?.map(|n| Duration::from_secs(n.into())),
+            keepalive: Keepalive {
+                on: texts.number("keepalives", 0, 1)? != Some(0),
+                idle: texts.seconds("keepalives_idle", 0)?,
+                interval: texts.seconds("keepalives_interval", 0)?,
+                count: texts.number("keepalives_count", 0, 127)?,
+                user_timeout: texts
+                    .number("tcp_user_timeout", 0, 86_400_000)?
+                    .map(|n| Duration::from_millis(n.into())),
+            },
+            tls,
+            target: texts
+                .word(
+                    "target_session_attrs",
+                    &[
+                        ("any", Target::Any),
+                        ("read-write", Target::ReadWrite),
+                        ("read-only", Target::ReadOnly),
+                        ("primary", Target::Primary),
+                        ("standby", Target::Standby),
+                        ("prefer-standby", Target::PreferStandby),
+                    ],
+                    "any, read-write, read-only, primary, standby or prefer-standby",
+                )?
+                .unwrap_or(Target::Any),
+            shuffled: texts
+                .word("load_balance_hosts", &[("disable", false), ("random", true)], "disable or random")?
+                .unwrap_or(false),
+        })
+    }
+
+    /// The first server, for messages.
+    #[must_use]
+    pub fn server(&self) -> String {
+        self.servers.first().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// User, servers and database, without any secret: two strings that agree read the same rows.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let list =
+            |item: &dyn Fn(&Server) -> String| self.servers.iter().map(item).collect::<Vec<_>>().join(",");
+        let mut ports = list(&|server| server.port.to_string());
+        if self.servers.iter().all(|s| s.port == self.servers[0].port) {
+            ports = self.servers[0].port.to_string();
+        }
+        let names = list(&|server| match (&server.host, server.address) {
+            (Some(_), Some(address)) => format!("{}={address}", server.name()),
+            _ => server.name(),
+        });
+        format!("{}@{names}:{ports}/{}", self.user, self.database)
+    }
+}
+
+impl fmt::Debug for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Dsn").field(&self.server()).finish()
+    }
+}

@@ -1,0 +1,90 @@
+//! Why a connection string is refused. No message has a piece of it.
+
+/// Why a connection string was refused; never with a piece of it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidDsn {
+    /// No scheme and no `=`.
+    #[error("it must look like postgres://user@host/database or host=… dbname=…")]
+    NeitherForm,
+    /// A `@` or what stands around it cannot be what was meant.
+    #[error(
+        "a `@`, `/` or `?` stands where it ends a part of the URL: write `@` as %40, `/` as %2F, `?` as %3F, `:` as %3A, \
+         `&` as %26 and `%` as %25 inside of user, password and parameters"
+    )]
+    StrayAt,
+    /// A space or a control character.
+    #[error("a URL has no spaces: write a space as %20")]
+    Whitespace,
+    /// A percent sign.
+    #[error("a percent sign stands before two hex digits other than 00: write `%` itself as %25")]
+    Percent,
+    /// Brackets of an IPv6 address.
+    #[error(
+        "an IPv6 address stands in brackets before its port, e.g. postgres://user@[fe80::1]:5432/database"
+    )]
+    Brackets,
+    /// A host with signs that no host has.
+    #[error(
+        "its host has a sign that no host name has; if it is one of the password or of a parameter, write `@` as %40, \
+         `/` as %2F, `:` as %3A, `?` as %3F, `&` as %26; the directory of a socket begins with a slash"
+    )]
+    HostSigns,
+    /// A port that is no port.
+    #[error(
+        "a port is a number from 1 to 65535; if what follows the colon is a password: it stands before a `@`, with `@` \
+         written as %40, `/` as %2F and `:` as %3A"
+    )]
+    Port,
+    /// A parameter without value.
+    #[error(
+        "its setting number {0} has no `=`; a `&` of a value is written %26, and a value with spaces in quotes"
+    )]
+    NoEquals(usize),
+    /// A parameter with two values.
+    #[error("its setting number {0} has two `=`: write the one of the value as %3D")]
+    TwoEquals(usize),
+    /// A quote without end.
+    #[error("the value of its setting number {0} has a quote that is never closed")]
+    OpenQuote(usize),
+    /// Not a keyword of libpq.
+    #[error(
+        "its setting number {0} is none of PostgreSQL's; is it part of a value? `&` of a value is written %26, and a \
+         value with spaces in quotes"
+    )]
+    Unknown(usize),
+    /// Nearly one.
+    #[error("its setting number {0} is none of PostgreSQL's; did you mean `{1}`?")]
+    Misspelled(usize, &'static str),
+    /// A value that cannot be.
+    #[error("the value of `{0}` cannot be used; use {1}")]
+    Value(&'static str, &'static str),
+    /// A value that cannot be, between two bounds.
+    #[error("the value of `{0}` cannot be used; use a number from {1} to {2}")]
+    Number(&'static str, i64, i64),
+    /// What this client does not do.
+    #[error("`{0}` is not supported as it stands there: {1}")]
+    Unsupported(&'static str, &'static str),
+    /// One of two that belong together.
+    #[error("`{0}` needs `{1}` as well")]
+    Missing(&'static str, &'static str),
+    /// No host.
+    #[error("it names no host; write e.g. postgres://user@db.example/warehouse")]
+    NoHost,
+    /// No database.
+    #[error("it names no database; write e.g. postgres://user@db.example/warehouse")]
+    NoDatabase,
+    /// No user.
+    #[error("it names no user; write e.g. postgres://user@db.example/warehouse")]
+    NoUser,
+    /// `sslnegotiation` without TLS.
+    #[error("sslnegotiation=direct needs sslmode=require or a stronger one")]
+    WeakDirect,
+    /// `sslrootcert=system` without a check of names.
+    #[error(
+        "sslrootcert=system needs sslmode=verify-full, for anybody may have a certificate of a public CA"
+    )]
+    WeakSystem,
+    /// Lists of different lengths.
+    #[error("it has {1} values of {0} for {2} hosts")]
+    Counts(&'static str, usize, usize),
+}

@@ -1,0 +1,126 @@
+//! What each keyword of libpq means here. One that libpq does not know is an
+//! error; one that would not be honoured is one too, unless its value asks for
+//! nothing that this client does not do anyway.
+
+use super::InvalidDsn;
+use super::grammar::Values;
+use crate::spelling::close_names;
+
+/// What becomes of a keyword.
+#[derive(Clone, Copy, Debug)]
+enum Meaning {
+    /// It is done.
+    Honoured,
+    /// These values ask for what is done anyway; for others: what to do instead.
+    Only(&'static [&'static str], &'static str),
+    /// It cannot be done; what to do instead.
+    Refused(&'static str),
+}
+use Meaning::{Honoured, Only, Refused};
+
+const NO_GSSAPI: &str =
+    "this client does not speak GSSAPI; leave it out, and use a password or a certificate";
+const NO_OAUTH: &str = "this client does not speak OAuth; leave it out, and use a password or a certificate";
+const NO_REVOCATION: &str = "this client reads no lists of revoked certificates; leave it out";
+
+/// The keywords of libpq up to PostgreSQL 18,
+/// <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS>.
+const KEYWORDS: [(&str, Meaning); 53] = [
+    ("host", Honoured),
+    ("hostaddr", Honoured),
+    ("port", Honoured),
+    ("dbname", Honoured),
+    ("user", Honoured),
+    ("password", Honoured),
+    (
+        "passfile",
+        Refused("no .pgpass is read; put the password alone into a file of its own, for password_file"),
+    ),
+    ("require_auth", Refused("leave it out; channel_binding=require takes nothing but SCRAM over TLS")),
+    ("channel_binding", Honoured),
+    ("connect_timeout", Honoured),
+    (
+        "client_encoding",
+        Only(&["auto", "UTF8", "utf8", "UTF-8", "utf-8"], "texts are read as UTF-8; leave it out"),
+    ),
+    ("options", Honoured),
+    ("application_name", Honoured),
+    ("fallback_application_name", Honoured),
+    ("keepalives", Honoured),
+    ("keepalives_idle", Honoured),
+    ("keepalives_interval", Honoured),
+    ("keepalives_count", Honoured),
+    ("tcp_user_timeout", Honoured),
+    (
+        "replication",
+        Only(&["", "false", "off", "no", "0"], "an export needs an ordinary connection; leave it out"),
+    ),
+    ("gssencmode", Only(&["disable", "prefer"], NO_GSSAPI)),
+    ("krbsrvname", Refused(NO_GSSAPI)),
+    ("gsslib", Refused(NO_GSSAPI)),
+    ("gssdelegation", Only(&["0"], NO_GSSAPI)),
+    ("sslmode", Honoured),
+    ("sslnegotiation", Honoured),
+    ("sslcompression", Only(&["0"], "TLS is never compressed; leave it out")),
+    ("sslcert", Honoured),
+    ("sslkey", Honoured),
+    ("sslkeylogfile", Refused("keys of TLS are never written to a file; leave it out")),
+    (
+        "sslpassword",
+        Refused("keys with a passphrase are not read; decrypt the key (`openssl pkey -in … -out …`)"),
+    ),
+    (
+        "sslcertmode",
+        Only(&["allow"], "leave it out; a certificate is sent where sslcert names one and the server asks"),
+    ),
+    ("sslrootcert", Honoured),
+    ("sslcrl", Refused(NO_REVOCATION)),
+    ("sslcrldir", Refused(NO_REVOCATION)),
+    ("sslsni", Honoured),
+    (
+        "requirepeer",
+        Refused(
+            "who owns the server's socket is not checked; leave it out, or use TLS with sslmode=verify-full",
+        ),
+    ),
+    ("ssl_min_protocol_version", Honoured),
+    ("ssl_max_protocol_version", Honoured),
+    ("min_protocol_version", Only(&["3.0"], "this client speaks version 3.0 of the protocol; leave it out")),
+    ("max_protocol_version", Only(&["3.0", "3.2", "latest"], "use 3.0, or leave it out")),
+    ("target_session_attrs", Honoured),
+    ("load_balance_hosts", Honoured),
+    ("service", Refused("no pg_service.conf is read; write host, port, dbname and user here")),
+    ("servicefile", Refused("no pg_service.conf is read; write host, port, dbname and user here")),
+    ("scram_client_key", Refused("leave it out, and use a password or a certificate")),
+    ("scram_server_key", Refused("leave it out, and use a password or a certificate")),
+    ("oauth_issuer", Refused(NO_OAUTH)),
+    ("oauth_client_id", Refused(NO_OAUTH)),
+    ("oauth_client_secret", Refused(NO_OAUTH)),
+    ("oauth_scope", Refused(NO_OAUTH)),
+    // Read by older libpq, without effect.
+    ("authtype", Refused("leave it out: it has no effect")),
+    ("tty", Refused("leave it out: it has no effect")),
+];
+
+/// A keyword of libpq.
+pub(super) fn known(name: &str) -> Option<&'static str> {
+    KEYWORDS.iter().map(|(keyword, _)| *keyword).find(|keyword| *keyword == name)
+}
+
+/// The keyword that was probably meant. What is shown is ours, never the text that was found.
+pub(super) fn like(name: &str) -> Option<&'static str> {
+    close_names(name, KEYWORDS.iter().map(|(keyword, _)| *keyword)).first().copied()
+}
+
+/// Refuses what would not be honoured.
+pub(super) fn check(values: &Values) -> Result<(), InvalidDsn> {
+    for (keyword, meaning) in KEYWORDS {
+        let Some(value) = values.get(keyword) else { continue };
+        match meaning {
+            Honoured => {}
+            Only(harmless, _) if harmless.iter().any(|h| h.as_bytes() == value) => {}
+            Only(_, instead) | Refused(instead) => return Err(InvalidDsn::Unsupported(keyword, instead)),
+        }
+    }
+    Ok(())
+}

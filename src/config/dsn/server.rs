@@ -1,0 +1,114 @@
+//! The servers of a connection string: hosts, addresses and ports, which go
+//! together by their places in their lists.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::{InvalidDsn, Texts};
+
+/// The port where nobody says otherwise.
+pub const DEFAULT_PORT: u16 = 5432;
+
+/// A server's name, or the directory of its socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A name or an address.
+    Tcp(String),
+    /// A directory.
+    Unix(PathBuf),
+}
+
+/// One server that may be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its name; none if only its address is given.
+    pub host: Option<Host>,
+    /// Its address, where the name must not be looked up.
+    pub address: Option<IpAddr>,
+    /// Its port.
+    pub port: u16,
+}
+
+impl Server {
+    /// Whether it is reached over a socket of this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.address.is_none() && matches!(self.host, Some(Host::Unix(_)))
+    }
+
+    /// Its name, else its address.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match (&self.host, self.address) {
+            (Some(Host::Tcp(name)), _) => name.clone(),
+            (Some(Host::Unix(path)), None) => path.display().to_string(),
+            (_, Some(address)) => address.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name(), self.port)
+    }
+}
+
+/// The servers, at least one.
+pub(super) fn servers(texts: &Texts) -> Result<Vec<Server>, InvalidDsn> {
+    let hosts: Vec<Option<Host>> = list(texts, "host")?.map(host).collect::<Result<_, _>>()?;
+    let addresses: Vec<Option<IpAddr>> = list(texts, "hostaddr")?.map(address).collect::<Result<_, _>>()?;
+    let ports: Vec<u16> = list(texts, "port")?.map(port).collect::<Result<_, _>>()?;
+    let count = hosts.len().max(addresses.len());
+    if count == 0 {
+        return Err(InvalidDsn::NoHost);
+    }
+    if !hosts.is_empty() && !addresses.is_empty() && addresses.len() != hosts.len() {
+        return Err(InvalidDsn::Counts("hostaddr", addresses.len(), hosts.len()));
+    }
+    if ports.len() > 1 && ports.len() != count {
+        return Err(InvalidDsn::Counts("port", ports.len(), count));
+    }
+    let server = |i: usize| Server {
+        host: hosts.get(i).cloned().flatten(),
+        address: addresses.get(i).copied().flatten(),
+        port: ports.get(i).or(ports.first()).copied().unwrap_or(DEFAULT_PORT),
+    };
+    let servers: Vec<Server> = (0..count).map(server).collect();
+    if servers.iter().any(|s| s.host.is_none() && s.address.is_none()) {
+        return Err(InvalidDsn::Value("host", "names without an empty one between commas"));
+    }
+    Ok(servers)
+}
+
+fn list<'a>(texts: &'a Texts, keyword: &'static str) -> Result<impl Iterator<Item = &'a str>, InvalidDsn> {
+    let text = texts.get(keyword)?.filter(|text| !text.is_empty());
+    Ok(text.into_iter().flat_map(|text| text.split(',')))
+}
+
+fn host(text: &str) -> Result<Option<Host>, InvalidDsn> {
+    if text.starts_with('/') {
+        return Ok(Some(Host::Unix(text.into())));
+    }
+    // Letters of all languages may be in names; signs that end the parts of a URL may not.
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%');
+    if !text.chars().all(plain) {
+        return Err(InvalidDsn::HostSigns);
+    }
+    Ok((!text.is_empty()).then(|| Host::Tcp(text.to_owned())))
+}
+
+fn address(text: &str) -> Result<Option<IpAddr>, InvalidDsn> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| InvalidDsn::Value("hostaddr", "an IP address for each host"))
+}
+
+fn port(text: &str) -> Result<u16, InvalidDsn> {
+    if text.is_empty() {
+        return Ok(DEFAULT_PORT);
+    }
+    text.trim().parse().ok().filter(|port| *port > 0).ok_or(InvalidDsn::Port)
+}

@@ -1,0 +1,56 @@
+//! What PgBouncer says by itself. All of it has SQLSTATE 08P01, which would be
+//! a connection that broke; some of it stays until somebody changes a setting.
+
+use crate::source::ErrorKind;
+
+/// Words of a message, what follows, and what to set.
+const SAID: [(&str, ErrorKind, &str); 6] = [
+    (
+        "statement pooling mode",
+        ErrorKind::Permanent,
+        "an export needs transactions: set pool_mode = transaction (or session) in PgBouncer",
+    ),
+    (
+        "query_wait_timeout",
+        ErrorKind::Exhausted,
+        "PgBouncer had no connection to the server for so long: raise its default_pool_size, or run fewer chunks at once",
+    ),
+    (
+        "max_client_conn",
+        ErrorKind::Exhausted,
+        "PgBouncer takes no more connections: raise its max_client_conn",
+    ),
+    ("query_timeout", ErrorKind::Permanent, "set query_timeout = 0 in PgBouncer"),
+    (
+        "unsupported startup parameter",
+        ErrorKind::Permanent,
+        "PgBouncer takes no `options` from a connection string: leave them out, or name them in its \
+         ignore_startup_parameters",
+    ),
+    ("no such database", ErrorKind::Permanent, "name the database under [databases] of PgBouncer"),
+];
+
+/// What follows from a message with SQLSTATE 08P01, if it is one of PgBouncer's.
+pub(super) fn judge(message: &str) -> Option<(ErrorKind, &'static str)> {
+    SAID.iter().find(|(words, ..)| message.contains(words)).map(|(_, kind, remedy)| (kind.clone(), *remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_are_wrong_are_told_from_connections_that_broke() {
+        let kind = |message| judge(message).map(|(kind, _)| kind);
+        assert_eq!(
+            kind("transaction blocks not allowed in statement pooling mode"),
+            Some(ErrorKind::Permanent)
+        );
+        assert_eq!(kind("query_wait_timeout"), Some(ErrorKind::Exhausted));
+        assert_eq!(kind("query_timeout"), Some(ErrorKind::Permanent));
+        assert_eq!(kind("no more connections allowed (max_client_conn)"), Some(ErrorKind::Exhausted));
+        assert_eq!(kind("unsupported startup parameter: options"), Some(ErrorKind::Permanent));
+        assert_eq!(kind("server conn crashed?"), None);
+        assert_eq!(kind("invalid message format"), None);
+    }
+}
