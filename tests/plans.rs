@@ -2,9 +2,11 @@
 
 mod balance;
 mod bank;
+mod collations;
 mod coverage;
 mod incremental;
 mod no_snapshot;
+mod operators;
 mod relations;
 mod standby;
 mod verification;
