@@ -2,10 +2,12 @@
 
 mod balance;
 mod bank;
+mod collations;
 mod coverage;
 mod incremental;
 mod literals;
 mod no_snapshot;
+mod operators;
 mod relations;
 mod standby;
 mod verification;

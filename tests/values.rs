@@ -6,6 +6,8 @@ use crate::support::{Database, Judgement, Site};
 
 mod encodings;
 mod relations;
+mod settings;
+mod texts;
 mod types;
 mod unfit;
 mod wide;

@@ -18,7 +18,7 @@ use crate::message::JobId;
 use crate::message::pattern::TablePattern;
 use crate::plan::filter;
 use crate::plan::size::count;
-use crate::source::{Overlap, Selection};
+use crate::source::{Selection, SurveyRequest};
 use crate::write::read_back::{Written, read_back};
 
 /// Arguments of `verify`.
@@ -213,18 +213,18 @@ async fn source_rows(entry: &SourceEntry, archive: &Archive, table: &ArchivedTab
         conditions.push(filter::check(text, entry.config.allow_where)?);
     }
     if let Some(after) = asked.and_then(|t| t.after.as_ref()) {
-        let column = table.columns.iter().find(|c| c.name == after.column);
-        let overlap = match (&after.overlap, column) {
-            (None, _) => None,
-            (Some(amount), Some(column)) => Some(Overlap { amount, source_type: &column.source_type }),
-            (Some(_), None) => anyhow::bail!(
-                "{}: its export overlapped the one before by column `{}`, which is not in the files: its rows cannot \
-                 be counted again; leave --against-source out",
-                table.table_name,
-                after.column
-            ),
-        };
-        conditions.push(entry.source.greater_than(&after.column, &after.value, overlap)?);
+        let survey =
+            SurveyRequest { tables: vec![TablePattern::exact(&schema, &name)], ..SurveyRequest::default() };
+        let relations = entry.source.survey(&survey, None).await?;
+        let mut columns = relations.iter().flat_map(|r| &r.columns);
+        let column = columns.find(|c| c.column.name == after.column).with_context(|| {
+            format!(
+                "{}: its export took what is new by column `{}`, which it does not have any more: its rows cannot be \
+                 counted again; leave --against-source out",
+                table.table_name, after.column
+            )
+        })?;
+        conditions.push(entry.source.greater_than(column, &after.value, after.overlap.as_deref())?);
     }
     let condition = (!conditions.is_empty()).then(|| format!("({})", conditions.join(") AND (")));
     let selection = Selection { schema: &schema, name: &name, filter: condition.as_deref() };

@@ -41,6 +41,9 @@ pub struct PgType {
     /// Digits after the point of `money`, which the server's locale decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub money_scale: Option<u8>,
+    /// Schema and name of the operator "greater" of its own order, where it has one that is not built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub greater: Option<(String, String)>,
 }
 
 /// An attribute of a composite type.
@@ -337,6 +340,7 @@ impl PgType {
             attributes: Vec::new(),
             extension: None,
             money_scale: None,
+            greater: None,
         }
     }
 }

@@ -254,8 +254,10 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: u32) -> D
                 planned.schema, planned.name
             ),
             remedy: Some(
-                "the parts are not published; if a view or filter uses now() or other functions that change from \
-                 one transaction to the next, leave `verify` out, else report this"
+                "the parts are not published, and which of the two numbers is right is not known; if a view or filter \
+                 uses functions that change from one transaction to the next, such as now(), leave `verify` out; else an \
+                 index of the table may lack rows: check it (amcheck) or REINDEX the table, then export again; where \
+                 that does not help, report this"
                     .into(),
             ),
             retryable: true,

@@ -121,13 +121,13 @@ impl SourceError {
     }
 }
 
-/// By how much less than a value a column may be.
+/// What ranges are made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Overlap<'a> {
-    /// A number, or a time as in `1 hour`.
-    pub amount: &'a str,
-    /// The column's type, as the source calls it.
-    pub source_type: &'a str,
+pub struct SplitKey<'a> {
+    /// The column.
+    pub column: &'a str,
+    /// Type that bounds are cast to, as the survey has it: it says how they are ordered.
+    pub cast: &'a str,
 }
 
 /// Parts that a selection is wanted in.
@@ -299,24 +299,24 @@ pub trait Source: Send + Sync {
     /// Living keepers of a lineage, in all processes.
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
 
-    /// A condition for rows whose column is greater than a value, less an overlap where one is wanted, in the
-    /// source's SQL, all of them quoted.
+    /// A condition for rows whose column is greater than a value, less an overlap where one is wanted (a number, or a
+    /// time as in `1 hour`), in the source's SQL, all of them quoted.
     ///
     /// # Errors
     /// When values of the column cannot be made less.
     fn greater_than(
         &self,
-        column: &str,
+        column: &SurveyColumn,
         value: &str,
-        overlap: Option<Overlap<'_>>,
+        overlap: Option<&str>,
     ) -> Result<String, SourceError>;
 
-    /// Inner boundaries that split a selection by `column` into parts of about
+    /// Inner boundaries that split a selection by a key into parts of about
     /// equal rows.
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
-        column: &str,
+        key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
         lineage: Option<Uuid>,

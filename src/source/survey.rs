@@ -96,6 +96,9 @@ pub struct SurveyColumn {
     pub histogram_bounds: u32,
     /// Whether an index begins with it, so that a range of it is read alone.
     pub indexed: bool,
+    /// Why no index of it and no bound of a partition may decide what is read by it: nobody knows whether they have its
+    /// values in the order of now. `range_cast` is of another order then, and it does not count as indexed.
+    pub doubt: Option<String>,
     /// Share of rows that have one of the statistics' most common values, 0 to 1: the histogram leaves
     /// them out.
     pub common_share: f32,

@@ -24,7 +24,7 @@ fn what_is_newer_is_exported_and_what_was_committed_late_comes_with_an_overlap()
             FROM generate_series(1, 2000) g WHERE g NOT BETWEEN 1950 AND 1960;",
     );
     let daemon = site.daemon();
-    let mut jobs = 0;
+    let (mut jobs, mut made) = (0, 0);
     let mut judge = |after: Value, rows: &str, mark: &str| {
         let (directory, found) = newer(&site, after);
         site.assert_equal(&[(&format!("SELECT * FROM log WHERE {rows}"), &directory)]);
@@ -67,6 +67,47 @@ fn what_is_newer_is_exported_and_what_was_committed_late_comes_with_an_overlap()
     // Nothing new: the mark stays, also where what comes again is older.
     judge(json!({"column": "id", "value": "3000", "overlap": "995"}), "id > 2005", "3000");
 
+    // Domains are what they are made of, and every type that has differences has overlaps.
+    site.db.execute(
+        "CREATE DOMAIN dd AS int; CREATE DOMAIN ddd AS dd; CREATE DOMAIN dn AS numeric(9,1); CREATE DOMAIN da AS timestamptz;
+         CREATE DOMAIN dday AS date; CREATE DOMAIN df AS float8;
+         CREATE TABLE made AS SELECT id, id::dd AS dd, id::ddd AS ddd, n::dn AS dn, at::da AS da, day::dday AS dday,
+            id::df AS df, id::float4 AS f4, id::float8 / 8 AS f8, id::smallint AS i2, id::bigint AS i8,
+            id * interval '1 hour' AS long, id::money AS price, at::timestamp AS local FROM log;
+         ALTER TABLE made ADD PRIMARY KEY (ddd); ANALYZE made",
+    );
+    for (column, value, overlap, from) in [
+        ("dd", "2005", "5", "2000"),
+        ("ddd", "2005", "5", "2000"),
+        ("dn", "2005.0", "5", "2000"),
+        ("da", "2026-01-01 00:33:25+00", "5 s", "2000"),
+        ("local", "2026-01-01 00:33:25", "5 s", "2000"),
+        ("dday", "2026-01-21", "1 day", "1999"),
+        ("df", "2005", "5", "2000"),
+        ("f4", "2005", "5", "2000"),
+        ("f8", "250.625", "0.625", "2000"),
+        ("i2", "2005", "5", "2000"),
+        ("i8", "2005", "5", "2000"),
+        ("long", "2005:00:00", "5 hours", "2000"),
+        ("price", "$2,005.00", "5", "2000"),
+    ] {
+        let after = json!({"column": column, "value": value, "overlap": overlap});
+        let table = json!({"table": "public.made", "after": after, "strategy": "range", "chunk_column": "ddd",
+                           "chunk_rows": 4});
+        let done = site.export(json!({"tables": [table]}));
+        let archived = &site.exports.archive(done.job())["tables"][0];
+        let directory = archived["directory"].as_str().expect("a directory");
+        site.assert_equal(&[(&format!("SELECT * FROM made WHERE id > {from}"), directory)]);
+        let last = format!("SELECT {column} FROM made WHERE {column} > '{value}' ORDER BY 1 DESC LIMIT 1");
+        let mark = site.db.rows(&last).first().map_or(value.to_owned(), |row| row[0].clone());
+        assert_eq!(archived["high_water_mark"], mark, "{column}");
+        made += 1;
+    }
+    let time = site.request(json!({"tables": [
+        {"table": "public.made", "after": {"column": "id", "value": "1", "overlap": "1 hour"}}]}));
+    let refused = site.broker.events.wait_final(&time, crate::support::PATIENCE);
+    assert!(refused.body.to_string().contains("check field `after`"), "{}", refused.body);
+
     for (overlap, why) in [("a while", "check field `after`"), ("-1 hour", "below zero")] {
         let refused = site.request(json!({"tables": [
             {"table": "public.log", "after": {"column": "at", "value": at, "overlap": overlap}}]}));
@@ -76,7 +117,7 @@ fn what_is_newer_is_exported_and_what_was_committed_late_comes_with_an_overlap()
         assert!(said.contains(why) && said.contains(overlap), "{said}");
     }
     let archives = site.exports.archives();
-    assert_eq!(archives.len(), jobs + 2);
+    assert_eq!(archives.len(), jobs + made + 3);
     let jobs: Vec<&str> = archives.iter().map(|a| a["job_id"].as_str().expect("an id")).collect();
     site.assert_sound(&jobs, [daemon]);
 }

@@ -9,8 +9,9 @@ use adu_export::message::SourceName;
 use adu_export::plan::column::{Column, ColumnType};
 use adu_export::source::memory::MemorySource;
 use adu_export::source::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, Overlap,
-    PoolUse, Relation, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest, UnfitColumn,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, PoolUse,
+    Relation, Selection, Source, SourceError, SourceFacts, SplitKey, SurveyColumn, SurveyRequest,
+    UnfitColumn,
 };
 use adu_export::worker::export::ExportError;
 use adu_export::worker::parts::{PartOrder, Parts};
@@ -106,9 +107,9 @@ impl Source for SimSource {
 
     fn greater_than(
         &self,
-        column: &str,
+        column: &SurveyColumn,
         value: &str,
-        overlap: Option<Overlap<'_>>,
+        overlap: Option<&str>,
     ) -> Result<String, SourceError> {
         self.inner.greater_than(column, value, overlap)
     }
@@ -116,12 +117,12 @@ impl Source for SimSource {
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
-        column: &str,
+        key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
         lineage: Option<Uuid>,
     ) -> Result<Boundaries, SourceError> {
-        let bounds = self.inner.boundaries(selection, column, method, parts, lineage);
+        let bounds = self.inner.boundaries(selection, key, method, parts, lineage);
         self.ask("asks for boundaries of", selection.name, bounds).await
     }
 

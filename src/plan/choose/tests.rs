@@ -22,6 +22,7 @@ fn relation(name: &str, kind: RelationKind) -> Relation {
         histogram_bounds: 0,
         common_share: 0.0,
         indexed: true,
+        doubt: None,
         readable: true,
     };
     let (schema, name) = name.split_once('.').expect("qualified");

@@ -76,6 +76,11 @@ impl Table<'_> {
         };
         match (self.no_ctid(), key) {
             (None, _) => self.ctid(&key_reason),
+            (Some(no_ctid), Some((SurveyColumn { column, doubt: Some(doubt), .. }, _))) => single(&format!(
+                "no page ranges: {}, and each range of primary key `{}` would scan the whole table: {doubt}",
+                no_ctid.text(),
+                column.name
+            )),
             (Some(no_ctid), Some((column, cast))) => {
                 let why = format!("primary key; no page ranges: {}", no_ctid.text());
                 self.range(column, cast, self.method(column), &why)
@@ -114,7 +119,11 @@ impl Table<'_> {
         };
         // Page ranges read each page once; ranges of a column without an index read the whole table, each of them.
         if !column.indexed && self.wish.strategy == StrategyRequest::Auto && self.no_ctid().is_none() {
-            return Ok(self.ctid(&format!("no index begins with `{}`", column.column.name)));
+            let why = match &column.doubt {
+                Some(doubt) => format!("indexes of `{}` cannot be trusted: {doubt}", column.column.name),
+                None => format!("no index begins with `{}`", column.column.name),
+            };
+            return Ok(self.ctid(&why));
         }
         Ok(self.range(column, cast, self.method(column), why))
     }
@@ -287,10 +296,16 @@ impl Table<'_> {
         let null_chunk = if nulls { ", one more for NULL" } else { "" };
         // Of a partitioned table, partitions may be left out; of a view, nobody knows.
         let knows = !matches!(self.relation.kind, RelationKind::View | RelationKind::Partitioned);
-        let no_index = if knows && !column.indexed {
-            "; no index begins with it: each chunk scans the whole table"
-        } else {
-            ""
+        let no_index = match &column.doubt {
+            Some(doubt) => {
+                format!(
+                    "; in the order of bytes, without index: each chunk scans the whole table, because {doubt}"
+                )
+            }
+            None if knows && !column.indexed => {
+                "; no index begins with it: each chunk scans the whole table".to_owned()
+            }
+            None => String::new(),
         };
         let reason = format!(
             "range on {name}: {why}, {} chunks of about {rows} rows from {from}{null_chunk}{no_index}",

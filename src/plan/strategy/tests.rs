@@ -23,6 +23,7 @@ fn column(name: &str, cast: Option<&str>) -> SurveyColumn {
         histogram_bounds: 101,
         common_share: 0.0,
         indexed: name != "doc",
+        doubt: None,
     }
 }
 

@@ -13,8 +13,8 @@ pub use self::database::MemoryDatabase;
 use self::database::Table;
 use self::rows::{Key, greater, key, select};
 use super::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, Overlap,
-    PoolUse, Progress, Relation, RelationKind, Selection, Source, SourceError, SourceFacts, SurveyColumn,
+    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, PoolUse,
+    Progress, Relation, RelationKind, Selection, Source, SourceError, SourceFacts, SplitKey, SurveyColumn,
     SurveyRequest,
 };
 use crate::message::SourceName;
@@ -161,12 +161,12 @@ impl Source for MemorySource {
     /// The only filter that this source understands.
     fn greater_than(
         &self,
-        column: &str,
+        column: &SurveyColumn,
         value: &str,
-        overlap: Option<Overlap<'_>>,
+        overlap: Option<&str>,
     ) -> Result<String, SourceError> {
         match overlap {
-            None => Ok(format!("{column} > {value}")),
+            None => Ok(format!("{} > {value}", column.column.name)),
             Some(_) => Err(failure(ErrorKind::Permanent, "overlap", "there is no overlap here".into())),
         }
     }
@@ -174,12 +174,12 @@ impl Source for MemorySource {
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
-        column: &str,
+        key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
         lineage: Option<Uuid>,
     ) -> Result<Boundaries, SourceError> {
-        let keys = self.keys(selection, column, lineage)?;
+        let keys = self.keys(selection, key.column, lineage)?;
         let step = keys.len().div_ceil(parts.parts.max(1) as usize).max(1);
         let mut values: Vec<String> = keys.iter().step_by(step).skip(1).map(Key::text).collect();
         values.dedup();
@@ -250,6 +250,7 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
             histogram_bounds: 0,
             common_share: 0.0,
             indexed: true,
+            doubt: None,
             readable: true,
         }
     });

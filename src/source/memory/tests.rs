@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::message::pattern::TablePattern;
 use crate::message::request::OnUnfit;
 use crate::plan::export_plan::{Slice, Strategy};
 use arrow::array::{ArrayRef, Int64Array};
@@ -52,7 +53,13 @@ async fn chunks_are_disjoint_and_together_everything() {
     let source = process(&database, 1);
     let method = BoundaryMethod::OrderedPass;
     let bounds = source
-        .boundaries(&T, "id", method, Division { parts: 4, rows: 1 }, None)
+        .boundaries(
+            &T,
+            SplitKey { column: "id", cast: "bigint" },
+            method,
+            Division { parts: 4, rows: 1 },
+            None,
+        )
         .await
         .expect("found")
         .values;
@@ -107,7 +114,9 @@ async fn what_grew_since_the_last_time_can_be_asked_for() {
     let database = MemoryDatabase::default();
     database.create("s", "t", &numbers(0..5));
     let source = process(&database, 1);
-    let filter = source.greater_than("id", "2", None).expect("a filter");
+    let survey = SurveyRequest { tables: vec![TablePattern::exact("s", "t")], ..SurveyRequest::default() };
+    let relations = source.survey(&survey, None).await.expect("surveyed");
+    let filter = source.greater_than(&relations[0].columns[0], "2", None).expect("a filter");
     let grown = Selection { filter: Some(&filter), ..T };
     assert_eq!(source.count(&grown, None).await.expect("counted"), 2);
     assert_eq!(source.maximum(&grown, "id", None).await.expect("found").as_deref(), Some("4"));

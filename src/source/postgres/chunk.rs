@@ -5,17 +5,19 @@ use std::time::Duration;
 use futures_util::future::join3;
 use tokio::time::timeout;
 
+use super::collation::{self, has_collation, is_by_bytes};
 use super::copy_stream::CopyStream;
 use super::definitions::Definitions;
 use super::guard;
+use super::path;
 use super::pool::Connections;
-use super::question::view_path;
 use super::quote::shown;
 use super::seen::{self, Conditions};
 use super::session::{Opening, Session};
 use super::slice::{condition, from_only_where, from_where, select_list};
+use super::sqlstate::Stage;
 use crate::plan::export_plan::Slice;
-use crate::source::{Advice, ChunkRead, ErrorKind, SourceError};
+use crate::source::{Advice, ChunkRead, ErrorKind, Selection, SourceError};
 
 /// First version that scans ranges of pages without reading the rest.
 pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
@@ -62,7 +64,7 @@ async fn begin(
     let whole_tables = [("enable_indexonlyscan".to_owned(), "off".to_owned())];
     let settings = if all { &whole_tables[..] } else { &[] };
     let opening = Opening { snapshot, settings, lock_timeout_ms: limits.lock.as_millis() };
-    let question = seen::question(schema, name);
+    let question = seen::question(schema, name, read.selection.filter.is_some());
     let look = format!("look at {relation}");
     let (mut session, rows) = Session::begin_asking(connections, opening, &question, &look).await?;
     check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
@@ -76,24 +78,36 @@ async fn begin(
     let mut settings: Vec<(&str, &str)> = Vec::new();
     // A range of an eighth of the table is planned as a scan of all of it: every chunk would read the whole
     // table. Only where partitions are left out is a scan of the others no waste, and of what a view joins nobody knows.
-    if matches!(read.slice, Slice::Range { column, .. } if !seen.is_pruned_by(column)) && !seen.is_view() {
+    let by_index = matches!(read.slice, Slice::Range { column, cast, .. } if !is_by_bytes(cast) && !seen.is_pruned_by(column));
+    if by_index && !seen.is_view() {
         settings.push(("enable_seqscan", "off"));
     }
     if all && seen.is_view() {
         settings.push(("enable_indexonlyscan", "on"));
     }
-    let path = if seen.is_view() { view_path(&session, &read.selection).await? } else { None };
+    let what = format!("read {relation}");
+    let ordered = matches!(read.slice, Slice::Range { cast, .. } if has_collation(cast));
+    let compared = Conditions { key: conditions.key.filter(|_| ordered), ..conditions };
+    let care = collation::care(&session, &seen, compared, Stage::Chunk, &what).await?;
+    if let Some(doubt) = care.key {
+        return Err(seen::changed(schema, name, &doubt));
+    }
+    let path = path::of(&seen, conditions);
     settings.extend(path.as_deref().map(|path| ("search_path", path)));
     settings.extend(read.session.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    settings.extend(care.settings);
     if !settings.is_empty() {
         session.set(settings).await?;
+    }
+    if path.is_some() && !seen.is_view() {
+        path::check(&session, &read.selection, Stage::Chunk, &what).await?;
     }
 
     let slice = condition(read.slice)?;
     let list = select_list(read.columns);
-    let whole = format!("SELECT {list} {}", from_where(&read.selection, slice.as_deref()));
-    let alone = format!("SELECT {list} {}", from_only_where(&read.selection, slice.as_deref()));
-    let what = format!("read {relation}");
+    let selection = Selection { filter: care.filter.as_deref(), ..read.selection };
+    let whole = format!("SELECT {list} {}", from_where(&selection, slice.as_deref()));
+    let alone = format!("SELECT {list} {}", from_only_where(&selection, slice.as_deref()));
     let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", if seen.is_alone { &alone } else { &whole });
     let (columns, files, prepared) = join3(
         guard::same_columns(&session, schema, name, &seen),

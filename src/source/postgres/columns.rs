@@ -1,10 +1,11 @@
 //! The survey's columns: types with what their mapping needs, keys and statistics.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio_postgres::SimpleQueryRow;
 
 use super::catalogue::{Named, WHAT};
+use super::collation::{self, by_bytes};
 use super::quote::texts;
 use super::session::Session;
 use super::sqlstate::Stage;
@@ -38,10 +39,12 @@ pub(super) async fn survey(
         .each(&columns_sql(oids, version), Stage::Question, WHAT, |row| rows.extend(parse_column(&row)))
         .await?;
     let types = Types::read(session, version, rows.iter().map(|c| c.ty).collect()).await?;
+    let collations: BTreeSet<u32> = rows.iter().map(|row| row.collation).filter(|c| *c != 0).collect();
+    let doubts = collation::doubts(session, &collations, Stage::Question, WHAT).await?;
     let mut all: HashMap<u32, ColumnFacts> = HashMap::new();
     for row in rows {
         let facts = all.entry(row.relation).or_default();
-        facts.columns.push(column(&types, row));
+        facts.columns.push(column(&types, &doubts, row));
     }
     session
         .each(&keys_sql(oids), Stage::Question, WHAT, |row| {
@@ -53,7 +56,7 @@ pub(super) async fn survey(
             if row.get(3) == Some("t")
                 && let Some(column) = facts.columns.iter_mut().find(|c| c.column.name == name)
             {
-                column.indexed = true;
+                column.indexed = column.doubt.is_none();
             }
         })
         .await?;
@@ -69,6 +72,8 @@ struct ColumnRow {
     not_null: bool,
     source_type: String,
     readable: bool,
+    /// Oid; 0 where its type has none.
+    collation: u32,
 }
 
 fn columns_sql(oids: &str, version: u32) -> String {
@@ -81,7 +86,7 @@ fn columns_sql(oids: &str, version: u32) -> String {
     format!(
         "SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, a.attnotnull{valid}, \
                 pg_catalog.format_type(a.atttypid, a.atttypmod), \
-                pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT') \
+                pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'), a.attcollation \
          FROM pg_catalog.pg_attribute a \
          WHERE a.attrelid = ANY ({oids}) AND a.attnum > 0 AND NOT a.attisdropped \
          ORDER BY a.attrelid, a.attnum"
@@ -97,6 +102,7 @@ fn parse_column(row: &SimpleQueryRow) -> Option<ColumnRow> {
         not_null: row.get(4) == Some("t"),
         source_type: row.get(5)?.to_owned(),
         readable: row.get(6) == Some("t"),
+        collation: row.get(7)?.parse().ok()?,
     })
 }
 
@@ -115,11 +121,12 @@ fn keys_sql(oids: &str) -> String {
 }
 
 /// A column as the survey reports it, mapped without any option.
-fn column(types: &Types, row: ColumnRow) -> SurveyColumn {
+fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> SurveyColumn {
     let mut ty = types.facts(row.ty, row.typmod);
     ty.name.clone_from(&row.source_type);
     let (mapped, fetch) = map(&ty, None);
     let range = range_key(&ty);
+    let doubt = doubts.get(&row.collation).cloned();
     SurveyColumn {
         readable: row.readable,
         column: Column {
@@ -132,12 +139,15 @@ fn column(types: &Types, row: ColumnRow) -> SurveyColumn {
             note: None,
         },
         type_facts: serde_json::to_value(&ty).unwrap_or_default(),
-        range_cast: range.as_ref().map(|r| r.cast.to_owned()),
+        range_cast: range
+            .as_ref()
+            .map(|r| if doubt.is_some() { by_bytes(r.cast) } else { r.cast.to_owned() }),
         numeric: range.is_some_and(|r| r.numeric),
         correlation: None,
         histogram_bounds: 0,
         common_share: 0.0,
         indexed: false,
+        doubt,
     }
 }
 
@@ -254,8 +264,17 @@ mod tests {
     fn column(ty: u32, typmod: i32, source_type: &str) -> SurveyColumn {
         let name = "c".into();
         let source_type = source_type.into();
-        let row = ColumnRow { relation: 1, name, ty, typmod, not_null: true, source_type, readable: true };
-        super::column(&types(), row)
+        let row = ColumnRow {
+            relation: 1,
+            name,
+            ty,
+            typmod,
+            not_null: true,
+            source_type,
+            readable: true,
+            collation: 0,
+        };
+        super::column(&types(), &BTreeMap::new(), row)
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! not for one that a daemon takes over from another later.
 
 use super::catalogue::is_read_child;
+use super::collation::has_collation;
 use super::seen::{Conditions, SeenRelation, changed};
 use super::session::Session;
 use super::sqlstate::Stage;
@@ -150,11 +151,6 @@ impl Asked {
             self.leads_on,
         )
     }
-}
-
-/// Whether ranges of a type, as plans name it, depend on a collation.
-fn has_collation(cast: &str) -> bool {
-    matches!(cast, "text" | "character varying" | "bpchar")
 }
 
 /// The children of some tables; partitions that are attached or detached count.

@@ -15,14 +15,15 @@ use uuid::Uuid;
 
 use self::catalogue::Sizes;
 use self::chunk::Limits;
+use self::collation::Care;
 use self::connect::Connector;
 use self::pool::Connections;
 use self::session::{Opening, Session};
 use self::snapshot::Keepers;
 use self::sqlstate::Stage;
 use super::{
-    Advice, Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, Keeper, MappingOptions, Overlap,
-    PoolUse, Relation, Selection, Source, SourceError, SourceFacts, SurveyColumn, SurveyRequest,
+    Advice, Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, Keeper, MappingOptions, PoolUse,
+    Relation, Selection, Source, SourceError, SourceFacts, SplitKey, SurveyColumn, SurveyRequest,
 };
 use crate::config::{Origin, SourceConfig};
 use crate::message::SourceName;
@@ -31,12 +32,15 @@ use crate::plan::column::Column;
 mod bulk;
 mod catalogue;
 mod chunk;
+mod collation;
 mod columns;
 mod connect;
 mod copy_stream;
 mod definitions;
 mod dial;
 mod guard;
+mod newer;
+mod path;
 mod pool;
 mod pooler;
 mod question;
@@ -102,13 +106,38 @@ impl PostgresSource {
         Session::begin(&self.connections, opening).await
     }
 
-    /// A session for questions about rows of a relation.
-    async fn ask_of(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<Session, SourceError> {
-        let mut session = self.ask(lineage, &self.session).await?;
-        if let Some(path) = question::view_path(&session, selection).await? {
-            session.set([("search_path", path.as_str())]).await?;
+    /// A session for questions about rows of a relation, and what has to be minded there; `key`: what is ordered.
+    async fn ask_of(
+        &self,
+        selection: &Selection<'_>,
+        key: Option<&str>,
+        lineage: Option<Uuid>,
+    ) -> Result<(Session, Care), SourceError> {
+        let mut session = self.ask(lineage, &[]).await?;
+        let (schema, name, filter) = (selection.schema, selection.name, selection.filter);
+        let what = format!("look at {}", quote::shown(schema, name));
+        let question = seen::question(schema, name, filter.is_some());
+        let seen = seen::read(&session.rows(&question, Stage::Question, &what).await?);
+        let conditions = seen::Conditions { key, filter };
+        let (care, path, is_view) = match &seen {
+            Some(seen) => {
+                let care = collation::care(&session, seen, conditions, Stage::Question, &what).await?;
+                (care, path::of(seen, conditions), seen.is_view())
+            }
+            // The question itself will tell.
+            None => (Care { filter: filter.map(str::to_owned), ..Care::default() }, None, false),
+        };
+        let path_setting = path.as_deref().map(|path| ("search_path", path));
+        let own = self.session.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let settings: Vec<_> =
+            path_setting.into_iter().chain(own).chain(care.settings.iter().copied()).collect();
+        if !settings.is_empty() {
+            session.set(settings).await?;
         }
-        Ok(session)
+        if path.is_some() && !is_view {
+            path::check(&session, selection, Stage::Question, &what).await?;
+        }
+        Ok((session, care))
     }
 
     async fn try_survey(
@@ -155,11 +184,11 @@ impl Source for PostgresSource {
 
     fn greater_than(
         &self,
-        column: &str,
+        column: &SurveyColumn,
         value: &str,
-        overlap: Option<Overlap<'_>>,
+        overlap: Option<&str>,
     ) -> Result<String, SourceError> {
-        slice::greater_than(column, value, overlap)
+        newer::greater_than(column, value, overlap)
     }
 
     async fn survey(
@@ -190,27 +219,30 @@ impl Source for PostgresSource {
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
-        column: &str,
+        key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
         lineage: Option<Uuid>,
     ) -> Result<Boundaries, SourceError> {
-        let session = self.ask_of(selection, lineage).await?;
-        let found = question::boundaries(&session, selection, column, method, parts).await?;
+        let (session, care) = self.ask_of(selection, None, lineage).await?;
+        let selection = Selection { filter: care.filter.as_deref(), ..*selection };
+        let found = question::boundaries(&session, &selection, key, method, parts).await?;
         session.end("find boundaries").await?;
         Ok(found)
     }
 
     async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        let session = self.ask_of(selection, lineage).await?;
+        // An estimate reads no row, and needs to look into the filter.
+        let (session, _) = self.ask_of(selection, None, lineage).await?;
         let rows = question::estimate(&session, selection).await?;
         session.end("estimate").await?;
         Ok(rows)
     }
 
     async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        let session = self.ask_of(selection, lineage).await?;
-        let rows = question::count(&session, selection).await?;
+        let (session, care) = self.ask_of(selection, None, lineage).await?;
+        let selection = Selection { filter: care.filter.as_deref(), ..*selection };
+        let rows = question::count(&session, &selection).await?;
         session.end("count").await?;
         Ok(rows)
     }
@@ -221,8 +253,9 @@ impl Source for PostgresSource {
         column: &str,
         lineage: Option<Uuid>,
     ) -> Result<Option<String>, SourceError> {
-        let session = self.ask_of(selection, lineage).await?;
-        let value = question::maximum(&session, selection, column).await?;
+        let (session, care) = self.ask_of(selection, Some(column), lineage).await?;
+        let selection = Selection { filter: care.filter.as_deref(), ..*selection };
+        let value = question::maximum(&session, &selection, column, care.key.is_some()).await?;
         session.end("find the highest key").await?;
         Ok(value)
     }

@@ -1,37 +1,20 @@
 //! What planning asks of a table: where to split it, how many rows it has,
 //! how far a column has grown.
 
-use super::quote::{ident, literal, shown, table};
+use super::collation::{DEFAULT, has_collation};
+use super::quote::{ident, literal, shown, table, texts};
 use super::session::Session;
-use super::slice::{conditions, from_where};
+use super::slice::{Cast, cast, conditions, from_where, text_of};
 use super::sqlstate::Stage;
-use crate::source::{Boundaries, BoundaryMethod, Division, ErrorKind, Selection, SourceError};
+use crate::source::{Boundaries, BoundaryMethod, Division, ErrorKind, Selection, SourceError, SplitKey};
 
 /// More parts than this are never needed, and the server need not think of more.
 const MOST_PARTS: u32 = 1_000_000;
 /// Rows of a sample that a part needs: they tell its size to within 18 % (one standard deviation).
 const LEAST_SAMPLED: u64 = 30;
-/// Oid of the collation `default` on every server (`pg_collation.dat`).
-const DEFAULT_COLLATION: u32 = 100;
 
 fn what(verb: &str, selection: &Selection<'_>) -> String {
     format!("{verb} {}", shown(selection.schema, selection.name))
-}
-
-/// The role's own search path, if the relation is a view: functions that it
-/// calls may depend on it. What we ask ourselves is qualified.
-pub(super) async fn view_path(
-    session: &Session,
-    selection: &Selection<'_>,
-) -> Result<Option<String>, SourceError> {
-    let sql = format!(
-        "SELECT s.reset_val FROM pg_catalog.pg_settings s, pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE s.name = 'search_path' AND n.nspname = {} AND c.relname = {} AND c.relkind = 'v'",
-        literal(selection.schema),
-        literal(selection.name)
-    );
-    session.value(&sql, Stage::Question, &what("look up the search path for", selection)).await
 }
 
 /// Inner boundaries, distinct and ascending in the server's order. A sample that holds too few rows, as of a
@@ -39,7 +22,7 @@ pub(super) async fn view_path(
 pub(super) async fn boundaries(
     session: &Session,
     selection: &Selection<'_>,
-    column: &str,
+    key: SplitKey<'_>,
     method: BoundaryMethod,
     division: Division,
 ) -> Result<Boundaries, SourceError> {
@@ -48,13 +31,21 @@ pub(super) async fn boundaries(
         return Ok(Boundaries { values: Vec::new(), method });
     }
     let what = what("find boundaries in", selection);
+    let cast = cast(key.cast)?;
+    let order = Order { column: ident(key.column), collate: cast.collate };
+    let own = if has_collation(key.cast) {
+        own_collation(session, selection, key.column, &what).await?
+    } else {
+        None
+    };
+    let pass = || ordered_pass(selection, &order, parts, division.rows.max(1));
     let sql = match method {
-        BoundaryMethod::Statistics => match key_type(session, selection, column, &what).await? {
-            Some(key) => histogram(selection, column, &key, parts),
-            None => return Ok(Boundaries { values: Vec::new(), method }),
-        },
-        BoundaryMethod::Sample { ppm } => sample(selection, column, ppm, parts),
-        BoundaryMethod::OrderedPass => ordered_pass(selection, column, parts, division.rows.max(1)),
+        BoundaryMethod::Statistics => {
+            let collate = own.as_deref().unwrap_or(cast.collate);
+            histogram(selection, key.column, cast.ty, collate, parts)
+        }
+        BoundaryMethod::Sample { ppm } => sample(selection, &order, ppm, parts),
+        BoundaryMethod::OrderedPass => pass(),
     };
     let mut rows = session.rows(&sql, Stage::Question, &what).await?;
     let mut method = method;
@@ -62,58 +53,78 @@ pub(super) async fn boundaries(
         let sampled: Option<u64> = rows.first().and_then(|r| r.get(1)?.parse().ok());
         if sampled.unwrap_or(0) < LEAST_SAMPLED * u64::from(parts) {
             method = BoundaryMethod::OrderedPass;
-            rows = session
-                .rows(&ordered_pass(selection, column, parts, division.rows.max(1)), Stage::Question, &what)
-                .await?;
+            rows = session.rows(&pass(), Stage::Question, &what).await?;
         }
     }
-    let values = rows.iter().filter_map(|r| r.get(0).map(str::to_owned)).collect();
+    let values: Vec<String> = rows.iter().filter_map(|r| r.get(0).map(str::to_owned)).collect();
+    if has_collation(key.cast) {
+        let sql = ascending(&values, cast, own.as_deref().unwrap_or_default());
+        if session.value(&sql, Stage::Question, &what).await?.as_deref() == Some("f") {
+            return Err(out_of_order(selection, key.column));
+        }
+    }
     Ok(Boundaries { values, method })
 }
 
-/// What the bounds of a column's histogram are, so that they are read and
-/// ordered as the column is. Both texts are quoted by the server.
-struct KeyType {
-    name: String,
-    /// ` COLLATE …`, where the column has another collation than its database.
-    collate: String,
+/// Whether boundaries ascend as the chunks will compare them: an index may have them in another order.
+fn ascending(values: &[String], cast: Cast, collate: &str) -> String {
+    format!(
+        "SELECT pg_catalog.bool_and(b.k OPERATOR(pg_catalog.>) b.before) FROM ( \
+           SELECT u.v::{ty}{collate} AS k, pg_catalog.lag(u.v::{ty}) OVER (ORDER BY u.n) AS before \
+           FROM pg_catalog.unnest({values}) WITH ORDINALITY AS u (v, n)) b",
+        ty = cast.ty,
+        values = texts(values.iter().map(String::as_str)),
+    )
 }
 
-async fn key_type(
+fn out_of_order(selection: &Selection<'_>, column: &str) -> SourceError {
+    SourceError {
+        kind: ErrorKind::Permanent,
+        code: "index_order".into(),
+        message: format!(
+            "{}: an index of column `{column}` does not have its texts in the order of their collation",
+            shown(selection.schema, selection.name)
+        ),
+        remedy: Some("REINDEX the table; until then use another chunk_column or strategy".into()),
+    }
+}
+
+/// A key in the order of chunks.
+struct Order<'a> {
+    /// Its name, quoted.
+    column: String,
+    collate: &'a str,
+}
+
+/// ` COLLATE …` of a column with another collation than its database; quoted by the server.
+async fn own_collation(
     session: &Session,
     selection: &Selection<'_>,
     column: &str,
     what: &str,
-) -> Result<Option<KeyType>, SourceError> {
+) -> Result<Option<String>, SourceError> {
     let sql = format!(
-        "SELECT CASE WHEN b.oid = 1042 THEN 'pg_catalog.bpchar' ELSE pg_catalog.format_type(b.oid, NULL) END, \
-                (SELECT ' COLLATE ' || pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(l.collname) \
-                 FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace s ON s.oid = l.collnamespace \
-                 WHERE l.oid = a.attcollation AND l.oid <> {DEFAULT_COLLATION}) \
+        "SELECT ' COLLATE ' || pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(l.collname) \
          FROM pg_catalog.pg_attribute a \
          JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-         JOIN pg_catalog.pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
+         JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation AND l.oid <> {DEFAULT} \
+         JOIN pg_catalog.pg_namespace s ON s.oid = l.collnamespace \
          WHERE n.nspname = {} AND c.relname = {} AND a.attname = {} AND NOT a.attisdropped",
         literal(selection.schema),
         literal(selection.name),
         literal(column)
     );
-    let rows = session.rows(&sql, Stage::Question, what).await?;
-    Ok(rows.first().and_then(|row| {
-        Some(KeyType { name: row.get(0)?.to_owned(), collate: row.get(1).unwrap_or_default().to_owned() })
-    }))
+    session.value(&sql, Stage::Question, what).await
 }
 
 /// Every so-many-th bound of the statistics' histogram. `ORDER BY` and
 /// `DISTINCT ON` look for a bare name among the output first, where it is a
 /// text: order is always asked of the qualified key, in the column's own
 /// collation, by which the chunks will compare.
-fn histogram(selection: &Selection<'_>, column: &str, key: &KeyType, parts: u32) -> String {
-    let KeyType { name: ty, collate } = key;
+fn histogram(selection: &Selection<'_>, column: &str, ty: &str, collate: &str, parts: u32) -> String {
     format!(
-        "SELECT DISTINCT ON (b.k{collate}) b.k::pg_catalog.text FROM ( \
+        "SELECT DISTINCT ON (b.k{collate}) {} FROM ( \
            SELECT s.bounds[1 + pg_catalog.round(j::pg_catalog.numeric \
                            * (pg_catalog.array_length(s.bounds, 1) - 1) / {parts})::pg_catalog.int4] AS k \
            FROM (SELECT histogram_bounds::pg_catalog.text::{ty}[] AS bounds FROM pg_catalog.pg_stats \
@@ -121,6 +132,7 @@ fn histogram(selection: &Selection<'_>, column: &str, key: &KeyType, parts: u32)
                  ORDER BY inherited DESC LIMIT 1) s, \
                 pg_catalog.generate_series(1, {}) AS j) b \
          WHERE b.k IS NOT NULL ORDER BY b.k{collate}",
+        text_of("b.k"),
         literal(selection.schema),
         literal(selection.name),
         literal(column),
@@ -129,32 +141,34 @@ fn histogram(selection: &Selection<'_>, column: &str, key: &KeyType, parts: u32)
 }
 
 /// The keys that split the rows of some pages into equal parts, each with the number of these rows.
-fn sample(selection: &Selection<'_>, column: &str, ppm: u32, parts: u32) -> String {
+fn sample(selection: &Selection<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> String {
     let percent = f64::from(ppm) / 10_000.0;
-    let column = ident(column);
+    let Order { column, collate } = order;
     let rows = format!(
         "FROM {} TABLESAMPLE SYSTEM ({percent}){}",
         table(selection.schema, selection.name),
         conditions(selection, Some(&format!("{column} IS NOT NULL")))
     );
     format!(
-        "SELECT DISTINCT ON (o.k) o.k::pg_catalog.text, o.sampled FROM ( \
-           SELECT {column} AS k, pg_catalog.row_number() OVER (ORDER BY {column}) AS n, \
+        "SELECT DISTINCT ON (o.k) {text}, o.sampled FROM ( \
+           SELECT {column}{collate} AS k, pg_catalog.row_number() OVER (ORDER BY {column}{collate}) AS n, \
                   pg_catalog.count(*) OVER () AS sampled {rows}) o \
-         WHERE (o.n - 1) * {parts} / o.sampled > (o.n - 2) * {parts} / o.sampled AND o.n > 1 ORDER BY o.k"
+         WHERE (o.n - 1) * {parts} / o.sampled > (o.n - 2) * {parts} / o.sampled AND o.n > 1 ORDER BY o.k",
+        text = text_of("o.k")
     )
 }
 
 /// Every n-th key in order, `rows` apart at least. The count and the pass read the same snapshot.
-fn ordered_pass(selection: &Selection<'_>, column: &str, parts: u32, rows: u64) -> String {
-    let column = ident(column);
+fn ordered_pass(selection: &Selection<'_>, order: &Order<'_>, parts: u32, rows: u64) -> String {
+    let Order { column, collate } = order;
     let from = from_where(selection, Some(&format!("{column} IS NOT NULL")));
     format!(
-        "SELECT DISTINCT ON (o.k) o.k::pg_catalog.text FROM ( \
-           SELECT {column} AS k, pg_catalog.row_number() OVER (ORDER BY {column}) AS n {from}) o, \
+        "SELECT DISTINCT ON (o.k) {text} FROM ( \
+           SELECT {column}{collate} AS k, pg_catalog.row_number() OVER (ORDER BY {column}{collate}) AS n {from}) o, \
            (SELECT GREATEST({rows}, pg_catalog.ceil(pg_catalog.count(*)::pg_catalog.numeric / {parts}))::pg_catalog.int8 \
                    AS step {from}) c \
-         WHERE (o.n - 1) % c.step = 0 AND o.n > 1 ORDER BY o.k"
+         WHERE (o.n - 1) % c.step = 0 AND o.n > 1 ORDER BY o.k",
+        text = text_of("o.k")
     )
 }
 
@@ -183,17 +197,20 @@ pub(super) async fn count(session: &Session, selection: &Selection<'_>) -> Resul
 }
 
 /// The highest finite value of a column: nothing would ever be newer than infinity. By order, not by `max`: not every type that
-/// can be ordered has that aggregate.
+/// can be ordered has that aggregate. The `OFFSET` hides the order of indexes.
 pub(super) async fn maximum(
     session: &Session,
     selection: &Selection<'_>,
     column: &str,
+    doubted: bool,
 ) -> Result<Option<String>, SourceError> {
     let column = ident(column);
-    let finite = format!("{column}::pg_catalog.text <> ALL ('{{infinity,Infinity,NaN}}')");
+    let finite = format!("{} <> ALL ('{{infinity,Infinity,NaN}}'::pg_catalog.text[])", text_of(&column));
     let rows = from_where(selection, Some(&finite));
+    let fence = if doubted { " OFFSET 0" } else { "" };
     let sql = format!(
-        "SELECT o.k::pg_catalog.text FROM (SELECT {column} AS k {rows} ORDER BY {column} DESC LIMIT 1) o"
+        "SELECT {} FROM (SELECT r.k FROM (SELECT {column} AS k {rows}{fence}) r ORDER BY r.k DESC LIMIT 1) o",
+        text_of("o.k")
     );
     session.value(&sql, Stage::Question, &what("find the highest key of", selection)).await
 }
@@ -220,10 +237,10 @@ mod tests {
     #[test]
     fn names_and_filters_are_quoted_in_questions() {
         let selection = Selection { schema: "s'", name: "t", filter: Some("a > 1") };
-        let key = KeyType { name: "integer".into(), collate: String::new() };
-        let sql = histogram(&selection, "k\"", &key, 4);
+        let sql = histogram(&selection, "k\"", "pg_catalog.int4", "", 4);
         assert!(sql.contains("schemaname = 's''' AND tablename = 't' AND attname = 'k\"'"), "{sql}");
-        let sql = ordered_pass(&selection, "k\"", 4, 1);
+        let order = Order { column: ident("k\""), collate: "" };
+        let sql = ordered_pass(&selection, &order, 4, 1);
         assert_eq!(sql.matches("WHERE (\na > 1\n) AND \"k\"\"\" IS NOT NULL").count(), 2, "{sql}");
     }
 }

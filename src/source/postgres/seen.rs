@@ -32,6 +32,8 @@ pub(super) struct SeenRelation {
     pub(super) composed: Vec<i16>,
     /// Whether nothing but the table's own file is read, if child tables are left out that it has got since.
     pub(super) is_alone: bool,
+    /// The search path that the role has of its own, if it was asked for.
+    pub(super) role_path: Option<String>,
 }
 
 /// What a chunk reads besides the columns that it exports.
@@ -49,17 +51,36 @@ impl Conditions<'_> {
         self.filter.is_some_and(|filter| filter.to_lowercase().contains("select"))
     }
 
-    /// Whether a column's name occurs in them: rather once too often.
-    fn name(&self, column: &str) -> bool {
+    /// Whether a column's name occurs in them: rather once too often, as in a text.
+    pub(super) fn name(&self, column: &str) -> bool {
         let filter = self.filter.map(str::to_lowercase).unwrap_or_default();
-        let (plain, quoted) = (column.to_lowercase(), ident(column).to_lowercase());
-        self.key == Some(column) || filter.contains(&plain) || filter.contains(&quoted)
+        self.key == Some(column)
+            || filter.contains(&ident(column).to_lowercase())
+            || has_word(&filter, &column.to_lowercase())
     }
+}
+
+/// Whether a name stands in a text without other letters around it.
+fn has_word(text: &str, name: &str) -> bool {
+    let is_letter = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    !name.is_empty()
+        && text.match_indices(name).any(|(at, name)| {
+            let (before, after) = (&text[..at], &text[at + name.len()..]);
+            !before.chars().next_back().is_some_and(is_letter) && !after.chars().next().is_some_and(is_letter)
+        })
 }
 
 pub(super) struct SeenColumn {
     pub(super) number: i16,
     pub(super) oid: u32,
+    /// `typtype` of its type.
+    pub(super) kind: char,
+    /// What a domain is made of; else 0.
+    pub(super) base: u32,
+    /// By which its values are compared; 0 where its type has none.
+    pub(super) collation: u32,
+    /// Whether its type stands outside of pg_catalog, and perhaps its operators.
+    pub(super) foreign: bool,
     source_type: String,
     /// Whether this very column (by number) has been dropped since.
     gone: bool,
@@ -112,9 +133,9 @@ pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
     }
 }
 
-/// Asks for a relation as the snapshot shows it. Run before any session setting
-/// of the plan: names of types depend on the search path.
-pub(super) fn question(schema: &str, name: &str) -> String {
+/// Asks for a relation as the snapshot shows it, and for the role's own search path where it may be needed: for a view
+/// or a filter. Run before any session setting of the plan: names of types depend on the search path.
+pub(super) fn question(schema: &str, name: &str, filtered: bool) -> String {
     format!(
         "SELECT c.oid, c.relkind, a.attname, a.attnum, a.atttypid, \
                 pg_catalog.format_type(a.atttypid, a.atttypmod), \
@@ -124,15 +145,53 @@ pub(super) fn question(schema: &str, name: &str) -> String {
                 c.relrowsecurity, c.relfilenode, \
                 EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) \
                 OR NOT c.relispartition \
-                   AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) \
+                   AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), \
+                t.typtype, t.typbasetype, a.attcollation, \
+                t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace, \
+                CASE WHEN {filtered} OR c.relkind = 'v' \
+                     THEN (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'search_path') END \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_attribute a \
            ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
          WHERE n.nspname = {} AND c.relname = {}",
         literal(schema),
         literal(name)
     )
+}
+
+/// The answer to [`question`]; none: there is no such relation.
+pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<SeenRelation> {
+    let first = rows.first()?;
+    let number = |text: Option<&str>| text.and_then(|t| t.parse().ok());
+    let columns = rows.iter().filter_map(|row| {
+        let column = SeenColumn {
+            number: row.get(3)?.parse().ok()?,
+            oid: number(row.get(4))?,
+            kind: row.get(11)?.chars().next()?,
+            base: number(row.get(12))?,
+            collation: number(row.get(13))?,
+            foreign: row.get(14) == Some("t"),
+            source_type: row.get(5)?.to_owned(),
+            gone: row.get(6).is_none(),
+            readable: row.get(6) == Some("t"),
+        };
+        Some((row.get(2)?.to_owned(), column))
+    });
+    Some(SeenRelation {
+        oid: number(first.get(0)).unwrap_or_default(),
+        kind: first.get(1).unwrap_or_default().to_owned(),
+        file: number(first.get(9)).unwrap_or_default(),
+        has_family: first.get(10) != Some("f"),
+        has_policies: first.get(8) == Some("t"),
+        pruned_by: first.get(7).and_then(|t| t.parse().ok()),
+        columns: columns.collect(),
+        read: Vec::new(),
+        composed: Vec::new(),
+        is_alone: false,
+        role_path: first.get(15).map(str::to_owned),
+    })
 }
 
 /// The answer to [`question`], compared with the plan's columns.
@@ -143,33 +202,8 @@ pub(super) fn compare(
     columns: &[Column],
     conditions: Conditions<'_>,
 ) -> Result<SeenRelation, SourceError> {
-    let Some(first) = rows.first() else {
+    let Some(mut seen) = read(rows) else {
         return Err(changed(schema, name, "it is not there"));
-    };
-    let number = |text: Option<&str>| text.and_then(|t| t.parse().ok());
-    let mut seen = SeenRelation {
-        oid: number(first.get(0)).unwrap_or_default(),
-        kind: first.get(1).unwrap_or_default().to_owned(),
-        file: number(first.get(9)).unwrap_or_default(),
-        has_family: first.get(10) != Some("f"),
-        has_policies: first.get(8) == Some("t"),
-        pruned_by: first.get(7).and_then(|t| t.parse().ok()),
-        columns: rows
-            .iter()
-            .filter_map(|row| {
-                let column = SeenColumn {
-                    number: row.get(3)?.parse().ok()?,
-                    oid: number(row.get(4))?,
-                    source_type: row.get(5)?.to_owned(),
-                    gone: row.get(6).is_none(),
-                    readable: row.get(6) == Some("t"),
-                };
-                Some((row.get(2)?.to_owned(), column))
-            })
-            .collect(),
-        read: Vec::new(),
-        composed: Vec::new(),
-        is_alone: false,
     };
     seen.read = columns.iter().map(|c| c.name.clone()).collect();
     for (name, column) in &seen.columns {
@@ -204,4 +238,66 @@ pub(super) fn compare(
         && !seen.read.is_empty()
         && conditions.filter.is_none();
     Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_found_in_filters_by_whole_names() {
+        let names = |filter, column| Conditions { key: None, filter: Some(filter) }.name(column);
+        for (filter, column) in [
+            ("\"e\" = 'a'", "e"),
+            ("E = 1", "e"),
+            ("f(e)", "E"),
+            ("t.é > 1", "É"),
+            ("\"a \"\"b\" > 1", "a \"b"),
+        ] {
+            assert!(names(filter, column), "{filter}");
+        }
+        for (filter, column) in [("\"the\" = 1", "e"), ("e1 = 1", "e"), ("a_e$ = 1", "e"), ("é1 = 2", "é")]
+        {
+            assert!(!names(filter, column), "{filter}");
+        }
+    }
+}
+
+#[cfg(test)]
+impl SeenColumn {
+    /// A column of a built-in type.
+    pub(super) fn of(oid: u32) -> Self {
+        let source_type = String::new();
+        Self {
+            number: 1,
+            oid,
+            kind: 'b',
+            base: 0,
+            collation: 0,
+            foreign: false,
+            source_type,
+            gone: false,
+            readable: true,
+        }
+    }
+}
+
+#[cfg(test)]
+impl SeenRelation {
+    /// A table with some columns.
+    pub(super) fn plain<const N: usize>(columns: [(&str, SeenColumn); N]) -> Self {
+        Self {
+            oid: 1,
+            kind: "r".into(),
+            file: 1,
+            has_family: false,
+            has_policies: false,
+            pruned_by: None,
+            columns: columns.into_iter().map(|(name, column)| (name.to_owned(), column)).collect(),
+            read: Vec::new(),
+            composed: Vec::new(),
+            is_alone: false,
+            role_path: None,
+        }
+    }
 }

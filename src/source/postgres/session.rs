@@ -20,15 +20,29 @@ use super::sqlstate::{Stage, explain};
 use super::tap::TapHandle;
 use crate::source::SourceError;
 
-/// Settings that shape text, the same for planning and for every chunk; a plan
-/// may override them. `row_security = off` makes the server refuse a query
-/// that a policy would filter silently, which would be loss.
-const SETTINGS: [(&str, &str); 11] = [
+/// Settings that shape texts, names, what literals mean or which rows are seen, the same for planning and for every
+/// chunk, whatever role and database set; a plan may override them. `row_security = off` makes the server refuse a query
+/// that a policy would filter silently, which would be loss. What is not here: settings that only a superuser may
+/// change, limits and costs, and those without a value that is right everywhere, because they follow the
+/// installation: `lc_monetary`, `default_text_search_config`, and those of extensions.
+const SETTINGS: [(&str, &str); 22] = [
     ("TimeZone", "UTC"),
+    ("timezone_abbreviations", "Default"),
     ("DateStyle", "ISO, YMD"),
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
+    ("xmlbinary", "base64"),
+    ("xmloption", "content"),
+    ("lc_numeric", "C"),
+    ("lc_time", "C"),
+    ("quote_all_identifiers", "off"),
+    ("array_nulls", "on"),
+    ("backslash_quote", "safe_encoding"),
+    ("standard_conforming_strings", "on"),
+    ("transform_null_equals", "off"),
+    // A GIN index answers with a random part of what it finds.
+    ("gin_fuzzy_search_limit", "0"),
     ("search_path", "pg_catalog"),
     ("row_security", "off"),
     // Chunks are the parallelism, and plans of one scan gain nothing from JIT.
@@ -53,7 +67,15 @@ const HAS_CONNECTION_CHECK: u32 = 140_000;
 pub(super) fn set_config<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let calls: Vec<String> = settings
         .into_iter()
-        .map(|(name, value)| format!("pg_catalog.set_config({}, {}, true)", literal(name), literal(value)))
+        .map(|(name, value)| {
+            let set = format!("pg_catalog.set_config({}, {}, true)", literal(name), literal(value));
+            // The server would read a file each time.
+            if name == "timezone_abbreviations" {
+                let (name, value) = (literal(name), literal(value));
+                return format!("CASE WHEN pg_catalog.current_setting({name}) <> {value} THEN {set} END");
+            }
+            set
+        })
         .collect();
     format!("SELECT {}", calls.join(", "))
 }

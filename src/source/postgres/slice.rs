@@ -3,16 +3,17 @@
 //! Invariant I6: chunks are disjoint and together everything. Bounds are
 //! half-open, the outer ones open, and NULL keys are asked for by name.
 
+use super::collation::is_by_bytes;
 use super::quote::{ident, literal, table};
 use crate::plan::column::{Column, ColumnType, Fetch, Geometry, Part};
 use crate::plan::export_plan::Slice;
-use crate::source::{ErrorKind, Overlap, Selection, SourceError};
+use crate::source::{ErrorKind, Selection, SourceError};
 
 /// Types by which tables can be split: as plans name them (the casts of
 /// `decode::types::range_key`), and as SQL does whatever the search path. Their
 /// text casts back exactly and their order is total. `character varying` is
 /// compared as text; `character` would cut its bounds to one character.
-const CASTS: [(&str, &str); 11] = [
+const CASTS: [(&str, &str); 14] = [
     ("smallint", "pg_catalog.int2"),
     ("integer", "pg_catalog.int4"),
     ("bigint", "pg_catalog.int8"),
@@ -24,14 +25,32 @@ const CASTS: [(&str, &str); 11] = [
     ("text", "pg_catalog.text"),
     ("character varying", "pg_catalog.text"),
     ("bpchar", "pg_catalog.bpchar"),
+    // In the order of their bytes: see `collation`.
+    ("text collate C", "pg_catalog.text"),
+    ("character varying collate C", "pg_catalog.text"),
+    ("bpchar collate C", "pg_catalog.bpchar"),
 ];
+
+/// What follows a key that is compared by its bytes.
+const BY_BYTES: &str = " COLLATE pg_catalog.\"C\"";
 
 /// Highest page that a heap can have.
 const LAST_PAGE: u32 = u32::MAX - 1;
 
-/// The SQL cast for a plan's type name; only known ones reach SQL (I7).
-pub(super) fn cast(name: &str) -> Result<&'static str, SourceError> {
-    CASTS.iter().find(|(plan, _)| *plan == name).map(|(_, sql)| *sql).ok_or_else(|| SourceError {
+/// How keys are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cast {
+    /// The type of their bounds, as SQL names it.
+    pub(super) ty: &'static str,
+    /// ` COLLATE …` where the order is not the column's own.
+    pub(super) collate: &'static str,
+}
+
+/// The SQL for a plan's type name; only known ones reach SQL (I7).
+pub(super) fn cast(name: &str) -> Result<Cast, SourceError> {
+    let found = CASTS.iter().find(|(plan, _)| *plan == name);
+    let collate = if is_by_bytes(name) { BY_BYTES } else { "" };
+    found.map(|(_, ty)| Cast { ty, collate }).ok_or_else(|| SourceError {
         kind: ErrorKind::Permanent,
         code: "chunk_column".into(),
         message: format!("a column of type {name:?} cannot be split by"),
@@ -45,52 +64,19 @@ pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError>
         Slice::All | Slice::Pages { from: None, to: None } => None,
         Slice::Nulls { column } => Some(format!("{} IS NULL", ident(column))),
         Slice::Range { column, from: None, to: None, .. } => Some(format!("{} IS NOT NULL", ident(column))),
-        Slice::Range { column, cast: ty, from, to } => {
-            let (column, ty) = (ident(column), cast(ty)?);
-            let from = from.map(|v| format!("{column} >= {}::{ty}", literal(v)));
-            let to = to.map(|v| format!("{column} < {}::{ty}", literal(v)));
-            both(from, to)
+        Slice::Range { column, cast: name, from, to } => {
+            let (column, Cast { ty, collate }) = (ident(column), cast(name)?);
+            // Of pg_catalog, whatever else the search path of a view holds.
+            let side = |operator, value| {
+                format!("{column}{collate} OPERATOR(pg_catalog.{operator}) {}::{ty}", literal(value))
+            };
+            both(from.map(|v| side(">=", v)), to.map(|v| side("<", v)))
         }
         Slice::Pages { from, to } => {
             let tid = |page: u32| format!("'({},0)'::pg_catalog.tid", page.min(LAST_PAGE));
             both(from.map(|p| format!("ctid >= {}", tid(p))), to.map(|p| format!("ctid < {}", tid(p))))
         }
     })
-}
-
-/// Rows whose column is greater than a value, less an overlap. The difference is a constant of a type that an index
-/// of the column knows.
-pub(super) fn greater_than(
-    column: &str,
-    value: &str,
-    overlap: Option<Overlap<'_>>,
-) -> Result<String, SourceError> {
-    let (name, value) = (ident(column), literal(value));
-    let Some(Overlap { amount, source_type }) = overlap else {
-        return Ok(format!("{name} > {value}"));
-    };
-    let amount = literal(amount);
-    let (base, by) = match source_type.split(['(', ' ']).next().unwrap_or_default() {
-        "smallint" | "integer" | "bigint" => ("pg_catalog.int8", "pg_catalog.int8"),
-        "numeric" => ("pg_catalog.numeric", "pg_catalog.numeric"),
-        "date" => ("pg_catalog.date", "pg_catalog.interval"),
-        "timestamp" if source_type.ends_with("with time zone") => {
-            ("pg_catalog.timestamptz", "pg_catalog.interval")
-        }
-        "timestamp" => ("pg_catalog.timestamp", "pg_catalog.interval"),
-        _ => {
-            return Err(SourceError {
-                kind: ErrorKind::Permanent,
-                code: "overlap".into(),
-                message: format!(
-                    "field `after.overlap`: column `{column}` of type {source_type} has no differences"
-                ),
-                remedy: Some("leave it out, or name a column of numbers, dates or timestamps".into()),
-            });
-        }
-    };
-    // An overlap below zero would leave rows out.
-    Ok(format!("{name} > LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))
 }
 
 fn both(a: Option<String>, b: Option<String>) -> Option<String> {
@@ -110,6 +96,12 @@ pub(super) fn from_only_where(selection: &Selection<'_>, condition: Option<&str>
     format!("FROM ONLY {}{}", table(selection.schema, selection.name), conditions(selection, condition))
 }
 
+/// A filter as the server's planner does not look into it: no index and no bound of a partition decides what
+/// it finds.
+pub(super) fn opaque(filter: &str) -> String {
+    format!("CASE WHEN (\n{filter}\n) THEN true END")
+}
+
 /// The filter stands on lines of its own: whatever it ends with, the
 /// parenthesis closes.
 pub(super) fn conditions(selection: &Selection<'_>, condition: Option<&str>) -> String {
@@ -127,10 +119,9 @@ pub(super) fn select_list(columns: &[Column]) -> String {
         .iter()
         .map(|c| match c.fetch {
             Fetch::Native => ident(&c.name),
-            Fetch::AsText => format!("{}::pg_catalog.text", ident(&c.name)),
+            Fetch::AsText => text_of(&ident(&c.name)),
             // The server converts, and refuses, texts alone. To its own encoding nothing is converted; but
             // UTF-8 would be verified, which a session in UTF-8 is spared when it sends a text.
-            // `concat` keeps the blanks at the end of a character(n), which a cast would cut.
             Fetch::AsBytes => {
                 let name = ident(&c.name);
                 let text = format!("pg_catalog.concat({name})");
@@ -152,15 +143,13 @@ pub(super) fn select_list(columns: &[Column]) -> String {
 /// another value than a composite of NULLs.
 fn with_text(value: String, ty: &ColumnType) -> String {
     match ty {
-        ColumnType::SourceText => format!("{value}::pg_catalog.text"),
+        ColumnType::SourceText => text_of(&value),
         ColumnType::Geometry(Geometry { schema, srid, geodesic, .. }) => match (srid, geodesic) {
             (Some(_), _) => format!("{}.st_asbinary({value})", ident(schema)),
             (None, false) => format!("{}.st_asewkb({value})", ident(schema)),
             (None, true) => format!("{0}.st_asewkb({value}::{0}.geometry)", ident(schema)),
         },
-        ColumnType::List(element) if **element == ColumnType::SourceText => {
-            format!("{value}::pg_catalog.text[]")
-        }
+        ColumnType::List(element) if **element == ColumnType::SourceText => texts_of(&value),
         ColumnType::Struct(parts) if parts.iter().any(|part| has_text(&part.ty)) => {
             let part = |part: &Part| with_text(format!("({value}).{}", ident(&part.name)), &part.ty);
             let parts: Vec<String> = parts.iter().map(part).collect();
@@ -168,6 +157,25 @@ fn with_text(value: String, ty: &ColumnType) -> String {
         }
         _ => value,
     }
+}
+
+/// The text of a value as its type's output function writes it. A cast may write another one (`inet`, `boolean`), and
+/// whoever owns a type may have made one; `concat` asks for the output function, and keeps the blanks at the end of a
+/// character(n). A composite of NULLs is not NULL.
+pub(super) fn text_of(value: &str) -> String {
+    format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN pg_catalog.concat({value}) END")
+}
+
+/// The same for the elements of an array. Any but a plain list is found unfit by its dimensions, so that what its
+/// elements are does not matter.
+fn texts_of(value: &str) -> String {
+    format!(
+        "CASE WHEN pg_catalog.array_ndims({value}) = 1 AND pg_catalog.array_lower({value}, 1) = 1 \
+         THEN ARRAY(SELECT {} FROM (SELECT pg_catalog.unnest({value}) AS e) u) \
+         WHEN {value} IS DISTINCT FROM NULL THEN pg_catalog.array_fill(''::pg_catalog.text, \
+           CASE WHEN pg_catalog.array_ndims({value}) > 0 THEN ARRAY[1, 1] ELSE '{{}}' END) END",
+        text_of("u.e")
+    )
 }
 
 fn has_text(ty: &ColumnType) -> bool {
@@ -181,34 +189,13 @@ fn has_text(ty: &ColumnType) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::collation::{by_bytes, has_collation};
     use super::*;
     use crate::decode::types::{PgType, range_key};
     use crate::plan::export_plan::Strategy;
 
     fn sql(slice: Slice<'_>) -> String {
         condition(slice).expect("known type").unwrap_or_default()
-    }
-
-    #[test]
-    fn an_overlap_is_subtracted_in_the_type_of_its_column() {
-        let sql = |source_type| greater_than("k\"", "it's", Some(Overlap { amount: "1'", source_type }));
-        for (source_type, base, by) in [
-            ("integer", "int8", "int8"),
-            ("numeric(12,2)", "numeric", "numeric"),
-            ("date", "date", "interval"),
-            ("timestamp(3) without time zone", "timestamp", "interval"),
-            ("timestamp with time zone", "timestamptz", "interval"),
-        ] {
-            let value = format!("'it''s'::pg_catalog.{base}");
-            let expected = format!("\"k\"\"\" > LEAST({value}, {value} - '1'''::pg_catalog.{by})");
-            assert_eq!(sql(source_type).expect(source_type), expected);
-        }
-        assert_eq!(greater_than("k", "5", None).expect("none"), "\"k\" > '5'");
-        let refused = sql("uuid").expect_err("no difference");
-        assert!(
-            refused.message.contains("`after.overlap`") && refused.message.contains("uuid"),
-            "{refused:?}"
-        );
     }
 
     #[test]
@@ -223,14 +210,20 @@ mod tests {
         assert_eq!(
             all,
             [
-                "\"a\"\"b\" < 'it''s'::pg_catalog.text",
-                "\"a\"\"b\" >= 'it''s'::pg_catalog.text AND \"a\"\"b\" < 'z'::pg_catalog.text",
-                "\"a\"\"b\" >= 'z'::pg_catalog.text",
+                "\"a\"\"b\" OPERATOR(pg_catalog.<) 'it''s'::pg_catalog.text",
+                "\"a\"\"b\" OPERATOR(pg_catalog.>=) 'it''s'::pg_catalog.text \
+                 AND \"a\"\"b\" OPERATOR(pg_catalog.<) 'z'::pg_catalog.text",
+                "\"a\"\"b\" OPERATOR(pg_catalog.>=) 'z'::pg_catalog.text",
                 "\"a\"\"b\" IS NULL",
             ]
         );
         let unbounded = Slice::Range { column: "k", cast: "bigint", from: None, to: None };
         assert_eq!(sql(unbounded), "\"k\" IS NOT NULL");
+        let bytes = Slice::Range { column: "k", cast: "bpchar collate C", from: Some("a"), to: None };
+        assert_eq!(
+            sql(bytes),
+            "\"k\" COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.>=) 'a'::pg_catalog.bpchar"
+        );
     }
 
     #[test]
@@ -254,8 +247,12 @@ mod tests {
         let mut known = 0;
         for oid in 1..4_000 {
             if let Some(key) = range_key(&PgType::base(oid, "", -1)) {
-                assert!(cast(key.cast).is_ok(), "{}", key.cast);
+                assert_eq!(cast(key.cast).expect(key.cast).collate, "");
                 known += 1;
+                if has_collation(key.cast) {
+                    assert_eq!(cast(&by_bytes(key.cast)).expect(key.cast).collate, BY_BYTES);
+                    known += 1;
+                }
             }
         }
         assert_eq!(known, CASTS.len());
@@ -264,17 +261,20 @@ mod tests {
     #[test]
     fn only_what_has_to_be_text_is_cast() {
         let list = || ColumnType::List(Box::new(ColumnType::SourceText));
-        assert_eq!(with_text("\"c\"".into(), &list()), "\"c\"::pg_catalog.text[]");
+        assert_eq!(with_text("\"c\"".into(), &list()), texts_of("\"c\""));
         let part = |name: &str, ty| Part { name: name.into(), ty };
         let inner = ColumnType::Struct(vec![part("a", ColumnType::Int32), part("q\"", list())]);
         let whole = ColumnType::Struct(vec![part("n", ColumnType::Int32)]);
         let outer = ColumnType::Struct(vec![part("i", inner), part("w", whole)]);
         assert_eq!(
             with_text("\"c\"".into(), &outer),
-            "CASE WHEN \"c\" IS DISTINCT FROM NULL THEN ROW(\
-             CASE WHEN (\"c\").\"i\" IS DISTINCT FROM NULL THEN ROW(\
-             ((\"c\").\"i\").\"a\", ((\"c\").\"i\").\"q\"\"\"::pg_catalog.text[]) END, \
-             (\"c\").\"w\") END"
+            format!(
+                "CASE WHEN \"c\" IS DISTINCT FROM NULL THEN ROW(\
+                 CASE WHEN (\"c\").\"i\" IS DISTINCT FROM NULL THEN ROW(\
+                 ((\"c\").\"i\").\"a\", {}) END, \
+                 (\"c\").\"w\") END",
+                texts_of("((\"c\").\"i\").\"q\"\"\"")
+            )
         );
     }
 
@@ -296,5 +296,6 @@ mod tests {
             from_where(&selection, Some("\"k\" < '5'::pg_catalog.int8")),
             "FROM \"s\".\"t\" WHERE (\na = 1 OR b -- c\n) AND \"k\" < '5'::pg_catalog.int8"
         );
+        assert_eq!(opaque("a -- c"), "CASE WHEN (\na -- c\n) THEN true END");
     }
 }

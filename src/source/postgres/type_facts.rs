@@ -29,6 +29,8 @@ pub(super) struct TypeRow {
     pub(super) base_typmod: i32,
     pub(super) extension: Option<String>,
     pub(super) money_scale: Option<u8>,
+    /// Schema and name of the operator "greater" of its own order, where it is not built in.
+    pub(super) greater: Option<(String, String)>,
     /// Name, type and typmod of each attribute of a composite.
     pub(super) attributes: Vec<(String, u32, i32)>,
 }
@@ -79,6 +81,7 @@ impl Types {
                 attributes: Vec::new(),
                 extension: None,
                 money_scale: None,
+                greater: None,
             }
         })
     }
@@ -110,6 +113,7 @@ impl Types {
             attributes: row.attributes.iter().map(attribute).collect::<Option<_>>()?,
             extension: row.extension.clone(),
             money_scale: row.money_scale,
+            greater: row.greater.clone(),
         })
     }
 }
@@ -143,8 +147,16 @@ fn types_sql(oids: &str, version: u32) -> String {
                    WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid \
                      AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'), \
                 CASE WHEN t.oid = 790 THEN pg_catalog.length(pg_catalog.split_part(\
-                   (0::pg_catalog.int8::pg_catalog.money::pg_catalog.numeric)::pg_catalog.text, '.', 2)) END \
-         FROM pg_catalog.pg_type t JOIN used u ON u.oid = t.oid"
+                   (0::pg_catalog.int8::pg_catalog.money::pg_catalog.numeric)::pg_catalog.text, '.', 2)) END, \
+                g.nspname, g.oprname \
+         FROM pg_catalog.pg_type t JOIN used u ON u.oid = t.oid \
+         LEFT JOIN LATERAL ( \
+           SELECT n.nspname, p.oprname FROM pg_catalog.pg_opclass c \
+           JOIN pg_catalog.pg_amop a ON a.amopfamily = c.opcfamily AND a.amoplefttype = c.opcintype \
+                                    AND a.amoprighttype = c.opcintype AND a.amopstrategy = 5 \
+           JOIN pg_catalog.pg_operator p ON p.oid = a.amopopr \
+           JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace AND n.nspname <> 'pg_catalog' \
+           WHERE c.opcintype = t.oid AND c.opcmethod = 403 AND c.opcdefault LIMIT 1) g ON true"
     )
 }
 
@@ -168,6 +180,7 @@ fn parse_type(row: &SimpleQueryRow) -> Option<(u32, TypeRow)> {
         base_typmod: row.get(6)?.parse().ok()?,
         extension: row.get(7).map(str::to_owned),
         money_scale: row.get(8).and_then(|scale| scale.parse().ok()),
+        greater: row.get(9).zip(row.get(10)).map(|(schema, name)| (schema.to_owned(), name.to_owned())),
         attributes: Vec::new(),
     };
     Some((row.get(0)?.parse().ok()?, ty))

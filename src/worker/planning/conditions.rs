@@ -5,7 +5,7 @@ use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::plan::choose::ChosenTable;
 use crate::plan::filter;
-use crate::source::{Overlap, SourceError};
+use crate::source::SourceError;
 
 impl Planner<'_> {
     /// The checked filter of a table, with the condition of an incremental export. `overlapping`: with rows that
@@ -51,10 +51,8 @@ impl Planner<'_> {
                     "write how far before `value` rows are to come again, e.g. \"1 hour\"",
                 )));
             }
-            let source_type = column.column.source_type.as_str();
             let overlap = after.overlap.as_deref().filter(|_| overlapping);
-            let overlap = overlap.map(|amount| Overlap { amount, source_type });
-            parts.push(self.source.greater_than(&after.column, &after.value, overlap)?);
+            parts.push(self.source.greater_than(column, &after.value, overlap)?);
         }
         Ok(match parts.len() {
             0 => None,

@@ -6,7 +6,7 @@ use crate::message::request::Verify;
 use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::{PlannedTable, Snapshot};
 use crate::plan::strategy::{Split, Wish, draft};
-use crate::source::{Boundaries, Division, MappingOptions, Relation, RelationKind, Selection};
+use crate::source::{Boundaries, Division, MappingOptions, Relation, RelationKind, Selection, SplitKey};
 
 impl Planner<'_> {
     /// Asks the source what the plan needs to know, and decides.
@@ -39,9 +39,9 @@ impl Planner<'_> {
         };
         let draft = draft(relation, &wish, estimate).map_err(PlanError::Failed)?;
         let bounds = match &draft.split {
-            Split::NeedsBoundaries { column, method, parts, .. } => {
+            Split::NeedsBoundaries { column, cast, method, parts, .. } => {
                 let parts = Division { parts: *parts, rows: draft.estimated_rows / u64::from(*parts) };
-                self.source.boundaries(&selection, column, *method, parts, lineage).await?
+                self.source.boundaries(&selection, SplitKey { column, cast }, *method, parts, lineage).await?
             }
             Split::Single | Split::Ctid { .. } => Boundaries::none(),
         };

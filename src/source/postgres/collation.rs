@@ -1,0 +1,217 @@
+//! Whether the order of texts can be trusted to be the one in which indexes have them.
+//!
+//! ICU and the C library change the order of texts from one version to the next, and an index that was made under
+//! another version loses rows: a search in it goes astray. The server notes under which version a collation was made,
+//! warns, and goes on. Invariant I6: where that version is not the one that it compares by now, or none is noted, no
+//! index of such texts decides what a chunk reads, and no bounds of partitions do. Keys are compared by their bytes
+//! then, for which such an index is of no use, and filters stand where the planner does not look into them
+//! ([`opaque`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::quote::shown;
+use super::seen::{Conditions, FIXED_OIDS, SeenColumn, SeenRelation};
+use super::session::Session;
+use super::slice::opaque;
+use super::sqlstate::Stage;
+use crate::source::SourceError;
+
+/// Oid of the collation `default` on every server (`pg_collation.dat`).
+pub(super) const DEFAULT: u32 = 100;
+/// `C` and `POSIX`, of which there are no versions.
+const BYTEWISE: [u32; 2] = [950, 951];
+/// First version in which a database notes the version of its own collation.
+const HAS_DATABASE_VERSION: u32 = 150_000;
+/// Built-in types that are compared by the collation of the database, although they have none: `jsonb`, `jsonb[]`.
+const OF_DEFAULT: [u32; 2] = [3802, 3807];
+/// End of the name, in plans, of a type whose values are compared by their bytes.
+const BY_BYTES: &str = " collate C";
+
+/// Whether ranges of a type, as plans name it, depend on the order of a collation.
+pub(super) fn has_collation(cast: &str) -> bool {
+    matches!(cast, "text" | "character varying" | "bpchar")
+}
+
+/// Whether ranges of a type, as plans name it, are those of bytes.
+pub(super) fn is_by_bytes(cast: &str) -> bool {
+    cast.ends_with(BY_BYTES)
+}
+
+/// The name of a type whose values are compared by their bytes.
+pub(super) fn by_bytes(cast: &str) -> String {
+    format!("{cast}{BY_BYTES}")
+}
+
+/// Which of some collations are in doubt, and why.
+pub(super) async fn doubts(
+    session: &Session,
+    collations: &BTreeSet<u32>,
+    stage: Stage,
+    what: &str,
+) -> Result<BTreeMap<u32, String>, SourceError> {
+    let asked: BTreeSet<u32> = collations.iter().copied().filter(|c| !BYTEWISE.contains(c)).collect();
+    let mut doubts = BTreeMap::new();
+    if !asked.is_empty() {
+        session
+            .each(&question(session.version(), &asked), stage, what, |row| {
+                let oid = row.get(0).and_then(|t| t.parse().ok()).unwrap_or(DEFAULT);
+                let name = row.get(1).zip(row.get(2)).map(|(schema, name)| shown(schema, name));
+                doubts.insert(oid, why(name.as_deref(), row.get(3), row.get(4)));
+            })
+            .await?;
+    }
+    Ok(doubts)
+}
+
+/// Without a name it is the collation of the database.
+fn why(name: Option<&str>, noted: Option<&str>, now: Option<&str>) -> String {
+    let (collation, refresh) = match name {
+        Some(name) => (format!("collation {name}"), format!("ALTER COLLATION {name} REFRESH VERSION")),
+        None => ("the database's collation".into(), "ALTER DATABASE … REFRESH COLLATION VERSION".into()),
+    };
+    match (noted, now) {
+        (Some(noted), Some(now)) => format!(
+            "{collation} was of version {noted} when its indexes were made and is of version {now} now (REINDEX them, \
+             then {refresh})"
+        ),
+        _ => format!("the server has no version of {collation} on record, by which to trust indexes"),
+    }
+}
+
+/// The collations among these that are in doubt, with the versions that are noted and those of now.
+fn question(version: u32, collations: &BTreeSet<u32>) -> String {
+    let list: Vec<String> = collations.iter().map(u32::to_string).collect();
+    let (noted, now, trusted) = if version >= HAS_DATABASE_VERSION {
+        (
+            "d.datcollversion",
+            "pg_catalog.pg_database_collation_actual_version(d.oid)",
+            "d.datlocprovider = 'b' OR d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')",
+        )
+    } else {
+        ("NULL", "NULL", "d.datcollate IN ('C', 'POSIX')")
+    };
+    format!(
+        "SELECT v.oid, v.nspname, v.collname, v.noted, v.now FROM ( \
+           SELECT {DEFAULT} AS oid, NULL AS nspname, NULL AS collname, {noted} AS noted, {now} AS now, \
+                  ({trusted}) AS trusted \
+           FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() \
+           UNION ALL \
+           SELECT l.oid, n.nspname, l.collname, l.collversion, pg_catalog.pg_collation_actual_version(l.oid), \
+                  l.collprovider = 'b' OR l.collprovider = 'c' AND l.collcollate IN ('C', 'POSIX') \
+           FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace \
+           WHERE l.oid <> {DEFAULT} AND l.oid IN ({list})) v \
+         WHERE v.oid IN ({list}) AND v.trusted IS NOT TRUE AND (v.noted = v.now) IS NOT TRUE",
+        list = list.join(", "),
+    )
+}
+
+/// Settings without which no index and no bound of a partition would decide, for what a filter reads in other tables.
+const WITHOUT_INDEXES: [(&str, &str); 5] = [
+    ("enable_indexscan", "off"),
+    ("enable_indexonlyscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_partition_pruning", "off"),
+    ("enable_seqscan", "on"),
+];
+
+/// What has to be minded when a relation is read.
+#[derive(Debug, Default)]
+pub(super) struct Care {
+    /// Its filter, as it may stand in a query.
+    pub(super) filter: Option<String>,
+    /// Settings after all others.
+    pub(super) settings: &'static [(&'static str, &'static str)],
+    /// Why the order of its key is in doubt.
+    pub(super) key: Option<String>,
+}
+
+/// What a filter and a key have to do with collations that are in doubt.
+pub(super) async fn care(
+    session: &Session,
+    seen: &SeenRelation,
+    conditions: Conditions<'_>,
+    stage: Stage,
+    what: &str,
+) -> Result<Care, SourceError> {
+    let of_filter = of_filter(seen, conditions);
+    let of_key = conditions.key.and_then(|key| seen.columns.get(key)).and_then(of_column);
+    let asked = of_filter.iter().copied().chain(of_key).collect();
+    let mut doubts = doubts(session, &asked, stage, what).await?;
+    let doubted = of_filter.iter().any(|collation| doubts.contains_key(collation));
+    // A subquery that the planner could not look into would run once for each row.
+    let (opaque_filter, settings) = match conditions.may_read_tables() {
+        _ if !doubted => (false, &[][..]),
+        true => (false, &WITHOUT_INDEXES[..]),
+        false => (true, &[][..]),
+    };
+    let filter = conditions.filter.map(|f| if opaque_filter { opaque(f) } else { f.to_owned() });
+    Ok(Care { filter, settings, key: of_key.and_then(|collation| doubts.remove(&collation)) })
+}
+
+/// The collations by which a filter may compare: rather once too often. A cast to text is in the order of the database.
+fn of_filter(seen: &SeenRelation, conditions: Conditions<'_>) -> BTreeSet<u32> {
+    let Some(filter) = conditions.filter else { return BTreeSet::new() };
+    let filter_alone = Conditions { key: None, filter: Some(filter) };
+    let named = seen.columns.iter().filter(|(name, _)| filter_alone.name(name));
+    let mut collations: BTreeSet<u32> = named.filter_map(|(_, column)| of_column(column)).collect();
+    let words = filter.to_lowercase();
+    if ["text", "char", "collate", "select"].iter().any(|word| words.contains(word)) {
+        collations.insert(DEFAULT);
+    }
+    collations
+}
+
+/// The collation by which values of a column are compared, if any.
+fn of_column(column: &SeenColumn) -> Option<u32> {
+    let made_of = if column.kind == 'd' { column.base } else { column.oid };
+    match column.collation {
+        0 if OF_DEFAULT.contains(&made_of) => Some(DEFAULT),
+        0 if made_of < FIXED_OIDS || column.kind == 'e' => None,
+        0 => Some(DEFAULT),
+        collation => Some(collation).filter(|c| !BYTEWISE.contains(c)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_in_doubt() {
+        assert_eq!(
+            why(Some("x.y"), Some("1"), Some("2")),
+            "collation x.y was of version 1 when its indexes were made and is of version 2 now (REINDEX them, then \
+             ALTER COLLATION x.y REFRESH VERSION)"
+        );
+        for (noted, now) in [(None, Some("2")), (Some("1"), None), (None, None)] {
+            assert!(why(None, noted, now).contains("no version of the database's collation"));
+        }
+    }
+
+    #[test]
+    fn older_servers_are_not_asked_for_versions_that_they_lack() {
+        let asked = BTreeSet::from([DEFAULT, 12_345]);
+        assert!(!question(140_000, &asked).contains("datcollversion"));
+        assert!(question(150_000, &asked).contains("datcollversion"));
+    }
+
+    #[test]
+    fn types_that_are_compared_as_texts_have_a_collation() {
+        let column = |oid, kind, base, collation| SeenColumn { kind, base, collation, ..SeenColumn::of(oid) };
+        for (column, expected) in [
+            (column(25, 'b', 0, 100), Some(100)),
+            (column(25, 'b', 0, 950), None),
+            (column(1009, 'b', 0, 12_345), Some(12_345)),
+            (column(20, 'b', 0, 0), None),
+            (column(3802, 'b', 0, 0), Some(100)),
+            (column(70_000, 'e', 0, 0), None),
+            (column(70_000, 'd', 23, 0), None),
+            (column(70_000, 'd', 3802, 0), Some(100)),
+            (column(70_000, 'd', 25, 100), Some(100)),
+            (column(70_000, 'c', 0, 0), Some(100)),
+            (column(70_000, 'r', 0, 0), Some(100)),
+        ] {
+            assert_eq!(of_column(&column), expected, "{} {}", column.oid, column.kind);
+        }
+    }
+}

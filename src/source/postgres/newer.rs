@@ -1,0 +1,134 @@
+//! The condition of an incremental export: rows whose column is greater than a value.
+
+use super::quote::{ident, literal};
+use super::seen::FIXED_OIDS;
+use crate::decode::types::{PgType, oid};
+use crate::source::{ErrorKind, SourceError, SurveyColumn};
+
+/// What is subtracted from values of a type, and in which type that is done. Single precision is subtracted in double:
+/// it is compared with it, and rounds less.
+const DIFFERENCES: [(u32, &str, &str); 11] = [
+    (oid::INT2, "pg_catalog.int8", "pg_catalog.int8"),
+    (oid::INT4, "pg_catalog.int8", "pg_catalog.int8"),
+    (oid::INT8, "pg_catalog.int8", "pg_catalog.int8"),
+    (oid::NUMERIC, "pg_catalog.numeric", "pg_catalog.numeric"),
+    (oid::FLOAT4, "pg_catalog.float4::pg_catalog.float8", "pg_catalog.float8"),
+    (oid::FLOAT8, "pg_catalog.float8", "pg_catalog.float8"),
+    (oid::MONEY, "pg_catalog.money", "pg_catalog.money"),
+    (oid::DATE, "pg_catalog.date", "pg_catalog.interval"),
+    (oid::TIMESTAMP, "pg_catalog.timestamp", "pg_catalog.interval"),
+    (oid::TIMESTAMPTZ, "pg_catalog.timestamptz", "pg_catalog.interval"),
+    (oid::INTERVAL, "pg_catalog.interval", "pg_catalog.interval"),
+];
+
+/// Rows whose column is greater than a value, less an overlap. The difference is a constant of a type that an index
+/// of the column knows.
+pub(super) fn greater_than(
+    column: &SurveyColumn,
+    value: &str,
+    overlap: Option<&str>,
+) -> Result<String, SourceError> {
+    let (name, value) = (ident(&column.column.name), literal(value));
+    let facts: Option<PgType> = serde_json::from_value(column.type_facts.clone()).ok();
+    let base = facts.as_ref().map(PgType::undomained);
+    let greater = base.map_or_else(|| ">".to_owned(), operator);
+    let Some(amount) = overlap else {
+        return Ok(format!("{name} {greater} {value}"));
+    };
+    let amount = literal(amount);
+    let known = base.and_then(|base| DIFFERENCES.iter().find(|(oid, ..)| *oid == base.oid));
+    let Some((_, base, by)) = known else {
+        return Err(SourceError {
+            kind: ErrorKind::Permanent,
+            code: "overlap".into(),
+            message: format!(
+                "field `after.overlap`: column `{}` of type {} has no differences",
+                column.column.name, column.column.source_type
+            ),
+            remedy: Some(
+                "leave it out, or name a column of numbers, money, dates, timestamps or intervals (a time of day \
+                 starts again at midnight)"
+                    .into(),
+            ),
+        });
+    };
+    // An overlap below zero would leave rows out.
+    Ok(format!("{name} {greater} LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))
+}
+
+/// The operator by which values of a type are sorted, and so its highest one was found: that of the type's own order,
+/// whatever the search path.
+fn operator(base: &PgType) -> String {
+    match &base.greater {
+        Some((schema, name)) => format!("OPERATOR({}.{name})", ident(schema)),
+        None if base.oid < FIXED_OIDS => "OPERATOR(pg_catalog.>)".into(),
+        None => ">".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::column::{Column, ColumnType, Fetch};
+
+    fn column(facts: &PgType) -> SurveyColumn {
+        SurveyColumn {
+            column: Column {
+                name: "k\"".into(),
+                source_type: facts.name.clone(),
+                fetch: Fetch::Native,
+                ty: ColumnType::Text,
+                nullable: false,
+                infinity: Default::default(),
+                note: None,
+            },
+            type_facts: serde_json::to_value(facts).expect("JSON"),
+            range_cast: None,
+            numeric: false,
+            correlation: None,
+            histogram_bounds: 0,
+            common_share: 0.0,
+            indexed: false,
+            doubt: None,
+            readable: true,
+        }
+    }
+
+    fn domain(of: PgType) -> PgType {
+        let mut domain = PgType::base(70_000, "public.dd", -1);
+        (domain.typtype, domain.base) = ('d', Some(Box::new(of)));
+        domain
+    }
+
+    #[test]
+    fn an_overlap_is_subtracted_in_the_type_that_a_column_is_made_of() {
+        for (oid, base, by) in DIFFERENCES {
+            let ty = PgType::base(oid, "a type", -1);
+            for ty in [ty.clone(), domain(ty.clone()), domain(domain(ty))] {
+                let sql = greater_than(&column(&ty), "it's", Some("1'")).expect("a difference");
+                let value = format!("'it''s'::{base}");
+                let less = format!("{value} - '1'''::{by}");
+                assert_eq!(sql, format!("\"k\"\"\" OPERATOR(pg_catalog.>) LEAST({value}, {less})"));
+            }
+        }
+        let uuid = column(&PgType::base(oid::UUID, "uuid", -1));
+        assert_eq!(greater_than(&uuid, "5", None).expect("none"), "\"k\"\"\" OPERATOR(pg_catalog.>) '5'");
+        let refused = greater_than(&uuid, "5", Some("1")).expect_err("no difference");
+        assert!(
+            refused.message.contains("`after.overlap`") && refused.message.contains("uuid"),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_type_with_an_order_of_its_own_is_compared_by_it() {
+        let mut citext = PgType::base(80_000, "ext.citext", -1);
+        citext.greater = Some(("my \"ext".into(), ">".into()));
+        for ty in [citext.clone(), domain(citext)] {
+            let sql = greater_than(&column(&ty), "a", None).expect("none");
+            assert_eq!(sql, "\"k\"\"\" OPERATOR(\"my \"\"ext\".>) 'a'");
+        }
+        let of_an_enum = PgType::base(80_001, "public.mood", -1);
+        assert_eq!(greater_than(&column(&of_an_enum), "a", None).expect("none"), "\"k\"\"\" > 'a'");
+    }
+}
