@@ -71,6 +71,12 @@ fidelity: packages $(PYTHON) ## PostgreSQL's regression suite, exported in one j
 	cargo build --locked --release --bin adu-export
 	scripts/fidelity.sh
 
+.PHONY: readers
+readers: packages ## What nine engines read of each type, in exact and portable files; writes README's table (PyPI, npm, a JRE; 10 minutes)
+	@scripts/packages.sh java:default-jre-headless npm
+	cargo build --locked --release --bin adu-export
+	CARGO_TARGET_DIR=$(TARGET) scripts/readers.sh
+
 .PHONY: matrix
 matrix: packages $(PYTHON) ## Types, pipeline and planner on PostgreSQL 12 to 18, pipeline and users on RabbitMQ 4: make matrix VERSIONS="12 rabbitmq"
 	VERSIONS="$(VERSIONS)" scripts/matrix.sh

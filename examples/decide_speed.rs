@@ -163,7 +163,11 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         ready: Uuid::nil(),
         snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH }),
         session: vec![],
-        writer: WriterSettings { compression: Compression::Snappy, row_group_bytes: 1 },
+        writer: WriterSettings {
+            compression: Compression::Snappy,
+            row_group_bytes: 1,
+            types: Default::default(),
+        },
         on_conflict: Default::default(),
         on_unfit: Default::default(),
         verify: Default::default(),

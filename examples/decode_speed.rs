@@ -116,7 +116,7 @@ fn serve(stream: &Arc<Vec<u8>>) -> std::io::Result<TcpStream> {
 }
 
 fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -> anyhow::Result<PartWriter> {
-    let settings = WriterSettings { compression, row_group_bytes: 16 << 20 };
+    let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
     let provenance = Provenance {
         job: "speed".parse()?,
         source: "memory".parse()?,

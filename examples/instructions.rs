@@ -132,7 +132,7 @@ fn encode(columns: &[Column], batches: Vec<RecordBatch>, compression: Compressio
         predicate: "all".into(),
         snapshot: None,
     };
-    let settings = WriterSettings { compression, row_group_bytes: 16 << 20 };
+    let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
     let mut part = PartWriter::create(&dir, "part", schema(columns), &settings, &provenance, columns)?;
     let done = measured(move || {
         for batch in batches {

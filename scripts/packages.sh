@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing from Debian: PostgreSQL with PostGIS, RabbitMQ, PgBouncer, Python's venv, a C compiler, openssl, strace, valgrind.
-# Programs that are named as arguments come on top: each from the package of its name.
+# Programs that are named as arguments come on top: each from the package of its name, or as PROGRAM:PACKAGE.
 # Their system services are neither needed nor left running: the programs are used on private ports.
 set -euo pipefail
 
@@ -17,7 +17,7 @@ command -v strace >/dev/null || missing+=(strace)
 command -v mount >/dev/null || missing+=(mount)
 command -v valgrind >/dev/null || missing+=(valgrind)
 
-for program in "$@"; do command -v "$program" >/dev/null || missing+=("$program"); done
+for program in "$@"; do command -v "${program%%:*}" >/dev/null || missing+=("${program##*:}"); done
 
 if ! command -v cargo >/dev/null; then
   echo "packages.sh: Rust 1.89 or newer is missing: see https://rustup.rs" >&2

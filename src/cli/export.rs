@@ -28,7 +28,7 @@ use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
 use crate::job::outcome::{Owner, Run};
 use crate::job::state::JobState;
-use crate::message::setting::{Compression, Span};
+use crate::message::setting::{Compression, FileTypes, Span};
 use crate::message::{EventType, JobId};
 use crate::metrics::Metrics;
 use crate::worker::Worker;
@@ -48,6 +48,9 @@ pub struct ExportArgs {
     /// snappy, zstd, zstd:1 to zstd:22, lz4, gzip or none
     #[arg(long, value_name = "C")]
     pub compression: Option<Compression>,
+    /// exact, or portable: types and encodings that every reader takes
+    #[arg(long, value_name = "T")]
+    pub types: Option<FileTypes>,
     /// Chunks, and so connections, at once
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroU32>,
@@ -69,6 +72,7 @@ impl ExportArgs {
         Overrides {
             source: self.source.source.clone(),
             compression: self.compression,
+            types: self.types,
             workers: self.workers,
             verify: self.verify,
             ..Overrides::default()

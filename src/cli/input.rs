@@ -14,7 +14,7 @@ use crate::message::request::{
     Consistency, ExportRequest, OutputDirectory, OutputRequest, Parallelism, RequestMessage, TableRequest,
     Verify,
 };
-use crate::message::setting::Compression;
+use crate::message::setting::{Compression, FileTypes};
 use crate::message::{JobId, SourceName};
 
 /// Where the configuration is when nobody says so.
@@ -123,6 +123,8 @@ pub struct Overrides {
     pub directory: Option<OutputDirectory>,
     /// Compression of pages.
     pub compression: Option<Compression>,
+    /// Types of the files.
+    pub types: Option<FileTypes>,
     /// Chunks at once.
     pub workers: Option<NonZeroU32>,
     /// Count the rows of every table.
@@ -179,6 +181,7 @@ impl Overrides {
         set(&mut request.source, &self.source);
         set(&mut request.output.directory, &self.directory);
         set(&mut request.output.compression, &self.compression);
+        set(&mut request.output.types, &self.types);
         if let Some(workers) = self.workers {
             request.parallelism = Parallelism { table_threads: Some(workers), chunk_workers: Some(workers) };
         }

@@ -20,6 +20,7 @@ use crate::job::outcome::{Owner, PlanFailure, Run};
 use crate::message::JobId;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
+use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
 use crate::metrics::Metrics;
 use crate::plan::ExportPlan;
@@ -37,6 +38,9 @@ pub struct PlanArgs {
     /// The tables.
     #[command(flatten)]
     pub tables: TableArgs,
+    /// exact, or portable: types and encodings that every reader takes
+    #[arg(long, value_name = "T")]
+    pub types: Option<FileTypes>,
     /// Show the boundaries of every chunk
     #[arg(long)]
     pub chunks: bool,
@@ -52,7 +56,8 @@ pub struct PlanArgs {
 pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let root = Scratch::new()?;
     let (config, name) = args.source.load(&root.0)?;
-    let mut request = args.tables.request(&Overrides { source: name, ..Overrides::default() })?;
+    let mut request =
+        args.tables.request(&Overrides { source: name, types: args.types, ..Overrides::default() })?;
     let job = JobId::from_message_id(Some("plan"), Uuid::nil());
     request.job_id = Some(job.clone());
     let folder = Folder::init(root.0.clone(), None).await?;
@@ -297,7 +302,11 @@ mod tests {
             ready: Uuid::nil(),
             snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH }),
             session: vec![],
-            writer: WriterSettings { compression: Compression::Snappy, row_group_bytes: 1 },
+            writer: WriterSettings {
+                compression: Compression::Snappy,
+                row_group_bytes: 1,
+                types: Default::default(),
+            },
             on_conflict: OnConflict::Version,
             on_unfit: OnUnfit::Text,
             verify: Verify::None,

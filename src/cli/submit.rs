@@ -6,7 +6,7 @@ use super::ExitCode;
 use super::follow::{self, Asked, WaitArgs};
 use super::input::{ConfigArgs, Overrides, TableArgs};
 use crate::message::request::OutputDirectory;
-use crate::message::setting::Compression;
+use crate::message::setting::{Compression, FileTypes};
 use crate::message::{JobId, SourceName};
 
 /// Arguments of `submit`.
@@ -30,6 +30,9 @@ pub struct SubmitArgs {
     /// snappy, zstd, zstd:1 to zstd:22, lz4, gzip or none
     #[arg(long, value_name = "C")]
     pub compression: Option<Compression>,
+    /// exact, or portable: types and encodings that every reader takes
+    #[arg(long, value_name = "T")]
+    pub types: Option<FileTypes>,
     /// Count the rows of every table under the same snapshot
     #[arg(long)]
     pub verify: bool,
@@ -50,6 +53,7 @@ impl SubmitArgs {
             source: self.source.clone(),
             directory: self.directory.clone(),
             compression: self.compression,
+            types: self.types,
             verify: self.verify,
             ..Overrides::default()
         }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::message::SourceName;
-use crate::message::setting::{Compression, Span};
+use crate::message::setting::{Compression, FileTypes, Span};
 
 mod credentials;
 pub mod dsn;
@@ -101,6 +101,9 @@ pub struct ExportConfig {
     /// Compression; else the preset of the source kind.
     #[serde(default)]
     pub compression: Option<Compression>,
+    /// Types and encodings of the files where the request says nothing.
+    #[serde(default)]
+    pub types: FileTypes,
     /// Rows of a chunk; else by the size of the table.
     #[serde(default)]
     pub chunk_rows: Option<NonZeroU64>,

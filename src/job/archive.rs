@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::outcome::FinishedFile;
 use crate::message::event::{ErrorReport, EventType, TableReport};
 use crate::message::request::ExportRequest;
+use crate::message::setting::FileTypes;
 use crate::message::{JobId, SourceName};
 use crate::plan::export_plan::SkippedRelation;
 
@@ -181,6 +182,9 @@ pub struct ArchivedTable {
     /// Its columns: exact source type, type in the files, notes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ArchivedColumn>,
+    /// Which types and encodings its files have.
+    #[serde(default, skip_serializing_if = "FileTypes::is_exact")]
+    pub types: FileTypes,
     /// Maximum of the `after` column under the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,

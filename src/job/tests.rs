@@ -74,7 +74,11 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
         ready: Uuid::nil(),
         snapshot: Some(Snapshot { lineage: Uuid::from_u128(lineage), time: Timestamp::UNIX_EPOCH }),
         session: vec![],
-        writer: WriterSettings { compression: Compression::Snappy, row_group_bytes: 1 },
+        writer: WriterSettings {
+            compression: Compression::Snappy,
+            row_group_bytes: 1,
+            types: Default::default(),
+        },
         on_conflict: Default::default(),
         on_unfit: Default::default(),
         verify: Default::default(),

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::setting::{Compression, or_default};
+use super::setting::{Compression, FileTypes, or_default};
 
 /// Bounds of `row_group_bytes` in a request: it may not take a daemon's memory.
 pub(super) const ROW_GROUP_BYTES: std::ops::RangeInclusive<u64> = 1024..=256 << 20;
@@ -26,6 +26,9 @@ pub struct OutputRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 268_435_456))]
     pub row_group_bytes: Option<NonZeroU64>,
+    /// Which types and encodings the files have; else `[export] types` of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub types: Option<FileTypes>,
     /// What happens when the directory of a table exists.
     #[serde(default, deserialize_with = "or_default")]
     pub on_conflict: OnConflict,

@@ -200,7 +200,7 @@ impl fmt::Display for NumericMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InfinityMode {
-    /// The highest and lowest value of the type, which DuckDB reads as infinity.
+    /// The highest value of the type, and the negative of it: what DuckDB reads as infinity.
     #[default]
     Max,
     /// NULL.
@@ -209,11 +209,34 @@ pub enum InfinityMode {
     Text,
 }
 
-impl InfinityMode {
+/// Which types and encodings files may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FileTypes {
+    /// Those that say most of the values, and the smallest encodings.
+    #[default]
+    Exact,
+    /// Those that every common reader of Parquet reads: others become text, infinite dates and timestamps NULL; no
+    /// encodings but plain and dictionary.
+    Portable,
+}
+
+impl FileTypes {
     /// Whether nothing was asked for.
     #[must_use]
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
+    pub fn is_exact(&self) -> bool {
+        *self == Self::Exact
+    }
+}
+
+impl std::str::FromStr for FileTypes {
+    type Err = InvalidSetting;
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        match text {
+            "exact" => Ok(Self::Exact),
+            "portable" => Ok(Self::Portable),
+            _ => Err(invalid(text, "a kind of types: use exact or portable")),
+        }
     }
 }
 

@@ -39,12 +39,18 @@ pub enum ColumnType {
     Json,
     /// bytes
     Bytes,
+    /// JSON as UTF-8 text, which readers do not take for JSON
+    JsonText,
     /// UUID, 16 bytes
     Uuid,
+    /// UUID as text, made here
+    UuidText,
     /// days
     Date,
     /// microseconds of a day
     Time,
+    /// time of a day as text, made here
+    TimeText,
     /// microseconds, without time zone
     Timestamp,
     /// microseconds, UTC
@@ -140,9 +146,10 @@ pub struct Column {
     pub ty: ColumnType,
     /// Whether the source may send NULL.
     pub nullable: bool,
-    /// What becomes of infinite dates and timestamps.
-    #[serde(default, skip_serializing_if = "InfinityMode::is_default")]
-    pub infinity: InfinityMode,
+    /// What becomes of infinite dates and timestamps. None where none can be, and in plans of version 1, where
+    /// -infinity is the lowest value of the type: the parts of a table have one meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infinity: Option<InfinityMode>,
     /// Why it is not what its type suggests: asked for, or a value did not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -175,7 +182,13 @@ impl ColumnType {
             Self::Decimal { precision, scale } => DataType::Decimal256(*precision, *scale),
             Self::Money { scale } => DataType::Decimal128(MONEY_DIGITS, *scale as i8),
             Self::NumericDouble => DataType::Float64,
-            Self::Text | Self::Json | Self::NumericText | Self::SourceText => DataType::Utf8,
+            Self::Text
+            | Self::Json
+            | Self::JsonText
+            | Self::UuidText
+            | Self::TimeText
+            | Self::NumericText
+            | Self::SourceText => DataType::Utf8,
             Self::Bytes | Self::Geometry(_) => DataType::Binary,
             Self::Uuid => DataType::FixedSizeBinary(16),
             Self::Date => DataType::Date32,

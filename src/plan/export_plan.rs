@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::column::Column;
 use crate::message::event::ErrorReport;
 use crate::message::request::{OnConflict, OnUnfit, Verify};
-use crate::message::setting::Compression;
+use crate::message::setting::{Compression, FileTypes};
 use crate::message::{JobId, SourceName};
 
 /// `plans/eN.json`.
@@ -69,6 +69,9 @@ pub struct WriterSettings {
     pub compression: Compression,
     /// Encoded bytes after which a row group is closed.
     pub row_group_bytes: u64,
+    /// Which types and encodings they have; the columns say what that means for each.
+    #[serde(default, skip_serializing_if = "FileTypes::is_exact")]
+    pub types: FileTypes,
 }
 
 /// One table of a plan.

@@ -6,6 +6,7 @@ pub mod choose;
 pub mod column;
 pub mod export_plan;
 pub mod filter;
+pub mod portable;
 pub mod size;
 pub mod strategy;
 

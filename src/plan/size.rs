@@ -43,11 +43,12 @@ fn width(ty: &ColumnType) -> u64 {
         ColumnType::Int64
         | ColumnType::Float64
         | ColumnType::Time
+        | ColumnType::TimeText
         | ColumnType::Timestamp
         | ColumnType::TimestampTz => 8,
         ColumnType::Money { .. } | ColumnType::NumericDouble => 8,
         ColumnType::Decimal { .. } | ColumnType::NumericText => 12,
-        ColumnType::Uuid | ColumnType::Interval | ColumnType::Point => 16,
+        ColumnType::Uuid | ColumnType::UuidText | ColumnType::Interval | ColumnType::Point => 16,
         ColumnType::Text | ColumnType::SourceText => 32,
         ColumnType::Bytes
         | ColumnType::Geometry(_)
@@ -60,7 +61,7 @@ fn width(ty: &ColumnType) -> u64 {
         }
         ColumnType::Struct(parts) => 24 + parts.iter().map(|part| width(&part.ty)).sum::<u64>(),
         ColumnType::Range(bound) => 8 + 2 * width(bound),
-        ColumnType::Json => 128,
+        ColumnType::Json | ColumnType::JsonText => 128,
     }
 }
 

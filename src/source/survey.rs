@@ -2,7 +2,7 @@
 
 use super::UnfitColumn;
 use crate::message::pattern::TablePattern;
-use crate::message::setting::{InfinityMode, NumericMode};
+use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
 use crate::plan::column::Column;
 
 /// What a survey looks for.
@@ -111,6 +111,8 @@ pub struct MappingOptions<'a> {
     pub numeric: Option<NumericMode>,
     /// For dates and timestamps.
     pub infinity: InfinityMode,
+    /// What files may have: it overrides the two above where they are not portable.
+    pub types: FileTypes,
     /// Text columns that are to be bytes.
     pub as_bytes: &'a [String],
     /// Columns that are to be text because a value did not fit, with the reason.

@@ -21,6 +21,7 @@ use crate::job::state::JobState;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::{Consistency, ExportRequest};
+use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::choose;
@@ -273,7 +274,14 @@ impl Planner<'_> {
         WriterSettings {
             compression: compression.unwrap_or_else(|| self.config.compression(export)),
             row_group_bytes: request.output.row_group_bytes.unwrap_or(export.row_group_bytes).get(),
+            types: self.types(request),
         }
+    }
+
+    /// The request's, else those of the first plan, whichever daemon made that.
+    fn types(&self, request: &ExportRequest) -> FileTypes {
+        let before = self.job.plans.first().map(|plan| plan.writer.types);
+        request.output.types.or(before).unwrap_or(self.shared.context.config.export.types)
     }
 
     /// The snapshot of this epoch, kept by this process.

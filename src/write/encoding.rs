@@ -3,8 +3,10 @@
 //! A dictionary makes columns of few values small, and costs a hash look-up
 //! per value before it overflows and is given up where almost every value is
 //! new. The first batch tells the two apart well enough. Whole numbers without
-//! a dictionary are stored as differences: a column of keys in order nearly
-//! vanishes, and no number takes longer to write than plainly.
+//! a dictionary are stored as differences where these are no larger: a column of
+//! keys in order nearly vanishes. Of columns that are encoded in `flat/` each page
+//! has what is smaller; of others the first batch decides. Portable files have no
+//! differences, which not every reader reads right.
 
 use std::sync::Arc;
 
@@ -16,8 +18,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 
 use super::compressor::codec;
-use super::flat::{BOUND_BYTES, is_signed_whole};
+use super::flat::{BOUND_BYTES, differences_pay, is_signed_whole};
 use super::metadata::Provenance;
+use crate::message::setting::FileTypes;
 use crate::plan::column::{Column, ELEMENT};
 use crate::plan::export_plan::WriterSettings;
 
@@ -30,11 +33,20 @@ const LONG_BYTES: usize = 4096;
 /// Pages are cut at this size before compression.
 const PAGE_BYTES: usize = 1 << 20;
 
+/// Who wrote a file, in the form that parquet-java reads:
+/// <https://github.com/apache/parquet-java/blob/master/parquet-common/src/main/java/org/apache/parquet/VersionParser.java>.
+const CREATED_BY: &str =
+    concat!("adu-export version ", env!("CARGO_PKG_VERSION"), " (build ", env!("ADU_EXPORT_BUILD"), ")");
+
 /// What a file says of itself.
-pub(super) fn file_properties(provenance: &Provenance, columns: &[Column]) -> WriterProperties {
+pub(super) fn file_properties(
+    provenance: &Provenance,
+    columns: &[Column],
+    types: FileTypes,
+) -> WriterProperties {
     WriterProperties::builder()
-        .set_created_by(format!("adu-export {}", env!("CARGO_PKG_VERSION")))
-        .set_key_value_metadata(Some(provenance.key_values(columns)))
+        .set_created_by(CREATED_BY.to_owned())
+        .set_key_value_metadata(Some(provenance.key_values(columns, types)))
         .build()
 }
 
@@ -53,9 +65,13 @@ pub(super) fn properties(
         .set_column_index_truncate_length(Some(BOUND_BYTES))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_data_page_size_limit(if wide { usize::MAX } else { PAGE_BYTES });
+    let may_differ = settings.types.is_exact();
+    if !may_differ {
+        builder = builder.set_encoding(Encoding::PLAIN);
+    }
     for (column, array) in columns.iter().zip(first.columns()) {
         let field = column.ty.field(&column.name, column.nullable);
-        builder = encode(builder, &[&column.name], &field, Some(array));
+        builder = encode(builder, &[&column.name], &field, Some(array), may_differ);
     }
     builder.build()
 }
@@ -66,27 +82,28 @@ fn encode(
     path: &[&str],
     field: &Field,
     array: Option<&ArrayRef>,
+    may_differ: bool,
 ) -> WriterPropertiesBuilder {
     let below = |name| [path, &[name]].concat();
     match field.data_type() {
         DataType::Struct(fields) => fields.iter().enumerate().fold(builder, |builder, (index, field)| {
             let array = array.and_then(|a| a.as_struct_opt()).map(|parts| parts.column(index));
-            encode(builder, &below(field.name()), field, array)
+            encode(builder, &below(field.name()), field, array, may_differ)
         }),
         DataType::List(field) => {
             let array = array.and_then(|a| a.as_list_opt::<i32>()).map(|list| list.values());
-            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array)
+            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array, may_differ)
         }
         DataType::FixedSizeList(field, _) => {
             let array = array.and_then(|a| a.as_fixed_size_list_opt()).map(|list| list.values());
-            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array)
+            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array, may_differ)
         }
         DataType::Map(entries, _) => {
             let pairs =
                 array.and_then(|a| a.as_map_opt()).map(|map| Arc::new(map.entries().clone()) as ArrayRef);
-            encode(builder, &below(entries.name()), entries, pairs.as_ref())
+            encode(builder, &below(entries.name()), entries, pairs.as_ref(), may_differ)
         }
-        _ => encode_leaf(builder, path, field, array),
+        _ => encode_leaf(builder, path, field, array, may_differ),
     }
 }
 
@@ -95,6 +112,7 @@ fn encode_leaf(
     path: &[&str],
     field: &Field,
     array: Option<&ArrayRef>,
+    may_differ: bool,
 ) -> WriterPropertiesBuilder {
     let path = ColumnPath::new(path.iter().map(|&part| part.to_owned()).collect());
     let whole = is_signed_whole(field.data_type()) || field.data_type() == &DataType::UInt32;
@@ -108,7 +126,8 @@ fn encode_leaf(
     let builder = builder
         .set_column_statistics_enabled(path.clone(), statistics)
         .set_column_dictionary_enabled(path.clone(), dictionary);
-    if whole && !dictionary {
+    let differs = may_differ && whole && !dictionary;
+    if differs && array.is_some_and(|array| differences_pay(array, SAMPLE_ROWS)) {
         builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
     } else {
         builder

@@ -5,6 +5,7 @@ use parquet::file::metadata::KeyValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::message::setting::FileTypes;
 use crate::message::{JobId, SourceName};
 use crate::plan::column::{Column, ColumnType, Geometry};
 
@@ -58,10 +59,11 @@ fn geo(columns: &[Column]) -> Option<String> {
 }
 
 impl Provenance {
-    /// The key-value metadata of a file with these columns.
+    /// The key-value metadata of a file with these columns. Portable ones are not described as GeoParquet, of which
+    /// readers make types of their own: ClickHouse 26.9 a point (0,0) where there is NULL.
     #[must_use]
-    pub fn key_values(&self, columns: &[Column]) -> Vec<KeyValue> {
-        let types: serde_json::Map<String, Value> =
+    pub fn key_values(&self, columns: &[Column], types: FileTypes) -> Vec<KeyValue> {
+        let source_types: serde_json::Map<String, Value> =
             columns.iter().map(|c| (c.name.clone(), c.source_type.clone().into())).collect();
         let pair = |key: &str, value: String| KeyValue::new(format!("adu.{key}"), value);
         let mut pairs = vec![
@@ -71,9 +73,10 @@ impl Provenance {
             pair("epoch", self.epoch.to_string()),
             pair("chunk", self.chunk.to_string()),
             pair("predicate", self.predicate.clone()),
-            pair("source_types", Value::Object(types).to_string()),
+            pair("source_types", Value::Object(source_types).to_string()),
         ];
-        pairs.extend(geo(columns).map(|geo| KeyValue::new("geo".to_owned(), geo)));
+        let described = if types.is_exact() { geo(columns) } else { None };
+        pairs.extend(described.map(|geo| KeyValue::new("geo".to_owned(), geo)));
         if let Some((time, lineage)) = &self.snapshot {
             pairs.push(pair("snapshot_time", time.to_string()));
             pairs.push(pair("lineage", lineage.to_string()));

@@ -139,8 +139,9 @@ impl PartWriter {
     ) -> Result<Self, WriteError> {
         let path = dir.join(file_name);
         let file = ExclusiveFile::create(&path).map_err(|e| WriteError::storage(&path, e))?;
-        let file = open(HashingWriter::new(file), &schema, encoding::file_properties(provenance, columns))
-            .map_err(|e| WriteError::parquet(&path, e))?;
+        let properties = encoding::file_properties(provenance, columns, settings.types);
+        let file =
+            open(HashingWriter::new(file), &schema, properties).map_err(|e| WriteError::parquet(&path, e))?;
         Ok(Self {
             path,
             name: file_name.to_owned(),

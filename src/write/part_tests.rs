@@ -3,15 +3,21 @@
 use std::fs::{self, File};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, MapArray, StringArray,
+    StringBuilder, StructArray,
+};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Int32Type, Int64Type};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Encoding;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use uuid::Uuid;
 
 use super::*;
-use crate::message::setting::Compression;
-use crate::plan::column::{ColumnType, Fetch, schema};
+use crate::message::setting::{Compression, FileTypes};
+use crate::plan::column::{ColumnType, Fetch, Part, schema};
 use crate::write::read_back::{Written, read_back};
 
 struct Scratch(PathBuf);
@@ -78,9 +84,154 @@ fn provenance() -> Provenance {
 }
 
 fn create(dir: &Path, compression: Compression, row_group_bytes: u64) -> PartWriter {
-    let settings = WriterSettings { compression, row_group_bytes };
+    let settings = WriterSettings { compression, row_group_bytes, types: FileTypes::Exact };
     PartWriter::create(dir, "part.parquet", schema(&columns()), &settings, &provenance(), &columns())
         .expect("created")
+}
+
+/// What is in the footer of a file that holds these arrays, indexes included.
+fn footer_of(types: FileTypes, columns: &[Column], arrays: Vec<ArrayRef>) -> Arc<ParquetMetaData> {
+    let scratch = Scratch::new();
+    let settings = WriterSettings { compression: Compression::None, row_group_bytes: 1 << 20, types };
+    let schema = schema(columns);
+    let mut writer =
+        PartWriter::create(&scratch.0, "part.parquet", schema.clone(), &settings, &provenance(), columns)
+            .expect("created");
+    let batch = RecordBatch::try_new(schema, arrays).expect("a batch");
+    writer.write(batch.clone()).expect("written");
+    writer.finish().expect("finished");
+    let file = File::open(scratch.0.join("part.parquet")).expect("opens");
+    let options = ArrowReaderOptions::new()
+        .with_page_index_policy(PageIndexPolicy::Optional)
+        .with_encoding_stats_as_mask(false);
+    let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).expect("a footer");
+    let metadata = reader.metadata().clone();
+    let read: Vec<_> = reader.build().expect("reads").map(|b| b.expect("a batch")).collect();
+    assert_eq!(concat_batches(&batch.schema(), &read).expect("one"), batch);
+    metadata
+}
+
+fn nullable(name: &str, ty: ColumnType) -> Column {
+    Column { name: name.into(), ty, nullable: true, ..columns()[1].clone() }
+}
+
+/// So many values of a field, every second leaf NULL where that may be, with so many elements in each list.
+fn values(field: &Field, count: usize, elements: usize) -> ArrayRef {
+    let one = |i: usize| (i.is_multiple_of(2) || !field.is_nullable()).then_some(i);
+    let offsets = || OffsetBuffer::from_lengths(std::iter::repeat_n(elements, count));
+    match field.data_type() {
+        DataType::Int32 => Arc::new((0..count).map(|i| one(i).map(|i| i as i32)).collect::<Int32Array>()),
+        DataType::Boolean => {
+            Arc::new((0..count).map(|i| one(i).map(|i| i % 3 == 0)).collect::<BooleanArray>())
+        }
+        DataType::Utf8 => {
+            Arc::new((0..count).map(|i| one(i).map(|i| i.to_string())).collect::<StringArray>())
+        }
+        DataType::List(element) => Arc::new(ListArray::new(
+            element.clone(),
+            offsets(),
+            values(element, count * elements, elements),
+            None,
+        )),
+        DataType::Map(entries, _) => {
+            let pairs = values(entries, count * elements, elements).as_struct().clone();
+            Arc::new(MapArray::new(entries.clone(), offsets(), pairs, None, false))
+        }
+        DataType::Struct(fields) => {
+            let parts = fields.iter().map(|field| values(field, count, elements)).collect();
+            Arc::new(StructArray::new(fields.clone(), parts, None))
+        }
+        other => panic!("no column here is {other}"),
+    }
+}
+
+#[test]
+fn no_page_with_values_is_said_to_be_null() {
+    let int = || Box::new(ColumnType::Int32);
+    let part = |name: &str, ty| Part { name: name.into(), ty };
+    let composite = || {
+        let list = ColumnType::List(Box::new(ColumnType::Text));
+        ColumnType::Struct(vec![part("n", ColumnType::Int32), part("t", ColumnType::Text), part("l", list)])
+    };
+    let columns = [
+        nullable("plain", ColumnType::Int32),
+        nullable("list", ColumnType::List(int())),
+        nullable("composite", composite()),
+        nullable("composites", ColumnType::List(Box::new(composite()))),
+        nullable("range", ColumnType::Range(int())),
+        nullable("multirange", ColumnType::Multirange(int())),
+        nullable("map", ColumnType::Map),
+    ];
+    // With two elements NULLs are as many as rows; empty lists make pages that are NULL indeed.
+    for (rows, elements) in [(64, 2), (64, 0), (64, 1), (64, 3), (1, 2), (2000, 2), (2000, 0)] {
+        let fields: Vec<_> = schema(&columns).fields().iter().cloned().collect();
+        let arrays = fields.iter().map(|field| values(field, rows, elements)).collect();
+        let metadata = footer_of(FileTypes::Exact, &columns, arrays);
+        let indexes = metadata.page_index().expect("offset indexes at least");
+        let mut found = 0;
+        for (leaf, column) in metadata.row_group(0).columns().iter().enumerate() {
+            let path = column.column_path();
+            let levels = column.definition_level_histogram().map(|levels| levels.values().to_vec());
+            let nulls =
+                |levels: &[i64]| levels.split_last().map_or(0, |(_, nulls)| nulls.iter().sum::<i64>());
+            let statistics = column.statistics().expect("statistics");
+            assert_eq!(statistics.null_count_opt(), Some(nulls(levels.as_deref().unwrap_or(&[])) as u64));
+            let has_values = levels.as_deref().and_then(<[i64]>::last).is_none_or(|&values| values > 0);
+            assert_eq!(statistics.min_bytes_opt().is_some(), has_values, "{path}");
+            let Some(index) = indexes.column_index(0, leaf) else { continue };
+            found += 1;
+            for page in 0..index.num_pages() as usize {
+                let levels = index.definition_level_histogram(page).unwrap_or(&[]);
+                let has_values = levels.last().is_none_or(|&values| values > 0);
+                assert_eq!(index.is_null_page(page), !has_values, "{path}, {rows} rows, {elements} elements");
+                assert_eq!(index.null_count(page), Some(nulls(levels)), "{path}");
+            }
+        }
+        assert!(found >= 5, "{found} indexes with {elements} elements");
+    }
+}
+
+#[test]
+fn portable_files_have_plain_values_and_dictionaries_only() {
+    let keys = |rows: usize| -> ArrayRef { Arc::new(Int32Array::from_iter_values(0..rows as i32)) };
+    let list = |rows: usize| -> ArrayRef {
+        let element = Arc::new(ColumnType::Int32.field("element", true));
+        let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(1, rows));
+        Arc::new(ListArray::new(element, offsets, keys(rows), None))
+    };
+    let columns = [
+        nullable("key", ColumnType::Int32),
+        nullable("keys", ColumnType::List(Box::new(ColumnType::Int32))),
+        nullable("few", ColumnType::Int32),
+    ];
+    let few: ArrayRef = Arc::new((0..2000).map(|i| Some(i % 3)).collect::<Int32Array>());
+    for (types, key) in
+        [(FileTypes::Exact, Encoding::DELTA_BINARY_PACKED), (FileTypes::Portable, Encoding::PLAIN)]
+    {
+        let metadata = footer_of(types, &columns, vec![keys(2000), list(2000), few.clone()]);
+        let of_last_page = |leaf: usize| {
+            let stats = metadata.row_group(0).column(leaf).page_encoding_stats().expect("stats");
+            stats.last().map(|stats| stats.encoding)
+        };
+        assert_eq!([0, 1, 2].map(of_last_page), [Some(key), Some(key), Some(Encoding::RLE_DICTIONARY)]);
+    }
+}
+
+#[test]
+fn lists_of_any_numbers_are_plain() {
+    let mut state = 1_u64;
+    let random = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as i32
+    });
+    let random: ArrayRef = Arc::new(Int32Array::from_iter_values(random.take(2000)));
+    let element = Arc::new(ColumnType::Int32.field("element", true));
+    let lists =
+        ListArray::new(element, OffsetBuffer::from_lengths(std::iter::repeat_n(1, 2000)), random, None);
+    let columns = [nullable("list", ColumnType::List(Box::new(ColumnType::Int32)))];
+    let metadata = footer_of(FileTypes::Exact, &columns, vec![Arc::new(lists)]);
+    let encodings: Vec<_> = metadata.row_group(0).column(0).encodings().collect();
+    assert!(!encodings.contains(&Encoding::DELTA_BINARY_PACKED), "{encodings:?}");
 }
 
 fn verify(path: &Path, part: &PartFile) -> Result<(), String> {

@@ -11,6 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::errors::Result;
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
@@ -103,7 +104,9 @@ impl RowGroup {
                 ColumnWriter::Flat(column) => column.write_to(&mut group, &mut self.workspace)?,
                 ColumnWriter::Leaves(writers) => {
                     for writer in writers {
-                        writer.close()?.append_to_row_group(&mut group)?;
+                        let mut chunk = writer.close()?;
+                        leave_out_if_wrong(&mut chunk.close_mut().column_index);
+                        chunk.append_to_row_group(&mut group)?;
                     }
                 }
             }
@@ -111,6 +114,17 @@ impl RowGroup {
         group.close()?;
         Ok(())
     }
+}
+
+/// Leaves a column index out that says of a page with values that all of it is NULL, so that readers would skip it.
+/// The crate (60.1.0) compares the NULLs of a page with its rows, and a list has several elements in one.
+fn leave_out_if_wrong(index: &mut Option<ColumnIndexMetaData>) {
+    let is_wrong = |index: &ColumnIndexMetaData| {
+        let levels = |page| index.definition_level_histogram(page);
+        let has_values = |page| levels(page).and_then(<[i64]>::last).is_some_and(|&values| values > 0);
+        (0..index.num_pages() as usize).any(|page| index.is_null_page(page) && has_values(page))
+    };
+    index.take_if(|index| is_wrong(index));
 }
 
 /// The crate's writers for the leaves of some columns of the file.

@@ -96,14 +96,14 @@ def span(microseconds):
 def date(days):
     if days == 2**31 - 1:
         return "infinity"
-    return "-infinity" if days == -(2**31) else f"J{EPOCH + days}"
+    return "-infinity" if days == -(2**31 - 1) else f"J{EPOCH + days}"
 
 
 def timestamp(zone):
     def render(value):
         if value == 2**63 - 1:
             return "infinity"
-        return "-infinity" if value == -(2**63) else f"J{EPOCH + value // DAY} {clock(value % DAY)}{zone}"
+        return "-infinity" if value == -(2**63 - 1) else f"J{EPOCH + value // DAY} {clock(value % DAY)}{zone}"
 
     return render
 

@@ -8,6 +8,7 @@ What a reader cannot do is named in KNOWN, and must still be so.
 
 import json
 import pathlib
+import re
 import sys
 import warnings
 
@@ -17,6 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 warnings.simplefilter("error")
+
+# `VersionParser.FORMAT` of parquet-java, which takes bounds for wrong where it does not match (PARQUET-251).
+CREATED_BY = re.compile(r"(.*?)\s+version\s*(?:([^(]*?)\s*(?:\(\s*build\s*([^)]*?)\s*\))?)?")
 
 # What the footer must say, and what DuckDB then makes of it.
 LOGICAL = {
@@ -44,6 +48,9 @@ def check(files, types):
     for part in parts:
         file = pq.ParquetFile(part)
         rows += file.read().num_rows
+        writer = CREATED_BY.fullmatch(file.metadata.created_by)
+        if not writer or writer[1] != "adu-export" or not all(writer.groups()):
+            yield f"{part}: parquet-java does not read {file.metadata.created_by} as application, version and build"
         footer = {file.schema.column(i).path: str(file.schema.column(i).logical_type) for i in range(len(file.schema))}
         for column, pg in types.items():
             expected = LOGICAL.get(pg, (None,))[0]

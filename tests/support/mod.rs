@@ -24,7 +24,7 @@ pub(crate) use broker::{Broker, url};
 pub(crate) use daemon::{BINARY, Daemon, leashed};
 pub(crate) use database::{Database, EXPORTER, PASSWORD};
 pub(crate) use events::Event;
-pub(crate) use oracle::Judgement;
+pub(crate) use oracle::{Judgement, engines};
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::Proxy;
 pub(crate) use services::{Borrowed, Services, block_on, free_port, project, python, scratch};

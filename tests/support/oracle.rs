@@ -54,15 +54,36 @@ pub(crate) fn unreadable(database: &Database, pairs: &[Value]) -> String {
     said("readers.py", database, pairs)
 }
 
+/// What an engine makes of each column of the files in directories: directory, column, verdict.
+pub(crate) fn engines(engine: &str, directories: &[Value]) -> Vec<Vec<(String, String, String)>> {
+    let (code, said) = ask("engines.py", &[engine], &json!({"directories": directories}));
+    assert_eq!(code, Some(0), "engines.py {engine}");
+    let columns = |line: &str| {
+        let told: Value = serde_json::from_str(line).expect("JSON");
+        let directory = told["directory"].as_str().expect("a directory").to_owned();
+        let columns = told["columns"].as_object().expect("columns").clone();
+        let verdict = |(column, verdict): (String, Value)| {
+            (directory.clone(), column, verdict.as_str().expect("a verdict").to_owned())
+        };
+        columns.into_iter().map(verdict).collect()
+    };
+    said.lines().skip(1).map(columns).collect()
+}
+
 fn run(script: &str, database: &Database, pairs: &[Value]) -> (Option<i32>, String) {
+    ask(script, &[], &json!({"dsn": database.admin_dsn(), "pairs": pairs}))
+}
+
+/// Runs a script with an order as its input.
+fn ask(script: &str, arguments: &[&str], order: &Value) -> (Option<i32>, String) {
     let mut child = Command::new(python())
         .arg(project().join("tests/oracle").join(script))
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("run Python");
-    let order = json!({"dsn": database.admin_dsn(), "pairs": pairs});
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(order.to_string().as_bytes()).expect("write to Python");
     drop(stdin);

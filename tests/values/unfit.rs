@@ -101,13 +101,19 @@ fn infinity_is_the_extreme_null_or_text() {
                             fine date);
          INSERT INTO ends VALUES (1, 'infinity', '-infinity', '{infinity,2000-01-01}', '[2000-01-01,infinity]',
                                   ROW('-infinity'), '2000-01-01'),
-                                 (2, '2000-01-01', '2000-01-01', '{}', '(,)', ROW('2000-01-01'), NULL)",
+                                 (2, '2000-01-01', '2000-01-01', '{}', '(,)', ROW('2000-01-01'), NULL);
+         CREATE TABLE both (d date, ts timestamp, tz timestamptz);
+         INSERT INTO both VALUES ('infinity', 'infinity', 'infinity'), ('-infinity', '-infinity', '-infinity'),
+                                 ('2000-01-01', '2000-01-01', '2000-01-01'), (NULL, NULL, NULL)",
     );
     let daemon = site.daemon();
     let with =
         |infinity: &str| site.export(json!({"tables": [{"table": "public.ends", "infinity": infinity}]}));
     let max = with("max");
     assert_exact(&site.cast_back(&[json!({"relation": "public.ends"})]), 2);
+    // DuckDB has infinities of its own, and they are the server's.
+    let both = site.export(json!({"tables": ["public.both"]}));
+    site.assert_equal(&[("SELECT * FROM both", "public_both")]);
     let text = with("text");
     let files = json!(site.exports.path("public_ends_v2"));
     assert_exact(&site.cast_back(&[json!({"relation": "public.ends", "files": files})]), 2);
@@ -127,5 +133,5 @@ fn infinity_is_the_extreme_null_or_text() {
     let [ends] = &judged[..] else { panic!("one table") };
     // An upper bound that is NULL is no bound, whose brackets the server does not keep.
     assert!(ends.differences.iter().skip(1).all(|d| d.contains("column r ")), "{ends:?}");
-    site.assert_sound(&[max.job(), text.job(), null.job()], [daemon]);
+    site.assert_sound(&[max.job(), both.job(), text.job(), null.job()], [daemon]);
 }

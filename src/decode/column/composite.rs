@@ -24,7 +24,7 @@ struct Composite {
 }
 
 /// A builder of composites.
-pub(super) fn composite(parts: &[Part], infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
+pub(super) fn composite(parts: &[Part], infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
     Box::new(Composite {
         fields: parts.iter().map(|part| part.ty.field(&part.name, true)).collect(),
         parts: parts.iter().map(|part| native(&part.ty, infinity, room)).collect(),

@@ -41,16 +41,25 @@ struct List {
 }
 
 /// A builder of lists from arrays.
-pub(super) fn list(element: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
+pub(super) fn list(element: &ColumnType, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
     with_head(Head::Array, element, infinity, room)
 }
 
 /// A builder of lists from multiranges.
-pub(super) fn multirange(bound: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
+pub(super) fn multirange(
+    bound: &ColumnType,
+    infinity: Option<InfinityMode>,
+    room: &Room,
+) -> Box<dyn Builder> {
     with_head(Head::Multirange, &ColumnType::Range(Box::new(bound.clone())), infinity, room)
 }
 
-fn with_head(head: Head, element: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
+fn with_head(
+    head: Head,
+    element: &ColumnType,
+    infinity: Option<InfinityMode>,
+    room: &Room,
+) -> Box<dyn Builder> {
     Box::new(List {
         head,
         field: Arc::new(element.field(ELEMENT, true)),

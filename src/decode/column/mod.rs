@@ -12,6 +12,7 @@ mod map;
 mod numeric;
 mod packed;
 mod range;
+mod rendered;
 mod room;
 mod temporal;
 mod text;
@@ -105,7 +106,7 @@ pub(super) fn builder(column: &Column, room: &Room) -> Box<dyn Builder> {
 }
 
 /// The builder of values as the source sends them.
-fn native(ty: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
+fn native(ty: &ColumnType, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
     match ty {
         ColumnType::Bool => fixed::bool(),
         ColumnType::Int16 => fixed::primitive::<fixed::Int16, 2>(),
@@ -119,9 +120,11 @@ fn native(ty: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Build
         ColumnType::NumericDouble => numeric::double_from_numeric(),
         ColumnType::Money { .. } => numeric::money(ty.data_type()),
         ColumnType::Text | ColumnType::SourceText => text::text(),
-        ColumnType::Json => text::json(),
+        ColumnType::Json | ColumnType::JsonText => text::json(),
         ColumnType::Bytes | ColumnType::Geometry(_) => text::bytes(),
         ColumnType::Uuid => fixed::uuid(),
+        ColumnType::UuidText => rendered::uuid(),
+        ColumnType::TimeText => rendered::time(),
         ColumnType::Date => temporal::infinite::<temporal::Date, 4>(infinity),
         ColumnType::Time => fixed::primitive::<temporal::Time, 8>(),
         ColumnType::Timestamp => temporal::infinite::<temporal::Timestamp, 8>(infinity),

@@ -31,7 +31,7 @@ struct Range {
 }
 
 /// A builder of ranges.
-pub(super) fn range(bound: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Builder> {
+pub(super) fn range(bound: &ColumnType, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
     let DataType::Struct(fields) = ColumnType::Range(Box::new(bound.clone())).data_type() else {
         unreachable!("ranges are structs");
     };

@@ -1,12 +1,13 @@
 //! Dates, times and timestamps: PostgreSQL counts from 2000-01-01, Arrow from
 //! 1970-01-01.
 //!
-//! Infinity is the extreme value of the type in PostgreSQL and stays so in the
-//! files, unless something else was asked for: DuckDB shows the positive one as
-//! `infinity`, nobody takes it for a day of the calendar.
+//! Infinity is the highest value of its type, and -infinity the negative of that, unless something else was asked
+//! for: these are DuckDB's infinities, and nobody takes them for a day of the calendar. PostgreSQL's -infinity is
+//! one less.
 
 use std::marker::PhantomData;
 
+use arrow::array::ArrowNativeTypeOp;
 use arrow::datatypes::{ArrowPrimitiveType, Date32Type, Time64MicrosecondType, TimestampMicrosecondType};
 
 use super::fixed::{Decode, primitive};
@@ -17,14 +18,47 @@ use crate::message::setting::InfinityMode;
 const EPOCH_DAYS: i32 = 10_957;
 /// Microseconds between the two epochs.
 const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * DAY_MICROS;
-const DAY_MICROS: i64 = 86_400_000_000;
+pub(super) const DAY_MICROS: i64 = 86_400_000_000;
 
-/// A builder of dates or timestamps.
-pub(super) fn infinite<D: Decode<W>, const W: usize>(mode: InfinityMode) -> Box<dyn Builder> {
+/// A builder of dates or timestamps. Plans of version 1 say nothing, and mean the lowest value by -infinity.
+pub(super) fn infinite<D: Decode<W>, const W: usize>(mode: Option<InfinityMode>) -> Box<dyn Builder> {
     match mode {
-        InfinityMode::Max => primitive::<D, W>(),
-        InfinityMode::Null => primitive::<Finite<D, false>, W>(),
-        InfinityMode::Text => primitive::<Finite<D, true>, W>(),
+        Some(InfinityMode::Max) => primitive::<D, W>(),
+        Some(InfinityMode::Null) => primitive::<Finite<D, false>, W>(),
+        Some(InfinityMode::Text) => primitive::<Finite<D, true>, W>(),
+        None => primitive::<Lowest<D>, W>(),
+    }
+}
+
+/// Which infinity this is, if it is one: the extremes of PostgreSQL's types.
+#[inline]
+fn infinity(bytes: &[u8]) -> Option<Infinity> {
+    match bytes {
+        [0x7f, rest @ ..] if rest.iter().all(|byte| *byte == 0xff) => Some(Infinity::Positive),
+        [0x80, rest @ ..] if rest.iter().all(|byte| *byte == 0) => Some(Infinity::Negative),
+        _ => None,
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Infinity {
+    Positive,
+    Negative,
+}
+
+/// Values of `D`, of which -infinity is the lowest that there is.
+struct Lowest<D>(PhantomData<D>);
+
+impl<D: Decode<W>, const W: usize> Decode<W> for Lowest<D> {
+    type Arrow = D::Arrow;
+    const ZONE: Option<&'static str> = D::ZONE;
+
+    #[inline]
+    fn decode(bytes: [u8; W]) -> Result<<Self::Arrow as ArrowPrimitiveType>::Native, Misfit> {
+        match infinity(&bytes) {
+            Some(Infinity::Negative) => Ok(ArrowNativeTypeOp::MIN_TOTAL_ORDER),
+            Some(Infinity::Positive) | None => D::decode(bytes),
+        }
     }
 }
 
@@ -37,16 +71,10 @@ impl<D: Decode<W>, const W: usize, const UNFIT: bool> Decode<W> for Finite<D, UN
 
     #[inline]
     fn decode(bytes: [u8; W]) -> Result<<Self::Arrow as ArrowPrimitiveType>::Native, Misfit> {
-        let [first, rest @ ..] = bytes.as_slice() else { return D::decode(bytes) };
-        let infinite = match first {
-            0x7f => rest.iter().all(|byte| *byte == 0xff),
-            0x80 => rest.iter().all(|byte| *byte == 0),
-            _ => false,
-        };
-        match infinite {
-            false => D::decode(bytes),
-            true if UNFIT => Err(Misfit::Unfit("a date or timestamp is infinite")),
-            true => Err(Misfit::Absent),
+        match infinity(&bytes) {
+            None => D::decode(bytes),
+            Some(_) if UNFIT => Err(Misfit::Unfit("a date or timestamp is infinite")),
+            Some(_) => Err(Misfit::Absent),
         }
     }
 }
@@ -60,9 +88,10 @@ impl Decode<4> for Date {
     #[inline]
     fn decode(bytes: [u8; 4]) -> Result<i32, Misfit> {
         match i32::from_be_bytes(bytes) {
-            infinite @ (i32::MIN | i32::MAX) => Ok(infinite),
+            i32::MIN => Ok(-i32::MAX),
+            i32::MAX => Ok(i32::MAX),
             days => match days.checked_add(EPOCH_DAYS) {
-                Some(days) if days != i32::MAX => Ok(days),
+                Some(days) if days != i32::MAX && days != -i32::MAX => Ok(days),
                 _ => Err(Misfit::Unfit("a date is beyond the range of 32-bit days")),
             },
         }
@@ -88,9 +117,10 @@ impl Decode<8> for Time {
 #[inline]
 fn timestamp(bytes: [u8; 8]) -> Result<i64, Misfit> {
     match i64::from_be_bytes(bytes) {
-        infinite @ (i64::MIN | i64::MAX) => Ok(infinite),
+        i64::MIN => Ok(-i64::MAX),
+        i64::MAX => Ok(i64::MAX),
         micros => match micros.checked_add(EPOCH_MICROS) {
-            Some(micros) if micros != i64::MAX => Ok(micros),
+            Some(micros) if micros != i64::MAX && micros != -i64::MAX => Ok(micros),
             _ => Err(Misfit::Unfit("a timestamp is beyond the range of 64-bit microseconds")),
         },
     }
@@ -132,13 +162,17 @@ mod tests {
     }
 
     #[test]
-    fn infinity_stays_the_extreme() {
-        for days in [i32::MIN, i32::MAX] {
-            assert_eq!(Date::decode(days.to_be_bytes()), Ok(days));
+    fn infinities_are_those_of_duckdb_and_in_old_plans_the_extremes() {
+        for (days, found) in [(i32::MIN, -i32::MAX), (i32::MAX, i32::MAX)] {
+            assert_eq!(Date::decode(days.to_be_bytes()), Ok(found));
+            assert_eq!(Lowest::<Date>::decode(days.to_be_bytes()), Ok(days));
         }
-        for micros in [i64::MIN, i64::MAX] {
-            assert_eq!(TimestampTz::decode(micros.to_be_bytes()), Ok(micros));
+        for (micros, found) in [(i64::MIN, -i64::MAX), (i64::MAX, i64::MAX)] {
+            assert_eq!(Timestamp::decode(micros.to_be_bytes()), Ok(found));
+            assert_eq!(TimestampTz::decode(micros.to_be_bytes()), Ok(found));
+            assert_eq!(Lowest::<TimestampTz>::decode(micros.to_be_bytes()), Ok(micros));
         }
+        assert_eq!(Lowest::<Date>::decode([0; 4]), Ok(EPOCH_DAYS));
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Archive {
                 let Some(planned) = plan.table(table.table) else { continue };
                 let mut archived = of_planned(planned);
                 archived.epoch = id.epoch;
+                archived.types = plan.writer.types;
                 archived.snapshot_time = plan.snapshot.as_ref().map(|s| s.time);
                 archived.lineage = plan.snapshot.as_ref().map(|s| s.lineage);
                 match &table.result {
@@ -128,6 +129,7 @@ fn blank(name: &str) -> ArchivedTable {
         strategy_reason: String::new(),
         base: String::new(),
         output_directory: String::new(),
+        types: Default::default(),
         full: false,
         snapshot_time: None,
         lineage: None,

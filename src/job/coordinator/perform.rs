@@ -213,7 +213,11 @@ fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) ->
         ready: Uuid::nil(),
         snapshot: None,
         session: Vec::new(),
-        writer: WriterSettings { compression: Compression::None, row_group_bytes: 1 },
+        writer: WriterSettings {
+            compression: Compression::None,
+            row_group_bytes: 1,
+            types: Default::default(),
+        },
         on_conflict: state.stored.request.output.on_conflict,
         on_unfit: state.stored.request.on_unfit,
         verify: state.stored.request.verify,

@@ -11,8 +11,9 @@ use super::session::Session;
 use super::sqlstate::Stage;
 use super::type_facts::Types;
 use crate::decode::types::{PgType, map, map_bytes, range_key};
-use crate::message::setting::InfinityMode;
+use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
 use crate::plan::column::{Column, ColumnType, Fetch};
+use crate::plan::portable::{MAX_DIGITS, portable};
 use crate::source::{MappingOptions, SourceError, SurveyColumn};
 
 /// First version in which a NOT NULL may stand for rows that break it.
@@ -135,7 +136,7 @@ fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> Surv
             fetch,
             ty: mapped,
             nullable: !row.not_null,
-            infinity: InfinityMode::default(),
+            infinity: None,
             note: None,
         },
         type_facts: serde_json::to_value(&ty).unwrap_or_default(),
@@ -221,22 +222,47 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
     }
     if let Some(mode) = options.numeric {
         let (ty, fetch) = map(&facts, Some(mode));
-        if (&ty, fetch) != (&mapped.ty, mapped.fetch) {
+        let is_changed = (&ty, fetch) != (&mapped.ty, mapped.fetch);
+        if options.types == FileTypes::Portable
+            && matches!(mode, NumericMode::Decimal(digits, _) if digits > MAX_DIGITS)
+        {
+            let note = || format!("numeric as text instead of {mode}, since types are portable");
+            mapped.note = is_changed.then(note);
+        } else if is_changed {
             mapped.note = Some(format!("numeric as {mode}, as asked for"));
+            (mapped.ty, mapped.fetch) = (ty, fetch);
         }
-        (mapped.ty, mapped.fetch) = (ty, fetch);
+    }
+    let mut infinity = options.infinity;
+    if options.types == FileTypes::Portable {
+        let note = make_portable(&mut mapped, &mut infinity);
+        mapped.note = mapped.note.into_iter().chain(note).reduce(|all, note| format!("{all}; {note}"));
     }
     if mapped.ty.may_be_infinite() {
-        mapped.infinity = options.infinity;
-        mapped.nullable |= options.infinity == InfinityMode::Null;
+        mapped.infinity = Some(infinity);
+        mapped.nullable |= infinity == InfinityMode::Null;
     }
     mapped
+}
+
+/// Takes types that every reader knows, and says what that means for the column.
+fn make_portable(column: &mut Column, infinity: &mut InfinityMode) -> Option<String> {
+    let (ty, texts) = portable(&column.ty);
+    column.ty = ty;
+    let mut notes = Vec::new();
+    if !texts.is_empty() {
+        notes.push(format!("{} as text", texts.join(", ")));
+    }
+    if column.ty.may_be_infinite() && *infinity == InfinityMode::Max {
+        *infinity = InfinityMode::Null;
+        notes.push("infinite values are NULL".to_owned());
+    }
+    (!notes.is_empty()).then(|| format!("{}, since types are portable", notes.join("; ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::setting::NumericMode;
     use crate::source::UnfitColumn;
     use crate::source::postgres::type_facts::TypeRow;
 
@@ -314,10 +340,33 @@ mod tests {
         for (ty, nullable) in [(1082, true), (1182, true), (25, false)] {
             let options = MappingOptions { infinity: InfinityMode::Null, ..Default::default() };
             let mapped = map_column(&column(ty, -1, "?"), &options);
-            assert_eq!((mapped.nullable, mapped.infinity == InfinityMode::Null), (nullable, nullable));
+            assert_eq!((mapped.nullable, mapped.infinity == Some(InfinityMode::Null)), (nullable, nullable));
         }
         let options = MappingOptions { infinity: InfinityMode::Text, ..Default::default() };
         assert!(!map_column(&column(1082, -1, "date"), &options).nullable);
+    }
+
+    #[test]
+    fn portable_types_override_what_is_not_and_say_so() {
+        let portable = MappingOptions { types: FileTypes::Portable, ..Default::default() };
+        let date = map_column(&column(1082, -1, "date"), &portable);
+        assert_eq!((date.infinity, date.nullable), (Some(InfinityMode::Null), true));
+        assert_eq!(date.note.as_deref(), Some("infinite values are NULL, since types are portable"));
+        let text = MappingOptions { infinity: InfinityMode::Text, ..portable.clone() };
+        let kept = map_column(&column(1082, -1, "date"), &text);
+        assert_eq!((kept.infinity, kept.nullable, kept.note), (Some(InfinityMode::Text), false, None));
+        let numeric = column(1700, -1, "numeric");
+        let asked = |mode| map_column(&numeric, &MappingOptions { numeric: Some(mode), ..portable.clone() });
+        let narrow = asked(NumericMode::Decimal(38, 9));
+        assert_eq!(narrow.ty, ColumnType::Decimal { precision: 38, scale: 9 });
+        assert_eq!(narrow.note.as_deref(), Some("numeric as decimal(38,9), as asked for"));
+        let wide = asked(NumericMode::Decimal(39, 9));
+        assert_eq!((&wide.ty, wide.fetch), (&ColumnType::Text, Fetch::AsText));
+        let note = "numeric as text instead of decimal(39,9), since types are portable";
+        assert_eq!(wide.note.as_deref(), Some(note));
+        assert_eq!(asked(NumericMode::Double).ty, ColumnType::Float64);
+        let plain = column(23, -1, "integer");
+        assert_eq!(map_column(&plain, &portable), plain.column);
     }
 
     #[test]
@@ -327,7 +376,7 @@ mod tests {
         let mapped = map_column(&column(25, -1, "text"), &options);
         assert_eq!((&mapped.ty, mapped.fetch), (&ColumnType::Bytes, Fetch::AsBytes));
         assert!(mapped.note.is_some());
-        let date = column(1082, -1, "date");
-        assert_eq!(map_column(&date, &options), date.column);
+        let number = column(23, -1, "integer");
+        assert_eq!(map_column(&number, &options), number.column);
     }
 }

@@ -25,6 +25,7 @@ impl Planner<'_> {
         let options = MappingOptions {
             numeric: request.numeric.or(self.config.numeric),
             infinity: request.infinity.unwrap_or(self.config.infinity),
+            types: self.types(&scope.request),
             as_bytes: &request.as_bytes,
             as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
         };

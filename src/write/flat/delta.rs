@@ -1,7 +1,7 @@
 //! Whole numbers as differences, DELTA_BINARY_PACKED
 //! (<https://parquet.apache.org/docs/file-format/data-pages/encodings/>).
 
-use super::pack::{pack, varint, width_of};
+use super::pack::{pack, read_varint, unpack, varint, width_of};
 
 /// Differences that share their minimum.
 const BLOCK: usize = 128;
@@ -66,16 +66,52 @@ impl Delta {
         self.block.clear();
     }
 
-    /// Appends the page, and begins the next.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    /// Appends the page, and begins the next; unless it would take more than `limit` bytes for each number. Then
+    /// nothing is appended, and each number handed out. Says whether it is appended.
+    pub(super) fn finish(&mut self, limit: usize, out: &mut Vec<u8>, hand_out: impl FnMut(i64)) -> bool {
         self.finish_block();
+        let start = out.len();
+        self.header(out);
+        let is_small = out.len() - start + self.blocks.len() <= limit * self.count;
+        if is_small {
+            out.extend_from_slice(&self.blocks);
+        } else {
+            out.truncate(start);
+            self.hand_out(hand_out);
+        }
+        self.blocks.clear();
+        self.count = 0;
+        is_small
+    }
+
+    fn header(&self, out: &mut Vec<u8>) {
         varint(BLOCK as u64, out);
         varint((BLOCK / MINIBLOCK) as u64, out);
         varint(self.count as u64, out);
-        varint(zigzag(if self.count == 0 { 0 } else { self.first }), out);
-        out.extend_from_slice(&self.blocks);
-        self.blocks.clear();
-        self.count = 0;
+        varint(zigzag(self.first), out);
+    }
+
+    /// The numbers of the page, from their differences.
+    fn hand_out(&self, mut hand_out: impl FnMut(i64)) {
+        if self.count == 0 {
+            return;
+        }
+        let (mut at, mut number) = (0, self.first);
+        hand_out(number);
+        for rest in (1..self.count).step_by(BLOCK).map(|before| self.count - before) {
+            let least = unzigzag(read_varint(&self.blocks, &mut at));
+            let widths = at..at + BLOCK / MINIBLOCK;
+            at = widths.end;
+            for (miniblock, &width) in self.blocks[widths].iter().enumerate() {
+                let width = usize::from(width);
+                for index in 0..rest.saturating_sub(miniblock * MINIBLOCK).min(MINIBLOCK) {
+                    let above = unpack(&self.blocks[at..], width, index) as i64;
+                    number = number.wrapping_add(above.wrapping_add(least));
+                    hand_out(number);
+                }
+                at += MINIBLOCK / 8 * width;
+            }
+        }
     }
 
     /// Bytes of the page under way, nearly.
@@ -87,6 +123,11 @@ impl Delta {
     pub(super) fn memory_bytes(&self) -> usize {
         self.blocks.capacity() + self.block.capacity() * 8
     }
+}
+
+/// The number that [`zigzag`] made small.
+fn unzigzag(small: u64) -> i64 {
+    (small >> 1) as i64 ^ -((small & 1) as i64)
 }
 
 /// Small for numbers near zero, of either sign.

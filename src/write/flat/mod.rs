@@ -6,13 +6,15 @@
 //! looks for minima and maxima value by value; its encoders cannot be replaced
 //! one by one. What is written is nearly the same: data pages of version 1,
 //! dictionaries, plain texts and differences, statistics and page indexes. Only
-//! whole numbers whose dictionary is given up become differences, not plain.
+//! whole numbers whose dictionary is given up become differences, where these
+//! are no larger than plain ones.
 
 mod bound;
 mod delta;
 mod index;
 mod keys;
 mod near;
+mod numbers;
 mod pack;
 mod pages;
 mod splice;
@@ -22,10 +24,11 @@ mod values;
 mod whole;
 
 use std::io::Write;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::DataType;
-use parquet::basic::Type;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Int32Type, UInt32Type};
+use parquet::basic::{Encoding, Type};
 use parquet::errors::Result;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedRowGroupWriter;
@@ -87,7 +90,8 @@ impl FlatColumn {
             }
             ty if is_signed_whole(ty) => {
                 let is_int32 = descriptor.physical_type() == Type::INT32;
-                Box::new(Whole::new(is_int32, dictionary_bytes, has_statistics))
+                let has_differences = properties.encoding(path) != Some(Encoding::PLAIN);
+                Box::new(Whole::new(is_int32, dictionary_bytes, has_differences, has_statistics))
             }
             _ => return None,
         };
@@ -145,6 +149,22 @@ impl FlatColumn {
         let (chunk, close) = self.pages.close(dictionary, &mut workspace.compressor)?;
         group.append_column(&chunk, close)
     }
+}
+
+/// Whether differences of the first of these numbers take no more room than the numbers.
+pub(super) fn differences_pay(array: &ArrayRef, rows: usize) -> bool {
+    let array: ArrayRef = match array.data_type() {
+        // In the file it is a number of 32 bits, too.
+        DataType::UInt32 => Arc::new(array.as_primitive::<UInt32Type>().unary::<_, Int32Type>(|n| n as i32)),
+        _ => array.clone(),
+    };
+    let is_int32 = match array.data_type() {
+        DataType::Decimal128(precision, _) => *precision <= 9,
+        ty => ty.primitive_width().is_some_and(|width| width <= size_of::<i32>()),
+    };
+    let mut sample = Whole::new(is_int32, None, true, false);
+    sample.append(&array, 0..array.len().min(rows));
+    sample.finish_page(&mut Vec::new()).encoding == Encoding::DELTA_BINARY_PACKED
 }
 
 #[cfg(test)]

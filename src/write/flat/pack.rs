@@ -41,6 +41,31 @@ pub(super) fn pack(numbers: impl ExactSizeIterator<Item = u64>, width: usize, ou
     out.truncate(start + bytes);
 }
 
+/// The number at `index` of those that were packed in so many bits each.
+pub(super) fn unpack(packed: &[u8], width: usize, index: usize) -> u64 {
+    let (byte, bit) = (index * width / 8, index * width % 8);
+    let mut window = [0; 16];
+    let rest = &packed[byte..];
+    let bytes = rest.len().min(9);
+    window[..bytes].copy_from_slice(&rest[..bytes]);
+    let number = u128::from_le_bytes(window) >> bit;
+    number as u64 & u64::MAX.checked_shr(64 - width as u32).unwrap_or(0)
+}
+
+/// Reads what [`varint`] wrote at `at`, and moves it behind.
+pub(super) fn read_varint(bytes: &[u8], at: &mut usize) -> u64 {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = bytes[*at];
+        *at += 1;
+        number |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte < 0x80 {
+            return number;
+        }
+    }
+}
+
 /// Appends one run of equal numbers.
 pub(super) fn run(number: u32, count: usize, width: usize, out: &mut Vec<u8>) {
     varint((count as u64) << 1, out);

@@ -259,6 +259,61 @@ fn differences_of_any_number_of_values_wrap_around() {
     }
 }
 
+/// Bytes of the column before compression, headers of pages included, and the encodings of its pages.
+fn size_of_column(
+    batches: &[RecordBatch],
+    properties: &WriterProperties,
+) -> (i64, Vec<(PageType, Encoding)>) {
+    let (values, metadata) = read(&ours(batches, Compression::None, properties));
+    assert_eq!(values, concat_batches(&batches[0].schema(), batches).expect("one"));
+    (metadata.row_group(0).column(0).uncompressed_size(), encodings(&metadata))
+}
+
+#[test]
+fn whole_numbers_are_never_larger_than_plain_ones() {
+    let random = |row: i64| {
+        (row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+            as i64
+    };
+    let shapes: [(&str, &dyn Fn(i64) -> i64, bool); 9] = [
+        ("random", &random, false),
+        ("random of 30 bits", &|row| random(row) & 0x3FFF_FFFF, true),
+        (
+            "both infinities",
+            &|row| [i64::MAX, -i64::MAX, i64::from(i32::MAX), -i64::from(i32::MAX)][row as usize % 4],
+            false,
+        ),
+        ("infinity amid days", &|row| if row % 50 == 0 { i64::MAX } else { row }, true),
+        ("in order", &|row| row, true),
+        ("one", &|_| i64::MIN, true),
+        ("in order, then random", &|row| if row < 30_000 { row } else { random(row) }, true),
+        ("random, then in order", &|row| if row < 30_000 { random(row) } else { row }, true),
+        ("far apart", &|row| row << 40, true),
+    ];
+    let mut few = 0;
+    for (name, number, any) in shapes {
+        for rows in [1, 2, 31, 33, 127, 129, 1000, 60_000] {
+            for nulls in [0, 3] {
+                let numbers: Vec<_> =
+                    (0..rows).map(|row| (nulls == 0 || row % nulls > 0).then(|| number(row))).collect();
+                for (array, _) in arrays(&numbers).into_iter().filter(|(a, _)| is_signed_whole(a.data_type()))
+                {
+                    let ty = array.data_type().clone();
+                    let batches = pieces(&one_column(array, nulls > 0), 2048);
+                    let differences = properties(Compression::None, false, 0);
+                    let plain = differences.clone().into_builder().set_encoding(Encoding::PLAIN).build();
+                    let (size, _) = size_of_column(&batches, &differences);
+                    let (plain, encodings) = size_of_column(&batches, &plain);
+                    assert!(encodings.iter().all(|page| page.1 == Encoding::PLAIN));
+                    assert!(size <= plain, "{rows} of {name} as {ty}: {size} bytes, plain {plain}");
+                    few += usize::from(any && rows == 60_000 && size < plain * 9 / 10);
+                }
+            }
+        }
+    }
+    assert!(few > 50, "differences still pay: {few}");
+}
+
 #[test]
 fn bounds_hold_whatever_character_they_are_cut_in() {
     let ends = ["", "ab", "é", "€", "😀", "ab€", "\u{7f}x"];

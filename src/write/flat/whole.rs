@@ -1,4 +1,4 @@
-//! Whole numbers: in a dictionary, or as differences.
+//! Whole numbers: in a dictionary, as differences, or plainly.
 
 use std::ops::Range;
 
@@ -11,9 +11,9 @@ use arrow::datatypes::{
 use parquet::basic::Encoding;
 
 use super::bound::{Bound, Bounds};
-use super::delta::Delta;
 use super::keys::Keys;
 use super::near::Near;
+use super::numbers::Numbers;
 use super::table::{Found, Table};
 use super::values::{Encoded, Values, take_runs};
 
@@ -22,7 +22,7 @@ pub(super) struct Whole {
     is_int32: bool,
     dictionary: Option<Dictionary>,
     /// Numbers of the page under way, where there is no dictionary (any more).
-    delta: Delta,
+    numbers: Numbers,
     /// Bounds of the page; none has been seen while the minimum is the greater one.
     min: i64,
     max: i64,
@@ -54,7 +54,12 @@ pub(in crate::write) fn is_signed_whole(ty: &DataType) -> bool {
 
 impl Whole {
     /// A column without values; with a dictionary of at most so many bytes, if with one.
-    pub(super) fn new(is_int32: bool, dictionary_bytes: Option<usize>, has_statistics: bool) -> Self {
+    pub(super) fn new(
+        is_int32: bool,
+        dictionary_bytes: Option<usize>,
+        has_differences: bool,
+        has_statistics: bool,
+    ) -> Self {
         let limit = |bytes| bytes / if is_int32 { size_of::<i32>() } else { size_of::<i64>() };
         let dictionary = dictionary_bytes.map(|bytes| Dictionary {
             keys: Keys::new(),
@@ -65,7 +70,7 @@ impl Whole {
         Self {
             is_int32,
             dictionary,
-            delta: Delta::new(is_int32),
+            numbers: Numbers::new(is_int32, has_differences),
             min: i64::MAX,
             max: i64::MIN,
             has_statistics,
@@ -91,7 +96,7 @@ impl Whole {
                 Some(dictionary) if dictionary.keys.table.is_some() => dictionary.take(numbers, include),
                 _ => {
                     let count = numbers.len();
-                    self.delta.extend(numbers.map(include));
+                    self.numbers.extend(numbers.map(include));
                     count
                 }
             };
@@ -190,10 +195,7 @@ impl Values for Whole {
                 dictionary.keys.finish_page(dictionary.numbers.len(), body);
                 Encoding::RLE_DICTIONARY
             }
-            _ => {
-                self.delta.finish(body);
-                Encoding::DELTA_BINARY_PACKED
-            }
+            _ => self.numbers.finish(body),
         };
         Encoded { encoding, bounds: self.take_bounds(), text_bytes: None }
     }
@@ -214,7 +216,7 @@ impl Values for Whole {
             values * if self.is_int32 { size_of::<i32>() } else { size_of::<i64>() }
                 + dictionary.keys.encoded_bytes(values)
         });
-        dictionary + self.delta.encoded_bytes()
+        dictionary + self.numbers.encoded_bytes()
     }
 
     fn memory_bytes(&self) -> usize {
@@ -222,6 +224,6 @@ impl Values for Whole {
             let numbers = dictionary.numbers.capacity() * size_of::<i64>();
             dictionary.keys.memory_bytes() + dictionary.near.memory_bytes() + numbers
         });
-        dictionary + self.delta.memory_bytes()
+        dictionary + self.numbers.memory_bytes()
     }
 }

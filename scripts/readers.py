@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Exports the tables of tests/oracle/readers.sql with exact and with portable types, and asks every engine to read them.
+
+    readers.py DSN PROGRAM DIR README
+
+Whether pyarrow sees the server's values the server itself says (cast_back.py); others are compared with pyarrow
+(engines.py). Writes the table between the markers of the README, and all verdicts to DIR/verdicts.json. Ends with 1
+where the server disagrees, and where an engine does otherwise than `LIMITS` says.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ORACLE = HERE.parent / "tests/oracle"
+MODES = ["exact", "portable"]
+# Environments, and the engines in them.
+ENGINES = {
+    "venv": ["pyarrow", "DuckDB", "Polars", "DataFusion", "Spark"],
+    "venv-older-arrow": ["ClickHouse", "daft"],
+    "venv ": ["fastparquet", "hyparquet"],
+}
+SECONDS = 200
+SAME, OTHER, REFUSED = "✓", "≈", "–"
+# Tables of which engines do not have all values as the server has them, even of portable files. README says why.
+LIMITS = {
+    "ClickHouse": {"a14", "a22"},
+    "fastparquet": {"a02", "a04", "a13", "a14", "a16", "a17", "a18", "a19", "a20", "a22", "a23", "a24"},
+    "hyparquet": {"a02", "a04", "a12", "a13", "a14", "a17"},
+}
+
+
+def psql(dsn, sql):
+    command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", sql]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def export(dsn, program, out, types):
+    shutil.rmtree(out, ignore_errors=True)
+    command = [program, "export", "--quiet", "--dsn", dsn, "--table", "readers.*", "--out", str(out), "--types", types]
+    subprocess.run(command, check=True)
+
+
+def judged(python, dsn, pairs):
+    """What the server says of what pyarrow reads, by relation."""
+    order = json.dumps({"dsn": dsn, "pairs": pairs})
+    done = subprocess.run([python, ORACLE / "cast_back.py"], input=order, stdout=subprocess.PIPE, text=True, check=True)
+    return [json.loads(line)["differences"] for line in done.stdout.splitlines()]
+
+
+def ask(directory, environment, engine, directories):
+    """An engine's version and its verdicts by directory. It may crash: then the rest is asked of another process."""
+    python = directory / environment.strip() / "bin/python3"
+    env = os.environ | {"ADU_NODE_MODULES": str(directory / "node_modules"), "RUST_BACKTRACE": "0"}
+    version, verdicts, left = "?", {}, [str(d) for d in directories]
+    while left:
+        order = json.dumps({"directories": left})
+        try:
+            done = subprocess.run(
+                [python, ORACLE / "engines.py", engine], input=order, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, text=True, env=env, timeout=SECONDS,
+            )
+            said = done.stdout
+        except subprocess.TimeoutExpired as error:
+            said = (error.stdout or b"").decode()
+        for line in said.splitlines():
+            if line.startswith("{"):
+                row = json.loads(line)
+                version = row.get("version", version)
+                if "directory" in row:
+                    verdicts[row["directory"]] = row["columns"]
+        rest = [d for d in left if d not in verdicts]
+        if rest:
+            verdicts[rest[0]] = {"*": "refused: the process crashed, or did not end"}
+            rest = rest[1:]
+        left = rest
+    return version, verdicts
+
+
+def symbol(columns):
+    kinds = {verdict.split(":")[0] for verdict in columns.values()}
+    return REFUSED if "refused" in kinds else OTHER if "other" in kinds else SAME
+
+
+def cell(exact, portable):
+    return exact if exact == portable else f"{exact} → {portable}"
+
+
+def main():
+    dsn, program, directory, readme = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
+    rows = psql(dsn, "SELECT relname || E'\\t' || obj_description(oid, 'pg_class') FROM pg_class "
+                     "WHERE relnamespace = 'readers'::regnamespace AND relkind = 'r' ORDER BY relname")
+    titles = dict(row.split("\t") for row in rows)
+    views = set(psql(dsn, "SELECT relname FROM pg_class WHERE relnamespace = 'portable'::regnamespace AND relkind = 'v'"))
+    wrong, directories = [], {}
+    for mode in MODES:
+        out = directory / f"exports-{mode}"
+        export(dsn, program, out, mode)
+        directories |= {(mode, table): out / f"readers_{table}" for table in titles}
+        schema = lambda table: "portable" if mode == "portable" and table in views else "readers"
+        pairs = [{"relation": f"{schema(t)}.{t}", "files": str(directories[mode, t])} for t in titles]
+        for table, differences in zip(titles, judged(directory / "venv/bin/python3", dsn, pairs), strict=True):
+            wrong += [f"{mode} {table}: the server: {difference}" for difference in differences]
+    versions, found = {}, {}
+    for environment, engines in ENGINES.items():
+        for engine in engines:
+            versions[engine], verdicts = ask(directory, environment, engine, directories.values())
+            for (mode, table), path in directories.items():
+                found[engine, mode, table] = verdicts[str(path)]
+            print(f"{engine} {versions[engine]}", flush=True)
+    verdicts = [{"engine": e, "mode": m, "table": t, "title": titles[t], "columns": c} for (e, m, t), c in found.items()]
+    (directory / "verdicts.json").write_text(json.dumps(verdicts, indent=1, ensure_ascii=False), encoding="utf-8")
+    for (engine, mode, table), columns in found.items():
+        if mode == "portable" and symbol(columns) != SAME and table not in LIMITS.get(engine, {}):
+            wrong += [f"{engine} {table} ({titles[table]}) {c}: {v}" for c, v in columns.items() if v != "same"]
+    lines = ["| | " + " | ".join(f"{e} {v}" for e, v in versions.items()) + " |", "| --- |" + " --- |" * len(versions)]
+    for table, title in titles.items():
+        cells = [cell(*(symbol(found[engine, mode, table]) for mode in MODES)) for engine in versions]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    text = readme.read_text(encoding="utf-8")
+    begin, end = "<!-- readers -->\n", "<!-- /readers -->"
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    readme.write_text(before + begin + "\n" + "\n".join(lines) + "\n\n" + end + after, encoding="utf-8")
+    print("\n".join(wrong))
+    sys.exit(1 if wrong else 0)
+
+
+main()
