@@ -3,6 +3,7 @@
 mod balance;
 mod bank;
 mod coverage;
+mod family;
 mod incremental;
 mod no_snapshot;
 mod relations;

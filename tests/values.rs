@@ -6,6 +6,7 @@ use crate::support::{Database, Judgement, Site};
 
 mod encodings;
 mod relations;
+mod shapes;
 mod types;
 mod unfit;
 mod wide;

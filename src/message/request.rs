@@ -10,7 +10,7 @@ use super::output::ROW_GROUP_BYTES;
 pub use super::output::{OnConflict, OutputDirectory, OutputRequest};
 use super::pattern::TablePattern;
 use super::setting::Span;
-pub use super::table::{After, StrategyRequest, TableRequest};
+pub use super::table::{After, AfterNulls, StrategyRequest, TableRequest};
 use super::{JobId, SourceName};
 
 /// A request that was read; `job_id` may still be missing.

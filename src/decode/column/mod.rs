@@ -17,6 +17,7 @@ mod temporal;
 mod text;
 mod vector;
 mod walk;
+mod wkb;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -25,7 +26,7 @@ use arrow::error::ArrowError;
 pub(super) use self::room::Room;
 use super::frame::{Fields, NOWHERE};
 use crate::message::setting::InfinityMode;
-use crate::plan::column::{Column, ColumnType, Fetch};
+use crate::plan::column::{Column, ColumnType, Fetch, Geometry};
 
 /// What a builder met so far that it could not take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,6 +121,7 @@ fn native(ty: &ColumnType, infinity: InfinityMode, room: &Room) -> Box<dyn Build
         ColumnType::Money { .. } => numeric::money(ty.data_type()),
         ColumnType::Text | ColumnType::SourceText => text::text(),
         ColumnType::Json => text::json(),
+        ColumnType::Geometry(Geometry { schema: None, srid: Some(_), .. }) => wkb::iso(),
         ColumnType::Bytes | ColumnType::Geometry(_) => text::bytes(),
         ColumnType::Uuid => fixed::uuid(),
         ColumnType::Date => temporal::infinite::<temporal::Date, 4>(infinity),

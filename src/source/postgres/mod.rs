@@ -39,6 +39,7 @@ mod dial;
 mod dsn;
 mod guard;
 mod pool;
+mod privilege;
 mod question;
 mod quote;
 mod seen;
@@ -159,6 +160,10 @@ impl Source for PostgresSource {
         overlap: Option<Overlap<'_>>,
     ) -> Result<String, SourceError> {
         slice::greater_than(column, value, overlap)
+    }
+
+    fn is_null(&self, column: &str) -> String {
+        slice::is_null(column)
     }
 
     async fn survey(

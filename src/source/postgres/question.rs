@@ -1,9 +1,9 @@
 //! What planning asks of a table: where to split it, how many rows it has,
 //! how far a column has grown.
 
-use super::quote::{ident, literal, shown, table};
+use super::quote::{ident, literal, shown};
 use super::session::Session;
-use super::slice::{conditions, from_where};
+use super::slice::{conditions, from_where, item};
 use super::sqlstate::Stage;
 use crate::source::{Boundaries, BoundaryMethod, Division, ErrorKind, Selection, SourceError};
 
@@ -134,7 +134,7 @@ fn sample(selection: &Selection<'_>, column: &str, ppm: u32, parts: u32) -> Stri
     let column = ident(column);
     let rows = format!(
         "FROM {} TABLESAMPLE SYSTEM ({percent}){}",
-        table(selection.schema, selection.name),
+        item(selection),
         conditions(selection, Some(&format!("{column} IS NOT NULL")))
     );
     format!(
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn names_and_filters_are_quoted_in_questions() {
-        let selection = Selection { schema: "s'", name: "t", filter: Some("a > 1") };
+        let selection = Selection { schema: "s'", name: "t", only: false, filter: Some("a > 1") };
         let key = KeyType { name: "integer".into(), collate: String::new() };
         let sql = histogram(&selection, "k\"", &key, 4);
         assert!(sql.contains("schemaname = 's''' AND tablename = 't' AND attname = 'k\"'"), "{sql}");

@@ -5,14 +5,20 @@
 //! cannot hold table data: DETAIL and CONTEXT may hold rows, and so may the
 //! messages of data exceptions and of user-written functions.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 
 use super::dial::DialError;
+use super::privilege;
 use crate::source::{ErrorKind, SourceError};
 
 /// What helps where row-level security hides rows.
 pub(super) const ALL_ROWS: &str = "give the role BYPASSRLS, or set `row_security = \"on\"` under \
                                    [sources.<name>.session] for an export of the visible rows only";
+
+/// What helps where only the primary of a standby has the rows.
+pub(super) const FROM_PRIMARY: &str = "read it from the primary: unlogged tables have no rows on a standby. A source for the \
+                                       primary, or the source's dsn with target_session_attrs=read-write, does";
 
 /// What was being done; the same SQLSTATE means different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +39,11 @@ pub(super) enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Verdict {
     kind: ErrorKind,
-    remedy: Option<&'static str>,
+    remedy: Option<Cow<'static, str>>,
 }
 
 const fn verdict(kind: ErrorKind, remedy: &'static str) -> Verdict {
-    Verdict { kind, remedy: Some(remedy) }
+    Verdict { kind, remedy: Some(Cow::Borrowed(remedy)) }
 }
 
 const fn bare(kind: ErrorKind) -> Verdict {
@@ -57,6 +63,9 @@ struct Circumstances<'a> {
 fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
     use ErrorKind::{Authentication, Changed, Exhausted, LineageLost, Permanent, Transient};
     let class = code.get(..2).unwrap_or_default();
+    if let Some(remedy) = (code == "42501").then(|| privilege::remedy(said.message)).flatten() {
+        return Verdict { kind: Permanent, remedy: Some(Cow::Owned(remedy)) };
+    }
     match (class, code) {
         // The snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is gone.
         (_, "22023" | "42704" | "55000") if stage == Stage::Import => bare(LineageLost),
@@ -126,12 +135,8 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
             verdict(Authentication, "correct the password in password_file, password or dsn of the source")
         }
         (_, "3D000") => verdict(Permanent, "the database does not exist; correct the source's dsn"),
-        (_, "42501") => verdict(
-            Permanent,
-            "grant the role USAGE on the schema and SELECT on the table; where row-level security hides \
-             rows, BYPASSRLS, or `row_security = \"on\"` under [sources.<name>.session] for an export of \
-             the visible rows only",
-        ),
+        (_, "42501") => verdict(Permanent, privilege::ANY),
+        ("0A", _) if said.message.contains("during recovery") => verdict(Permanent, FROM_PRIMARY),
         (_, "42P01" | "42703" | "3F000") => {
             verdict(Permanent, "correct the name in the request; names are case-sensitive")
         }
@@ -204,7 +209,7 @@ pub(super) fn explain(
         kind: verdict.kind,
         code: code.to_owned(),
         message,
-        remedy: verdict.remedy.map(str::to_owned),
+        remedy: verdict.remedy.map(Cow::into_owned),
     }
 }
 
