@@ -204,9 +204,7 @@ fn what_contains_what_is_told_and_only_the_own_rows_of_a_table_can_be_asked_for(
     site.assert_equal(&[("SELECT * FROM p", "public_p"), ("SELECT * FROM own", "public_own")]);
 
     // By every strategy, with and without filters, whatever the types.
-    site.db.execute(
-        "CREATE TYPE mood AS ENUM ('ok'); ALTER TABLE p ADD m mood; ANALYZE",
-    );
+    site.db.execute("CREATE TYPE mood AS ENUM ('ok'); ALTER TABLE p ADD m mood; ANALYZE");
     let only = |more: Value| {
         let mut entry = json!({"table": "public.p", "only": true});
         entry.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());

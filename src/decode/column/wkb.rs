@@ -1,4 +1,5 @@
-//! Shapes of PostGIS: from EWKB, which is their binary form, to ISO WKB, as `st_asbinary` makes it of them.
+//! Shapes of PostGIS: from EWKB, which is their binary form, to ISO WKB, as `st_asbinary` makes it of them, save that
+//! collections of nothing but empty shapes keep these.
 //!
 //! EWKB says by flags beside the kind of a shape whether it has Z, M and a reference, which follows the kind. ISO WKB
 //! adds 1000 for Z and 2000 for M to the kind, and has no reference. All else is the same.
@@ -168,8 +169,7 @@ mod tests {
         Shape { rest: ewkb, made: &mut made }.translate().map(|()| made)
     }
 
-    /// EWKB and ISO WKB as PostGIS 3.3 writes them (`ST_AsEWKB`, `ST_AsBinary`); all kinds are compared with a server by
-    /// `tests/values/shapes.rs`.
+    /// EWKB, and ISO WKB of the same; all kinds are compared with a server by `tests/values/shapes.rs`.
     const PAIRS: [(&str, &str); 5] = [
         // TRIANGLE EMPTY, POLYGON M EMPTY
         ("0111000020e610000000000000", "011100000000000000"),
