@@ -4,6 +4,7 @@ mod balance;
 mod bank;
 mod collations;
 mod coverage;
+mod family;
 mod incremental;
 mod literals;
 mod no_snapshot;

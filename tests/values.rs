@@ -8,6 +8,7 @@ mod encodings;
 mod portable;
 mod relations;
 mod settings;
+mod shapes;
 mod texts;
 mod types;
 mod unfit;

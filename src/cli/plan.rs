@@ -266,6 +266,8 @@ mod tests {
             base: format!("public_{name}"),
             directory: String::new(),
             full: true,
+            only: false,
+            contains: vec![],
             columns: vec![Column {
                 name: "id".into(),
                 source_type: "numeric".into(),
@@ -277,6 +279,7 @@ mod tests {
             }],
             key: vec![],
             filter: None,
+            range_filter: None,
             high_water_mark: None,
             strategy,
             reason: reason.into(),
@@ -324,7 +327,11 @@ mod tests {
                     "check it",
                 ),
             }],
-            skipped: vec![SkippedRelation { table: "public.s".into(), reason: "no SELECT right".into() }],
+            skipped: vec![SkippedRelation {
+                table: "public.s".into(),
+                reason: "no SELECT right".into(),
+                within: vec![],
+            }],
         }
     }
 

@@ -62,7 +62,7 @@ impl std::fmt::Display for Summary {
                 ("TIME", Align::Right),
                 ("ROWS/S", Align::Right),
             ]);
-            for table in done {
+            for table in &done {
                 let seconds = table.seconds.filter(|s| *s > 0.0);
                 grid.row([
                     table.table.clone(),
@@ -75,6 +75,11 @@ impl std::fmt::Display for Summary {
                 ]);
             }
             writeln!(f, "{grid}")?;
+            for table in done {
+                if let Some(note) = &table.note {
+                    writeln!(f, "{}: {}", printable(&table.table), printable(note))?;
+                }
+            }
         }
         for table in &failed {
             if let Some(error) = &table.error {

@@ -16,6 +16,7 @@ use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
+use crate::message::request::AfterNulls;
 use crate::plan::filter;
 use crate::plan::size::count;
 use crate::source::{Selection, SurveyRequest};
@@ -224,9 +225,18 @@ async fn source_rows(entry: &SourceEntry, archive: &Archive, table: &ArchivedTab
                 table.table_name, after.column
             )
         })?;
-        conditions.push(entry.source.greater_than(column, &after.value, after.overlap.as_deref())?);
+        let newer = entry.source.greater_than(column, &after.value, after.overlap.as_deref())?;
+        conditions.push(match after.nulls {
+            AfterNulls::Include => format!("({newer}) OR ({})", entry.source.is_null(&after.column)),
+            AfterNulls::Skip | AfterNulls::Error => newer,
+        });
     }
     let condition = (!conditions.is_empty()).then(|| format!("({})", conditions.join(") AND (")));
-    let selection = Selection { schema: &schema, name: &name, filter: condition.as_deref() };
+    let selection = Selection {
+        schema: &schema,
+        name: &name,
+        only: asked.is_some_and(|t| t.only),
+        filter: condition.as_deref(),
+    };
     entry.source.count(&selection, None).await.with_context(|| format!("count {}", table.table_name))
 }

@@ -172,7 +172,9 @@ fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<ColumnType> {
             (_, Some("hstore.hstore")) => ColumnType::Map,
             (_, Some("vector.vector")) => vector(ty, false),
             (_, Some("vector.halfvec")) => vector(ty, true),
-            _ => ColumnType::List(Box::new(native(&ty.element()?, numeric)?)),
+            (_, Some("postgis.geometry")) => geometry(ty, false),
+            (_, Some("postgis.geography")) => geometry(ty, true),
+            _ => ColumnType::List(Box::new(native(&ty.element()?, numeric).filter(|e| !has_shape(e))?)),
         },
     })
 }
@@ -180,7 +182,7 @@ fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<ColumnType> {
 /// The same, with the server's text where there is no other form: of the whole,
 /// of attributes of composites, or of elements of arrays that are not deeper in.
 fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> ColumnType {
-    if let Some(mapped) = native(ty, numeric).or_else(|| geometry(ty)) {
+    if let Some(mapped) = native(ty, numeric) {
         return mapped;
     }
     if let Some(mapped) = composite(ty, |attribute| Some(with_text(attribute, numeric))) {
@@ -189,6 +191,15 @@ fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> ColumnType {
     match ty.element() {
         Some(_) => ColumnType::List(Box::new(ColumnType::SourceText)),
         None => ColumnType::SourceText,
+    }
+}
+
+/// Whether there is a shape in it: within arrays these are the server's text.
+fn has_shape(ty: &ColumnType) -> bool {
+    match ty {
+        ColumnType::Geometry(_) => true,
+        ColumnType::Struct(parts) => parts.iter().any(|part| has_shape(&part.ty)),
+        _ => false,
     }
 }
 
@@ -243,31 +254,21 @@ fn vector(ty: &PgType, half: bool) -> ColumnType {
 const SHAPES: [&str; 7] =
     ["", "Point", "LineString", "Polygon", "MultiPoint", "MultiLineString", "MultiPolygon"];
 
-/// PostGIS's shapes. Their typmod has the reference in 21 signed bits from bit
+/// PostGIS's shapes, whose binary form is EWKB. Their typmod has the reference in 21 signed bits from bit
 /// 8, the kind in 6 from bit 2, and whether there are Z and M; see
 /// <https://github.com/postgis/postgis/blob/stable-3.3/liblwgeom/liblwgeom.h.in> (`TYPMOD_GET_SRID`).
-fn geometry(ty: &PgType) -> Option<ColumnType> {
-    let geodesic = match ty.extension.as_deref() {
-        Some("postgis.geometry") => false,
-        Some("postgis.geography") => true,
-        _ => return None,
-    };
-    let (schema, _) = ty.name.rsplit_once('.')?;
-    let schema = match schema.strip_prefix('"').and_then(|s| s.strip_suffix('"')) {
-        Some(quoted) => quoted.replace("\"\"", "\""),
-        None => schema.to_owned(),
-    };
+fn geometry(ty: &PgType, geodesic: bool) -> ColumnType {
     let declared = |bits: i32| if ty.typmod < 0 { 0 } else { bits };
     let srid = declared(((ty.typmod & 0x0fff_ff00) - (ty.typmod & 0x1000_0000)) >> 8);
     let (shape, z, m) = (declared((ty.typmod >> 2) & 0x3f), ty.typmod & 2 != 0, ty.typmod & 1 != 0);
     // GeoParquet knows no M.
     let kind = SHAPES.get(shape as usize).filter(|kind| !kind.is_empty() && !m);
-    Some(ColumnType::Geometry(Geometry {
-        schema,
+    ColumnType::Geometry(Geometry {
+        schema: None,
         srid: u32::try_from(srid).ok().filter(|srid| *srid > 0),
         kind: kind.map(|kind| format!("{kind}{}", if z { " Z" } else { "" })),
         geodesic,
-    }))
+    })
 }
 
 /// How a column can be the key of range chunks.

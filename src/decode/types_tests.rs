@@ -45,16 +45,15 @@ fn shapes_keep_their_reference_and_kind() {
         PgType { extension: Some(format!("postgis.{what}")), ..base(70_001, name, typmod) }
     };
     let shape = |ty: &PgType| match map(ty, None) {
-        (ColumnType::Geometry(geometry), Fetch::Parts) => geometry,
+        (ColumnType::Geometry(geometry), Fetch::Native) => geometry,
         other => panic!("{other:?}"),
     };
     // geometry(PointZ,4326), as the server has it.
     let point = shape(&postgis("public.geometry", 1_107_462));
-    let expected =
-        Geometry { schema: "public".into(), srid: Some(4326), kind: Some("Point Z".into()), geodesic: false };
+    let expected = Geometry { schema: None, srid: Some(4326), kind: Some("Point Z".into()), geodesic: false };
     assert_eq!(point, expected);
     let any = shape(&postgis("\"My \"\"GIS\"\"\".geography", -1));
-    assert_eq!((any.schema.as_str(), any.srid, any.kind, any.geodesic), ("My \"GIS\"", None, None, true));
+    assert_eq!((any.schema, any.srid, any.kind, any.geodesic), (None, None, None, true));
     // geometry(PointM), geometry(Geometry,3857)
     assert_eq!(shape(&postgis("public.geometry", 5)).kind, None);
     assert_eq!(shape(&postgis("public.geometry", 3857 << 8)).srid, Some(3857));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::outcome::FinishedFile;
-use crate::message::event::{ErrorReport, EventType, TableReport};
+use crate::message::event::{ErrorReport, EventType, MAX_CONTAINED, TableReport};
 use crate::message::request::ExportRequest;
 use crate::message::setting::FileTypes;
 use crate::message::{JobId, SourceName};
@@ -188,6 +188,12 @@ pub struct ArchivedTable {
     /// Maximum of the `after` column under the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,
+    /// Which rows it has or lacks, where that may not be what one expects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Tables that inherit from it and whose rows are among its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contains: Vec<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,
@@ -207,6 +213,8 @@ impl ArchivedTable {
             seconds: completed.then_some(self.export_time_seconds),
             strategy: completed.then(|| self.strategy.clone()),
             high_water_mark: self.high_water_mark.clone(),
+            note: self.note.clone(),
+            contains: self.contains.iter().take(MAX_CONTAINED).cloned().collect(),
             notes: self.columns.iter().filter_map(|c| Some((c.name.clone(), c.note.clone()?))).collect(),
             error: self.error.clone(),
         }

@@ -8,7 +8,7 @@ use super::outcome::{Outcome, StoredRequest, TableResult};
 use super::state::JobState;
 use crate::bus::Outgoing;
 use crate::folder::layout;
-use crate::message::event::{ErrorReport, Event, EventData, EventType, TableReport};
+use crate::message::event::{ErrorReport, Event, EventData, EventType, MAX_CONTAINED, TableReport};
 use crate::message::pattern::qualified;
 use crate::message::{JobId, SourceName};
 use crate::plan::ExportPlan;
@@ -204,6 +204,8 @@ fn planned_report(planned: &PlannedTable) -> TableReport {
         table: qualified(&planned.schema, &planned.name),
         strategy: Some(planned.strategy.name().into()),
         high_water_mark: planned.high_water_mark.clone(),
+        note: planned.note.clone(),
+        contains: planned.contains.iter().take(MAX_CONTAINED).cloned().collect(),
         notes: planned.columns.iter().filter_map(|c| Some((c.name.clone(), c.note.clone()?))).collect(),
         ..TableReport::default()
     }

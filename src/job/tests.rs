@@ -49,9 +49,12 @@ pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
         base: format!("s_t{number}"),
         directory: String::new(),
         full: true,
+        only: false,
+        contains: vec![],
         columns: vec![],
         key: vec![],
         filter: None,
+        range_filter: None,
         high_water_mark: None,
         strategy: match chunks {
             1 => Strategy::Single,

@@ -11,6 +11,8 @@ use super::{JobId, SourceName};
 
 /// Events stay below this: 1 MiB, our limit for messages, with room for headers.
 const MAX_BYTES: usize = 1_000_000;
+/// Most tables that are told to be within another.
+pub const MAX_CONTAINED: usize = 100;
 /// Longest text of an error, in bytes.
 const MAX_TEXT: usize = 4096;
 
@@ -172,6 +174,12 @@ pub struct TableReport {
     /// Columns that are not what their type suggests, and why: a value did not fit, or it was asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
+    /// Which rows it has or lacks, where that may not be what one expects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Tables that inherit from it and whose rows are among its own; at most 100, the archive has all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contains: Vec<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,

@@ -11,7 +11,7 @@ use super::output::ROW_GROUP_BYTES;
 pub use super::output::{OnConflict, OutputDirectory, OutputRequest};
 use super::pattern::TablePattern;
 use super::setting::{Span, object_or_default, or_default};
-pub use super::table::{After, StrategyRequest, TableRequest};
+pub use super::table::{After, AfterNulls, StrategyRequest, TableRequest};
 use super::{JobId, SourceName};
 use crate::text::{NotUtf8, utf8};
 

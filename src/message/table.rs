@@ -16,6 +16,8 @@ use super::setting::{InfinityMode, NumericMode, object, or_default};
 pub struct TableRequest {
     /// Name or pattern.
     pub table: TablePattern,
+    /// Without the rows of child tables.
+    pub only: bool,
     /// Columns in the order wanted; all when left out.
     pub columns: Option<Vec<String>>,
     /// A filter: one expression of columns, literals and operators.
@@ -43,7 +45,7 @@ impl TableRequest {
         TableBody { table, ..TableBody::default_body() }.into()
     }
 
-    /// Whether every row and column is wanted: only such exports are `.latest`.
+    /// Whether every row and column is wanted, those of child tables aside: only such exports are `.latest`.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.columns.is_none() && self.where_.is_none() && self.after.is_none()
@@ -57,6 +59,9 @@ impl TableRequest {
 struct TableBody {
     /// Name or pattern.
     table: TablePattern,
+    /// Only the table's own rows, without those of the tables that inherit from it (`FROM ONLY`).
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "std::ops::Not::not")]
+    only: bool,
     /// Columns in the order wanted; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
@@ -95,6 +100,7 @@ impl TableBody {
     fn default_body() -> Self {
         Self {
             table: TablePattern::exact("", ""),
+            only: false,
             columns: None,
             where_: None,
             after: None,
@@ -112,6 +118,7 @@ impl From<TableBody> for TableRequest {
     fn from(b: TableBody) -> Self {
         Self {
             table: b.table,
+            only: b.only,
             columns: b.columns,
             where_: b.where_,
             after: b.after,
@@ -129,6 +136,7 @@ impl From<TableRequest> for TableBody {
     fn from(b: TableRequest) -> Self {
         Self {
             table: b.table,
+            only: b.only,
             columns: b.columns,
             where_: b.where_,
             after: b.after,
@@ -193,6 +201,28 @@ pub struct After {
     /// column is one, else a time as in `1 hour`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<String>,
+    /// What becomes of rows without a value in `column`, which are neither older nor newer than any.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "AfterNulls::is_skip")]
+    pub nulls: AfterNulls,
+}
+
+/// What becomes of the rows of an incremental export whose column is NULL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AfterNulls {
+    /// They are in no increment; plan, event and archive say so where there may be such.
+    #[default]
+    Skip,
+    /// They come with every increment.
+    Include,
+    /// The table fails if there are such.
+    Error,
+}
+
+impl AfterNulls {
+    fn is_skip(&self) -> bool {
+        *self == Self::Skip
+    }
 }
 
 /// How a table is split.

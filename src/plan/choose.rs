@@ -4,12 +4,15 @@
 
 use std::collections::{HashMap, HashSet};
 
+use self::family::Candidate;
 use super::export_plan::{FailedTable, SkippedRelation};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
-use crate::source::{Relation, RelationKind, SurveyColumn, Unreadable};
+use crate::source::{Relation, RelationKind, Selection, SurveyColumn, Unreadable};
 use crate::spelling::did_you_mean;
+
+mod family;
 
 /// A table that will be planned.
 #[derive(Clone, Debug)]
@@ -24,6 +27,20 @@ pub struct ChosenTable<'a> {
     pub columns: Vec<&'a SurveyColumn>,
 }
 
+impl<'a> ChosenTable<'a> {
+    /// `schema.table`
+    fn name(&self) -> String {
+        qualified(&self.relation.schema, &self.relation.name)
+    }
+
+    /// What is read of it.
+    #[must_use]
+    pub fn selection(&self, filter: Option<&'a str>) -> Selection<'a> {
+        let Relation { schema, name, .. } = self.relation;
+        Selection { schema, name, only: self.request.only, filter }
+    }
+}
+
 /// What became of the entries of a request. Numbers are dealt in the order of
 /// the request, within a pattern by name, and count failed tables too.
 #[derive(Clone, Debug, Default)]
@@ -32,20 +49,48 @@ pub struct Chosen<'a> {
     pub tables: Vec<ChosenTable<'a>>,
     /// Named tables that cannot be exported, and patterns without any match.
     pub failed: Vec<FailedTable>,
-    /// Relations that patterns matched and that are left out.
+    /// Relations that patterns matched and that cannot be exported.
     pub skipped: Vec<SkippedRelation>,
+    /// Tables that patterns matched and whose rows are among those of `tables`.
+    contained: Vec<ChosenTable<'a>>,
+    /// The next number.
+    next: u32,
+}
+
+impl<'a> Chosen<'a> {
+    fn number(&mut self) -> u32 {
+        let number = self.next;
+        self.next += 1;
+        number
+    }
+
+    fn push(&mut self, table: ChosenTable<'a>) {
+        let number = self.number();
+        self.tables.push(ChosenTable { number, ..table });
+    }
 }
 
 /// Chooses the tables of a request among the relations of a survey.
 /// `schemas`: what requests may name; empty for all.
 #[must_use]
 pub fn choose<'a>(request: &'a ExportRequest, schemas: &[String], relations: &'a [Relation]) -> Chosen<'a> {
+    choose_with(request, &[], schemas, relations)
+}
+
+/// The same with tables that patterns matched before, of which nobody knows yet whether others contain them still.
+#[must_use]
+pub fn choose_with<'a>(
+    request: &'a ExportRequest,
+    children: &'a [TableRequest],
+    schemas: &[String],
+    relations: &'a [Relation],
+) -> Chosen<'a> {
     let allowed: Vec<&Relation> =
         relations.iter().filter(|r| schemas.is_empty() || schemas.contains(&r.schema)).collect();
     let by_name: HashMap<(&str, &str), &Relation> =
         allowed.iter().map(|r| ((r.schema.as_str(), r.name.as_str()), *r)).collect();
     let named: HashSet<(String, String)> = request.tables.iter().filter_map(|t| t.table.literal()).collect();
-    let mut choosing = Choosing { chosen: Chosen::default(), next: 0, taken: HashSet::new() };
+    let mut choosing = Choosing { items: Vec::new(), skipped: Vec::new(), taken: HashSet::new() };
     for entry in &request.tables {
         let pattern = &entry.table;
         if let Some(schema) = pattern.literal_schema()
@@ -81,7 +126,13 @@ pub fn choose<'a>(request: &'a ExportRequest, schemas: &[String], relations: &'a
             }
         }
     }
-    choosing.chosen
+    for child in children {
+        let name = child.table.literal().unwrap_or_default();
+        if let Some(relation) = by_name.get(&(name.0.as_str(), name.1.as_str())) {
+            choosing.take_matched(relation, child);
+        }
+    }
+    choosing.finish()
 }
 
 /// What patterns take: not the leaves of a partitioned table as well, and
@@ -91,26 +142,25 @@ fn may_match(relation: &Relation) -> bool {
 }
 
 struct Choosing<'a> {
-    chosen: Chosen<'a>,
-    next: u32,
+    items: Vec<Item<'a>>,
+    skipped: Vec<SkippedRelation>,
     taken: HashSet<(&'a str, &'a str)>,
 }
 
-impl<'a> Choosing<'a> {
-    fn number(&mut self) -> u32 {
-        let number = self.next;
-        self.next += 1;
-        number
-    }
+/// What became of a name, or of a match of a pattern, in the order of the request.
+enum Item<'a> {
+    Failed(String, ErrorReport),
+    Table(Candidate<'a>),
+}
 
+impl<'a> Choosing<'a> {
     fn fail(&mut self, table: String, error: ErrorReport) {
-        let number = self.number();
-        self.chosen.failed.push(FailedTable { number, table, error });
+        self.items.push(Item::Failed(table, error));
     }
 
     fn skip(&mut self, relation: &Relation, reason: impl Into<String>) {
         let table = qualified(&relation.schema, &relation.name);
-        self.chosen.skipped.push(SkippedRelation { table, reason: reason.into() });
+        self.skipped.push(SkippedRelation { table, reason: reason.into(), within: Vec::new() });
     }
 
     fn first_time(&mut self, relation: &'a Relation) -> bool {
@@ -122,7 +172,8 @@ impl<'a> Choosing<'a> {
             return self.skip(relation, "named more than once: the options of its first entry count");
         }
         let name = qualified(&relation.schema, &relation.name);
-        if let Some(Unreadable { why, remedy }) = &relation.unreadable {
+        let relation = relation.read(entry.only);
+        if let Some(Unreadable { why, remedy }) = unreadable(relation, entry) {
             let message = format!("table {name} may not be read: {why}");
             let error = ErrorReport::permanent("unreadable", message, remedy);
             return self.fail(name, error);
@@ -135,15 +186,17 @@ impl<'a> Choosing<'a> {
             );
             return self.fail(name, error);
         }
-        self.take(relation, entry);
+        self.take(relation, entry, true);
     }
 
     fn take_matched(&mut self, relation: &'a Relation, entry: &'a TableRequest) {
         if !self.first_time(relation) {
             return;
         }
-        if let Some(Unreadable { why, .. }) = &relation.unreadable {
-            return self.skip(relation, why);
+        let relation = relation.read(entry.only);
+        if let Some(Unreadable { why, remedy }) = unreadable(relation, entry) {
+            let remedy = if relation.elsewhere.is_some() { format!("; {remedy}") } else { String::new() };
+            return self.skip(relation, format!("{why}{remedy}"));
         }
         if relation.columns.is_empty() {
             return self.skip(relation, "it has no columns");
@@ -152,18 +205,72 @@ impl<'a> Choosing<'a> {
         if let Some(why) = forbidden(&every).filter(|_| entry.columns.is_none()) {
             return self.skip(relation, &why);
         }
-        self.take(relation, entry);
+        self.take(relation, entry, false);
     }
 
-    fn take(&mut self, relation: &'a Relation, entry: &'a TableRequest) {
-        match wanted_columns(relation, entry).and_then(|columns| readable(relation, columns)) {
+    fn take(&mut self, relation: &'a Relation, entry: &'a TableRequest, named: bool) {
+        let columns = own_rows(relation, entry)
+            .and_then(|()| wanted_columns(relation, entry))
+            .and_then(|columns| readable(relation, columns));
+        match columns {
             Ok(columns) => {
-                let number = self.number();
-                self.chosen.tables.push(ChosenTable { number, relation, request: entry, columns });
+                let table = ChosenTable { number: 0, relation, request: entry, columns };
+                self.items.push(Item::Table(Candidate { table, named }));
             }
             Err(error) => self.fail(qualified(&relation.schema, &relation.name), error),
         }
     }
+
+    /// Deals numbers, now that it is known what is left out.
+    fn finish(self) -> Chosen<'a> {
+        let mut chosen = Chosen { skipped: self.skipped, ..Chosen::default() };
+        let candidates = self.items.iter().filter_map(|item| match item {
+            Item::Table(candidate) => Some(candidate),
+            Item::Failed(..) => None,
+        });
+        let contained = family::contained(candidates);
+        for item in self.items {
+            match item {
+                Item::Table(candidate) if contained.contains(&candidate.table.name()) => {
+                    chosen.contained.push(candidate.table);
+                }
+                Item::Table(candidate) => chosen.push(candidate.table),
+                Item::Failed(table, error) => {
+                    let number = chosen.number();
+                    chosen.failed.push(FailedTable { number, table, error });
+                }
+            }
+        }
+        chosen
+    }
+}
+
+/// Why nothing of it can be read by an entry. Of a view, and of the rows that a filter wants, only the server's own planner
+/// knows what is read.
+fn unreadable<'a>(relation: &'a Relation, entry: &TableRequest) -> Option<&'a Unreadable> {
+    let is_sure = relation.kind != RelationKind::View && entry.where_.is_none() && entry.after.is_none();
+    relation.unreadable.as_ref().or(relation.elsewhere.as_ref().filter(|_| is_sure))
+}
+
+/// Whether there can be rows of its own where only these are wanted. A pattern fails as well: partitions are taken with
+/// their table alone, and left out with it they would be missed.
+fn own_rows(relation: &Relation, entry: &TableRequest) -> Result<(), ErrorReport> {
+    if !entry.only || relation.has_own_rows {
+        return Ok(());
+    }
+    let name = qualified(&relation.schema, &relation.name);
+    let (what, remedy) = match relation.kind {
+        RelationKind::View => ("a view, which no table inherits from", "leave `only` out"),
+        _ => (
+            "partitioned, and all of its rows are its partitions'",
+            "leave `only` out, name the partitions that are wanted, or name the table itself without `only`",
+        ),
+    };
+    Err(ErrorReport::permanent(
+        "no_own_rows",
+        format!("table {name} is {what}: `only` has no meaning for it"),
+        remedy,
+    ))
 }
 
 fn wanted_columns<'a>(

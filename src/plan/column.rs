@@ -68,7 +68,7 @@ pub enum ColumnType {
     Interval,
     /// x and y
     Point,
-    /// a shape on a map, as well-known binary that the source must make (see [`Fetch::Parts`])
+    /// a shape on a map, as well-known binary
     Geometry(Geometry),
     /// a part that the source must turn into text (see [`Fetch::Parts`])
     SourceText,
@@ -94,8 +94,10 @@ pub enum ColumnType {
 /// What is known of the shapes of a [`ColumnType::Geometry`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Geometry {
-    /// Schema of the source's functions for it.
-    pub schema: String,
+    /// Schema of the functions by which the source makes well-known binary of them: in plans of version 1 only. Without it
+    /// the source sends EWKB, and what else is wanted is made of that here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
     /// Their spatial reference, where the column declares one: values are ISO
     /// WKB then. Without it each value carries its own: EWKB.
     pub srid: Option<u32>,
@@ -126,8 +128,7 @@ pub enum Fetch {
     AsText,
     /// The bytes that the server has of a text, whatever their encoding.
     AsBytes,
-    /// As the source sends it, but every part that is [`ColumnType::SourceText`] as the server's text,
-    /// and every [`ColumnType::Geometry`] as well-known binary.
+    /// As the source sends it, but every part that is [`ColumnType::SourceText`] as the server's text.
     Parts,
 }
 

@@ -92,6 +92,12 @@ pub struct PlannedTable {
     pub directory: String,
     /// Every row and column of the table: it may become `.latest`.
     pub full: bool,
+    /// Its own rows only, without those of its children.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only: bool,
+    /// Tables that inherit from it and whose rows are among its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contains: Vec<String>,
     /// The columns, in the order of the files.
     pub columns: Vec<Column>,
     /// Names of those that are the primary key, for reports about rows.
@@ -100,6 +106,10 @@ pub struct PlannedTable {
     /// Checked and printed filter, in the source's SQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+    /// The same for ranges of a column that the filter compares, where rows without a value in it have a chunk of their
+    /// own: an index finds what this one means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range_filter: Option<String>,
     /// Highest value of that column under the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,
@@ -237,6 +247,18 @@ pub struct SkippedRelation {
     pub table: String,
     /// Why.
     pub reason: String,
+    /// Exported tables among whose rows its own are, because it inherits from them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<String>,
+}
+
+impl PlannedTable {
+    /// The rows of a chunk that are wanted.
+    #[must_use]
+    pub fn filter_of(&self, slice: Slice<'_>) -> Option<&str> {
+        let ranges = self.range_filter.as_deref().filter(|_| matches!(slice, Slice::Range { .. }));
+        ranges.or(self.filter.as_deref())
+    }
 }
 
 impl ExportPlan {

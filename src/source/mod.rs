@@ -177,6 +177,8 @@ pub struct Selection<'a> {
     pub schema: &'a str,
     /// Name.
     pub name: &'a str,
+    /// Without the rows of tables that inherit from it.
+    pub only: bool,
     /// Checked and printed filter (already SQL of the source).
     pub filter: Option<&'a str>,
 }
@@ -310,6 +312,9 @@ pub trait Source: Send + Sync {
         value: &str,
         overlap: Option<&str>,
     ) -> Result<String, SourceError>;
+
+    /// A condition for rows without a value in a column, in the source's SQL, quoted.
+    fn is_null(&self, column: &str) -> String;
 
     /// Inner boundaries that split a selection by a key into parts of about
     /// equal rows.

@@ -234,11 +234,12 @@ impl Advice {
                 "give the role BYPASSRLS",
             ),
             Self::Rights => (
-                "grant the role USAGE on the schema and SELECT on the table; where row-level security hides \
-                 rows, BYPASSRLS, or `row_security = \"on\"` under [sources.<name>.session] for an export of \
-                 the visible rows only",
-                "grant the role USAGE on the schema and SELECT on the table; where row-level security hides rows, \
-                 BYPASSRLS",
+                "grant the role of the source what the message names: USAGE on a schema, type or foreign server, \
+                 SELECT on a table, view or sequence, EXECUTE on a function; where row-level security hides rows, \
+                 BYPASSRLS, or `row_security = \"on\"` under [sources.<name>.session] for an export of the visible \
+                 rows only",
+                "grant the role what the message names: USAGE on a schema, type or foreign server, SELECT on a table, \
+                 view or sequence, EXECUTE on a function; where row-level security hides rows, BYPASSRLS",
             ),
             Self::SeveralServers => (
                 "does the source's dsn lead to several servers? Name one of them, or leave snapshots out \

@@ -45,8 +45,17 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Why the role may not read all of it; none if it may.
     pub unreadable: Option<Unreadable>,
+    /// Why the server that is asked cannot read it although it is a table as any other, or may not be able to: some rows of
+    /// it, or a table that a view names, are on its primary only.
+    pub elsewhere: Option<Unreadable>,
     /// Why only a part of its rows is exported, although it is read whole; none if all are.
     pub partial: Option<String>,
+    /// Tables that inherit from it, directly or not, as `schema.table`: its rows are theirs too. Partitions are none.
+    pub contains: Vec<String>,
+    /// The same relation without the rows of those, if there are such.
+    pub alone: Option<Box<Relation>>,
+    /// Whether rows can be its own: not of a partitioned table, nor of a view.
+    pub has_own_rows: bool,
     /// Whether it is a foreign table, or one of its partitions or children is, or a view that reads one: these do
     /// not follow a snapshot, and only one scan of them is one moment.
     pub foreign: bool,
@@ -65,6 +74,14 @@ pub struct Relation {
     pub primary_key: Vec<String>,
     /// Its columns, in order.
     pub columns: Vec<SurveyColumn>,
+}
+
+impl Relation {
+    /// As it is read with or without the rows of tables that inherit from it.
+    #[must_use]
+    pub fn read(&self, only: bool) -> &Self {
+        self.alone.as_deref().filter(|_| only).unwrap_or(self)
+    }
 }
 
 /// Why a relation may not be read.

@@ -78,7 +78,8 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>, turn: Turn) -> Re
             selection: Selection {
                 schema: &table.schema,
                 name: &table.name,
-                filter: table.filter.as_deref(),
+                only: table.only,
+                filter: table.filter_of(slice),
             },
             columns: &table.columns,
             key: &table.key,

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -23,19 +22,19 @@ use crate::message::pattern::qualified;
 use crate::message::request::{Consistency, ExportRequest};
 use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
-use crate::plan::batch::{self, BatchMember};
-use crate::plan::choose::choose;
-use crate::plan::export_plan::{ExportPlan, FailedTable, PlannedTable, Snapshot, Strategy, WriterSettings};
+use crate::plan::choose::choose_with;
+use crate::plan::export_plan::{ExportPlan, FailedTable, Snapshot, WriterSettings};
 use crate::retry::{Policy, policy};
 use crate::source::{ErrorKind, Source, SourceError, SurveyRequest};
 
 mod conditions;
+mod drafts;
 mod places;
 mod scope;
 mod table;
 
+use drafts::Drafts;
 use scope::Scope;
-use table::stored_bytes;
 
 /// Does one planning task.
 ///
@@ -191,62 +190,29 @@ impl Planner<'_> {
         let lineage = snapshot.map(|s| s.lineage);
         let request = &scope.request;
         let survey = SurveyRequest {
-            tables: request.tables.iter().map(|t| t.table.clone()).collect(),
+            tables: request.tables.iter().chain(&scope.children).map(|t| t.table.clone()).collect(),
             schemas: self.config.schemas.clone(),
             statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
         };
         let relations = self.source.survey(&survey, lineage).await?;
-        let chosen = choose(request, &self.config.schemas, &relations);
-        let mut failed: Vec<FailedTable> = chosen
-            .failed
-            .into_iter()
-            .map(|f| FailedTable { number: scope.number(&f.table, f.number), ..f })
-            .collect();
-        let mut fail = |number, table, error| {
-            let error = match error {
-                PlanError::Failed(error) => error,
-                PlanError::Source(e) if e.kind == ErrorKind::Permanent => e.report(self.config.origin),
-                e => return Err(e),
-            };
-            failed.push(FailedTable { number, table, error });
-            Ok(())
-        };
-        let mut drafts = Vec::new();
-        for table in &chosen.tables {
-            let name = qualified(&table.relation.schema, &table.relation.name);
-            let number = scope.number(&name, table.number);
-            match self.plan_table(table, number, scope, snapshot).await {
-                Ok(planned) => drafts.push((planned, stored_bytes(table.relation))),
-                Err(e) => fail(number, name, e)?,
-            }
-            if self.cancel.is_cancelled() {
-                return Err(PlanError::Source(super::keepers::cancelled()));
-            }
+        let mut chosen = choose_with(request, &scope.children, &self.config.schemas, &relations);
+        let failed = chosen.failed.iter();
+        let failed =
+            failed.map(|f| FailedTable { number: scope.number(&f.table, f.number), ..f.clone() }).collect();
+        let mut drafts = Drafts::without(failed);
+        let mut next = chosen.tables.clone();
+        while !next.is_empty() {
+            self.plan_tables(&next, scope, snapshot, &mut drafts).await?;
+            // Whose rows were to come with a table that cannot be planned comes by itself.
+            next = chosen.orphans(&drafts.failed_names());
         }
-        let mut bases = Vec::with_capacity(drafts.len());
-        while bases.len() < drafts.len() {
-            let some = self.uncontended(&drafts[bases.len()..]);
-            bases.extend(join_all(some.iter().map(|(table, _)| self.place(table, request))).await);
+        let (mut tables, failed, exported) = drafts.finish();
+        let notes = chosen.family_notes();
+        for table in &mut tables {
+            let note = notes.get(&qualified(&table.schema, &table.name));
+            let said: Vec<String> = table.note.take().into_iter().chain(note.cloned()).collect();
+            table.note = (!said.is_empty()).then(|| said.join("; "));
         }
-        let mut members = Vec::new();
-        let mut tables = Vec::new();
-        for ((table, bytes), base) in drafts.into_iter().zip(bases) {
-            let number = table.number;
-            match base {
-                Ok(base) => {
-                    let single = table.strategy == Strategy::Single;
-                    members.push(BatchMember { number, single, bytes });
-                    tables.push(PlannedTable { base, ..table });
-                }
-                Err(e) => fail(number, qualified(&table.schema, &table.name), e)?,
-            }
-        }
-        for (table, batch) in tables.iter_mut().zip(batch::assign(&members)) {
-            table.batch = batch;
-        }
-        tables.sort_by_key(|t: &PlannedTable| t.number);
-        failed.sort_by_key(|f| f.number);
-        let first = self.task.epoch == 1;
         let plan = ExportPlan {
             v: VERSION,
             job: self.task.job.clone(),
@@ -263,7 +229,7 @@ impl Planner<'_> {
             tables,
             error: None,
             failed,
-            skipped: if first { chosen.skipped } else { Vec::new() },
+            skipped: chosen.left_out(&exported),
         };
         self.commit(plan).await
     }

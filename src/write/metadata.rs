@@ -95,15 +95,15 @@ mod tests {
         let column = |name: &str, ty| Column {
             name: name.into(),
             source_type: String::new(),
-            fetch: Fetch::Parts,
+            fetch: Fetch::Native,
             ty,
             nullable: true,
             infinity: Default::default(),
             note: None,
         };
         let shape = |srid, kind: Option<&str>, geodesic| {
-            let (schema, kind) = ("public".into(), kind.map(str::to_owned));
-            ColumnType::Geometry(Geometry { schema, srid, kind, geodesic })
+            let kind = kind.map(str::to_owned);
+            ColumnType::Geometry(Geometry { schema: None, srid, kind, geodesic })
         };
         let free = column("free", shape(None, None, false));
         assert_eq!(geo(&[column("id", ColumnType::Int32), free.clone()]), None);

@@ -75,3 +75,31 @@ fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
     ]);
     slow.site.assert_sound(&[&job], daemons);
 }
+
+#[test]
+fn a_child_that_leaves_its_parent_while_a_pattern_s_job_runs_is_exported_by_itself() {
+    let db = Database::empty();
+    family(&db, "clan");
+    db.execute("ANALYZE");
+    let slow = Slow::new(db);
+    let daemons = [slow.daemon(), slow.daemon()];
+    let job = slow.site.request(json!({
+        "tables": [{"table": "public.clan*", "strategy": "range", "chunk_column": "id", "chunk_rows": 1000}],
+    }));
+    every_table_mid_job(&slow, &job);
+    slow.site.db.execute("ALTER TABLE clan_kid NO INHERIT clan");
+    assert!(slow.site.exports.find_archive(&job).is_none(), "it changed while the job ran");
+    let archive = slow.completes(&job);
+    let parent = table(&archive, "public.clan");
+    assert!(parent["epoch"].as_u64() > Some(1) && parent.get("contains").is_none(), "{parent}");
+    assert_eq!(table(&archive, "public.clan_kid")["contains"], json!(["public.clan_grandkid"]), "{archive}");
+    let skipped: Vec<&str> =
+        archive["skipped"].as_array().expect("skipped").iter().filter_map(|s| s["table"].as_str()).collect();
+    assert_eq!(skipped, ["public.clan_grandkid"], "{archive}");
+    assert_eq!(archive["skipped"][0]["within"], json!(["public.clan_kid"]), "{archive}");
+    slow.site.assert_equal(&[
+        ("SELECT * FROM clan", "public_clan"),
+        ("SELECT * FROM clan_kid", "public_clan_kid"),
+    ]);
+    slow.site.assert_sound(&[&job], daemons);
+}

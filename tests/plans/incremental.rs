@@ -121,3 +121,124 @@ fn what_is_newer_is_exported_and_what_was_committed_late_comes_with_an_overlap()
     let jobs: Vec<&str> = archives.iter().map(|a| a["job_id"].as_str().expect("an id")).collect();
     site.assert_sound(&jobs, [daemon]);
 }
+
+/// Ways to split a table, and whether those without pages of their own can be split so.
+fn splits() -> Vec<(Value, bool)> {
+    vec![
+        (json!({"strategy": "single"}), true),
+        (json!({"chunk_rows": 150}), true),
+        (json!({"strategy": "range", "chunk_column": "at", "chunk_rows": 150}), true),
+        (json!({"strategy": "range", "chunk_column": "id", "chunk_rows": 150}), true),
+        (json!({"strategy": "ctid", "chunk_rows": 150}), false),
+    ]
+}
+
+#[test]
+fn rows_without_a_value_are_left_out_come_with_every_increment_or_fail_the_table_as_asked_for() {
+    let site = Site::new(Database::empty());
+    site.db.execute(
+        "CREATE TABLE log (id int PRIMARY KEY, at timestamptz, kind text, pad text);
+         INSERT INTO log SELECT g, CASE WHEN g % 10 > 0 THEN timestamptz '2026-01-01 00:00+00' + g * interval '1 min' END,
+                CASE WHEN g % 20 = 0 THEN 'open' ELSE 'done' END, repeat('x', 50) FROM generate_series(1, 2000) g;
+         CREATE INDEX ON log (at);
+         CREATE TABLE log_parts (LIKE log) PARTITION BY HASH (id);
+         CREATE TABLE log_parts_0 PARTITION OF log_parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+         CREATE TABLE log_parts_1 PARTITION OF log_parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+         INSERT INTO log_parts SELECT * FROM log; ALTER TABLE log_parts ADD PRIMARY KEY (id);
+         CREATE VIEW log_seen AS SELECT * FROM log;
+         CREATE MATERIALIZED VIEW log_kept AS SELECT * FROM log;
+         CREATE TABLE log_full (LIKE log INCLUDING ALL); INSERT INTO log_full SELECT * FROM log WHERE at IS NOT NULL;
+         ALTER TABLE log_full ALTER at SET NOT NULL;
+         ANALYZE",
+    );
+    let daemon = site.daemon();
+    let value = "2026-01-01 20:00:00+00";
+    let newer = format!("at > timestamptz '{value}'");
+    let entry = |relation: &str, split: &Value, nulls: &str, filter: &str| {
+        let mut entry = split.clone();
+        entry["table"] = json!(format!("public.{relation}"));
+        entry["after"] = json!({"column": "at", "value": value, "nulls": nulls});
+        entry["where"] = json!(filter);
+        entry
+    };
+    let relations = ["log", "log_kept", "log_parts", "log_seen"];
+    let mut jobs: Vec<String> = Vec::new();
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for (split, all) in splits() {
+        let relations = if all { &relations[..] } else { &relations[..2] };
+        for (nulls, rows, word) in [
+            ("skip", newer.clone(), "are in no increment"),
+            ("include", format!("({newer} OR at IS NULL)"), "come with every increment"),
+        ] {
+            let tables: Vec<Value> =
+                relations.iter().map(|r| entry(r, &split, nulls, "kind <> 'open'")).collect();
+            let done = site.export(json!({"tables": tables, "verify": "count"}));
+            let archive = site.exports.archive(done.job());
+            for (table, relation) in archive["tables"].as_array().expect("tables").iter().zip(relations) {
+                let note = table["note"].as_str().unwrap_or_default();
+                assert!(note.contains("`at`") && note.contains(word), "{split}, {nulls}: {table}");
+                assert_eq!(table["high_water_mark"], "2026-01-02 09:19:00+00", "NULL is no mark: {table}");
+                let told = done.data()["tables"].as_array().expect("tables");
+                assert!(
+                    told.iter().any(|t| t["table"] == table["table_name"] && t["note"] == note),
+                    "{}",
+                    done.body
+                );
+                let directory = table["directory"].as_str().expect("a directory").to_owned();
+                pairs.push((format!("SELECT * FROM {relation} WHERE {rows} AND kind <> 'open'"), directory));
+            }
+            jobs.push(done.job().to_owned());
+        }
+    }
+
+    // What the filter leaves out is none of the export's; what it wants fails the table.
+    let of =
+        |filter: &str| -> Value { relations.iter().map(|r| entry(r, &json!({}), "error", filter)).collect() };
+    let none = site.export(json!({"tables": of("at IS NOT NULL")}));
+    for (table, relation) in
+        site.exports.archive(none.job())["tables"].as_array().expect("tables").iter().zip(relations)
+    {
+        assert!(table.get("note").is_none(), "{table}");
+        let directory = table["directory"].as_str().expect("a directory").to_owned();
+        pairs.push((format!("SELECT * FROM {relation} WHERE {newer}"), directory));
+    }
+    jobs.push(none.job().to_owned());
+    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(q, d)| (q.as_str(), d.as_str())).collect();
+    site.assert_equal(&pairs);
+    let config = site.write("verify.toml", &site.config());
+    for job in &jobs {
+        let done = site.run(&["verify", job, "--config", &config, "--against-source"]);
+        assert!(done.status.success(), "{job}: {}", crate::support::said(&done));
+    }
+
+    let some = site.request(json!({"tables": of("id > 1900")}));
+    let again = |job: &str| {
+        let last = site.broker.events.wait_final(job, crate::support::PATIENCE);
+        assert_eq!(last.kind(), "job.failed", "{}", last.body);
+        let said = last.body.to_string();
+        for relation in relations {
+            let word = format!("table public.{relation} has 10 rows without a value in column `at`");
+            assert!(
+                said.contains(&word) && said.contains("after_nulls") && said.contains("include"),
+                "{word}: {said}"
+            );
+        }
+    };
+    again(&some);
+    // A retry asks for the same.
+    site.broker.publish(json!({"retry": some}).to_string().as_bytes(), lapin::BasicProperties::default());
+    let retried = format!("{some}.r1");
+    again(&retried);
+    jobs.extend([some, retried]);
+
+    // Where nothing can be NULL there is nothing to say.
+    for nulls in ["skip", "include", "error"] {
+        let options = json!({"strategy": "range", "chunk_column": "at", "chunk_rows": 200});
+        let done = site.export(json!({"tables": [entry("log_full", &options, nulls, "true")]}));
+        let told = &done.data()["tables"][0];
+        assert!(told.get("note").is_none() && told["files"].as_u64() > Some(1), "{told}");
+        jobs.push(done.job().to_owned());
+    }
+    let ids: Vec<&str> = jobs.iter().map(String::as_str).collect();
+    site.assert_sound(&ids, [daemon]);
+}

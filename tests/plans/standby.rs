@@ -173,3 +173,88 @@ fn a_snapshot_that_a_standby_cancels_is_taken_anew() {
     site.assert_equal(&[("SELECT * FROM quick_before", "public_quick"), ("SELECT * FROM big", "public_big")]);
     conflict.assert_sound();
 }
+
+#[test]
+fn what_only_the_primary_has_is_skipped_by_patterns_and_refused_by_name_until_the_standby_is_promoted() {
+    let primary = Postgres::start(&[]);
+    let db = Database::on(primary.services());
+    db.execute(
+        "CREATE TABLE logged AS SELECT g AS id FROM generate_series(1, 100) g;
+         CREATE UNLOGGED TABLE volatile (id int PRIMARY KEY); INSERT INTO volatile SELECT * FROM logged;
+         CREATE TABLE parts (id int) PARTITION BY RANGE (id);
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (50);
+         CREATE UNLOGGED TABLE parts_2 PARTITION OF parts FOR VALUES FROM (50) TO (1000);
+         INSERT INTO parts SELECT * FROM logged;
+         CREATE TABLE parent (id int); INSERT INTO parent SELECT * FROM logged;
+         CREATE UNLOGGED TABLE child () INHERITS (parent); INSERT INTO child VALUES (7);
+         CREATE VIEW over AS SELECT * FROM volatile; CREATE VIEW further AS SELECT l.id FROM logged l LEFT JOIN over USING (id);
+         CREATE VIEW own AS SELECT * FROM ONLY parent;
+         CREATE MATERIALIZED VIEW kept AS SELECT * FROM volatile; CREATE VIEW of_kept AS SELECT * FROM kept",
+    );
+    let standby = primary.standby(&[]);
+    let site = Site::new(db);
+    let mut config = site.config();
+    config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(standby.port));
+    let daemon = site.daemon_with(&config);
+
+    let matched = site.export(json!({"tables": ["public.*"]}));
+    let archive = site.exports.archive(matched.job());
+    let skipped = archive["skipped"].as_array().expect("skipped relations");
+    let names: Vec<&str> = skipped.iter().filter_map(|s| s["table"].as_str()).collect();
+    assert_eq!(names, ["public.child", "public.parent", "public.parts", "public.volatile"]);
+    for relation in skipped {
+        let reason = relation["reason"].as_str().expect("a reason");
+        assert!(
+            reason.contains("standby") && reason.contains("unlogged") && reason.contains("primary"),
+            "{reason}"
+        );
+    }
+
+    // Named ones fail, and nothing else with them; what reads none of them does not.
+    let named = site.request(json!({"tables": [
+        "public.volatile", "public.parts", "public.parts_2", "public.parent", "public.over", "public.further",
+        "public.own", "public.of_kept", {"table": "public.parts", "where": "id < 20"}, "public.parts_1",
+    ]}));
+    let last = site.broker.events.wait_final(&named, PATIENCE);
+    assert_eq!(last.kind(), "job.partial", "{}", last.body);
+    let archive = site.exports.archive(&named);
+    let failed: Vec<&str> = archive["tables"]
+        .as_array()
+        .expect("tables")
+        .iter()
+        .filter(|t| t["status"] == "failed")
+        .map(|t| {
+            let said = t["error"].to_string();
+            assert!(said.contains("primary") && said.contains("unlogged"), "{t}");
+            assert_eq!(t["strategy"], "none", "it failed when it was planned: {t}");
+            t["table_name"].as_str().expect("a name")
+        })
+        .collect();
+    let expected = ["volatile", "parts", "parts_2", "parent", "over", "further"];
+    assert_eq!(failed, expected.map(|name| format!("public.{name}")));
+    let some = site.export(json!({"tables": [
+        {"table": "public.parts", "where": "id < 20"}, {"table": "public.parent", "only": true}]}));
+    let mixed = site.request(json!({"tables": [{"table": "public.parts", "where": "id < 60"}]}));
+    let last = site.broker.events.wait_final(&mixed, PATIENCE);
+    assert_eq!(last.kind(), "job.failed", "{}", last.body);
+    assert!(last.body.to_string().contains("read it from the primary"), "{}", last.body);
+    site.assert_equal(&[
+        ("SELECT * FROM logged", "public_logged"),
+        ("SELECT * FROM kept", "public_kept"),
+        ("SELECT * FROM own", "public_own"),
+        ("SELECT * FROM of_kept", "public_of_kept"),
+        ("SELECT * FROM parts_1", "public_parts_1"),
+        ("SELECT * FROM parts WHERE id < 20", "public_parts"),
+        ("SELECT * FROM ONLY parent", "public_parent"),
+    ]);
+
+    // Once promoted, it has such tables, without rows.
+    assert_eq!(standby.number("postgres", "SELECT pg_promote()::int"), 1);
+    let promoted = site.export(json!({"tables": ["public.volatile", "public.over", "public.parts"]}));
+    site.assert_equal(&[
+        ("SELECT * FROM volatile WHERE false", "public_volatile"),
+        ("SELECT * FROM over WHERE false", "public_over"),
+        ("SELECT * FROM parts_1", "public_parts_v2"),
+    ]);
+    assert_sound(&site, &standby, &[matched.job(), &named, some.job(), &mixed, promoted.job()], [daemon]);
+}

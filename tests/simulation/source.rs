@@ -114,6 +114,10 @@ impl Source for SimSource {
         self.inner.greater_than(column, value, overlap)
     }
 
+    fn is_null(&self, column: &str) -> String {
+        self.inner.is_null(column)
+    }
+
     async fn boundaries(
         &self,
         selection: &Selection<'_>,

@@ -18,6 +18,7 @@ mod temporal;
 mod text;
 mod vector;
 mod walk;
+mod wkb;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -26,7 +27,7 @@ use arrow::error::ArrowError;
 pub(super) use self::room::Room;
 use super::frame::{Fields, NOWHERE};
 use crate::message::setting::InfinityMode;
-use crate::plan::column::{Column, ColumnType, Fetch};
+use crate::plan::column::{Column, ColumnType, Fetch, Geometry};
 
 /// What a builder met so far that it could not take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,6 +122,7 @@ fn native(ty: &ColumnType, infinity: Option<InfinityMode>, room: &Room) -> Box<d
         ColumnType::Money { .. } => numeric::money(ty.data_type()),
         ColumnType::Text | ColumnType::SourceText => text::text(),
         ColumnType::Json | ColumnType::JsonText => text::json(),
+        ColumnType::Geometry(Geometry { schema: None, srid: Some(_), .. }) => wkb::iso(),
         ColumnType::Bytes | ColumnType::Geometry(_) => text::bytes(),
         ColumnType::Uuid => fixed::uuid(),
         ColumnType::UuidText => rendered::uuid(),

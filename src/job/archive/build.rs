@@ -1,6 +1,6 @@
 //! From the state of a settled job to its archive. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::folder::VERSION;
 use crate::job::decide::final_status;
 use crate::job::outcome::{CancelMark, StoredRequest, TableResult};
 use crate::job::state::JobState;
-use crate::plan::export_plan::PlannedTable;
+use crate::plan::export_plan::{PlannedTable, SkippedRelation};
 
 /// To microseconds, or millionths: a number that reads back from JSON as it was
 /// written, so that an event that is told again from the archive is the same.
@@ -82,6 +82,7 @@ impl Archive {
         }
         tables.sort_by_key(|(number, _)| *number);
         let tables: Vec<ArchivedTable> = tables.into_iter().map(|(_, t)| t).collect();
+        let skipped = skipped(job, &tables);
         Archive {
             v: VERSION,
             job_id: stored.job.clone(),
@@ -106,7 +107,7 @@ impl Archive {
             user_id: stored.user_id.clone(),
             labels: stored.request.labels.clone(),
             retry_of: stored.retry_of.clone(),
-            skipped: job.plans.iter().flat_map(|p| p.skipped.iter().cloned()).collect(),
+            skipped,
             error: job
                 .cancel
                 .as_ref()
@@ -114,6 +115,21 @@ impl Archive {
                 .or_else(|| job.plans.iter().find_map(|p| p.error.clone())),
         }
     }
+}
+
+/// What was left out. The last plan that says why is right; what was within another table may have been exported apart
+/// since then.
+fn skipped(job: &JobState, tables: &[ArchivedTable]) -> Vec<SkippedRelation> {
+    let exported: HashSet<&str> = tables.iter().map(|t| t.table_name.as_str()).collect();
+    let mut told: HashSet<&str> = HashSet::new();
+    let mut skipped = Vec::new();
+    for plan in job.plans.iter().rev() {
+        let new = plan.skipped.iter().filter(|s| !told.contains(s.table.as_str()));
+        let apart = new.filter(|s| s.within.is_empty() || !exported.contains(s.table.as_str()));
+        skipped.splice(0..0, apart.cloned());
+        told.extend(plan.skipped.iter().map(|s| s.table.as_str()));
+    }
+    skipped
 }
 
 fn blank(name: &str) -> ArchivedTable {
@@ -137,6 +153,8 @@ fn blank(name: &str) -> ArchivedTable {
         files: Vec::new(),
         columns: Vec::new(),
         high_water_mark: None,
+        note: None,
+        contains: Vec::new(),
         error: None,
     }
 }
@@ -150,6 +168,8 @@ fn of_planned(planned: &PlannedTable) -> ArchivedTable {
         output_directory: planned.directory.clone(),
         full: planned.full,
         high_water_mark: planned.high_water_mark.clone(),
+        note: planned.note.clone(),
+        contains: planned.contains.clone(),
         columns: planned
             .columns
             .iter()

@@ -171,6 +171,10 @@ impl Source for MemorySource {
         }
     }
 
+    fn is_null(&self, column: &str) -> String {
+        format!("{column} IS NULL")
+    }
+
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
@@ -259,7 +263,11 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
         name: name.into(),
         kind: RelationKind::Table,
         unreadable: None,
+        elsewhere: None,
         partial: None,
+        contains: Vec::new(),
+        alone: None,
+        has_own_rows: true,
         foreign: false,
         estimated_rows: Some(rows.num_rows() as u64),
         bytes: rows.get_array_memory_size() as u64,

@@ -6,7 +6,7 @@ use crate::message::request::OnUnfit;
 use crate::plan::export_plan::{Slice, Strategy};
 use arrow::array::{ArrayRef, Int64Array};
 
-const T: Selection<'static> = Selection { schema: "s", name: "t", filter: None };
+const T: Selection<'static> = Selection { schema: "s", name: "t", only: false, filter: None };
 
 fn numbers(values: impl IntoIterator<Item = i64>) -> RecordBatch {
     let ids: ArrayRef = Arc::new(values.into_iter().map(Some).collect::<Int64Array>());

@@ -9,8 +9,8 @@ use super::chunk::HAS_TID_RANGE_SCAN;
 use super::columns::{self, ColumnFacts};
 use super::quote::{ident, table, texts};
 use super::session::Session;
-use super::sqlstate::Stage;
-use crate::message::pattern::TablePattern;
+use super::sqlstate::{FROM_PRIMARY, Stage};
+use crate::message::pattern::{TablePattern, qualified};
 use crate::source::{Relation, RelationKind, SourceError, SurveyRequest, Unreadable};
 
 /// What is asked, in messages.
@@ -24,6 +24,9 @@ const OUTDATED: f64 = 1.25;
 const HAS_PENDING_DETACH: u32 = 140_000;
 /// SQLSTATE of a lock that was not to be had.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// What a standby says of relations whose changes its primary does not log.
+const UNLOGGED: &str = "the server is a standby, and it is unlogged, or a table that it reads is";
 
 /// A relation that is meant.
 pub(super) struct Named {
@@ -64,18 +67,61 @@ pub(super) async fn survey(
     let oids = oid_array(named.iter().map(|n| n.oid));
     let facts = facts(session, version, &oids, sizes).await?;
     let mut columns = columns::survey(session, version, &named, &oids, &request.statistics_for).await?;
+    let parents = named.iter().filter(|n| facts.get(&n.oid).is_some_and(|f| f.inheritors(n.kind)));
+    let mut contained = contained(session, parents.map(|n| n.oid)).await?;
     Ok(named
         .into_iter()
         // Dropped while we looked: as if it had never been.
         .filter_map(|n| {
             let facts = facts.get(&n.oid)?;
             let columns = columns.remove(&n.oid).unwrap_or_default();
-            Some(relation(n, facts, columns, version, all_rows))
+            let contains = contained.remove(&n.oid).unwrap_or_default();
+            let alone = facts.inheritors(n.kind).then(|| {
+                let relation = relation(&n, &facts.alone(), columns.alone(), version, all_rows);
+                Box::new(Relation { contains: contains.clone(), ..relation })
+            });
+            let relation = relation(&n, facts, columns, version, all_rows);
+            Some(Relation { contains, alone, ..relation })
         })
         .collect())
 }
 
-fn relation(n: Named, facts: &Facts, columns: ColumnFacts, version: u32, all_rows: Option<&str>) -> Relation {
+/// Which tables inherit from some, directly or not.
+async fn contained(
+    session: &Session,
+    parents: impl Iterator<Item = u32>,
+) -> Result<HashMap<u32, Vec<String>>, SourceError> {
+    let parents = oid_array(parents);
+    let mut contained: HashMap<u32, Vec<String>> = HashMap::new();
+    if parents == oid_array(std::iter::empty()) {
+        return Ok(contained);
+    }
+    let sql = format!(
+        "WITH RECURSIVE tree AS (SELECT o AS root, o AS oid FROM pg_catalog.unnest({parents}) o \
+                                 UNION SELECT t.root, i.inhrelid FROM tree t \
+                                       JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid) \
+         SELECT t.root, n.nspname, c.relname FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE t.oid <> t.root AND c.relpersistence <> 't' ORDER BY n.nspname, c.relname"
+    );
+    session
+        .each(&sql, Stage::Question, WHAT, |row| {
+            let root = row.get(0).and_then(|oid| oid.parse().ok());
+            if let (Some(root), Some(schema), Some(name)) = (root, row.get(1), row.get(2)) {
+                contained.entry(root).or_default().push(qualified(schema, name));
+            }
+        })
+        .await?;
+    Ok(contained)
+}
+
+fn relation(
+    n: &Named,
+    facts: &Facts,
+    columns: ColumnFacts,
+    version: u32,
+    all_rows: Option<&str>,
+) -> Relation {
     let has_pages = version >= HAS_TID_RANGE_SCAN
         && facts.heap
         && facts.members == 1
@@ -89,7 +135,11 @@ fn relation(n: Named, facts: &Facts, columns: ColumnFacts, version: u32, all_row
         surveyed.iter_mut().for_each(|c| c.column.nullable = true);
     }
     Relation {
-        unreadable: facts.unreadable(&n, surveyed.len(), all_rows),
+        unreadable: facts.unreadable(n, surveyed.len(), all_rows),
+        elsewhere: facts.unlogged.then(|| Unreadable { why: UNLOGGED.into(), remedy: FROM_PRIMARY.into() }),
+        contains: Vec::new(),
+        alone: None,
+        has_own_rows: facts.has_own_rows,
         partial: facts.hidden_rows.then(|| format!("{HIDDEN_ROWS}: what it sees is exported")),
         foreign,
         estimated_rows: facts.rows(n.kind),
@@ -99,8 +149,8 @@ fn relation(n: Named, facts: &Facts, columns: ColumnFacts, version: u32, all_row
         pages: if has_pages { u32::try_from(pages).unwrap_or(u32::MAX) } else { 0 },
         primary_key: columns.primary_key,
         columns: surveyed,
-        schema: n.schema,
-        name: n.name,
+        schema: n.schema.clone(),
+        name: n.name.clone(),
         kind: n.kind,
     }
 }
@@ -180,6 +230,7 @@ fn named_sql(request: &SurveyRequest) -> String {
 }
 
 /// What the catalogue knows of a relation, its partitions and children summed up.
+#[derive(Clone, Default)]
 struct Facts {
     schema_usage: bool,
     select: bool,
@@ -198,9 +249,49 @@ struct Facts {
     /// Rows and pages where the last ANALYZE or VACUUM saw any.
     counted_rows: f64,
     counted_pages: f64,
+    /// Whether it is none whose rows are its partitions' or another table's.
+    has_own_rows: bool,
+    /// Whether the server is a standby and has no rows of some relation that is read.
+    unlogged: bool,
+    own: Own,
+}
+
+/// What of the facts is of the relation itself.
+#[derive(Clone, Copy, Default)]
+struct Own {
+    heap_bytes: u64,
+    toast_bytes: u64,
+    counted_rows: f64,
+    counted_pages: f64,
+    unlogged: bool,
 }
 
 impl Facts {
+    /// Whether other tables inherit from it, which partitions do not.
+    fn inheritors(&self, kind: RelationKind) -> bool {
+        match kind {
+            RelationKind::Table => self.members > 1 || self.foreign_members > 0,
+            RelationKind::Foreign => self.members > 0 || self.foreign_members > 0,
+            _ => false,
+        }
+    }
+
+    /// Without the tables that inherit from it.
+    fn alone(&self) -> Self {
+        let Own { heap_bytes, toast_bytes, counted_rows, counted_pages, unlogged } = self.own;
+        let (members, foreign_members) = (self.members.min(1), 0);
+        Self {
+            members,
+            foreign_members,
+            heap_bytes,
+            toast_bytes,
+            counted_rows,
+            counted_pages,
+            unlogged,
+            ..self.clone()
+        }
+    }
+
     /// As the planner does it: rows per page as they were, times pages as they are.
     fn rows(&self, kind: RelationKind) -> Option<u64> {
         if matches!(kind, RelationKind::View | RelationKind::Foreign) || self.foreign_members > 0 {
@@ -287,6 +378,15 @@ fn parse_facts(row: &SimpleQueryRow) -> Option<(u32, Facts)> {
         counted_rows: number(12),
         counted_pages: number(13),
         reads_foreign: yes(14),
+        has_own_rows: yes(15),
+        unlogged: yes(16),
+        own: Own {
+            unlogged: yes(17),
+            heap_bytes: number(18) as u64,
+            toast_bytes: number(19) as u64,
+            counted_rows: number(20),
+            counted_pages: number(21),
+        },
     };
     Some((row.get(0)?.parse().ok()?, facts))
 }
@@ -304,8 +404,9 @@ fn facts_sql(version: u32, oids: &str, sizes: Sizes) -> String {
                         JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid{read}), \
          used AS (SELECT oid AS root, oid FROM roots JOIN pg_catalog.pg_class v USING (oid) WHERE v.relkind = 'v' \
                   UNION SELECT u.root, n.oid FROM used u, LATERAL ( \
-                    SELECT d.refobjid AS oid FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.objid = r.oid \
-                    WHERE r.ev_class = u.oid AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+                    SELECT d.refobjid AS oid FROM pg_catalog.pg_class v \
+                    JOIN pg_catalog.pg_rewrite r ON r.ev_class = v.oid JOIN pg_catalog.pg_depend d ON d.objid = r.oid \
+                    WHERE v.oid = u.oid AND v.relkind = 'v' AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
                       AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
                     UNION ALL \
                     SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = u.oid{read}) n), \
@@ -319,6 +420,7 @@ fn facts_sql(version: u32, oids: &str, sizes: Sizes) -> String {
                                                         AND c.relkind IN ('r', 'm')) AS counted_rows, \
                     pg_catalog.sum(c.relpages) FILTER (WHERE c.reltuples > 0 \
                                                        AND c.relkind IN ('r', 'm')) AS counted_pages \
+                    , pg_catalog.bool_or(c.relpersistence = 'u') AS unlogged \
                   FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid GROUP BY t.root) \
          SELECT c.oid, \
                 pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), \
@@ -328,11 +430,21 @@ fn facts_sql(version: u32, oids: &str, sizes: Sizes) -> String {
                 c.relispopulated, am.amname = 'heap', s.members, s.foreign_members, \
                 s.heap_bytes, s.toast_bytes, {block}, s.counted_rows, s.counted_pages, \
                 EXISTS (SELECT FROM used u JOIN pg_catalog.pg_class f ON f.oid = u.oid \
-                        WHERE u.root = c.oid AND f.relkind = 'f') \
+                        WHERE u.root = c.oid AND f.relkind = 'f'), \
+                c.relkind NOT IN ('p', 'v'), \
+                pg_catalog.pg_is_in_recovery() AND (s.unlogged OR EXISTS (SELECT FROM used u \
+                   JOIN pg_catalog.pg_class f ON f.oid = u.oid WHERE u.root = c.oid AND f.relpersistence = 'u')), \
+                pg_catalog.pg_is_in_recovery() AND c.relpersistence = 'u', \
+                CASE WHEN c.relkind = 'r' AND s.members + s.foreign_members > 1 THEN {own_heap} END, \
+                CASE WHEN c.relkind = 'r' AND s.members + s.foreign_members > 1 \
+                     THEN (SELECT {toast} FROM pg_catalog.pg_class o WHERE o.oid = c.reltoastrelid) END, \
+                CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples END, \
+                CASE WHEN c.reltuples > 0 THEN c.relpages END \
          FROM sums s JOIN pg_catalog.pg_class c ON c.oid = s.root \
          LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
          WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT') IS NOT NULL",
         heap = size("c"),
+        own_heap = size("c"),
         toast = size("o"),
         read = is_read_child(version),
     )

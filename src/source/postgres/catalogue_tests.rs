@@ -35,6 +35,7 @@ fn facts(bytes: u64, counted_rows: f64, counted_pages: f64) -> Facts {
         block_bytes: 8192,
         counted_rows,
         counted_pages,
+        ..Facts::default()
     }
 }
 

@@ -74,7 +74,7 @@ async fn begin(
         Slice::All | Slice::Pages { .. } => None,
     };
     let conditions = Conditions { key, filter: read.selection.filter };
-    let seen = seen::compare(&rows, schema, name, read.columns, conditions)?;
+    let seen = seen::compare(&rows, &read.selection, read.columns, conditions)?;
     let mut settings: Vec<(&str, &str)> = Vec::new();
     // A range of an eighth of the table is planned as a scan of all of it: every chunk would read the whole
     // table. Only where partitions are left out is a scan of the others no waste, and of what a view joins nobody knows.

@@ -26,6 +26,19 @@ pub(super) struct ColumnFacts {
     pub(super) primary_key: Vec<String>,
 }
 
+impl ColumnFacts {
+    /// Those of the relation without its children, of which the statistics know.
+    pub(super) fn alone(&self) -> Self {
+        let column = |c: &SurveyColumn| SurveyColumn {
+            correlation: None,
+            histogram_bounds: 0,
+            common_share: 0.0,
+            ..c.clone()
+        };
+        Self { columns: self.columns.iter().map(column).collect(), primary_key: self.primary_key.clone() }
+    }
+}
+
 /// Columns, keys, indexes and statistics of all relations, by oid. Statistics cost the
 /// most and are read for primary keys and for columns of these names only.
 pub(super) async fn survey(

@@ -110,7 +110,7 @@ impl Asked {
             of.extend(self.follows.then(|| definitions(seen, &read, self.key)));
             of.join(" UNION ALL ")
         };
-        let children = children(&read);
+        let children = children(seen, &read);
         format!(
             "{}{}{}COMMIT; SELECT CASE \
                WHEN EXISTS ({kept_noted} EXCEPT ({kept_now})) THEN 'a view, function, policy, type or collation that it \
@@ -153,12 +153,14 @@ impl Asked {
     }
 }
 
-/// The children of some tables; partitions that are attached or detached count.
-fn children(read: &str) -> String {
+/// The children of some tables; partitions that are attached or detached count. Where only the rows of a table itself are
+/// read, its own do not.
+fn children(seen: &SeenRelation, read: &str) -> String {
+    let others = if seen.only { format!(" AND i.inhparent <> {}", seen.oid) } else { String::new() };
     format!(
         "SELECT i.inhrelid, 'child ' || i.inhparent || ' ' || i.inhrelid || ' ' || i.xmin::pg_catalog.text AS text \
          FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
-         WHERE i.inhparent IN ({read}) AND c.relkind NOT IN ('i', 'I') AND c.relpersistence <> 't'"
+         WHERE i.inhparent IN ({read}) AND c.relkind NOT IN ('i', 'I') AND c.relpersistence <> 't'{others}"
     )
 }
 
@@ -265,7 +267,7 @@ fn definitions(seen: &SeenRelation, read: &str, key: Option<i16>) -> String {
            SELECT c.text FROM ({children}) c \
            {order}{types}) d",
         root = seen.oid,
-        children = children(read),
+        children = children(seen, read),
         order = order.unwrap_or_default(),
     )
 }

@@ -159,6 +159,16 @@ fn changed_relations(root: &SeenRelation, version: u32) -> String {
     } else {
         String::new()
     };
+    let lost_child = if root.only {
+        String::new()
+    } else {
+        format!(
+            "UNION ALL \
+             SELECT t.root, 'has lost a child table' FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+             WHERE t.root = {} AND t.relkind = 'r' AND c.relpersistence <> 't' AND t.oid NOT IN (SELECT oid FROM locked) ",
+            root.oid
+        )
+    };
     format!(
         "WITH RECURSIVE locked AS MATERIALIZED ( \
            SELECT l.relation AS oid FROM pg_catalog.pg_locks l \
@@ -193,9 +203,7 @@ fn changed_relations(root: &SeenRelation, version: u32) -> String {
            SELECT p.root, 'has got an older table as a partition' FROM partitions p \
            JOIN pg_catalog.pg_class c ON c.oid = p.oid \
            WHERE NOT EXISTS (SELECT FROM tree t WHERE t.root = p.root AND t.oid = p.oid) \
-           UNION ALL \
-           SELECT t.root, 'has lost a child table' FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
-           WHERE t.root = {root} AND t.relkind = 'r' AND c.relpersistence <> 't' AND t.oid NOT IN (SELECT oid FROM locked) \
+           {lost_child}\
            UNION ALL \
            SELECT oid, 'has got row-level security' FROM seen \
            WHERE NOT relrowsecurity AND pg_catalog.row_security_active(oid) \

@@ -43,6 +43,7 @@ mod newer;
 mod path;
 mod pool;
 mod pooler;
+mod privilege;
 mod question;
 mod quote;
 mod seen;
@@ -189,6 +190,10 @@ impl Source for PostgresSource {
         overlap: Option<&str>,
     ) -> Result<String, SourceError> {
         newer::greater_than(column, value, overlap)
+    }
+
+    fn is_null(&self, column: &str) -> String {
+        slice::is_null(column)
     }
 
     async fn survey(

@@ -2,9 +2,9 @@
 //! how far a column has grown.
 
 use super::collation::{DEFAULT, has_collation};
-use super::quote::{ident, literal, shown, table, texts};
+use super::quote::{ident, literal, shown, texts};
 use super::session::Session;
-use super::slice::{Cast, cast, conditions, from_where, text_of};
+use super::slice::{Cast, cast, conditions, from_where, item, text_of};
 use super::sqlstate::Stage;
 use crate::source::{Boundaries, BoundaryMethod, Division, ErrorKind, Selection, SourceError, SplitKey};
 
@@ -146,7 +146,7 @@ fn sample(selection: &Selection<'_>, order: &Order<'_>, ppm: u32, parts: u32) ->
     let Order { column, collate } = order;
     let rows = format!(
         "FROM {} TABLESAMPLE SYSTEM ({percent}){}",
-        table(selection.schema, selection.name),
+        item(selection),
         conditions(selection, Some(&format!("{column} IS NOT NULL")))
     );
     format!(
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn names_and_filters_are_quoted_in_questions() {
-        let selection = Selection { schema: "s'", name: "t", filter: Some("a > 1") };
+        let selection = Selection { schema: "s'", name: "t", only: false, filter: Some("a > 1") };
         let sql = histogram(&selection, "k\"", "pg_catalog.int4", "", 4);
         assert!(sql.contains("schemaname = 's''' AND tablename = 't' AND attname = 'k\"'"), "{sql}");
         let order = Order { column: ident("k\""), collate: "" };

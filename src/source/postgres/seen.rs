@@ -7,7 +7,7 @@ use tokio_postgres::SimpleQueryRow;
 
 use super::quote::{ident, literal, shown};
 use crate::plan::column::Column;
-use crate::source::{ErrorKind, SourceError};
+use crate::source::{ErrorKind, Selection, SourceError};
 
 /// Types below this have the same oid everywhere, and no domains are among them.
 pub(super) const FIXED_OIDS: u32 = 10_000;
@@ -21,6 +21,8 @@ pub(super) struct SeenRelation {
     /// Whether it has child tables, or is one, a partition aside: extensions may keep rows of theirs elsewhere and add
     /// them to a query, but not to one of `ONLY` the table (compressed chunks of TimescaleDB).
     has_family: bool,
+    /// Whether rows of its children are not asked for.
+    pub(super) only: bool,
     /// Whether policies may hide rows.
     has_policies: bool,
     /// Number of the column whose ranges leave whole partitions out.
@@ -184,6 +186,7 @@ pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<SeenRelation> {
         kind: first.get(1).unwrap_or_default().to_owned(),
         file: number(first.get(9)).unwrap_or_default(),
         has_family: first.get(10) != Some("f"),
+        only: false,
         has_policies: first.get(8) == Some("t"),
         pruned_by: first.get(7).and_then(|t| t.parse().ok()),
         columns: columns.collect(),
@@ -197,14 +200,15 @@ pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<SeenRelation> {
 /// The answer to [`question`], compared with the plan's columns.
 pub(super) fn compare(
     rows: &[SimpleQueryRow],
-    schema: &str,
-    name: &str,
+    selection: &Selection<'_>,
     columns: &[Column],
     conditions: Conditions<'_>,
 ) -> Result<SeenRelation, SourceError> {
+    let (schema, name) = (selection.schema, selection.name);
     let Some(mut seen) = read(rows) else {
         return Err(changed(schema, name, "it is not there"));
     };
+    seen.only = selection.only;
     seen.read = columns.iter().map(|c| c.name.clone()).collect();
     for (name, column) in &seen.columns {
         if column.readable && conditions.name(name) && !seen.read.contains(name) {
@@ -231,7 +235,7 @@ pub(super) fn compare(
     seen.composed = composed.map(|c| c.number).collect();
     // Columns of other types, filters and policies may lead to other relations.
     seen.is_alone = seen.is_plain()
-        && !seen.has_family
+        && (seen.only || !seen.has_family)
         && !seen.has_policies
         && seen.file != 0
         && seen.composed.is_empty()

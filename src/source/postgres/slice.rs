@@ -62,7 +62,7 @@ pub(super) fn cast(name: &str) -> Result<Cast, SourceError> {
 pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError> {
     Ok(match slice {
         Slice::All | Slice::Pages { from: None, to: None } => None,
-        Slice::Nulls { column } => Some(format!("{} IS NULL", ident(column))),
+        Slice::Nulls { column } => Some(is_null(column)),
         Slice::Range { column, from: None, to: None, .. } => Some(format!("{} IS NOT NULL", ident(column))),
         Slice::Range { column, cast: name, from, to } => {
             let (column, Cast { ty, collate }) = (ident(column), cast(name)?);
@@ -79,6 +79,11 @@ pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError>
     })
 }
 
+/// Rows without a value in a column.
+pub(super) fn is_null(column: &str) -> String {
+    format!("{} IS NULL", ident(column))
+}
+
 fn both(a: Option<String>, b: Option<String>) -> Option<String> {
     match (a, b) {
         (Some(a), Some(b)) => Some(format!("{a} AND {b}")),
@@ -88,12 +93,18 @@ fn both(a: Option<String>, b: Option<String>) -> Option<String> {
 
 /// `FROM … WHERE …` of a selection, with one more condition.
 pub(super) fn from_where(selection: &Selection<'_>, condition: Option<&str>) -> String {
-    format!("FROM {}{}", table(selection.schema, selection.name), conditions(selection, condition))
+    format!("FROM {}{}", item(selection), conditions(selection, condition))
+}
+
+/// The relation as an item of a `FROM`.
+pub(super) fn item(selection: &Selection<'_>) -> String {
+    let only = if selection.only { "ONLY " } else { "" };
+    format!("{only}{}", table(selection.schema, selection.name))
 }
 
 /// The same without the rows of child tables.
 pub(super) fn from_only_where(selection: &Selection<'_>, condition: Option<&str>) -> String {
-    format!("FROM ONLY {}{}", table(selection.schema, selection.name), conditions(selection, condition))
+    from_where(&Selection { only: true, ..selection.clone() }, condition)
 }
 
 /// A filter as the server's planner does not look into it: no index and no bound of a partition decides what
@@ -137,14 +148,14 @@ pub(super) fn select_list(columns: &[Column]) -> String {
     items.join(", ")
 }
 
-/// An expression whose parts without a binary form that we read are text, or
-/// well-known binary. A
-/// composite is built again from its attributes; NULL stays NULL, which is
+/// An expression whose parts without a binary form that we read are text (in plans of version 1, shapes are
+/// well-known binary that functions of the source make). A composite is built again from its attributes; NULL stays NULL, which is
 /// another value than a composite of NULLs.
 fn with_text(value: String, ty: &ColumnType) -> String {
     match ty {
         ColumnType::SourceText => text_of(&value),
-        ColumnType::Geometry(Geometry { schema, srid, geodesic, .. }) => match (srid, geodesic) {
+        ColumnType::Geometry(Geometry { schema: Some(schema), srid, geodesic, .. }) => match (srid, geodesic)
+        {
             (Some(_), _) => format!("{}.st_asbinary({value})", ident(schema)),
             (None, false) => format!("{}.st_asewkb({value})", ident(schema)),
             (None, true) => format!("{0}.st_asewkb({value}::{0}.geometry)", ident(schema)),
@@ -180,7 +191,7 @@ fn texts_of(value: &str) -> String {
 
 fn has_text(ty: &ColumnType) -> bool {
     match ty {
-        ColumnType::SourceText | ColumnType::Geometry(_) => true,
+        ColumnType::SourceText | ColumnType::Geometry(Geometry { schema: Some(_), .. }) => true,
         ColumnType::List(element) => has_text(element),
         ColumnType::Struct(parts) => parts.iter().any(|part| has_text(&part.ty)),
         _ => false,
@@ -279,11 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn shapes_are_made_binary_by_the_functions_of_their_own_schema() {
-        let sql = |srid, geodesic| {
-            let schema = "my \"gis".to_owned();
+    fn shapes_need_no_function_but_in_plans_of_version_1() {
+        let of = |schema: Option<&str>, srid, geodesic| {
+            let schema = schema.map(str::to_owned);
             with_text("\"c\"".into(), &ColumnType::Geometry(Geometry { schema, srid, kind: None, geodesic }))
         };
+        assert_eq!(of(None, Some(4326), true), "\"c\"");
+        let sql = |srid, geodesic| of(Some("my \"gis"), srid, geodesic);
         assert_eq!(sql(Some(4326), true), "\"my \"\"gis\".st_asbinary(\"c\")");
         assert_eq!(sql(None, false), "\"my \"\"gis\".st_asewkb(\"c\")");
         assert_eq!(sql(None, true), "\"my \"\"gis\".st_asewkb(\"c\"::\"my \"\"gis\".geometry)");
@@ -291,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_filter_cannot_swallow_the_slice() {
-        let selection = Selection { schema: "s", name: "t", filter: Some("a = 1 OR b -- c") };
+        let selection = Selection { schema: "s", name: "t", only: false, filter: Some("a = 1 OR b -- c") };
         assert_eq!(
             from_where(&selection, Some("\"k\" < '5'::pg_catalog.int8")),
             "FROM \"s\".\"t\" WHERE (\na = 1 OR b -- c\n) AND \"k\" < '5'::pg_catalog.int8"

@@ -5,11 +5,16 @@
 //! cannot hold table data: DETAIL and CONTEXT may hold rows, and so may the
 //! messages of data exceptions and of user-written functions.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 
 use super::dial::DialError;
-use super::pooler;
+use super::{pooler, privilege};
 use crate::source::{Advice, ErrorKind, Remedy, SourceError};
+
+/// What helps where only the primary of a standby has the rows.
+pub(super) const FROM_PRIMARY: &str = "read it from the primary: unlogged tables have no rows on a standby; a connection string \
+                                       with target_session_attrs=read-write leads there";
 
 /// What was being done; the same SQLSTATE means different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,9 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
         && let Some((kind, remedy)) = pooler::judge(said.message)
     {
         return verdict(kind, remedy);
+    }
+    if let Some(remedy) = (code == "42501").then(|| privilege::remedy(said.message)).flatten() {
+        return verdict(Permanent, remedy);
     }
     match (class, code) {
         // The snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is gone.
@@ -109,6 +117,7 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
         ("28", _) => verdict(Authentication, Advice::Password),
         (_, "3D000") => verdict(Permanent, Advice::Database),
         (_, "42501") => verdict(Permanent, Advice::Rights),
+        ("0A", _) if said.message.contains("during recovery") => verdict(Permanent, FROM_PRIMARY),
         (_, "42P01" | "42703" | "3F000") => {
             verdict(Permanent, "correct the name in the request; names are case-sensitive")
         }

@@ -1,19 +1,22 @@
 //! Which rows of a table are asked for.
 
+use uuid::Uuid;
+
 use super::{PlanError, Planner};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
+use crate::message::request::{After, AfterNulls};
 use crate::plan::choose::ChosenTable;
 use crate::plan::filter;
-use crate::source::SourceError;
+use crate::plan::size::count;
+use crate::source::{Relation, SourceError, Unreadable};
 
 impl Planner<'_> {
-    /// The checked filter of a table, with the condition of an incremental export. `overlapping`: with rows that
-    /// come again.
+    /// The checked filter of a table, with the condition of an incremental export.
     pub(super) fn filter(
         &self,
         chosen: &ChosenTable<'_>,
-        overlapping: bool,
+        rows: NewRows,
     ) -> Result<Option<String>, PlanError> {
         let request = chosen.request;
         let mut parts = Vec::new();
@@ -51,8 +54,15 @@ impl Planner<'_> {
                     "write how far before `value` rows are to come again, e.g. \"1 hour\"",
                 )));
             }
-            let overlap = after.overlap.as_deref().filter(|_| overlapping);
-            parts.push(self.source.greater_than(column, &after.value, overlap)?);
+            let overlap = after.overlap.as_deref().filter(|_| rows != NewRows::Newer);
+            let newer = self.source.greater_than(column, &after.value, overlap)?;
+            parts.push(match rows {
+                NewRows::Wanted if after.nulls == AfterNulls::Include && column.column.nullable => {
+                    format!("({newer}) OR ({})", self.source.is_null(&after.column))
+                }
+                NewRows::Wanted | NewRows::WithValue | NewRows::Newer => newer,
+                NewRows::WithoutValue => self.source.is_null(&after.column),
+            });
         }
         Ok(match parts.len() {
             0 => None,
@@ -60,6 +70,61 @@ impl Planner<'_> {
             _ => Some(format!("({})", parts.join(") AND ("))),
         })
     }
+
+    /// What is to be said of rows that `after` cannot compare.
+    ///
+    /// # Errors
+    /// When there are such and the request wants none.
+    pub(super) async fn without_value(
+        &self,
+        chosen: &ChosenTable<'_>,
+        lineage: Option<Uuid>,
+    ) -> Result<Option<String>, PlanError> {
+        let Some(After { column, nulls, .. }) = &chosen.request.after else { return Ok(None) };
+        let relation = chosen.relation;
+        if !relation.columns.iter().any(|c| c.column.name == *column && c.column.nullable) {
+            return Ok(None);
+        }
+        let why = match nulls {
+            AfterNulls::Skip => "are in no increment: `after.nulls` is \"skip\"",
+            AfterNulls::Include => "come with every increment: `after.nulls` is \"include\"",
+            AfterNulls::Error => {
+                let filter = self.filter(chosen, NewRows::WithoutValue)?;
+                let selection = chosen.selection(filter.as_deref());
+                let found = self.source.count(&selection, lineage).await?;
+                if found == 0 {
+                    return Ok(None);
+                }
+                return Err(PlanError::Failed(ErrorReport::permanent(
+                    "after_nulls",
+                    format!(
+                        "table {} has {} without a value in column `{column}`, which `after` names: they are neither older \
+                         nor newer than any value",
+                        qualified(&relation.schema, &relation.name),
+                        count(found, "row")
+                    ),
+                    "give them a value (and the column NOT NULL), or choose what becomes of them: `\"nulls\": \"skip\"` of \
+                     `after` leaves them out, `\"nulls\": \"include\"` exports them with every increment",
+                )));
+            }
+        };
+        Ok(Some(format!(
+            "column `{column}`, which `after` compares, may be NULL: rows without a value in it {why}"
+        )))
+    }
+}
+
+/// Which of the rows that `after` is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum NewRows {
+    /// Those of this export.
+    Wanted,
+    /// Those of this export whose column has a value.
+    WithValue,
+    /// Those that are newer than the value; not those that come again.
+    Newer,
+    /// Those whose column has no value.
+    WithoutValue,
 }
 
 /// The error of a source that could not read a value of the conditions (class 22 of SQLSTATE), with a word about the
@@ -78,4 +143,16 @@ pub(super) fn of_after(error: SourceError, chosen: &ChosenTable<'_>) -> SourceEr
         after.value, after.column
     );
     SourceError { remedy: Some(remedy.into()), ..error }
+}
+
+/// The error of a source that has the rows elsewhere, in whatever language it says so.
+pub(super) fn of_elsewhere(error: SourceError, relation: &Relation) -> SourceError {
+    match &relation.elsewhere {
+        Some(Unreadable { why, remedy }) if error.code.starts_with("0A") => SourceError {
+            message: format!("{}: {why}", error.message),
+            remedy: Some(remedy.clone().into()),
+            ..error
+        },
+        _ => error,
+    }
 }

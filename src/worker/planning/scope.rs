@@ -11,12 +11,17 @@ use crate::job::record::Cause;
 use crate::job::state::Abandoned;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
+use crate::plan::export_plan::SkippedRelation;
 use crate::source::UnfitColumn;
 
 /// What an epoch has to plan.
 pub(super) struct Scope {
     /// The request, narrowed to the tables of this epoch.
     pub(super) request: ExportRequest,
+    /// Tables that were left out because their rows come with tables of this epoch: a new snapshot may show them apart.
+    pub(super) children: Vec<TableRequest>,
+    /// The first number that no table has had.
+    free: u32,
     /// Numbers that tables had in the first plan, by `schema.table`.
     pub(super) numbers: BTreeMap<String, u32>,
     /// Columns that became text in earlier epochs, by table number.
@@ -26,9 +31,9 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// The number of a table: that of the first plan, else the one it just got.
+    /// The number of a table: that of the first plan, else a new one.
     pub(super) fn number(&self, table: &str, fresh: u32) -> u32 {
-        self.numbers.get(table).copied().unwrap_or(fresh)
+        self.numbers.get(table).copied().unwrap_or(self.free + fresh)
     }
 }
 
@@ -38,6 +43,8 @@ impl Planner<'_> {
         let stored = self.stored();
         let mut scope = Scope {
             request: stored.request.clone(),
+            children: Vec::new(),
+            free: 0,
             numbers: BTreeMap::new(),
             as_text: BTreeMap::new(),
             lineage: None,
@@ -81,6 +88,11 @@ impl Planner<'_> {
                 None => TableRequest::all_of(pattern),
             });
         }
+        let numbers = self.job.plans.iter().flat_map(|plan| {
+            plan.tables.iter().map(|t| t.number).chain(plan.failed.iter().map(|f| f.number))
+        });
+        scope.free = numbers.max().map_or(0, |highest| highest + 1);
+        scope.children = self.children(&scope.numbers);
         for outcome in self.job.batches.values().filter_map(|b| b.outcome.as_ref()) {
             for table in &outcome.tables {
                 if let TableResult::Abandoned { cause: Cause::Unfit { columns } } = &table.result {
@@ -89,5 +101,20 @@ impl Planner<'_> {
             }
         }
         scope
+    }
+
+    /// Tables that patterns matched and that were left out because of tables of this epoch alone.
+    fn children(&self, tables: &BTreeMap<String, u32>) -> Vec<TableRequest> {
+        let latest: BTreeMap<&str, &SkippedRelation> =
+            self.job.plans.iter().flat_map(|plan| &plan.skipped).map(|s| (s.table.as_str(), s)).collect();
+        let within = latest
+            .into_values()
+            .filter(|s| !s.within.is_empty() && s.within.iter().all(|table| tables.contains_key(table)));
+        let children = within.filter_map(|skipped| {
+            let (schema, name) = TablePattern::parse(&skipped.table).ok()?.literal()?;
+            let asked = self.stored().request.entry_for(&schema, &name)?;
+            Some(TableRequest { table: TablePattern::exact(&schema, &name), ..asked.clone() })
+        });
+        children.collect()
     }
 }

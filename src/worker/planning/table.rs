@@ -1,12 +1,13 @@
 //! The plan of one table.
 
+use super::conditions::NewRows;
 use super::scope::Scope;
 use super::{PlanError, Planner, conditions};
-use crate::message::request::Verify;
+use crate::message::request::{AfterNulls, Verify};
 use crate::plan::choose::ChosenTable;
-use crate::plan::export_plan::{PlannedTable, Snapshot};
+use crate::plan::export_plan::{PlannedTable, Snapshot, Strategy};
 use crate::plan::strategy::{Split, Wish, draft};
-use crate::source::{Boundaries, Division, MappingOptions, Relation, RelationKind, Selection, SplitKey};
+use crate::source::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
 
 impl Planner<'_> {
     /// Asks the source what the plan needs to know, and decides.
@@ -19,9 +20,8 @@ impl Planner<'_> {
     ) -> Result<PlannedTable, PlanError> {
         let (relation, request) = (chosen.relation, chosen.request);
         let lineage = snapshot.map(|s| s.lineage);
-        let filter = self.filter(chosen, true)?;
-        let selection =
-            Selection { schema: &relation.schema, name: &relation.name, filter: filter.as_deref() };
+        let filter = self.filter(chosen, NewRows::Wanted)?;
+        let selection = chosen.selection(filter.as_deref());
         let options = MappingOptions {
             numeric: request.numeric.or(self.config.numeric),
             infinity: request.infinity.unwrap_or(self.config.infinity),
@@ -32,17 +32,27 @@ impl Planner<'_> {
         let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
         let export = &self.shared.context.config.export;
         let wish = Wish::of(request, &self.config, export, snapshot.is_some());
-        let estimate = if wish.needs_estimate(relation) {
+        let estimate = if wish.needs_estimate(relation) || relation.elsewhere.is_some() {
             let estimate = self.source.estimate(&selection, lineage).await;
-            Some(estimate.map_err(|e| conditions::of_after(e, chosen))?)
+            Some(estimate.map_err(|e| conditions::of_elsewhere(conditions::of_after(e, chosen), relation))?)
         } else {
             None
         };
+        let without_value = self.without_value(chosen, lineage).await?;
         let draft = draft(relation, &wish, estimate).map_err(PlanError::Failed)?;
+        let includes_nulls = request.after.as_ref().filter(|after| after.nulls == AfterNulls::Include);
+        let range_filter = match (&draft.split, includes_nulls) {
+            (Split::NeedsBoundaries { column, nulls: true, .. }, Some(after)) if *column == after.column => {
+                self.filter(chosen, NewRows::WithValue)?
+            }
+            _ => None,
+        };
         let bounds = match &draft.split {
             Split::NeedsBoundaries { column, cast, method, parts, .. } => {
                 let parts = Division { parts: *parts, rows: draft.estimated_rows / u64::from(*parts) };
-                self.source.boundaries(&selection, SplitKey { column, cast }, *method, parts, lineage).await?
+                let filter = range_filter.as_deref().or(filter.as_deref());
+                let ranges = chosen.selection(filter);
+                self.source.boundaries(&ranges, SplitKey { column, cast }, *method, parts, lineage).await?
             }
             Split::Single | Split::Ctid { .. } => Boundaries::none(),
         };
@@ -51,8 +61,8 @@ impl Planner<'_> {
         let high_water_mark = match &request.after {
             Some(after) => {
                 // What comes again does not lower the mark.
-                let newer = self.filter(chosen, false)?;
-                let newer = Selection { filter: newer.as_deref(), ..selection };
+                let newer = self.filter(chosen, NewRows::Newer)?;
+                let newer = chosen.selection(newer.as_deref());
                 let highest = self.source.maximum(&newer, &after.column, lineage).await?;
                 Some(highest.unwrap_or_else(|| after.value.clone()))
             }
@@ -62,6 +72,7 @@ impl Planner<'_> {
             Verify::Count if snapshot.is_some() => Some(self.source.count(&selection, lineage).await?),
             Verify::Count | Verify::None => None,
         };
+        let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
         let directory = scope.request.output.directory.as_ref().map_or("", |d| d.as_str()).to_owned();
         Ok(PlannedTable {
             number,
@@ -71,14 +82,17 @@ impl Planner<'_> {
             // Named when all are planned: see `place`.
             base: String::new(),
             directory,
-            full: request.is_full(),
+            full: request.is_full() && !(request.only && !relation.contains.is_empty()),
+            only: request.only,
+            contains: if request.only { Vec::new() } else { relation.contains.clone() },
             columns,
             key: relation.primary_key.clone(),
+            range_filter: range_filter.filter(|_| matches!(strategy, Strategy::Range { .. })),
             filter,
             high_water_mark,
             strategy,
             reason,
-            note: relation.partial.clone(),
+            note: (!notes.is_empty()).then(|| notes.join("; ")),
             estimated_rows,
             counted_rows,
         })

@@ -1,0 +1,152 @@
+//! Tables that inherit from others. A query of a table gives the rows of its children as well, so that a pattern that
+//! matches both would export these twice: they are left out where the parent's export has all that theirs would have.
+//! Named ones are exported whatever contains them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{Chosen, ChosenTable};
+use crate::plan::export_plan::SkippedRelation;
+
+/// Names of relations that a note tells; there may be thousands.
+const NAMES_IN_NOTES: usize = 5;
+
+/// A table that can be exported.
+pub(super) struct Candidate<'a> {
+    pub(super) table: ChosenTable<'a>,
+    /// By its name; else by a pattern.
+    pub(super) named: bool,
+}
+
+/// Whether the export of a table has all that the export of one that it contains would have.
+fn has_all_of(parent: &ChosenTable<'_>, child: &ChosenTable<'_>) -> bool {
+    let (p, c) = (parent.request, child.request);
+    let all_rows = p.where_.is_none() && p.after.is_none() || (&p.where_, &p.after) == (&c.where_, &c.after);
+    let same_values = (p.numeric, p.infinity, &p.as_bytes) == (c.numeric, c.infinity, &c.as_bytes);
+    let columns: BTreeSet<&str> = parent.columns.iter().map(|c| c.column.name.as_str()).collect();
+    // Policies of the parent may hide rows of its children.
+    !p.only
+        && parent.relation.partial.is_none()
+        && all_rows
+        && same_values
+        && child.columns.iter().all(|c| columns.contains(c.column.name.as_str()))
+}
+
+/// By the name of each table: those that contain it.
+fn parents<'t, 'a>(
+    tables: impl Iterator<Item = &'t ChosenTable<'a>>,
+) -> HashMap<&'a str, Vec<&'t ChosenTable<'a>>> {
+    let mut parents: HashMap<&str, Vec<&ChosenTable<'_>>> = HashMap::new();
+    for table in tables {
+        for child in &table.relation.contains {
+            parents.entry(child.as_str()).or_default().push(table);
+        }
+    }
+    parents
+}
+
+/// Names of the candidates that are left out because others contain them.
+pub(super) fn contained<'t, 'a: 't>(
+    candidates: impl Iterator<Item = &'t Candidate<'a>> + Clone,
+) -> BTreeSet<String> {
+    let parents = parents(candidates.clone().map(|c| &c.table));
+    if parents.is_empty() {
+        return BTreeSet::new();
+    }
+    // From those that contain most: who contains a table contains more than it does.
+    let mut matched: Vec<&ChosenTable<'_>> = candidates.filter(|c| !c.named).map(|c| &c.table).collect();
+    matched.sort_by_key(|table| std::cmp::Reverse(table.relation.contains.len()));
+    let mut out = BTreeSet::new();
+    for child in matched {
+        let name = child.name();
+        let is_kept = |parent: &&&ChosenTable<'_>| !out.contains(&parent.name());
+        let parents = parents.get(name.as_str()).into_iter().flatten();
+        if parents.filter(is_kept).any(|parent| has_all_of(parent, child)) {
+            out.insert(name);
+        }
+    }
+    out
+}
+
+impl<'a> Chosen<'a> {
+    /// Tables that were left out because of others, which cannot be planned: with numbers of their own. They are `tables`
+    /// from now on.
+    pub fn orphans(&mut self, failed: &BTreeSet<String>) -> Vec<ChosenTable<'a>> {
+        let children = std::mem::take(&mut self.contained);
+        let named = self.tables.iter().filter(|t| !failed.contains(&t.name()));
+        let candidates: Vec<Candidate<'a>> = named
+            .map(|table| Candidate { table: table.clone(), named: true })
+            .chain(children.into_iter().map(|table| Candidate { table, named: false }))
+            .collect();
+        let contained = contained(candidates.iter());
+        let first = self.tables.len();
+        for candidate in candidates.into_iter().filter(|c| !c.named) {
+            if contained.contains(&candidate.table.name()) {
+                self.contained.push(candidate.table);
+            } else {
+                self.push(candidate.table);
+            }
+        }
+        self.tables[first..].to_vec()
+    }
+
+    /// What patterns matched and is left out, with those whose rows are among others'.
+    #[must_use]
+    pub fn left_out(&self, exported: &BTreeSet<String>) -> Vec<SkippedRelation> {
+        let parents = parents(self.tables.iter());
+        let mut skipped = self.skipped.clone();
+        skipped.extend(self.contained.iter().map(|child| {
+            let table = child.name();
+            let parents = parents.get(table.as_str()).into_iter().flatten();
+            let within: Vec<String> = parents
+                .filter(|parent| has_all_of(parent, child) && exported.contains(&parent.name()))
+                .map(|parent| parent.name())
+                .collect();
+            let reason = format!(
+                "its rows are among those of {}, from which it inherits: name it, or ask for `only`, to have them apart",
+                names(&within)
+            );
+            SkippedRelation { table, reason, within }
+        }));
+        skipped
+    }
+
+    /// What is to be said of a table's rows because of others that it inherits from or that inherit from it, by name.
+    #[must_use]
+    pub fn family_notes(&self) -> BTreeMap<String, String> {
+        let parents = parents(self.tables.iter().filter(|t| !t.request.only));
+        let mut notes = BTreeMap::new();
+        for table in &self.tables {
+            let name = table.name();
+            let mut said = Vec::new();
+            let children = &table.relation.contains;
+            if !children.is_empty() {
+                let children = names(children);
+                said.push(if table.request.only {
+                    format!("its own rows only, without those of {children}, which inherit from it")
+                } else {
+                    format!("the rows of {children}, which inherit from it, are among its own")
+                });
+            }
+            if let Some(parents) = parents.get(name.as_str()) {
+                let parents: Vec<String> = parents.iter().map(|parent| parent.name()).collect();
+                said.push(format!(
+                    "its rows are also among those of {}, from which it inherits",
+                    names(&parents)
+                ));
+            }
+            if !said.is_empty() {
+                notes.insert(name, said.join("; "));
+            }
+        }
+        notes
+    }
+}
+
+/// The first names, and how many more there are.
+fn names(of: &[String]) -> String {
+    let mut text = of.iter().take(NAMES_IN_NOTES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if of.len() > NAMES_IN_NOTES {
+        text += &format!(" and {} more", of.len() - NAMES_IN_NOTES);
+    }
+    text
+}
