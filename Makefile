@@ -54,6 +54,7 @@ OLDER := 2247d2c
 .PHONY: upgrade-check
 upgrade-check: packages $(PYTHON) ## Daemons of an older release beside new ones, with real services: make upgrade-check OLDER=commit
 	$(SAY) "building $(OLDER) in $(TARGET)/older"
+	git cat-file -e $(OLDER)^{commit} || { echo "$(OLDER) is not in this clone: git fetch --unshallow" >&2; exit 1; }
 	git worktree prune
 	[ -e $(TARGET)/older/.git ] || git worktree add --detach $(TARGET)/older $(OLDER)
 	git -C $(TARGET)/older checkout --quiet --detach $(OLDER)

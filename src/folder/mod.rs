@@ -5,11 +5,11 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use uuid::Uuid;
 
 pub mod consume;
@@ -95,6 +95,8 @@ pub struct Folder {
     store: Arc<dyn Store>,
     id: Uuid,
     root: PathBuf,
+    /// The last file of a newer release that somebody here met.
+    newer: Arc<Mutex<Option<String>>>,
 }
 
 impl Folder {
@@ -120,7 +122,7 @@ impl Folder {
                 layout::ROOT_ID
             ))
         })?;
-        Ok(Self { store, id, root })
+        Ok(Self { store, id, root, newer: Arc::default() })
     }
 
     /// Opens a folder, initializing it if it is new.
@@ -148,14 +150,34 @@ impl Folder {
         store.make_dirs(".archive", names(&["by-id", "jobs", "names"])).await?;
         store.create(layout::ROOT_ID, format!("{id}\n").into_bytes()).await?;
         let id = read_id(&*store).await?.ok_or_else(|| FolderError::WrongRoot("the root vanished".into()))?;
-        Ok(Self { store, id, root })
+        Ok(Self { store, id, root, newer: Arc::default() })
+    }
+
+    /// Looks whether this still is the folder that was opened, and whether it may be worked on: written, and without
+    /// the file of a newer release that somebody here met. While that stands, all of this process is too old, whichever
+    /// of its roles came across it.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub async fn guard(&self) -> Result<(), FolderError> {
+        self.identify().await?;
+        let Some(path) = self.met().clone() else { return Ok(()) };
+        if let Err(newer @ FolderError::Newer { .. }) = self.read::<IgnoredAny>(&path).await {
+            return Err(newer);
+        }
+        self.met().take_if(|met| *met == path);
+        Ok(())
+    }
+
+    fn met(&self) -> MutexGuard<'_, Option<String>> {
+        self.newer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks whether this still is the folder that was opened, and may be written.
     ///
     /// # Errors
     /// When its identity is missing or another one, or it is read-only.
-    pub async fn guard(&self) -> Result<(), FolderError> {
+    pub async fn identify(&self) -> Result<(), FolderError> {
         match read_id(&*self.store).await? {
             Some(id) if id == self.id => {
                 if self.store.writable().await? {
@@ -214,7 +236,11 @@ impl Folder {
     /// When it cannot be read, is damaged, or of a newer release.
     pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, FolderError> {
         let Some(bytes) = self.store.read(path).await? else { return Ok(None) };
-        parse(path, &bytes).map(Some)
+        let parsed = parse(path, &bytes);
+        if let Err(FolderError::Newer { .. }) = &parsed {
+            *self.met() = Some(path.to_owned());
+        }
+        parsed.map(Some)
     }
 
     /// Like [`read`](Self::read), but `None` is the server's word and not a cache's.

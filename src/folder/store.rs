@@ -75,7 +75,8 @@ pub trait Store: Send + Sync {
     /// Makes names durable that were given in a directory without the store.
     async fn sync(&self, dir: &str) -> io::Result<()>;
 
-    /// Moves a directory; never over another that has content.
+    /// Moves a directory; never over another that has content. A file only to a name that is its own: it would replace
+    /// what stands there.
     async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed>;
 
     /// Removes a file; one that is not there is fine.

@@ -220,3 +220,20 @@ async fn targets_and_archives_of_a_newer_release_stop_whoever_needs_them() {
     let repaired = Latest::default().repair(&folder, &|| {}).await;
     assert!(matches!(repaired, Err(FolderError::Newer { .. })), "{repaired:?}");
 }
+
+#[tokio::test]
+async fn a_newer_file_that_was_met_keeps_all_of_a_process_away_while_it_stands() {
+    let (folder, root) = folder().await;
+    let path = layout::archive_by_id(&job());
+    root.write(&path, r#"{"v":3}"#);
+    folder.guard().await.expect("nobody has met it");
+    assert!(folder.read::<Archive>(&path).await.is_err());
+    let other_role = folder.clone();
+    for _ in 0..2 {
+        let guarded = other_role.guard().await;
+        assert!(matches!(guarded, Err(FolderError::Newer { .. })), "{guarded:?}");
+    }
+    other_role.identify().await.expect("it is the folder that it was");
+    root.remove(&path);
+    other_role.guard().await.expect("it is gone");
+}

@@ -167,8 +167,8 @@ impl Keepers {
     /// # Errors
     /// When the folder refuses.
     pub async fn tidy(&self) -> Result<(), FolderError> {
-        // A root that is not there says nothing of jobs.
-        self.context.folder.guard().await?;
+        // A root that is not there says nothing of jobs; one that this release is too old for does.
+        self.context.folder.identify().await?;
         let jobs: Vec<JobId> = lock(&self.held).values().map(|h| h.job.clone()).collect();
         for job in jobs {
             let store = self.context.folder.store();

@@ -2,12 +2,13 @@
 //! when they are gone.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::mid_job::{Slow, fill, mid_job, whole};
 use crate::mounts::Mount;
-use crate::support::{Database, PATIENCE, eventually};
+use crate::support::{Database, PATIENCE, eventually, never};
 
 /// What nobody of this release can know more of.
 const NEWER: &str = r#"{"unknown":{"kind":"of a release to come"},"v":3}"#;
@@ -87,6 +88,9 @@ fn a_daemon_that_cannot_read_the_plan_gives_its_chunks_back_and_others_do_them()
     let other = slow.site.spawn(&config);
     let why = other.unready("plans/e1.json has version 3");
     assert!(why.contains("work: ") && why.contains("upgrade adu-export"), "{why}");
+    never("it says that it is ready", Duration::from_secs(8), || {
+        other.get("/readyz").is_some_and(|(status, _)| status == 200)
+    });
     let before = reader.rows_exported();
     eventually("the reader goes on", PATIENCE, || (reader.rows_exported() > before).then_some(()));
     assert_eq!((other.rows_exported(), other.chunks_in_flight()), (0, 0), "it gave all of them back");

@@ -31,7 +31,7 @@ impl SimStore {
         let faults = &world.faults;
         if faults.hide > 0 && world.is_stormy() {
             let now = world.millis();
-            for (host, from) in from.iter_mut().enumerate() {
+            for (host, from) in from.iter_mut().take(world.hosts).enumerate() {
                 if host != self.0.host && world.dice(|d| d.chance(faults.hide * 100)) {
                     *from = now + world.dice(|d| d.below(faults.hide_longest + 1));
                 }

@@ -86,7 +86,7 @@ impl Stage {
             .expect("a runtime");
         let mut play = None;
         let played = runtime.block_on(async {
-            let world = World::new(dice, schedule.faults.clone(), traced);
+            let world = World::new(dice, schedule.faults.clone(), schedule.hosts, traced);
             let running = Arc::new(Play {
                 hosts: (0..schedule.hosts).map(|_| Mutex::default()).collect(),
                 lives: Mutex::default(),
@@ -179,7 +179,7 @@ impl Play {
 
     /// An initialized root, as `check --init` makes it.
     async fn lay_out(&self) {
-        let world = World::new(crate::dice::Dice::new(0), crate::faults::Faults::none(), false);
+        let world = World::new(crate::dice::Dice::new(0), crate::faults::Faults::none(), 1, false);
         std::mem::swap(&mut *world.disk(), &mut *self.world.disk());
         let store = Arc::new(SimStore(Process::new(&world, 0)));
         let id = Uuid::from_u128(1);

@@ -23,6 +23,7 @@ pub(crate) struct World {
     /// Faults stop then; what was begun may still end badly.
     calm: Instant,
     pub(crate) faults: Faults,
+    pub(crate) hosts: usize,
     pub(crate) database: MemoryDatabase,
     disk: Mutex<Disk>,
     broker: Mutex<Broker>,
@@ -46,13 +47,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(crate) fn new(dice: Dice, faults: Faults, traced: bool) -> Arc<Self> {
+    pub(crate) fn new(dice: Dice, faults: Faults, hosts: usize, traced: bool) -> Arc<Self> {
         let begin = Instant::now();
         let chance = Chance { dice, steps: 0, lives: 0, trace: traced.then(Vec::new), broken: Vec::new() };
         Arc::new(Self {
             begin,
             calm: begin + faults.last,
             faults,
+            hosts,
             database: MemoryDatabase::default(),
             disk: Mutex::default(),
             broker: Mutex::default(),
