@@ -89,7 +89,9 @@ fn list<'a>(texts: &'a Texts, keyword: &'static str) -> Result<impl Iterator<Ite
 
 fn host(text: &str) -> Result<Option<Host>, InvalidDsn> {
     if text.starts_with('/') {
-        return Ok(Some(Host::Unix(text.into())));
+        // A directory may have them; here they are pieces of a URL that came apart.
+        let apart = text.contains(['@', '?', '&', '=']);
+        return if apart { Err(InvalidDsn::HostSigns) } else { Ok(Some(Host::Unix(text.into()))) };
     }
     // Letters of all languages may be in names; signs that end the parts of a URL may not.
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%');
