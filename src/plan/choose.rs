@@ -283,7 +283,7 @@ fn wanted_columns<'a>(
         by_name.get(name).copied().ok_or_else(|| unknown_column(relation, name, field))
     };
     if let Some(after) = &entry.after
-        && find(&after.column, "after")?.range_cast.is_none()
+        && !find(&after.column, "after")?.ordered
     {
         let name = qualified(&relation.schema, &relation.name);
         return Err(ErrorReport::permanent(

@@ -105,6 +105,8 @@ pub struct SurveyColumn {
     /// Type for casting a bound of a range, if values of it can be ordered
     /// and compared with text literals; none: it cannot be a chunk column.
     pub range_cast: Option<String>,
+    /// Whether its values have an order, in which one can be asked for what is newer.
+    pub ordered: bool,
     /// Whether the key is a number (integer or numeric).
     pub numeric: bool,
     /// Correlation of the physical order with the column's; none without statistics.

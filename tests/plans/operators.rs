@@ -57,8 +57,8 @@ fn a_filter_means_what_it_means_to_the_role_on_a_table_and_on_a_view_of_it() {
     let mut tables = Vec::new();
     let mut pairs = Vec::new();
     for (i, filter) in FILTERS.iter().enumerate() {
-        site.db.execute(&format!("CREATE TABLE t{i} AS TABLE t; CREATE VIEW v{i} AS TABLE t{i}"));
-        for relation in [format!("t{i}"), format!("v{i}")] {
+        site.db.execute(&format!("CREATE TABLE t{i} AS TABLE t; CREATE VIEW seen{i} AS TABLE t{i}"));
+        for relation in [format!("t{i}"), format!("seen{i}")] {
             tables.push(json!({"table": format!("public.{relation}"), "where": filter, "columns": ["id"]}));
             pairs.push((format!("SELECT id FROM t WHERE {filter}"), format!("public_{relation}")));
         }

@@ -62,7 +62,7 @@ fn export(site: &Site) -> (String, Value) {
     let done = site.export(json!({"tables": [split, views], "verify": "count"}));
     let filtered = [
         ("at >= '2026-02-03 04:00 EST' AND (nothing = NULL OR said = 'it''s \\ ä')", "at", "26-02-01", None),
-        ("long = '-1 month 2 days 03:00:00.5' AND class = 'pg_class'", "c", "100", Some("10")),
+        ("long = '-1 month 2 days 03:00:00.5' AND i < 4", "c", "100", Some("10")),
         ("real8 < 0.01 AND i IN (1, 2)", "id", "2000", Some("1000")),
     ];
     let mut told = vec![site.exports.archive(done.job())];

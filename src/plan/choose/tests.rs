@@ -17,6 +17,7 @@ fn relation(name: &str, kind: RelationKind) -> Relation {
         },
         type_facts: serde_json::Value::Null,
         range_cast: (name != "doc").then(|| "bigint".into()),
+        ordered: name != "doc",
         numeric: true,
         correlation: None,
         histogram_bounds: 0,

@@ -18,6 +18,7 @@ fn column(name: &str, cast: Option<&str>) -> SurveyColumn {
         },
         type_facts: serde_json::Value::Null,
         range_cast: cast.map(Into::into),
+        ordered: cast.is_some(),
         numeric: cast == Some("bigint"),
         correlation: Some(0.99),
         histogram_bounds: 101,

@@ -249,6 +249,7 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
             column: column.clone(),
             type_facts: serde_json::Value::Null,
             range_cast: sortable.then(|| column.source_type.clone()),
+            ordered: sortable,
             numeric: number,
             correlation: number.then_some(1.0),
             histogram_bounds: 0,

@@ -156,6 +156,7 @@ fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> Surv
         range_cast: range
             .as_ref()
             .map(|r| if doubt.is_some() { by_bytes(r.cast) } else { r.cast.to_owned() }),
+        ordered: range.is_some() || types.is_ordered(row.ty),
         numeric: range.is_some_and(|r| r.numeric),
         correlation: None,
         histogram_bounds: 0,

@@ -84,6 +84,7 @@ mod tests {
             },
             type_facts: serde_json::to_value(facts).expect("JSON"),
             range_cast: None,
+            ordered: true,
             numeric: false,
             correlation: None,
             histogram_bounds: 0,

@@ -83,10 +83,10 @@ pub(super) struct SeenColumn {
     pub(super) collation: u32,
     /// Whether its type stands outside of pg_catalog, and perhaps its operators.
     pub(super) foreign: bool,
-    source_type: String,
+    pub(super) source_type: String,
     /// Whether this very column (by number) has been dropped since.
-    gone: bool,
-    readable: bool,
+    pub(super) gone: bool,
+    pub(super) readable: bool,
 }
 
 impl SeenRelation {
@@ -245,29 +245,6 @@ pub(super) fn compare(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_found_in_filters_by_whole_names() {
-        let names = |filter, column| Conditions { key: None, filter: Some(filter) }.name(column);
-        for (filter, column) in [
-            ("\"e\" = 'a'", "e"),
-            ("E = 1", "e"),
-            ("f(e)", "E"),
-            ("t.é > 1", "É"),
-            ("\"a \"\"b\" > 1", "a \"b"),
-        ] {
-            assert!(names(filter, column), "{filter}");
-        }
-        for (filter, column) in [("\"the\" = 1", "e"), ("e1 = 1", "e"), ("a_e$ = 1", "e"), ("é1 = 2", "é")]
-        {
-            assert!(!names(filter, column), "{filter}");
-        }
-    }
-}
-
-#[cfg(test)]
 impl SeenColumn {
     /// A column of a built-in type.
     pub(super) fn of(oid: u32) -> Self {
@@ -302,6 +279,29 @@ impl SeenRelation {
             composed: Vec::new(),
             is_alone: false,
             role_path: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_found_in_filters_by_whole_names() {
+        let names = |filter, column| Conditions { key: None, filter: Some(filter) }.name(column);
+        for (filter, column) in [
+            ("\"e\" = 'a'", "e"),
+            ("E = 1", "e"),
+            ("f(e)", "E"),
+            ("t.é > 1", "É"),
+            ("\"a \"\"b\" > 1", "a \"b"),
+        ] {
+            assert!(names(filter, column), "{filter}");
+        }
+        for (filter, column) in [("\"the\" = 1", "e"), ("e1 = 1", "e"), ("a_e$ = 1", "e"), ("é1 = 2", "é")]
+        {
+            assert!(!names(filter, column), "{filter}");
         }
     }
 }

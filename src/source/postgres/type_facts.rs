@@ -31,6 +31,8 @@ pub(super) struct TypeRow {
     pub(super) money_scale: Option<u8>,
     /// Schema and name of the operator "greater" of its own order, where it is not built in.
     pub(super) greater: Option<(String, String)>,
+    /// Whether its values have an order by which they are sorted.
+    pub(super) ordered: bool,
     /// Name, type and typmod of each attribute of a composite.
     pub(super) attributes: Vec<(String, u32, i32)>,
 }
@@ -62,6 +64,18 @@ impl Types {
                 .await?;
         }
         Ok(Self(types))
+    }
+
+    /// Whether values of a type, or of what its domain is made of, have an order.
+    pub(super) fn is_ordered(&self, oid: u32) -> bool {
+        let mut row = self.0.get(&oid);
+        for _ in 0..MAX_DEPTH {
+            match row {
+                Some(domain) if domain.typtype == 'd' => row = self.0.get(&domain.base),
+                _ => break,
+            }
+        }
+        row.is_some_and(|row| row.ordered)
     }
 
     /// The facts of a type, with what it is made of. Dropped while we looked,
@@ -148,7 +162,10 @@ fn types_sql(oids: &str, version: u32) -> String {
                      AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'), \
                 CASE WHEN t.oid = 790 THEN pg_catalog.length(pg_catalog.split_part(\
                    (0::pg_catalog.int8::pg_catalog.money::pg_catalog.numeric)::pg_catalog.text, '.', 2)) END, \
-                g.nspname, g.oprname \
+                g.nspname, g.oprname, \
+                t.typtype IN ('e', 'r', 'm') OR t.typcategory = 'A' \
+                OR EXISTS (SELECT FROM pg_catalog.pg_opclass c \
+                           WHERE c.opcintype = t.oid AND c.opcmethod = 403 AND c.opcdefault) \
          FROM pg_catalog.pg_type t JOIN used u ON u.oid = t.oid \
          LEFT JOIN LATERAL ( \
            SELECT n.nspname, p.oprname FROM pg_catalog.pg_opclass c \
@@ -180,6 +197,7 @@ fn parse_type(row: &SimpleQueryRow) -> Option<(u32, TypeRow)> {
         base_typmod: row.get(6)?.parse().ok()?,
         extension: row.get(7).map(str::to_owned),
         money_scale: row.get(8).and_then(|scale| scale.parse().ok()),
+        ordered: row.get(11) == Some("t"),
         greater: row.get(9).zip(row.get(10)).map(|(schema, name)| (schema.to_owned(), name.to_owned())),
         attributes: Vec::new(),
     };
