@@ -5,7 +5,6 @@
 //! cannot hold table data: DETAIL and CONTEXT may hold rows, and so may the
 //! messages of data exceptions and of user-written functions.
 
-use std::borrow::Cow;
 use std::error::Error as _;
 
 use super::dial::DialError;

@@ -96,8 +96,13 @@ impl Planner<'_> {
                     drafts.tables.push(PlannedTable { base, ..table });
                 }
                 Err(e) => {
-                    drafts.fail(table.number, qualified(&table.schema, &table.name), e, self.config.origin)?;
-                },
+                    drafts.fail(
+                        table.number,
+                        qualified(&table.schema, &table.name),
+                        e,
+                        self.config.origin,
+                    )?;
+                }
             }
         }
         Ok(())
