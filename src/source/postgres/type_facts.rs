@@ -165,7 +165,9 @@ fn types_sql(oids: &str, version: u32) -> String {
                 g.nspname, g.oprname, \
                 t.typtype IN ('e', 'r', 'm') OR t.typcategory = 'A' \
                 OR EXISTS (SELECT FROM pg_catalog.pg_opclass c \
-                           WHERE c.opcintype = t.oid AND c.opcmethod = 403 AND c.opcdefault) \
+                           WHERE c.opcmethod = 403 AND c.opcdefault AND (c.opcintype = t.oid OR c.opcintype IN ( \
+                             SELECT k.casttarget FROM pg_catalog.pg_cast k \
+                             WHERE k.castsource = t.oid AND k.castmethod = 'b' AND k.castcontext = 'i'))) \
          FROM pg_catalog.pg_type t JOIN used u ON u.oid = t.oid \
          LEFT JOIN LATERAL ( \
            SELECT n.nspname, p.oprname FROM pg_catalog.pg_opclass c \
