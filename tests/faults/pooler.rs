@@ -85,8 +85,7 @@ fn transaction_mode_keeps_values_snapshots_and_cancels_and_leaves_nothing_behind
     db.execute("CREATE VIEW endless AS SELECT g AS id, pg_sleep(0.05) IS NULL AS v FROM generate_series(1, 100000) g");
     let site = Site::new(db);
     let bouncer = Bouncer::start("transaction", POOL);
-    let config = config(&site, &bouncer);
-    let daemons = [site.daemon_with(&config), site.daemon_with(&config)];
+    let daemons = [(); 2].map(|()| site.daemon_with(&config(&site, &bouncer)));
     let stop = AtomicBool::new(false);
     let mut jobs = Vec::new();
     std::thread::scope(|scope| {
