@@ -268,6 +268,7 @@ impl SeenRelation {
     /// A table with some columns.
     pub(super) fn plain<const N: usize>(columns: [(&str, SeenColumn); N]) -> Self {
         Self {
+            only: false,
             oid: 1,
             kind: "r".into(),
             file: 1,
