@@ -337,12 +337,12 @@ mod tests {
         let config = parse(
             SMALLEST,
             &[
-                ("ADU_EXPORT__SOURCES__WAREHOUSE__DSN", "postgres://other/db"),
+                ("ADU_EXPORT__SOURCES__WAREHOUSE__DSN", "postgres://me@other/db"),
                 ("ADU_EXPORT__SOURCES__WAREHOUSE__PASSWORD", "12345"),
                 ("ADU_EXPORT__SOURCES__WAREHOUSE__SCHEMAS", r#"["a","b"]"#),
                 ("ADU_EXPORT__SOURCES__WAREHOUSE__SESSION__WORK_MEM", "64"),
                 ("ADU_EXPORT__SOURCES__NEW__KIND", "postgres"),
-                ("ADU_EXPORT__SOURCES__NEW__DSN", "postgres://new/db"),
+                ("ADU_EXPORT__SOURCES__NEW__DSN", "postgres://me@new/db"),
                 ("ADU_EXPORT__EXPORT__WORKERS", "4"),
                 ("ADU_EXPORT__EXPORT__COMPRESSION", "zstd:5"),
                 ("ADU_EXPORT__EXPORT__GROUP", "1000"),
@@ -352,7 +352,7 @@ mod tests {
         )
         .expect("valid");
         let source = config.sources.iter().find(|(n, _)| n.as_str() == "Warehouse").expect("kept").1;
-        assert_eq!(source.dsn.expose(), "postgres://other/db");
+        assert_eq!(source.dsn.expose(), "postgres://me@other/db");
         assert_eq!(source.password.as_ref().map(super::super::Secret::expose), Some("12345"));
         assert_eq!(source.schemas, ["a", "b"]);
         assert_eq!(source.session["work_mem"], "64");
