@@ -1,0 +1,167 @@
+# ADU Export. `make test` proves it, `make demo` shows it; everything else is a part of these.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PYTHON := $(TARGET)/venv/bin/python3
+ASYNCAPI_PARSER := 3.6.6
+BENCH_PYTHON := $(TARGET)/bench-venv/bin/python3
+CARGO_DEB := $(TARGET)/tools/bin/cargo-deb
+SAY := @echo; echo "==>"
+
+.PHONY: help
+help: ## What there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+.PHONY: test
+test: packages $(PYTHON) ## Everything that must hold: format, lints, docs, all tests on real services
+	$(SAY) "format"
+	cargo fmt --check
+	echo "==> lints: all targets, warnings denied"
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	echo "==> documentation without warnings"
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --features failpoints --no-deps --document-private-items
+	echo "==> tests, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"
+	# Most tests wait for heartbeats and timeouts: more at once than there are cores.
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked --all-targets --features failpoints
+	echo "==> instructions, counted"
+	cargo build --locked --features failpoints --example instructions
+	scripts/instructions.py $(TARGET)/debug/examples/instructions
+	echo "==> all of it holds"
+
+.PHONY: chaos
+chaos: packages $(PYTHON) ## Random deaths of daemons and servers: make chaos SEED=… ROUNDS=…
+	ADU_CHAOS_SEED=$(SEED) ADU_CHAOS_ROUNDS=$(ROUNDS) cargo test --locked --features failpoints --test chaos -- --nocapture
+
+.PHONY: simulate
+simulate: ## New schedules of the simulation: make simulate SCHEDULES=… BASE=… (first seed; default: now)
+	base=$(or $(BASE),$$(date +%s)000000)
+	ADU_SIMULATION_BASE=$$base ADU_SIMULATION_SCHEDULES=$(or $(SCHEDULES),100000) \
+		cargo test --locked --features failpoints --test simulation -- --nocapture
+
+.PHONY: demo
+demo: packages $(PYTHON) ## TPC-H at scale 1 through two daemons, with live progress and a look at the result
+	$(SAY) "building the release"
+	cargo build --locked --release --bin adu-export --example load_tpch
+	TARGET=$(TARGET) scripts/demo.sh
+
+.PHONY: soak
+soak: packages $(PYTHON) ## Two daemons under load for MINUTES (20): memory, descriptors, threads, queues must stay flat
+	cargo build --locked --release --bin adu-export --example load_tpch
+	$(PYTHON) scripts/soak.py $(or $(MINUTES),20)
+
+.PHONY: fidelity
+fidelity: packages $(PYTHON) ## PostgreSQL's regression suite, exported in one job and compared by the server: all of it exact
+	cargo build --locked --release --bin adu-export
+	scripts/fidelity.sh
+
+.PHONY: readers
+readers: packages ## What nine engines read of each type, in exact and portable files; writes README's table (PyPI, npm, a JRE; 10 minutes)
+	@scripts/packages.sh java:default-jre-headless npm
+	cargo build --locked --release --bin adu-export
+	CARGO_TARGET_DIR=$(TARGET) scripts/readers.sh
+
+.PHONY: matrix
+matrix: packages $(PYTHON) ## Types, pipeline and planner on PostgreSQL 12 to 18, pipeline and users on RabbitMQ 4: make matrix VERSIONS="12 rabbitmq"
+	VERSIONS="$(VERSIONS)" scripts/matrix.sh
+
+.PHONY: fuzz
+fuzz: ## MINUTES (5) of random splits and garbage for tap and decoders: no panic, no value changed, memory bounded
+	cargo test --locked --features failpoints --lib --no-run
+	# A length that is believed before its bytes are there would reserve gigabytes: it ends the test here.
+	ulimit -v 1500000
+	end=$$((SECONDS + 60 * $(or $(MINUTES),5)))
+	while [ $$SECONDS -lt $$end ]; do
+		PROPTEST_CASES=1000 cargo test --locked --features failpoints --lib -- \
+			decode::decoder::tests::pieces_do_not_matter decode::decoder::tests::garbage_is_never_a_panic \
+			source::postgres::tap::tests::rows_and_messages_are_told_apart
+	done
+
+.PHONY: bench
+bench: packages $(BENCH_PYTHON) ## Beside the floor and its peers: make bench ONLY="lineitem shapes small growth core" RUNS=5 (40 minutes)
+	cargo build --locked --release --bin adu-export $(addprefix --example ,load_tpch decode_speed chunk_speed decide_speed)
+	$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) $(if $(ONLY),--only $(ONLY),--write)
+	$(if $(ONLY),,$(BENCH_PYTHON) bench/plots.py && scripts/plan-scale.sh)
+
+.PHONY: bench-odbc2parquet
+bench-odbc2parquet: ## One more peer for the benches; wants Debian's unixodbc-dev and odbc-postgresql
+	cargo install --locked --root $(TARGET)/bench-tools odbc2parquet
+
+.PHONY: instructions
+instructions: packages ## Instructions of decoding and encoding against those recorded: make instructions RECORD=1 records them
+	cargo build --locked --features failpoints --example instructions
+	scripts/instructions.py $(TARGET)/debug/examples/instructions $(if $(RECORD),--record)
+
+# ADU_BINARY packages a binary that exists; else the release is built.
+.PHONY: deb
+deb: $(CARGO_DEB) ## The Debian package, below target/debian: make deb ADU_BINARY=…
+	if [ -n "$(ADU_BINARY)" ]; then
+		mkdir -p $(TARGET)/release
+		cp $(ADU_BINARY) $(TARGET)/release/adu-export
+	else
+		cargo build --locked --release --bin adu-export
+	fi
+	scripts/describe.sh $(TARGET)/release/adu-export $(TARGET)/release/package
+	$(CARGO_DEB) --no-build
+
+.PHONY: service-check
+service-check: deb ## The package on a booted Debian: start, reload, deaths, hangs, upgrade, removal (root, 5 minutes)
+	scripts/service-check.sh
+
+.PHONY: monitoring-check
+monitoring-check: packages $(PYTHON) ## Rules and dashboard: promtool, and a real Prometheus on two daemons; alerts fire (5 minutes)
+	@scripts/packages.sh prometheus
+	cargo build --locked --release --bin adu-export --example load_tpch
+	scripts/monitoring-check.sh
+
+.PHONY: docker-check
+docker-check: packages $(PYTHON) ## The image built without a network, and compose.yaml with it: work, hangs, deaths (root, 20 minutes)
+	scripts/docker-check.sh
+
+.PHONY: schemas
+schemas: ## Write config/schemas/ and docs/MESSAGES.md again from the Rust types
+	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints --lib message::schema
+
+ASYNCAPI := $(TARGET)/asyncapi-$(ASYNCAPI_PARSER)/node_modules
+
+.PHONY: asyncapi-check
+asyncapi-check: $(ASYNCAPI) ## config/asyncapi.json, read by the official parser: no error, no warning
+	node scripts/asyncapi-check.mjs $(ASYNCAPI) config/asyncapi.json
+
+$(ASYNCAPI):
+	$(SAY) "@asyncapi/parser $(ASYNCAPI_PARSER) from npm in $(@D)"
+	command -v npm >/dev/null || { echo "npm is missing: apt-get install npm" >&2; exit 1; }
+	mkdir -p $(@D)
+	npm install --prefix $(@D) --silent --no-audit --no-fund --no-save @asyncapi/parser@$(ASYNCAPI_PARSER)
+
+.PHONY: clean-services
+clean-services: ## Stop what an interrupted test or demo left running
+	for directory in $(TARGET)/tmp/*/services $(TARGET)/demo/services $(TARGET)/soak/services $(TARGET)/monitoring/services; do
+		if [ -d "$$directory" ]; then scripts/services.sh stop "$$directory"; fi
+	done
+
+# Debian's PostgreSQL, RabbitMQ and Python are used as programs only, never as system services.
+.PHONY: packages
+packages:
+	@scripts/packages.sh
+
+$(PYTHON): tests/oracle/requirements.txt
+	$(SAY) "Python with DuckDB, pyarrow, Polars and pika in $(TARGET)/venv"
+	rm -rf $(TARGET)/venv
+	python3 -m venv $(TARGET)/venv
+	$(TARGET)/venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(BENCH_PYTHON): bench/requirements.txt
+	$(SAY) "Python with the peers of the benches in $(TARGET)/bench-venv"
+	rm -rf $(TARGET)/bench-venv
+	python3 -m venv $(TARGET)/bench-venv
+	$(TARGET)/bench-venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(CARGO_DEB):
+	$(SAY) "cargo-deb in $(TARGET)/tools"
+	cargo install --locked --quiet --root $(TARGET)/tools --target-dir $(TARGET)/tools/build cargo-deb@3.8.0

@@ -209,7 +209,13 @@ fn a_dictionary_that_grows_too_large_is_given_up() {
                 (PageType::DATA_PAGE, Encoding::RLE_DICTIONARY),
                 (PageType::DATA_PAGE, then),
             ];
-            let expected = if nulls > 0 { &expected[2..] } else { &expected[..] };
+            // A page without values takes nothing when it is plain.
+            let without_values = [(PageType::DATA_PAGE, Encoding::PLAIN), expected[2]];
+            let expected = match (nulls, then) {
+                (0, _) => &expected[..],
+                (_, Encoding::PLAIN) => &expected[2..],
+                _ => &without_values,
+            };
             assert_eq!(encodings(&metadata), expected);
         }
     }
@@ -286,32 +292,29 @@ fn whole_numbers_are_never_larger_than_plain_ones() {
         ("infinity amid days", &|row| if row % 50 == 0 { i64::MAX } else { row }, true),
         ("in order", &|row| row, true),
         ("one", &|_| i64::MIN, true),
-        ("in order, then random", &|row| if row < 30_000 { row } else { random(row) }, true),
-        ("random, then in order", &|row| if row < 30_000 { random(row) } else { row }, true),
+        ("in order, then random", &|row| if row < 5000 { row } else { random(row) }, true),
+        ("random, then in order", &|row| if row < 5000 { random(row) } else { row }, true),
         ("far apart", &|row| row << 40, true),
     ];
     let mut few = 0;
     for (name, number, any) in shapes {
-        for rows in [1, 2, 31, 33, 127, 129, 1000, 60_000] {
-            for nulls in [0, 3] {
-                let numbers: Vec<_> =
-                    (0..rows).map(|row| (nulls == 0 || row % nulls > 0).then(|| number(row))).collect();
-                for (array, _) in arrays(&numbers).into_iter().filter(|(a, _)| is_signed_whole(a.data_type()))
-                {
-                    let ty = array.data_type().clone();
-                    let batches = pieces(&one_column(array, nulls > 0), 2048);
-                    let differences = properties(Compression::None, false, 0);
-                    let plain = differences.clone().into_builder().set_encoding(Encoding::PLAIN).build();
-                    let (size, _) = size_of_column(&batches, &differences);
-                    let (plain, encodings) = size_of_column(&batches, &plain);
-                    assert!(encodings.iter().all(|page| page.1 == Encoding::PLAIN));
-                    assert!(size <= plain, "{rows} of {name} as {ty}: {size} bytes, plain {plain}");
-                    few += usize::from(any && rows == 60_000 && size < plain * 9 / 10);
-                }
+        for (rows, nulls) in [(1, 0), (2, 0), (31, 3), (33, 0), (127, 3), (129, 0), (1000, 3), (9000, 0)] {
+            let numbers: Vec<_> =
+                (0..rows).map(|row| (nulls == 0 || row % nulls > 0).then(|| number(row))).collect();
+            for (array, _) in arrays(&numbers).into_iter().filter(|(a, _)| is_signed_whole(a.data_type())) {
+                let ty = array.data_type().clone();
+                let batches = pieces(&one_column(array, nulls > 0), 2048);
+                let differences = properties(Compression::None, false, 0);
+                let plain = differences.clone().into_builder().set_encoding(Encoding::PLAIN).build();
+                let (size, _) = size_of_column(&batches, &differences);
+                let (plain, encodings) = size_of_column(&batches, &plain);
+                assert!(encodings.iter().all(|page| page.1 == Encoding::PLAIN));
+                assert!(size <= plain, "{rows} of {name} as {ty}: {size} bytes, plain {plain}");
+                few += usize::from(any && rows == 9000 && size < plain * 9 / 10);
             }
         }
     }
-    assert!(few > 50, "differences still pay: {few}");
+    assert!(few > 20, "differences still pay: {few}");
 }
 
 #[test]
