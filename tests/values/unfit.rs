@@ -102,8 +102,8 @@ fn infinity_is_the_extreme_null_or_text() {
          INSERT INTO ends VALUES (1, 'infinity', '-infinity', '{infinity,2000-01-01}', '[2000-01-01,infinity]',
                                   ROW('-infinity'), '2000-01-01'),
                                  (2, '2000-01-01', '2000-01-01', '{}', '(,)', ROW('2000-01-01'), NULL);
-         CREATE TABLE both (d date, ts timestamp, tz timestamptz);
-         INSERT INTO both VALUES ('infinity', 'infinity', 'infinity'), ('-infinity', '-infinity', '-infinity'),
+         CREATE TABLE infinities (d date, ts timestamp, tz timestamptz);
+         INSERT INTO infinities VALUES ('infinity', 'infinity', 'infinity'), ('-infinity', '-infinity', '-infinity'),
                                  ('2000-01-01', '2000-01-01', '2000-01-01'), (NULL, NULL, NULL)",
     );
     let daemon = site.daemon();
@@ -112,8 +112,8 @@ fn infinity_is_the_extreme_null_or_text() {
     let max = with("max");
     assert_exact(&site.cast_back(&[json!({"relation": "public.ends"})]), 2);
     // DuckDB has infinities of its own, and they are the server's.
-    let both = site.export(json!({"tables": ["public.both"]}));
-    site.assert_equal(&[("SELECT * FROM both", "public_both")]);
+    let both = site.export(json!({"tables": ["public.infinities"]}));
+    site.assert_equal(&[("SELECT * FROM infinities", "public_infinities")]);
     let text = with("text");
     let files = json!(site.exports.path("public_ends_v2"));
     assert_exact(&site.cast_back(&[json!({"relation": "public.ends", "files": files})]), 2);
