@@ -216,7 +216,17 @@ fn a_dictionary_that_grows_too_large_is_given_up() {
                 (_, Encoding::PLAIN) => &expected[2..],
                 _ => &without_values,
             };
-            assert_eq!(encodings(&metadata), expected);
+            let mut found = encodings(&metadata);
+            // A page of differences that would be larger than its numbers is plain.
+            if then == Encoding::DELTA_BINARY_PACKED && found.len() > expected.len() {
+                assert_eq!(
+                    found.pop(),
+                    Some((PageType::DATA_PAGE, Encoding::PLAIN)),
+                    "{}",
+                    array.data_type()
+                );
+            }
+            assert_eq!(found, expected, "{}", array.data_type());
         }
     }
 }
