@@ -174,9 +174,8 @@ async fn successor(folder: &Folder, archive: &Archive, directory: &str) -> anyho
 
 fn compare(directory: &Path, expected: &[FinishedFile]) -> Vec<String> {
     let mut problems = Vec::new();
-    match std::fs::exists(directory) {
-        Ok(false) => return vec!["the directory is gone: it was pruned, or moved or removed by hand".into()],
-        Ok(true) | Err(_) => {}
+    if matches!(std::fs::exists(directory), Ok(false)) {
+        return vec!["the directory is gone: it was pruned, or moved or removed by hand".into()];
     }
     for file in expected {
         let written = Written { rows: file.rows, bytes: file.bytes, sha256: &file.sha256 };

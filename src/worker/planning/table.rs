@@ -82,7 +82,7 @@ impl Planner<'_> {
             // Named when all are planned: see `place`.
             base: String::new(),
             directory,
-            full: request.is_full() && !(request.only && !relation.contains.is_empty()),
+            full: request.is_full() && (!request.only || relation.contains.is_empty()),
             only: request.only,
             contains: if request.only { Vec::new() } else { relation.contains.clone() },
             columns,

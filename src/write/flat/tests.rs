@@ -201,7 +201,7 @@ fn a_dictionary_that_grows_too_large_is_given_up() {
             } else {
                 Encoding::PLAIN
             };
-            let batches = [one_column(array, true)];
+            let batches = [one_column(array.clone(), true)];
             check(&batches, &keys, Compression::Snappy, &properties);
             let (_, metadata) = read(&ours(&batches, Compression::Snappy, &properties));
             let expected = [
