@@ -291,7 +291,8 @@ fn whole_numbers_are_never_larger_than_plain_ones() {
         (row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).wrapping_mul(0xD6E8_FEB8_6659_FD93)
             as i64
     };
-    let shapes: [(&str, &dyn Fn(i64) -> i64, bool); 9] = [
+    type Shape<'a> = (&'a str, &'a dyn Fn(i64) -> i64, bool);
+    let shapes: [Shape<'_>; 9] = [
         ("random", &random, false),
         ("random of 30 bits", &|row| random(row) & 0x3FFF_FFFF, true),
         (
