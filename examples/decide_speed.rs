@@ -129,6 +129,9 @@ fn job(source: &SourceName) -> anyhow::Result<JobState> {
 
 fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> ExportPlan {
     let table = |number: u32| PlannedTable {
+        only: false,
+        contains: Vec::new(),
+        range_filter: None,
         number,
         batch: number,
         schema: "public".into(),
