@@ -11,7 +11,7 @@ const ROWS: u64 = 600_000;
 fn skewed() -> Database {
     let db = Database::empty();
     db.execute(&format!(
-        "CREATE TABLE skewed (id bigint, n numeric(20,2), d date, t timestamptz, u uuid, s text, common int,
+        "CREATE TABLE skewed (id bigint, n numeric(20,2), d date, t timestamptz, u uuid, s text COLLATE \"C\", common int,
                               filler text, PRIMARY KEY (id)) WITH (autovacuum_enabled = off);
          INSERT INTO skewed
             SELECT k, k / 100.0, date '2000-01-01' + (k / 1000)::int, timestamptz '2000-01-01' + k * interval '1 s',
