@@ -20,7 +20,7 @@ struct RawConnection(TcpStream);
 impl RawConnection {
     fn open(port: u16) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut this = Self(stream);
         this.0.write_all(b"AMQP\0\0\x09\x01")?;
         this.answer()?;

@@ -62,7 +62,7 @@ fn shapes_of_every_kind_are_what_postgis_makes_of_them_without_a_right_to_its_fu
          REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA gis FROM PUBLIC; REVOKE ALL ON SCHEMA gis FROM PUBLIC, {EXPORTER}",
         kinds = kinds.join(", ")
     ));
-    assert!(site.db.number("SELECT count(*) FROM declared") > 200);
+    assert!(site.db.number("SELECT count(*) FROM declared") > 150);
     let daemon = site.daemon();
     let done =
         site.export(json!({"tables": ["public.declared", "public.free", "public.spots", "public.hollow"]}));
