@@ -127,13 +127,15 @@ fn transaction_mode_keeps_values_snapshots_and_cancels_and_leaves_nothing_behind
     });
     site.broker.publish(json!({"cancel": endless}).to_string().as_bytes(), Default::default());
     assert_eq!(site.broker.events.wait_final(&endless, PATIENCE).kind(), "job.cancelled");
-    none_left("the server was told to stop", Duration::from_secs(10), || site.db.busy_backends());
+    none_left("the server was told to stop", Duration::from_secs(30), || site.db.busy_backends());
     assert_eq!(left_behind(&bouncer, &site.db), [""; 0]);
     jobs.push(endless);
     daemons.into_iter().for_each(Daemon::stop);
     // It keeps connections to the server for as long as it lives.
     drop(bouncer);
-    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), []);
+    // What stopped daemons left in the trash is for the next one.
+    let daemon = site.daemon();
+    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), [daemon]);
 }
 
 #[test]
