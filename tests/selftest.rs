@@ -14,7 +14,8 @@ fn every_test_file_is_part_of_a_target() {
         let name = entry.expect("entry").file_name().into_string().expect("UTF-8");
         let module = name.trim_end_matches(".rs");
         let target = manifest.contains(&format!("path = \"tests/{name}"));
-        let known = target || main.contains(&format!("mod {module};")) || matches!(module, "oracle" | "fixtures");
+        let known =
+            target || main.contains(&format!("mod {module};")) || matches!(module, "oracle" | "fixtures");
         assert!(known, "tests/{name} is neither a module of tests/main.rs nor a target in Cargo.toml");
     }
 }

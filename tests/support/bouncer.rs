@@ -20,19 +20,20 @@ pub(crate) struct Bouncer {
 }
 
 impl Bouncer {
-    /// With this `pool_mode` and so many connections to the server.
+    /// Before this database, with this `pool_mode` and so many connections to the server.
     #[track_caller]
-    pub(crate) fn start(mode: &str, pool: u32) -> Self {
+    pub(crate) fn start(db: &Database, mode: &str, pool: u32) -> Self {
         let (port, server) = (free_port(), Services::get().postgres);
         let directory = new_directory();
         let path = directory.display();
         let users = format!("\"{EXPORTER}\" \"{}\"\n", PASSWORD.replace('"', "\"\""));
         std::fs::write(directory.join("users.txt"), users).expect("write users");
         let config = format!(
-            "[databases]\n* = host=127.0.0.1 port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+            "[databases]\n{} = host=127.0.0.1 port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {path}/users.txt\n\
              pool_mode = {mode}\ndefault_pool_size = {pool}\nmax_client_conn = 200\nlog_connections = 0\n\
-             log_disconnections = 0\n"
+             log_disconnections = 0\n",
+            db.name
         );
         std::fs::write(directory.join("pgbouncer.ini"), config).expect("write a configuration");
         let log = std::fs::File::create(directory.join("log")).expect("create a log");
@@ -50,12 +51,13 @@ impl Bouncer {
 
     /// A session through it, as the exporting role.
     pub(crate) fn client(&self, db: &Database) -> Client {
-        let connect = async {
+        // Right after a server connection ended it may refuse one.
+        let connect = || async {
             let (client, connection) = tokio_postgres::connect(&db.url_at(self.port), NoTls).await?;
             tokio::spawn(connection);
             Ok::<_, tokio_postgres::Error>(client)
         };
-        block_on(connect).unwrap_or_else(|error| panic!("{error:?}\n{}", self.log()))
+        eventually("PgBouncer takes a client", Duration::from_secs(10), || block_on(connect()).ok())
     }
 
     pub(crate) fn log(&self) -> String {
