@@ -124,7 +124,7 @@ pub enum Fetch {
     /// As the source sends it.
     #[default]
     Native,
-    /// As the server's text (`::text`).
+    /// As the server's text, which the type's output function writes.
     AsText,
     /// The bytes that the server has of a text, whatever their encoding.
     AsBytes,

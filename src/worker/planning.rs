@@ -22,7 +22,7 @@ use crate::message::pattern::qualified;
 use crate::message::request::{Consistency, ExportRequest};
 use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
-use crate::plan::choose::choose_with;
+use crate::plan::choose::choose;
 use crate::plan::export_plan::{ExportPlan, FailedTable, Snapshot, WriterSettings};
 use crate::retry::{Policy, policy};
 use crate::source::{ErrorKind, Source, SourceError, SurveyRequest};
@@ -195,11 +195,11 @@ impl Planner<'_> {
             statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
         };
         let relations = self.source.survey(&survey, lineage).await?;
-        let mut chosen = choose_with(request, &scope.children, &self.config.schemas, &relations);
+        let mut chosen = choose(request, &scope.children, &self.config.schemas, &relations);
         let failed = chosen.failed.iter();
         let failed =
             failed.map(|f| FailedTable { number: scope.number(&f.table, f.number), ..f.clone() }).collect();
-        let mut drafts = Drafts::without(failed);
+        let mut drafts = Drafts::beginning_with(failed);
         let mut next = chosen.tables.clone();
         while !next.is_empty() {
             self.plan_tables(&next, scope, snapshot, &mut drafts).await?;
@@ -207,7 +207,7 @@ impl Planner<'_> {
             next = chosen.orphans(&drafts.failed_names());
         }
         let (mut tables, failed, exported) = drafts.finish();
-        let notes = chosen.family_notes();
+        let notes = chosen.family_notes(&exported);
         for table in &mut tables {
             let note = notes.get(&qualified(&table.schema, &table.name));
             let said: Vec<String> = table.note.take().into_iter().chain(note.cloned()).collect();

@@ -21,12 +21,12 @@ use facts::{Facts, facts};
 /// What is asked, in messages.
 pub(super) const WHAT: &str = "read the catalogue";
 /// What policies do to a role.
-const HIDDEN_ROWS: &str = "row-level security hides rows from the role of the source";
+const HIDDEN_ROWS: &str = "row-level security hides rows from the role";
 /// SQLSTATE of a lock that was not to be had.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// What a standby says of relations whose changes its primary does not log.
-const UNLOGGED: &str = "the server is a standby, and it is unlogged, or a table that it reads is";
+const UNLOGGED: &str = "the server is a standby, and the table, or one that it reads, is unlogged";
 
 /// A relation that is meant.
 pub(super) struct Named {
@@ -91,11 +91,12 @@ async fn contained(
     session: &Session,
     parents: impl Iterator<Item = u32>,
 ) -> Result<HashMap<u32, Vec<String>>, SourceError> {
-    let parents = oid_array(parents);
+    let parents: Vec<u32> = parents.collect();
     let mut contained: HashMap<u32, Vec<String>> = HashMap::new();
-    if parents == oid_array(std::iter::empty()) {
+    if parents.is_empty() {
         return Ok(contained);
     }
+    let parents = oid_array(parents.into_iter());
     let sql = format!(
         "WITH RECURSIVE tree AS (SELECT o AS root, o AS oid FROM pg_catalog.unnest({parents}) o \
                                  UNION SELECT t.root, i.inhrelid FROM tree t \

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::quote::shown;
+use super::quote::table;
 use super::seen::{Conditions, FIXED_OIDS, SeenColumn, SeenRelation};
 use super::session::Session;
 use super::slice::opaque;
@@ -25,7 +25,7 @@ const HAS_DATABASE_VERSION: u32 = 150_000;
 /// Built-in types that are compared by the collation of the database, although they have none: `jsonb`, `jsonb[]`.
 const OF_DEFAULT: [u32; 2] = [3802, 3807];
 /// End of the name, in plans, of a type whose values are compared by their bytes.
-const BY_BYTES: &str = " collate C";
+const SUFFIX: &str = " collate C";
 
 /// Whether ranges of a type, as plans name it, depend on the order of a collation.
 pub(super) fn has_collation(cast: &str) -> bool {
@@ -34,12 +34,12 @@ pub(super) fn has_collation(cast: &str) -> bool {
 
 /// Whether ranges of a type, as plans name it, are those of bytes.
 pub(super) fn is_by_bytes(cast: &str) -> bool {
-    cast.ends_with(BY_BYTES)
+    cast.ends_with(SUFFIX)
 }
 
 /// The name of a type whose values are compared by their bytes.
 pub(super) fn by_bytes(cast: &str) -> String {
-    format!("{cast}{BY_BYTES}")
+    format!("{cast}{SUFFIX}")
 }
 
 /// Which of some collations are in doubt, and why.
@@ -55,7 +55,7 @@ pub(super) async fn doubts(
         session
             .each(&question(session.version(), &asked), stage, what, |row| {
                 let oid = row.get(0).and_then(|t| t.parse().ok()).unwrap_or(DEFAULT);
-                let name = row.get(1).zip(row.get(2)).map(|(schema, name)| shown(schema, name));
+                let name = row.get(1).zip(row.get(2)).map(|(schema, name)| table(schema, name));
                 doubts.insert(oid, why(name.as_deref(), row.get(3), row.get(4)));
             })
             .await?;
@@ -148,14 +148,14 @@ pub(super) async fn care(
     Ok(Care { filter, settings, key: of_key.and_then(|collation| doubts.remove(&collation)) })
 }
 
-/// The collations by which a filter may compare: rather once too often. A cast to text is in the order of the database.
+/// The collations by which a filter may compare; one too many is safe, only slower. A cast to text is in the order of the database.
 fn of_filter(seen: &SeenRelation, conditions: Conditions<'_>) -> BTreeSet<u32> {
     let Some(filter) = conditions.filter else { return BTreeSet::new() };
     let filter_alone = Conditions { key: None, filter: Some(filter) };
     let named = seen.columns.iter().filter(|(name, _)| filter_alone.name(name));
     let mut collations: BTreeSet<u32> = named.filter_map(|(_, column)| of_column(column)).collect();
     let words = filter.to_lowercase();
-    if ["text", "char", "collate", "select"].iter().any(|word| words.contains(word)) {
+    if filter_alone.may_read_tables() || ["text", "char", "collate"].iter().any(|word| words.contains(word)) {
         collations.insert(DEFAULT);
     }
     collations

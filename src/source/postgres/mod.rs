@@ -6,7 +6,10 @@
 //! `copy_stream` carries its rows from the connection's `tap` to the decoder.
 //! Below: `session` is one transaction on a connection of `connect`, whose
 //! streams `dial` opens and `bulk` gathers; `sqlstate` says what an error
-//! means; `quote` and `slice` write SQL.
+//! means, with the help of `privilege` and `pooler`; `quote` and `slice` write
+//! SQL. `collation` and `path` say what a filter or key has to mind, `newer`
+//! writes the condition of an increment, `definitions` compares at the end
+//! what a chunk could not lock.
 
 use std::sync::Arc;
 
@@ -237,7 +240,7 @@ impl Source for PostgresSource {
     }
 
     async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        // An estimate reads no row, and needs to look into the filter.
+        // It reads no row; with an opaque filter the planner could not estimate.
         let (session, _) = self.ask_of(selection, None, lineage).await?;
         let rows = question::estimate(&session, selection).await?;
         session.end("estimate").await?;

@@ -5,8 +5,8 @@ use super::seen::FIXED_OIDS;
 use crate::decode::types::{PgType, oid};
 use crate::source::{ErrorKind, SourceError, SurveyColumn};
 
-/// What is subtracted from values of a type, and in which type that is done. Single precision is subtracted in double:
-/// it is compared with it, and rounds less.
+/// What is subtracted from values of a type, and in which type that is done. Values of single
+/// precision are subtracted in double precision, which rounds less; PostgreSQL compares the two.
 const DIFFERENCES: [(u32, &str, &str); 11] = [
     (oid::INT2, "pg_catalog.int8", "pg_catalog.int8"),
     (oid::INT4, "pg_catalog.int8", "pg_catalog.int8"),

@@ -43,6 +43,7 @@ impl managed::Manager for Manager {
 
 impl Connections {
     pub(super) fn new(connector: Connector, config: &SourceConfig) -> Result<Self, SourceError> {
+        let server = connector.server().to_owned();
         let connector = Arc::new(connector);
         let allowed = config.pool_size.get();
         let pool = Pool::builder(Manager(connector.clone()))
@@ -54,8 +55,8 @@ impl Connections {
             .map_err(|e| SourceError {
                 kind: ErrorKind::Permanent,
                 code: "pool".into(),
-                message: format!("cannot build the connection pool: {e}"),
-                remedy: None,
+                message: format!("cannot build the connection pool for {server}: {e}"),
+                remedy: Some(Advice::Pool.into()),
             })?;
         Ok(Self { connector, pool, allowed })
     }

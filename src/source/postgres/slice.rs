@@ -102,7 +102,7 @@ pub(super) fn item(selection: &Selection<'_>) -> String {
     format!("{only}{}", table(selection.schema, selection.name))
 }
 
-/// The same without the rows of child tables.
+/// [`from_where`] without the rows of child tables.
 pub(super) fn from_only_where(selection: &Selection<'_>, condition: Option<&str>) -> String {
     from_where(&Selection { only: true, ..selection.clone() }, condition)
 }

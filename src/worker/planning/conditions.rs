@@ -29,17 +29,10 @@ impl Planner<'_> {
             parts.push(printed);
         }
         if let Some(after) = &request.after {
-            let Some(column) = chosen.relation.columns.iter().find(|c| c.column.name == after.column) else {
-                return Err(PlanError::Failed(ErrorReport::permanent(
-                    "unknown_column",
-                    format!(
-                        "{} has no column `{}` (field `after.column`)",
-                        qualified(&chosen.relation.schema, &chosen.relation.name),
-                        after.column
-                    ),
-                    "name a column of the table",
-                )));
-            };
+            let mut columns = chosen.relation.columns.iter();
+            let column = columns
+                .find(|c| c.column.name == after.column)
+                .expect("`choose` takes no table without the column of `after`");
             if filter::is_moving(&after.value) {
                 return Err(PlanError::Failed(ErrorReport::permanent(
                     "invalid_value",
