@@ -115,6 +115,8 @@ fn commands_say_which_file_is_newer_and_what_to_do() {
     let by_date = exports.names(".archive/jobs").pop().expect("one");
     let archive = exports.path(&format!(".archive/by-id/{job}.json"));
     let kept = std::fs::read(&archive).expect("an archive");
+    let workspace = exports.path(&format!(".temp/job_{job}"));
+    eventually("the job has no workspace", PATIENCE, || (!workspace.exists()).then_some(()));
     drop(daemon);
     let says = |name: &str, commands: &[&[&str]]| {
         for command in commands {

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::{Client, NoTls};
 
 use super::database::{Database, EXPORTER, PASSWORD};
@@ -70,7 +69,8 @@ impl Drop for Bouncer {
         if std::thread::panicking() {
             eprintln!("---- log of PgBouncer\n{}", self.log());
         }
-        let _ = kill_process(Pid::from_child(&self.process), Signal::QUIT);
+        // Nothing of it has to be kept, and a test that runs in the background of a script may not be able to send others.
+        let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
