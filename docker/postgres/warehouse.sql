@@ -1,4 +1,4 @@
--- The role that daemons read with, and a table to try.
+-- The role of the daemons, and a table to try.
 CREATE ROLE exporter LOGIN PASSWORD 'exporter-secret';
 CREATE TABLE orders (
   id bigint PRIMARY KEY,
