@@ -65,7 +65,7 @@ fn with_hash(name: &str, identity: [&str; 3]) -> String {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    let hash: String = digest.finalize().iter().take(HASH_DIGITS / 2).map(|b| format!("{b:02x}")).collect();
+    let hash = hex::encode(&digest.finalize()[..HASH_DIGITS / 2]);
     let mut cut = name.len().min(MAX_BYTES - HASH_DIGITS - 1);
     // Not inside of an escape.
     if let Some(percent) = name.as_bytes()[..cut].iter().rposition(|b| *b == b'%')
