@@ -80,7 +80,7 @@ pub fn sources(config: &Config) -> Result<Sources, StartError> {
     Ok(sources)
 }
 
-/// Group id of `[export] group`: a number, or a name of this host.
+/// Group id of `[export] group`: a number, or a name that this host knows, from a file or a directory service.
 ///
 /// # Errors
 /// When the name is not known.
@@ -89,13 +89,10 @@ pub fn group(config: &Config) -> Result<Option<u32>, ConfigError> {
     if let Ok(id) = group.parse() {
         return Ok(Some(id));
     }
-    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let entry =
-        groups.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&group.as_str()));
-    match entry.and_then(|f| f.get(2)?.parse().ok()) {
-        Some(id) => Ok(Some(id)),
+    match uzers::get_group_by_name(group) {
+        Some(found) => Ok(Some(found.gid())),
         None => {
-            let text = format!("`{group}` is not in /etc/group; create it, or use the group's number");
+            let text = format!("`{group}` is no group of this host; create it, or use the group's number");
             Err(ConfigError { file: None, problems: vec![Problem::new("export.group", text)] })
         }
     }
@@ -216,4 +213,27 @@ fn reload(file: &Path, context: &Context, log: &LogHandle) {
         Err(e) => error!(error = %e, "the configuration is not usable; everything stays as it was"),
     }
     systemd::ready();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group_of(setting: &str) -> Result<Option<u32>, String> {
+        let config: Config =
+            toml::from_str(&format!("[export]\nroot = \"/a\"\n{setting}")).expect("a configuration");
+        group(&config).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_group_is_a_number_or_a_name_of_this_host() {
+        assert_eq!(group_of(""), Ok(None));
+        assert_eq!(group_of("group = \"4321\""), Ok(Some(4321)));
+        assert_eq!(group_of("group = \"root\""), Ok(Some(0)));
+        let said = group_of("group = \"no such group\"").expect_err("unknown");
+        assert!(
+            said.contains("export.group") && said.contains("`no such group` is no group of this host"),
+            "{said}"
+        );
+    }
 }
