@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::bus::BusError;
@@ -119,14 +121,16 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     let view = Arc::new(jobs_view::FolderView::new(Arc::clone(&context), Arc::clone(&worker)));
     let views = Views { metrics: Arc::clone(&metrics), health: health.clone(), jobs: view };
     let http = HttpServer::bind(&config.http, views).await?;
-    let http = tokio::spawn(serve(http, end.clone()));
+    // All of them end with `end`; what hangs then is aborted with the set.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(http, end.clone()));
     info!(instance = %context.instance, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
-    let notifier = tokio::spawn(systemd::notify(health.clone(), end.clone()));
+    tasks.spawn(systemd::notify(health.clone(), end.clone()));
     let roles = Roles { context, worker: Arc::clone(&worker), health: health.clone(), stop: stop.clone() };
-    let watching = tokio::spawn(watch_blocked(bus.blocked(), metrics, health.clone()));
+    tasks.spawn(watch_blocked(bus.blocked(), metrics, health.clone(), end.clone()));
     let mut supervised = {
         let (roles, end) = (roles.clone(), end.clone());
-        tokio::spawn(async move { supervise::run(&roles, &bus, &end).await })
+        AbortOnDropHandle::new(tokio::spawn(async move { supervise::run(&roles, &bus, &end).await }))
     };
 
     let hurry = CancellationToken::new();
@@ -147,7 +151,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
                 systemd::stopping();
                 stop.cancel();
                 let (roles, hurry, end) = (roles.clone(), hurry.clone(), end.clone());
-                tokio::spawn(async move { supervise::wind_down(&roles, &hurry, &end).await });
+                tasks.spawn(async move { supervise::wind_down(&roles, &hurry, &end).await });
             }
             Signal::Stop => {
                 warn!("stops at once");
@@ -156,18 +160,22 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
             Signal::Ended => break,
         }
     }
+    end.cancel();
     if !supervised.is_finished() {
         let _ = tokio::time::timeout(LAST_WORDS, supervised).await;
     }
-    let _ = tokio::time::timeout(LAST_WORDS, http).await;
-    notifier.abort();
-    watching.abort();
+    let _ = tokio::time::timeout(LAST_WORDS, async { while tasks.join_next().await.is_some() {} }).await;
     info!("stopped");
     Ok(())
 }
 
 /// Shows whether the broker keeps us from publishing.
-async fn watch_blocked(mut blocked: watch::Receiver<bool>, metrics: Arc<Metrics>, health: Health) {
+async fn watch_blocked(
+    mut blocked: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    end: CancellationToken,
+) {
     loop {
         // It is over when a message is confirmed: a new connection is not blocked before its first one.
         if *blocked.borrow_and_update() {
@@ -177,9 +185,7 @@ async fn watch_blocked(mut blocked: watch::Receiver<bool>, metrics: Arc<Metrics>
                 warn!(reason = why, "publishing waits");
             }
         }
-        if blocked.changed().await.is_err() {
-            return;
-        }
+        let Some(Ok(())) = end.run_until_cancelled(blocked.changed()).await else { return };
     }
 }
 
