@@ -8,6 +8,7 @@
 //! coordinator moves finished tables into place and tells the world.
 
 pub mod bus;
+mod certificates;
 pub mod cli;
 pub mod config;
 pub mod context;

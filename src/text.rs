@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
+use percent_encoding::percent_decode;
+
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Bytes that are not text in UTF-8.
@@ -76,6 +78,15 @@ fn compression(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// The bytes that percent-encoded ones stand for. None where a `%` has no two hex digits after it:
+/// the library would leave it as it is.
+#[must_use]
+pub fn percent_decoded(raw: &[u8]) -> Option<Vec<u8>> {
+    let is_escape =
+        |rest: &[u8]| rest.first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    raw.split(|b| *b == b'%').skip(1).all(is_escape).then(|| percent_decode(raw).collect())
+}
+
 /// A file that people write, as text without a byte order mark.
 ///
 /// # Errors
@@ -129,5 +140,13 @@ mod tests {
         assert_eq!(utf8(b"x^a password"), Ok("x^a password"));
         assert_eq!(utf8(b"\xEF\xBB\xBFab\xe9"), Err(NotUtf8::Byte { at: 5, byte: 0xE9 }));
         assert_eq!(utf8("größe".as_bytes()), Ok("größe"));
+    }
+
+    #[test]
+    fn a_percent_sign_without_two_digits_is_refused() {
+        assert_eq!(percent_decoded(b"a%20%c3%BC%2541").as_deref(), Some("a ü%41".as_bytes()));
+        for wrong in ["%", "%4", "a%zz", "%%41", "%4%31", "%+1"] {
+            assert_eq!(percent_decoded(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::input::{Overrides, SourceArgs, TableArgs};
 use super::one_shot::{self, Place};
@@ -127,7 +128,7 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         health: Health::new(),
         stop: stop.clone(),
     };
-    let mut playing = tokio::spawn(async move { roles.play(&session).await });
+    let mut playing = AbortOnDropHandle::new(tokio::spawn(async move { roles.play(&session).await }));
     let mut display = ProgressDisplay::on_stderr(args.quiet);
     let mut watched =
         Watched { context: &context, worker: &worker, job: &place.job, state: None, seen: None };

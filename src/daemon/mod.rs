@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::bus::BusError;
@@ -80,7 +82,7 @@ pub fn sources(config: &Config) -> Result<Sources, StartError> {
     Ok(sources)
 }
 
-/// Group id of `[export] group`: a number, or a name of this host.
+/// Group id of `[export] group`: a number, or a name that this host knows, from a file or a directory service.
 ///
 /// # Errors
 /// When the name is not known.
@@ -89,13 +91,10 @@ pub fn group(config: &Config) -> Result<Option<u32>, ConfigError> {
     if let Ok(id) = group.parse() {
         return Ok(Some(id));
     }
-    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let entry =
-        groups.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&group.as_str()));
-    match entry.and_then(|f| f.get(2)?.parse().ok()) {
-        Some(id) => Ok(Some(id)),
+    match uzers::get_group_by_name(group) {
+        Some(found) => Ok(Some(found.gid())),
         None => {
-            let text = format!("`{group}` is not in /etc/group; create it, or use the group's number");
+            let text = format!("`{group}` is no group of this host; create it, or use the group's number");
             Err(ConfigError { file: None, problems: vec![Problem::new("export.group", text)] })
         }
     }
@@ -122,14 +121,16 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     let view = Arc::new(jobs_view::FolderView::new(Arc::clone(&context), Arc::clone(&worker)));
     let views = Views { metrics: Arc::clone(&metrics), health: health.clone(), jobs: view };
     let http = HttpServer::bind(&config.http, views).await?;
-    let http = tokio::spawn(serve(http, end.clone()));
+    // All of them end with `end`; what hangs then is aborted with the set.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(http, end.clone()));
     info!(instance = %context.instance, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
-    let notifier = tokio::spawn(systemd::notify(health.clone(), end.clone()));
+    tasks.spawn(systemd::notify(health.clone(), end.clone()));
     let roles = Roles { context, worker: Arc::clone(&worker), health: health.clone(), stop: stop.clone() };
-    let watching = tokio::spawn(watch_blocked(bus.blocked(), metrics, health.clone()));
+    tasks.spawn(watch_blocked(bus.blocked(), metrics, health.clone(), end.clone()));
     let mut supervised = {
         let (roles, end) = (roles.clone(), end.clone());
-        tokio::spawn(async move { supervise::run(&roles, &bus, &end).await })
+        AbortOnDropHandle::new(tokio::spawn(async move { supervise::run(&roles, &bus, &end).await }))
     };
 
     let hurry = CancellationToken::new();
@@ -150,7 +151,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
                 systemd::stopping();
                 stop.cancel();
                 let (roles, hurry, end) = (roles.clone(), hurry.clone(), end.clone());
-                tokio::spawn(async move { supervise::wind_down(&roles, &hurry, &end).await });
+                tasks.spawn(async move { supervise::wind_down(&roles, &hurry, &end).await });
             }
             Signal::Stop => {
                 warn!("stops at once");
@@ -159,18 +160,22 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
             Signal::Ended => break,
         }
     }
+    end.cancel();
     if !supervised.is_finished() {
         let _ = tokio::time::timeout(LAST_WORDS, supervised).await;
     }
-    let _ = tokio::time::timeout(LAST_WORDS, http).await;
-    notifier.abort();
-    watching.abort();
+    let _ = tokio::time::timeout(LAST_WORDS, async { while tasks.join_next().await.is_some() {} }).await;
     info!("stopped");
     Ok(())
 }
 
 /// Shows whether the broker keeps us from publishing.
-async fn watch_blocked(mut blocked: watch::Receiver<bool>, metrics: Arc<Metrics>, health: Health) {
+async fn watch_blocked(
+    mut blocked: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    end: CancellationToken,
+) {
     loop {
         // It is over when a message is confirmed: a new connection is not blocked before its first one.
         if *blocked.borrow_and_update() {
@@ -180,9 +185,7 @@ async fn watch_blocked(mut blocked: watch::Receiver<bool>, metrics: Arc<Metrics>
                 warn!(reason = why, "publishing waits");
             }
         }
-        if blocked.changed().await.is_err() {
-            return;
-        }
+        let Some(Ok(())) = end.run_until_cancelled(blocked.changed()).await else { return };
     }
 }
 
@@ -216,4 +219,27 @@ fn reload(file: &Path, context: &Context, log: &LogHandle) {
         Err(e) => error!(error = %e, "the configuration is not usable; everything stays as it was"),
     }
     systemd::ready();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group_of(setting: &str) -> Result<Option<u32>, String> {
+        let config: Config =
+            toml::from_str(&format!("[export]\nroot = \"/a\"\n{setting}")).expect("a configuration");
+        group(&config).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_group_is_a_number_or_a_name_of_this_host() {
+        assert_eq!(group_of(""), Ok(None));
+        assert_eq!(group_of("group = \"4321\""), Ok(Some(4321)));
+        assert_eq!(group_of("group = \"root\""), Ok(Some(0)));
+        let said = group_of("group = \"no such group\"").expect_err("unknown");
+        assert!(
+            said.contains("export.group") && said.contains("`no such group` is no group of this host"),
+            "{said}"
+        );
+    }
 }

@@ -30,7 +30,8 @@ pub async fn run(roles: &Roles, bus: &dyn Bus, end: &CancellationToken) {
     roles.health.obstacle(WORK, "takes none yet");
     roles.health.clear(DAEMON);
     while !end.is_cancelled() {
-        let session = match bus.connect().await {
+        let Some(connected) = end.run_until_cancelled(bus.connect()).await else { return };
+        let session = match connected {
             Ok(session) => session,
             Err(e) => {
                 metrics.broker_connected.set(0);

@@ -15,7 +15,7 @@ use super::store::{Created, Renamed, Stat, Store};
 use super::syncs::DirectorySyncs;
 use crate::failpoint;
 
-/// Mode of directories: the group's and inherited by what is made in them.
+/// Mode of directories: what is made in one gets its group, as parts do.
 const DIRECTORY_MODE: u32 = 0o2750;
 
 /// A directory of this machine, local or NFS.
@@ -108,13 +108,10 @@ impl Store for DiskStore {
 
     async fn create(&self, path: &str, content: Vec<u8>) -> io::Result<Created> {
         self.blocking("create", path, move |this, path| {
-            let mut file = ExclusiveFile::create(&path)?;
+            let mut file = ExclusiveFile::create(&path)?.owned_by(this.group)?;
             file.write_all(&content)?;
             let linked = file.commit_unsynced()?.linked;
             this.syncs.sync(parent(&path))?;
-            if let (Some(group), Linked::New { .. }) = (this.group, &linked) {
-                chown(&path, None, Some(group))?;
-            }
             Ok(match linked {
                 Linked::New { .. } => Created::New,
                 Linked::Exists => Created::Exists,

@@ -1,8 +1,8 @@
 //! The exclusive durable file: the one way in which a file appears in the
 //! export folder.
 //!
-//! Temporary name in the same directory → write → fsync → `link()` to the name
-//! → unlink the temporary → fsync the directory. Whoever sees the name sees
+//! Temporary name in the same directory → mode and group → write → fsync → `link()`
+//! to the name → unlink the temporary → fsync the directory. Whoever sees the name sees
 //! the whole file, and of two writers of one name exactly one wins (I3, I10).
 //!
 //! Two facts shape it. `link()` may report an error although it succeeded (a
@@ -12,7 +12,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,18 @@ impl ExclusiveFile {
         // The umask of a service must not decide whether the group can read.
         this.file.set_permissions(fs::Permissions::from_mode(MODE))?;
         Ok(this)
+    }
+
+    /// Gives the file to a group: before it has its name, so that nobody finds it there while the
+    /// group cannot read it, and before its fsync, which makes that durable as well.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn owned_by(self, group: Option<u32>) -> io::Result<Self> {
+        if group.is_some() {
+            fchown(&self.file, None, group)?;
+        }
+        Ok(self)
     }
 
     /// Makes the content durable and gives it its name. The caller owes one
@@ -169,6 +181,23 @@ mod tests {
         let metadata = fs::metadata(&path).expect("metadata");
         assert_eq!((metadata.ino(), metadata.mode() & 0o777), (inode, 0o640));
         assert_eq!(names(&dir), ["request.json"]);
+        fs::remove_dir_all(dir).expect("removed");
+    }
+
+    #[test]
+    fn a_file_has_mode_and_group_before_its_name() {
+        let dir = scratch();
+        // Root may give files to any group, others to those that they are members of.
+        let own = fs::metadata(&dir).expect("metadata").gid();
+        let group = if rustix::process::geteuid().is_root() { own + 4321 } else { own };
+        let file =
+            ExclusiveFile::create(&dir.join("x")).expect("created").owned_by(Some(group)).expect("given");
+        let hidden = fs::metadata(&file.temporary).expect("metadata");
+        assert_eq!((hidden.gid(), hidden.mode() & 0o7777), (group, MODE));
+        assert!(!file.target.exists());
+        assert!(matches!(file.commit_unsynced().expect("linked").linked, Linked::New { .. }));
+        let named = fs::metadata(dir.join("x")).expect("metadata");
+        assert_eq!((named.gid(), named.mode() & 0o7777), (group, MODE));
         fs::remove_dir_all(dir).expect("removed");
     }
 

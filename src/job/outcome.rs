@@ -49,7 +49,7 @@ pub struct StoredRequest {
 /// Hexadecimal SHA-256 of a message's body.
 #[must_use]
 pub fn sha256(body: &[u8]) -> String {
-    Sha256::digest(body).iter().map(|b| format!("{b:02x}")).collect()
+    hex::encode(Sha256::digest(body))
 }
 
 impl StoredRequest {

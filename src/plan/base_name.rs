@@ -5,11 +5,14 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode_byte, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
 use crate::message::SourceName;
 use crate::message::request::OnConflict;
 
+/// Bytes that become `%XX` wherever they stand; those of characters beyond ASCII do so too.
+const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-');
 /// Longest base name: suffixes of versions stay below the 255 bytes of file systems.
 const MAX_BYTES: usize = 200;
 /// Hexadecimal digits of a hash in a name.
@@ -31,16 +34,13 @@ pub fn candidates(source: &SourceName, schema: &str, table: &str) -> [String; 3]
 /// outside `[A-Za-z0-9_.-]`, a leading dot or underscore and a trailing
 /// `_v<digits>` become `%XX`. Different texts stay different.
 fn encode(text: &str) -> String {
-    let version = version_suffix(text);
-    let mut name = String::with_capacity(text.len());
-    for (i, byte) in text.bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        let hidden = i == 0 && matches!(byte, b'_' | b'.');
-        if plain && !hidden && version != Some(i) {
-            name.push(char::from(byte));
-        } else {
-            name.push_str(&format!("%{byte:02X}"));
-        }
+    let mut name = utf8_percent_encode(text, &ESCAPED).to_string();
+    // An escape never ends in `_v` and digits: the suffix is what it was.
+    if let Some(at) = version_suffix(&name) {
+        name.replace_range(at..=at, "%5F");
+    }
+    if let Some(first @ (b'_' | b'.')) = name.bytes().next() {
+        name.replace_range(..1, percent_encode_byte(first));
     }
     name
 }
@@ -65,7 +65,7 @@ fn with_hash(name: &str, identity: [&str; 3]) -> String {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    let hash: String = digest.finalize().iter().take(HASH_DIGITS / 2).map(|b| format!("{b:02x}")).collect();
+    let hash = hex::encode(&digest.finalize()[..HASH_DIGITS / 2]);
     let mut cut = name.len().min(MAX_BYTES - HASH_DIGITS - 1);
     // Not inside of an escape.
     if let Some(percent) = name.as_bytes()[..cut].iter().rposition(|b| *b == b'%')

@@ -214,17 +214,20 @@ impl Keepers {
         let until = until.max(Instant::now() + LAST_CHANCE);
         let mut alone = true;
         while alone && Instant::now() < until && !hurry.is_cancelled() {
-            if let Err(e) = self.tidy().await {
-                warn!(error = %e, "cannot tell which snapshots are still needed");
-            }
+            let look = async {
+                if let Err(e) = self.tidy().await {
+                    warn!(error = %e, "cannot tell which snapshots are still needed");
+                }
+                self.is_alone().await
+            };
             alone = tokio::select! {
                 biased;
                 () = hurry.cancelled() => break,
-                alone = tokio::time::timeout_at(until, self.is_alone()) => alone.unwrap_or(true),
+                alone = tokio::time::timeout_at(until, look) => alone.unwrap_or(true),
             };
             if alone {
                 debug!("waits for other daemons to take the snapshots over");
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                hurry.run_until_cancelled(tokio::time::sleep(Duration::from_millis(300))).await;
             }
         }
         lock(&self.held).clear();

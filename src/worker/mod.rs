@@ -275,7 +275,8 @@ impl Worker {
                     warn!(job.id = %task.job(), error = %e, "a task met a file that it cannot use");
                     self.shared.trouble(e.to_string());
                     // Not at once again: somebody has to look at it.
-                    tokio::time::sleep(context.config.timing.retry_first.0).await;
+                    let pause = tokio::time::sleep(context.config.timing.retry_first.0);
+                    cancel.run_until_cancelled(pause).await;
                     return End::Release;
                 }
             }

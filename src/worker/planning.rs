@@ -55,7 +55,8 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         Found::Job(job) => job,
         Found::NotOurs | Found::Headless => {
             // On NFS it may not be visible yet: not at once again.
-            tokio::time::sleep(context.config.timing.retry_first.0).await;
+            let pause = tokio::time::sleep(context.config.timing.retry_first.0);
+            cancel.run_until_cancelled(pause).await;
             return Ok(End::Release);
         }
     };

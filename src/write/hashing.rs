@@ -30,7 +30,7 @@ impl<W: Write> HashingWriter<W> {
     /// Writes what is buffered and gives the inner writer back.
     pub(super) fn finish(mut self) -> io::Result<Digested<W>> {
         self.write_buffer()?;
-        let sha256 = hexadecimal(&self.hasher.finalize());
+        let sha256 = hex::encode(self.hasher.finalize());
         Ok(Digested { inner: self.inner, bytes: self.bytes, sha256 })
     }
 
@@ -62,15 +62,4 @@ impl<W: Write> Write for HashingWriter<W> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// As `sha256sum` prints it.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(u32::from(nibble), 16).expect("a nibble is a digit"));
-        }
-    }
-    text
 }

@@ -7,8 +7,6 @@ use std::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest, Sha256};
 
-use super::hashing::hexadecimal;
-
 /// What a file is known to have been when it was written.
 #[derive(Clone, Copy, Debug)]
 pub struct Written<'a> {
@@ -57,7 +55,7 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
     let mut bytes = 0;
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok((bytes, hexadecimal(&hasher.finalize()))),
+            Ok(0) => return Ok((bytes, hex::encode(hasher.finalize()))),
             Ok(read) => {
                 hasher.update(&buffer[..read]);
                 bytes += read as u64;

@@ -1,27 +1,21 @@
 //! Where the broker is and how it is spoken to: URL, vhost, TLS.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
+use rustls::ClientConfig;
 
 use super::super::BusError;
 use super::url;
+use crate::certificates;
 use crate::config::BrokerConfig;
-
-/// Bundles of certificate authorities where Linux distributions keep them.
-const SYSTEM_BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-];
 
 /// A broker's address. Its text form has no user and no password.
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
-    pub(super) tls: OwnedTLSConfig,
+    /// None: in plain text.
+    pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
 impl fmt::Display for Address {
@@ -39,10 +33,6 @@ fn wrong(what: &str, why: impl Into<String>) -> BusError {
     BusError::Setting { what: what.into(), why: why.into() }
 }
 
-fn read(setting: &str, path: &Path) -> Result<String, BusError> {
-    crate::text::read_file(path).map_err(|e| wrong(&format!("{setting} {}", path.display()), e.to_string()))
-}
-
 impl Address {
     /// The virtual host, decoded.
     pub(super) fn vhost(&self) -> &str {
@@ -57,38 +47,37 @@ impl Address {
         let seconds = config.heartbeat.0.as_secs().clamp(1, u64::from(u16::MAX));
         uri.query.heartbeat = Some(u16::try_from(seconds).unwrap_or(u16::MAX));
         let tls = match uri.scheme {
-            AMQPScheme::AMQP => OwnedTLSConfig { identity: None, cert_chain: None },
-            AMQPScheme::AMQPS => tls(config)?,
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => Some(Arc::new(tls(config)?)),
         };
         Ok(Self { uri, tls })
     }
 }
 
-fn tls(config: &BrokerConfig) -> Result<OwnedTLSConfig, BusError> {
-    let authorities = match &config.ca_file {
-        Some(path) => read("broker.ca_file", path)?,
-        None => {
-            let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-            let known = SYSTEM_BUNDLES.iter().map(PathBuf::from);
-            let bundle = named.into_iter().chain(known).find(|path| path.is_file()).ok_or_else(|| {
-                wrong("broker.ca_file", "is not set and this system has no bundle of certificate authorities")
-            })?;
-            read("certificate authorities", &bundle)?
-        }
-    };
-    if !authorities.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(wrong("broker.ca_file", "holds no PEM certificate"));
-    }
+/// The library could set this up from texts, but would trust the system's authorities beside those of `ca_file`.
+fn tls(config: &BrokerConfig) -> Result<ClientConfig, BusError> {
+    let ours = |why: String| wrong("broker.cert_file and broker.key_file", why);
     let identity = match (&config.cert_file, &config.key_file) {
-        (Some(cert), Some(key)) => Some(OwnedIdentity::PKCS8 {
-            pem: read("broker.cert_file", cert)?.into_bytes(),
-            key: read("broker.key_file", key)?.into_bytes(),
-        }),
+        (Some(cert), Some(key)) => Some(certificates::identity(cert, key).map_err(|e| ours(e.to_string()))?),
         (None, None) => None,
         (Some(_), None) => return Err(wrong("broker.key_file", "is not set, but broker.cert_file is")),
         (None, Some(_)) => return Err(wrong("broker.cert_file", "is not set, but broker.key_file is")),
     };
-    Ok(OwnedTLSConfig { identity, cert_chain: Some(authorities) })
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = match &config.ca_file {
+        Some(path) => certificates::of_file(path),
+        None => certificates::of_system(),
+    }
+    .and_then(|authorities| certificates::verifier(authorities, Arc::clone(&provider)))
+    .map_err(|e| wrong("broker.ca_file", e.to_string()))?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| wrong("TLS with the broker", e.to_string()))?
+        .with_webpki_verifier(verifier);
+    match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|e| ours(e.to_string())),
+        None => Ok(builder.with_no_client_auth()),
+    }
 }
 
 #[cfg(test)]
@@ -119,15 +108,8 @@ mod tests {
 
     #[test]
     fn half_a_client_certificate_is_an_error() {
-        let ca = std::env::temp_dir().join(format!("adu-ca-{}.pem", uuid::Uuid::new_v4()));
-        std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\n").expect("written");
-        let config = BrokerConfig {
-            ca_file: Some(ca.clone()),
-            cert_file: Some(ca.clone()),
-            ..config("amqps://h/%2f")
-        };
+        let config = BrokerConfig { cert_file: Some("/cert.pem".into()), ..config("amqps://h/%2f") };
         let error = Address::read(&config).err().expect("no key").to_string();
-        std::fs::remove_file(&ca).expect("removed");
         assert!(error.contains("broker.key_file"), "{error}");
     }
 }

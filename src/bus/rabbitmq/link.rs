@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_rs::Runtime;
-use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::tcp::AsyncTcpStream;
+use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
+use rustls::ClientConfig;
 use tokio::runtime::Handle;
 
 use super::super::BusError;
@@ -163,7 +164,7 @@ impl Drop for Link {
 
 async fn dial(
     uri: &AMQPUri,
-    tls: &OwnedTLSConfig,
+    tls: &Option<Arc<ClientConfig>>,
     socket: &Socket,
     runtime: &Runtime<async_rs::Tokio>,
 ) -> std::io::Result<wire::Socket> {
@@ -173,8 +174,8 @@ async fn dial(
     if let AsyncTcpStream::Plain(plain) = &stream {
         socket.keep(TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
     }
-    match uri.scheme {
-        AMQPScheme::AMQP => Ok(stream),
-        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
+    match tls {
+        None => Ok(stream),
+        Some(config) => stream.into_rustls(&Arc::clone(config).into(), &uri.authority.host).await,
     }
 }

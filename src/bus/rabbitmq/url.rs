@@ -4,6 +4,8 @@
 
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 
+use crate::text::percent_decoded;
+
 /// Reads `amqp://user:password@host:port/vhost?…`.
 ///
 /// # Errors
@@ -117,17 +119,7 @@ const INSTEAD: [(&str, &str); 10] = [
 fn decoded(text: &str) -> Result<String, String> {
     const PERCENT: &str =
         "has a `%` that stands before no two hex digits, or not for UTF-8: write `%` itself as %25";
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let mut digit = || rest.next().and_then(|d| char::from(d).to_digit(16));
-            let (high, low) = (digit().ok_or(PERCENT)?, digit().ok_or(PERCENT)?);
-            bytes.push(u8::try_from(high * 16 + low).map_err(|_| PERCENT)?);
-        } else {
-            bytes.push(byte);
-        }
-    }
+    let bytes = percent_decoded(text.as_bytes()).ok_or(PERCENT)?;
     String::from_utf8(bytes).map_err(|_| PERCENT.into())
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::InvalidDsn;
 use super::keyword::{known, like};
+use crate::text::percent_decoded;
 
 /// Values by keyword. As in libpq the last value of a keyword is the one that counts.
 pub(super) type Values = BTreeMap<&'static str, Vec<u8>>;
@@ -100,7 +101,7 @@ fn read_parameters(mut rest: &[u8], values: &mut Values) -> Result<(), InvalidDs
         if value.contains(&b'=') {
             return Err(InvalidDsn::TwoEquals(number));
         }
-        let (name, value) = (percent_decoded(name)?, percent_decoded(value)?);
+        let (name, value) = (decoded(name)?, decoded(value)?);
         // For compatibility with JDBC, as libpq has it.
         if name == b"ssl" && value == b"true" {
             values.insert("sslmode", b"require".to_vec());
@@ -166,7 +167,7 @@ fn is_space(byte: u8) -> bool {
 /// Stores a part of a URL that stands at a place of its own; none if it is empty.
 fn store(values: &mut Values, keyword: &'static str, raw: &[u8]) -> Result<(), InvalidDsn> {
     if !raw.is_empty() {
-        values.insert(keyword, percent_decoded(raw)?);
+        values.insert(keyword, decoded(raw)?);
     }
     Ok(())
 }
@@ -200,20 +201,6 @@ fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.iter().position(|b| wanted.contains(b))
 }
 
-fn percent_decoded(raw: &[u8]) -> Result<Vec<u8>, InvalidDsn> {
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw.iter().copied();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|d| char::from(d).to_digit(16)).ok_or(InvalidDsn::Percent);
-        let (high, low) = (digit()?, digit()?);
-        match u8::try_from(high * 16 + low) {
-            Ok(byte) if byte != 0 => bytes.push(byte),
-            _ => return Err(InvalidDsn::Percent),
-        }
-    }
-    Ok(bytes)
+fn decoded(raw: &[u8]) -> Result<Vec<u8>, InvalidDsn> {
+    percent_decoded(raw).filter(|bytes| !bytes.contains(&0)).ok_or(InvalidDsn::Percent)
 }

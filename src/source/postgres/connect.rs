@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use deadpool_postgres::ClientWrapper;
 use tokio::time::timeout;
 use tokio_postgres::config::{ChannelBinding as Bind, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Connection, SimpleQueryMessage};
 use tokio_util::either::Either;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::dial::{Address, DialError, Dialer, Wire};
 use super::sqlstate::{Stage, explain, undialled};
@@ -47,12 +48,12 @@ pub(super) struct Opened {
 
 /// A connection of the pool.
 pub(super) struct Pooled {
-    pub(super) client: Client,
+    /// Ends the task that drives the connection when it is dropped.
+    pub(super) client: ClientWrapper,
     /// Where rows of a COPY go.
     pub(super) tap: TapHandle,
     /// Where it leads: a cancel request must reach the same server.
     address: Address,
-    _driver: AbortOnDropHandle<()>,
 }
 
 /// The TLS of a stream that has it already, or needs none.
@@ -150,12 +151,13 @@ impl Connector {
     /// A connection for the pool.
     pub(super) async fn pooled(&self) -> Result<Pooled, SourceError> {
         let Opened { client, connection, tap, address } = self.open(APPLICATION_NAME).await?;
+        // The wrapper owns it.
         let driver = tokio::spawn(async move {
             if let Err(e) = connection.await {
                 tracing::debug!(error = %e, "connection ended");
             }
         });
-        Ok(Pooled { client, tap, address, _driver: AbortOnDropHandle::new(driver) })
+        Ok(Pooled { client: ClientWrapper::new(client, driver), tap, address })
     }
 
     /// Limit for each address.

@@ -1,10 +1,28 @@
 //! The pool of a source: connections for chunks and questions.
+//!
+//! The pool is `deadpool`'s, and what it holds is the `ClientWrapper` of `deadpool-postgres` with its
+//! way of recycling. The manager is ours: that crate's own one has no place for the tap beside the
+//! client, nor for our errors of dialing.
+//!
+//! The wrapper's cache of prepared statements stays empty on purpose:
+//! - PgBouncer in transaction mode may give the next transaction another session of the server. A
+//!   statement that outlives its transaction is missing there, and its name (`s0`, `s1`, …, counted in
+//!   each process) is in the way of the next client of the session that has it. A client cannot tell
+//!   whether PgBouncer stands in between.
+//! - A chunk prepares two statements. Of the first, `guard` wants to know what the names of columns
+//!   mean *now*; a cache would answer what they meant before. The other is its COPY, whose bounds no
+//!   other chunk has: each would stay for as long as the connection, here and on the server, and never
+//!   be used again.
+//! - All else is asked in simple queries: several in one message, with no round trip to prepare them.
+//!
+//! So statements live no longer than their transaction, on the session that prepared them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType};
+use deadpool_postgres::RecyclingMethod;
 
 use super::connect::{Connector, Pooled};
 use crate::config::SourceConfig;
@@ -13,6 +31,9 @@ use crate::source::{Advice, ErrorKind, PoolUse, SourceError};
 /// Longest wait for a free connection of the pool: workers take no more chunks
 /// than it has, so a long wait means that something is wrong.
 const POOL_WAIT: Duration = Duration::from_secs(60);
+
+/// How a connection is looked at before it is used again: the server must answer. Nothing is left on it to clean up.
+const RECYCLING: RecyclingMethod = RecyclingMethod::Verified;
 
 /// The pool of a source.
 #[derive(Clone)]
@@ -34,10 +55,13 @@ impl managed::Manager for Manager {
     }
 
     async fn recycle(&self, conn: &mut Pooled, _: &Metrics) -> RecycleResult<SourceError> {
-        match conn.client.simple_query("").await {
-            Ok(_) => Ok(()),
-            Err(e) => Err(RecycleError::Message(e.to_string().into())),
+        if conn.client.is_closed() {
+            return Err(RecycleError::message("the connection is closed"));
         }
+        if let Some(question) = RECYCLING.query() {
+            conn.client.simple_query(question).await.map_err(|e| RecycleError::message(e.to_string()))?;
+        }
+        Ok(())
     }
 }
 

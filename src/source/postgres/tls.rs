@@ -1,38 +1,24 @@
 //! TLS as libpq's `sslmode` means it, with rustls.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError as Invalid, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::certificates::{self, CertificateError};
 use crate::config::dsn::{Roots, Tls, TlsDemand};
-use crate::text::without_mark;
-
-/// Where distributions keep the CA bundle of the system.
-const SYSTEM_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsSetup {
-    #[error("cannot read certificates or key of {path}: {cause}")]
-    Unreadable { path: PathBuf, cause: String },
-    #[error("{path} holds no certificate that can be used")]
-    Empty { path: PathBuf },
-    #[error("no CA certificates were found on this machine; name them with ca_file or sslrootcert")]
-    NoSystemRoots,
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
     #[error("TLS cannot be set up: {0}")]
     Rustls(#[from] Error),
 }
@@ -52,14 +38,13 @@ pub(super) fn connector(said: &Tls, ca_file: Option<&Path>) -> Result<MakeRustls
             Verifier { chain: None, pinned: Vec::new(), name: false, provider: provider.clone() }
         }
         TlsDemand::VerifyCa | TlsDemand::VerifyFull => {
-            let certificates = root_certificates(roots.as_ref().unwrap_or(&Roots::System))?;
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(certificates.iter().cloned());
-            let chain = WebPkiServerVerifier::builder_with_provider(store.into(), provider.clone())
-                .build()
-                .map_err(|e| Error::General(e.to_string()))?;
+            let trusted = match &roots {
+                Some(Roots::File(path)) => certificates::of_file(path)?,
+                Some(Roots::System) | None => certificates::of_system()?,
+            };
+            let chain = certificates::verifier(trusted.iter().cloned(), provider.clone())?;
             let name = demand == TlsDemand::VerifyFull;
-            Verifier { chain: Some(chain), pinned: certificates, name, provider: provider.clone() }
+            Verifier { chain: Some(chain), pinned: trusted, name, provider: provider.clone() }
         }
     };
     let versions: &[&rustls::SupportedProtocolVersion] = match said.versions {
@@ -73,8 +58,8 @@ pub(super) fn connector(said: &Tls, ca_file: Option<&Path>) -> Result<MakeRustls
         .with_custom_certificate_verifier(Arc::new(verifier));
     let config = match &said.client_cert {
         Some((cert, key)) => {
-            let key = PrivateKeyDer::from_pem_slice(&pem(key)?).map_err(|e| unreadable(key, &e))?;
-            builder.with_client_auth_cert(certificates_of(cert)?, key)?
+            let (chain, key) = certificates::identity(cert, key)?;
+            builder.with_client_auth_cert(chain, key)?
         }
         None => builder.with_no_client_auth(),
     };
@@ -84,37 +69,6 @@ pub(super) fn connector(said: &Tls, ca_file: Option<&Path>) -> Result<MakeRustls
         config.alpn_protocols = vec![b"postgresql".to_vec()];
     }
     Ok(MakeRustlsConnect::new(config))
-}
-
-fn root_certificates(roots: &Roots) -> Result<Vec<CertificateDer<'static>>, TlsSetup> {
-    match roots {
-        Roots::File(path) => certificates_of(path),
-        Roots::System => {
-            let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-            let bundle = named.into_iter().chain(SYSTEM_BUNDLES.map(PathBuf::from)).find(|p| p.is_file());
-            certificates_of(&bundle.ok_or(TlsSetup::NoSystemRoots)?)
-        }
-    }
-}
-
-fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetup> {
-    let pem = pem(path)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|e| unreadable(path, &e))?;
-    if certificates.is_empty() {
-        return Err(TlsSetup::Empty { path: path.to_owned() });
-    }
-    Ok(certificates)
-}
-
-/// A file in PEM, whose first line is not found after a byte order mark.
-fn pem(path: &Path) -> Result<Vec<u8>, TlsSetup> {
-    let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
-    Ok(without_mark(&bytes).to_vec())
-}
-
-fn unreadable(path: &Path, cause: &dyn std::error::Error) -> TlsSetup {
-    TlsSetup::Unreadable { path: path.to_owned(), cause: cause.to_string() }
 }
 
 /// Checks as much of the server's certificate as `sslmode` asks for.
@@ -152,7 +106,7 @@ impl ServerCertVerifier for Verifier {
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The chain is checked before the name.
             Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                Invalid::NotValidForName | Invalid::NotValidForNameContext { .. },
             )) if !self.name => Ok(ServerCertVerified::assertion()),
             other => other,
         }
