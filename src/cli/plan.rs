@@ -24,9 +24,9 @@ use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
 use crate::metrics::Metrics;
 use crate::plan::ExportPlan;
-use crate::plan::column::{Column, ColumnType};
-use crate::plan::export_plan::{PlannedTable, Slice};
+use crate::plan::export_plan::PlannedTable;
 use crate::plan::size::{Rows, count};
+use crate::relation::{Column, ColumnType, Slice};
 use crate::worker::{Worker, planning};
 
 /// Arguments of `plan`.
@@ -238,7 +238,7 @@ fn warning(column: &Column) -> Option<&'static str> {
     let numbers = matches!(column.source_type.as_str(), "numeric" | "numeric[]");
     let texts = match &column.ty {
         ColumnType::Text => true,
-        ColumnType::List(element) => **element == ColumnType::NumericText,
+        ColumnType::List(element) => **element == ColumnType::Text,
         _ => false,
     };
     (numbers && texts).then_some(
@@ -254,8 +254,8 @@ mod tests {
     use crate::message::SourceName;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
-    use crate::plan::column::Fetch;
     use crate::plan::export_plan::{FailedTable, SkippedRelation, Snapshot, Strategy, WriterSettings};
+    use crate::relation::Frozen;
 
     fn table(number: u32, name: &str, strategy: Strategy, reason: &str) -> PlannedTable {
         PlannedTable {
@@ -269,13 +269,8 @@ mod tests {
             only: false,
             contains: vec![],
             columns: vec![Column {
-                name: "id".into(),
-                source_type: "numeric".into(),
-                fetch: Fetch::AsText,
-                ty: ColumnType::Text,
-                nullable: false,
-                infinity: Default::default(),
                 note: (number == 0).then(|| "kept as text".into()),
+                ..Column::plain("id", "numeric", ColumnType::Text, false)
             }],
             key: vec![],
             filter: None,
@@ -292,7 +287,7 @@ mod tests {
     fn plan() -> ExportPlan {
         let range = Strategy::Range {
             column: "id".into(),
-            cast: "bigint".into(),
+            order: Frozen::of(&"bigint"),
             bounds: vec!["10".into(), "20".into()],
             nulls: true,
         };

@@ -19,7 +19,7 @@ use crate::message::pattern::TablePattern;
 use crate::message::request::AfterNulls;
 use crate::plan::filter;
 use crate::plan::size::count;
-use crate::source::{Selection, SurveyRequest};
+use crate::relation::{Selection, SurveyRequest};
 use crate::write::read_back::{Written, read_back};
 
 /// Arguments of `verify`.

@@ -6,10 +6,12 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
 use super::column::{self, Builder, Faults, Room};
+use super::form::StreamColumn;
 use super::frame::{Fields, Frames, Malformed};
 use crate::message::request::OnUnfit;
-use crate::plan::column::{Column, schema};
-use crate::source::{ErrorKind, SourceError, UnfitColumn};
+use crate::relation::UnfitColumn;
+use crate::relation::column::schema;
+use crate::source::{ErrorKind, SourceError};
 
 /// Rows of a batch. Batches of so few rows are still in the cache when they are
 /// encoded: 2048 take 5 % less time on lineitem than 8192.
@@ -45,7 +47,7 @@ pub struct CopyDecoder {
 }
 
 struct DecodedColumn {
-    column: Column,
+    of: StreamColumn,
     is_key: bool,
     builder: Box<dyn Builder>,
     /// Row of the batch with the first value that does not fit.
@@ -58,17 +60,17 @@ impl CopyDecoder {
     /// A decoder of rows of these columns. `key` names those that tell rows
     /// apart, for reports.
     #[must_use]
-    pub fn new(columns: &[Column], key: &[String], on_unfit: OnUnfit) -> Self {
-        let schema = schema(columns);
+    pub fn new(columns: &[StreamColumn], key: &[String], on_unfit: OnUnfit) -> Self {
+        let schema = schema(columns.iter().map(|column| &column.column));
         let frames = Frames::new(columns.len());
         let room = Room::default();
         let width: usize = schema.fields().iter().map(|field| column::bytes_of_null(field.data_type())).sum();
         let columns: Vec<_> = columns
             .iter()
             .map(|column| DecodedColumn {
-                column: column.clone(),
-                is_key: key.contains(&column.name),
+                is_key: key.contains(&column.column.name),
                 builder: column::builder(column, &room),
+                of: column.clone(),
                 unfit_row: None,
                 unfit: None,
             })
@@ -198,7 +200,7 @@ impl CopyDecoder {
         let mut arrays = Vec::with_capacity(self.columns.len());
         let mut unfit = Vec::new();
         for (index, column) in self.columns.iter_mut().enumerate() {
-            let name = &column.column.name;
+            let name = &column.of.column.name;
             let (array, faults) = column.builder.finish().map_err(|e| unbuildable(name, &e))?;
             column.judge(&array, &faults, self.on_unfit)?;
             unfit.extend(faults.unfit.map(|reason| (index, reason)));
@@ -207,9 +209,9 @@ impl CopyDecoder {
         let unfit_now = !unfit.is_empty();
         for (index, reason) in unfit {
             let row = self.columns[index].unfit_row.take().map(|row| self.row_name(row, rows, &arrays));
-            let DecodedColumn { column, unfit, .. } = &mut self.columns[index];
+            let DecodedColumn { of, unfit, .. } = &mut self.columns[index];
             unfit.get_or_insert_with(|| UnfitColumn {
-                column: column.name.clone(),
+                column: of.column.name.clone(),
                 reason: reason.to_owned(),
                 row,
             });
@@ -244,7 +246,7 @@ impl CopyDecoder {
             .filter_map(|(column, array)| {
                 let text = array_value_to_string(array, row).ok()?;
                 let text: String = text.chars().take(KEY_CHARS).collect();
-                Some(format!("{} = {text}", column.column.name))
+                Some(format!("{} = {text}", column.of.column.name))
             })
             .collect();
         if keys.is_empty() {
@@ -263,7 +265,7 @@ impl DecodedColumn {
         self.builder.append(fields);
         if self.unfit_row.is_none() && self.builder.is_unfit() {
             let alone = |start: &u32| {
-                let mut builder = column::builder(&self.column, &Room::default());
+                let mut builder = column::builder(&self.of, &Room::default());
                 builder.append(Fields { starts: std::slice::from_ref(start), ..fields });
                 builder.is_unfit()
             };
@@ -281,7 +283,7 @@ impl DecodedColumn {
                 remedy: remedy.map(|text| text.to_owned().into()),
             })
         };
-        let name = &self.column.name;
+        let name = &self.of.column.name;
         if let Some(reason) = faults.foreign {
             let message = format!("column {name:?} is not of the type that was planned: {reason}");
             return error(ErrorKind::Changed, "column_type", message, None);
@@ -294,7 +296,7 @@ impl DecodedColumn {
         }
         let unfit = faults.unfit.is_some();
         let replaced = on_unfit == OnUnfit::Null && (unfit || faults.not_utf8);
-        if !self.column.nullable && array.null_count() > 0 && (replaced || !unfit) {
+        if !self.of.column.nullable && array.null_count() > 0 && (replaced || !unfit) {
             return if replaced {
                 let reason = faults.unfit.unwrap_or("a text is not UTF-8");
                 let message = format!(

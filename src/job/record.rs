@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::event::ErrorReport;
-use crate::source::UnfitColumn;
+use crate::relation::UnfitColumn;
 use crate::write::PartFile;
 
 /// `records/eN/<t>/000017.json`: exclusive; names the winning parts.

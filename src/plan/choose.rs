@@ -9,7 +9,7 @@ use super::export_plan::{FailedTable, SkippedRelation};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
-use crate::source::{Relation, RelationKind, Selection, SurveyColumn, Unreadable};
+use crate::relation::{Relation, RelationKind, Selection, SurveyColumn, Unreadable};
 use crate::spelling::did_you_mean;
 
 mod family;

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::column::Column;
 use crate::message::event::ErrorReport;
 use crate::message::request::{OnConflict, OnUnfit, Verify};
 use crate::message::setting::{Compression, FileTypes};
 use crate::message::{JobId, SourceName};
+use crate::relation::{Column, Frozen, Slice};
 
 /// `plans/eN.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,8 +138,9 @@ pub enum Strategy {
     Range {
         /// The column.
         column: String,
-        /// Its type, to which the bounds are cast.
-        cast: String,
+        /// How its values are compared. Plans call it after what PostgreSQL does with bounds.
+        #[serde(rename = "cast")]
+        order: Frozen,
         /// Ascending, distinct values as text.
         bounds: Vec<String>,
         /// One more chunk, the last, holds the rows whose key is NULL.
@@ -184,9 +185,9 @@ impl Strategy {
         Some(match self {
             Self::Single => Slice::All,
             Self::Range { column, bounds, .. } if i > bounds.len() => Slice::Nulls { column },
-            Self::Range { column, cast, bounds, .. } => Slice::Range {
+            Self::Range { column, order, bounds, .. } => Slice::Range {
                 column,
-                cast,
+                order,
                 from: i.checked_sub(1).and_then(|i| bounds.get(i)).map(String::as_str),
                 to: bounds.get(i).map(String::as_str),
             },
@@ -196,37 +197,6 @@ impl Strategy {
             },
         })
     }
-}
-
-/// What one chunk holds, half-open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slice<'a> {
-    /// Everything.
-    All,
-    /// `from <= column < to`; a side without bound is open. With both sides
-    /// open it is every row whose column is not NULL.
-    Range {
-        /// The column.
-        column: &'a str,
-        /// Its type.
-        cast: &'a str,
-        /// Lower bound, inclusive.
-        from: Option<&'a str>,
-        /// Upper bound, exclusive.
-        to: Option<&'a str>,
-    },
-    /// Rows whose column is NULL.
-    Nulls {
-        /// The column.
-        column: &'a str,
-    },
-    /// `from <= page < to`.
-    Pages {
-        /// First page.
-        from: Option<u32>,
-        /// Page after the last.
-        to: Option<u32>,
-    },
 }
 
 /// A named table that cannot be exported.
@@ -285,15 +255,16 @@ mod tests {
 
     #[test]
     fn ranges_cover_every_key_and_null() {
+        let order = Frozen::of(&"bigint");
         let s = Strategy::Range {
             column: "id".into(),
-            cast: "bigint".into(),
+            order: order.clone(),
             bounds: vec!["10".into(), "20".into()],
             nulls: true,
         };
         assert_eq!(s.chunks(), 4);
         let slice = |i| s.slice(i).expect("exists");
-        let range = |from, to| Slice::Range { column: "id", cast: "bigint", from, to };
+        let range = |from, to| Slice::Range { column: "id", order: &order, from, to };
         assert_eq!(slice(0), range(None, Some("10")));
         assert_eq!(slice(1), range(Some("10"), Some("20")));
         assert_eq!(slice(2), range(Some("20"), None));

@@ -15,9 +15,8 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Tokenizer};
 
-use crate::config::{AllowWhere, Origin};
+use crate::config::{Advice, AllowWhere, Origin};
 use crate::message::event::ErrorReport;
-use crate::source::Advice;
 
 mod print;
 

@@ -14,20 +14,17 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::Origin;
+use crate::config::{Origin, Remedy};
 use crate::message::SourceName;
 use crate::message::event::ErrorReport;
 use crate::message::request::OnUnfit;
-use crate::plan::column::Column;
-use crate::plan::export_plan::Slice;
+use crate::relation::{
+    Boundaries, BoundaryMethod, Column, Division, MappingOptions, Relation, Selection, Slice, SplitKey,
+    SurveyColumn, SurveyRequest, UnfitColumn,
+};
 
 pub mod memory;
 pub mod postgres;
-mod remedy;
-mod survey;
-
-pub use remedy::{Advice, Remedy};
-pub use survey::{MappingOptions, Relation, RelationKind, SurveyColumn, SurveyRequest, Unreadable};
 
 /// What a source's failure means for the work at hand. `retry.rs` maps it,
 /// exhaustively, to what happens next.
@@ -71,29 +68,6 @@ impl ErrorKind {
     }
 }
 
-/// A column with a value that its planned type cannot hold.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct UnfitColumn {
-    /// The column.
-    pub column: String,
-    /// What about the value does not fit; never the value itself.
-    pub reason: String,
-    /// The first row with such a value: its key, or its place in the chunk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub row: Option<String>,
-}
-
-impl UnfitColumn {
-    /// Reason and row.
-    #[must_use]
-    pub fn because(&self) -> String {
-        match &self.row {
-            Some(row) => format!("{}, first at {row}", self.reason),
-            None => self.reason.clone(),
-        }
-    }
-}
-
 /// A failure of a source: what happened, to which object, and what to change.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -119,68 +93,6 @@ impl SourceError {
             retryable: !matches!(self.kind, ErrorKind::Permanent | ErrorKind::Unfit(_)),
         }
     }
-}
-
-/// What ranges are made of.
-#[derive(Clone, Copy, Debug)]
-pub struct SplitKey<'a> {
-    /// The column.
-    pub column: &'a str,
-    /// Type that bounds are cast to, as the survey has it: it says how they are ordered.
-    pub cast: &'a str,
-}
-
-/// Parts that a selection is wanted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Division {
-    /// So many of them.
-    pub parts: u32,
-    /// Rows that each was estimated to have: where all rows are passed and counted, fewer make fewer parts.
-    pub rows: u64,
-}
-
-/// Where boundaries of ranges come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BoundaryMethod {
-    /// The histogram of the column's statistics.
-    Statistics,
-    /// A sample of so many millionths of the pages.
-    Sample {
-        /// From 1 to 1,000,000.
-        ppm: u32,
-    },
-    /// One ordered pass that picks every n-th key.
-    OrderedPass,
-}
-
-/// Where a selection is split, and how that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Boundaries {
-    /// Distinct, ascending in the source's order, as text.
-    pub values: Vec<String>,
-    /// How they were found: a sample that is too small is followed by an ordered pass.
-    pub method: BoundaryMethod,
-}
-
-impl Boundaries {
-    /// Of what is not split by them.
-    #[must_use]
-    pub fn none() -> Self {
-        Self { values: Vec::new(), method: BoundaryMethod::Statistics }
-    }
-}
-
-/// A relation and what is read of it.
-#[derive(Clone, Debug)]
-pub struct Selection<'a> {
-    /// Schema.
-    pub schema: &'a str,
-    /// Name.
-    pub name: &'a str,
-    /// Without the rows of tables that inherit from it.
-    pub only: bool,
-    /// Checked and printed filter (already SQL of the source).
-    pub filter: Option<&'a str>,
 }
 
 /// What a chunk reads.

@@ -12,7 +12,7 @@ use crate::folder::layout;
 use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
-use crate::plan::column;
+use crate::relation::column;
 use crate::source::{ChunkStream, ErrorKind, SourceError};
 use crate::write::metadata::Provenance;
 use crate::write::{PartFile, PartWriter, WriteError, WrittenPart};

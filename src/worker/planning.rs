@@ -24,8 +24,9 @@ use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
 use crate::plan::choose::choose_with;
 use crate::plan::export_plan::{ExportPlan, FailedTable, Snapshot, WriterSettings};
+use crate::relation::SurveyRequest;
 use crate::retry::{Policy, policy};
-use crate::source::{ErrorKind, Source, SourceError, SurveyRequest};
+use crate::source::{ErrorKind, Source, SourceError};
 
 mod conditions;
 mod drafts;

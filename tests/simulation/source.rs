@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use adu_export::folder::layout;
 use adu_export::message::SourceName;
-use adu_export::plan::column::{Column, ColumnType};
+use adu_export::relation::{
+    Boundaries, BoundaryMethod, Column, ColumnType, Division, MappingOptions, Relation, Selection, SplitKey,
+    SurveyColumn, SurveyRequest, UnfitColumn,
+};
 use adu_export::source::memory::MemorySource;
 use adu_export::source::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, PoolUse,
-    Relation, Selection, Source, SourceError, SourceFacts, SplitKey, SurveyColumn, SurveyRequest,
-    UnfitColumn,
+    ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Source, SourceError, SourceFacts,
 };
 use adu_export::worker::export::ExportError;
 use adu_export::worker::parts::{PartOrder, Parts};

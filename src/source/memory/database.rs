@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::plan::column::{Column, ColumnType, Fetch, schema};
+use crate::relation::column::{Column, ColumnType, schema};
 use crate::source::Keeper;
 
 /// One state of a table.
@@ -67,14 +67,9 @@ impl MemoryDatabase {
             .schema()
             .fields()
             .iter()
-            .map(|f| Column {
-                name: f.name().clone(),
-                source_type: source_type(f.data_type()).0.into(),
-                fetch: Fetch::Native,
-                ty: source_type(f.data_type()).1,
-                nullable: f.is_nullable(),
-                infinity: Default::default(),
-                note: None,
+            .map(|f| {
+                let (name, ty) = source_type(f.data_type());
+                Column::plain(f.name(), name, ty, f.is_nullable())
             })
             .collect();
         let primary_key = columns.first().filter(|c| !c.nullable).map(|c| c.name.clone());

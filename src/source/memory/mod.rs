@@ -12,14 +12,13 @@ use uuid::Uuid;
 pub use self::database::MemoryDatabase;
 use self::database::Table;
 use self::rows::{Key, greater, key, select};
-use super::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, PoolUse,
-    Progress, Relation, RelationKind, Selection, Source, SourceError, SourceFacts, SplitKey, SurveyColumn,
-    SurveyRequest,
-};
+use super::{ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Progress, Source, SourceError, SourceFacts};
 use crate::message::SourceName;
 use crate::message::pattern::qualified;
-use crate::plan::column::{Column, ColumnType, Fetch};
+use crate::relation::{
+    Boundaries, BoundaryMethod, Column, ColumnType, Division, Facts, Frozen, MappingOptions, Relation,
+    RelationKind, Selection, SplitKey, SurveyColumn, SurveyRequest,
+};
 
 mod database;
 mod rows;
@@ -138,7 +137,6 @@ impl Source for MemorySource {
         let mut mapped = column.column.clone();
         if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
             mapped.ty = ColumnType::Text;
-            mapped.fetch = Fetch::AsText;
             mapped.note = Some(unfit.because());
         }
         mapped
@@ -247,8 +245,9 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
         let sortable = number || column.ty == ColumnType::Text;
         SurveyColumn {
             column: column.clone(),
-            type_facts: serde_json::Value::Null,
-            range_cast: sortable.then(|| column.source_type.clone()),
+            facts: Facts::of(()),
+            width: 8,
+            order: sortable.then(|| Frozen::of(&column.source_type)),
             ordered: sortable,
             numeric: number,
             correlation: number.then_some(1.0),

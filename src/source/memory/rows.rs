@@ -5,7 +5,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};
 
 use super::{PAGE_ROWS, failure};
-use crate::plan::export_plan::Slice;
+use crate::relation::Slice;
 use crate::source::{ErrorKind, SourceError};
 
 /// A key for comparing: numbers by value, texts by bytes.

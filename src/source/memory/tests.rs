@@ -3,7 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OnUnfit;
-use crate::plan::export_plan::{Slice, Strategy};
+use crate::plan::export_plan::Strategy;
+use crate::relation::Slice;
 use arrow::array::{ArrayRef, Int64Array};
 
 const T: Selection<'static> = Selection { schema: "s", name: "t", only: false, filter: None };
@@ -18,15 +19,7 @@ fn process(database: &MemoryDatabase, number: u64) -> MemorySource {
 }
 
 async fn read(source: &MemorySource, slice: Slice<'_>, lineage: Option<Uuid>) -> Result<usize, SourceError> {
-    let columns = vec![Column {
-        name: "id".into(),
-        source_type: "bigint".into(),
-        fetch: Fetch::Native,
-        ty: ColumnType::Int64,
-        nullable: true,
-        infinity: Default::default(),
-        note: None,
-    }];
+    let columns = vec![Column::plain("id", "bigint", ColumnType::Int64, true)];
     let read = ChunkRead {
         selection: T,
         columns: &columns,
@@ -55,7 +48,7 @@ async fn chunks_are_disjoint_and_together_everything() {
     let bounds = source
         .boundaries(
             &T,
-            SplitKey { column: "id", cast: "bigint" },
+            SplitKey { column: "id", order: &Frozen::of(&"bigint") },
             method,
             Division { parts: 4, rows: 1 },
             None,
@@ -65,7 +58,7 @@ async fn chunks_are_disjoint_and_together_everything() {
         .values;
     assert_eq!(bounds, ["250", "500", "750"]);
     let strategies = [
-        Strategy::Range { column: "id".into(), cast: "bigint".into(), bounds, nulls: true },
+        Strategy::Range { column: "id".into(), order: Frozen::of(&"bigint"), bounds, nulls: true },
         Strategy::Ctid { bounds: vec![33, 60] },
     ];
     for strategy in strategies {

@@ -11,7 +11,8 @@ use super::quote::texts;
 use super::session::Session;
 use super::sqlstate::{FROM_PRIMARY, Stage};
 use crate::message::pattern::{TablePattern, qualified};
-use crate::source::{Relation, RelationKind, SourceError, SurveyRequest, Unreadable};
+use crate::relation::{Relation, RelationKind, SurveyRequest, Unreadable};
+use crate::source::SourceError;
 
 mod facts;
 

@@ -5,19 +5,21 @@ use std::time::Duration;
 use futures_util::future::join3;
 use tokio::time::timeout;
 
-use super::collation::{self, has_collation, is_by_bytes};
-use super::copy_stream::CopyStream;
+use super::collation;
+use super::copy_stream::{CopyStream, Rows};
 use super::definitions::Definitions;
 use super::guard;
 use super::path;
 use super::pool::Connections;
 use super::quote::shown;
+use super::reading::Readings;
 use super::seen::{self, Conditions};
 use super::session::{Opening, Session};
-use super::slice::{condition, from_only_where, from_where, select_list};
+use super::slice::{cast, condition, from_only_where, from_where, select_list};
 use super::sqlstate::Stage;
-use crate::plan::export_plan::Slice;
-use crate::source::{Advice, ChunkRead, ErrorKind, Selection, SourceError};
+use crate::config::Advice;
+use crate::relation::{Selection, Slice};
+use crate::source::{ChunkRead, ErrorKind, SourceError};
 
 /// First version that scans ranges of pages without reading the rest.
 pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
@@ -69,6 +71,11 @@ async fn begin(
     let (mut session, rows) = Session::begin_asking(connections, opening, &question, &look).await?;
     check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
 
+    let columns = Readings::of(read.columns)?;
+    let order = match read.slice {
+        Slice::Range { order, .. } => Some(cast(order)?),
+        Slice::All | Slice::Nulls { .. } | Slice::Pages { .. } => None,
+    };
     let key = match read.slice {
         Slice::Range { column, .. } | Slice::Nulls { column } => Some(column),
         Slice::All | Slice::Pages { .. } => None,
@@ -78,7 +85,10 @@ async fn begin(
     let mut settings: Vec<(&str, &str)> = Vec::new();
     // A range of an eighth of the table is planned as a scan of all of it: every chunk would read the whole
     // table. Only where partitions are left out is a scan of the others no waste, and of what a view joins nobody knows.
-    let by_index = matches!(read.slice, Slice::Range { column, cast, .. } if !is_by_bytes(cast) && !seen.is_pruned_by(column));
+    let by_index = match (key, order) {
+        (Some(column), Some(order)) => !order.is_by_bytes() && !seen.is_pruned_by(column),
+        _ => false,
+    };
     if by_index && !seen.is_view() {
         settings.push(("enable_seqscan", "off"));
     }
@@ -86,7 +96,7 @@ async fn begin(
         settings.push(("enable_indexonlyscan", "on"));
     }
     let what = format!("read {relation}");
-    let ordered = matches!(read.slice, Slice::Range { cast, .. } if has_collation(cast));
+    let ordered = order.is_some_and(|order| order.has_collation);
     let compared = Conditions { key: conditions.key.filter(|_| ordered), ..conditions };
     let care = collation::care(&session, &seen, compared, Stage::Chunk, &what).await?;
     if let Some(doubt) = care.key {
@@ -104,12 +114,12 @@ async fn begin(
     }
 
     let slice = condition(read.slice)?;
-    let list = select_list(read.columns);
+    let list = select_list(&columns);
     let selection = Selection { filter: care.filter.as_deref(), ..read.selection };
     let whole = format!("SELECT {list} {}", from_where(&selection, slice.as_deref()));
     let alone = format!("SELECT {list} {}", from_only_where(&selection, slice.as_deref()));
     let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", if seen.is_alone { &alone } else { &whole });
-    let (columns, files, prepared) = join3(
+    let (same, files, prepared) = join3(
         guard::same_columns(&session, schema, name, &seen),
         async {
             if seen.is_alone {
@@ -121,13 +131,14 @@ async fn begin(
         session.prepare(&copy, &what),
     )
     .await;
-    columns?;
+    same?;
     files?;
     let copy = prepared?;
 
     let definitions =
         Definitions::of(&seen, (schema, name), conditions, read.slice, connections.connector.version());
-    CopyStream::start(session, &copy, read, what, limits.stall, definitions).await
+    let rows = Rows { read, columns: columns.into_stream(), what };
+    CopyStream::start(session, &copy, rows, limits.stall, definitions).await
 }
 
 /// Page numbers mean something only while all chunks see one snapshot, and

@@ -22,9 +22,9 @@ use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
 use super::tls;
 use crate::config::dsn::{Binding, Dsn, Target};
-use crate::config::{Origin, Secret, SourceConfig};
+use crate::config::{Advice, Origin, Secret, SourceConfig};
 use crate::message::SourceName;
-use crate::source::{Advice, ErrorKind, SourceError};
+use crate::source::{ErrorKind, SourceError};
 
 /// Pauses after each cancel request before the next one: one that arrives
 /// between two statements is lost.

@@ -21,13 +21,13 @@ use self::pool::Connections;
 use self::session::{Opening, Session};
 use self::snapshot::Keepers;
 use self::sqlstate::Stage;
-use super::{
-    Advice, Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, Keeper, MappingOptions, PoolUse,
-    Relation, Selection, Source, SourceError, SourceFacts, SplitKey, SurveyColumn, SurveyRequest,
-};
-use crate::config::{Origin, SourceConfig};
+use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Source, SourceError, SourceFacts};
+use crate::config::{Advice, Origin, SourceConfig};
 use crate::message::SourceName;
-use crate::plan::column::Column;
+use crate::relation::{
+    Boundaries, BoundaryMethod, Column, Division, MappingOptions, Relation, Selection, SplitKey,
+    SurveyColumn, SurveyRequest,
+};
 
 mod bulk;
 mod catalogue;
@@ -46,6 +46,7 @@ mod pooler;
 mod privilege;
 mod question;
 mod quote;
+mod reading;
 mod seen;
 mod session;
 mod slice;
@@ -54,6 +55,7 @@ mod sqlstate;
 mod tap;
 mod tls;
 mod type_facts;
+mod types;
 
 /// A PostgreSQL database.
 pub struct PostgresSource {

@@ -2,8 +2,9 @@
 
 use super::quote::{ident, literal};
 use super::seen::FIXED_OIDS;
-use crate::decode::types::{PgType, oid};
-use crate::source::{ErrorKind, SourceError, SurveyColumn};
+use super::types::{PgType, oid};
+use crate::relation::SurveyColumn;
+use crate::source::{ErrorKind, SourceError};
 
 /// What is subtracted from values of a type, and in which type that is done. Single precision is subtracted in double:
 /// it is compared with it, and rounds less.
@@ -29,8 +30,7 @@ pub(super) fn greater_than(
     overlap: Option<&str>,
 ) -> Result<String, SourceError> {
     let (name, value) = (ident(&column.column.name), literal(value));
-    let facts: Option<PgType> = serde_json::from_value(column.type_facts.clone()).ok();
-    let base = facts.as_ref().map(PgType::undomained);
+    let base = column.facts.get::<PgType>().map(PgType::undomained);
     let greater = base.map_or_else(|| ">".to_owned(), operator);
     let Some(amount) = overlap else {
         return Ok(format!("{name} {greater} {value}"));
@@ -69,21 +69,14 @@ fn operator(base: &PgType) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::column::{Column, ColumnType, Fetch};
+    use crate::relation::{Column, ColumnType, Facts};
 
     fn column(facts: &PgType) -> SurveyColumn {
         SurveyColumn {
-            column: Column {
-                name: "k\"".into(),
-                source_type: facts.name.clone(),
-                fetch: Fetch::Native,
-                ty: ColumnType::Text,
-                nullable: false,
-                infinity: Default::default(),
-                note: None,
-            },
-            type_facts: serde_json::to_value(facts).expect("JSON"),
-            range_cast: None,
+            column: Column::plain("k\"", &facts.name, ColumnType::Text, false),
+            facts: Facts::of(facts.clone()),
+            width: 32,
+            order: None,
             ordered: true,
             numeric: false,
             correlation: None,

@@ -10,7 +10,8 @@ use super::quote::{literal, shown};
 use super::seen::{Conditions, SeenRelation};
 use super::session::Session;
 use super::sqlstate::Stage;
-use crate::source::{ErrorKind, Selection, SourceError};
+use crate::relation::Selection;
+use crate::source::{ErrorKind, SourceError};
 
 /// The path, where one is needed. Functions that a view calls may depend on the role's own.
 pub(super) fn of(seen: &SeenRelation, conditions: Conditions<'_>) -> Option<String> {

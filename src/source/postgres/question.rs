@@ -1,12 +1,13 @@
 //! What planning asks of a table: where to split it, how many rows it has,
 //! how far a column has grown.
 
-use super::collation::{DEFAULT, has_collation};
+use super::collation::DEFAULT;
 use super::quote::{ident, literal, shown, texts};
 use super::session::Session;
 use super::slice::{Cast, cast, conditions, from_where, item, text_of};
 use super::sqlstate::Stage;
-use crate::source::{Boundaries, BoundaryMethod, Division, ErrorKind, Selection, SourceError, SplitKey};
+use crate::relation::{Boundaries, BoundaryMethod, Division, Selection, SplitKey};
+use crate::source::{ErrorKind, SourceError};
 
 /// More parts than this are never needed, and the server need not think of more.
 const MOST_PARTS: u32 = 1_000_000;
@@ -31,13 +32,10 @@ pub(super) async fn boundaries(
         return Ok(Boundaries { values: Vec::new(), method });
     }
     let what = what("find boundaries in", selection);
-    let cast = cast(key.cast)?;
+    let cast = cast(key.order)?;
     let order = Order { column: ident(key.column), collate: cast.collate };
-    let own = if has_collation(key.cast) {
-        own_collation(session, selection, key.column, &what).await?
-    } else {
-        None
-    };
+    let own =
+        if cast.has_collation { own_collation(session, selection, key.column, &what).await? } else { None };
     let pass = || ordered_pass(selection, &order, parts, division.rows.max(1));
     let sql = match method {
         BoundaryMethod::Statistics => {
@@ -57,7 +55,7 @@ pub(super) async fn boundaries(
         }
     }
     let values: Vec<String> = rows.iter().filter_map(|r| r.get(0).map(str::to_owned)).collect();
-    if has_collation(key.cast) {
+    if cast.has_collation {
         let sql = ascending(&values, cast, own.as_deref().unwrap_or_default());
         if session.value(&sql, Stage::Question, &what).await?.as_deref() == Some("f") {
             return Err(out_of_order(selection, key.column));

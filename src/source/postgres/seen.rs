@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use tokio_postgres::SimpleQueryRow;
 
 use super::quote::{ident, literal, shown};
-use crate::plan::column::Column;
-use crate::source::{ErrorKind, Selection, SourceError};
+use crate::relation::{Column, Selection};
+use crate::source::{ErrorKind, SourceError};
 
 /// Types below this have the same oid everywhere, and no domains are among them.
 pub(super) const FIXED_OIDS: u32 = 10_000;

@@ -9,7 +9,8 @@ use std::error::Error as _;
 
 use super::dial::DialError;
 use super::{pooler, privilege};
-use crate::source::{Advice, ErrorKind, Remedy, SourceError};
+use crate::config::{Advice, Remedy};
+use crate::source::{ErrorKind, SourceError};
 
 /// What helps where only the primary of a standby has the rows.
 pub(super) const FROM_PRIMARY: &str = "read it from the primary: unlogged tables have no rows on a standby; a connection string \

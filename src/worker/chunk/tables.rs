@@ -11,13 +11,13 @@ use futures_util::stream::FuturesUnordered;
 use tracing::warn;
 
 use super::{End, Work};
-use crate::config::Origin;
+use crate::config::{Advice, Origin};
 use crate::folder::FolderError;
 use crate::job::record::{Cause, RecordedPart};
 use crate::message::event::ErrorReport;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Policy, policy};
-use crate::source::{Advice, ErrorKind, SourceError};
+use crate::source::{ErrorKind, SourceError};
 use crate::worker::export::{self, ExportError, TableChunk, Turn};
 use crate::worker::patience::Patience;
 use crate::worker::poison::{self, Mark, Trust};

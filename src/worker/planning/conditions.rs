@@ -9,7 +9,8 @@ use crate::message::request::{After, AfterNulls};
 use crate::plan::choose::ChosenTable;
 use crate::plan::filter;
 use crate::plan::size::count;
-use crate::source::{Relation, SourceError, Unreadable};
+use crate::relation::{Relation, Unreadable};
+use crate::source::SourceError;
 
 impl Planner<'_> {
     /// The checked filter of a table, with the condition of an incremental export.

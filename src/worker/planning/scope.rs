@@ -12,7 +12,7 @@ use crate::job::state::Abandoned;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
 use crate::plan::export_plan::SkippedRelation;
-use crate::source::UnfitColumn;
+use crate::relation::UnfitColumn;
 
 /// What an epoch has to plan.
 pub(super) struct Scope {

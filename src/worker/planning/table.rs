@@ -7,7 +7,7 @@ use crate::message::request::{AfterNulls, Verify};
 use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::{PlannedTable, Snapshot, Strategy};
 use crate::plan::strategy::{Split, Wish, draft};
-use crate::source::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
+use crate::relation::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
 
 impl Planner<'_> {
     /// Asks the source what the plan needs to know, and decides.
@@ -48,11 +48,11 @@ impl Planner<'_> {
             _ => None,
         };
         let bounds = match &draft.split {
-            Split::NeedsBoundaries { column, cast, method, parts, .. } => {
+            Split::NeedsBoundaries { column, order, method, parts, .. } => {
                 let parts = Division { parts: *parts, rows: draft.estimated_rows / u64::from(*parts) };
                 let filter = range_filter.as_deref().or(filter.as_deref());
                 let ranges = chosen.selection(filter);
-                self.source.boundaries(&ranges, SplitKey { column, cast }, *method, parts, lineage).await?
+                self.source.boundaries(&ranges, SplitKey { column, order }, *method, parts, lineage).await?
             }
             Split::Single | Split::Ctid { .. } => Boundaries::none(),
         };

@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn unfit_stream() -> (Vec<Column>, Vec<u8>) {
+fn unfit_stream() -> (Vec<StreamColumn>, Vec<u8>) {
     let columns = vec![
-        column("id", ColumnType::Int32, false),
-        column("price", ColumnType::Decimal { precision: 5, scale: 2 }, true),
-        column("tags", ColumnType::List(Box::new(ColumnType::Int32)), true),
-        column("at", ColumnType::Time, true),
+        column("id", Form::Int32, false),
+        column("price", Form::Decimal { precision: 5, scale: 2 }, true),
+        column("tags", Form::List(Box::new(Form::Int32)), true),
+        column("at", Form::Time, true),
     ];
     let nan = Some(vec![0, 0, 0, 0, 0xC0, 0, 0, 0]);
     let two_dimensions: Vec<u8> =
@@ -64,10 +64,10 @@ fn values_that_do_not_fit_end_the_table_where_asked() {
 
 #[test]
 fn a_null_where_none_can_be_is_an_error_and_no_panic() {
-    let columns = [column("a", ColumnType::Int32, false)];
+    let columns = [column("a", Form::Int32, false)];
     let error = decode(&columns, OnUnfit::Null, &stream(&[vec![None]])).expect_err("NULL");
     assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Changed, "unexpected_null"));
-    let columns = [column("t", ColumnType::Time, false)];
+    let columns = [column("t", Form::Time, false)];
     let midnight = stream(&[vec![Some(86_400_000_000_i64.to_be_bytes().to_vec())]]);
     let error = decode(&columns, OnUnfit::Null, &midnight).expect_err("NULL");
     assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Permanent, "unfit_value"));
@@ -75,14 +75,14 @@ fn a_null_where_none_can_be_is_an_error_and_no_panic() {
 
 #[test]
 fn a_value_of_another_type_means_that_the_table_changed() {
-    let columns = [column("a", ColumnType::Int32, true)];
+    let columns = [column("a", Form::Int32, true)];
     let error = decode(&columns, OnUnfit::Text, &stream(&[vec![Some(vec![0; 8])]])).expect_err("int8");
     assert_eq!((error.kind, error.code.as_str()), (ErrorKind::Changed, "column_type"));
 }
 
 #[test]
 fn text_that_is_not_utf8_is_named() {
-    let columns = [column("a", ColumnType::Text, true)];
+    let columns = [column("a", Form::Text, true)];
     // Whole in one value, but cut between two: each half is invalid.
     let bytes = stream(&[vec![Some(vec![0xc3])], vec![Some(vec![0xa9])], vec![text("ok")]]);
     let error = decode(&columns, OnUnfit::Text, &bytes).expect_err("not UTF-8");
@@ -94,7 +94,7 @@ fn text_that_is_not_utf8_is_named() {
 
 #[test]
 fn arrays_keep_their_nulls_and_refuse_odd_bounds() {
-    let columns = [column("a", ColumnType::List(Box::new(ColumnType::Int32)), true)];
+    let columns = [column("a", Form::List(Box::new(Form::Int32)), true)];
     let bytes = stream(&[vec![Some(array(1, 23, &[]))], vec![Some(array(1, 23, &[None]))], vec![None]]);
     let batch = decode(&columns, OnUnfit::Error, &bytes).expect("decodes");
     let lists = batch["a"].as_list::<i32>();
@@ -108,11 +108,11 @@ fn arrays_keep_their_nulls_and_refuse_odd_bounds() {
 
 #[test]
 fn what_is_made_of_others_keeps_its_nulls() {
-    let parts = vec![part("i", ColumnType::Int32), part("t", ColumnType::Text)];
+    let parts = vec![part("i", Form::Int32), part("t", Form::Text)];
     let columns = [
-        column("c", ColumnType::Struct(parts), true),
-        column("r", ColumnType::Range(Box::new(ColumnType::Int32)), true),
-        column("m", ColumnType::Map, true),
+        column("c", Form::Struct(parts), true),
+        column("r", Form::Range(Box::new(Form::Int32)), true),
+        column("m", Form::Map, true),
     ];
     let bytes = stream(&[
         vec![
@@ -142,7 +142,7 @@ fn what_is_made_of_others_keeps_its_nulls() {
 
 #[test]
 fn a_value_that_does_not_fit_is_found_wherever_it_is() {
-    let dates = || Box::new(ColumnType::List(Box::new(ColumnType::Date)));
+    let dates = || Box::new(Form::List(Box::new(Form::Date)));
     let late = || Some((i32::MAX - 1).to_be_bytes().to_vec());
     let square = || {
         let mut square = array(1, 23, &[int(1)]);
@@ -150,14 +150,11 @@ fn a_value_that_does_not_fit_is_found_wherever_it_is() {
         square
     };
     let cases = [
-        (ColumnType::Struct(vec![part("d", ColumnType::Date)]), composite(&[late()])),
-        (ColumnType::Range(Box::new(ColumnType::Date)), range(0x08, &[late()])),
-        (ColumnType::Multirange(Box::new(ColumnType::Date)), multirange(&[range(0x10, &[late()])])),
-        (ColumnType::List(dates()), array(1, 9, &[None, Some(array(1, 1082, &[late()]))])),
-        (
-            ColumnType::Struct(vec![part("a", ColumnType::List(Box::new(ColumnType::Int32)))]),
-            composite(&[Some(square())]),
-        ),
+        (Form::Struct(vec![part("d", Form::Date)]), composite(&[late()])),
+        (Form::Range(Box::new(Form::Date)), range(0x08, &[late()])),
+        (Form::Multirange(Box::new(Form::Date)), multirange(&[range(0x10, &[late()])])),
+        (Form::List(dates()), array(1, 9, &[None, Some(array(1, 1082, &[late()]))])),
+        (Form::Struct(vec![part("a", Form::List(Box::new(Form::Int32)))]), composite(&[Some(square())])),
     ];
     for (ty, value) in cases {
         let columns = [column("a", ty, true)];
@@ -168,23 +165,23 @@ fn a_value_that_does_not_fit_is_found_wherever_it_is() {
 
 #[test]
 fn parts_that_are_not_what_was_planned_mean_that_the_table_changed() {
-    let pair = ColumnType::Struct(vec![part("a", ColumnType::Int32), part("b", ColumnType::Int32)]);
+    let pair = Form::Struct(vec![part("a", Form::Int32), part("b", Form::Int32)]);
     let cases = [
         (pair.clone(), composite(&[int(1)])),
         (pair.clone(), composite(&[int(1), int(2), int(3)])),
         (pair, composite(&[int(1), text("longer")])),
-        (ColumnType::Range(Box::new(ColumnType::Int32)), range(0, &[int(1)])),
-        (ColumnType::Range(Box::new(ColumnType::Int32)), range(0, &[int(1), None])),
-        (ColumnType::Map, [&hstore(&[("k", None)])[..], &[0]].concat()),
-        (ColumnType::Interval, vec![0; 15]),
-        (ColumnType::Vector { length: Some(3), half: false }, vec![0, 1, 0, 0, 0, 0, 0, 0]),
+        (Form::Range(Box::new(Form::Int32)), range(0, &[int(1)])),
+        (Form::Range(Box::new(Form::Int32)), range(0, &[int(1), None])),
+        (Form::Map, [&hstore(&[("k", None)])[..], &[0]].concat()),
+        (Form::Interval, vec![0; 15]),
+        (Form::Vector { length: Some(3), half: false }, vec![0, 1, 0, 0, 0, 0, 0, 0]),
         // Two billion elements in twenty bytes.
         (
-            ColumnType::List(Box::new(ColumnType::Int32)),
+            Form::List(Box::new(Form::Int32)),
             [array(1, 23, &[int(1)])[..12].to_vec(), vec![0x7f, 255, 255, 255, 0, 0, 0, 1]].concat(),
         ),
-        (ColumnType::Multirange(Box::new(ColumnType::Int32)), vec![0x7f, 255, 255, 255]),
-        (ColumnType::Map, vec![0x7f, 255, 255, 255, 0, 0, 0, 0]),
+        (Form::Multirange(Box::new(Form::Int32)), vec![0x7f, 255, 255, 255]),
+        (Form::Map, vec![0x7f, 255, 255, 255, 0, 0, 0, 0]),
     ];
     for (ty, value) in cases {
         let columns = [column("a", ty, true)];

@@ -9,7 +9,8 @@ use super::super::quote::{ident, table};
 use super::super::session::Session;
 use super::super::sqlstate::Stage;
 use super::{HIDDEN_ROWS, Named, Sizes, WHAT};
-use crate::source::{RelationKind, SourceError, Unreadable};
+use crate::relation::{RelationKind, Unreadable};
+use crate::source::SourceError;
 
 /// Growth since the last ANALYZE from which on its histograms say little of where rows are: what came later usually
 /// lies beyond the last bound.
