@@ -103,13 +103,13 @@ pub struct PlannedTable {
     /// Names of those that are the primary key, for reports about rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub key: Vec<String>,
-    /// Checked and printed filter, in the source's SQL.
+    /// Which rows, checked and as the source has printed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filter: Option<String>,
+    pub filter: Option<Frozen>,
     /// The same for ranges of a column that the filter compares, where rows without a value in it have a chunk of their
     /// own: an index finds what this one means.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub range_filter: Option<String>,
+    pub range_filter: Option<Frozen>,
     /// Highest value of that column under the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,
@@ -225,9 +225,9 @@ pub struct SkippedRelation {
 impl PlannedTable {
     /// The rows of a chunk that are wanted.
     #[must_use]
-    pub fn filter_of(&self, slice: Slice<'_>) -> Option<&str> {
-        let ranges = self.range_filter.as_deref().filter(|_| matches!(slice, Slice::Range { .. }));
-        ranges.or(self.filter.as_deref())
+    pub fn filter_of(&self, slice: Slice<'_>) -> Option<&Frozen> {
+        let ranges = self.range_filter.as_ref().filter(|_| matches!(slice, Slice::Range { .. }));
+        ranges.or(self.filter.as_ref())
     }
 }
 

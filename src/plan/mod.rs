@@ -4,7 +4,6 @@ pub mod base_name;
 pub mod batch;
 pub mod choose;
 pub mod export_plan;
-pub mod filter;
 pub mod size;
 pub mod strategy;
 

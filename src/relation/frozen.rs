@@ -1,6 +1,5 @@
 //! What a source notes in a plan for itself.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// A value that one source makes and reads. Everybody else only carries it, in memory and in plans. It is JSON, so that
@@ -23,7 +22,7 @@ impl Frozen {
     ///
     /// # Errors
     /// When it is not of this type: another source, or another release, made it.
-    pub fn thaw<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+    pub fn thaw<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         T::deserialize(&self.0)
     }
 

@@ -6,6 +6,7 @@
 
 pub mod column;
 mod facts;
+pub mod filter;
 mod frozen;
 mod selection;
 mod slice;
@@ -14,6 +15,7 @@ pub use column::{Column, ColumnType};
 pub use facts::{
     Facts, MappingOptions, Relation, RelationKind, SurveyColumn, SurveyRequest, UnfitColumn, Unreadable,
 };
+pub use filter::Filter;
 pub use frozen::Frozen;
 pub use selection::{Boundaries, BoundaryMethod, Division, Selection, SplitKey};
 pub use slice::Slice;

@@ -11,8 +11,8 @@ pub struct Selection<'a> {
     pub name: &'a str,
     /// Without the rows of tables that inherit from it.
     pub only: bool,
-    /// Checked and printed filter (already SQL of the source).
-    pub filter: Option<&'a str>,
+    /// Which rows, as the source has printed it.
+    pub filter: Option<&'a Frozen>,
 }
 
 /// What ranges are made of.

@@ -19,8 +19,8 @@ use crate::message::SourceName;
 use crate::message::event::ErrorReport;
 use crate::message::request::OnUnfit;
 use crate::relation::{
-    Boundaries, BoundaryMethod, Column, Division, MappingOptions, Relation, Selection, Slice, SplitKey,
-    SurveyColumn, SurveyRequest, UnfitColumn,
+    Boundaries, BoundaryMethod, Column, Division, Filter, Frozen, MappingOptions, Relation, Selection, Slice,
+    SplitKey, SurveyColumn, SurveyRequest, UnfitColumn,
 };
 
 pub mod memory;
@@ -213,20 +213,11 @@ pub trait Source: Send + Sync {
     /// Living keepers of a lineage, in all processes.
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
 
-    /// A condition for rows whose column is greater than a value, less an overlap where one is wanted (a number, or a
-    /// time as in `1 hour`), in the source's SQL, all of them quoted.
+    /// A filter as this source reads by it, of a relation with these columns. Pure.
     ///
     /// # Errors
-    /// When values of the column cannot be made less.
-    fn greater_than(
-        &self,
-        column: &SurveyColumn,
-        value: &str,
-        overlap: Option<&str>,
-    ) -> Result<String, SourceError>;
-
-    /// A condition for rows without a value in a column, in the source's SQL, quoted.
-    fn is_null(&self, column: &str) -> String;
+    /// When it cannot: values of a column have no differences.
+    fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError>;
 
     /// Inner boundaries that split a selection by a key into parts of about
     /// equal rows.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use adu_export::folder::layout;
 use adu_export::message::SourceName;
 use adu_export::relation::{
-    Boundaries, BoundaryMethod, Column, ColumnType, Division, MappingOptions, Relation, Selection, SplitKey,
-    SurveyColumn, SurveyRequest, UnfitColumn,
+    Boundaries, BoundaryMethod, Column, ColumnType, Division, Filter, Frozen, MappingOptions, Relation,
+    Selection, SplitKey, SurveyColumn, SurveyRequest, UnfitColumn,
 };
 use adu_export::source::memory::MemorySource;
 use adu_export::source::{
@@ -106,17 +106,8 @@ impl Source for SimSource {
         self.ask("counts keepers", "", self.inner.keepers(lineage)).await
     }
 
-    fn greater_than(
-        &self,
-        column: &SurveyColumn,
-        value: &str,
-        overlap: Option<&str>,
-    ) -> Result<String, SourceError> {
-        self.inner.greater_than(column, value, overlap)
-    }
-
-    fn is_null(&self, column: &str) -> String {
-        self.inner.is_null(column)
+    fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
+        self.inner.print(filter, columns)
     }
 
     async fn boundaries(

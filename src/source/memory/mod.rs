@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 pub use self::database::MemoryDatabase;
 use self::database::Table;
-use self::rows::{Key, greater, key, select};
+use self::rows::{Greater, Key, greater, key, select};
 use super::{ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Progress, Source, SourceError, SourceFacts};
 use crate::message::SourceName;
 use crate::message::pattern::qualified;
 use crate::relation::{
-    Boundaries, BoundaryMethod, Column, ColumnType, Division, Facts, Frozen, MappingOptions, Relation,
-    RelationKind, Selection, SplitKey, SurveyColumn, SurveyRequest,
+    Boundaries, BoundaryMethod, Column, ColumnType, Division, Facts, Filter, Frozen, MappingOptions,
+    Relation, RelationKind, Selection, SplitKey, SurveyColumn, SurveyRequest,
 };
 
 mod database;
@@ -156,21 +156,19 @@ impl Source for MemorySource {
         Ok(u32::try_from(self.database.keepers(lineage)).unwrap_or(u32::MAX))
     }
 
-    /// The only filter that this source understands.
-    fn greater_than(
-        &self,
-        column: &SurveyColumn,
-        value: &str,
-        overlap: Option<&str>,
-    ) -> Result<String, SourceError> {
-        match overlap {
-            None => Ok(format!("{} > {value}", column.column.name)),
-            Some(_) => Err(failure(ErrorKind::Permanent, "overlap", "there is no overlap here".into())),
+    fn print(&self, filter: &Filter, _columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
+        match filter {
+            Filter::Newer { column, value, overlap: None } => {
+                Ok(Frozen::of(&Greater { column: column.clone(), value: value.clone() }))
+            }
+            Filter::Newer { overlap: Some(_), .. } => {
+                Err(failure(ErrorKind::Permanent, "overlap", "there is no overlap here".into()))
+            }
+            Filter::Where(_) | Filter::IsNull(_) | Filter::Both(_) | Filter::Either(_) => {
+                let message = "only values of a column are compared here".into();
+                Err(failure(ErrorKind::Permanent, "filter", message))
+            }
         }
-    }
-
-    fn is_null(&self, column: &str) -> String {
-        format!("{column} IS NULL")
     }
 
     async fn boundaries(

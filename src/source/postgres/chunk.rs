@@ -15,10 +15,10 @@ use super::quote::shown;
 use super::reading::Readings;
 use super::seen::{self, Conditions};
 use super::session::{Opening, Session};
-use super::slice::{cast, condition, from_only_where, from_where, select_list};
+use super::slice::{Selected, cast, condition, from_only_where, from_where, select_list};
 use super::sqlstate::Stage;
 use crate::config::Advice;
-use crate::relation::{Selection, Slice};
+use crate::relation::Slice;
 use crate::source::{ChunkRead, ErrorKind, SourceError};
 
 /// First version that scans ranges of pages without reading the rest.
@@ -59,14 +59,15 @@ async fn begin(
     read: &ChunkRead<'_>,
     relation: &str,
 ) -> Result<CopyStream, SourceError> {
-    let (schema, name) = (read.selection.schema, read.selection.name);
+    let selected = Selected::of(&read.selection)?;
+    let (schema, name) = (selected.schema, selected.name);
     // An index may lack rows of the snapshot (`definitions`). Who wants all rows of a table needs none; set here, it costs
     // no exchange of its own.
-    let all = matches!(read.slice, Slice::All) && read.selection.filter.is_none();
+    let all = matches!(read.slice, Slice::All) && selected.filter.is_none();
     let whole_tables = [("enable_indexonlyscan".to_owned(), "off".to_owned())];
     let settings = if all { &whole_tables[..] } else { &[] };
     let opening = Opening { snapshot, settings, lock_timeout_ms: limits.lock.as_millis() };
-    let question = seen::question(schema, name, read.selection.filter.is_some());
+    let question = seen::question(schema, name, selected.filter.is_some());
     let look = format!("look at {relation}");
     let (mut session, rows) = Session::begin_asking(connections, opening, &question, &look).await?;
     check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
@@ -80,8 +81,8 @@ async fn begin(
         Slice::Range { column, .. } | Slice::Nulls { column } => Some(column),
         Slice::All | Slice::Pages { .. } => None,
     };
-    let conditions = Conditions { key, filter: read.selection.filter };
-    let seen = seen::compare(&rows, &read.selection, read.columns, conditions)?;
+    let conditions = Conditions { key, filter: selected.filter };
+    let seen = seen::compare(&rows, &selected, read.columns, conditions)?;
     let mut settings: Vec<(&str, &str)> = Vec::new();
     // A range of an eighth of the table is planned as a scan of all of it: every chunk would read the whole
     // table. Only where partitions are left out is a scan of the others no waste, and of what a view joins nobody knows.
@@ -110,12 +111,12 @@ async fn begin(
         session.set(settings).await?;
     }
     if path.is_some() && !seen.is_view() {
-        path::check(&session, &read.selection, Stage::Chunk, &what).await?;
+        path::check(&session, &selected, Stage::Chunk, &what).await?;
     }
 
     let slice = condition(read.slice)?;
     let list = select_list(&columns);
-    let selection = Selection { filter: care.filter.as_deref(), ..read.selection };
+    let selection = Selected { filter: care.filter.as_deref(), ..selected };
     let whole = format!("SELECT {list} {}", from_where(&selection, slice.as_deref()));
     let alone = format!("SELECT {list} {}", from_only_where(&selection, slice.as_deref()));
     let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", if seen.is_alone { &alone } else { &whole });

@@ -19,14 +19,15 @@ use self::collation::Care;
 use self::connect::Connector;
 use self::pool::Connections;
 use self::session::{Opening, Session};
+use self::slice::Selected;
 use self::snapshot::Keepers;
 use self::sqlstate::Stage;
 use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Source, SourceError, SourceFacts};
 use crate::config::{Advice, Origin, SourceConfig};
 use crate::message::SourceName;
 use crate::relation::{
-    Boundaries, BoundaryMethod, Column, Division, MappingOptions, Relation, Selection, SplitKey,
-    SurveyColumn, SurveyRequest,
+    Boundaries, BoundaryMethod, Column, Division, Filter, Frozen, MappingOptions, Relation, Selection,
+    SplitKey, SurveyColumn, SurveyRequest,
 };
 
 mod bulk;
@@ -38,6 +39,7 @@ mod connect;
 mod copy_stream;
 mod definitions;
 mod dial;
+mod filter;
 mod guard;
 mod newer;
 mod path;
@@ -112,7 +114,7 @@ impl PostgresSource {
     /// A session for questions about rows of a relation, and what has to be minded there; `key`: what is ordered.
     async fn ask_of(
         &self,
-        selection: &Selection<'_>,
+        selection: &Selected<'_>,
         key: Option<&str>,
         lineage: Option<Uuid>,
     ) -> Result<(Session, Care), SourceError> {
@@ -185,17 +187,8 @@ impl Source for PostgresSource {
         Keepers::count(&self.connections.connector, lineage).await
     }
 
-    fn greater_than(
-        &self,
-        column: &SurveyColumn,
-        value: &str,
-        overlap: Option<&str>,
-    ) -> Result<String, SourceError> {
-        newer::greater_than(column, value, overlap)
-    }
-
-    fn is_null(&self, column: &str) -> String {
-        slice::is_null(column)
+    fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
+        filter::sql(filter, columns).map(|sql| Frozen::of(&sql))
     }
 
     async fn survey(
@@ -231,8 +224,9 @@ impl Source for PostgresSource {
         parts: Division,
         lineage: Option<Uuid>,
     ) -> Result<Boundaries, SourceError> {
-        let (session, care) = self.ask_of(selection, None, lineage).await?;
-        let selection = Selection { filter: care.filter.as_deref(), ..*selection };
+        let selection = Selected::of(selection)?;
+        let (session, care) = self.ask_of(&selection, None, lineage).await?;
+        let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let found = question::boundaries(&session, &selection, key, method, parts).await?;
         session.end("find boundaries").await?;
         Ok(found)
@@ -240,15 +234,17 @@ impl Source for PostgresSource {
 
     async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
         // An estimate reads no row, and needs to look into the filter.
-        let (session, _) = self.ask_of(selection, None, lineage).await?;
-        let rows = question::estimate(&session, selection).await?;
+        let selection = Selected::of(selection)?;
+        let (session, _) = self.ask_of(&selection, None, lineage).await?;
+        let rows = question::estimate(&session, &selection).await?;
         session.end("estimate").await?;
         Ok(rows)
     }
 
     async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        let (session, care) = self.ask_of(selection, None, lineage).await?;
-        let selection = Selection { filter: care.filter.as_deref(), ..*selection };
+        let selection = Selected::of(selection)?;
+        let (session, care) = self.ask_of(&selection, None, lineage).await?;
+        let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let rows = question::count(&session, &selection).await?;
         session.end("count").await?;
         Ok(rows)
@@ -260,8 +256,9 @@ impl Source for PostgresSource {
         column: &str,
         lineage: Option<Uuid>,
     ) -> Result<Option<String>, SourceError> {
-        let (session, care) = self.ask_of(selection, Some(column), lineage).await?;
-        let selection = Selection { filter: care.filter.as_deref(), ..*selection };
+        let selection = Selected::of(selection)?;
+        let (session, care) = self.ask_of(&selection, Some(column), lineage).await?;
+        let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let value = question::maximum(&session, &selection, column, care.key.is_some()).await?;
         session.end("find the highest key").await?;
         Ok(value)

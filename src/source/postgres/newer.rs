@@ -25,15 +25,17 @@ const DIFFERENCES: [(u32, &str, &str); 11] = [
 /// Rows whose column is greater than a value, less an overlap. The difference is a constant of a type that an index
 /// of the column knows.
 pub(super) fn greater_than(
-    column: &SurveyColumn,
+    columns: &[SurveyColumn],
+    name: &str,
     value: &str,
     overlap: Option<&str>,
 ) -> Result<String, SourceError> {
-    let (name, value) = (ident(&column.column.name), literal(value));
-    let base = column.facts.get::<PgType>().map(PgType::undomained);
+    let column = columns.iter().find(|c| c.column.name == name);
+    let (quoted, value) = (ident(name), literal(value));
+    let base = column.and_then(|c| c.facts.get::<PgType>()).map(PgType::undomained);
     let greater = base.map_or_else(|| ">".to_owned(), operator);
     let Some(amount) = overlap else {
-        return Ok(format!("{name} {greater} {value}"));
+        return Ok(format!("{quoted} {greater} {value}"));
     };
     let amount = literal(amount);
     let known = base.and_then(|base| DIFFERENCES.iter().find(|(oid, ..)| *oid == base.oid));
@@ -43,7 +45,8 @@ pub(super) fn greater_than(
             code: "overlap".into(),
             message: format!(
                 "field `after.overlap`: column `{}` of type {} has no differences",
-                column.column.name, column.column.source_type
+                name,
+                column.map_or("an unknown type", |c| c.column.source_type.as_str())
             ),
             remedy: Some(
                 "leave it out, or name a column of numbers, money, dates, timestamps or intervals (a time of day \
@@ -53,7 +56,7 @@ pub(super) fn greater_than(
         });
     };
     // An overlap below zero would leave rows out.
-    Ok(format!("{name} {greater} LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))
+    Ok(format!("{quoted} {greater} LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))
 }
 
 /// The operator by which values of a type are sorted, and so its highest one was found: that of the type's own order,
@@ -88,6 +91,10 @@ mod tests {
         }
     }
 
+    fn of(column: SurveyColumn, value: &str, overlap: Option<&str>) -> Result<String, SourceError> {
+        greater_than(&[column], "k\"", value, overlap)
+    }
+
     fn domain(of: PgType) -> PgType {
         let mut domain = PgType::base(70_000, "public.dd", -1);
         (domain.typtype, domain.base) = ('d', Some(Box::new(of)));
@@ -99,15 +106,15 @@ mod tests {
         for (oid, base, by) in DIFFERENCES {
             let ty = PgType::base(oid, "a type", -1);
             for ty in [ty.clone(), domain(ty.clone()), domain(domain(ty))] {
-                let sql = greater_than(&column(&ty), "it's", Some("1'")).expect("a difference");
+                let sql = of(column(&ty), "it's", Some("1'")).expect("a difference");
                 let value = format!("'it''s'::{base}");
                 let less = format!("{value} - '1'''::{by}");
                 assert_eq!(sql, format!("\"k\"\"\" OPERATOR(pg_catalog.>) LEAST({value}, {less})"));
             }
         }
         let uuid = column(&PgType::base(oid::UUID, "uuid", -1));
-        assert_eq!(greater_than(&uuid, "5", None).expect("none"), "\"k\"\"\" OPERATOR(pg_catalog.>) '5'");
-        let refused = greater_than(&uuid, "5", Some("1")).expect_err("no difference");
+        assert_eq!(of(uuid.clone(), "5", None).expect("none"), "\"k\"\"\" OPERATOR(pg_catalog.>) '5'");
+        let refused = of(uuid.clone(), "5", Some("1")).expect_err("no difference");
         assert!(
             refused.message.contains("`after.overlap`") && refused.message.contains("uuid"),
             "{refused:?}"
@@ -119,10 +126,10 @@ mod tests {
         let mut citext = PgType::base(80_000, "ext.citext", -1);
         citext.greater = Some(("my \"ext".into(), ">".into()));
         for ty in [citext.clone(), domain(citext)] {
-            let sql = greater_than(&column(&ty), "a", None).expect("none");
+            let sql = of(column(&ty), "a", None).expect("none");
             assert_eq!(sql, "\"k\"\"\" OPERATOR(\"my \"\"ext\".>) 'a'");
         }
         let of_an_enum = PgType::base(80_001, "public.mood", -1);
-        assert_eq!(greater_than(&column(&of_an_enum), "a", None).expect("none"), "\"k\"\"\" > 'a'");
+        assert_eq!(of(column(&of_an_enum), "a", None).expect("none"), "\"k\"\"\" > 'a'");
     }
 }

@@ -9,8 +9,8 @@
 use super::quote::{literal, shown};
 use super::seen::{Conditions, SeenRelation};
 use super::session::Session;
+use super::slice::Selected;
 use super::sqlstate::Stage;
-use crate::relation::Selection;
 use crate::source::{ErrorKind, SourceError};
 
 /// The path, where one is needed. Functions that a view calls may depend on the role's own.
@@ -33,7 +33,7 @@ pub(super) fn of(seen: &SeenRelation, conditions: Conditions<'_>) -> Option<Stri
 /// name of one that is built in: it may fit them better. What extensions bring is trusted.
 pub(super) async fn check(
     session: &Session,
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     stage: Stage,
     what: &str,
 ) -> Result<(), SourceError> {

@@ -4,9 +4,9 @@
 use super::collation::DEFAULT;
 use super::quote::{ident, literal, shown, texts};
 use super::session::Session;
-use super::slice::{Cast, cast, conditions, from_where, item, text_of};
+use super::slice::{Cast, Selected, cast, conditions, from_where, item, text_of};
 use super::sqlstate::Stage;
-use crate::relation::{Boundaries, BoundaryMethod, Division, Selection, SplitKey};
+use crate::relation::{Boundaries, BoundaryMethod, Division, SplitKey};
 use crate::source::{ErrorKind, SourceError};
 
 /// More parts than this are never needed, and the server need not think of more.
@@ -14,7 +14,7 @@ const MOST_PARTS: u32 = 1_000_000;
 /// Rows of a sample that a part needs: they tell its size to within 18 % (one standard deviation).
 const LEAST_SAMPLED: u64 = 30;
 
-fn what(verb: &str, selection: &Selection<'_>) -> String {
+fn what(verb: &str, selection: &Selected<'_>) -> String {
     format!("{verb} {}", shown(selection.schema, selection.name))
 }
 
@@ -22,7 +22,7 @@ fn what(verb: &str, selection: &Selection<'_>) -> String {
 /// filter that was misjudged, is followed by an ordered pass.
 pub(super) async fn boundaries(
     session: &Session,
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     key: SplitKey<'_>,
     method: BoundaryMethod,
     division: Division,
@@ -75,7 +75,7 @@ fn ascending(values: &[String], cast: Cast, collate: &str) -> String {
     )
 }
 
-fn out_of_order(selection: &Selection<'_>, column: &str) -> SourceError {
+fn out_of_order(selection: &Selected<'_>, column: &str) -> SourceError {
     SourceError {
         kind: ErrorKind::Permanent,
         code: "index_order".into(),
@@ -97,7 +97,7 @@ struct Order<'a> {
 /// ` COLLATE …` of a column with another collation than its database; quoted by the server.
 async fn own_collation(
     session: &Session,
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     column: &str,
     what: &str,
 ) -> Result<Option<String>, SourceError> {
@@ -120,7 +120,7 @@ async fn own_collation(
 /// `DISTINCT ON` look for a bare name among the output first, where it is a
 /// text: order is always asked of the qualified key, in the column's own
 /// collation, by which the chunks will compare.
-fn histogram(selection: &Selection<'_>, column: &str, ty: &str, collate: &str, parts: u32) -> String {
+fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, parts: u32) -> String {
     format!(
         "SELECT DISTINCT ON (b.k{collate}) {} FROM ( \
            SELECT s.bounds[1 + pg_catalog.round(j::pg_catalog.numeric \
@@ -139,7 +139,7 @@ fn histogram(selection: &Selection<'_>, column: &str, ty: &str, collate: &str, p
 }
 
 /// The keys that split the rows of some pages into equal parts, each with the number of these rows.
-fn sample(selection: &Selection<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> String {
+fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> String {
     let percent = f64::from(ppm) / 10_000.0;
     let Order { column, collate } = order;
     let rows = format!(
@@ -157,7 +157,7 @@ fn sample(selection: &Selection<'_>, order: &Order<'_>, ppm: u32, parts: u32) ->
 }
 
 /// Every n-th key in order, `rows` apart at least. The count and the pass read the same snapshot.
-fn ordered_pass(selection: &Selection<'_>, order: &Order<'_>, parts: u32, rows: u64) -> String {
+fn ordered_pass(selection: &Selected<'_>, order: &Order<'_>, parts: u32, rows: u64) -> String {
     let Order { column, collate } = order;
     let from = from_where(selection, Some(&format!("{column} IS NOT NULL")));
     format!(
@@ -172,7 +172,7 @@ fn ordered_pass(selection: &Selection<'_>, order: &Order<'_>, parts: u32, rows: 
 
 /// Rows that the server's planner expects; an error where the filter does not
 /// fit the table.
-pub(super) async fn estimate(session: &Session, selection: &Selection<'_>) -> Result<u64, SourceError> {
+pub(super) async fn estimate(session: &Session, selection: &Selected<'_>) -> Result<u64, SourceError> {
     let what = what("estimate", selection);
     let sql = format!("EXPLAIN (FORMAT JSON) SELECT 1 {}", from_where(selection, None));
     let rows = session.rows(&sql, Stage::Question, &what).await?;
@@ -187,7 +187,7 @@ fn planned_rows(explained: &str) -> Option<u64> {
 }
 
 /// Rows of a selection.
-pub(super) async fn count(session: &Session, selection: &Selection<'_>) -> Result<u64, SourceError> {
+pub(super) async fn count(session: &Session, selection: &Selected<'_>) -> Result<u64, SourceError> {
     let what = what("count", selection);
     let sql = format!("SELECT pg_catalog.count(*) {}", from_where(selection, None));
     let value = session.value(&sql, Stage::Question, &what).await?;
@@ -198,7 +198,7 @@ pub(super) async fn count(session: &Session, selection: &Selection<'_>) -> Resul
 /// can be ordered has that aggregate. The `OFFSET` hides the order of indexes.
 pub(super) async fn maximum(
     session: &Session,
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     column: &str,
     doubted: bool,
 ) -> Result<Option<String>, SourceError> {
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn names_and_filters_are_quoted_in_questions() {
-        let selection = Selection { schema: "s'", name: "t", only: false, filter: Some("a > 1") };
+        let selection = Selected { schema: "s'", name: "t", only: false, filter: Some("a > 1") };
         let sql = histogram(&selection, "k\"", "pg_catalog.int4", "", 4);
         assert!(sql.contains("schemaname = 's''' AND tablename = 't' AND attname = 'k\"'"), "{sql}");
         let order = Order { column: ident("k\""), collate: "" };

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use tokio_postgres::SimpleQueryRow;
 
 use super::quote::{ident, literal, shown};
-use crate::relation::{Column, Selection};
+use super::slice::Selected;
+use crate::relation::Column;
 use crate::source::{ErrorKind, SourceError};
 
 /// Types below this have the same oid everywhere, and no domains are among them.
@@ -200,7 +201,7 @@ pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<SeenRelation> {
 /// The answer to [`question`], compared with the plan's columns.
 pub(super) fn compare(
     rows: &[SimpleQueryRow],
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     columns: &[Column],
     conditions: Conditions<'_>,
 ) -> Result<SeenRelation, SourceError> {

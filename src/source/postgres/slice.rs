@@ -4,12 +4,36 @@
 //! half-open, the outer ones open, and NULL keys are asked for by name.
 
 use super::collation::{has_collation, is_by_bytes};
-use super::quote::{ident, literal, table};
+use super::quote::{ident, literal, shown, table};
 use super::reading::{Fetch, Readings};
 use crate::decode::{Form, FormPart, Shape};
 use crate::relation::column::Geometry;
 use crate::relation::{Frozen, Selection, Slice};
 use crate::source::{ErrorKind, SourceError};
+
+/// A relation and what is read of it, with its filter in SQL.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Selected<'a> {
+    pub(super) schema: &'a str,
+    pub(super) name: &'a str,
+    /// Without the rows of its children.
+    pub(super) only: bool,
+    pub(super) filter: Option<&'a str>,
+}
+
+impl<'a> Selected<'a> {
+    /// What a plan selects.
+    pub(super) fn of(selection: &Selection<'a>) -> Result<Self, SourceError> {
+        let Selection { schema, name, only, filter } = *selection;
+        let filter = filter.map(Frozen::thaw).transpose().map_err(|_| SourceError {
+            kind: ErrorKind::Permanent,
+            code: "filter".into(),
+            message: format!("the filter of {} was planned for another kind of source", shown(schema, name)),
+            remedy: Some("export the table again".into()),
+        })?;
+        Ok(Self { schema, name, only, filter })
+    }
+}
 
 /// Types by which tables can be split: as plans name them (the casts of
 /// `types::range_key`), and as SQL does whatever the search path. Their
@@ -106,19 +130,19 @@ fn both(a: Option<String>, b: Option<String>) -> Option<String> {
 }
 
 /// `FROM … WHERE …` of a selection, with one more condition.
-pub(super) fn from_where(selection: &Selection<'_>, condition: Option<&str>) -> String {
+pub(super) fn from_where(selection: &Selected<'_>, condition: Option<&str>) -> String {
     format!("FROM {}{}", item(selection), conditions(selection, condition))
 }
 
 /// The relation as an item of a `FROM`.
-pub(super) fn item(selection: &Selection<'_>) -> String {
+pub(super) fn item(selection: &Selected<'_>) -> String {
     let only = if selection.only { "ONLY " } else { "" };
     format!("{only}{}", table(selection.schema, selection.name))
 }
 
 /// The same without the rows of child tables.
-pub(super) fn from_only_where(selection: &Selection<'_>, condition: Option<&str>) -> String {
-    from_where(&Selection { only: true, ..selection.clone() }, condition)
+pub(super) fn from_only_where(selection: &Selected<'_>, condition: Option<&str>) -> String {
+    from_where(&Selected { only: true, ..*selection }, condition)
 }
 
 /// A filter as the server's planner does not look into it: no index and no bound of a partition decides what
@@ -129,7 +153,7 @@ pub(super) fn opaque(filter: &str) -> String {
 
 /// The filter stands on lines of its own: whatever it ends with, the
 /// parenthesis closes.
-pub(super) fn conditions(selection: &Selection<'_>, condition: Option<&str>) -> String {
+pub(super) fn conditions(selection: &Selected<'_>, condition: Option<&str>) -> String {
     match (selection.filter, condition) {
         (None, None) => String::new(),
         (None, Some(c)) => format!(" WHERE {c}"),
@@ -324,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_filter_cannot_swallow_the_slice() {
-        let selection = Selection { schema: "s", name: "t", only: false, filter: Some("a = 1 OR b -- c") };
+        let selection = Selected { schema: "s", name: "t", only: false, filter: Some("a = 1 OR b -- c") };
         assert_eq!(
             from_where(&selection, Some("\"k\" < '5'::pg_catalog.int8")),
             "FROM \"s\".\"t\" WHERE (\na = 1 OR b -- c\n) AND \"k\" < '5'::pg_catalog.int8"

@@ -7,9 +7,9 @@ use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::{After, AfterNulls};
 use crate::plan::choose::ChosenTable;
-use crate::plan::filter;
 use crate::plan::size::count;
-use crate::relation::{Relation, Unreadable};
+use crate::relation::filter::{Expression, is_moving};
+use crate::relation::{Filter, Frozen, Relation, Unreadable};
 use crate::source::SourceError;
 
 impl Planner<'_> {
@@ -18,57 +18,71 @@ impl Planner<'_> {
         &self,
         chosen: &ChosenTable<'_>,
         rows: NewRows,
-    ) -> Result<Option<String>, PlanError> {
+    ) -> Result<Option<Frozen>, PlanError> {
         let request = chosen.request;
-        let mut parts = Vec::new();
-        if let Some(text) = &request.where_ {
-            let printed = filter::check(text, self.config.allow_where).map_err(|e| {
-                let mut report = e.report(self.config.origin);
-                report.message = format!("field `where`: {}", report.message);
-                PlanError::Failed(report)
-            })?;
-            parts.push(printed);
+        let asked = match &request.where_ {
+            Some(text) => Some(self.expression(text)?),
+            None => None,
+        };
+        let newer = match &request.after {
+            Some(after) => Some(self.newer(chosen.relation, after, rows)?),
+            None => None,
+        };
+        let filter = match (asked, newer) {
+            (Some(asked), Some(newer)) => Filter::Both(Box::new([asked, newer])),
+            (Some(filter), None) | (None, Some(filter)) => filter,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(self.source.print(&filter, &chosen.relation.columns)?))
+    }
+
+    fn expression(&self, text: &str) -> Result<Filter, PlanError> {
+        Expression::parse(text, self.config.allow_where).map(Filter::Where).map_err(|e| {
+            let mut report = e.report(self.config.origin);
+            report.message = format!("field `where`: {}", report.message);
+            PlanError::Failed(report)
+        })
+    }
+
+    /// The rows that `after` is about.
+    fn newer(&self, relation: &Relation, after: &After, rows: NewRows) -> Result<Filter, PlanError> {
+        let Some(column) = relation.columns.iter().find(|c| c.column.name == after.column) else {
+            return Err(PlanError::Failed(ErrorReport::permanent(
+                "unknown_column",
+                format!(
+                    "{} has no column `{}` (field `after.column`)",
+                    qualified(&relation.schema, &relation.name),
+                    after.column
+                ),
+                "name a column of the table",
+            )));
+        };
+        if is_moving(&after.value) {
+            return Err(PlanError::Failed(ErrorReport::permanent(
+                "invalid_value",
+                format!("field `after.value`: '{}' is another date at each reading", after.value),
+                "write the date itself, e.g. 2026-01-31",
+            )));
         }
-        if let Some(after) = &request.after {
-            let Some(column) = chosen.relation.columns.iter().find(|c| c.column.name == after.column) else {
-                return Err(PlanError::Failed(ErrorReport::permanent(
-                    "unknown_column",
-                    format!(
-                        "{} has no column `{}` (field `after.column`)",
-                        qualified(&chosen.relation.schema, &chosen.relation.name),
-                        after.column
-                    ),
-                    "name a column of the table",
-                )));
-            };
-            if filter::is_moving(&after.value) {
-                return Err(PlanError::Failed(ErrorReport::permanent(
-                    "invalid_value",
-                    format!("field `after.value`: '{}' is another date at each reading", after.value),
-                    "write the date itself, e.g. 2026-01-31",
-                )));
-            }
-            if let Some(overlap) = after.overlap.as_ref().filter(|o| o.trim_start().starts_with('-')) {
-                return Err(PlanError::Failed(ErrorReport::permanent(
-                    "invalid_value",
-                    format!("field `after.overlap`: {overlap:?} is below zero and would leave rows out"),
-                    "write how far before `value` rows are to come again, e.g. \"1 hour\"",
-                )));
-            }
-            let overlap = after.overlap.as_deref().filter(|_| rows != NewRows::Newer);
-            let newer = self.source.greater_than(column, &after.value, overlap)?;
-            parts.push(match rows {
-                NewRows::Wanted if after.nulls == AfterNulls::Include && column.column.nullable => {
-                    format!("({newer}) OR ({})", self.source.is_null(&after.column))
-                }
-                NewRows::Wanted | NewRows::WithValue | NewRows::Newer => newer,
-                NewRows::WithoutValue => self.source.is_null(&after.column),
-            });
+        if let Some(overlap) = after.overlap.as_ref().filter(|o| o.trim_start().starts_with('-')) {
+            return Err(PlanError::Failed(ErrorReport::permanent(
+                "invalid_value",
+                format!("field `after.overlap`: {overlap:?} is below zero and would leave rows out"),
+                "write how far before `value` rows are to come again, e.g. \"1 hour\"",
+            )));
         }
-        Ok(match parts.len() {
-            0 => None,
-            1 => parts.pop(),
-            _ => Some(format!("({})", parts.join(") AND ("))),
+        let newer = Filter::Newer {
+            column: after.column.clone(),
+            value: after.value.clone(),
+            overlap: after.overlap.clone().filter(|_| rows != NewRows::Newer),
+        };
+        let without_value = Filter::IsNull(after.column.clone());
+        Ok(match rows {
+            NewRows::Wanted if after.nulls == AfterNulls::Include && column.column.nullable => {
+                Filter::Either(Box::new([newer, without_value]))
+            }
+            NewRows::Wanted | NewRows::WithValue | NewRows::Newer => newer,
+            NewRows::WithoutValue => without_value,
         })
     }
 
@@ -91,7 +105,7 @@ impl Planner<'_> {
             AfterNulls::Include => "come with every increment: `after.nulls` is \"include\"",
             AfterNulls::Error => {
                 let filter = self.filter(chosen, NewRows::WithoutValue)?;
-                let selection = chosen.selection(filter.as_deref());
+                let selection = chosen.selection(filter.as_ref());
                 let found = self.source.count(&selection, lineage).await?;
                 if found == 0 {
                     return Ok(None);

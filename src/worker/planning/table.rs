@@ -21,7 +21,7 @@ impl Planner<'_> {
         let (relation, request) = (chosen.relation, chosen.request);
         let lineage = snapshot.map(|s| s.lineage);
         let filter = self.filter(chosen, NewRows::Wanted)?;
-        let selection = chosen.selection(filter.as_deref());
+        let selection = chosen.selection(filter.as_ref());
         let options = MappingOptions {
             numeric: request.numeric.or(self.config.numeric),
             infinity: request.infinity.unwrap_or(self.config.infinity),
@@ -50,7 +50,7 @@ impl Planner<'_> {
         let bounds = match &draft.split {
             Split::NeedsBoundaries { column, order, method, parts, .. } => {
                 let parts = Division { parts: *parts, rows: draft.estimated_rows / u64::from(*parts) };
-                let filter = range_filter.as_deref().or(filter.as_deref());
+                let filter = range_filter.as_ref().or(filter.as_ref());
                 let ranges = chosen.selection(filter);
                 self.source.boundaries(&ranges, SplitKey { column, order }, *method, parts, lineage).await?
             }
@@ -62,7 +62,7 @@ impl Planner<'_> {
             Some(after) => {
                 // What comes again does not lower the mark.
                 let newer = self.filter(chosen, NewRows::Newer)?;
-                let newer = chosen.selection(newer.as_deref());
+                let newer = chosen.selection(newer.as_ref());
                 let highest = self.source.maximum(&newer, &after.column, lineage).await?;
                 Some(highest.unwrap_or_else(|| after.value.clone()))
             }
