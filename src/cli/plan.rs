@@ -254,8 +254,8 @@ mod tests {
     use crate::message::SourceName;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
-    use crate::plan::export_plan::{FailedTable, SkippedRelation, Snapshot, Strategy, WriterSettings};
-    use crate::relation::Frozen;
+    use crate::plan::export_plan::{FailedTable, SkippedRelation, Strategy, WriterSettings};
+    use crate::relation::{Frozen, Snapshot};
 
     fn table(number: u32, name: &str, strategy: Strategy, reason: &str) -> PlannedTable {
         PlannedTable {

@@ -11,7 +11,7 @@ use crate::message::event::ErrorReport;
 use crate::message::request::{OnConflict, OnUnfit, Verify};
 use crate::message::setting::{Compression, FileTypes};
 use crate::message::{JobId, SourceName};
-use crate::relation::{Column, Frozen, Slice};
+use crate::relation::{Column, Frozen, Slice, Snapshot};
 
 /// `plans/eN.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,15 +51,6 @@ pub struct ExportPlan {
     /// Relations that patterns matched and that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedRelation>,
-}
-
-/// A snapshot of the source and the line of keepers that hold it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Its lineage: the same in later epochs that read the same snapshot.
-    pub lineage: Uuid,
-    /// The instant it shows, by the source's clock.
-    pub time: Timestamp,
 }
 
 /// How Parquet files are written.

@@ -10,6 +10,7 @@ pub mod filter;
 mod frozen;
 mod selection;
 mod slice;
+mod snapshot;
 
 pub use column::{Column, ColumnType};
 pub use facts::{
@@ -19,3 +20,4 @@ pub use filter::Filter;
 pub use frozen::Frozen;
 pub use selection::{Boundaries, BoundaryMethod, Division, Selection, SplitKey};
 pub use slice::Slice;
+pub use snapshot::Snapshot;

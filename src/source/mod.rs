@@ -5,12 +5,12 @@
 //! and is read from a thread of its own, so that decoding and encoding never
 //! run on the async threads.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use crate::message::event::ErrorReport;
 use crate::message::request::OnUnfit;
 use crate::relation::{
     Boundaries, BoundaryMethod, Column, Division, Filter, Frozen, MappingOptions, Relation, Selection, Slice,
-    SplitKey, SurveyColumn, SurveyRequest, UnfitColumn,
+    Snapshot, SplitKey, SurveyColumn, SurveyRequest, UnfitColumn,
 };
 
 pub mod memory;
@@ -96,7 +96,7 @@ impl SourceError {
 }
 
 /// What a chunk reads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ChunkRead<'a> {
     /// The relation.
     pub selection: Selection<'a>,
@@ -106,8 +106,8 @@ pub struct ChunkRead<'a> {
     pub key: &'a [String],
     /// The part of it.
     pub slice: Slice<'a>,
-    /// The snapshot's lineage, kept by a keeper of this process.
-    pub lineage: Option<Uuid>,
+    /// The snapshot that it reads; none: whatever is there.
+    pub under: Option<Arc<dyn Keeper>>,
     /// Settings of the session.
     pub session: &'a [(String, String)],
     /// What becomes of values that do not fit.
@@ -150,20 +150,34 @@ pub trait ChunkStream: Send {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError>;
 }
 
-/// Holds a snapshot of the source open. Dropping it lets go.
-pub trait Keeper: Send + Sync {
-    /// Its lineage.
-    fn lineage(&self) -> Uuid;
-    /// The instant its snapshot shows, by the source's clock.
-    fn time(&self) -> Timestamp;
-    /// Fires when the connection that holds it is gone.
+/// What reads under a snapshot: as long as it lives, the source shows it. Dropping it lets go.
+pub trait Keeper: Any + Send + Sync {
+    /// The snapshot.
+    fn snapshot(&self) -> Snapshot;
+    /// Fires when the source shows it no more.
     fn lost(&self) -> CancellationToken;
+}
+
+/// A source whose chunks can all read one moment.
+#[async_trait]
+pub trait Snapshots: Send + Sync {
+    /// Takes a new snapshot and holds it until the keeper is dropped.
+    async fn open(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError>;
+
+    /// Takes a snapshot over from any living keeper of it, in this or another
+    /// process, and holds it. `None`: no living keeper was found.
+    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
+
+    /// Living keepers of a lineage, in all processes.
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
 }
 
 /// Facts that `check` and the daemon's start want to know.
 #[derive(Clone, Debug)]
 pub struct SourceFacts {
-    /// e.g. `PostgreSQL 15.20`.
+    /// e.g. `PostgreSQL`.
+    pub product: &'static str,
+    /// e.g. `15.20`.
     pub version: String,
     /// Whether it can give snapshots.
     pub snapshots: bool,
@@ -180,10 +194,7 @@ pub struct PoolUse {
     pub waiting: usize,
 }
 
-/// A database that tables are exported from.
-///
-/// Keepers are process-wide: `open_lineage` and `join_lineage` register the
-/// keeper inside the source, and `read_chunk` finds it there by lineage.
+/// A database that tables are exported from. What a call reads under is handed to it.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Its name in the configuration.
@@ -193,25 +204,17 @@ pub trait Source: Send + Sync {
     async fn check(&self) -> Result<SourceFacts, SourceError>;
 
     /// Facts of all relations that are meant, in a constant number of queries.
-    /// Under the lineage's snapshot where one is given.
     async fn survey(
         &self,
         request: &SurveyRequest,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Vec<Relation>, SourceError>;
 
     /// Maps a column again, with options. Pure.
     fn map_column(&self, column: &SurveyColumn, options: &MappingOptions<'_>) -> Column;
 
-    /// Takes a new snapshot and holds it until the keeper is dropped.
-    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError>;
-
-    /// Imports the snapshot of a lineage from any living keeper of it, in this
-    /// or another process, and holds it. `None`: no living keeper was found.
-    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
-
-    /// Living keepers of a lineage, in all processes.
-    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
+    /// Snapshots, if it has any.
+    fn snapshots(&self) -> Option<&dyn Snapshots>;
 
     /// A filter as this source reads by it, of a relation with these columns. Pure.
     ///
@@ -227,22 +230,26 @@ pub trait Source: Send + Sync {
         key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError>;
 
     /// Checks a filter against the selection's columns without reading rows,
     /// and estimates its rows.
-    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError>;
+    async fn estimate(
+        &self,
+        selection: &Selection<'_>,
+        under: Option<&dyn Keeper>,
+    ) -> Result<u64, SourceError>;
 
     /// Counts the rows of a selection.
-    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError>;
+    async fn count(&self, selection: &Selection<'_>, under: Option<&dyn Keeper>) -> Result<u64, SourceError>;
 
     /// The highest value of a column in a selection, as text.
     async fn maximum(
         &self,
         selection: &Selection<'_>,
         column: &str,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Option<String>, SourceError>;
 
     /// Opens the rows of a chunk: locks, checks, then the stream.

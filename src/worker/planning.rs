@@ -23,10 +23,10 @@ use crate::message::request::{Consistency, ExportRequest};
 use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
 use crate::plan::choose::choose_with;
-use crate::plan::export_plan::{ExportPlan, FailedTable, Snapshot, WriterSettings};
-use crate::relation::SurveyRequest;
+use crate::plan::export_plan::{ExportPlan, FailedTable, WriterSettings};
+use crate::relation::{Snapshot, SurveyRequest};
 use crate::retry::{Policy, policy};
-use crate::source::{ErrorKind, Source, SourceError};
+use crate::source::{ErrorKind, Keeper, Source, SourceError};
 
 mod conditions;
 mod drafts;
@@ -136,6 +136,19 @@ impl From<std::io::Error> for PlanError {
     }
 }
 
+/// What a plan reads under.
+struct Under {
+    /// As plans name it.
+    snapshot: Snapshot,
+    keeper: Arc<dyn Keeper>,
+}
+
+impl Under {
+    fn keeper(&self) -> &dyn Keeper {
+        &*self.keeper
+    }
+}
+
 struct Planner<'a> {
     shared: &'a Shared,
     task: &'a PlanTask,
@@ -164,7 +177,7 @@ impl Planner<'_> {
             () = self.cancel.cancelled() => Err(super::keepers::cancelled().into()),
             result = self.plan_on(&scope, snapshot.as_ref()) => result,
         };
-        if let Some(Snapshot { lineage, .. }) = snapshot
+        if let Some(lineage) = snapshot.map(|under| under.snapshot.lineage)
             && !self.job.lineages().contains(&lineage)
             && !self.is_used(&result, lineage).await
         {
@@ -187,15 +200,14 @@ impl Planner<'_> {
     }
 
     /// True if the plan is ours.
-    async fn plan_on(&self, scope: &Scope, snapshot: Option<&Snapshot>) -> Result<bool, PlanError> {
-        let lineage = snapshot.map(|s| s.lineage);
+    async fn plan_on(&self, scope: &Scope, under: Option<&Under>) -> Result<bool, PlanError> {
         let request = &scope.request;
         let survey = SurveyRequest {
             tables: request.tables.iter().chain(&scope.children).map(|t| t.table.clone()).collect(),
             schemas: self.config.schemas.clone(),
             statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
         };
-        let relations = self.source.survey(&survey, lineage).await?;
+        let relations = self.source.survey(&survey, under.map(Under::keeper)).await?;
         let mut chosen = choose_with(request, &scope.children, &self.config.schemas, &relations);
         let failed = chosen.failed.iter();
         let failed =
@@ -203,7 +215,7 @@ impl Planner<'_> {
         let mut drafts = Drafts::without(failed);
         let mut next = chosen.tables.clone();
         while !next.is_empty() {
-            self.plan_tables(&next, scope, snapshot, &mut drafts).await?;
+            self.plan_tables(&next, scope, under, &mut drafts).await?;
             // Whose rows were to come with a table that cannot be planned comes by itself.
             next = chosen.orphans(&drafts.failed_names());
         }
@@ -221,7 +233,7 @@ impl Planner<'_> {
             source: self.stored().source.clone(),
             planned_at: self.shared.context.now(),
             ready: self.shared.context.machine.fresh(),
-            snapshot: snapshot.cloned(),
+            snapshot: under.map(|under| under.snapshot.clone()),
             session: self.config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             writer: self.writer(request),
             on_conflict: request.output.on_conflict,
@@ -256,17 +268,16 @@ impl Planner<'_> {
         &self,
         scope: &Scope,
         passed: Option<&SourceError>,
-    ) -> Result<Option<Snapshot>, PlanError> {
+    ) -> Result<Option<Under>, PlanError> {
         if scope.request.consistency == Some(Consistency::None) {
             return Ok(None);
         }
         let keepers = &self.shared.keepers;
         let mut passed = passed.cloned();
-        if let Some(lineage) = scope.lineage.filter(|_| passed.is_none()) {
-            let known =
-                self.job.plans.iter().filter_map(|p| p.snapshot.as_ref()).find(|s| s.lineage == lineage);
-            match keepers.ensure(&self.source, lineage, &self.task.job, self.cancel).await {
-                Ok(()) => return Ok(known.cloned()),
+        let mut known = self.job.plans.iter().filter_map(|p| p.snapshot.as_ref());
+        if let Some(snapshot) = known.find(|s| passed.is_none() && Some(s.lineage) == scope.lineage) {
+            match keepers.ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel).await {
+                Ok(keeper) => return Ok(Some(Under { snapshot: snapshot.clone(), keeper })),
                 Err(e) if e.kind == ErrorKind::LineageLost => passed = Some(e),
                 Err(e) => return Err(e.into()),
             }
@@ -277,7 +288,7 @@ impl Planner<'_> {
         }
         let lineage = self.shared.context.machine.fresh();
         let keeper = keepers.open(&self.source, lineage, &self.task.job).await?;
-        Ok(Some(Snapshot { lineage, time: keeper.time() }))
+        Ok(Some(Under { snapshot: keeper.snapshot(), keeper }))
     }
 
     /// Makes the directories that workers and coordinators expect, then links

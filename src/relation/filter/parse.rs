@@ -10,7 +10,7 @@ use super::{Binary, Expr, FilterError, Literal, PlainType, Test, Unary, Word, is
 
 /// A tree of the nodes that a simple expression may have.
 pub(super) fn simple(tree: &Tree) -> Result<Expr, FilterError> {
-    let is = |tree: &Tree, test| Ok(Expr::Is(boxed(tree)?, test));
+    let is = |operand: &Tree, test| Ok(Expr::Is(boxed(operand)?, test));
     let distinct = |negated, left: &Tree, right: &Tree| {
         Ok(Expr::Distinct { negated, left: boxed(left)?, right: boxed(right)? })
     };
@@ -279,28 +279,28 @@ fn plain_type(data_type: &DataType) -> Result<PlainType, FilterError> {
 }
 
 /// What a person would call a node that is not allowed.
-fn describe(expr: &Expr) -> String {
-    match expr {
-        Expr::Function(f) => format!("the function `{}`", shorten(&f.name.to_string())),
-        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => "a subquery".into(),
-        Expr::AnyOp { .. } | Expr::AllOp { .. } => "ANY or ALL".into(),
-        Expr::Like { .. } | Expr::ILike { .. } => "LIKE ANY".into(),
-        Expr::SimilarTo { .. } | Expr::RLike { .. } => "a regular expression".into(),
-        Expr::Case { .. } => "CASE".into(),
-        Expr::Extract { .. } => "the function `extract`".into(),
-        Expr::Ceil { .. } => "the function `ceil`".into(),
-        Expr::Floor { .. } => "the function `floor`".into(),
-        Expr::Position { .. } => "the function `position`".into(),
-        Expr::Substring { .. } => "the function `substring`".into(),
-        Expr::Trim { .. } => "the function `trim`".into(),
-        Expr::Overlay { .. } => "the function `overlay`".into(),
-        Expr::Convert { .. } => "the function `convert`".into(),
-        Expr::AtTimeZone { .. } => "AT TIME ZONE".into(),
-        Expr::Collate { .. } => "COLLATE".into(),
-        Expr::Tuple(_) => "a row of values".into(),
-        Expr::Array(_) => "an array".into(),
-        Expr::CompoundFieldAccess { .. } | Expr::JsonAccess { .. } => "a subscript or field".into(),
-        Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => "`*`".into(),
+fn describe(tree: &Tree) -> String {
+    match tree {
+        Tree::Function(f) => format!("the function `{}`", shorten(&f.name.to_string())),
+        Tree::Subquery(_) | Tree::InSubquery { .. } | Tree::Exists { .. } => "a subquery".into(),
+        Tree::AnyOp { .. } | Tree::AllOp { .. } => "ANY or ALL".into(),
+        Tree::Like { .. } | Tree::ILike { .. } => "LIKE ANY".into(),
+        Tree::SimilarTo { .. } | Tree::RLike { .. } => "a regular expression".into(),
+        Tree::Case { .. } => "CASE".into(),
+        Tree::Extract { .. } => "the function `extract`".into(),
+        Tree::Ceil { .. } => "the function `ceil`".into(),
+        Tree::Floor { .. } => "the function `floor`".into(),
+        Tree::Position { .. } => "the function `position`".into(),
+        Tree::Substring { .. } => "the function `substring`".into(),
+        Tree::Trim { .. } => "the function `trim`".into(),
+        Tree::Overlay { .. } => "the function `overlay`".into(),
+        Tree::Convert { .. } => "the function `convert`".into(),
+        Tree::AtTimeZone { .. } => "AT TIME ZONE".into(),
+        Tree::Collate { .. } => "COLLATE".into(),
+        Tree::Tuple(_) => "a row of values".into(),
+        Tree::Array(_) => "an array".into(),
+        Tree::CompoundFieldAccess { .. } | Tree::JsonAccess { .. } => "a subscript or field".into(),
+        Tree::Wildcard(_) | Tree::QualifiedWildcard(..) => "`*`".into(),
         _ => "an expression of another kind".into(),
     }
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::relation::Snapshot;
 use crate::relation::column::{Column, ColumnType, schema};
 use crate::source::Keeper;
 
@@ -133,11 +134,9 @@ impl MemoryDatabase {
         self.state().version
     }
 
-    /// The version that a lineage shows, if a keeper of it lives, in this process or in any.
-    pub(super) fn held(&self, lineage: Uuid, process: Option<u64>) -> Option<u64> {
-        let state = self.state();
-        let mut held = state.held.values();
-        held.find(|h| h.lineage == lineage && process.is_none_or(|p| p == h.process)).map(|h| h.version)
+    /// The version that a lineage shows, if a keeper of it lives in any process.
+    pub(super) fn held(&self, lineage: Uuid) -> Option<u64> {
+        self.state().held.values().find(|h| h.lineage == lineage).map(|h| h.version)
     }
 
     /// A new keeper.
@@ -169,7 +168,7 @@ fn conform(rows: &RecordBatch, columns: &[Column]) -> RecordBatch {
         .expect("rows have the columns of their table")
 }
 
-struct MemoryKeeper {
+pub(super) struct MemoryKeeper {
     id: u64,
     lineage: Uuid,
     version: u64,
@@ -177,14 +176,22 @@ struct MemoryKeeper {
     database: MemoryDatabase,
 }
 
-impl Keeper for MemoryKeeper {
-    fn lineage(&self) -> Uuid {
-        self.lineage
+impl MemoryKeeper {
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
-    /// As many seconds after the epoch as the version has.
-    fn time(&self) -> Timestamp {
-        i64::try_from(self.version).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default()
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+}
+
+impl Keeper for MemoryKeeper {
+    /// Its time is as many seconds after the epoch as the version has.
+    fn snapshot(&self) -> Snapshot {
+        let seconds = i64::try_from(self.version).ok();
+        let time = seconds.and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default();
+        Snapshot { lineage: self.lineage, time }
     }
 
     fn lost(&self) -> CancellationToken {

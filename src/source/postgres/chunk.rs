@@ -16,6 +16,7 @@ use super::reading::Readings;
 use super::seen::{self, Conditions};
 use super::session::{Opening, Session};
 use super::slice::{Selected, cast, condition, from_only_where, from_where, select_list};
+use super::snapshot;
 use super::sqlstate::Stage;
 use crate::config::Advice;
 use crate::relation::Slice;
@@ -37,7 +38,6 @@ pub(super) struct Limits {
 /// what it has begun on the server.
 pub(super) async fn open(
     connections: &Connections,
-    snapshot: Option<&str>,
     limits: Limits,
     read: ChunkRead<'_>,
 ) -> Result<CopyStream, SourceError> {
@@ -46,7 +46,7 @@ pub(super) async fn open(
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(cancelled(&relation)),
-        opened = timeout(limits.stall, begin(connections, snapshot, limits, &read, &relation)) => {
+        opened = timeout(limits.stall, begin(connections, limits, &read, &relation)) => {
             opened.unwrap_or_else(|_| Err(stalled(&relation, limits.stall)))
         }
     }
@@ -54,11 +54,11 @@ pub(super) async fn open(
 
 async fn begin(
     connections: &Connections,
-    snapshot: Option<&str>,
     limits: Limits,
     read: &ChunkRead<'_>,
     relation: &str,
 ) -> Result<CopyStream, SourceError> {
+    let snapshot = read.under.as_deref().map(snapshot::id).transpose()?;
     let selected = Selected::of(&read.selection)?;
     let (schema, name) = (selected.schema, selected.name);
     // An index may lack rows of the snapshot (`definitions`). Who wants all rows of a table needs none; set here, it costs

@@ -20,9 +20,8 @@ use self::connect::Connector;
 use self::pool::Connections;
 use self::session::{Opening, Session};
 use self::slice::Selected;
-use self::snapshot::Keepers;
 use self::sqlstate::Stage;
-use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Source, SourceError, SourceFacts};
+use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Snapshots, Source, SourceError, SourceFacts};
 use crate::config::{Advice, Origin, SourceConfig};
 use crate::message::SourceName;
 use crate::relation::{
@@ -63,7 +62,6 @@ mod types;
 pub struct PostgresSource {
     name: SourceName,
     connections: Connections,
-    keepers: Keepers,
     limits: Limits,
     /// `[sources.<name>.session]`, for questions; chunks have theirs from the plan.
     session: Vec<(String, String)>,
@@ -84,7 +82,6 @@ impl PostgresSource {
         Ok(Self {
             name: name.clone(),
             connections: Connections::new(connector, config)?,
-            keepers: Keepers::default(),
             limits: Limits { lock: config.lock_timeout.0, stall },
             session: config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             origin: config.origin,
@@ -92,19 +89,14 @@ impl PostgresSource {
         })
     }
 
-    fn snapshot(&self, lineage: Option<Uuid>) -> Result<Option<String>, SourceError> {
-        lineage.map(|l| self.keepers.snapshot(l)).transpose()
-    }
-
     /// A transaction for questions of planning.
     async fn ask(
         &self,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
         settings: &[(String, String)],
     ) -> Result<Session, SourceError> {
-        let snapshot = self.snapshot(lineage)?;
         let opening = Opening {
-            snapshot: snapshot.as_deref(),
+            snapshot: under.map(snapshot::id).transpose()?,
             settings,
             lock_timeout_ms: self.limits.lock.as_millis(),
         };
@@ -116,9 +108,9 @@ impl PostgresSource {
         &self,
         selection: &Selected<'_>,
         key: Option<&str>,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<(Session, Care), SourceError> {
-        let mut session = self.ask(lineage, &[]).await?;
+        let mut session = self.ask(under, &[]).await?;
         let (schema, name, filter) = (selection.schema, selection.name, selection.filter);
         let what = format!("look at {}", quote::shown(schema, name));
         let question = seen::question(schema, name, filter.is_some());
@@ -148,11 +140,11 @@ impl PostgresSource {
     async fn try_survey(
         &self,
         request: &SurveyRequest,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
         sizes: Sizes,
     ) -> Result<Vec<Relation>, SourceError> {
         // No settings of the configuration: names of types depend on the search path.
-        let session = self.ask(lineage, &[]).await?;
+        let session = self.ask(under, &[]).await?;
         let version = self.connections.connector.version();
         let all_rows = (!self.partial_rows).then(|| Advice::AllRows.words(self.origin));
         let relations = catalogue::survey(&session, version, request, sizes, all_rows).await?;
@@ -174,7 +166,7 @@ impl Source for PostgresSource {
         session.end("ask for the version").await?;
         let version = version.unwrap_or_default();
         let number = version.split(' ').next().unwrap_or_default();
-        Ok(SourceFacts { version: format!("PostgreSQL {number}"), snapshots: true })
+        Ok(SourceFacts { product: "PostgreSQL", version: number.to_owned(), snapshots: true })
     }
 
     async fn close(&self) {
@@ -183,8 +175,8 @@ impl Source for PostgresSource {
         tasks.wait().await;
     }
 
-    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
-        Keepers::count(&self.connections.connector, lineage).await
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
     }
 
     fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
@@ -194,11 +186,11 @@ impl Source for PostgresSource {
     async fn survey(
         &self,
         request: &SurveyRequest,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Vec<Relation>, SourceError> {
-        match self.try_survey(request, lineage, Sizes::Now).await {
+        match self.try_survey(request, under, Sizes::Now).await {
             Err(e) if catalogue::was_locked(&e, Sizes::Now) => {
-                self.try_survey(request, lineage, Sizes::LastVacuum).await
+                self.try_survey(request, under, Sizes::LastVacuum).await
             }
             other => other,
         }
@@ -208,42 +200,38 @@ impl Source for PostgresSource {
         columns::map_column(column, options)
     }
 
-    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
-        self.keepers.open(&self.connections.connector, lineage).await
-    }
-
-    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
-        self.keepers.join(&self.connections.connector, lineage).await
-    }
-
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
         key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError> {
         let selection = Selected::of(selection)?;
-        let (session, care) = self.ask_of(&selection, None, lineage).await?;
+        let (session, care) = self.ask_of(&selection, None, under).await?;
         let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let found = question::boundaries(&session, &selection, key, method, parts).await?;
         session.end("find boundaries").await?;
         Ok(found)
     }
 
-    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+    async fn estimate(
+        &self,
+        selection: &Selection<'_>,
+        under: Option<&dyn Keeper>,
+    ) -> Result<u64, SourceError> {
         // An estimate reads no row, and needs to look into the filter.
         let selection = Selected::of(selection)?;
-        let (session, _) = self.ask_of(&selection, None, lineage).await?;
+        let (session, _) = self.ask_of(&selection, None, under).await?;
         let rows = question::estimate(&session, &selection).await?;
         session.end("estimate").await?;
         Ok(rows)
     }
 
-    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+    async fn count(&self, selection: &Selection<'_>, under: Option<&dyn Keeper>) -> Result<u64, SourceError> {
         let selection = Selected::of(selection)?;
-        let (session, care) = self.ask_of(&selection, None, lineage).await?;
+        let (session, care) = self.ask_of(&selection, None, under).await?;
         let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let rows = question::count(&session, &selection).await?;
         session.end("count").await?;
@@ -254,10 +242,10 @@ impl Source for PostgresSource {
         &self,
         selection: &Selection<'_>,
         column: &str,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Option<String>, SourceError> {
         let selection = Selected::of(selection)?;
-        let (session, care) = self.ask_of(&selection, Some(column), lineage).await?;
+        let (session, care) = self.ask_of(&selection, Some(column), under).await?;
         let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let value = question::maximum(&session, &selection, column, care.key.is_some()).await?;
         session.end("find the highest key").await?;
@@ -265,12 +253,26 @@ impl Source for PostgresSource {
     }
 
     async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError> {
-        let snapshot = self.snapshot(read.lineage)?;
-        let rows = chunk::open(&self.connections, snapshot.as_deref(), self.limits, read).await?;
+        let rows = chunk::open(&self.connections, self.limits, read).await?;
         Ok(Box::new(rows))
     }
 
     fn pool_use(&self) -> PoolUse {
         self.connections.usage()
+    }
+}
+
+#[async_trait]
+impl Snapshots for PostgresSource {
+    async fn open(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
+        snapshot::open(&self.connections.connector, lineage).await
+    }
+
+    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        snapshot::join(&self.connections.connector, lineage).await
+    }
+
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
+        snapshot::keepers(&self.connections.connector, lineage).await
     }
 }

@@ -13,95 +13,95 @@ use crate::relation::column::Geometry;
 /// Facts of one type, as `pg_type` and `pg_attribute` have them. They travel
 /// as `SurveyColumn::facts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PgType {
+pub(super) struct PgType {
     /// `pg_type.oid`.
-    pub oid: u32,
+    pub(super) oid: u32,
     /// `format_type(oid, typmod)`: for people, and for types without a fixed oid.
-    pub name: String,
+    pub(super) name: String,
     /// `typtype`: `b`ase, `c`omposite, `d`omain, `e`num, `p`seudo, `r`ange, `m`ultirange.
-    pub typtype: char,
+    pub(super) typtype: char,
     /// `typcategory`: `A` for true arrays, `S` for strings.
-    pub category: char,
+    pub(super) category: char,
     /// `atttypmod` of the column, `typtypmod` of a domain's base; -1 for none.
-    pub typmod: i32,
+    pub(super) typmod: i32,
     /// Element type of an array (`typelem`, category `A` only), subtype of a
     /// range, range of a multirange.
-    pub elem: Option<Box<PgType>>,
+    pub(super) elem: Option<Box<PgType>>,
     /// Base type of a domain (`typbasetype`, with `typtypmod`).
-    pub base: Option<Box<PgType>>,
+    pub(super) base: Option<Box<PgType>>,
     /// Attributes of a composite, without dropped ones.
-    pub attributes: Vec<Attribute>,
+    pub(super) attributes: Vec<Attribute>,
     /// `extension.type` of a type that an extension owns: its oid is another in each database.
-    pub extension: Option<String>,
+    pub(super) extension: Option<String>,
     /// Digits after the point of `money`, which the server's locale decides.
-    pub money_scale: Option<u8>,
+    pub(super) money_scale: Option<u8>,
     /// Schema and name of the operator "greater" of its own order, where it has one that is not built in.
-    pub greater: Option<(String, String)>,
+    pub(super) greater: Option<(String, String)>,
 }
 
 /// An attribute of a composite type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attribute {
+pub(super) struct Attribute {
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// Its type.
-    pub ty: PgType,
+    pub(super) ty: PgType,
 }
 
 /// Oids of built-in types: fixed in `pg_type.dat`, the same in Greenplum.
-pub mod oid {
+pub(super) mod oid {
     /// `int2vector`
-    pub const INT2VECTOR: u32 = 22;
+    pub(in super::super) const INT2VECTOR: u32 = 22;
     /// `oidvector`
-    pub const OIDVECTOR: u32 = 30;
+    pub(in super::super) const OIDVECTOR: u32 = 30;
     /// `point`
-    pub const POINT: u32 = 600;
+    pub(in super::super) const POINT: u32 = 600;
     /// `money`
-    pub const MONEY: u32 = 790;
+    pub(in super::super) const MONEY: u32 = 790;
     /// `interval`
-    pub const INTERVAL: u32 = 1186;
+    pub(in super::super) const INTERVAL: u32 = 1186;
     /// `bool`
-    pub const BOOL: u32 = 16;
+    pub(in super::super) const BOOL: u32 = 16;
     /// `bytea`
-    pub const BYTEA: u32 = 17;
+    pub(in super::super) const BYTEA: u32 = 17;
     /// `name`
-    pub const NAME: u32 = 19;
+    pub(in super::super) const NAME: u32 = 19;
     /// `int8`
-    pub const INT8: u32 = 20;
+    pub(in super::super) const INT8: u32 = 20;
     /// `int2`
-    pub const INT2: u32 = 21;
+    pub(in super::super) const INT2: u32 = 21;
     /// `int4`
-    pub const INT4: u32 = 23;
+    pub(in super::super) const INT4: u32 = 23;
     /// `text`
-    pub const TEXT: u32 = 25;
+    pub(in super::super) const TEXT: u32 = 25;
     /// `oid`
-    pub const OID: u32 = 26;
+    pub(in super::super) const OID: u32 = 26;
     /// `json`
-    pub const JSON: u32 = 114;
+    pub(in super::super) const JSON: u32 = 114;
     /// `xml`
-    pub const XML: u32 = 142;
+    pub(in super::super) const XML: u32 = 142;
     /// `float4`
-    pub const FLOAT4: u32 = 700;
+    pub(in super::super) const FLOAT4: u32 = 700;
     /// `float8`
-    pub const FLOAT8: u32 = 701;
+    pub(in super::super) const FLOAT8: u32 = 701;
     /// `bpchar`
-    pub const BPCHAR: u32 = 1042;
+    pub(in super::super) const BPCHAR: u32 = 1042;
     /// `varchar`
-    pub const VARCHAR: u32 = 1043;
+    pub(in super::super) const VARCHAR: u32 = 1043;
     /// `date`
-    pub const DATE: u32 = 1082;
+    pub(in super::super) const DATE: u32 = 1082;
     /// `time`
-    pub const TIME: u32 = 1083;
+    pub(in super::super) const TIME: u32 = 1083;
     /// `timestamp`
-    pub const TIMESTAMP: u32 = 1114;
+    pub(in super::super) const TIMESTAMP: u32 = 1114;
     /// `timestamptz`
-    pub const TIMESTAMPTZ: u32 = 1184;
+    pub(in super::super) const TIMESTAMPTZ: u32 = 1184;
     /// `numeric`
-    pub const NUMERIC: u32 = 1700;
+    pub(in super::super) const NUMERIC: u32 = 1700;
     /// `uuid`
-    pub const UUID: u32 = 2950;
+    pub(in super::super) const UUID: u32 = 2950;
     /// `jsonb`
-    pub const JSONB: u32 = 3802;
+    pub(in super::super) const JSONB: u32 = 3802;
 }
 
 /// What a column of this type becomes and how it is selected. `numeric` says
@@ -263,16 +263,16 @@ fn geometry(ty: &PgType, geodesic: bool) -> Form {
 
 /// How a column can be the key of range chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RangeKey {
+pub(super) struct RangeKey {
     /// Type to which bounds, as text, are cast.
-    pub cast: &'static str,
+    pub(super) cast: &'static str,
     /// Whether the key is a number.
-    pub numeric: bool,
+    pub(super) numeric: bool,
 }
 
 /// Whether ranges of this type's values can be compared with text literals.
 #[must_use]
-pub fn range_key(ty: &PgType) -> Option<RangeKey> {
+pub(super) fn range_key(ty: &PgType) -> Option<RangeKey> {
     let (cast, numeric) = match ty.undomained().oid {
         oid::INT2 => ("smallint", true),
         oid::INT4 => ("integer", true),
@@ -294,7 +294,7 @@ pub fn range_key(ty: &PgType) -> Option<RangeKey> {
 impl PgType {
     /// The base of a domain of a domain of …; the type itself if it is none.
     #[must_use]
-    pub fn undomained(&self) -> &Self {
+    pub(super) fn undomained(&self) -> &Self {
         let mut ty = self;
         while let (Some(base), 'd') = (ty.base.as_deref(), ty.typtype) {
             ty = base;

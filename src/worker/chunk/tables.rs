@@ -242,14 +242,15 @@ impl Work<'_> {
     }
 
     async fn keep_and_export(&self, chunk: &TableChunk<'_>, turn: Turn) -> Result<PartFile, ExportError> {
-        if let Some(snapshot) = &self.plan.snapshot {
-            self.shared
-                .keepers
-                .ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel)
-                .await
-                .map_err(ExportError::Source)?;
-        }
-        export::export(&self.shared.context, chunk, turn).await.map_err(|error| match error {
+        let under = match &self.plan.snapshot {
+            Some(snapshot) => {
+                let kept =
+                    self.shared.keepers.ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel);
+                Some(kept.await.map_err(ExportError::Source)?)
+            }
+            None => None,
+        };
+        export::export(&self.shared.context, chunk, under, turn).await.map_err(|error| match error {
             ExportError::Source(e) if e.kind == ErrorKind::LineageLost => {
                 ExportError::Source(snapshot_elsewhere(&e))
             }

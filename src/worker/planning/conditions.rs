@@ -1,7 +1,5 @@
 //! Which rows of a table are asked for.
 
-use uuid::Uuid;
-
 use super::{PlanError, Planner};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
@@ -10,7 +8,7 @@ use crate::plan::choose::ChosenTable;
 use crate::plan::size::count;
 use crate::relation::filter::{Expression, is_moving};
 use crate::relation::{Filter, Frozen, Relation, Unreadable};
-use crate::source::SourceError;
+use crate::source::{Keeper, SourceError};
 
 impl Planner<'_> {
     /// The checked filter of a table, with the condition of an incremental export.
@@ -93,7 +91,7 @@ impl Planner<'_> {
     pub(super) async fn without_value(
         &self,
         chosen: &ChosenTable<'_>,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Option<String>, PlanError> {
         let Some(After { column, nulls, .. }) = &chosen.request.after else { return Ok(None) };
         let relation = chosen.relation;
@@ -106,7 +104,7 @@ impl Planner<'_> {
             AfterNulls::Error => {
                 let filter = self.filter(chosen, NewRows::WithoutValue)?;
                 let selection = chosen.selection(filter.as_ref());
-                let found = self.source.count(&selection, lineage).await?;
+                let found = self.source.count(&selection, under).await?;
                 if found == 0 {
                     return Ok(None);
                 }

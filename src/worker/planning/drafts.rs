@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 
 use super::scope::Scope;
 use super::table::stored_bytes;
-use super::{PlanError, Planner};
+use super::{PlanError, Planner, Under};
 use crate::config::Origin;
 use crate::message::pattern::qualified;
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::ChosenTable;
-use crate::plan::export_plan::{FailedTable, PlannedTable, Snapshot, Strategy};
+use crate::plan::export_plan::{FailedTable, PlannedTable, Strategy};
 use crate::source::ErrorKind;
 
 /// What became of the tables so far.
@@ -68,14 +68,14 @@ impl Planner<'_> {
         &self,
         chosen: &[ChosenTable<'_>],
         scope: &Scope,
-        snapshot: Option<&Snapshot>,
+        under: Option<&Under>,
         drafts: &mut Drafts,
     ) -> Result<(), PlanError> {
         let mut planned = Vec::new();
         for table in chosen {
             let name = qualified(&table.relation.schema, &table.relation.name);
             let number = scope.number(&name, table.number);
-            match self.plan_table(table, number, scope, snapshot).await {
+            match self.plan_table(table, number, scope, under).await {
                 Ok(draft) => planned.push((draft, stored_bytes(table.relation))),
                 Err(e) => drafts.fail(number, name, e, self.config.origin)?,
             }

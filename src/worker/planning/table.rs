@@ -2,10 +2,10 @@
 
 use super::conditions::NewRows;
 use super::scope::Scope;
-use super::{PlanError, Planner, conditions};
+use super::{PlanError, Planner, Under, conditions};
 use crate::message::request::{AfterNulls, Verify};
 use crate::plan::choose::ChosenTable;
-use crate::plan::export_plan::{PlannedTable, Snapshot, Strategy};
+use crate::plan::export_plan::{PlannedTable, Strategy};
 use crate::plan::strategy::{Split, Wish, draft};
 use crate::relation::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
 
@@ -16,10 +16,10 @@ impl Planner<'_> {
         chosen: &ChosenTable<'_>,
         number: u32,
         scope: &Scope,
-        snapshot: Option<&Snapshot>,
+        under: Option<&Under>,
     ) -> Result<PlannedTable, PlanError> {
         let (relation, request) = (chosen.relation, chosen.request);
-        let lineage = snapshot.map(|s| s.lineage);
+        let under = under.map(Under::keeper);
         let filter = self.filter(chosen, NewRows::Wanted)?;
         let selection = chosen.selection(filter.as_ref());
         let options = MappingOptions {
@@ -31,14 +31,14 @@ impl Planner<'_> {
         };
         let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
         let export = &self.shared.context.config.export;
-        let wish = Wish::of(request, &self.config, export, snapshot.is_some());
+        let wish = Wish::of(request, &self.config, export, under.is_some());
         let estimate = if wish.needs_estimate(relation) || relation.elsewhere.is_some() {
-            let estimate = self.source.estimate(&selection, lineage).await;
+            let estimate = self.source.estimate(&selection, under).await;
             Some(estimate.map_err(|e| conditions::of_elsewhere(conditions::of_after(e, chosen), relation))?)
         } else {
             None
         };
-        let without_value = self.without_value(chosen, lineage).await?;
+        let without_value = self.without_value(chosen, under).await?;
         let draft = draft(relation, &wish, estimate).map_err(PlanError::Failed)?;
         let includes_nulls = request.after.as_ref().filter(|after| after.nulls == AfterNulls::Include);
         let range_filter = match (&draft.split, includes_nulls) {
@@ -52,7 +52,7 @@ impl Planner<'_> {
                 let parts = Division { parts: *parts, rows: draft.estimated_rows / u64::from(*parts) };
                 let filter = range_filter.as_ref().or(filter.as_ref());
                 let ranges = chosen.selection(filter);
-                self.source.boundaries(&ranges, SplitKey { column, order }, *method, parts, lineage).await?
+                self.source.boundaries(&ranges, SplitKey { column, order }, *method, parts, under).await?
             }
             Split::Single | Split::Ctid { .. } => Boundaries::none(),
         };
@@ -63,13 +63,13 @@ impl Planner<'_> {
                 // What comes again does not lower the mark.
                 let newer = self.filter(chosen, NewRows::Newer)?;
                 let newer = chosen.selection(newer.as_ref());
-                let highest = self.source.maximum(&newer, &after.column, lineage).await?;
+                let highest = self.source.maximum(&newer, &after.column, under).await?;
                 Some(highest.unwrap_or_else(|| after.value.clone()))
             }
             None => None,
         };
         let counted_rows = match scope.request.verify {
-            Verify::Count if snapshot.is_some() => Some(self.source.count(&selection, lineage).await?),
+            Verify::Count if under.is_some() => Some(self.source.count(&selection, under).await?),
             Verify::Count | Verify::None => None,
         };
         let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
