@@ -135,15 +135,13 @@ impl CopyDecoder {
             return Ok(Some(batch));
         }
         if !self.frames.ended() {
-            return Err(SourceError {
-                kind: ErrorKind::Transient,
-                code: "copy_truncated".into(),
-                message: format!("the COPY stream ended without its trailer after {} rows", self.rows()),
-                remedy: None,
-            });
+            return Err(SourceError::transient(
+                "copy_truncated",
+                format!("the COPY stream ended without its trailer after {} rows", self.rows()),
+            ));
         }
         let batch = if self.batch_rows > 0 { self.take_batch()? } else { None };
-        if self.checking { Err(unfit_error(self.unfit_columns())) } else { Ok(batch) }
+        if self.checking { Err(SourceError::unfit(self.unfit_columns())) } else { Ok(batch) }
     }
 
     /// A batch that is full, or `None` when more bytes are needed.
@@ -219,7 +217,7 @@ impl CopyDecoder {
         if unfit_now {
             match self.on_unfit {
                 OnUnfit::Text => self.checking = true,
-                OnUnfit::Error => return Err(refused_value(&self.unfit_columns())),
+                OnUnfit::Error => return Err(SourceError::refused_values(self.unfit_columns())),
                 OnUnfit::Null => {}
             }
         }
@@ -275,39 +273,31 @@ impl DecodedColumn {
 
     /// An error where no other plan helps against what this array lacks.
     fn judge(&self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<(), SourceError> {
-        let error = |kind, code: &str, message: String, remedy: Option<&str>| {
-            Err(SourceError {
-                kind,
-                code: code.into(),
-                message,
-                remedy: remedy.map(|text| text.to_owned().into()),
-            })
-        };
         let name = &self.of.column.name;
         if let Some(reason) = faults.foreign {
             let message = format!("column {name:?} is not of the type that was planned: {reason}");
-            return error(ErrorKind::Changed, "column_type", message, None);
+            return Err(SourceError::changed("column_type", message));
         }
         if faults.not_utf8 && on_unfit != OnUnfit::Null {
             let message = format!("column {name:?} has a text that is not UTF-8");
             let remedy =
                 "correct the text in the database, name the column in as_bytes, or set on_unfit to \"null\"";
-            return error(ErrorKind::Permanent, "not_utf8", message, Some(remedy));
+            return Err(SourceError::permanent("not_utf8", message).with_remedy(remedy));
         }
         let unfit = faults.unfit.is_some();
         let replaced = on_unfit == OnUnfit::Null && (unfit || faults.not_utf8);
         if !self.of.column.nullable && array.null_count() > 0 && (replaced || !unfit) {
-            return if replaced {
+            return Err(if replaced {
                 let reason = faults.unfit.unwrap_or("a text is not UTF-8");
                 let message = format!(
                     "column {name:?} is NOT NULL, so a value that does not fit cannot be NULL: {reason}"
                 );
-                error(ErrorKind::Permanent, "unfit_value", message, Some("set on_unfit to \"text\""))
+                SourceError::permanent("unfit_value", message).with_remedy("set on_unfit to \"text\"")
             } else {
                 let message =
                     format!("column {name:?} has NULLs although it was NOT NULL when it was planned");
-                error(ErrorKind::Changed, "unexpected_null", message, None)
-            };
+                SourceError::changed("unexpected_null", message)
+            });
         }
         Ok(())
     }
@@ -323,41 +313,11 @@ fn malformed(error: Malformed) -> SourceError {
         | Malformed::Length { .. }
         | Malformed::AfterTrailer => ErrorKind::Permanent,
     };
-    SourceError { kind, code: "copy_malformed".into(), message: error.to_string(), remedy: None }
+    SourceError::of(kind, "copy_malformed", error.to_string())
 }
 
 fn unbuildable(column: &str, error: &ArrowError) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "batch".into(),
-        message: format!("column {column:?} cannot be put together: {error}"),
-        remedy: None,
-    }
-}
-
-fn describe(unfit: &[UnfitColumn]) -> String {
-    let each: Vec<_> = unfit.iter().map(|u| format!("{:?} ({})", u.column, u.because())).collect();
-    each.join(", ")
-}
-
-/// Values did not fit: plan again with these columns as text.
-fn unfit_error(unfit: Vec<UnfitColumn>) -> SourceError {
-    SourceError {
-        code: "unfit_value".into(),
-        message: format!("values do not fit the types of their columns: {}", describe(&unfit)),
-        remedy: Some("the table is planned again with these columns as text".into()),
-        kind: ErrorKind::Unfit(unfit),
-    }
-}
-
-/// Values did not fit, and the request said that this is an error.
-fn refused_value(unfit: &[UnfitColumn]) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "unfit_value".into(),
-        message: format!("values do not fit the types of their columns: {}", describe(unfit)),
-        remedy: Some("set on_unfit to \"text\" to export these columns as text, or to \"null\"".into()),
-    }
+    SourceError::permanent("batch", format!("column {column:?} cannot be put together: {error}"))
 }
 
 #[cfg(test)]

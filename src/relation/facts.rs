@@ -168,7 +168,7 @@ pub struct MappingOptions<'a> {
 }
 
 /// A column with a value that its planned type cannot hold.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UnfitColumn {
     /// The column.
     pub column: String,
@@ -177,6 +177,16 @@ pub struct UnfitColumn {
     /// The first row with such a value: its key, or its place in the chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row: Option<String>,
+}
+
+impl fmt::Debug for UnfitColumn {
+    /// Without the row, which is table data: this comes into logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnfitColumn")
+            .field("column", &self.column)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
 }
 
 impl UnfitColumn {

@@ -14,86 +14,18 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{Origin, Remedy};
 use crate::message::SourceName;
-use crate::message::event::ErrorReport;
 use crate::message::request::OnUnfit;
 use crate::relation::{
     Boundaries, BoundaryMethod, Column, Division, Filter, Frozen, MappingOptions, Relation, Selection, Slice,
-    Snapshot, SplitKey, SurveyColumn, SurveyRequest, UnfitColumn,
+    Snapshot, SplitKey, SurveyColumn, SurveyRequest,
 };
 
+mod error;
 pub mod memory;
 pub mod postgres;
 
-/// What a source's failure means for the work at hand. `retry.rs` maps it,
-/// exhaustively, to what happens next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Goes away by itself soon: retry with backoff.
-    Transient,
-    /// Too many connections, out of memory or disk: retry after a longer pause.
-    Exhausted,
-    /// The server cannot be reached at all.
-    Unreachable,
-    /// The password or right to connect is missing: re-read the secret, retry for minutes.
-    Authentication,
-    /// Stays until somebody changes something.
-    Permanent,
-    /// Values do not fit their columns' types: plan again with these as text.
-    Unfit(Vec<UnfitColumn>),
-    /// The table was changed, rewritten or truncated since the snapshot: new lineage.
-    Changed,
-    /// Nobody holds the snapshot any more.
-    LineageLost,
-    /// We cancelled it ourselves.
-    Cancelled,
-}
-
-impl ErrorKind {
-    /// Its name in metrics.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Transient => "transient",
-            Self::Exhausted => "exhausted",
-            Self::Unreachable => "unreachable",
-            Self::Authentication => "authentication",
-            Self::Permanent => "permanent",
-            Self::Unfit(_) => "unfit",
-            Self::Changed => "changed",
-            Self::LineageLost => "lineage_lost",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// A failure of a source: what happened, to which object, and what to change.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct SourceError {
-    /// What follows from it.
-    pub kind: ErrorKind,
-    /// SQLSTATE, or a word of our own.
-    pub code: String,
-    /// What happened, to which object. No table data, no secrets.
-    pub message: String,
-    /// What to change.
-    pub remedy: Option<Remedy>,
-}
-
-impl SourceError {
-    /// As events and archives report it; `origin` is the source's.
-    #[must_use]
-    pub fn report(&self, origin: Origin) -> ErrorReport {
-        ErrorReport {
-            code: self.code.clone(),
-            message: self.message.clone(),
-            remedy: self.remedy.as_ref().map(|remedy| remedy.words(origin).into_owned()),
-            retryable: !matches!(self.kind, ErrorKind::Permanent | ErrorKind::Unfit(_)),
-        }
-    }
-}
+pub use error::{ErrorKind, Refusal, SourceError};
 
 /// What a chunk reads.
 #[derive(Clone)]

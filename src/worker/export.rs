@@ -130,23 +130,19 @@ impl From<WriteError> for ExportError {
                     Self::Storage(text)
                 }
             }
-            WriteError::Encode { source, .. } => Self::Source(SourceError {
-                kind: ErrorKind::Permanent,
-                code: "encode".into(),
-                message: format!("{text}: {source}"),
-                remedy: Some("leave the column out by `columns`, and report this".into()),
-            }),
+            WriteError::Encode { source, .. } => Self::Source(
+                SourceError::permanent("encode", format!("{text}: {source}"))
+                    .with_remedy("leave the column out by `columns`, and report this"),
+            ),
         }
     }
 }
 
 fn no_such_chunk(chunk: &TableChunk<'_>) -> ExportError {
-    ExportError::Source(SourceError {
-        kind: ErrorKind::Permanent,
-        code: "no_such_chunk".into(),
-        message: format!("{} has no chunk {}", chunk.table.name, chunk.task.chunk),
-        remedy: None,
-    })
+    ExportError::Source(SourceError::permanent(
+        "no_such_chunk",
+        format!("{} has no chunk {}", chunk.table.name, chunk.task.chunk),
+    ))
 }
 
 fn provenance(chunk: &TableChunk<'_>, slice: Slice<'_>) -> Provenance {

@@ -114,17 +114,11 @@ impl Keepers {
                 return Ok(keeper);
             }
             if Instant::now() >= until {
-                return Err(SourceError {
-                    kind: ErrorKind::LineageLost,
-                    code: "lineage_lost".into(),
-                    message: format!(
-                        "no session of source {} holds the job's snapshot any more",
-                        source.name()
-                    ),
-                    remedy: Some(
-                        "the unfinished tables are exported from a new snapshot by themselves".into(),
-                    ),
-                });
+                return Err(SourceError::lineage_lost(format!(
+                    "no session of source {} holds the job's snapshot any more",
+                    source.name()
+                ))
+                .with_remedy("the unfinished tables are exported from a new snapshot by themselves"));
             }
             debug!(%lineage, "no living keeper is found yet");
             let pause = (self.context.config.timing.keeper_wait.0 / 10).min(Duration::from_secs(3));
@@ -239,28 +233,19 @@ impl Keepers {
 }
 
 fn snapshots(source: &Arc<dyn Source>) -> Result<&dyn Snapshots, SourceError> {
-    source.snapshots().ok_or_else(|| SourceError {
-        kind: ErrorKind::Permanent,
-        code: "snapshot".into(),
-        message: format!("source {} has no snapshots", source.name()),
-        remedy: Some("ask for `\"consistency\": \"none\"`".into()),
+    source.snapshots().ok_or_else(|| {
+        SourceError::permanent("snapshot", format!("source {} has no snapshots", source.name()))
+            .with_remedy("ask for `\"consistency\": \"none\"`")
     })
 }
 
 fn slow(source: &Arc<dyn Source>) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Transient,
-        code: "slow".into(),
-        message: format!("source {} did not answer within {} s", source.name(), JOIN_LIMIT.as_secs()),
-        remedy: None,
-    }
+    SourceError::transient(
+        "slow",
+        format!("source {} did not answer within {} s", source.name(), JOIN_LIMIT.as_secs()),
+    )
 }
 
 pub(super) fn cancelled() -> SourceError {
-    SourceError {
-        kind: ErrorKind::Cancelled,
-        code: "cancelled".into(),
-        message: "the chunk is no longer wanted".into(),
-        remedy: None,
-    }
+    SourceError::cancelled("the chunk is no longer wanted")
 }

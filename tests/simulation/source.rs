@@ -69,7 +69,7 @@ fn broke() -> SourceError {
 }
 
 fn failure(kind: ErrorKind, code: &str, message: &str) -> SourceError {
-    SourceError { kind, code: code.into(), message: message.into(), remedy: None }
+    SourceError::of(kind, code, message)
 }
 
 #[async_trait]
@@ -144,7 +144,7 @@ impl Source for SimSource {
         let native = |c: &Column| c.name == "value" && c.ty != ColumnType::Text;
         if self.quirks.unfit.contains(table) && read.columns.iter().any(native) {
             let unfit = UnfitColumn { column: "value".into(), reason: "too large".into(), row: None };
-            return Err(failure(ErrorKind::Unfit(vec![unfit]), "unfit", "a value does not fit"));
+            return Err(SourceError::unfit(vec![unfit]));
         }
         if self.quirks.deadly.contains(table) {
             self.process.die();

@@ -34,7 +34,7 @@ pub const PAGE_ROWS: u32 = 10;
 const BATCH_ROWS: usize = 100;
 
 fn failure(kind: ErrorKind, code: &str, message: String) -> SourceError {
-    SourceError { kind, code: code.into(), message, remedy: None }
+    SourceError::of(kind, code, message)
 }
 
 /// One process's view of the database.

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::sqlstate::{FROM_PRIMARY, Stage};
 use crate::message::pattern::{TablePattern, qualified};
 use crate::relation::{Relation, RelationKind, SurveyRequest, Unreadable};
-use crate::source::SourceError;
+use crate::source::{Refusal, SourceError};
 
 mod facts;
 
@@ -23,8 +23,6 @@ use facts::{Facts, facts};
 pub(super) const WHAT: &str = "read the catalogue";
 /// What policies do to a role.
 const HIDDEN_ROWS: &str = "row-level security hides rows from the role of the source";
-/// SQLSTATE of a lock that was not to be had.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// What a standby says of relations whose changes its primary does not log.
 const UNLOGGED: &str = "the server is a standby, and it is unlogged, or a table that it reads is";
@@ -49,7 +47,7 @@ pub(super) enum Sizes {
 
 /// Whether a failed survey is worth another try without touching the tables.
 pub(super) fn was_locked(error: &SourceError, sizes: Sizes) -> bool {
-    sizes == Sizes::Now && error.code == LOCK_NOT_AVAILABLE
+    sizes == Sizes::Now && error.refusal == Some(Refusal::Lock)
 }
 
 /// Everything that the request means. `all_rows`: what helps where policies hide rows; none says that the

@@ -155,32 +155,22 @@ fn check_pages(
         Slice::Pages { .. } if version < HAS_TID_RANGE_SCAN => "page ranges need PostgreSQL 14",
         _ => return Ok(()),
     };
-    Err(SourceError {
-        kind: ErrorKind::Permanent,
-        code: "strategy".into(),
-        message: format!("read {relation}: {why}"),
-        remedy: Some("ask for the strategy range or single".into()),
-    })
+    Err(SourceError::permanent("strategy", format!("read {relation}: {why}"))
+        .with_remedy("ask for the strategy range or single"))
 }
 
 /// The chunk is not wanted any more.
 pub(super) fn cancelled(relation: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Cancelled,
-        code: "cancelled".into(),
-        message: format!("{relation}: cancelled"),
-        remedy: None,
-    }
+    SourceError::cancelled(format!("{relation}: cancelled"))
 }
 
 /// The server is silent.
 pub(super) fn stalled(relation: &str, after: Duration) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Transient,
-        code: "stalled".into(),
-        message: format!("{relation}: not a byte from the server for {} s", after.as_secs()),
-        remedy: Some(Advice::Stall.into()),
-    }
+    SourceError::transient(
+        "stalled",
+        format!("{relation}: not a byte from the server for {} s", after.as_secs()),
+    )
+    .with_remedy(Advice::Stall)
 }
 
 #[cfg(test)]

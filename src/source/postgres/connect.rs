@@ -105,15 +105,16 @@ pub(super) struct Connector {
 impl Connector {
     /// Reads the connection string and what it needs of TLS.
     pub(super) fn new(name: &SourceName, config: &SourceConfig) -> Result<Self, SourceError> {
-        let invalid = |advice: Advice, cause: &dyn std::fmt::Display| SourceError {
-            kind: ErrorKind::Permanent,
-            code: "config".into(),
-            message: match (config.origin, advice) {
-                (Origin::CommandLine, _) => format!("--dsn: {cause}"),
-                (Origin::Configuration, Advice::Dsn) => format!("sources.{name}.dsn: {cause}"),
-                (Origin::Configuration, _) => format!("sources.{name}: {cause}"),
-            },
-            remedy: Some(advice.into()),
+        let invalid = |advice: Advice, cause: &dyn std::fmt::Display| {
+            SourceError::permanent(
+                "config",
+                match (config.origin, advice) {
+                    (Origin::CommandLine, _) => format!("--dsn: {cause}"),
+                    (Origin::Configuration, Advice::Dsn) => format!("sources.{name}.dsn: {cause}"),
+                    (Origin::Configuration, _) => format!("sources.{name}: {cause}"),
+                },
+            )
+            .with_remedy(advice)
         };
         let dsn: Dsn = config.dsn.expose().parse().map_err(|e| invalid(Advice::Dsn, &e))?;
         let tls = tls::connector(&dsn.tls, config.ca_file.as_deref())
@@ -247,12 +248,11 @@ impl Connector {
                 let read = tokio::task::spawn_blocking(move || crate::text::read_file(&file)).await;
                 match read.map_err(std::io::Error::other).flatten() {
                     Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
-                    Err(e) => Err(SourceError {
-                        kind: ErrorKind::Authentication,
-                        code: "password_file".into(),
-                        message: format!("cannot read the password from {}: {e}", path.display()),
-                        remedy: Some(Advice::PasswordFile.into()),
-                    }),
+                    Err(e) => Err(SourceError::authentication(
+                        "password_file",
+                        format!("cannot read the password from {}: {e}", path.display()),
+                    )
+                    .with_remedy(Advice::PasswordFile)),
                 }
             }
         }
@@ -267,12 +267,8 @@ impl Connector {
     }
 
     pub(super) fn silent(&self) -> SourceError {
-        SourceError {
-            kind: ErrorKind::Unreachable,
-            code: "unreachable".into(),
-            message: format!("connect to {}: no answer within {:?}", self.server, self.timeout),
-            remedy: Some(Advice::Silence.into()),
-        }
+        SourceError::unreachable(format!("connect to {}: no answer within {:?}", self.server, self.timeout))
+            .with_remedy(Advice::Silence)
     }
 
     /// Ends what a connection, taken out of the pool for good, does on the

@@ -81,7 +81,7 @@ impl CopyStream {
 
     /// The decoder knows columns and no tables.
     fn named(&self, error: SourceError) -> SourceError {
-        SourceError { message: format!("{}: {}", self.what, error.message), ..error }
+        error.named(&self.what)
     }
 
     /// After the last piece: how it ended.
@@ -89,12 +89,7 @@ impl CopyStream {
         match self.end.get() {
             Some(Ok(())) => self.decoder.finish().map_err(|e| self.named(e)),
             Some(Err(e)) => Err(e.clone()),
-            None => Err(SourceError {
-                kind: ErrorKind::Transient,
-                code: "aborted".into(),
-                message: format!("{}: the process is ending", self.what),
-                remedy: None,
-            }),
+            None => Err(SourceError::transient("aborted", format!("{}: the process is ending", self.what))),
         }
     }
 }

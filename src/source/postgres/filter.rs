@@ -40,14 +40,11 @@ fn expression_sql(expression: &Expression) -> Result<String, SourceError> {
     if again.as_ref() == Ok(&printed) {
         return Ok(printed);
     }
-    Err(SourceError {
-        kind: ErrorKind::Permanent,
-        code: INVALID.into(),
-        message:
-            "field `where`: the filter contains something that cannot be printed safely, which is not allowed"
-                .into(),
-        remedy: Some(Advice::FilterTooFree.into()),
-    })
+    Err(SourceError::permanent(
+        INVALID,
+        "field `where`: the filter contains something that cannot be printed safely, which is not allowed",
+    )
+    .with_remedy(Advice::FilterTooFree))
 }
 
 fn print(expression: &Expression) -> String {

@@ -40,20 +40,18 @@ pub(super) fn greater_than(
     let amount = literal(amount);
     let known = base.and_then(|base| DIFFERENCES.iter().find(|(oid, ..)| *oid == base.oid));
     let Some((_, base, by)) = known else {
-        return Err(SourceError {
-            kind: ErrorKind::Permanent,
-            code: "overlap".into(),
-            message: format!(
+        return Err(SourceError::permanent(
+            "overlap",
+            format!(
                 "field `after.overlap`: column `{}` of type {} has no differences",
                 name,
                 column.map_or("an unknown type", |c| c.column.source_type.as_str())
             ),
-            remedy: Some(
-                "leave it out, or name a column of numbers, money, dates, timestamps or intervals (a time of day \
-                 starts again at midnight)"
-                    .into(),
-            ),
-        });
+        )
+        .with_remedy(
+            "leave it out, or name a column of numbers, money, dates, timestamps or intervals (a time of day \
+                 starts again at midnight)",
+        ));
     };
     // An overlap below zero would leave rows out.
     Ok(format!("{quoted} {greater} LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))

@@ -39,20 +39,12 @@ pub(super) async fn check(
 ) -> Result<(), SourceError> {
     let Some(filter) = selection.filter else { return Ok(()) };
     let Some(found) = session.value(&question(filter), stage, what).await? else { return Ok(()) };
-    Err(SourceError {
-        kind: ErrorKind::Permanent,
-        code: "shadowed".into(),
-        message: format!(
+    Err(SourceError::permanent("shadowed", format!(
             "the filter of {} names a type that is not built in, so that its operators are looked up by the role's \
              search_path; there {found} could take the place of a built-in one",
             shown(selection.schema, selection.name)
-        ),
-        remedy: Some(
-            "drop it, take its schema out of the role's search_path, or filter in a view that names its operators, as in \
-             OPERATOR(pg_catalog.=)"
-                .into(),
-        ),
-    })
+        )).with_remedy("drop it, take its schema out of the role's search_path, or filter in a view that names its operators, as in \
+             OPERATOR(pg_catalog.=)"))
 }
 
 /// Operators that stand in a filter as words.

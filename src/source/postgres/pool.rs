@@ -51,12 +51,7 @@ impl Connections {
             .wait_timeout(Some(POOL_WAIT))
             .recycle_timeout(Some(connector.timeout()))
             .build()
-            .map_err(|e| SourceError {
-                kind: ErrorKind::Permanent,
-                code: "pool".into(),
-                message: format!("cannot build the connection pool: {e}"),
-                remedy: None,
-            })?;
+            .map_err(|e| SourceError::permanent("pool", format!("cannot build the connection pool: {e}")))?;
         Ok(Self { connector, pool, allowed })
     }
 
@@ -65,19 +60,16 @@ impl Connections {
         match self.pool.get().await {
             Ok(conn) => Ok(conn),
             Err(PoolError::Backend(e)) => Err(e),
-            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(SourceError {
-                kind: ErrorKind::Exhausted,
-                code: "pool".into(),
-                message: format!("all {} connections of the pool are busy", self.allowed),
-                remedy: Some(Advice::Pool.into()),
-            }),
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(SourceError::exhausted(
+                "pool",
+                format!("all {} connections of the pool are busy", self.allowed),
+            )
+            .with_remedy(Advice::Pool)),
             Err(PoolError::Timeout(_)) => Err(self.connector.silent()),
-            Err(e) => Err(SourceError {
-                kind: ErrorKind::Transient,
-                code: "pool".into(),
-                message: format!("no connection to {}: {e}", self.connector.server()),
-                remedy: None,
-            }),
+            Err(e) => Err(SourceError::transient(
+                "pool",
+                format!("no connection to {}: {e}", self.connector.server()),
+            )),
         }
     }
 

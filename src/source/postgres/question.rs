@@ -76,15 +76,14 @@ fn ascending(values: &[String], cast: Cast, collate: &str) -> String {
 }
 
 fn out_of_order(selection: &Selected<'_>, column: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "index_order".into(),
-        message: format!(
+    SourceError::permanent(
+        "index_order",
+        format!(
             "{}: an index of column `{column}` does not have its texts in the order of their collation",
             shown(selection.schema, selection.name)
         ),
-        remedy: Some("REINDEX the table; until then use another chunk_column or strategy".into()),
-    }
+    )
+    .with_remedy("REINDEX the table; until then use another chunk_column or strategy")
 }
 
 /// A key in the order of chunks.
@@ -214,12 +213,7 @@ pub(super) async fn maximum(
 }
 
 fn unexpected(what: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "protocol".into(),
-        message: format!("{what}: the server's answer is not understood"),
-        remedy: None,
-    }
+    SourceError::permanent("protocol", format!("{what}: the server's answer is not understood"))
 }
 
 #[cfg(test)]

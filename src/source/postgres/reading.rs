@@ -48,14 +48,14 @@ impl Reading {
     /// # Errors
     /// When it is nothing that this release knows: the table is planned again.
     pub(super) fn of(column: &Column) -> Result<Self, SourceError> {
-        let unknown = || SourceError {
-            kind: ErrorKind::Changed,
-            code: "column_type".into(),
-            message: format!(
-                "column {:?} of type {} was planned to be read in a way that this version does not know",
-                column.name, column.source_type
-            ),
-            remedy: None,
+        let unknown = || {
+            SourceError::changed(
+                "column_type",
+                format!(
+                    "column {:?} of type {} was planned to be read in a way that this version does not know",
+                    column.name, column.source_type
+                ),
+            )
         };
         let mut reading: Self = column.reading.thaw().map_err(|_| unknown())?;
         if reading.fetch == Fetch::AsText {

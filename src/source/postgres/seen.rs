@@ -124,16 +124,14 @@ impl SeenRelation {
 
 /// The failure of a chunk whose table is not what was planned any more.
 pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Changed,
-        code: "changed".into(),
-        message: format!("{} changed since its snapshot was taken: {why}", shown(schema, name)),
-        remedy: Some(
-            "avoid TRUNCATE, rewrites, other partitions or columns, and indexes that are built CONCURRENTLY \
-             while a job runs"
-                .into(),
-        ),
-    }
+    SourceError::changed(
+        "changed",
+        format!("{} changed since its snapshot was taken: {why}", shown(schema, name)),
+    )
+    .with_remedy(
+        "avoid TRUNCATE, rewrites, other partitions or columns, and indexes that are built CONCURRENTLY \
+             while a job runs",
+    )
 }
 
 /// Asks for a relation as the snapshot shows it, and for the role's own search path where it may be needed: for a view

@@ -25,11 +25,12 @@ impl<'a> Selected<'a> {
     /// What a plan selects.
     pub(super) fn of(selection: &Selection<'a>) -> Result<Self, SourceError> {
         let Selection { schema, name, only, filter } = *selection;
-        let filter = filter.map(Frozen::thaw).transpose().map_err(|_| SourceError {
-            kind: ErrorKind::Permanent,
-            code: "filter".into(),
-            message: format!("the filter of {} was planned for another kind of source", shown(schema, name)),
-            remedy: Some("export the table again".into()),
+        let filter = filter.map(Frozen::thaw).transpose().map_err(|_| {
+            SourceError::permanent(
+                "filter",
+                format!("the filter of {} was planned for another kind of source", shown(schema, name)),
+            )
+            .with_remedy("export the table again")
         })?;
         Ok(Self { schema, name, only, filter })
     }
@@ -87,12 +88,8 @@ pub(super) fn cast(order: &Frozen) -> Result<Cast, SourceError> {
     let found = CASTS.iter().find(|(plan, _)| *plan == name);
     let collate = if is_by_bytes(&name) { BY_BYTES } else { "" };
     found.map(|(_, ty)| Cast { ty, collate, has_collation: has_collation(&name) }).ok_or_else(|| {
-        SourceError {
-            kind: ErrorKind::Permanent,
-            code: "chunk_column".into(),
-            message: format!("a column of type {name:?} cannot be split by"),
-            remedy: Some("choose another chunk_column or strategy".into()),
-        }
+        SourceError::permanent("chunk_column", format!("a column of type {name:?} cannot be split by"))
+            .with_remedy("choose another chunk_column or strategy")
     })
 }
 

@@ -52,11 +52,11 @@ impl Keeper for PostgresKeeper {
 /// The id of a keeper's snapshot, to be imported.
 pub(super) fn id(keeper: &dyn Keeper) -> Result<&str, SourceError> {
     let ours = (keeper as &dyn Any).downcast_ref::<PostgresKeeper>();
-    ours.filter(|k| !k.lost.is_cancelled()).map(|k| k.snapshot.as_str()).ok_or_else(|| SourceError {
-        kind: ErrorKind::LineageLost,
-        code: "lineage_lost".into(),
-        message: format!("this process holds no snapshot of lineage {}", keeper.snapshot().lineage),
-        remedy: None,
+    ours.filter(|k| !k.lost.is_cancelled()).map(|k| k.snapshot.as_str()).ok_or_else(|| {
+        SourceError::lineage_lost(format!(
+            "this process holds no snapshot of lineage {}",
+            keeper.snapshot().lineage
+        ))
     })
 }
 
@@ -221,12 +221,8 @@ impl Transaction {
 }
 
 fn unusable(what: &str, why: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "snapshot".into(),
-        message: format!("{what}: {why}"),
-        remedy: Some("ask for `\"consistency\": \"none\"` if this server cannot give snapshots".into()),
-    }
+    SourceError::permanent("snapshot", format!("{what}: {why}"))
+        .with_remedy("ask for `\"consistency\": \"none\"` if this server cannot give snapshots")
 }
 
 #[cfg(test)]

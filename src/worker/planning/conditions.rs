@@ -8,7 +8,7 @@ use crate::plan::choose::ChosenTable;
 use crate::plan::size::count;
 use crate::relation::filter::{Expression, is_moving};
 use crate::relation::{Filter, Frozen, Relation, Unreadable};
-use crate::source::{Keeper, SourceError};
+use crate::source::{Keeper, Refusal, SourceError};
 
 impl Planner<'_> {
     /// The checked filter of a table, with the condition of an incremental export.
@@ -143,7 +143,7 @@ pub(super) enum NewRows {
 /// The error of a source that could not read a value of the conditions (class 22 of SQLSTATE), with a word about the
 /// only field whose values nobody has checked.
 pub(super) fn of_after(error: SourceError, chosen: &ChosenTable<'_>) -> SourceError {
-    let Some(after) = chosen.request.after.as_ref().filter(|_| error.code.starts_with("22")) else {
+    let Some(after) = chosen.request.after.as_ref().filter(|_| error.refusal == Some(Refusal::Value)) else {
         return error;
     };
     let column = chosen.relation.columns.iter().find(|c| c.column.name == after.column);
@@ -155,17 +155,16 @@ pub(super) fn of_after(error: SourceError, chosen: &ChosenTable<'_>) -> SourceEr
         "check field `after`: `value`, {:?}, must be a value of column `{}` ({ty}){overlap}",
         after.value, after.column
     );
-    SourceError { remedy: Some(remedy.into()), ..error }
+    error.with_remedy(remedy)
 }
 
 /// The error of a source that has the rows elsewhere, in whatever language it says so.
 pub(super) fn of_elsewhere(error: SourceError, relation: &Relation) -> SourceError {
     match &relation.elsewhere {
-        Some(Unreadable { why, remedy }) if error.code.starts_with("0A") => SourceError {
-            message: format!("{}: {why}", error.message),
-            remedy: Some(remedy.clone().into()),
-            ..error
-        },
+        Some(Unreadable { why, remedy }) if error.refusal == Some(Refusal::Unsupported) => {
+            let message = format!("{}: {why}", error.message);
+            SourceError { message, ..error }.with_remedy(remedy.clone())
+        }
         _ => error,
     }
 }

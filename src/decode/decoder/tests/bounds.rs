@@ -72,7 +72,8 @@ fn an_array_of_numerics_whose_text_is_beyond_measure_does_not_fit() {
     let columns = [column("a", Form::List(Box::new(Form::NumericText)), true)];
     let bytes = stream(&[vec![None], vec![Some(array(1, 1700, &vec![huge_numeric(); 20_000]))], vec![None]]);
     let error = decode(&columns, OnUnfit::Text, &bytes).expect_err("2.6 GB of text");
-    let ErrorKind::Unfit(unfit) = error.kind else { panic!("{error}") };
+    assert_eq!(error.kind, ErrorKind::Unfit, "{error}");
+    let unfit = error.unfit;
     assert_eq!(unfit[0].row.as_deref(), Some("row 2 of its chunk"));
 }
 
@@ -81,7 +82,7 @@ fn alone(ty: Form, value: Vec<u8>) -> Result<usize, String> {
     let columns = [column("a", ty, true)];
     match decode(&columns, OnUnfit::Text, &stream(&[vec![Some(value)], vec![None]])) {
         Ok(batch) => Ok(batch.get_array_memory_size()),
-        Err(SourceError { kind: ErrorKind::Unfit(unfit), .. }) => Err(unfit[0].reason.clone()),
+        Err(SourceError { kind: ErrorKind::Unfit, unfit, .. }) => Err(unfit[0].reason.clone()),
         Err(error) => panic!("{error}"),
     }
 }
@@ -116,7 +117,8 @@ fn numerics_of_all_columns_of_a_row_have_one_measure() {
     let rows = |count| vec![vec![Some(array(1, 1700, &vec![huge_numeric(); count])); 2]; 2];
     assert!(decode(&columns, OnUnfit::Error, &stream(&rows(1_000))).is_ok());
     let error = decode(&columns, OnUnfit::Text, &stream(&rows(1_100))).expect_err("275 MiB");
-    let ErrorKind::Unfit(unfit) = error.kind else { panic!("{error}") };
+    assert_eq!(error.kind, ErrorKind::Unfit, "{error}");
+    let unfit = error.unfit;
     assert_eq!(unfit.iter().map(|unfit| unfit.column.as_str()).collect::<Vec<_>>(), ["1"]);
 }
 
