@@ -24,6 +24,7 @@ pub mod machine;
 pub mod message;
 pub mod metrics;
 pub mod plan;
+pub mod planning;
 pub mod relation;
 pub mod retry;
 pub mod source;

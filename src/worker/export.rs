@@ -15,7 +15,7 @@ use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 use crate::relation::{Selection, Slice};
-use crate::source::{ChunkRead, ChunkStream, ErrorKind, Keeper, Progress, Source, SourceError};
+use crate::source::{ChunkRead, ChunkStream, Keeper, Progress, Source, SourceError};
 use crate::write::PartFile;
 use crate::write::metadata::Provenance;
 use crate::write::part::WriteError;

@@ -14,7 +14,7 @@ use super::lock;
 use crate::context::Context;
 use crate::folder::{FolderError, layout};
 use crate::message::JobId;
-use crate::source::{ErrorKind, Keeper, Snapshots, Source, SourceError};
+use crate::source::{Keeper, Snapshots, Source, SourceError};
 
 /// How long the others have to join a snapshot, however late it is.
 const LAST_CHANCE: Duration = Duration::from_secs(3);

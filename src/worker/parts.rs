@@ -13,7 +13,7 @@ use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
 use crate::relation::column;
-use crate::source::{ChunkStream, ErrorKind, SourceError};
+use crate::source::{ChunkStream, SourceError};
 use crate::write::metadata::Provenance;
 use crate::write::{PartFile, PartWriter, WriteError, WrittenPart};
 

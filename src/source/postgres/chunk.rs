@@ -20,7 +20,7 @@ use super::snapshot;
 use super::sqlstate::Stage;
 use crate::config::Advice;
 use crate::relation::Slice;
-use crate::source::{ChunkRead, ErrorKind, SourceError};
+use crate::source::{ChunkRead, SourceError};
 
 /// First version that scans ranges of pages without reading the rest.
 pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;

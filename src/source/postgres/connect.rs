@@ -24,7 +24,7 @@ use super::tls;
 use crate::config::dsn::{Binding, Dsn, Target};
 use crate::config::{Advice, Origin, Secret, SourceConfig};
 use crate::message::SourceName;
-use crate::source::{ErrorKind, SourceError};
+use crate::source::SourceError;
 
 /// Pauses after each cancel request before the next one: one that arrives
 /// between two statements is lost.
@@ -365,6 +365,7 @@ fn version_number(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::ErrorKind;
 
     fn config(toml: &str) -> SourceConfig {
         toml::from_str(toml).expect("valid")

@@ -22,7 +22,7 @@ use super::session::Session;
 use super::sqlstate::Stage;
 use super::tap::{Piece, Sink, TapHandle};
 use crate::decode::{CopyDecoder, StreamColumn};
-use crate::source::{ChunkRead, ChunkStream, ErrorKind, Progress, SourceError};
+use crate::source::{ChunkRead, ChunkStream, Progress, SourceError};
 
 /// Pieces on their way.
 const PIECES: usize = 4;

@@ -12,7 +12,7 @@ use super::slice::is_null;
 use crate::config::Advice;
 use crate::relation::SurveyColumn;
 use crate::relation::filter::{Binary, Expr, Expression, Filter, INVALID, Literal, Test, Unary, Word};
-use crate::source::{ErrorKind, SourceError};
+use crate::source::SourceError;
 
 /// The condition that a filter is; `columns`: those of the relation.
 pub(super) fn sql(filter: &Filter, columns: &[SurveyColumn]) -> Result<String, SourceError> {

@@ -4,7 +4,7 @@ use super::quote::{ident, literal};
 use super::seen::FIXED_OIDS;
 use super::types::{PgType, oid};
 use crate::relation::SurveyColumn;
-use crate::source::{ErrorKind, SourceError};
+use crate::source::SourceError;
 
 /// What is subtracted from values of a type, and in which type that is done. Single precision is subtracted in double:
 /// it is compared with it, and rounds less.

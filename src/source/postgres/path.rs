@@ -11,7 +11,7 @@ use super::seen::{Conditions, SeenRelation};
 use super::session::Session;
 use super::slice::Selected;
 use super::sqlstate::Stage;
-use crate::source::{ErrorKind, SourceError};
+use crate::source::SourceError;
 
 /// The path, where one is needed. Functions that a view calls may depend on the role's own.
 pub(super) fn of(seen: &SeenRelation, conditions: Conditions<'_>) -> Option<String> {

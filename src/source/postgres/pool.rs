@@ -8,7 +8,7 @@ use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, Re
 
 use super::connect::{Connector, Pooled};
 use crate::config::{Advice, SourceConfig};
-use crate::source::{ErrorKind, PoolUse, SourceError};
+use crate::source::{PoolUse, SourceError};
 
 /// Longest wait for a free connection of the pool: workers take no more chunks
 /// than it has, so a long wait means that something is wrong.

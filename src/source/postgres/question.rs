@@ -7,7 +7,7 @@ use super::session::Session;
 use super::slice::{Cast, Selected, cast, conditions, from_where, item, text_of};
 use super::sqlstate::Stage;
 use crate::relation::{Boundaries, BoundaryMethod, Division, SplitKey};
-use crate::source::{ErrorKind, SourceError};
+use crate::source::SourceError;
 
 /// More parts than this are never needed, and the server need not think of more.
 const MOST_PARTS: u32 = 1_000_000;

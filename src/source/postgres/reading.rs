@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode::{Form, StreamColumn};
 use crate::message::setting::InfinityMode;
 use crate::relation::{Column, Frozen};
-use crate::source::{ErrorKind, SourceError};
+use crate::source::SourceError;
 
 /// How a column is selected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +109,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::source::ErrorKind;
 
     fn old(fetch: &str, ty: Value, infinity: Option<&str>) -> Column {
         let mut column =

@@ -8,7 +8,7 @@ use tokio_postgres::SimpleQueryRow;
 use super::quote::{ident, literal, shown};
 use super::slice::Selected;
 use crate::relation::Column;
-use crate::source::{ErrorKind, SourceError};
+use crate::source::SourceError;
 
 /// Types below this have the same oid everywhere, and no domains are among them.
 pub(super) const FIXED_OIDS: u32 = 10_000;

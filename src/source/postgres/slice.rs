@@ -9,7 +9,7 @@ use super::reading::{Fetch, Readings};
 use crate::decode::{Form, FormPart, Shape};
 use crate::relation::column::Geometry;
 use crate::relation::{Frozen, Selection, Slice};
-use crate::source::{ErrorKind, SourceError};
+use crate::source::SourceError;
 
 /// A relation and what is read of it, with its filter in SQL.
 #[derive(Clone, Copy, Debug)]
@@ -238,6 +238,7 @@ fn has_text(form: &Form) -> bool {
 mod tests {
     use super::super::collation::by_bytes;
     use super::*;
+    use crate::source::ErrorKind;
     use crate::source::postgres::types::{PgType, range_key};
 
     fn sql(slice: Slice<'_>) -> String {

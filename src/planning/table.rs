@@ -1,49 +1,46 @@
 //! The plan of one table.
 
 use super::conditions::NewRows;
-use super::scope::Scope;
-use super::{PlanError, Planner, Under, conditions};
+use super::{Ground, PlanError, Scope, conditions};
 use crate::message::request::{AfterNulls, Verify};
 use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::{PlannedTable, Strategy};
 use crate::plan::strategy::{Split, Wish, draft};
 use crate::relation::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
 
-impl Planner<'_> {
+impl Ground<'_> {
     /// Asks the source what the plan needs to know, and decides.
-    pub(super) async fn plan_table(
+    pub(super) async fn table<E>(
         &self,
+        scope: &Scope,
         chosen: &ChosenTable<'_>,
         number: u32,
-        scope: &Scope,
-        under: Option<&Under>,
-    ) -> Result<PlannedTable, PlanError> {
+    ) -> Result<PlannedTable, PlanError<E>> {
         let (relation, request) = (chosen.relation, chosen.request);
-        let under = under.map(Under::keeper);
-        let filter = self.filter(chosen, NewRows::Wanted)?;
+        let under = self.keeper();
+        let filter = self.filter::<E>(chosen, NewRows::Wanted)?;
         let selection = chosen.selection(filter.as_ref());
         let options = MappingOptions {
             numeric: request.numeric.or(self.config.numeric),
             infinity: request.infinity.unwrap_or(self.config.infinity),
-            types: self.types(&scope.request),
+            types: self.types,
             as_bytes: &request.as_bytes,
             as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
         };
         let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
-        let export = &self.shared.context.config.export;
-        let wish = Wish::of(request, &self.config, export, under.is_some());
+        let wish = Wish::of(request, self.config, self.export, under.is_some());
         let estimate = if wish.needs_estimate(relation) || relation.elsewhere.is_some() {
             let estimate = self.source.estimate(&selection, under).await;
             Some(estimate.map_err(|e| conditions::of_elsewhere(conditions::of_after(e, chosen), relation))?)
         } else {
             None
         };
-        let without_value = self.without_value(chosen, under).await?;
-        let draft = draft(relation, &wish, estimate).map_err(PlanError::Failed)?;
+        let without_value = self.without_value::<E>(chosen, under).await?;
+        let draft = draft(relation, &wish, estimate).map_err(PlanError::<E>::Failed)?;
         let includes_nulls = request.after.as_ref().filter(|after| after.nulls == AfterNulls::Include);
         let range_filter = match (&draft.split, includes_nulls) {
             (Split::NeedsBoundaries { column, nulls: true, .. }, Some(after)) if *column == after.column => {
-                self.filter(chosen, NewRows::WithValue)?
+                self.filter::<E>(chosen, NewRows::WithValue)?
             }
             _ => None,
         };
@@ -61,7 +58,7 @@ impl Planner<'_> {
         let high_water_mark = match &request.after {
             Some(after) => {
                 // What comes again does not lower the mark.
-                let newer = self.filter(chosen, NewRows::Newer)?;
+                let newer = self.filter::<E>(chosen, NewRows::Newer)?;
                 let newer = chosen.selection(newer.as_ref());
                 let highest = self.source.maximum(&newer, &after.column, under).await?;
                 Some(highest.unwrap_or_else(|| after.value.clone()))
@@ -79,7 +76,7 @@ impl Planner<'_> {
             batch: number,
             schema: relation.schema.clone(),
             name: relation.name.clone(),
-            // Named when all are planned: see `place`.
+            // Named when all are planned: see `Names`.
             base: String::new(),
             directory,
             full: request.is_full() && (!request.only || relation.contains.is_empty()),

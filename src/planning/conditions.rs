@@ -1,6 +1,6 @@
 //! Which rows of a table are asked for.
 
-use super::{PlanError, Planner};
+use super::{Ground, PlanError};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::{After, AfterNulls};
@@ -10,20 +10,20 @@ use crate::relation::filter::{Expression, is_moving};
 use crate::relation::{Filter, Frozen, Relation, Unreadable};
 use crate::source::{Keeper, Refusal, SourceError};
 
-impl Planner<'_> {
+impl Ground<'_> {
     /// The checked filter of a table, with the condition of an incremental export.
-    pub(super) fn filter(
+    pub(super) fn filter<E>(
         &self,
         chosen: &ChosenTable<'_>,
         rows: NewRows,
-    ) -> Result<Option<Frozen>, PlanError> {
+    ) -> Result<Option<Frozen>, PlanError<E>> {
         let request = chosen.request;
         let asked = match &request.where_ {
-            Some(text) => Some(self.expression(text)?),
+            Some(text) => Some(self.expression::<E>(text)?),
             None => None,
         };
         let newer = match &request.after {
-            Some(after) => Some(self.newer(chosen.relation, after, rows)?),
+            Some(after) => Some(self.newer::<E>(chosen.relation, after, rows)?),
             None => None,
         };
         let filter = match (asked, newer) {
@@ -34,7 +34,7 @@ impl Planner<'_> {
         Ok(Some(self.source.print(&filter, &chosen.relation.columns)?))
     }
 
-    fn expression(&self, text: &str) -> Result<Filter, PlanError> {
+    fn expression<E>(&self, text: &str) -> Result<Filter, PlanError<E>> {
         Expression::parse(text, self.config.allow_where).map(Filter::Where).map_err(|e| {
             let mut report = e.report(self.config.origin);
             report.message = format!("field `where`: {}", report.message);
@@ -43,7 +43,7 @@ impl Planner<'_> {
     }
 
     /// The rows that `after` is about.
-    fn newer(&self, relation: &Relation, after: &After, rows: NewRows) -> Result<Filter, PlanError> {
+    fn newer<E>(&self, relation: &Relation, after: &After, rows: NewRows) -> Result<Filter, PlanError<E>> {
         let Some(column) = relation.columns.iter().find(|c| c.column.name == after.column) else {
             return Err(PlanError::Failed(ErrorReport::permanent(
                 "unknown_column",
@@ -88,11 +88,11 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// When there are such and the request wants none.
-    pub(super) async fn without_value(
+    pub(super) async fn without_value<E>(
         &self,
         chosen: &ChosenTable<'_>,
         under: Option<&dyn Keeper>,
-    ) -> Result<Option<String>, PlanError> {
+    ) -> Result<Option<String>, PlanError<E>> {
         let Some(After { column, nulls, .. }) = &chosen.request.after else { return Ok(None) };
         let relation = chosen.relation;
         if !relation.columns.iter().any(|c| c.column.name == *column && c.column.nullable) {
@@ -102,7 +102,7 @@ impl Planner<'_> {
             AfterNulls::Skip => "are in no increment: `after.nulls` is \"skip\"",
             AfterNulls::Include => "come with every increment: `after.nulls` is \"include\"",
             AfterNulls::Error => {
-                let filter = self.filter(chosen, NewRows::WithoutValue)?;
+                let filter = self.filter::<E>(chosen, NewRows::WithoutValue)?;
                 let selection = chosen.selection(filter.as_ref());
                 let found = self.source.count(&selection, under).await?;
                 if found == 0 {
