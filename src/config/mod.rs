@@ -22,7 +22,7 @@ mod value;
 
 pub use load::{ConfigError, Problem};
 pub use remedy::{Advice, Remedy};
-pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, SourceConfig, SourceKind};
+pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, PostgresConfig, SourceConfig, SourceKind};
 pub use value::{Auto, OptionalSpan, Secret};
 
 /// Everything.

@@ -22,7 +22,7 @@ use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
 use super::tls;
 use crate::config::dsn::{Binding, Dsn, Target};
-use crate::config::{Advice, Origin, Secret, SourceConfig};
+use crate::config::{Advice, Origin, PostgresConfig, Secret};
 use crate::message::SourceName;
 use crate::source::SourceError;
 
@@ -104,11 +104,15 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Reads the connection string and what it needs of TLS.
-    pub(super) fn new(name: &SourceName, config: &SourceConfig) -> Result<Self, SourceError> {
+    pub(super) fn new(
+        name: &SourceName,
+        origin: Origin,
+        config: &PostgresConfig,
+    ) -> Result<Self, SourceError> {
         let invalid = |advice: Advice, cause: &dyn std::fmt::Display| {
             SourceError::permanent(
                 "config",
-                match (config.origin, advice) {
+                match (origin, advice) {
                     (Origin::CommandLine, _) => format!("--dsn: {cause}"),
                     (Origin::Configuration, Advice::Dsn) => format!("sources.{name}.dsn: {cause}"),
                     (Origin::Configuration, _) => format!("sources.{name}: {cause}"),
@@ -365,10 +369,13 @@ fn version_number(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{SourceConfig, SourceKind};
     use crate::source::ErrorKind;
 
-    fn config(toml: &str) -> SourceConfig {
-        toml::from_str(toml).expect("valid")
+    fn config(toml: &str) -> PostgresConfig {
+        let section: SourceConfig = toml::from_str(toml).expect("valid");
+        let SourceKind::Postgres(server) = section.kind;
+        server
     }
 
     #[test]
@@ -388,7 +395,7 @@ mod tests {
     fn a_bad_connection_string_names_the_field_and_not_the_password() {
         let name = SourceName::parse("warehouse").expect("valid");
         let config = config("kind = \"postgres\"\ndsn = \"postgres://u:geheim@h/d?sslmode=maybe\"");
-        let Err(error) = Connector::new(&name, &config) else { panic!("accepted") };
+        let Err(error) = Connector::new(&name, Origin::Configuration, &config) else { panic!("accepted") };
         assert!(error.message.starts_with("sources.warehouse.dsn:"), "{error}");
         assert!(!error.message.contains("geheim"));
     }
@@ -406,7 +413,7 @@ mod tests {
         ));
         config.connect_timeout.0 = Duration::from_millis(100);
         let name = SourceName::parse("w").expect("valid");
-        let connector = Connector::new(&name, &config).expect("valid");
+        let connector = Connector::new(&name, Origin::Configuration, &config).expect("valid");
         let Err(error) = connector.connect().await else { panic!("nobody is there") };
         assert!(error.message.contains("refused"), "{error}");
     }
@@ -417,7 +424,7 @@ mod tests {
         let name = SourceName::parse("w").expect("valid");
         let mut config = config("kind = \"postgres\"\ndsn = \"postgres://u@h/d\"\npassword = \"other\"");
         config.password_file = Some(path.clone());
-        let connector = Connector::new(&name, &config).expect("valid");
+        let connector = Connector::new(&name, Origin::Configuration, &config).expect("valid");
         let missing = connector.password().await.expect_err("no file yet");
         assert_eq!(missing.kind, ErrorKind::Authentication);
         for secret in ["one", "two "] {

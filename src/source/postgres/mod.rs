@@ -22,7 +22,7 @@ use self::session::{Opening, Session};
 use self::slice::Selected;
 use self::sqlstate::Stage;
 use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Snapshots, Source, SourceError, SourceFacts};
-use crate::config::{Advice, Origin, SourceConfig};
+use crate::config::{Advice, Origin, PostgresConfig, SourceConfig};
 use crate::message::SourceName;
 use crate::relation::{
     Boundaries, BoundaryMethod, Column, Division, Filter, Frozen, MappingOptions, Relation, Selection,
@@ -40,7 +40,9 @@ mod definitions;
 mod dial;
 mod filter;
 mod guard;
+mod named;
 mod newer;
+mod order;
 mod path;
 mod pool;
 mod pooler;
@@ -75,14 +77,18 @@ impl PostgresSource {
     ///
     /// # Errors
     /// When the connection string or its certificates cannot be read.
-    pub fn new(name: &SourceName, config: &SourceConfig) -> Result<Self, SourceError> {
-        let connector = Connector::new(name, config)?;
+    pub fn new(
+        name: &SourceName,
+        config: &SourceConfig,
+        server: &PostgresConfig,
+    ) -> Result<Self, SourceError> {
+        let connector = Connector::new(name, config.origin, server)?;
         let stall = config.stall_timeout().0;
         let on = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1");
         Ok(Self {
             name: name.clone(),
             connections: Connections::new(connector, config)?,
-            limits: Limits { lock: config.lock_timeout.0, stall },
+            limits: Limits { lock: server.lock_timeout.0, stall },
             session: config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             origin: config.origin,
             partial_rows: config.session.get("row_security").is_some_and(|v| on(v)),
@@ -148,7 +154,7 @@ impl PostgresSource {
         let version = self.connections.connector.version();
         let all_rows = (!self.partial_rows).then(|| Advice::AllRows.words(self.origin));
         let relations = catalogue::survey(&session, version, request, sizes, all_rows).await?;
-        session.end(catalogue::WHAT).await?;
+        session.end(named::WHAT).await?;
         Ok(relations)
     }
 }
