@@ -6,24 +6,21 @@ use futures_util::future::join3;
 use tokio::time::timeout;
 
 use super::collation;
-use super::copy_stream::{CopyStream, Rows};
+use super::copy_stream::{CopyStream, Rows, cancelled, stalled};
 use super::definitions::Definitions;
 use super::guard;
+use super::order::cast;
 use super::path;
 use super::pool::Connections;
 use super::quote::shown;
 use super::reading::Readings;
 use super::seen::{self, Conditions};
 use super::session::{Opening, Session};
-use super::slice::{Selected, cast, condition, from_only_where, from_where, select_list};
+use super::slice::{HAS_TID_RANGE_SCAN, Selected, condition, from_only_where, from_where, select_list};
 use super::snapshot;
 use super::sqlstate::Stage;
-use crate::config::Advice;
 use crate::relation::Slice;
 use crate::source::{ChunkRead, SourceError};
-
-/// First version that scans ranges of pages without reading the rest.
-pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
 
 /// Limits of a chunk, from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -157,20 +154,6 @@ fn check_pages(
     };
     Err(SourceError::permanent("strategy", format!("read {relation}: {why}"))
         .with_remedy("ask for the strategy range or single"))
-}
-
-/// The chunk is not wanted any more.
-pub(super) fn cancelled(relation: &str) -> SourceError {
-    SourceError::cancelled(format!("{relation}: cancelled"))
-}
-
-/// The server is silent.
-pub(super) fn stalled(relation: &str, after: Duration) -> SourceError {
-    SourceError::transient(
-        "stalled",
-        format!("{relation}: not a byte from the server for {} s", after.as_secs()),
-    )
-    .with_remedy(Advice::Stall)
 }
 
 #[cfg(test)]

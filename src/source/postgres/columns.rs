@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio_postgres::SimpleQueryRow;
 
-use super::catalogue::{Named, WHAT};
-use super::collation::{self, by_bytes};
+use super::collation;
+use super::named::{Named, WHAT};
+use super::order::by_bytes;
 use super::quote::texts;
 use super::reading::{Fetch, Reading};
 use super::session::Session;

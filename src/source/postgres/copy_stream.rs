@@ -16,11 +16,11 @@ use tokio::time::timeout;
 use tokio_postgres::{CopyOutStream, Statement};
 use tokio_util::sync::CancellationToken;
 
-use super::chunk::{cancelled, stalled};
 use super::definitions::Definitions;
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::tap::{Piece, Sink, TapHandle};
+use crate::config::Advice;
 use crate::decode::{CopyDecoder, StreamColumn};
 use crate::source::{ChunkRead, ChunkStream, Progress, SourceError};
 
@@ -178,4 +178,18 @@ impl Pump {
             () = self.tap.silence(self.stall) => Err(Stop::Stalled),
         }
     }
+}
+
+/// The chunk is not wanted any more.
+pub(super) fn cancelled(relation: &str) -> SourceError {
+    SourceError::cancelled(format!("{relation}: cancelled"))
+}
+
+/// The server is silent.
+pub(super) fn stalled(relation: &str, after: Duration) -> SourceError {
+    SourceError::transient(
+        "stalled",
+        format!("{relation}: not a byte from the server for {} s", after.as_secs()),
+    )
+    .with_remedy(Advice::Stall)
 }

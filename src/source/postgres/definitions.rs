@@ -13,9 +13,9 @@
 //! not for one that a daemon takes over from another later.
 
 use super::catalogue::is_read_child;
+use super::order::cast;
 use super::seen::{Conditions, SeenRelation, changed};
 use super::session::Session;
-use super::slice::cast;
 use super::sqlstate::Stage;
 use crate::relation::Slice;
 use crate::source::SourceError;

@@ -2,9 +2,10 @@
 //! how far a column has grown.
 
 use super::collation::DEFAULT;
+use super::order::{Cast, cast};
 use super::quote::{ident, literal, shown, texts};
 use super::session::Session;
-use super::slice::{Cast, Selected, cast, conditions, from_where, item, text_of};
+use super::slice::{Selected, conditions, from_where, item, text_of};
 use super::sqlstate::Stage;
 use crate::relation::{Boundaries, BoundaryMethod, Division, SplitKey};
 use crate::source::SourceError;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::SimpleQueryRow;
 
-use super::catalogue::{WHAT, oid_array};
+use super::named::{WHAT, oid_array};
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::types::{Attribute, PgType};
