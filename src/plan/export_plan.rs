@@ -243,6 +243,7 @@ impl ExportPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relation::ColumnType;
 
     #[test]
     fn ranges_cover_every_key_and_null() {
@@ -261,5 +262,35 @@ mod tests {
         assert_eq!(slice(2), range(Some("20"), None));
         assert_eq!(slice(3), Slice::Nulls { column: "id" });
         assert_eq!(s.slice(4), None);
+    }
+
+    /// One table of a plan as releases wrote it before sources froze what is theirs.
+    const BEFORE: &str = r#"{
+        "number": 3, "batch": 3, "schema": "public", "name": "orders", "base": "public_orders", "directory": "",
+        "full": false,
+        "columns": [
+            {"name": "id", "source_type": "bigint", "fetch": "native", "type": "int64", "nullable": false},
+            {"name": "n", "source_type": "numeric", "fetch": "as_text", "type": "text", "nullable": true},
+            {"name": "d", "source_type": "date", "fetch": "native", "type": "date", "nullable": true, "infinity": "max"},
+            {"name": "l", "source_type": "numeric[]", "fetch": "native", "type": {"list": "numeric_text"}, "nullable": true}
+        ],
+        "key": ["id"],
+        "filter": "\"id\" > 5",
+        "strategy": {"kind": "range", "column": "id", "cast": "bigint", "bounds": ["10"], "nulls": false},
+        "reason": "why", "estimated_rows": 20
+    }"#;
+
+    #[test]
+    fn tables_of_plans_of_before_are_still_read() {
+        let table: PlannedTable = serde_json::from_str(BEFORE).expect("an old table");
+        let list = ColumnType::List(Box::new(ColumnType::Text));
+        let types: Vec<&ColumnType> = table.columns.iter().map(|c| &c.ty).collect();
+        assert_eq!(types, [&ColumnType::Int64, &ColumnType::Text, &ColumnType::Date, &list]);
+        assert_eq!(table.filter, Some(Frozen::of(&"\"id\" > 5")));
+        let bigint = Frozen::of(&"bigint");
+        let first = Slice::Range { column: "id", order: &bigint, from: None, to: Some("10") };
+        assert_eq!(table.strategy.slice(0), Some(first));
+        let again = serde_json::to_string(&table).expect("JSON");
+        assert_eq!(serde_json::from_str::<PlannedTable>(&again).expect("a table"), table);
     }
 }

@@ -239,3 +239,6 @@ impl Ground<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

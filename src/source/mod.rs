@@ -1,5 +1,6 @@
-//! Where rows come from: a seam with PostgreSQL behind it, and room for
-//! Greenplum and ODBC sources.
+//! Where rows come from: a boundary with PostgreSQL behind it, and a source in
+//! memory for tests. No SQL and no code of a server crosses it: filters come as
+//! data, and what a source notes for itself in a plan is its own (`Frozen`).
 //!
 //! The control side is async; rows come through [`ChunkStream`], which blocks
 //! and is read from a thread of its own, so that decoding and encoding never

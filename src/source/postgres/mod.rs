@@ -4,9 +4,10 @@
 //! `question` finds boundaries, `snapshot` holds what all chunks see,
 //! `chunk` reads one of them behind the checks of `seen` and `guard`, and
 //! `copy_stream` carries its rows from the connection's `tap` to the decoder.
+//! `types` says what each type becomes, and `reading` what a plan keeps of that.
 //! Below: `session` is one transaction on a connection of `connect`, whose
 //! streams `dial` opens and `bulk` gathers; `sqlstate` says what an error
-//! means; `quote` and `slice` write SQL.
+//! means; `quote`, `filter`, `order` and `slice` write SQL.
 
 use std::sync::Arc;
 
