@@ -205,9 +205,8 @@ async fn known(context: &Context, job: &JobId) -> Result<Known, FolderError> {
     // The archive last: a job that is just being finished has one of both.
     let request = context.folder.read::<StoredRequest>(&layout::request(job)).await?;
     let foreign = request.as_ref().is_some_and(|r| r.owner != context.owner);
-    let cancelled = context.folder.store().stat(&layout::cancel(job)).await?.is_some();
     let archive = context.folder.read(&layout::archive_by_id(job)).await?;
-    Ok(Known { request, archive, cancelled, foreign })
+    Ok(Known { request, archive, foreign })
 }
 
 /// What is known of a job before it is stored or refused as unknown: by the
@@ -283,6 +282,7 @@ fn job_of(delivery: &Delivery) -> Option<JobId> {
     }
     let plain = encoding::decoded(&delivery.body, &delivery.properties).ok()?;
     let Document { value, repeated } = Document::read(utf8(&plain).ok()?).ok()?;
-    let given = value.get("job_id").filter(|_| repeated.as_deref() != Some("job_id"));
+    // Only the first field that is repeated is known: where one of the top level is, the job id may be another.
+    let given = value.get("job_id").filter(|_| repeated.is_none_or(|path| path.contains(['.', '['])));
     JobId::parse(given?.as_str()?).ok()
 }

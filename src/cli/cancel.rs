@@ -1,8 +1,7 @@
 //! `adu-export cancel`
 
 use super::ExitCode;
-use super::follow::JobArgs;
-use crate::intake::Wish;
+use super::follow::{About, JobArgs};
 
 /// Asks the daemons to end the job. With `--wait`, a job that was cancelled is
 /// a success; one that ended otherwise, before or meanwhile, was not cancelled.
@@ -10,5 +9,5 @@ use crate::intake::Wish;
 /// # Errors
 /// When the configuration or the broker is not usable.
 pub async fn run(args: &JobArgs) -> anyhow::Result<ExitCode> {
-    args.ask(&Wish::Cancel(args.job.clone()), args.job.clone()).await
+    args.ask(About::Cancel).await
 }

@@ -40,7 +40,7 @@ pub(super) async fn standing(config: &Config, wish: &Wish, job: &JobId) -> Stand
         };
     }
     let foreign = request.as_ref().is_some_and(|r| matches!(r.owner, Owner::OneShot(_)));
-    let known = Known { request, archive, cancelled: false, foreign };
+    let known = Known { request, archive, foreign };
     match (decide(wish, &known), known.archive) {
         (Step::TellEnd(_), Some(archive)) => Standing::Ended(Box::new(archive)),
         (Step::Reject(error), _) => Standing::Refused(error),

@@ -54,16 +54,51 @@ pub struct JobArgs {
     pub json: bool,
 }
 
+/// What is asked about a job.
+#[derive(Clone, Copy, Debug)]
+pub enum About {
+    /// To end it.
+    Cancel,
+    /// To export again what failed of it.
+    Retry,
+}
+
+impl About {
+    /// The field of the message.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Retry => "retry",
+        }
+    }
+
+    /// As intake reads it.
+    fn wish(self, job: &JobId) -> Wish {
+        match self {
+            Self::Cancel => Wish::Cancel(job.clone()),
+            Self::Retry => Wish::Retry(job.clone()),
+        }
+    }
+
+    /// The job whose end is the answer.
+    fn answered_by(self, job: &JobId) -> JobId {
+        match self {
+            Self::Cancel => job.clone(),
+            Self::Retry => job.retry(job.retry_number() + 1),
+        }
+    }
+}
+
 impl JobArgs {
-    /// Sends `wish`; `about` is the job whose end answers it. Where the export folder can be seen from here, a job
+    /// Sends what is asked about the job; its end answers a cancel, that of the new job a retry. Where the export folder can be seen from here, a job
     /// that has ended is told from its archive, and what cannot be done is refused, without a message.
     ///
     /// # Errors
     /// As [`send`].
-    pub async fn ask(&self, wish: &Wish, about: JobId) -> anyhow::Result<ExitCode> {
+    pub async fn ask(&self, about: About) -> anyhow::Result<ExitCode> {
         let config = self.config.load()?;
-        let code = |code| if matches!(wish, Wish::Cancel(_)) { ended::code_of_cancel(code) } else { code };
-        match ended::standing(&config, wish, &self.job).await {
+        let code = |code| if matches!(about, About::Cancel) { ended::code_of_cancel(code) } else { code };
+        match ended::standing(&config, &about.wish(&self.job), &self.job).await {
             Standing::Open => {}
             Standing::Unknown(root) => eprintln!(
                 "job {} is not known in {root}; daemons wait a minute for its request before they reject this",
@@ -90,14 +125,10 @@ impl JobArgs {
                 return Ok(ExitCode::Rejected);
             }
         }
-        let what = match wish {
-            Wish::Retry(_) => "retry",
-            Wish::Cancel(_) | Wish::Export(_) => "cancel",
-        };
         let asked = Asked {
-            body: serde_json::to_vec(&json!({ what: self.job }))?,
+            body: serde_json::to_vec(&json!({ about.word(): self.job }))?,
             message_id: uuid::Uuid::new_v4().to_string(),
-            job: about,
+            job: about.answered_by(&self.job),
         };
         let sent = send(&config.broker, &asked, &self.wait, self.json).await?;
         Ok(if self.wait.wait { code(sent) } else { sent })

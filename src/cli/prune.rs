@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
-use crate::folder::{Folder, FolderError, layout};
-use crate::job::archive::Archive;
+use crate::folder::{Folder, FolderError};
+use crate::job::archive::{self, Archive};
 use crate::job::outdated::{Outdated, outdated};
 use crate::message::pattern::TablePattern;
 use crate::message::setting::Span;
@@ -94,10 +94,11 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     Ok(if kept == 0 { ExitCode::Done } else { ExitCode::Partial })
 }
 
+/// All of them: of one that cannot be read nobody knows which directories are its own, so that nothing may be removed.
 async fn archives(folder: &Folder) -> Result<Vec<Archive>, FolderError> {
     let mut archives = Vec::new();
-    for name in folder.store().list(layout::BY_ID).await? {
-        archives.extend(folder.read::<Archive>(&format!("{}/{name}", layout::BY_ID)).await?);
+    for path in archive::paths(folder).await? {
+        archives.extend(folder.read::<Archive>(&path).await?);
     }
     Ok(archives)
 }

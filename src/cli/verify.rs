@@ -11,8 +11,8 @@ use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
 use crate::config::Config;
 use crate::context::SourceEntry;
-use crate::folder::{Folder, layout};
-use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
+use crate::folder::{Folder, FolderError, layout};
+use crate::job::archive::{self, Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
@@ -77,17 +77,21 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let mut verdicts = Vec::new();
+    let mut later: Option<Vec<Archive>> = None;
     for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
         let mut verdict = files(folder.root(), table).await?;
+        if !verdict.problems.is_empty() && later.is_none() {
+            later = Some(committed_after(&folder, &archive).await?);
+        }
         if !verdict.problems.is_empty()
-            && let Some(next) = successor(&folder, &archive, &verdict.directory).await?
+            && let Some(next) = successor(later.as_deref().unwrap_or_default(), &verdict.directory)
         {
             let text = format!(
                 "it was pruned: the directory belongs to job {} since {:.0}; `adu-export verify {}` looks at that",
                 next.job_id, next.committed_at, next.job_id
             );
             verdict.problems = vec![text];
-            verdict.belongs_to = Some(next.job_id);
+            verdict.belongs_to = Some(next.job_id.clone());
         }
         if let Some(entry) = &source {
             let rows = source_rows(entry, &archive, table).await?;
@@ -153,23 +157,27 @@ async fn files(root: &Path, table: &ArchivedTable) -> anyhow::Result<Verdict> {
     })
 }
 
-/// Who published a directory after this archive: the export that stood there was removed before. Of archives that
-/// name one directory the youngest is right.
-async fn successor(folder: &Folder, archive: &Archive, directory: &str) -> anyhow::Result<Option<Archive>> {
-    let mut found: Option<Archive> = None;
-    for name in folder.store().list(layout::BY_ID).await? {
-        let path = format!("{}/{name}", layout::BY_ID);
-        let Some(other) = folder.read::<Archive>(&path).await? else { continue };
-        let names = other
-            .tables
-            .iter()
-            .any(|t| t.status == TableStatus::Completed && t.directory.as_deref() == Some(directory));
-        let youngest = found.as_ref().map_or(archive.committed_at, |f| f.committed_at);
-        if names && other.job_id != archive.job_id && other.committed_at > youngest {
-            found = Some(other);
+/// Archives of jobs that ended after this one.
+async fn committed_after(folder: &Folder, archive: &Archive) -> Result<Vec<Archive>, FolderError> {
+    let mut later = Vec::new();
+    for path in archive::paths(folder).await? {
+        match folder.read::<Archive>(&path).await {
+            Ok(other) => later.extend(other.filter(|other| other.committed_at > archive.committed_at)),
+            // It cannot say whose the directory is; the files of this job are looked at all the same.
+            Err(error @ FolderError::Unreadable { .. }) => eprintln!("{error}"),
+            Err(error) => return Err(error),
         }
     }
-    Ok(found)
+    Ok(later)
+}
+
+/// Who published a directory last: the export that stood there was removed before.
+fn successor<'a>(later: &'a [Archive], directory: &str) -> Option<&'a Archive> {
+    let names = |archive: &&Archive| {
+        let mut completed = archive.tables.iter().filter(|t| t.status == TableStatus::Completed);
+        completed.any(|t| t.directory.as_deref() == Some(directory))
+    };
+    later.iter().filter(names).max_by_key(|archive| archive.committed_at)
 }
 
 fn compare(directory: &Path, expected: &[FinishedFile]) -> Vec<String> {

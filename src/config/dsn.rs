@@ -125,7 +125,7 @@ impl Texts {
         Ok(self.get(keyword)?.filter(|value| !value.is_empty()))
     }
 
-    /// One of these words, else the first of them.
+    /// The meaning of one of these words; none where the keyword is not given.
     fn word<T: Copy>(
         &self,
         keyword: &'static str,

@@ -234,7 +234,7 @@ impl Advice {
                 "give the role BYPASSRLS",
             ),
             Self::Rights => (
-                "grant the role of the source what the message names: USAGE on a schema, type or foreign server, \
+                "grant the role what the message names: USAGE on a schema, type or foreign server, \
                  SELECT on a table, view or sequence, EXECUTE on a function; where row-level security hides rows, \
                  BYPASSRLS, or `row_security = \"on\"` under [sources.<name>.session] for an export of the visible \
                  rows only",

@@ -13,7 +13,7 @@ use crate::message::request::{InvalidRequest, RequestMessage};
 use crate::message::{ExportRequest, JobId, SourceName, TableRequest};
 
 /// Largest request.
-pub const MAX_BYTES: usize = 1 << 20;
+pub const MAX_BYTES: usize = crate::bus::body::MAX_BODY;
 
 /// What a message asks for, read without looking at the folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +33,6 @@ pub struct Known {
     pub request: Option<StoredRequest>,
     /// Its archive, if it is finished.
     pub archive: Option<Archive>,
-    /// Whether somebody cancelled it already.
-    pub cancelled: bool,
     /// Whether the workspace is another owner's: a one-shot export's, or that
     /// of daemons with another broker or prefix.
     pub foreign: bool,

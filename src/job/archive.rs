@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::outcome::FinishedFile;
+use crate::folder::{Folder, FolderError, layout};
 use crate::message::event::{ErrorReport, EventType, MAX_CONTAINED, TableReport};
 use crate::message::request::ExportRequest;
 use crate::message::setting::FileTypes;
@@ -17,6 +18,17 @@ use crate::message::{JobId, SourceName};
 use crate::plan::export_plan::SkippedRelation;
 
 mod build;
+
+/// Paths of all archives below the root.
+///
+/// # Errors
+/// When the folder refuses.
+pub async fn paths(folder: &Folder) -> Result<Vec<String>, FolderError> {
+    let mut names = folder.store().list(layout::BY_ID).await?;
+    // Files that are just being written have a name that begins with a dot.
+    names.retain(|name| name.ends_with(".json") && !name.starts_with('.'));
+    Ok(names.into_iter().map(|name| format!("{}/{name}", layout::BY_ID)).collect())
+}
 
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

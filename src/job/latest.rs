@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::archive::{Archive, TableStatus};
+use super::archive::{self, Archive, TableStatus};
 use crate::folder::{Folder, FolderError, layout};
 
 /// Views that are looked at at once: they share their fsyncs.
@@ -64,17 +64,17 @@ impl Latest {
         // After each change look again: another coordinator may have finished a newer one.
         loop {
             let mut touched = Vec::new();
-            for name in folder.store().list(layout::BY_ID).await? {
-                if self.seen.contains(&name) || !name.ends_with(".json") || name.starts_with('.') {
+            for path in archive::paths(folder).await? {
+                if self.seen.contains(&path) {
                     continue;
                 }
                 beat();
-                match folder.read::<Archive>(&format!("{}/{name}", layout::BY_ID)).await {
+                match folder.read::<Archive>(&path).await {
                     Ok(Some(archive)) => touched.extend(self.learn(&archive)),
                     Ok(None) => {}
                     Err(e @ FolderError::Unreadable { .. }) => {
                         tracing::warn!(error = %e, "an archive is left out of `.latest`");
-                        self.seen.insert(name);
+                        self.seen.insert(path);
                     }
                     Err(e) => return Err(e),
                 }

@@ -213,7 +213,7 @@ pub enum InfinityMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FileTypes {
-    /// Those that say most of the values, and the smallest encodings.
+    /// The types that keep every value as it is, and the smallest encodings.
     #[default]
     Exact,
     /// Those that every common reader of Parquet reads: others become text, infinite dates and timestamps NULL; no

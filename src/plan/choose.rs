@@ -71,15 +71,10 @@ impl<'a> Chosen<'a> {
 }
 
 /// Chooses the tables of a request among the relations of a survey.
+/// `children`: tables that patterns matched in an earlier epoch, of which nobody knows yet whether others contain them still.
 /// `schemas`: what requests may name; empty for all.
 #[must_use]
-pub fn choose<'a>(request: &'a ExportRequest, schemas: &[String], relations: &'a [Relation]) -> Chosen<'a> {
-    choose_with(request, &[], schemas, relations)
-}
-
-/// The same with tables that patterns matched before, of which nobody knows yet whether others contain them still.
-#[must_use]
-pub fn choose_with<'a>(
+pub fn choose<'a>(
     request: &'a ExportRequest,
     children: &'a [TableRequest],
     schemas: &[String],
@@ -321,7 +316,7 @@ fn readable<'a>(
     Err(ErrorReport::permanent(
         "unreadable",
         format!("table {} may not be read: {why}", qualified(&relation.schema, &relation.name)),
-        "grant it to the role of the source, or name the other columns in `columns`",
+        "grant it to the role, or name the other columns in `columns`",
     ))
 }
 
@@ -347,10 +342,7 @@ fn unknown_table(schema: &str, table: &str, relations: &[&Relation]) -> ErrorRep
     let in_schema = relations.iter().filter(|r| r.schema == schema).map(|r| r.name.as_str());
     ErrorReport::permanent(
         "unknown_table",
-        format!(
-            "table {} does not exist, or the role of the source may not see it",
-            qualified(schema, table)
-        ),
+        format!("table {} does not exist, or the role may not see it", qualified(schema, table)),
         format!(
             "names are case-sensitive; check schema, spelling and rights.{}",
             did_you_mean(table, in_schema)

@@ -44,17 +44,11 @@ impl Ground<'_> {
 
     /// The rows that `after` is about.
     fn newer<E>(&self, relation: &Relation, after: &After, rows: NewRows) -> Result<Filter, PlanError<E>> {
-        let Some(column) = relation.columns.iter().find(|c| c.column.name == after.column) else {
-            return Err(PlanError::Failed(ErrorReport::permanent(
-                "unknown_column",
-                format!(
-                    "{} has no column `{}` (field `after.column`)",
-                    qualified(&relation.schema, &relation.name),
-                    after.column
-                ),
-                "name a column of the table",
-            )));
-        };
+        let column = relation
+            .columns
+            .iter()
+            .find(|c| c.column.name == after.column)
+            .expect("`choose` takes no table without the column of `after`");
         if is_moving(&after.value) {
             return Err(PlanError::Failed(ErrorReport::permanent(
                 "invalid_value",

@@ -23,7 +23,7 @@ pub(super) struct Drafts {
 
 impl Drafts {
     /// None yet, and tables that cannot be planned.
-    pub(super) fn without(failed: Vec<FailedTable>) -> Self {
+    pub(super) fn beginning_with(failed: Vec<FailedTable>) -> Self {
         Self { failed, ..Self::default() }
     }
 

@@ -18,7 +18,7 @@ use crate::message::request::{Consistency, ExportRequest, TableRequest};
 use crate::message::setting::FileTypes;
 use crate::message::{JobId, SourceName};
 use crate::plan::ExportPlan;
-use crate::plan::choose::choose_with;
+use crate::plan::choose::choose;
 use crate::plan::export_plan::{FailedTable, PlannedTable, WriterSettings};
 use crate::relation::{Snapshot, SurveyRequest, UnfitColumn};
 use crate::retry::{Cause, Pace, Policy, policy};
@@ -186,11 +186,11 @@ pub async fn plan<N: Names>(
         statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
     };
     let relations = ground.source.survey(&survey, ground.keeper()).await?;
-    let mut chosen = choose_with(request, &scope.children, schemas, &relations);
+    let mut chosen = choose(request, &scope.children, schemas, &relations);
     let failed = chosen.failed.iter();
     let failed =
         failed.map(|f| FailedTable { number: scope.number(&f.table, f.number), ..f.clone() }).collect();
-    let mut drafts = Drafts::without(failed);
+    let mut drafts = Drafts::beginning_with(failed);
     let mut next = chosen.tables.clone();
     while !next.is_empty() {
         drafts.add(ground, scope, &next, names, cancel).await?;
@@ -198,7 +198,7 @@ pub async fn plan<N: Names>(
         next = chosen.orphans(&drafts.failed_names());
     }
     let (mut tables, failed, exported) = drafts.finish();
-    let notes = chosen.family_notes();
+    let notes = chosen.family_notes(&exported);
     for table in &mut tables {
         let note = notes.get(&qualified(&table.schema, &table.name));
         let said: Vec<String> = table.note.take().into_iter().chain(note.cloned()).collect();

@@ -140,7 +140,7 @@ impl Expression {
 pub fn is_moving(text: &str) -> bool {
     const WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
     let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
-    // A text of several words is no date: `now` alone makes none of a sentence.
+    // A longer text is a sentence, not a date.
     text.split_whitespace().map(str::len).sum::<usize>() <= 40
         && words.any(|word| WORDS.iter().any(|moving| word.eq_ignore_ascii_case(moving)))
 }

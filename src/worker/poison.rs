@@ -153,7 +153,7 @@ pub async fn deaths(
 ) -> Result<Option<Vec<Start>>, FolderError> {
     info!(
         job.id = %task.job, task.table, task.chunk, starts = starts.len(),
-        "a chunk looks like poison; watches whether those who began it live"
+        "a chunk looks like poison; this daemon watches whether those that began it still live"
     );
     let timing = &shared.context.config.timing;
     // In steps: where this process is stopped for a while, so may be the others.

@@ -33,7 +33,7 @@ pub struct Provenance {
 
 /// What GeoParquet says of columns with shapes, <https://geoparquet.org/releases/v1.1.0/>; none if
 /// there are none, or the column does not declare reference and kind: it may hold curves then, which
-/// GeoParquet does not have and DuckDB 1.5 refuses. WGS 84 is the default; another reference
+/// GeoParquet does not have and DuckDB refuses. WGS 84 is the default; another reference
 /// would have to be spelled out, which the source cannot: it is unknown to readers, and the number
 /// is in the field's metadata.
 fn geo(columns: &[Column]) -> Option<String> {

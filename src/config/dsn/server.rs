@@ -51,7 +51,10 @@ impl Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name(), self.port)
+        match self.name() {
+            address if address.contains(':') => write!(f, "[{address}]:{}", self.port),
+            name => write!(f, "{name}:{}", self.port),
+        }
     }
 }
 

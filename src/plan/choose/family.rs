@@ -112,8 +112,8 @@ impl<'a> Chosen<'a> {
 
     /// What is to be said of a table's rows because of others that it inherits from or that inherit from it, by name.
     #[must_use]
-    pub fn family_notes(&self) -> BTreeMap<String, String> {
-        let parents = parents(self.tables.iter().filter(|t| !t.request.only));
+    pub fn family_notes(&self, exported: &BTreeSet<String>) -> BTreeMap<String, String> {
+        let parents = parents(self.tables.iter().filter(|t| !t.request.only && exported.contains(&t.name())));
         let mut notes = BTreeMap::new();
         for table in &self.tables {
             let name = table.name();

@@ -65,7 +65,10 @@ fn told(chosen: &Chosen<'_>) -> Vec<String> {
 fn tables_are_numbered_by_request_and_then_by_name() {
     let found = tables(&["s.c", "s.a", "s.b", "t.x"]);
     let request = request(r#"{"tables":["t.x","s.*","s.gone"]}"#);
-    assert_eq!(told(&choose(&request, &[], &found)), ["0 x", "1 a", "2 b", "3 c", "4 s.gone unknown_table"]);
+    assert_eq!(
+        told(&choose(&request, &[], &[], &found)),
+        ["0 x", "1 a", "2 b", "3 c", "4 s.gone unknown_table"]
+    );
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn a_named_entry_gives_the_options_whatever_pattern_comes_first() {
     let found = tables(&["s.a", "s.b"]);
     let request =
         request(r#"{"tables":["s.*",{"table":"s.b","columns":["at","id"]},{"table":"s.b"},"*.*"]}"#);
-    let chosen = choose(&request, &[], &found);
+    let chosen = choose(&request, &[], &[], &found);
     assert_eq!(told(&chosen), ["0 a", "1 b"]);
     let columns: Vec<_> = chosen.tables[1].columns.iter().map(|c| c.column.name.as_str()).collect();
     assert_eq!(columns, ["at", "id"]);
@@ -84,7 +87,7 @@ fn a_named_entry_gives_the_options_whatever_pattern_comes_first() {
 fn excluded_tables_are_left_out_unless_they_are_named() {
     let found = tables(&["s.a", "s.tmp_1", "s.tmp_2"]);
     let request = request(r#"{"tables":["s.*","s.tmp_1","s.tmp*"],"exclude":["s.tmp_*"]}"#);
-    assert_eq!(told(&choose(&request, &[], &found)), ["0 a", "1 tmp_1", "2 s.tmp* no_match"]);
+    assert_eq!(told(&choose(&request, &[], &[], &found)), ["0 a", "1 tmp_1", "2 s.tmp* no_match"]);
 }
 
 #[test]
@@ -96,9 +99,9 @@ fn patterns_take_no_partitions_views_or_foreign_tables() {
         relation("s.f", RelationKind::Foreign),
         relation("s.m", RelationKind::MaterializedView),
     ];
-    assert_eq!(told(&choose(&request(r#"{"tables":["s.*"]}"#), &[], &found)), ["0 m", "1 root"]);
+    assert_eq!(told(&choose(&request(r#"{"tables":["s.*"]}"#), &[], &[], &found)), ["0 m", "1 root"]);
     let named = request(r#"{"tables":["s.root_1","s.v","s.f"]}"#);
-    assert_eq!(told(&choose(&named, &[], &found)), ["0 root_1", "1 v", "2 f"]);
+    assert_eq!(told(&choose(&named, &[], &[], &found)), ["0 root_1", "1 v", "2 f"]);
 }
 
 #[test]
@@ -108,7 +111,7 @@ fn what_cannot_be_exported_fails_when_named_and_is_skipped_when_matched() {
     found[2].unreadable = Some(Unreadable { why: "no SELECT right".into(), remedy: "grant it".into() });
     let chosen_by = |json: &str| {
         let request = request(json);
-        let chosen = choose(&request, &[], &found);
+        let chosen = choose(&request, &[], &[], &found);
         (told(&chosen), chosen.skipped)
     };
     let (told, skipped) = chosen_by(r#"{"tables":["s.*"]}"#);
@@ -123,7 +126,7 @@ fn what_cannot_be_exported_fails_when_named_and_is_skipped_when_matched() {
 fn schemas_that_requests_may_not_name_are_refused_and_never_matched() {
     let found = tables(&["public.a", "private.b"]);
     let request = request(r#"{"tables":["*.*","private.b","private.*"]}"#);
-    let chosen = choose(&request, &["public".into()], &found);
+    let chosen = choose(&request, &[], &["public".into()], &found);
     assert_eq!(told(&chosen), ["0 a", "1 private.b forbidden_schema", "2 private.* forbidden_schema"]);
 }
 
@@ -132,7 +135,7 @@ fn an_unknown_column_is_named_with_those_that_are_close() {
     let found = tables(&["s.a"]);
     let error_of = |entry: &str| {
         let request = request(&format!(r#"{{"tables":[{entry}]}}"#));
-        let mut chosen = choose(&request, &[], &found);
+        let mut chosen = choose(&request, &[], &[], &found);
         chosen.failed.remove(0).error
     };
     let error = error_of(r#"{"table":"s.a","columns":["id","ta"]}"#);

@@ -21,7 +21,7 @@ use facts::{Facts, HIDDEN_ROWS, facts};
 pub(super) use facts::{Sizes, is_read_child};
 
 /// What a standby says of relations whose changes its primary does not log.
-const UNLOGGED: &str = "the server is a standby, and it is unlogged, or a table that it reads is";
+const UNLOGGED: &str = "the server is a standby, and the table, or one that it reads, is unlogged";
 
 /// Whether a failed survey is worth another try without touching the tables.
 pub(super) fn was_locked(error: &SourceError, sizes: Sizes) -> bool {
@@ -68,11 +68,12 @@ async fn contained(
     session: &Session,
     parents: impl Iterator<Item = u32>,
 ) -> Result<HashMap<u32, Vec<String>>, SourceError> {
-    let parents = oid_array(parents);
+    let parents: Vec<u32> = parents.collect();
     let mut contained: HashMap<u32, Vec<String>> = HashMap::new();
-    if parents == oid_array(std::iter::empty()) {
+    if parents.is_empty() {
         return Ok(contained);
     }
+    let parents = oid_array(parents.into_iter());
     let sql = format!(
         "WITH RECURSIVE tree AS (SELECT o AS root, o AS oid FROM pg_catalog.unnest({parents}) o \
                                  UNION SELECT t.root, i.inhrelid FROM tree t \

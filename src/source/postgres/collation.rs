@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::quote::shown;
+use super::quote::table;
 use super::seen::{Conditions, FIXED_OIDS, SeenColumn, SeenRelation};
 use super::session::Session;
 use super::slice::opaque;
@@ -38,7 +38,7 @@ pub(super) async fn doubts(
         session
             .each(&question(session.version(), &asked), stage, what, |row| {
                 let oid = row.get(0).and_then(|t| t.parse().ok()).unwrap_or(DEFAULT);
-                let name = row.get(1).zip(row.get(2)).map(|(schema, name)| shown(schema, name));
+                let name = row.get(1).zip(row.get(2)).map(|(schema, name)| table(schema, name));
                 doubts.insert(oid, why(name.as_deref(), row.get(3), row.get(4)));
             })
             .await?;
@@ -131,14 +131,14 @@ pub(super) async fn care(
     Ok(Care { filter, settings, key: of_key.and_then(|collation| doubts.remove(&collation)) })
 }
 
-/// The collations by which a filter may compare: rather once too often. A cast to text is in the order of the database.
+/// The collations by which a filter may compare; one too many is safe, only slower. A cast to text is in the order of the database.
 fn of_filter(seen: &SeenRelation, conditions: Conditions<'_>) -> BTreeSet<u32> {
     let Some(filter) = conditions.filter else { return BTreeSet::new() };
     let filter_alone = Conditions { key: None, filter: Some(filter) };
     let named = seen.columns.iter().filter(|(name, _)| filter_alone.name(name));
     let mut collations: BTreeSet<u32> = named.filter_map(|(_, column)| of_column(column)).collect();
     let words = filter.to_lowercase();
-    if ["text", "char", "collate", "select"].iter().any(|word| words.contains(word)) {
+    if filter_alone.may_read_tables() || ["text", "char", "collate"].iter().any(|word| words.contains(word)) {
         collations.insert(DEFAULT);
     }
     collations

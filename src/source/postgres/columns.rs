@@ -390,6 +390,7 @@ mod tests {
         assert_eq!((&text.ty, reading(&text).fetch), (&ColumnType::Text, Fetch::AsText));
         assert!(text.note.is_some_and(|n| n.contains("NaN")));
     }
+
     #[test]
     fn infinity_as_null_makes_a_column_nullable() {
         for (ty, nullable) in [(1082, true), (1182, true), (25, false)] {

@@ -234,9 +234,7 @@ impl Connector {
             };
             let is_wanted = |m: &SimpleQueryMessage| matches!(m, SimpleQueryMessage::Row(row) if row.get(0) == Some(wanted));
             if !rows.map_err(|e| self.refused(&e))?.iter().any(is_wanted) {
-                let other =
-                    std::io::Error::other("the server is not of the kind that target_session_attrs asks for");
-                return Err(self.undialled(&DialError::Unreachable(other)));
+                return Err(self.undialled(&DialError::Unwanted));
             }
         }
         Ok(Opened { client, connection, tap, address })

@@ -59,6 +59,9 @@ pub(super) enum DialError {
     /// Nobody answers.
     #[error("error connecting to server: {0}")]
     Unreachable(io::Error),
+    /// It answers, and is not of the kind that is asked for.
+    #[error("the server is not of the kind that target_session_attrs asks for")]
+    Unwanted,
     /// Somebody answers, and TLS cannot be agreed on.
     #[error("error performing TLS handshake: {0}")]
     Tls(String),

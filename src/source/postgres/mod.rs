@@ -7,7 +7,10 @@
 //! `types` says what each type becomes, and `reading` what a plan keeps of that.
 //! Below: `session` is one transaction on a connection of `connect`, whose
 //! streams `dial` opens and `bulk` gathers; `sqlstate` says what an error
-//! means; `quote`, `filter`, `order` and `slice` write SQL.
+//! means, with the help of `privilege` and `pooler`; `quote`, `filter`, `order`
+//! and `slice` write SQL. `collation` and `path` say what a filter or key has to
+//! mind, `newer` writes the condition of an increment, `definitions` compares at
+//! the end what a chunk could not lock.
 
 use std::sync::Arc;
 
@@ -228,7 +231,7 @@ impl Source for PostgresSource {
         selection: &Selection<'_>,
         under: Option<&dyn Keeper>,
     ) -> Result<u64, SourceError> {
-        // An estimate reads no row, and needs to look into the filter.
+        // It reads no row; with an opaque filter the planner could not estimate.
         let selection = Selected::of(selection)?;
         let (session, _) = self.ask_of(&selection, None, under).await?;
         let rows = question::estimate(&session, &selection).await?;

@@ -6,8 +6,8 @@ use super::types::{PgType, oid};
 use crate::relation::SurveyColumn;
 use crate::source::SourceError;
 
-/// What is subtracted from values of a type, and in which type that is done. Single precision is subtracted in double:
-/// it is compared with it, and rounds less.
+/// What is subtracted from values of a type, and in which type that is done. Values of single
+/// precision are subtracted in double precision, which rounds less; PostgreSQL compares the two.
 const DIFFERENCES: [(u32, &str, &str); 11] = [
     (oid::INT2, "pg_catalog.int8", "pg_catalog.int8"),
     (oid::INT4, "pg_catalog.int8", "pg_catalog.int8"),

@@ -48,9 +48,11 @@ pub(super) async fn check(
 }
 
 /// Operators that stand in a filter as words.
-const WORDS: [(&str, &[&str]); 4] = [
+const WORDS: [(&str, &[&str]); 6] = [
     (" IN ", &["=", "<>"]),
     ("DISTINCT", &["="]),
+    ("CASE", &["="]),
+    ("NULLIF", &["="]),
     ("BETWEEN", &[">=", "<=", "<", ">"]),
     ("LIKE", &["~~", "!~~", "~~*", "!~~*"]),
 ];

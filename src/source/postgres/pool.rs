@@ -43,6 +43,7 @@ impl managed::Manager for Manager {
 
 impl Connections {
     pub(super) fn new(connector: Connector, config: &SourceConfig) -> Result<Self, SourceError> {
+        let server = connector.server().to_owned();
         let connector = Arc::new(connector);
         let allowed = config.pool_size.get();
         let pool = Pool::builder(Manager(connector.clone()))
@@ -51,7 +52,10 @@ impl Connections {
             .wait_timeout(Some(POOL_WAIT))
             .recycle_timeout(Some(connector.timeout()))
             .build()
-            .map_err(|e| SourceError::permanent("pool", format!("cannot build the connection pool: {e}")))?;
+            .map_err(|e| {
+                SourceError::permanent("pool", format!("cannot build the connection pool for {server}: {e}"))
+                    .with_remedy(Advice::Pool)
+            })?;
         Ok(Self { connector, pool, allowed })
     }
 

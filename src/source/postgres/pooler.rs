@@ -4,7 +4,7 @@
 use crate::source::ErrorKind;
 
 /// Words of a message, what follows, and what to set.
-const SAID: [(&str, ErrorKind, &str); 6] = [
+const SAID: [(&str, ErrorKind, &str); 8] = [
     (
         "statement pooling mode",
         ErrorKind::Permanent,
@@ -20,7 +20,10 @@ const SAID: [(&str, ErrorKind, &str); 6] = [
         ErrorKind::Exhausted,
         "PgBouncer takes no more connections: raise its max_client_conn",
     ),
-    ("query_timeout", ErrorKind::Permanent, "set query_timeout = 0 in PgBouncer"),
+    ("query timeout", ErrorKind::Permanent, "set query_timeout = 0 in PgBouncer"),
+    // Before the next one, whose words it contains.
+    ("idle transaction timeout", ErrorKind::Transient, "set idle_transaction_timeout = 0 in PgBouncer"),
+    ("transaction timeout", ErrorKind::Permanent, "set transaction_timeout = 0 in PgBouncer"),
     (
         "unsupported startup parameter",
         ErrorKind::Permanent,
@@ -47,7 +50,9 @@ mod tests {
             Some(ErrorKind::Permanent)
         );
         assert_eq!(kind("query_wait_timeout"), Some(ErrorKind::Exhausted));
-        assert_eq!(kind("query_timeout"), Some(ErrorKind::Permanent));
+        assert_eq!(kind("query timeout"), Some(ErrorKind::Permanent));
+        assert_eq!(kind("idle transaction timeout"), Some(ErrorKind::Transient));
+        assert_eq!(kind("transaction timeout"), Some(ErrorKind::Permanent));
         assert_eq!(kind("no more connections allowed (max_client_conn)"), Some(ErrorKind::Exhausted));
         assert_eq!(kind("unsupported startup parameter: options"), Some(ErrorKind::Permanent));
         assert_eq!(kind("server conn crashed?"), None);

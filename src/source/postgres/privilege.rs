@@ -34,8 +34,7 @@ pub(super) fn remedy(message: &str) -> Option<Remedy> {
     }
     let object = message.strip_prefix("permission denied for ")?;
     if let Some(number) = object.strip_prefix("large object ") {
-        let remedy =
-            format!("grant it to the role of the source: GRANT SELECT ON LARGE OBJECT {number} TO <role>");
+        let remedy = format!("grant it to the role: GRANT SELECT ON LARGE OBJECT {number} TO <role>");
         return Some(remedy.into());
     }
     let (kind, grant, name) = KINDS
@@ -51,7 +50,7 @@ pub(super) fn remedy(message: &str) -> Option<Remedy> {
     let name = if kind == "column" { name.to_owned() } else { ident(name) };
     let arguments =
         if grant.contains(" EXECUTE ") { " with its schema and the types of its arguments" } else { "" };
-    let remedy = format!("grant it to the role of the source{whom}: {grant} {name}{arguments} TO <role>");
+    let remedy = format!("grant it to the role{whom}: {grant} {name}{arguments} TO <role>");
     Some(remedy.into())
 }
 

@@ -15,7 +15,7 @@ pub(super) enum Fetch {
     /// As the server sends it.
     #[default]
     Native,
-    /// As the server's text.
+    /// As the server's text, which the type's output function writes.
     AsText,
     /// The bytes that the server has of a text, whatever their encoding.
     AsBytes,

@@ -85,7 +85,7 @@ pub(super) fn item(selection: &Selected<'_>) -> String {
     format!("{only}{}", table(selection.schema, selection.name))
 }
 
-/// The same without the rows of child tables.
+/// [`from_where`] without the rows of child tables.
 pub(super) fn from_only_where(selection: &Selected<'_>, condition: Option<&str>) -> String {
     from_where(&Selected { only: true, ..*selection }, condition)
 }

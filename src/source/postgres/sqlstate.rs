@@ -205,7 +205,26 @@ pub(super) fn explain(
 fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> SourceError {
     let cause = error.source().map(ToString::to_string);
     let shown = error.to_string();
+    let names = |words: &str| cause.as_deref().is_some_and(|cause| cause.contains(words));
     let (kind, code, remedy): (_, _, Option<Remedy>) = match shown.as_str() {
+        "authentication error" if names("channel binding") => (
+            ErrorKind::Authentication,
+            "authentication",
+            Some(
+                "the server does not bind the password to TLS: use sslmode=require or stronger, or leave \
+                 channel_binding=require out"
+                    .into(),
+            ),
+        ),
+        "authentication error" if names("unsupported") => (
+            ErrorKind::Authentication,
+            "authentication",
+            Some(
+                "the server asks for a login that this client does not speak: have pg_hba.conf ask for scram-sha-256 or \
+                 a certificate"
+                    .into(),
+            ),
+        ),
         "authentication error" | "invalid configuration" => (
             ErrorKind::Authentication,
             "authentication",
@@ -238,6 +257,11 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
 pub(super) fn undialled(error: &DialError, what: &str) -> SourceError {
     let (kind, code, remedy) = match error {
         DialError::Unreachable(_) => (ErrorKind::Unreachable, "unreachable", Advice::Address.into()),
+        DialError::Unwanted => (
+            ErrorKind::Unreachable,
+            "unreachable",
+            "name a server of that kind, or change target_session_attrs of the connection string".into(),
+        ),
         DialError::Tls(cause) => (ErrorKind::Permanent, "tls", tls_remedy(cause)),
     };
     SourceError::of(kind, code, format!("{what}: {error}")).with_remedy(remedy)

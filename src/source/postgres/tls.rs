@@ -27,7 +27,7 @@ const SYSTEM_BUNDLES: [&str; 5] = [
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsSetup {
-    #[error("cannot read certificates of {path}: {cause}")]
+    #[error("cannot read certificates or key of {path}: {cause}")]
     Unreadable { path: PathBuf, cause: String },
     #[error("{path} holds no certificate that can be used")]
     Empty { path: PathBuf },

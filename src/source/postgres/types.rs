@@ -191,8 +191,7 @@ fn has_shape(ty: &Form) -> bool {
     }
 }
 
-/// Digits of the widest decimal. Beyond 38, pyarrow reads them exactly,
-/// DuckDB 1.5 as doubles, and Polars 2.1 refuses the file.
+/// Digits of the widest decimal. The table in the README says which readers know more than 38.
 const MAX_PRECISION: i32 = 76;
 
 /// `numeric(p,s)`. A negative scale only widens what stands before the point,

@@ -146,7 +146,7 @@ mod tests {
         folder.create(&path, &claim(1, "t")).await.expect("created");
         assert!(folder.claim(&path, &claim(VERSION, "t")).await.expect("readable"));
         assert!(!folder.claim(&path, &claim(VERSION, "other")).await.expect("readable"));
-        let newer = serde_json::json!({"owner": ["w", "s", "t"], "v": 3});
+        let newer = serde_json::json!({"owner": ["w", "s", "t"], "v": VERSION + 1});
         let path = layout::name_claim("s_u");
         folder.create(&path, &newer).await.expect("created");
         let claimed = folder.claim(&path, &claim(VERSION, "t")).await;

@@ -115,7 +115,7 @@ impl Frames {
 
     fn hold(&mut self, input: &[u8], left: u64, out: &mut Vec<u8>) -> usize {
         let n = part(input, left);
-        let room = (HEAD + HEADER_AT_MOST).saturating_sub(self.held.len());
+        let room = (HEAD + HEADER_AT_MOST + 1).saturating_sub(self.held.len());
         self.held.extend_from_slice(&input[..n.min(room)]);
         self.state = remaining(left, n, State::Hold);
         if matches!(self.state, State::Head) {

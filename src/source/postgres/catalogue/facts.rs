@@ -13,7 +13,7 @@ use crate::relation::{RelationKind, Unreadable};
 use crate::source::SourceError;
 
 /// What policies do to a role.
-pub(super) const HIDDEN_ROWS: &str = "row-level security hides rows from the role of the source";
+pub(super) const HIDDEN_ROWS: &str = "row-level security hides rows from the role";
 
 /// Where sizes come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,16 +123,10 @@ impl Facts {
     ) -> Option<Unreadable> {
         let (schema, name) = (&named.schema, table(&named.schema, &named.name));
         let (why, remedy) = if !self.schema_usage {
-            let grant = format!(
-                "grant it to the role of the source: GRANT USAGE ON SCHEMA {} TO <role>",
-                ident(schema)
-            );
+            let grant = format!("grant it to the role: GRANT USAGE ON SCHEMA {} TO <role>", ident(schema));
             (format!("no USAGE right on schema {schema}"), grant)
         } else if !self.select && !self.any_column && columns > 0 {
-            (
-                "no SELECT right".into(),
-                format!("grant it to the role of the source: GRANT SELECT ON {name} TO <role>"),
-            )
+            ("no SELECT right".into(), format!("grant it to the role: GRANT SELECT ON {name} TO <role>"))
         } else if let Some(remedy) = all_rows.filter(|_| self.hidden_rows) {
             (HIDDEN_ROWS.into(), remedy.to_owned())
         } else if !self.populated {
@@ -227,8 +221,8 @@ fn facts_sql(version: u32, oids: &str, sizes: Sizes) -> String {
                     pg_catalog.sum(c.reltuples) FILTER (WHERE c.reltuples > 0 AND c.relpages > 0 \
                                                         AND c.relkind IN ('r', 'm')) AS counted_rows, \
                     pg_catalog.sum(c.relpages) FILTER (WHERE c.reltuples > 0 \
-                                                       AND c.relkind IN ('r', 'm')) AS counted_pages \
-                    , pg_catalog.bool_or(c.relpersistence = 'u') AS unlogged \
+                                                       AND c.relkind IN ('r', 'm')) AS counted_pages, \
+                    pg_catalog.bool_or(c.relpersistence = 'u') AS unlogged \
                   FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid GROUP BY t.root) \
          SELECT c.oid, \
                 pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), \
