@@ -21,7 +21,8 @@ use adu_export::message::request::RequestMessage;
 use adu_export::message::setting::Compression;
 use adu_export::message::{JobId, SourceName, Task};
 use adu_export::plan::ExportPlan;
-use adu_export::plan::export_plan::{PlannedTable, Snapshot, Strategy, WriterSettings};
+use adu_export::plan::export_plan::{PlannedTable, Strategy, WriterSettings};
+use adu_export::relation::{Frozen, Snapshot};
 use adu_export::write::PartFile;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -148,7 +149,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
             n => Strategy::Range {
                 column: "id".into(),
                 bounds: (1..n).map(|b| (u64::from(b) * 1_000_000).to_string()).collect(),
-                cast: "bigint".into(),
+                order: Frozen::of(&"bigint"),
                 nulls: false,
             },
         },

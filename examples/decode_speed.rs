@@ -9,11 +9,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
-use adu_export::decode::CopyDecoder;
+use adu_export::decode::{CopyDecoder, Form, StreamColumn};
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
-use adu_export::plan::column::{Column, ColumnType, Fetch};
 use adu_export::plan::export_plan::WriterSettings;
+use adu_export::relation::Column;
 use adu_export::write::{PartWriter, Provenance};
 use tpchgen::generators::{LineItem, LineItemGenerator};
 use uuid::Uuid;
@@ -83,7 +83,7 @@ fn cpu_seconds() -> f64 {
 
 fn replay(
     stream: &Arc<Vec<u8>>,
-    columns: &[Column],
+    columns: &[StreamColumn],
     mut take: impl FnMut(arrow::array::RecordBatch) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut decoder = CopyDecoder::new(columns, &[], OnUnfit::Text);
@@ -115,7 +115,12 @@ fn serve(stream: &Arc<Vec<u8>>) -> std::io::Result<TcpStream> {
     Ok(reader)
 }
 
-fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -> anyhow::Result<PartWriter> {
+fn writer(
+    dir: &std::path::Path,
+    columns: &[StreamColumn],
+    compression: Compression,
+) -> anyhow::Result<PartWriter> {
+    let columns: Vec<Column> = columns.iter().map(|c| c.column.clone()).collect();
     let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
     let provenance = Provenance {
         job: "speed".parse()?,
@@ -130,44 +135,39 @@ fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -
     Ok(PartWriter::create(
         dir,
         &name,
-        adu_export::plan::column::schema(columns),
+        adu_export::relation::column::schema(&columns),
         &settings,
         &provenance,
-        columns,
+        &columns,
     )?)
 }
 
 /// The columns of lineitem as the TPC-H schema for PostgreSQL declares them.
-fn columns() -> Vec<Column> {
-    let decimal = ColumnType::Decimal { precision: 15, scale: 2 };
+fn columns() -> Vec<StreamColumn> {
+    let decimal = Form::Decimal { precision: 15, scale: 2 };
     let columns = [
-        ("l_orderkey", "bigint", ColumnType::Int64),
-        ("l_partkey", "integer", ColumnType::Int32),
-        ("l_suppkey", "integer", ColumnType::Int32),
-        ("l_linenumber", "integer", ColumnType::Int32),
+        ("l_orderkey", "bigint", Form::Int64),
+        ("l_partkey", "integer", Form::Int32),
+        ("l_suppkey", "integer", Form::Int32),
+        ("l_linenumber", "integer", Form::Int32),
         ("l_quantity", "numeric(15,2)", decimal.clone()),
         ("l_extendedprice", "numeric(15,2)", decimal.clone()),
         ("l_discount", "numeric(15,2)", decimal.clone()),
         ("l_tax", "numeric(15,2)", decimal),
-        ("l_returnflag", "character(1)", ColumnType::Text),
-        ("l_linestatus", "character(1)", ColumnType::Text),
-        ("l_shipdate", "date", ColumnType::Date),
-        ("l_commitdate", "date", ColumnType::Date),
-        ("l_receiptdate", "date", ColumnType::Date),
-        ("l_shipinstruct", "character(25)", ColumnType::Text),
-        ("l_shipmode", "character(10)", ColumnType::Text),
-        ("l_comment", "character varying(44)", ColumnType::Text),
+        ("l_returnflag", "character(1)", Form::Text),
+        ("l_linestatus", "character(1)", Form::Text),
+        ("l_shipdate", "date", Form::Date),
+        ("l_commitdate", "date", Form::Date),
+        ("l_receiptdate", "date", Form::Date),
+        ("l_shipinstruct", "character(25)", Form::Text),
+        ("l_shipmode", "character(10)", Form::Text),
+        ("l_comment", "character varying(44)", Form::Text),
     ];
     columns
         .into_iter()
-        .map(|(name, source_type, ty)| Column {
-            name: name.into(),
-            source_type: source_type.into(),
-            fetch: Fetch::Native,
-            ty,
-            nullable: false,
-            infinity: Default::default(),
-            note: None,
+        .map(|(name, source_type, form)| {
+            let column = Column::plain(name, source_type, form.column_type(), false);
+            StreamColumn { column, form, infinity: None }
         })
         .collect()
 }

@@ -6,11 +6,12 @@
 
 use std::hint::black_box;
 
-use adu_export::decode::CopyDecoder;
+use adu_export::decode::{CopyDecoder, Form, FormPart, StreamColumn};
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
-use adu_export::plan::column::{Column, ColumnType, Fetch, Part, schema};
 use adu_export::plan::export_plan::WriterSettings;
+use adu_export::relation::Column;
+use adu_export::relation::column::schema;
 use adu_export::write::{PartWriter, Provenance};
 use arrow::array::RecordBatch;
 use uuid::Uuid;
@@ -22,11 +23,11 @@ const ROWS: u32 = 8192;
 type Field = fn(u32) -> Option<Vec<u8>>;
 
 /// What is decoded: name, type, field.
-fn decoding() -> Vec<(&'static str, ColumnType, Field)> {
-    use ColumnType as T;
+fn decoding() -> Vec<(&'static str, Form, Field)> {
+    use Form as T;
     let list = || T::List(Box::new(T::Int32));
     let pair = || {
-        let part = |name: &str, ty| Part { name: name.into(), ty };
+        let part = |name: &str, form| FormPart { name: name.into(), form };
         T::Struct(vec![part("number", T::Int32), part("word", T::Text)])
     };
     vec![
@@ -56,8 +57,8 @@ fn decoding() -> Vec<(&'static str, ColumnType, Field)> {
 }
 
 /// What is encoded: name, a column that is decoded before, codec.
-fn encoding() -> Vec<(&'static str, ColumnType, Field, Compression)> {
-    use ColumnType as T;
+fn encoding() -> Vec<(&'static str, Form, Field, Compression)> {
+    use Form as T;
     vec![
         ("keys in order", T::Int64, |n| Some(u64::from(n).to_be_bytes().into()), Compression::None),
         ("scattered int4", T::Int32, |n| Some((scatter(n) as u32).to_be_bytes().into()), Compression::None),
@@ -73,21 +74,21 @@ fn main() -> anyhow::Result<()> {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let mut names = vec!["frame 50 columns".to_owned()];
     if wanted == names[0] {
-        let columns = vec![column("c".into(), ColumnType::Int16); 50];
+        let columns = vec![column("c".into(), Form::Int16); 50];
         let bytes = stream(50, ROWS / 16, |n| Some((n as i16).to_be_bytes().into()));
         return measured(|| drop(decode(&columns, &bytes)));
     }
-    for (name, ty, field) in decoding() {
+    for (name, form, field) in decoding() {
         names.push(format!("decode {name}"));
         if names.last() == Some(&wanted) {
-            let (columns, bytes) = (vec![column(name.into(), ty)], stream(1, ROWS, field));
+            let (columns, bytes) = (vec![column(name.into(), form)], stream(1, ROWS, field));
             return measured(|| drop(decode(&columns, &bytes)));
         }
     }
-    for (name, ty, field, compression) in encoding() {
+    for (name, form, field, compression) in encoding() {
         names.push(format!("encode {name}"));
         if names.last() == Some(&wanted) {
-            let columns = vec![column(name.into(), ty)];
+            let columns = vec![column(name.into(), form)];
             let batches = decode(&columns, &stream(1, ROWS, field));
             return encode(&columns, batches, compression);
         }
@@ -105,7 +106,7 @@ fn measured(work: impl FnOnce()) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn decode(columns: &[Column], bytes: &[u8]) -> Vec<RecordBatch> {
+fn decode(columns: &[StreamColumn], bytes: &[u8]) -> Vec<RecordBatch> {
     let mut decoder = CopyDecoder::new(columns, &[], OnUnfit::Error);
     let mut batches = Vec::new();
     for piece in bytes.chunks(256 << 10) {
@@ -120,7 +121,11 @@ fn decode(columns: &[Column], bytes: &[u8]) -> Vec<RecordBatch> {
     batches
 }
 
-fn encode(columns: &[Column], batches: Vec<RecordBatch>, compression: Compression) -> anyhow::Result<()> {
+fn encode(
+    columns: &[StreamColumn],
+    batches: Vec<RecordBatch>,
+    compression: Compression,
+) -> anyhow::Result<()> {
     let dir = std::env::temp_dir().join(format!("adu-instructions-{}", Uuid::new_v4()));
     std::fs::create_dir(&dir)?;
     let provenance = Provenance {
@@ -133,7 +138,8 @@ fn encode(columns: &[Column], batches: Vec<RecordBatch>, compression: Compressio
         snapshot: None,
     };
     let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
-    let mut part = PartWriter::create(&dir, "part", schema(columns), &settings, &provenance, columns)?;
+    let columns: Vec<Column> = columns.iter().map(|c| c.column.clone()).collect();
+    let mut part = PartWriter::create(&dir, "part", schema(&columns), &settings, &provenance, &columns)?;
     let done = measured(move || {
         for batch in batches {
             part.write(batch).expect("there is room");
@@ -144,16 +150,9 @@ fn encode(columns: &[Column], batches: Vec<RecordBatch>, compression: Compressio
     done
 }
 
-fn column(name: String, ty: ColumnType) -> Column {
-    Column {
-        name,
-        source_type: "t".into(),
-        fetch: Fetch::Native,
-        ty,
-        nullable: true,
-        infinity: Default::default(),
-        note: None,
-    }
+fn column(name: String, form: Form) -> StreamColumn {
+    let column = Column::plain(&name, "t", form.column_type(), true);
+    StreamColumn { column, form, infinity: None }
 }
 
 fn stream(columns: u16, rows: u32, field: impl Fn(u32) -> Option<Vec<u8>>) -> Vec<u8> {

@@ -5,7 +5,8 @@
 //! [`bus`] and is read as a [`message`]; `intake` makes it durable in the
 //! [`folder`]; the coordinator of [`job`] asks for a [`plan`]; workers read
 //! chunks from a [`source`], [`decode`] them and [`mod@write`] parts; the
-//! coordinator moves finished tables into place and tells the world.
+//! coordinator moves finished tables into place and tells the world. What plans
+//! and sources say of tables to each other is in [`relation`].
 
 pub mod bus;
 mod certificates;
@@ -24,6 +25,8 @@ pub mod machine;
 pub mod message;
 pub mod metrics;
 pub mod plan;
+pub mod planning;
+pub mod relation;
 pub mod retry;
 pub mod source;
 pub mod spelling;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use backoff::exponential::ExponentialBackoff;
+use serde::{Deserialize, Serialize};
 
 use crate::config::TimingConfig;
-use crate::job::record::Cause;
 use crate::machine::Machine;
+use crate::relation::UnfitColumn;
 use crate::source::{ErrorKind, SourceError};
 
 /// What follows from a failed attempt.
@@ -20,6 +21,23 @@ pub enum Policy {
     Report(Cause),
     /// We were told to stop: no trace, the message goes back.
     Stop,
+}
+
+/// Why a table cannot be finished as planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "cause")]
+pub enum Cause {
+    /// It fails.
+    Permanent,
+    /// Planned again on the same snapshot, with these columns as text.
+    Unfit {
+        /// The columns.
+        columns: Vec<UnfitColumn>,
+    },
+    /// Planned again on a new snapshot: the table was changed under the old one.
+    Changed,
+    /// Planned again on a new snapshot: nobody holds the old one.
+    LineageLost,
 }
 
 /// How long to pause between tries.
@@ -34,13 +52,13 @@ pub enum Pace {
 /// What follows from an error of a source.
 #[must_use]
 pub fn policy(error: &SourceError) -> Policy {
-    match &error.kind {
+    match error.kind {
         ErrorKind::Transient | ErrorKind::Unreachable | ErrorKind::Authentication => {
             Policy::Retry(Pace::Soon)
         }
         ErrorKind::Exhausted => Policy::Retry(Pace::Later),
         ErrorKind::Permanent => Policy::Report(Cause::Permanent),
-        ErrorKind::Unfit(columns) => Policy::Report(Cause::Unfit { columns: columns.clone() }),
+        ErrorKind::Unfit => Policy::Report(Cause::Unfit { columns: error.unfit.clone() }),
         ErrorKind::Changed => Policy::Report(Cause::Changed),
         ErrorKind::LineageLost => Policy::Report(Cause::LineageLost),
         ErrorKind::Cancelled => Policy::Stop,

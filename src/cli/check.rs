@@ -54,7 +54,7 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 let found = entry.source.check().await;
                 let text = found.map_err(|e| Explained(e, entry.config.origin).into()).map(|facts| {
                     let snapshots = if facts.snapshots { "" } else { ", without snapshots" };
-                    format!("{}{snapshots}", facts.version)
+                    format!("{} {}{snapshots}", facts.product, facts.version)
                 });
                 findings.push(finding(&format!("source {name}"), text));
             }

@@ -81,7 +81,7 @@ impl SourceArgs {
         if let Some(dsn) = &self.dsn {
             let (mut config, name) = Config::for_dsn(dsn, &root)?;
             if let Some(source) = config.sources.get_mut(&name) {
-                source.password_file = self.password_file.clone();
+                source.kind.set_password_file(self.password_file.clone());
             }
             return Ok((config, Some(name)));
         }

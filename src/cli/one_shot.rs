@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use crate::bus::{Outgoing, Properties, Session};
 use crate::config::Origin;
-use crate::config::dsn::Dsn;
 use crate::context::{Context, Sources};
 use crate::folder::{Created, VERSION, layout};
 use crate::intake::{self, Desk, Wish};
@@ -127,8 +126,7 @@ fn taken(job: &JobId, by: &str) -> ErrorReport {
 /// What a source reads, as far as its address says so.
 fn server(context: &Context, source: &SourceName) -> String {
     let sources = context.sources();
-    let dsn = sources.get(source).and_then(|entry| entry.config.dsn.expose().parse::<Dsn>().ok());
-    dsn.map(|dsn| dsn.identity()).unwrap_or_default()
+    sources.get(source).and_then(|entry| entry.config.kind.server()).unwrap_or_default()
 }
 
 /// A workspace that a killed run left: ours if it is of the same request and

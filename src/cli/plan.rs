@@ -1,33 +1,41 @@
 //! `adu-export plan`: shows how tables would be split, and runs nothing.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
+use async_trait::async_trait;
 use clap::Args;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::grid::{Align, Grid, printable};
 use super::input::{Overrides, SourceArgs, TableArgs};
 use super::{ExitCode, one_shot, print, print_json};
 use crate::bus::Properties;
-use crate::context::Context;
+use crate::config::Config;
+use crate::context::SourceEntry;
 use crate::daemon::sources;
-use crate::folder::{Folder, layout};
+use crate::folder::VERSION;
 use crate::intake::{self, Desk, Wish};
-use crate::job::outcome::{Owner, PlanFailure, Run};
-use crate::message::JobId;
+use crate::job::outcome::{Owner, Run, StoredRequest};
+use crate::machine::ThisMachine;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::setting::FileTypes;
-use crate::message::task::PlanTask;
-use crate::metrics::Metrics;
+use crate::message::{JobId, SourceName};
 use crate::plan::ExportPlan;
-use crate::plan::column::{Column, ColumnType};
-use crate::plan::export_plan::{PlannedTable, Slice};
+use crate::plan::base_name;
+use crate::plan::export_plan::PlannedTable;
 use crate::plan::size::{Rows, count};
-use crate::worker::{Worker, planning};
+use crate::planning::{self, Ground, Names, Next, PlanError, Scope, Title, Under};
+use crate::relation::{Column, ColumnType, Slice};
+use crate::retry::Pauses;
+use crate::source::ErrorKind;
 
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
@@ -49,26 +57,22 @@ pub struct PlanArgs {
     pub json: bool,
 }
 
-/// Plans as a daemon would, in a folder of its own that vanishes afterwards.
+/// Plans as a daemon would, and writes nothing.
 ///
 /// # Errors
 /// When the source cannot be reached or the request is not usable.
 pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let root = Scratch::new()?;
-    let (config, name) = args.source.load(&root.0)?;
+    // Nothing is exported, so that any folder will do.
+    let (config, name) = args.source.load(Path::new("/"))?;
     let mut request =
         args.tables.request(&Overrides { source: name, types: args.types, ..Overrides::default() })?;
-    let job = JobId::from_message_id(Some("plan"), Uuid::nil());
-    request.job_id = Some(job.clone());
-    let folder = Folder::init(root.0.clone(), None).await?;
-    let owner = Owner::OneShot(Run::default());
-    let context =
-        Context::new(config.clone(), folder, owner.clone(), sources(&config)?, Arc::new(Metrics::new()));
-    one_shot::reach(&context.sources(), request.source.as_ref()).await?;
+    request.job_id = Some(JobId::from_message_id(Some("plan"), Uuid::nil()));
+    let sources = sources(&config)?;
+    one_shot::reach(&sources, request.source.as_ref()).await?;
     let desk = Desk {
         sources: config.sources.keys().cloned().collect(),
-        owner,
-        now: context.now(),
+        owner: Owner::OneShot(Run::default()),
+        now: Timestamp::now(),
         fresh: Uuid::new_v4(),
     };
     let body = serde_json::to_vec(&request)?;
@@ -80,17 +84,16 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::Rejected);
         }
     };
-    intake::store(&context, &stored).await?;
-    let task = PlanTask { job: job.clone(), epoch: 1, root: context.folder.id() };
-    let worker = Worker::new(Arc::clone(&context), 1);
-    planning::run(worker.shared(), &task, &CancellationToken::new()).await?;
-    let Some(plan) = worker.shared().plan(&job, 1).await? else {
-        let failure = failure(&context.folder, &job).await?;
-        eprintln!("failed: {failure}");
-        return Ok(ExitCode::Failed);
+    let entry = sources.get(&stored.source).context("a request that is taken names a source of ours")?;
+    let plan = match patiently(&config, entry, &stored).await {
+        Ok(plan) => plan,
+        Err(failure) => {
+            eprintln!("failed: {failure}");
+            return Ok(ExitCode::Failed);
+        }
     };
     if args.json {
-        print_json(&*plan)?;
+        print_json(&plan)?;
     } else {
         print(&render(&plan, args.chunks))?;
     }
@@ -101,40 +104,99 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Why there is no plan.
-async fn failure(folder: &Folder, job: &JobId) -> anyhow::Result<String> {
-    let directory = layout::plans(job);
-    for name in folder.store().list(&directory).await? {
-        if layout::epoch_of_plan_failure(&name).is_some()
-            && let Some(failure) = folder.read::<PlanFailure>(&format!("{directory}/{name}")).await?
-        {
-            return Ok(error_text(&failure.error));
+/// Plans, trying again where that helps; else why there is no plan.
+async fn patiently(
+    config: &Config,
+    entry: &SourceEntry,
+    stored: &StoredRequest,
+) -> Result<ExportPlan, String> {
+    let mut pauses = Pauses::new(&config.timing, Arc::new(ThisMachine));
+    loop {
+        let error = match once(config, entry, stored).await {
+            Ok(plan) => return Ok(plan),
+            Err(PlanError::Failed(error)) => return Err(error_text(&error)),
+            Err(PlanError::Source(error)) => error,
+            Err(PlanError::Names(never)) => match never {},
+        };
+        let failure = || error_text(&error.report(entry.config.origin));
+        let pace = match planning::next(&error) {
+            Next::Again(pace) | Next::Anew(pace) => pace,
+            Next::GiveUp | Next::Stop => return Err(failure()),
+        };
+        warn!(code = error.code, reason = %error, "planning is tried again");
+        match pauses.next(pace) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None if error.kind == ErrorKind::Authentication => return Err(failure()),
+            None => {
+                return Err("the source could not be asked for so long that planning was given up".into());
+            }
         }
     }
-    Ok("the source could not be asked for so long that planning was given up".into())
+}
+
+async fn once(
+    config: &Config,
+    entry: &SourceEntry,
+    stored: &StoredRequest,
+) -> Result<ExportPlan, PlanError<Infallible>> {
+    let request = &stored.request;
+    let under = match planning::snapshots(&*entry.source, request).map_err(PlanError::Failed)? {
+        Some(snapshots) => {
+            let keeper = snapshots.open(Uuid::new_v4()).await?;
+            Some(Under { snapshot: keeper.snapshot(), keeper })
+        }
+        None => None,
+    };
+    let ground = Ground {
+        source: &*entry.source,
+        config: &entry.config,
+        export: &config.export,
+        types: request.output.types.unwrap_or(config.export.types),
+        under: under.as_ref(),
+    };
+    let title = Title {
+        v: VERSION,
+        job: stored.job.clone(),
+        epoch: 1,
+        source: stored.source.clone(),
+        planned_at: Timestamp::now(),
+        ready: Uuid::new_v4(),
+    };
+    let names = FreeNames { source: &stored.source, owners: Mutex::default() };
+    let cancel = CancellationToken::new();
+    planning::plan(&ground, &Scope::first(request.clone()), &names, title, &cancel).await
+}
+
+/// Names as tables get them where nobody else has any.
+struct FreeNames<'a> {
+    source: &'a SourceName,
+    owners: Mutex<HashMap<String, (String, String)>>,
+}
+
+#[async_trait]
+impl Names for FreeNames<'_> {
+    type Error = Infallible;
+
+    async fn names(
+        &self,
+        tables: &[(PlannedTable, Option<u64>)],
+    ) -> Vec<Result<String, PlanError<Infallible>>> {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = |(table, _): &(PlannedTable, Option<u64>)| {
+            let owner = (table.schema.clone(), table.name.clone());
+            let candidates = base_name::candidates(self.source, &table.schema, &table.name);
+            let free = |name: &String| owners.get(name).is_none_or(|other| *other == owner);
+            let name = candidates.into_iter().find(free).expect("the last one is of this table alone");
+            owners.insert(name.clone(), owner);
+            Ok(name)
+        };
+        tables.iter().map(name).collect()
+    }
 }
 
 fn error_text(error: &ErrorReport) -> String {
     let remedy = error.remedy.as_deref().map_or(String::new(), |r| format!(" ({r})"));
     format!("{}{remedy}", error.message)
-}
-
-/// A directory that vanishes with this value.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("adu-export-plan-{}", Uuid::new_v4().simple()));
-        std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What stays behind in a directory for temporary files is nobody's loss.
-        drop(std::fs::remove_dir_all(&self.0));
-    }
 }
 
 /// The plan as a person reads it; with every chunk if asked for.
@@ -238,7 +300,7 @@ fn warning(column: &Column) -> Option<&'static str> {
     let numbers = matches!(column.source_type.as_str(), "numeric" | "numeric[]");
     let texts = match &column.ty {
         ColumnType::Text => true,
-        ColumnType::List(element) => **element == ColumnType::NumericText,
+        ColumnType::List(element) => **element == ColumnType::Text,
         _ => false,
     };
     (numbers && texts).then_some(
@@ -248,14 +310,11 @@ fn warning(column: &Column) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::message::SourceName;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
-    use crate::plan::column::Fetch;
-    use crate::plan::export_plan::{FailedTable, SkippedRelation, Snapshot, Strategy, WriterSettings};
+    use crate::plan::export_plan::{FailedTable, SkippedRelation, Strategy, WriterSettings};
+    use crate::relation::{Frozen, Snapshot};
 
     fn table(number: u32, name: &str, strategy: Strategy, reason: &str) -> PlannedTable {
         PlannedTable {
@@ -269,13 +328,8 @@ mod tests {
             only: false,
             contains: vec![],
             columns: vec![Column {
-                name: "id".into(),
-                source_type: "numeric".into(),
-                fetch: Fetch::AsText,
-                ty: ColumnType::Text,
-                nullable: false,
-                infinity: Default::default(),
                 note: (number == 0).then(|| "kept as text".into()),
+                ..Column::plain("id", "numeric", ColumnType::Text, false)
             }],
             key: vec![],
             filter: None,
@@ -292,7 +346,7 @@ mod tests {
     fn plan() -> ExportPlan {
         let range = Strategy::Range {
             column: "id".into(),
-            cast: "bigint".into(),
+            order: Frozen::of(&"bigint"),
             bounds: vec!["10".into(), "20".into()],
             nulls: true,
         };

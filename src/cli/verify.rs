@@ -17,9 +17,9 @@ use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
 use crate::message::request::AfterNulls;
-use crate::plan::filter;
 use crate::plan::size::count;
-use crate::source::{Selection, SurveyRequest};
+use crate::relation::filter::Expression;
+use crate::relation::{Filter, Selection, SurveyRequest};
 use crate::write::read_back::{Written, read_back};
 
 /// Arguments of `verify`.
@@ -216,34 +216,43 @@ async fn source_rows(entry: &SourceEntry, archive: &Archive, table: &ArchivedTab
     let pattern = TablePattern::parse(&table.table_name)?;
     let (schema, name) = pattern.literal().context("the archive names a pattern")?;
     let asked = archive.request.entry_for(&schema, &name);
-    let mut conditions = Vec::new();
+    let mut filter = None;
     if let Some(text) = asked.and_then(|t| t.where_.as_ref()) {
-        conditions.push(filter::check(text, entry.config.allow_where)?);
+        filter = Some(Filter::Where(Expression::parse(text, entry.config.allow_where)?));
     }
+    let mut relations = Vec::new();
     if let Some(after) = asked.and_then(|t| t.after.as_ref()) {
         let survey =
             SurveyRequest { tables: vec![TablePattern::exact(&schema, &name)], ..SurveyRequest::default() };
-        let relations = entry.source.survey(&survey, None).await?;
-        let mut columns = relations.iter().flat_map(|r| &r.columns);
-        let column = columns.find(|c| c.column.name == after.column).with_context(|| {
-            format!(
+        relations = entry.source.survey(&survey, None).await?;
+        if !relations.iter().flat_map(|r| &r.columns).any(|c| c.column.name == after.column) {
+            anyhow::bail!(
                 "{}: its export took what is new by column `{}`, which it does not have any more: its rows cannot be \
                  counted again; leave --against-source out",
-                table.table_name, after.column
-            )
-        })?;
-        let newer = entry.source.greater_than(column, &after.value, after.overlap.as_deref())?;
-        conditions.push(match after.nulls {
-            AfterNulls::Include => format!("({newer}) OR ({})", entry.source.is_null(&after.column)),
-            AfterNulls::Skip | AfterNulls::Error => newer,
+                table.table_name,
+                after.column
+            );
+        }
+        let mut newer = Filter::Newer {
+            column: after.column.clone(),
+            value: after.value.clone(),
+            overlap: after.overlap.clone(),
+        };
+        if after.nulls == AfterNulls::Include {
+            newer = Filter::Either(Box::new([newer, Filter::IsNull(after.column.clone())]));
+        }
+        filter = Some(match filter {
+            Some(asked) => Filter::Both(Box::new([asked, newer])),
+            None => newer,
         });
     }
-    let condition = (!conditions.is_empty()).then(|| format!("({})", conditions.join(") AND (")));
+    let columns = relations.first().map_or(&[][..], |r| &r.columns);
+    let filter = filter.map(|filter| entry.source.print(&filter, columns)).transpose()?;
     let selection = Selection {
         schema: &schema,
         name: &name,
         only: asked.is_some_and(|t| t.only),
-        filter: condition.as_deref(),
+        filter: filter.as_ref(),
     };
     entry.source.count(&selection, None).await.with_context(|| format!("count {}", table.table_name))
 }

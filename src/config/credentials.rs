@@ -13,7 +13,7 @@ impl Config {
     pub(super) fn find_credentials(&mut self, directory: &Path) {
         let broker = &mut self.broker;
         let files = [&mut broker.url_file, &mut broker.ca_file, &mut broker.cert_file, &mut broker.key_file];
-        let sources = self.sources.values_mut().flat_map(|s| [&mut s.password_file, &mut s.ca_file]);
+        let sources = self.sources.values_mut().flat_map(|s| s.kind.files_mut());
         for file in files.into_iter().chain(sources).flatten() {
             if let Ok(name) = file.strip_prefix(PREFIX) {
                 *file = directory.join(name);
@@ -41,7 +41,8 @@ mod tests {
         "#;
         let found = |env: Vec<(String, String)>| {
             let config = Config::parse(text, env).expect("valid");
-            let source = config.sources.values().next().expect("one").password_file.clone();
+            let [(_, source), _] = config.sources.values().next().expect("one").kind.files();
+            let source = source.clone();
             [config.broker.url_file, config.broker.ca_file, source]
                 .map(|f| f.expect("set").display().to_string())
         };

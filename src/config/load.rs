@@ -251,6 +251,7 @@ pub(super) fn read_secret(key: &str, file: &Path) -> Result<super::Secret, Confi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SourceKind;
 
     const SMALLEST: &str = r#"
         [broker]
@@ -352,8 +353,9 @@ mod tests {
         )
         .expect("valid");
         let source = config.sources.iter().find(|(n, _)| n.as_str() == "Warehouse").expect("kept").1;
-        assert_eq!(source.dsn.expose(), "postgres://me@other/db");
-        assert_eq!(source.password.as_ref().map(super::super::Secret::expose), Some("12345"));
+        let SourceKind::Postgres(server) = &source.kind;
+        assert_eq!(server.dsn.expose(), "postgres://me@other/db");
+        assert_eq!(server.password.as_ref().map(super::super::Secret::expose), Some("12345"));
         assert_eq!(source.schemas, ["a", "b"]);
         assert_eq!(source.session["work_mem"], "64");
         assert_eq!(config.sources.len(), 2);

@@ -15,12 +15,14 @@ pub mod dsn;
 pub mod load;
 mod one_shot;
 pub mod preset;
+mod remedy;
 mod source;
 mod validate;
 mod value;
 
 pub use load::{ConfigError, Problem};
-pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, SourceConfig, SourceKind};
+pub use remedy::{Advice, Remedy};
+pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, PostgresConfig, SourceConfig, SourceKind};
 pub use value::{Auto, OptionalSpan, Secret};
 
 /// Everything.

@@ -56,6 +56,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SourceKind;
 
     #[test]
     fn the_source_of_a_dsn_is_called_after_host_port_and_database() {
@@ -70,7 +71,8 @@ mod tests {
         ] {
             let (config, source) = Config::for_dsn(&Secret::new(dsn), Path::new("/tmp/out")).expect("valid");
             assert_eq!(source.as_str(), name);
-            assert_eq!(config.sources[&source].dsn.expose(), dsn);
+            let SourceKind::Postgres(server) = &config.sources[&source].kind;
+            assert_eq!(server.dsn.expose(), dsn);
             assert_eq!(config.sources[&source].origin, Origin::CommandLine);
         }
         let refused = Config::for_dsn(&Secret::new("mysql://x"), Path::new("/tmp/out")).expect_err("no DSN");

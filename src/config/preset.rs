@@ -19,9 +19,9 @@ pub struct Preset {
 impl SourceKind {
     /// The preset of this kind.
     #[must_use]
-    pub const fn preset(self) -> Preset {
+    pub const fn preset(&self) -> Preset {
         match self {
-            Self::Postgres => Preset {
+            Self::Postgres(_) => Preset {
                 compression: Compression::Snappy,
                 chunk_rows: None,
                 stall_timeout: Span::seconds(300),

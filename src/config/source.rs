@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::dsn::Dsn;
 use super::{OptionalSpan, Secret};
 use crate::message::setting::{Compression, InfinityMode, NumericMode, Span};
 
@@ -14,12 +15,56 @@ pub const MAX_PARALLEL: NonZeroU32 = NonZeroU32::new(96).expect("not zero");
 /// Jobs of a source at once where nobody says otherwise.
 pub const MAX_JOBS: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
 
-/// Kind of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Kind of a source, with what only this kind needs.
+#[derive(Clone, Debug, PartialEq)]
 pub enum SourceKind {
     /// PostgreSQL 12 or newer, and what speaks like it.
-    Postgres,
+    Postgres(PostgresConfig),
+}
+
+/// How a PostgreSQL server is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PostgresConfig {
+    /// `postgres://user@host/database?sslmode=verify-full`; may hold a password.
+    pub dsn: Secret,
+    /// The password.
+    pub password: Option<Secret>,
+    /// A file with the password; read again when it is refused.
+    pub password_file: Option<PathBuf>,
+    /// CA certificates (PEM) that the server's is checked against; else `sslrootcert` of the DSN.
+    pub ca_file: Option<PathBuf>,
+    /// Longest wait for a connection, unless the DSN says `connect_timeout`.
+    pub connect_timeout: Span,
+    /// Longest wait for a lock of a chunk.
+    pub lock_timeout: Span,
+}
+
+impl SourceKind {
+    /// Keys that name files, with these.
+    #[must_use]
+    pub fn files(&self) -> [(&'static str, &Option<PathBuf>); 2] {
+        let Self::Postgres(server) = self;
+        [("password_file", &server.password_file), ("ca_file", &server.ca_file)]
+    }
+
+    /// The files, to be found elsewhere.
+    pub(super) fn files_mut(&mut self) -> [&mut Option<PathBuf>; 2] {
+        let Self::Postgres(server) = self;
+        [&mut server.password_file, &mut server.ca_file]
+    }
+
+    /// Takes the password from a file.
+    pub fn set_password_file(&mut self, file: Option<PathBuf>) {
+        let Self::Postgres(server) = self;
+        server.password_file = file;
+    }
+
+    /// What is read, as far as its address says so: the same for all who read it.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        let Self::Postgres(server) = self;
+        server.dsn.expose().parse::<Dsn>().ok().map(|dsn| dsn.identity())
+    }
 }
 
 /// Where a source was given, so where its settings are changed.
@@ -45,71 +90,123 @@ pub enum AllowWhere {
     Any,
 }
 
-/// `[sources.<name>]`
+/// `[sources.<name>]`: what every kind has.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Section")]
 pub struct SourceConfig {
     /// Where this stands.
-    #[serde(skip)]
     pub origin: Origin,
-    /// What it is.
+    /// What it is, and what only that needs.
     pub kind: SourceKind,
-    /// `postgres://user@host/database?sslmode=verify-full`; may hold a password.
-    pub dsn: Secret,
-    /// The password.
-    #[serde(default)]
-    pub password: Option<Secret>,
-    /// A file with the password; read again when it is refused.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// CA certificates (PEM) that the server's is checked against; else `sslrootcert` of the DSN.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
     /// Connections of this daemon's pool; keepers come on top.
-    #[serde(default = "default_pool_size")]
     pub pool_size: NonZeroU32,
     /// Chunks of this source at once, all daemons together.
-    #[serde(default = "default_max_parallel")]
     pub max_parallel: NonZeroU32,
     /// Jobs of this source at once; others wait.
-    #[serde(default = "default_max_jobs")]
     pub max_jobs: NonZeroU32,
-    /// Longest wait for a connection, unless the DSN says `connect_timeout`.
-    #[serde(default = "default_connect_timeout")]
-    pub connect_timeout: Span,
     /// No byte for so long: the chunk is cancelled and retried; else the preset.
-    #[serde(default)]
     pub stall_timeout: Option<Span>,
-    /// Longest wait for a lock of a chunk.
-    #[serde(default = "default_lock_timeout")]
-    pub lock_timeout: Span,
     /// A job whose snapshot is older is ended.
-    #[serde(default)]
     pub max_snapshot_age: OptionalSpan,
     /// Schemas that requests may name; empty: all that the role may read.
-    #[serde(default)]
     pub schemas: Vec<String>,
     /// What filters may contain.
-    #[serde(default)]
     pub allow_where: AllowWhere,
     /// Default for numeric columns without precision.
-    #[serde(default)]
     pub numeric: Option<NumericMode>,
     /// Default for infinite dates and timestamps.
-    #[serde(default)]
     pub infinity: InfinityMode,
     /// Compression; else the preset.
-    #[serde(default)]
     pub compression: Option<Compression>,
     /// Rows of a chunk; else `[export]`.
-    #[serde(default)]
     pub chunk_rows: Option<NonZeroU64>,
     /// Chunks of one table at once; else `[export]`, else half of the cores of all daemons.
-    #[serde(default)]
     pub chunk_workers: Option<NonZeroU32>,
-    /// `SET LOCAL` for every chunk.
-    #[serde(default)]
+    /// Settings of the session of every chunk.
     pub session: BTreeMap<String, String>,
+}
+
+/// Names of kinds.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KindName {
+    Postgres,
+}
+
+/// `[sources.<name>]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    kind: KindName,
+    dsn: Secret,
+    #[serde(default)]
+    password: Option<Secret>,
+    #[serde(default)]
+    password_file: Option<PathBuf>,
+    #[serde(default)]
+    ca_file: Option<PathBuf>,
+    #[serde(default = "default_pool_size")]
+    pool_size: NonZeroU32,
+    #[serde(default = "default_max_parallel")]
+    max_parallel: NonZeroU32,
+    #[serde(default = "default_max_jobs")]
+    max_jobs: NonZeroU32,
+    #[serde(default = "default_connect_timeout")]
+    connect_timeout: Span,
+    #[serde(default)]
+    stall_timeout: Option<Span>,
+    #[serde(default = "default_lock_timeout")]
+    lock_timeout: Span,
+    #[serde(default)]
+    max_snapshot_age: OptionalSpan,
+    #[serde(default)]
+    schemas: Vec<String>,
+    #[serde(default)]
+    allow_where: AllowWhere,
+    #[serde(default)]
+    numeric: Option<NumericMode>,
+    #[serde(default)]
+    infinity: InfinityMode,
+    #[serde(default)]
+    compression: Option<Compression>,
+    #[serde(default)]
+    chunk_rows: Option<NonZeroU64>,
+    #[serde(default)]
+    chunk_workers: Option<NonZeroU32>,
+    #[serde(default)]
+    session: BTreeMap<String, String>,
+}
+
+impl From<Section> for SourceConfig {
+    fn from(section: Section) -> Self {
+        let kind = match section.kind {
+            KindName::Postgres => SourceKind::Postgres(PostgresConfig {
+                dsn: section.dsn,
+                password: section.password,
+                password_file: section.password_file,
+                ca_file: section.ca_file,
+                connect_timeout: section.connect_timeout,
+                lock_timeout: section.lock_timeout,
+            }),
+        };
+        Self {
+            origin: Origin::default(),
+            kind,
+            pool_size: section.pool_size,
+            max_parallel: section.max_parallel,
+            max_jobs: section.max_jobs,
+            stall_timeout: section.stall_timeout,
+            max_snapshot_age: section.max_snapshot_age,
+            schemas: section.schemas,
+            allow_where: section.allow_where,
+            numeric: section.numeric,
+            infinity: section.infinity,
+            compression: section.compression,
+            chunk_rows: section.chunk_rows,
+            chunk_workers: section.chunk_workers,
+            session: section.session,
+        }
+    }
 }
 
 fn default_pool_size() -> NonZeroU32 {

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::dsn::Dsn;
 use super::load::{ConfigError, Problem, read_secret};
 use super::{
-    Auto, BrokerConfig, Config, ExportConfig, HttpConfig, LogConfig, Secret, SourceConfig, TimingConfig,
+    Auto, BrokerConfig, Config, ExportConfig, HttpConfig, LogConfig, Secret, SourceConfig, SourceKind,
+    TimingConfig,
 };
 use crate::message::SourceName;
 use crate::message::setting::Span;
@@ -62,8 +63,8 @@ impl Config {
             ("broker.key_file".to_owned(), &broker.key_file),
         ];
         for (name, source) in &self.sources {
-            files.push((format!("sources.{name}.password_file"), &source.password_file));
-            files.push((format!("sources.{name}.ca_file"), &source.ca_file));
+            let named = source.kind.files().map(|(key, file)| (format!("sources.{name}.{key}"), file));
+            files.extend(named);
         }
         for (key, file) in files {
             if let Some(file) = file {
@@ -216,11 +217,12 @@ impl TimingConfig {
 impl SourceConfig {
     fn check(&self, name: &SourceName, found: &mut Found) {
         let key = |key: &str| format!("sources.{name}.{key}");
-        if let Err(error) = self.dsn.expose().parse::<Dsn>() {
+        let SourceKind::Postgres(server) = &self.kind;
+        if let Err(error) = server.dsn.expose().parse::<Dsn>() {
             found.add(&key("dsn"), error.to_string());
         }
         found.unless(
-            self.password.is_none() || self.password_file.is_none(),
+            server.password.is_none() || server.password_file.is_none(),
             &key("password"),
             "set it or password_file, not both",
         );
@@ -230,8 +232,8 @@ impl SourceConfig {
             found.unless(number.get() <= 10_000, &key(field), "use at most 10000");
         }
         let day = Span::seconds(86_400);
-        found.between(&key("connect_timeout"), self.connect_timeout, MOMENT, Span::seconds(3600));
-        found.between(&key("lock_timeout"), self.lock_timeout, MOMENT, Span::seconds(3600));
+        found.between(&key("connect_timeout"), server.connect_timeout, MOMENT, Span::seconds(3600));
+        found.between(&key("lock_timeout"), server.lock_timeout, MOMENT, Span::seconds(3600));
         if let Some(span) = self.stall_timeout {
             found.between(&key("stall_timeout"), span, MOMENT, day);
         }

@@ -14,15 +14,15 @@ use tracing::{error, info, warn};
 use crate::bus::BusError;
 use crate::bus::rabbitmq::RabbitBus;
 use crate::config::load::{ConfigError, Problem};
-use crate::config::{Config, Origin};
+use crate::config::{Config, Origin, SourceKind};
 use crate::context::{Context, SourceEntry, Sources};
 use crate::folder::{Folder, FolderError};
 use crate::http::{Health, HttpServer, Views};
 use crate::job::outcome::Owner;
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
-use crate::source::SourceError;
 use crate::source::postgres::PostgresSource;
+use crate::source::{Source, SourceError};
 use crate::worker::Worker;
 
 pub mod jobs_view;
@@ -74,9 +74,13 @@ pub enum StartError {
 pub fn sources(config: &Config) -> Result<Sources, StartError> {
     let mut sources = Sources::new();
     for (name, section) in &config.sources {
-        let source = PostgresSource::new(name, section)
-            .map_err(|error| StartError::Source { error, origin: section.origin })?;
-        let entry = SourceEntry { source: Arc::new(source), config: section.clone() };
+        let wrong = |error| StartError::Source { error, origin: section.origin };
+        let source: Arc<dyn Source> = match &section.kind {
+            SourceKind::Postgres(server) => {
+                Arc::new(PostgresSource::new(name, section, server).map_err(wrong)?)
+            }
+        };
+        let entry = SourceEntry { source, config: section.clone() };
         sources.insert(name.clone(), Arc::new(entry));
     }
     Ok(sources)

@@ -6,10 +6,12 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
 use super::column::{self, Builder, Faults, Room};
+use super::form::StreamColumn;
 use super::frame::{Fields, Frames, Malformed};
 use crate::message::request::OnUnfit;
-use crate::plan::column::{Column, schema};
-use crate::source::{ErrorKind, SourceError, UnfitColumn};
+use crate::relation::UnfitColumn;
+use crate::relation::column::schema;
+use crate::source::{ErrorKind, SourceError};
 
 /// Rows of a batch. Batches of so few rows are still in the cache when they are
 /// encoded: 2048 take 5 % less time on lineitem than 8192.
@@ -45,7 +47,7 @@ pub struct CopyDecoder {
 }
 
 struct DecodedColumn {
-    column: Column,
+    of: StreamColumn,
     is_key: bool,
     builder: Box<dyn Builder>,
     /// Row of the batch with the first value that does not fit.
@@ -58,17 +60,17 @@ impl CopyDecoder {
     /// A decoder of rows of these columns. `key` names those that tell rows
     /// apart, for reports.
     #[must_use]
-    pub fn new(columns: &[Column], key: &[String], on_unfit: OnUnfit) -> Self {
-        let schema = schema(columns);
+    pub fn new(columns: &[StreamColumn], key: &[String], on_unfit: OnUnfit) -> Self {
+        let schema = schema(columns.iter().map(|column| &column.column));
         let frames = Frames::new(columns.len());
         let room = Room::default();
         let width: usize = schema.fields().iter().map(|field| column::bytes_of_null(field.data_type())).sum();
         let columns: Vec<_> = columns
             .iter()
             .map(|column| DecodedColumn {
-                column: column.clone(),
-                is_key: key.contains(&column.name),
+                is_key: key.contains(&column.column.name),
                 builder: column::builder(column, &room),
+                of: column.clone(),
                 unfit_row: None,
                 unfit: None,
             })
@@ -133,15 +135,13 @@ impl CopyDecoder {
             return Ok(Some(batch));
         }
         if !self.frames.ended() {
-            return Err(SourceError {
-                kind: ErrorKind::Transient,
-                code: "copy_truncated".into(),
-                message: format!("the COPY stream ended without its trailer after {} rows", self.rows()),
-                remedy: None,
-            });
+            return Err(SourceError::transient(
+                "copy_truncated",
+                format!("the COPY stream ended without its trailer after {} rows", self.rows()),
+            ));
         }
         let batch = if self.batch_rows > 0 { self.take_batch()? } else { None };
-        if self.checking { Err(unfit_error(self.unfit_columns())) } else { Ok(batch) }
+        if self.checking { Err(SourceError::unfit(self.unfit_columns())) } else { Ok(batch) }
     }
 
     /// A batch that is full, or `None` when more bytes are needed.
@@ -198,7 +198,7 @@ impl CopyDecoder {
         let mut arrays = Vec::with_capacity(self.columns.len());
         let mut unfit = Vec::new();
         for (index, column) in self.columns.iter_mut().enumerate() {
-            let name = &column.column.name;
+            let name = &column.of.column.name;
             let (array, faults) = column.builder.finish().map_err(|e| unbuildable(name, &e))?;
             column.judge(&array, &faults, self.on_unfit)?;
             unfit.extend(faults.unfit.map(|reason| (index, reason)));
@@ -207,9 +207,9 @@ impl CopyDecoder {
         let unfit_now = !unfit.is_empty();
         for (index, reason) in unfit {
             let row = self.columns[index].unfit_row.take().map(|row| self.row_name(row, rows, &arrays));
-            let DecodedColumn { column, unfit, .. } = &mut self.columns[index];
+            let DecodedColumn { of, unfit, .. } = &mut self.columns[index];
             unfit.get_or_insert_with(|| UnfitColumn {
-                column: column.name.clone(),
+                column: of.column.name.clone(),
                 reason: reason.to_owned(),
                 row,
             });
@@ -217,7 +217,7 @@ impl CopyDecoder {
         if unfit_now {
             match self.on_unfit {
                 OnUnfit::Text => self.checking = true,
-                OnUnfit::Error => return Err(refused_value(&self.unfit_columns())),
+                OnUnfit::Error => return Err(SourceError::refused_values(self.unfit_columns())),
                 OnUnfit::Null => {}
             }
         }
@@ -244,7 +244,7 @@ impl CopyDecoder {
             .filter_map(|(column, array)| {
                 let text = array_value_to_string(array, row).ok()?;
                 let text: String = text.chars().take(KEY_CHARS).collect();
-                Some(format!("{} = {text}", column.column.name))
+                Some(format!("{} = {text}", column.of.column.name))
             })
             .collect();
         if keys.is_empty() {
@@ -263,7 +263,7 @@ impl DecodedColumn {
         self.builder.append(fields);
         if self.unfit_row.is_none() && self.builder.is_unfit() {
             let alone = |start: &u32| {
-                let mut builder = column::builder(&self.column, &Room::default());
+                let mut builder = column::builder(&self.of, &Room::default());
                 builder.append(Fields { starts: std::slice::from_ref(start), ..fields });
                 builder.is_unfit()
             };
@@ -273,39 +273,31 @@ impl DecodedColumn {
 
     /// An error where no other plan helps against what this array lacks.
     fn judge(&self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<(), SourceError> {
-        let error = |kind, code: &str, message: String, remedy: Option<&str>| {
-            Err(SourceError {
-                kind,
-                code: code.into(),
-                message,
-                remedy: remedy.map(|text| text.to_owned().into()),
-            })
-        };
-        let name = &self.column.name;
+        let name = &self.of.column.name;
         if let Some(reason) = faults.foreign {
             let message = format!("column {name:?} is not of the type that was planned: {reason}");
-            return error(ErrorKind::Changed, "column_type", message, None);
+            return Err(SourceError::changed("column_type", message));
         }
         if faults.not_utf8 && on_unfit != OnUnfit::Null {
             let message = format!("column {name:?} has a text that is not UTF-8");
             let remedy =
                 "correct the text in the database, name the column in as_bytes, or set on_unfit to \"null\"";
-            return error(ErrorKind::Permanent, "not_utf8", message, Some(remedy));
+            return Err(SourceError::permanent("not_utf8", message).with_remedy(remedy));
         }
         let unfit = faults.unfit.is_some();
         let replaced = on_unfit == OnUnfit::Null && (unfit || faults.not_utf8);
-        if !self.column.nullable && array.null_count() > 0 && (replaced || !unfit) {
-            return if replaced {
+        if !self.of.column.nullable && array.null_count() > 0 && (replaced || !unfit) {
+            return Err(if replaced {
                 let reason = faults.unfit.unwrap_or("a text is not UTF-8");
                 let message = format!(
                     "column {name:?} is NOT NULL, so a value that does not fit cannot be NULL: {reason}"
                 );
-                error(ErrorKind::Permanent, "unfit_value", message, Some("set on_unfit to \"text\""))
+                SourceError::permanent("unfit_value", message).with_remedy("set on_unfit to \"text\"")
             } else {
                 let message =
                     format!("column {name:?} has NULLs although it was NOT NULL when it was planned");
-                error(ErrorKind::Changed, "unexpected_null", message, None)
-            };
+                SourceError::changed("unexpected_null", message)
+            });
         }
         Ok(())
     }
@@ -321,41 +313,11 @@ fn malformed(error: Malformed) -> SourceError {
         | Malformed::Length { .. }
         | Malformed::AfterTrailer => ErrorKind::Permanent,
     };
-    SourceError { kind, code: "copy_malformed".into(), message: error.to_string(), remedy: None }
+    SourceError::of(kind, "copy_malformed", error.to_string())
 }
 
 fn unbuildable(column: &str, error: &ArrowError) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "batch".into(),
-        message: format!("column {column:?} cannot be put together: {error}"),
-        remedy: None,
-    }
-}
-
-fn describe(unfit: &[UnfitColumn]) -> String {
-    let each: Vec<_> = unfit.iter().map(|u| format!("{:?} ({})", u.column, u.because())).collect();
-    each.join(", ")
-}
-
-/// Values did not fit: plan again with these columns as text.
-fn unfit_error(unfit: Vec<UnfitColumn>) -> SourceError {
-    SourceError {
-        code: "unfit_value".into(),
-        message: format!("values do not fit the types of their columns: {}", describe(&unfit)),
-        remedy: Some("the table is planned again with these columns as text".into()),
-        kind: ErrorKind::Unfit(unfit),
-    }
-}
-
-/// Values did not fit, and the request said that this is an error.
-fn refused_value(unfit: &[UnfitColumn]) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "unfit_value".into(),
-        message: format!("values do not fit the types of their columns: {}", describe(unfit)),
-        remedy: Some("set on_unfit to \"text\" to export these columns as text, or to \"null\"".into()),
-    }
+    SourceError::permanent("batch", format!("column {column:?} cannot be put together: {error}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Binary COPY streams become Arrow batches.
 //!
-//! [`types`] says what each type of PostgreSQL becomes, `frame` finds the rows
+//! [`Form`] says what the bytes of a field mean, `frame` finds the rows
 //! in a stream that may be split anywhere, `column` reads them column by
 //! column, and [`CopyDecoder`] puts batches together. It promises: no input
 //! panics, nothing is allocated for a length before its bytes have come,
@@ -9,7 +9,9 @@
 
 mod column;
 mod decoder;
+mod form;
 mod frame;
-pub mod types;
+pub mod portable;
 
 pub use decoder::CopyDecoder;
+pub use form::{Form, FormPart, Shape, StreamColumn};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::event::ErrorReport;
-use crate::source::UnfitColumn;
+pub use crate::retry::Cause;
 use crate::write::PartFile;
 
 /// `records/eN/<t>/000017.json`: exclusive; names the winning parts.
@@ -53,23 +53,6 @@ pub struct Failure {
     pub instance: Uuid,
     /// When.
     pub at: Timestamp,
-}
-
-/// Why a table cannot be finished as planned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "cause")]
-pub enum Cause {
-    /// It fails.
-    Permanent,
-    /// Planned again on the same snapshot, with these columns as text.
-    Unfit {
-        /// The columns.
-        columns: Vec<UnfitColumn>,
-    },
-    /// Planned again on a new snapshot: the table was changed under the old one.
-    Changed,
-    /// Planned again on a new snapshot: nobody holds the old one.
-    LineageLost,
 }
 
 /// `records/eN/<t>/000017.start-<uuid>.json`: written before work on a chunk

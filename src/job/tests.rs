@@ -20,7 +20,8 @@ use crate::message::request::RequestMessage;
 use crate::message::setting::Compression;
 use crate::message::{JobId, SourceName, Task};
 use crate::plan::ExportPlan;
-use crate::plan::export_plan::{PlannedTable, Snapshot, Strategy, WriterSettings};
+use crate::plan::export_plan::{PlannedTable, Strategy, WriterSettings};
+use crate::relation::Snapshot;
 use crate::write::PartFile;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use super::export_plan::{FailedTable, SkippedRelation};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
-use crate::source::{Relation, RelationKind, Selection, SurveyColumn, Unreadable};
+use crate::relation::{Frozen, Relation, RelationKind, Selection, SurveyColumn, Unreadable};
 use crate::spelling::did_you_mean;
 
 mod family;
@@ -35,7 +35,7 @@ impl<'a> ChosenTable<'a> {
 
     /// What is read of it.
     #[must_use]
-    pub fn selection(&self, filter: Option<&'a str>) -> Selection<'a> {
+    pub fn selection(&self, filter: Option<&'a Frozen>) -> Selection<'a> {
         let Relation { schema, name, .. } = self.relation;
         Selection { schema, name, only: self.request.only, filter }
     }

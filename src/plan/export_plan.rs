@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::column::Column;
 use crate::message::event::ErrorReport;
 use crate::message::request::{OnConflict, OnUnfit, Verify};
 use crate::message::setting::{Compression, FileTypes};
 use crate::message::{JobId, SourceName};
+use crate::relation::{Column, Frozen, Slice, Snapshot};
 
 /// `plans/eN.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,15 +51,6 @@ pub struct ExportPlan {
     /// Relations that patterns matched and that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedRelation>,
-}
-
-/// A snapshot of the source and the line of keepers that hold it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Its lineage: the same in later epochs that read the same snapshot.
-    pub lineage: Uuid,
-    /// The instant it shows, by the source's clock.
-    pub time: Timestamp,
 }
 
 /// How Parquet files are written.
@@ -103,13 +94,13 @@ pub struct PlannedTable {
     /// Names of those that are the primary key, for reports about rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub key: Vec<String>,
-    /// Checked and printed filter, in the source's SQL.
+    /// Which rows, checked and as the source has printed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filter: Option<String>,
+    pub filter: Option<Frozen>,
     /// The same for ranges of a column that the filter compares, where rows without a value in it have a chunk of their
     /// own: an index finds what this one means.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub range_filter: Option<String>,
+    pub range_filter: Option<Frozen>,
     /// Highest value of that column under the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,
@@ -138,8 +129,9 @@ pub enum Strategy {
     Range {
         /// The column.
         column: String,
-        /// Its type, to which the bounds are cast.
-        cast: String,
+        /// How its values are compared. Plans call it after what PostgreSQL does with bounds.
+        #[serde(rename = "cast")]
+        order: Frozen,
         /// Ascending, distinct values as text.
         bounds: Vec<String>,
         /// One more chunk, the last, holds the rows whose key is NULL.
@@ -184,9 +176,9 @@ impl Strategy {
         Some(match self {
             Self::Single => Slice::All,
             Self::Range { column, bounds, .. } if i > bounds.len() => Slice::Nulls { column },
-            Self::Range { column, cast, bounds, .. } => Slice::Range {
+            Self::Range { column, order, bounds, .. } => Slice::Range {
                 column,
-                cast,
+                order,
                 from: i.checked_sub(1).and_then(|i| bounds.get(i)).map(String::as_str),
                 to: bounds.get(i).map(String::as_str),
             },
@@ -196,37 +188,6 @@ impl Strategy {
             },
         })
     }
-}
-
-/// What one chunk holds, half-open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slice<'a> {
-    /// Everything.
-    All,
-    /// `from <= column < to`; a side without bound is open. With both sides
-    /// open it is every row whose column is not NULL.
-    Range {
-        /// The column.
-        column: &'a str,
-        /// Its type.
-        cast: &'a str,
-        /// Lower bound, inclusive.
-        from: Option<&'a str>,
-        /// Upper bound, exclusive.
-        to: Option<&'a str>,
-    },
-    /// Rows whose column is NULL.
-    Nulls {
-        /// The column.
-        column: &'a str,
-    },
-    /// `from <= page < to`.
-    Pages {
-        /// First page.
-        from: Option<u32>,
-        /// Page after the last.
-        to: Option<u32>,
-    },
 }
 
 /// A named table that cannot be exported.
@@ -255,9 +216,9 @@ pub struct SkippedRelation {
 impl PlannedTable {
     /// The rows of a chunk that are wanted.
     #[must_use]
-    pub fn filter_of(&self, slice: Slice<'_>) -> Option<&str> {
-        let ranges = self.range_filter.as_deref().filter(|_| matches!(slice, Slice::Range { .. }));
-        ranges.or(self.filter.as_deref())
+    pub fn filter_of(&self, slice: Slice<'_>) -> Option<&Frozen> {
+        let ranges = self.range_filter.as_ref().filter(|_| matches!(slice, Slice::Range { .. }));
+        ranges.or(self.filter.as_ref())
     }
 }
 
@@ -282,22 +243,54 @@ impl ExportPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relation::ColumnType;
 
     #[test]
     fn ranges_cover_every_key_and_null() {
+        let order = Frozen::of(&"bigint");
         let s = Strategy::Range {
             column: "id".into(),
-            cast: "bigint".into(),
+            order: order.clone(),
             bounds: vec!["10".into(), "20".into()],
             nulls: true,
         };
         assert_eq!(s.chunks(), 4);
         let slice = |i| s.slice(i).expect("exists");
-        let range = |from, to| Slice::Range { column: "id", cast: "bigint", from, to };
+        let range = |from, to| Slice::Range { column: "id", order: &order, from, to };
         assert_eq!(slice(0), range(None, Some("10")));
         assert_eq!(slice(1), range(Some("10"), Some("20")));
         assert_eq!(slice(2), range(Some("20"), None));
         assert_eq!(slice(3), Slice::Nulls { column: "id" });
         assert_eq!(s.slice(4), None);
+    }
+
+    /// One table of a plan as releases wrote it before sources froze what is theirs.
+    const BEFORE: &str = r#"{
+        "number": 3, "batch": 3, "schema": "public", "name": "orders", "base": "public_orders", "directory": "",
+        "full": false,
+        "columns": [
+            {"name": "id", "source_type": "bigint", "fetch": "native", "type": "int64", "nullable": false},
+            {"name": "n", "source_type": "numeric", "fetch": "as_text", "type": "text", "nullable": true},
+            {"name": "d", "source_type": "date", "fetch": "native", "type": "date", "nullable": true, "infinity": "max"},
+            {"name": "l", "source_type": "numeric[]", "fetch": "native", "type": {"list": "numeric_text"}, "nullable": true}
+        ],
+        "key": ["id"],
+        "filter": "\"id\" > 5",
+        "strategy": {"kind": "range", "column": "id", "cast": "bigint", "bounds": ["10"], "nulls": false},
+        "reason": "why", "estimated_rows": 20
+    }"#;
+
+    #[test]
+    fn tables_of_plans_of_before_are_still_read() {
+        let table: PlannedTable = serde_json::from_str(BEFORE).expect("an old table");
+        let list = ColumnType::List(Box::new(ColumnType::Text));
+        let types: Vec<&ColumnType> = table.columns.iter().map(|c| &c.ty).collect();
+        assert_eq!(types, [&ColumnType::Int64, &ColumnType::Text, &ColumnType::Date, &list]);
+        assert_eq!(table.filter, Some(Frozen::of(&"\"id\" > 5")));
+        let bigint = Frozen::of(&"bigint");
+        let first = Slice::Range { column: "id", order: &bigint, from: None, to: Some("10") };
+        assert_eq!(table.strategy.slice(0), Some(first));
+        let again = serde_json::to_string(&table).expect("JSON");
+        assert_eq!(serde_json::from_str::<PlannedTable>(&again).expect("a table"), table);
     }
 }

@@ -3,10 +3,7 @@
 pub mod base_name;
 pub mod batch;
 pub mod choose;
-pub mod column;
 pub mod export_plan;
-pub mod filter;
-pub mod portable;
 pub mod size;
 pub mod strategy;
 

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::column::{Column, ColumnType};
-use crate::source::Relation;
+use crate::relation::{Relation, SurveyColumn};
 
 /// Rows and bytes of what is exported of a relation, estimated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +18,7 @@ impl Size {
     /// filtered selection or view. Without statistics: bytes by width.
     #[must_use]
     pub fn of(relation: &Relation, selected_rows: Option<u64>) -> Self {
-        let guess = || relation.heap_bytes / row_width(relation.columns.iter().map(|c| &c.column));
+        let guess = || relation.heap_bytes / row_width(&relation.columns);
         let all = relation.estimated_rows.unwrap_or_else(guess);
         let Some(selected) = selected_rows else {
             return Self { rows: all, bytes: relation.bytes };
@@ -30,39 +29,9 @@ impl Size {
 }
 
 /// Bytes that a row takes in a table, roughly.
-fn row_width<'a>(columns: impl Iterator<Item = &'a Column>) -> u64 {
+fn row_width(columns: &[SurveyColumn]) -> u64 {
     const ROW_HEADER: u64 = 28;
-    ROW_HEADER + columns.map(|c| width(&c.ty)).sum::<u64>()
-}
-
-fn width(ty: &ColumnType) -> u64 {
-    match ty {
-        ColumnType::Bool => 1,
-        ColumnType::Int16 => 2,
-        ColumnType::Int32 | ColumnType::UInt32 | ColumnType::Float32 | ColumnType::Date => 4,
-        ColumnType::Int64
-        | ColumnType::Float64
-        | ColumnType::Time
-        | ColumnType::TimeText
-        | ColumnType::Timestamp
-        | ColumnType::TimestampTz => 8,
-        ColumnType::Money { .. } | ColumnType::NumericDouble => 8,
-        ColumnType::Decimal { .. } | ColumnType::NumericText => 12,
-        ColumnType::Uuid | ColumnType::UuidText | ColumnType::Interval | ColumnType::Point => 16,
-        ColumnType::Text | ColumnType::SourceText => 32,
-        ColumnType::Bytes
-        | ColumnType::Geometry(_)
-        | ColumnType::List(_)
-        | ColumnType::Multirange(_)
-        | ColumnType::Map => 64,
-        ColumnType::Vector { length, half } => {
-            let width = if *half { 2 } else { 4 };
-            8 + width * u64::from(length.unwrap_or(256))
-        }
-        ColumnType::Struct(parts) => 24 + parts.iter().map(|part| width(&part.ty)).sum::<u64>(),
-        ColumnType::Range(bound) => 8 + 2 * width(bound),
-        ColumnType::Json | ColumnType::JsonText => 128,
-    }
+    ROW_HEADER + columns.iter().map(|c| c.width).sum::<u64>()
 }
 
 /// A number of rows for people: `950`, `12 k`, `1.0 M`.

@@ -9,7 +9,7 @@ use super::size::Size;
 use crate::config::{ExportConfig, SourceConfig};
 use crate::message::event::ErrorReport;
 use crate::message::request::{StrategyRequest, TableRequest};
-use crate::source::{Boundaries, BoundaryMethod, Relation, RelationKind};
+use crate::relation::{Boundaries, BoundaryMethod, Frozen, Relation, RelationKind};
 
 mod choice;
 
@@ -74,8 +74,8 @@ pub enum Split {
     NeedsBoundaries {
         /// The column.
         column: String,
-        /// Type that bounds are cast to.
-        cast: String,
+        /// How its values are compared.
+        order: Frozen,
         /// Where boundaries come from.
         method: BoundaryMethod,
         /// Parts wanted; at least two.
@@ -104,7 +104,7 @@ impl Draft {
         match self.split {
             Split::Single => (Strategy::Single, self.reason),
             Split::Ctid { bounds } => (Strategy::Ctid { bounds }, self.reason),
-            Split::NeedsBoundaries { column, cast, parts, nulls, method } => {
+            Split::NeedsBoundaries { column, order, parts, nulls, method } => {
                 let mut bounds = found.values;
                 bounds.dedup();
                 if bounds.is_empty() {
@@ -118,7 +118,7 @@ impl Draft {
                 if bounds.len() + 1 < parts as usize {
                     reason = format!("{reason}; its values allow {} chunks only", bounds.len() + 1);
                 }
-                (Strategy::Range { column, cast, bounds, nulls }, reason)
+                (Strategy::Range { column, order, bounds, nulls }, reason)
             }
         }
     }

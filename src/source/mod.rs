@@ -1,190 +1,35 @@
-//! Where rows come from: a seam with PostgreSQL behind it, and room for
-//! Greenplum and ODBC sources.
+//! Where rows come from: a boundary with PostgreSQL behind it, and a source in
+//! memory for tests. No SQL and no code of a server crosses it: filters come as
+//! data, and what a source notes for itself in a plan is its own (`Frozen`).
 //!
 //! The control side is async; rows come through [`ChunkStream`], which blocks
 //! and is read from a thread of its own, so that decoding and encoding never
 //! run on the async threads.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::Origin;
 use crate::message::SourceName;
-use crate::message::event::ErrorReport;
 use crate::message::request::OnUnfit;
-use crate::plan::column::Column;
-use crate::plan::export_plan::Slice;
+use crate::relation::{
+    Boundaries, BoundaryMethod, Column, Division, Filter, Frozen, MappingOptions, Relation, Selection, Slice,
+    Snapshot, SplitKey, SurveyColumn, SurveyRequest,
+};
 
+mod error;
 pub mod memory;
 pub mod postgres;
-mod remedy;
-mod survey;
 
-pub use remedy::{Advice, Remedy};
-pub use survey::{MappingOptions, Relation, RelationKind, SurveyColumn, SurveyRequest, Unreadable};
-
-/// What a source's failure means for the work at hand. `retry.rs` maps it,
-/// exhaustively, to what happens next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Goes away by itself soon: retry with backoff.
-    Transient,
-    /// Too many connections, out of memory or disk: retry after a longer pause.
-    Exhausted,
-    /// The server cannot be reached at all.
-    Unreachable,
-    /// The password or right to connect is missing: re-read the secret, retry for minutes.
-    Authentication,
-    /// Stays until somebody changes something.
-    Permanent,
-    /// Values do not fit their columns' types: plan again with these as text.
-    Unfit(Vec<UnfitColumn>),
-    /// The table was changed, rewritten or truncated since the snapshot: new lineage.
-    Changed,
-    /// Nobody holds the snapshot any more.
-    LineageLost,
-    /// We cancelled it ourselves.
-    Cancelled,
-}
-
-impl ErrorKind {
-    /// Its name in metrics.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Transient => "transient",
-            Self::Exhausted => "exhausted",
-            Self::Unreachable => "unreachable",
-            Self::Authentication => "authentication",
-            Self::Permanent => "permanent",
-            Self::Unfit(_) => "unfit",
-            Self::Changed => "changed",
-            Self::LineageLost => "lineage_lost",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// A column with a value that its planned type cannot hold.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct UnfitColumn {
-    /// The column.
-    pub column: String,
-    /// What about the value does not fit; never the value itself.
-    pub reason: String,
-    /// The first row with such a value: its key, or its place in the chunk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub row: Option<String>,
-}
-
-impl UnfitColumn {
-    /// Reason and row.
-    #[must_use]
-    pub fn because(&self) -> String {
-        match &self.row {
-            Some(row) => format!("{}, first at {row}", self.reason),
-            None => self.reason.clone(),
-        }
-    }
-}
-
-/// A failure of a source: what happened, to which object, and what to change.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct SourceError {
-    /// What follows from it.
-    pub kind: ErrorKind,
-    /// SQLSTATE, or a word of our own.
-    pub code: String,
-    /// What happened, to which object. No table data, no secrets.
-    pub message: String,
-    /// What to change.
-    pub remedy: Option<Remedy>,
-}
-
-impl SourceError {
-    /// As events and archives report it; `origin` is the source's.
-    #[must_use]
-    pub fn report(&self, origin: Origin) -> ErrorReport {
-        ErrorReport {
-            code: self.code.clone(),
-            message: self.message.clone(),
-            remedy: self.remedy.as_ref().map(|remedy| remedy.words(origin).into_owned()),
-            retryable: !matches!(self.kind, ErrorKind::Permanent | ErrorKind::Unfit(_)),
-        }
-    }
-}
-
-/// What ranges are made of.
-#[derive(Clone, Copy, Debug)]
-pub struct SplitKey<'a> {
-    /// The column.
-    pub column: &'a str,
-    /// Type that bounds are cast to, as the survey has it: it says how they are ordered.
-    pub cast: &'a str,
-}
-
-/// Parts that a selection is wanted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Division {
-    /// So many of them.
-    pub parts: u32,
-    /// Rows that each was estimated to have: where all rows are passed and counted, fewer make fewer parts.
-    pub rows: u64,
-}
-
-/// Where boundaries of ranges come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BoundaryMethod {
-    /// The histogram of the column's statistics.
-    Statistics,
-    /// A sample of so many millionths of the pages.
-    Sample {
-        /// From 1 to 1,000,000.
-        ppm: u32,
-    },
-    /// One ordered pass that picks every n-th key.
-    OrderedPass,
-}
-
-/// Where a selection is split, and how that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Boundaries {
-    /// Distinct, ascending in the source's order, as text.
-    pub values: Vec<String>,
-    /// How they were found: a sample that is too small is followed by an ordered pass.
-    pub method: BoundaryMethod,
-}
-
-impl Boundaries {
-    /// Of what is not split by them.
-    #[must_use]
-    pub fn none() -> Self {
-        Self { values: Vec::new(), method: BoundaryMethod::Statistics }
-    }
-}
-
-/// A relation and what is read of it.
-#[derive(Clone, Debug)]
-pub struct Selection<'a> {
-    /// Schema.
-    pub schema: &'a str,
-    /// Name.
-    pub name: &'a str,
-    /// Without the rows of tables that inherit from it.
-    pub only: bool,
-    /// Checked and printed filter (already SQL of the source).
-    pub filter: Option<&'a str>,
-}
+pub use error::{ErrorKind, Refusal, SourceError};
 
 /// What a chunk reads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ChunkRead<'a> {
     /// The relation.
     pub selection: Selection<'a>,
@@ -194,8 +39,8 @@ pub struct ChunkRead<'a> {
     pub key: &'a [String],
     /// The part of it.
     pub slice: Slice<'a>,
-    /// The snapshot's lineage, kept by a keeper of this process.
-    pub lineage: Option<Uuid>,
+    /// The snapshot that it reads; none: whatever is there.
+    pub under: Option<Arc<dyn Keeper>>,
     /// Settings of the session.
     pub session: &'a [(String, String)],
     /// What becomes of values that do not fit.
@@ -238,20 +83,34 @@ pub trait ChunkStream: Send {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError>;
 }
 
-/// Holds a snapshot of the source open. Dropping it lets go.
-pub trait Keeper: Send + Sync {
-    /// Its lineage.
-    fn lineage(&self) -> Uuid;
-    /// The instant its snapshot shows, by the source's clock.
-    fn time(&self) -> Timestamp;
-    /// Fires when the connection that holds it is gone.
+/// What reads under a snapshot: as long as it lives, the source shows it. Dropping it lets go.
+pub trait Keeper: Any + Send + Sync {
+    /// The snapshot.
+    fn snapshot(&self) -> Snapshot;
+    /// Fires when the source shows it no more.
     fn lost(&self) -> CancellationToken;
+}
+
+/// A source whose chunks can all read one moment.
+#[async_trait]
+pub trait Snapshots: Send + Sync {
+    /// Takes a new snapshot and holds it until the keeper is dropped.
+    async fn open(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError>;
+
+    /// Takes a snapshot over from any living keeper of it, in this or another
+    /// process, and holds it. `None`: no living keeper was found.
+    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
+
+    /// Living keepers of a lineage, in all processes.
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
 }
 
 /// Facts that `check` and the daemon's start want to know.
 #[derive(Clone, Debug)]
 pub struct SourceFacts {
-    /// e.g. `PostgreSQL 15.20`.
+    /// e.g. `PostgreSQL`.
+    pub product: &'static str,
+    /// e.g. `15.20`.
     pub version: String,
     /// Whether it can give snapshots.
     pub snapshots: bool,
@@ -268,10 +127,7 @@ pub struct PoolUse {
     pub waiting: usize,
 }
 
-/// A database that tables are exported from.
-///
-/// Keepers are process-wide: `open_lineage` and `join_lineage` register the
-/// keeper inside the source, and `read_chunk` finds it there by lineage.
+/// A database that tables are exported from. What a call reads under is handed to it.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Its name in the configuration.
@@ -281,40 +137,23 @@ pub trait Source: Send + Sync {
     async fn check(&self) -> Result<SourceFacts, SourceError>;
 
     /// Facts of all relations that are meant, in a constant number of queries.
-    /// Under the lineage's snapshot where one is given.
     async fn survey(
         &self,
         request: &SurveyRequest,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Vec<Relation>, SourceError>;
 
     /// Maps a column again, with options. Pure.
     fn map_column(&self, column: &SurveyColumn, options: &MappingOptions<'_>) -> Column;
 
-    /// Takes a new snapshot and holds it until the keeper is dropped.
-    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError>;
+    /// Snapshots, if it has any.
+    fn snapshots(&self) -> Option<&dyn Snapshots>;
 
-    /// Imports the snapshot of a lineage from any living keeper of it, in this
-    /// or another process, and holds it. `None`: no living keeper was found.
-    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
-
-    /// Living keepers of a lineage, in all processes.
-    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
-
-    /// A condition for rows whose column is greater than a value, less an overlap where one is wanted (a number, or a
-    /// time as in `1 hour`), in the source's SQL, all of them quoted.
+    /// A filter as this source reads by it, of a relation with these columns. Pure.
     ///
     /// # Errors
-    /// When values of the column cannot be made less.
-    fn greater_than(
-        &self,
-        column: &SurveyColumn,
-        value: &str,
-        overlap: Option<&str>,
-    ) -> Result<String, SourceError>;
-
-    /// A condition for rows without a value in a column, in the source's SQL, quoted.
-    fn is_null(&self, column: &str) -> String;
+    /// When it cannot: values of a column have no differences.
+    fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError>;
 
     /// Inner boundaries that split a selection by a key into parts of about
     /// equal rows.
@@ -324,22 +163,26 @@ pub trait Source: Send + Sync {
         key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError>;
 
     /// Checks a filter against the selection's columns without reading rows,
     /// and estimates its rows.
-    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError>;
+    async fn estimate(
+        &self,
+        selection: &Selection<'_>,
+        under: Option<&dyn Keeper>,
+    ) -> Result<u64, SourceError>;
 
     /// Counts the rows of a selection.
-    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError>;
+    async fn count(&self, selection: &Selection<'_>, under: Option<&dyn Keeper>) -> Result<u64, SourceError>;
 
     /// The highest value of a column in a selection, as text.
     async fn maximum(
         &self,
         selection: &Selection<'_>,
         column: &str,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Option<String>, SourceError>;
 
     /// Opens the rows of a chunk: locks, checks, then the stream.

@@ -88,10 +88,6 @@ async fn write_failure(
 ) -> Result<(), FolderError> {
     let context = &shared.context;
     let path = layout::failure(&task.job, task.epoch, task.table, task.chunk, context.machine.fresh());
-    warn!(
-        job.id = %task.job, task.table, task.chunk, cause = ?cause, code = error.code,
-        reason = error.message, "a chunk cannot be finished as planned"
-    );
     let failure = Failure { v: VERSION, table, cause, error, instance: context.instance, at: context.now() };
     context.folder.create(&path, &failure).await?;
     Ok(())

@@ -13,8 +13,9 @@ use crate::folder::layout;
 use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
-use crate::plan::export_plan::{PlannedTable, Slice};
-use crate::source::{ChunkRead, ChunkStream, ErrorKind, Progress, Selection, Source, SourceError};
+use crate::plan::export_plan::PlannedTable;
+use crate::relation::{Selection, Slice};
+use crate::source::{ChunkRead, ChunkStream, Keeper, Progress, Source, SourceError};
 use crate::write::PartFile;
 use crate::write::metadata::Provenance;
 use crate::write::part::WriteError;
@@ -65,11 +66,16 @@ pub enum ExportError {
     Gone,
 }
 
-/// Exports a chunk of one table, whose turn it is until the part is written and has only to become durable.
+/// Exports a chunk of one table under a snapshot, if the plan names one. It is its turn until the part is written and has only to become durable.
 ///
 /// # Errors
 /// Nothing but temporaries is left behind.
-pub async fn export(context: &Context, chunk: &TableChunk<'_>, turn: Turn) -> Result<PartFile, ExportError> {
+pub async fn export(
+    context: &Context,
+    chunk: &TableChunk<'_>,
+    under: Option<Arc<dyn Keeper>>,
+    turn: Turn,
+) -> Result<PartFile, ExportError> {
     let (plan, table, task) = (chunk.plan, chunk.table, chunk.task);
     let slice = table.strategy.slice(task.chunk).ok_or_else(|| no_such_chunk(chunk))?;
     let rows = chunk
@@ -84,7 +90,7 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>, turn: Turn) -> Re
             columns: &table.columns,
             key: &table.key,
             slice,
-            lineage: plan.snapshot.as_ref().map(|s| s.lineage),
+            under,
             session: &plan.session,
             on_unfit: plan.on_unfit,
             cancel: chunk.cancel.clone(),
@@ -124,23 +130,19 @@ impl From<WriteError> for ExportError {
                     Self::Storage(text)
                 }
             }
-            WriteError::Encode { source, .. } => Self::Source(SourceError {
-                kind: ErrorKind::Permanent,
-                code: "encode".into(),
-                message: format!("{text}: {source}"),
-                remedy: Some("leave the column out by `columns`, and report this".into()),
-            }),
+            WriteError::Encode { source, .. } => Self::Source(
+                SourceError::permanent("encode", format!("{text}: {source}"))
+                    .with_remedy("leave the column out by `columns`, and report this"),
+            ),
         }
     }
 }
 
 fn no_such_chunk(chunk: &TableChunk<'_>) -> ExportError {
-    ExportError::Source(SourceError {
-        kind: ErrorKind::Permanent,
-        code: "no_such_chunk".into(),
-        message: format!("{} has no chunk {}", chunk.table.name, chunk.task.chunk),
-        remedy: None,
-    })
+    ExportError::Source(SourceError::permanent(
+        "no_such_chunk",
+        format!("{} has no chunk {}", chunk.table.name, chunk.task.chunk),
+    ))
 }
 
 fn provenance(chunk: &TableChunk<'_>, slice: Slice<'_>) -> Provenance {

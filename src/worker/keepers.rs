@@ -14,7 +14,7 @@ use super::lock;
 use crate::context::Context;
 use crate::folder::{FolderError, layout};
 use crate::message::JobId;
-use crate::source::{ErrorKind, Keeper, Source, SourceError};
+use crate::source::{Keeper, Snapshots, Source, SourceError};
 
 /// How long the others have to join a snapshot, however late it is.
 const LAST_CHANCE: Duration = Duration::from_secs(3);
@@ -52,11 +52,13 @@ impl Keepers {
         held.iter().filter(|(_, h)| !h.keeper.lost().is_cancelled() && current(h)).map(|(l, _)| *l).collect()
     }
 
-    /// Whether a living keeper is registered in this very source: a reload
-    /// makes a new one, which knows nothing of the keepers of the old.
-    fn holds(&self, lineage: Uuid, source: &Arc<dyn Source>) -> bool {
+    /// A living keeper of this very source: a reload makes a new one, which
+    /// may be another server.
+    fn living(&self, lineage: Uuid, source: &Arc<dyn Source>) -> Option<Arc<dyn Keeper>> {
         let held = lock(&self.held);
-        held.get(&lineage).is_some_and(|h| !h.keeper.lost().is_cancelled() && Arc::ptr_eq(&h.source, source))
+        let held = held.get(&lineage)?;
+        let is_ours = !held.keeper.lost().is_cancelled() && Arc::ptr_eq(&held.source, source);
+        is_ours.then(|| Arc::clone(&held.keeper))
     }
 
     /// The lock of one lineage: one join of it at a time, and no wait for others.
@@ -74,20 +76,20 @@ impl Keepers {
         lineage: Uuid,
         job: &JobId,
     ) -> Result<Arc<dyn Keeper>, SourceError> {
-        let keeper = tokio::time::timeout(JOIN_LIMIT, source.open_lineage(lineage))
-            .await
-            .map_err(|_| slow(source))??;
-        self.insert(source, lineage, job, Arc::clone(&keeper));
+        let open = snapshots(source)?.open(lineage);
+        let keeper = tokio::time::timeout(JOIN_LIMIT, open).await.map_err(|_| slow(source))??;
+        self.insert(source, job, &keeper);
         Ok(keeper)
     }
 
-    fn insert(&self, source: &Arc<dyn Source>, lineage: Uuid, job: &JobId, keeper: Arc<dyn Keeper>) {
+    fn insert(&self, source: &Arc<dyn Source>, job: &JobId, keeper: &Arc<dyn Keeper>) {
+        let lineage = keeper.snapshot().lineage;
         info!(job.id = %job, %lineage, "keeps the snapshot");
-        let held = Held { keeper, source: Arc::clone(source), job: job.clone() };
+        let held = Held { keeper: Arc::clone(keeper), source: Arc::clone(source), job: job.clone() };
         lock(&self.held).insert(lineage, held);
     }
 
-    /// Makes sure that this process keeps a lineage, from any living keeper.
+    /// Makes sure that this process keeps a snapshot, from any living keeper, and gives what reads it.
     ///
     /// # Errors
     /// `LineageLost` if none is found for `keeper_wait`; else what the source says.
@@ -97,9 +99,9 @@ impl Keepers {
         lineage: Uuid,
         job: &JobId,
         cancel: &CancellationToken,
-    ) -> Result<(), SourceError> {
-        if self.holds(lineage, source) {
-            return Ok(());
+    ) -> Result<Arc<dyn Keeper>, SourceError> {
+        if let Some(keeper) = self.living(lineage, source) {
+            return Ok(keeper);
         }
         let until = Instant::now() + self.context.config.timing.keeper_wait.0;
         loop {
@@ -108,21 +110,15 @@ impl Keepers {
                 () = cancel.cancelled() => return Err(cancelled()),
                 joined = self.join(source, lineage, job) => joined?,
             };
-            if joined {
-                return Ok(());
+            if let Some(keeper) = joined {
+                return Ok(keeper);
             }
             if Instant::now() >= until {
-                return Err(SourceError {
-                    kind: ErrorKind::LineageLost,
-                    code: "lineage_lost".into(),
-                    message: format!(
-                        "no session of source {} holds the job's snapshot any more",
-                        source.name()
-                    ),
-                    remedy: Some(
-                        "the unfinished tables are exported from a new snapshot by themselves".into(),
-                    ),
-                });
+                return Err(SourceError::lineage_lost(format!(
+                    "no session of source {} holds the job's snapshot any more",
+                    source.name()
+                ))
+                .with_remedy("the unfinished tables are exported from a new snapshot by themselves"));
             }
             debug!(%lineage, "no living keeper is found yet");
             let pause = (self.context.config.timing.keeper_wait.0 / 10).min(Duration::from_secs(3));
@@ -134,17 +130,24 @@ impl Keepers {
         }
     }
 
-    /// Keeps a lineage from any living keeper, once at a time. False if there is none.
-    async fn join(&self, source: &Arc<dyn Source>, lineage: Uuid, job: &JobId) -> Result<bool, SourceError> {
+    /// Keeps a snapshot from any living keeper, once at a time; none if there is none.
+    async fn join(
+        &self,
+        source: &Arc<dyn Source>,
+        lineage: Uuid,
+        job: &JobId,
+    ) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
         let join = async {
             let joining = self.joining(lineage);
             let _one_at_a_time = joining.lock().await;
-            if self.holds(lineage, source) {
-                return Ok(true);
+            if let Some(keeper) = self.living(lineage, source) {
+                return Ok(Some(keeper));
             }
-            let Some(keeper) = source.join_lineage(lineage).await? else { return Ok(false) };
-            self.insert(source, lineage, job, keeper);
-            Ok(true)
+            let joined = snapshots(source)?.join(lineage).await?;
+            if let Some(keeper) = &joined {
+                self.insert(source, job, keeper);
+            }
+            Ok(joined)
         };
         tokio::time::timeout(JOIN_LIMIT, join).await.map_err(|_| slow(source))?
     }
@@ -184,10 +187,7 @@ impl Keepers {
             .map(|(lineage, _)| *lineage)
             .collect();
         for lineage in lost {
-            let Some((source, job)) = lock(&self.held).remove(&lineage).map(|held| (held.source, held.job))
-            else {
-                continue;
-            };
+            let Some(Held { source, job, .. }) = lock(&self.held).remove(&lineage) else { continue };
             warn!(job.id = %job, %lineage, "the session that kept the snapshot is gone; looks for another");
             if let Err(error) = self.join(&source, lineage, &job).await {
                 debug!(%lineage, %error, "none is found");
@@ -201,7 +201,8 @@ impl Keepers {
         let held: Vec<(Uuid, Arc<dyn Source>)> =
             lock(&self.held).iter().map(|(l, h)| (*l, Arc::clone(&h.source))).collect();
         for (lineage, source) in held {
-            if source.keepers(lineage).await.unwrap_or(0) < 2 {
+            let Some(snapshots) = source.snapshots() else { continue };
+            if snapshots.keepers(lineage).await.unwrap_or(0) < 2 {
                 return true;
             }
         }
@@ -234,20 +235,20 @@ impl Keepers {
     }
 }
 
+fn snapshots(source: &Arc<dyn Source>) -> Result<&dyn Snapshots, SourceError> {
+    source.snapshots().ok_or_else(|| {
+        SourceError::permanent("snapshot", format!("source {} has no snapshots", source.name()))
+            .with_remedy("ask for `\"consistency\": \"none\"`")
+    })
+}
+
 fn slow(source: &Arc<dyn Source>) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Transient,
-        code: "slow".into(),
-        message: format!("source {} did not answer within {} s", source.name(), JOIN_LIMIT.as_secs()),
-        remedy: None,
-    }
+    SourceError::transient(
+        "slow",
+        format!("source {} did not answer within {} s", source.name(), JOIN_LIMIT.as_secs()),
+    )
 }
 
 pub(super) fn cancelled() -> SourceError {
-    SourceError {
-        kind: ErrorKind::Cancelled,
-        code: "cancelled".into(),
-        message: "the chunk is no longer wanted".into(),
-        remedy: None,
-    }
+    SourceError::cancelled("the chunk is no longer wanted")
 }

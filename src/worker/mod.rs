@@ -30,6 +30,7 @@ pub mod parts;
 mod patience;
 pub mod planning;
 pub mod poison;
+mod recent;
 mod shared;
 
 use patience::Patience;

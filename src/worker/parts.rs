@@ -12,8 +12,8 @@ use crate::folder::layout;
 use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
-use crate::plan::column;
-use crate::source::{ChunkStream, ErrorKind, SourceError};
+use crate::relation::column;
+use crate::source::{ChunkStream, SourceError};
 use crate::write::metadata::Provenance;
 use crate::write::{PartFile, PartWriter, WriteError, WrittenPart};
 
@@ -77,12 +77,10 @@ impl Parts for ParquetParts {
             }
         });
         written.await.unwrap_or_else(|panic| {
-            Err(ExportError::Source(SourceError {
-                kind: ErrorKind::Permanent,
-                code: "panic".into(),
-                message: format!("{shown}: the export of a chunk broke: {panic}"),
-                remedy: Some("report this with the log".into()),
-            }))
+            Err(ExportError::Source(
+                SourceError::permanent("panic", format!("{shown}: the export of a chunk broke: {panic}"))
+                    .with_remedy("report this with the log"),
+            ))
         })
     }
 }

@@ -1,10 +1,12 @@
-//! One planning task, from task to plan file. The choices are pure (`plan/`);
-//! this module asks the source for facts and makes the result durable. The
-//! plan is exclusive: a planner that comes second throws its work away.
+//! One planning task, from task to plan file: `planning` makes the plan, and
+//! this module makes it durable. The plan is exclusive: a planner that comes
+//! second throws its work away.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -15,26 +17,20 @@ use crate::folder::{Created, FolderError, VERSION, layout};
 use crate::job::decide::MAX_LINEAGES;
 use crate::job::look::{self, Found};
 use crate::job::outcome::{PlanFailure, StoredRequest};
-use crate::job::record::Cause;
 use crate::job::state::JobState;
 use crate::message::event::ErrorReport;
-use crate::message::pattern::qualified;
-use crate::message::request::{Consistency, ExportRequest};
+use crate::message::request::ExportRequest;
 use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
-use crate::plan::choose::choose;
-use crate::plan::export_plan::{ExportPlan, FailedTable, Snapshot, WriterSettings};
-use crate::retry::{Policy, policy};
-use crate::source::{ErrorKind, Source, SourceError, SurveyRequest};
+use crate::plan::export_plan::{ExportPlan, PlannedTable};
+use crate::planning::{self, Ground, Names, Next, Scope, Title, Under};
+use crate::source::{ErrorKind, Source, SourceError};
 
-mod conditions;
-mod drafts;
 mod places;
 mod scope;
-mod table;
 
-use drafts::Drafts;
-use scope::Scope;
+/// Why a planning task ends without a plan.
+type PlanError = planning::PlanError<FolderError>;
 
 /// Does one planning task.
 ///
@@ -76,7 +72,7 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
     loop {
         let error = match planner.plan(passed.as_ref()).await {
             Ok(()) => return Ok(End::Done { wake: true }),
-            Err(PlanError::Folder(e)) => return Err(e),
+            Err(PlanError::Names(e)) => return Err(e),
             Err(PlanError::Failed(error)) => return planner.give_up(error).await,
             Err(PlanError::Source(error)) => error,
         };
@@ -84,19 +80,18 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
             let cancelled = context.folder.store().stat(&layout::cancel(&task.job)).await?;
             return Ok(if cancelled.is_some() { End::Done { wake: true } } else { End::Release });
         }
-        let pace = match policy(&error) {
-            Policy::Retry(pace) => pace,
-            Policy::Stop => return Ok(End::Release),
-            // The snapshot went, or shows a table no more: the next try takes another.
-            Policy::Report(Cause::LineageLost | Cause::Changed) => {
+        let pace = match planning::next(&error) {
+            Next::Again(pace) => pace,
+            Next::Anew(pace) => {
                 passed = Some(error.clone());
-                crate::retry::Pace::Soon
+                pace
             }
-            Policy::Report(_) => return planner.give_up(error.report(planner.config.origin)).await,
+            Next::Stop => return Ok(End::Release),
+            Next::GiveUp => return planner.give_up(error.report(planner.config.origin)).await,
         };
         context.metrics.retried(&error.kind);
-        shared.trouble(format!("{name}: {}", error.message));
-        warn!(job.id = %task.job, code = error.code, reason = error.message, "planning is tried again");
+        shared.trouble(format!("{name}: {}", error));
+        warn!(job.id = %task.job, code = error.code, reason = %error, "planning is tried again");
         let Some(pause) = pauses.next(pace) else {
             // A source that refuses us for so long will not take us by itself.
             if error.kind == ErrorKind::Authentication {
@@ -112,27 +107,15 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
     }
 }
 
-enum PlanError {
-    Source(SourceError),
-    Folder(FolderError),
-    Failed(ErrorReport),
-}
-
-impl From<SourceError> for PlanError {
-    fn from(e: SourceError) -> Self {
-        Self::Source(e)
-    }
-}
-
 impl From<FolderError> for PlanError {
     fn from(e: FolderError) -> Self {
-        Self::Folder(e)
+        Self::Names(e)
     }
 }
 
 impl From<std::io::Error> for PlanError {
     fn from(e: std::io::Error) -> Self {
-        Self::Folder(e.into())
+        Self::Names(e.into())
     }
 }
 
@@ -152,19 +135,19 @@ impl Planner<'_> {
 
     /// Plans; not on an old snapshot that a try before could not use.
     async fn plan(&self, passed: Option<&SourceError>) -> Result<(), PlanError> {
-        let scope = self.scope();
+        let (scope, lineage) = self.scope();
         // What is dropped here ends its query on the server.
         let snapshot = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(super::keepers::cancelled().into()),
-            snapshot = self.snapshot(&scope, passed) => snapshot?,
+            snapshot = self.snapshot(&scope, lineage, passed) => snapshot?,
         };
         let result = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(super::keepers::cancelled().into()),
             result = self.plan_on(&scope, snapshot.as_ref()) => result,
         };
-        if let Some(Snapshot { lineage, .. }) = snapshot
+        if let Some(lineage) = snapshot.map(|under| under.snapshot.lineage)
             && !self.job.lineages().contains(&lineage)
             && !self.is_used(&result, lineage).await
         {
@@ -187,62 +170,26 @@ impl Planner<'_> {
     }
 
     /// True if the plan is ours.
-    async fn plan_on(&self, scope: &Scope, snapshot: Option<&Snapshot>) -> Result<bool, PlanError> {
-        let lineage = snapshot.map(|s| s.lineage);
-        let request = &scope.request;
-        let survey = SurveyRequest {
-            tables: request.tables.iter().chain(&scope.children).map(|t| t.table.clone()).collect(),
-            schemas: self.config.schemas.clone(),
-            statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
+    async fn plan_on(&self, scope: &Scope, under: Option<&Under>) -> Result<bool, PlanError> {
+        let context = &self.shared.context;
+        let ground = Ground {
+            source: &*self.source,
+            config: &self.config,
+            export: &context.config.export,
+            types: self.types(&scope.request),
+            under,
         };
-        let relations = self.source.survey(&survey, lineage).await?;
-        let mut chosen = choose(request, &scope.children, &self.config.schemas, &relations);
-        let failed = chosen.failed.iter();
-        let failed =
-            failed.map(|f| FailedTable { number: scope.number(&f.table, f.number), ..f.clone() }).collect();
-        let mut drafts = Drafts::beginning_with(failed);
-        let mut next = chosen.tables.clone();
-        while !next.is_empty() {
-            self.plan_tables(&next, scope, snapshot, &mut drafts).await?;
-            // Whose rows were to come with a table that cannot be planned comes by itself.
-            next = chosen.orphans(&drafts.failed_names());
-        }
-        let (mut tables, failed, exported) = drafts.finish();
-        let notes = chosen.family_notes(&exported);
-        for table in &mut tables {
-            let note = notes.get(&qualified(&table.schema, &table.name));
-            let said: Vec<String> = table.note.take().into_iter().chain(note.cloned()).collect();
-            table.note = (!said.is_empty()).then(|| said.join("; "));
-        }
-        let plan = ExportPlan {
+        let title = Title {
             v: VERSION,
             job: self.task.job.clone(),
             epoch: self.task.epoch,
             source: self.stored().source.clone(),
-            planned_at: self.shared.context.now(),
-            ready: self.shared.context.machine.fresh(),
-            snapshot: snapshot.cloned(),
-            session: self.config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-            writer: self.writer(request),
-            on_conflict: request.output.on_conflict,
-            on_unfit: request.on_unfit,
-            verify: request.verify,
-            tables,
-            error: None,
-            failed,
-            skipped: chosen.left_out(&exported),
+            planned_at: context.now(),
+            ready: context.machine.fresh(),
         };
+        let claims = Claims { planner: self, request: &scope.request };
+        let plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
         self.commit(plan).await
-    }
-
-    fn writer(&self, request: &ExportRequest) -> WriterSettings {
-        let export = &self.shared.context.config.export;
-        let compression = request.output.compression;
-        WriterSettings {
-            compression: compression.unwrap_or_else(|| self.config.compression(export)),
-            row_group_bytes: request.output.row_group_bytes.unwrap_or(export.row_group_bytes).get(),
-            types: self.types(request),
-        }
     }
 
     /// The request's, else those of the first plan, whichever daemon made that.
@@ -255,18 +202,18 @@ impl Planner<'_> {
     async fn snapshot(
         &self,
         scope: &Scope,
+        lineage: Option<Uuid>,
         passed: Option<&SourceError>,
-    ) -> Result<Option<Snapshot>, PlanError> {
-        if scope.request.consistency == Some(Consistency::None) {
+    ) -> Result<Option<Under>, PlanError> {
+        if planning::snapshots(&*self.source, &scope.request).map_err(PlanError::Failed)?.is_none() {
             return Ok(None);
         }
         let keepers = &self.shared.keepers;
         let mut passed = passed.cloned();
-        if let Some(lineage) = scope.lineage.filter(|_| passed.is_none()) {
-            let known =
-                self.job.plans.iter().filter_map(|p| p.snapshot.as_ref()).find(|s| s.lineage == lineage);
-            match keepers.ensure(&self.source, lineage, &self.task.job, self.cancel).await {
-                Ok(()) => return Ok(known.cloned()),
+        let mut known = self.job.plans.iter().filter_map(|p| p.snapshot.as_ref());
+        if let Some(snapshot) = known.find(|s| passed.is_none() && Some(s.lineage) == lineage) {
+            match keepers.ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel).await {
+                Ok(keeper) => return Ok(Some(Under { snapshot: snapshot.clone(), keeper })),
                 Err(e) if e.kind == ErrorKind::LineageLost => passed = Some(e),
                 Err(e) => return Err(e.into()),
             }
@@ -277,7 +224,7 @@ impl Planner<'_> {
         }
         let lineage = self.shared.context.machine.fresh();
         let keeper = keepers.open(&self.source, lineage, &self.task.job).await?;
-        Ok(Some(Snapshot { lineage, time: keeper.time() }))
+        Ok(Some(Under { snapshot: keeper.snapshot(), keeper }))
     }
 
     /// Makes the directories that workers and coordinators expect, then links
@@ -316,5 +263,26 @@ impl Planner<'_> {
         let failure = PlanFailure { v: VERSION, error };
         self.shared.context.folder.create(&path, &failure).await?;
         Ok(End::Done { wake: true })
+    }
+}
+
+/// Names that are claimed in the folder.
+struct Claims<'a> {
+    planner: &'a Planner<'a>,
+    request: &'a ExportRequest,
+}
+
+#[async_trait]
+impl Names for Claims<'_> {
+    type Error = FolderError;
+
+    async fn names(&self, tables: &[(PlannedTable, Option<u64>)]) -> Vec<Result<String, PlanError>> {
+        let mut names = Vec::with_capacity(tables.len());
+        while names.len() < tables.len() {
+            let some = self.planner.uncontended(&tables[names.len()..]);
+            let claims = some.iter().map(|(table, _)| self.planner.place(table, self.request));
+            names.extend(join_all(claims).await);
+        }
+        names
     }
 }

@@ -19,7 +19,6 @@ use futures_util::future::join;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::shared::PLANS;
 use super::{Shared, lock};
 use crate::folder::layout::{RecordFile, StartName};
 use crate::folder::{FolderError, VERSION, layout};
@@ -110,11 +109,7 @@ async fn earlier(shared: &Shared, task: &ChunkTask) -> Result<Arc<EarlierStarts>
         found.extend(read(shared, task, epoch, None).await?);
     }
     let found = Arc::new(found);
-    let mut known = lock(&shared.starts);
-    if known.len() >= PLANS {
-        known.pop_first();
-    }
-    known.insert(key, Arc::clone(&found));
+    lock(&shared.starts).insert(key, Arc::clone(&found));
     Ok(found)
 }
 

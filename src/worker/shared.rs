@@ -12,13 +12,14 @@ use tracing::debug;
 use super::keepers::Keepers;
 use super::lock;
 use super::poison::EarlierStarts;
+use super::recent::Recent;
 use crate::context::Context;
 use crate::folder::{FolderError, layout};
 use crate::message::JobId;
 use crate::plan::ExportPlan;
 
 /// Plans that a process remembers; more are read again from the folder.
-pub(super) const PLANS: usize = 64;
+const PLANS: usize = 64;
 /// How long a trouble is told to the coordinator.
 const TROUBLE_LASTS: Duration = Duration::from_secs(120);
 
@@ -30,9 +31,9 @@ pub struct Shared {
     pub keepers: Keepers,
     /// Healthy chunks hold it shared, a suspect alone.
     pub lone: RwLock<()>,
-    plans: Mutex<BTreeMap<(JobId, u32), Arc<ExportPlan>>>,
+    plans: Mutex<Recent<(JobId, u32), Arc<ExportPlan>>>,
     /// Unfinished starts of earlier epochs, by job, epoch and batch.
-    pub(super) starts: Mutex<BTreeMap<(JobId, u32, u32), Arc<EarlierStarts>>>,
+    pub(super) starts: Mutex<Recent<(JobId, u32, u32), Arc<EarlierStarts>>>,
     troubles: Mutex<Vec<(Instant, String)>>,
     /// When something was last said that concerns many tasks.
     said: Mutex<BTreeMap<&'static str, Instant>>,
@@ -46,8 +47,8 @@ impl Shared {
             keepers: Keepers::new(Arc::clone(&context)),
             context,
             lone: RwLock::new(()),
-            plans: Mutex::default(),
-            starts: Mutex::default(),
+            plans: Mutex::new(Recent::of(PLANS)),
+            starts: Mutex::new(Recent::of(PLANS)),
             troubles: Mutex::default(),
             said: Mutex::default(),
             left: Mutex::default(),
@@ -83,11 +84,7 @@ impl Shared {
             return Ok(None);
         };
         let plan = Arc::new(plan);
-        let mut plans = lock(&self.plans);
-        if plans.len() >= PLANS {
-            plans.pop_first();
-        }
-        plans.insert(key, Arc::clone(&plan));
+        lock(&self.plans).insert(key, Arc::clone(&plan));
         Ok(Some(plan))
     }
 

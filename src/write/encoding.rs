@@ -21,8 +21,8 @@ use super::compressor::codec;
 use super::flat::{BOUND_BYTES, differences_pay, is_signed_whole};
 use super::metadata::Provenance;
 use crate::message::setting::FileTypes;
-use crate::plan::column::{Column, ELEMENT};
 use crate::plan::export_plan::WriterSettings;
+use crate::relation::column::{Column, ELEMENT};
 
 /// Rows that are looked at.
 const SAMPLE_ROWS: usize = 2048;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::message::setting::FileTypes;
 use crate::message::{JobId, SourceName};
-use crate::plan::column::{Column, ColumnType, Geometry};
+use crate::relation::column::{Column, ColumnType, Geometry};
 
 /// Longitude and latitude as most of the world has them.
 const WGS_84: u32 = 4326;
@@ -40,7 +40,7 @@ fn geo(columns: &[Column]) -> Option<String> {
     let mut described = serde_json::Map::new();
     let mut primary = None;
     for column in columns {
-        let ColumnType::Geometry(Geometry { srid: Some(srid), kind: Some(kind), geodesic, .. }) = &column.ty
+        let ColumnType::Geometry(Geometry { srid: Some(srid), kind: Some(kind), geodesic }) = &column.ty
         else {
             continue;
         };
@@ -88,22 +88,13 @@ impl Provenance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::column::Fetch;
 
     #[test]
     fn shapes_with_a_declared_reference_are_described() {
-        let column = |name: &str, ty| Column {
-            name: name.into(),
-            source_type: String::new(),
-            fetch: Fetch::Native,
-            ty,
-            nullable: true,
-            infinity: Default::default(),
-            note: None,
-        };
+        let column = |name: &str, ty| Column::plain(name, "", ty, true);
         let shape = |srid, kind: Option<&str>, geodesic| {
             let kind = kind.map(str::to_owned);
-            ColumnType::Geometry(Geometry { schema: None, srid, kind, geodesic })
+            ColumnType::Geometry(Geometry { srid, kind, geodesic })
         };
         let free = column("free", shape(None, None, false));
         assert_eq!(geo(&[column("id", ColumnType::Int32), free.clone()]), None);

@@ -22,8 +22,8 @@ use super::metadata::Provenance;
 use super::row_group::RowGroup;
 use crate::folder::exclusive::{ExclusiveFile, Linked};
 use crate::folder::is_full;
-use crate::plan::column::Column;
 use crate::plan::export_plan::WriterSettings;
+use crate::relation::column::Column;
 
 /// A part file as records and archives describe it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::message::setting::{Compression, FileTypes};
-use crate::plan::column::{ColumnType, Fetch, Part, schema};
+use crate::relation::column::{ColumnType, Part, schema};
 use crate::write::read_back::{Written, read_back};
 
 struct Scratch(PathBuf);
@@ -42,15 +42,7 @@ impl Drop for Scratch {
 }
 
 fn columns() -> Vec<Column> {
-    let column = |name: &str, source_type: &str, ty, nullable| Column {
-        name: name.into(),
-        source_type: source_type.into(),
-        fetch: Fetch::Native,
-        ty,
-        nullable,
-        infinity: Default::default(),
-        note: None,
-    };
+    let column = Column::plain;
     vec![
         column("id", "bigint", ColumnType::Int64, false),
         column("note", "text", ColumnType::Text, true),

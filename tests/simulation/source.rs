@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use adu_export::folder::layout;
 use adu_export::message::SourceName;
-use adu_export::plan::column::{Column, ColumnType};
+use adu_export::relation::{
+    Boundaries, BoundaryMethod, Column, ColumnType, Division, Filter, Frozen, MappingOptions, Relation,
+    Selection, SplitKey, SurveyColumn, SurveyRequest, UnfitColumn,
+};
 use adu_export::source::memory::MemorySource;
 use adu_export::source::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, PoolUse,
-    Relation, Selection, Source, SourceError, SourceFacts, SplitKey, SurveyColumn, SurveyRequest,
-    UnfitColumn,
+    ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Snapshots, Source, SourceError, SourceFacts,
 };
 use adu_export::worker::export::ExportError;
 use adu_export::worker::parts::{PartOrder, Parts};
@@ -68,7 +69,7 @@ fn broke() -> SourceError {
 }
 
 fn failure(kind: ErrorKind, code: &str, message: &str) -> SourceError {
-    SourceError { kind, code: code.into(), message: message.into(), remedy: None }
+    SourceError::of(kind, code, message)
 }
 
 #[async_trait]
@@ -84,38 +85,21 @@ impl Source for SimSource {
     async fn survey(
         &self,
         request: &SurveyRequest,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Vec<Relation>, SourceError> {
-        self.ask("surveys", "the source", self.inner.survey(request, lineage)).await
+        self.ask("surveys", "the source", self.inner.survey(request, under)).await
     }
 
     fn map_column(&self, column: &SurveyColumn, options: &MappingOptions) -> Column {
         self.inner.map_column(column, options)
     }
 
-    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
-        self.ask("takes a snapshot", &lineage.to_string(), self.inner.open_lineage(lineage)).await
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
     }
 
-    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
-        self.ask("joins the snapshot", &lineage.to_string(), self.inner.join_lineage(lineage)).await
-    }
-
-    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
-        self.ask("counts keepers", "", self.inner.keepers(lineage)).await
-    }
-
-    fn greater_than(
-        &self,
-        column: &SurveyColumn,
-        value: &str,
-        overlap: Option<&str>,
-    ) -> Result<String, SourceError> {
-        self.inner.greater_than(column, value, overlap)
-    }
-
-    fn is_null(&self, column: &str) -> String {
-        self.inner.is_null(column)
+    fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
+        self.inner.print(filter, columns)
     }
 
     async fn boundaries(
@@ -124,27 +108,31 @@ impl Source for SimSource {
         key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError> {
-        let bounds = self.inner.boundaries(selection, key, method, parts, lineage);
+        let bounds = self.inner.boundaries(selection, key, method, parts, under);
         self.ask("asks for boundaries of", selection.name, bounds).await
     }
 
-    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        self.ask("estimates", selection.name, self.inner.estimate(selection, lineage)).await
+    async fn estimate(
+        &self,
+        selection: &Selection<'_>,
+        under: Option<&dyn Keeper>,
+    ) -> Result<u64, SourceError> {
+        self.ask("estimates", selection.name, self.inner.estimate(selection, under)).await
     }
 
-    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        self.ask("counts", selection.name, self.inner.count(selection, lineage)).await
+    async fn count(&self, selection: &Selection<'_>, under: Option<&dyn Keeper>) -> Result<u64, SourceError> {
+        self.ask("counts", selection.name, self.inner.count(selection, under)).await
     }
 
     async fn maximum(
         &self,
         selection: &Selection<'_>,
         column: &str,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Option<String>, SourceError> {
-        self.ask("asks for the maximum of", selection.name, self.inner.maximum(selection, column, lineage))
+        self.ask("asks for the maximum of", selection.name, self.inner.maximum(selection, column, under))
             .await
     }
 
@@ -156,7 +144,7 @@ impl Source for SimSource {
         let native = |c: &Column| c.name == "value" && c.ty != ColumnType::Text;
         if self.quirks.unfit.contains(table) && read.columns.iter().any(native) {
             let unfit = UnfitColumn { column: "value".into(), reason: "too large".into(), row: None };
-            return Err(failure(ErrorKind::Unfit(vec![unfit]), "unfit", "a value does not fit"));
+            return Err(SourceError::unfit(vec![unfit]));
         }
         if self.quirks.deadly.contains(table) {
             self.process.die();
@@ -173,6 +161,21 @@ impl Source for SimSource {
 
     fn pool_use(&self) -> PoolUse {
         PoolUse::default()
+    }
+}
+
+#[async_trait]
+impl Snapshots for SimSource {
+    async fn open(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
+        self.ask("takes a snapshot", &lineage.to_string(), self.inner.open(lineage)).await
+    }
+
+    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        self.ask("joins the snapshot", &lineage.to_string(), self.inner.join(lineage)).await
+    }
+
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
+        self.ask("counts keepers", "", self.inner.keepers(lineage)).await
     }
 }
 

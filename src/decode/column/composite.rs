@@ -7,9 +7,9 @@ use arrow::datatypes::Fields as ArrowFields;
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, native, step_of_whole};
+use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, of_form, step_of_whole};
+use crate::decode::form::FormPart;
 use crate::message::setting::InfinityMode;
-use crate::plan::column::Part;
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of the planned composite");
 
@@ -24,10 +24,10 @@ struct Composite {
 }
 
 /// A builder of composites.
-pub(super) fn composite(parts: &[Part], infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
+pub(super) fn composite(parts: &[FormPart], infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
     Box::new(Composite {
-        fields: parts.iter().map(|part| part.ty.field(&part.name, true)).collect(),
-        parts: parts.iter().map(|part| native(&part.ty, infinity, room)).collect(),
+        fields: parts.iter().map(|part| part.form.column_type().field(&part.name, true)).collect(),
+        parts: parts.iter().map(|part| of_form(&part.form, infinity, room)).collect(),
         starts: vec![Vec::new(); parts.len()],
         rows: 0,
         validity: NullBufferBuilder::new(0),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray, NullBufferBuilder, PrimitiveArray,
-    new_null_array,
 };
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType};
@@ -218,31 +217,5 @@ impl Builder for Uuids {
             rows,
         )?;
         Ok((Arc::new(array), std::mem::take(&mut self.faults)))
-    }
-}
-
-struct Unsupported {
-    ty: DataType,
-    rows: usize,
-}
-
-/// A builder for a mapping that no plan of this version contains.
-pub(super) fn unsupported(ty: DataType) -> Box<dyn Builder> {
-    Box::new(Unsupported { ty, rows: 0 })
-}
-
-impl Builder for Unsupported {
-    fn append(&mut self, fields: Fields<'_>) {
-        self.rows += fields.starts.len();
-    }
-
-    fn is_unfit(&self) -> bool {
-        false
-    }
-
-    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
-        let mut faults = Faults::default();
-        faults.note(Misfit::Foreign("this version cannot read the planned type from the server's text"));
-        Ok((new_null_array(&self.ty, std::mem::take(&mut self.rows)), faults))
     }
 }

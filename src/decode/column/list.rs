@@ -8,9 +8,10 @@ use arrow::datatypes::FieldRef;
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, Room, bytes_of_null, native, step_of_whole};
+use super::{Builder, Faults, Fields, Misfit, Room, bytes_of_null, of_form, step_of_whole};
+use crate::decode::form::Form;
 use crate::message::setting::InfinityMode;
-use crate::plan::column::{ColumnType, ELEMENT};
+use crate::relation::column::ELEMENT;
 
 /// A NULL that takes no more than this is no matter: at most 16 times its bytes in the stream.
 const NARROW: usize = 64;
@@ -41,30 +42,22 @@ struct List {
 }
 
 /// A builder of lists from arrays.
-pub(super) fn list(element: &ColumnType, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
+pub(super) fn list(element: &Form, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
     with_head(Head::Array, element, infinity, room)
 }
 
 /// A builder of lists from multiranges.
-pub(super) fn multirange(
-    bound: &ColumnType,
-    infinity: Option<InfinityMode>,
-    room: &Room,
-) -> Box<dyn Builder> {
-    with_head(Head::Multirange, &ColumnType::Range(Box::new(bound.clone())), infinity, room)
+pub(super) fn multirange(bound: &Form, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
+    with_head(Head::Multirange, &Form::Range(Box::new(bound.clone())), infinity, room)
 }
 
-fn with_head(
-    head: Head,
-    element: &ColumnType,
-    infinity: Option<InfinityMode>,
-    room: &Room,
-) -> Box<dyn Builder> {
+fn with_head(head: Head, element: &Form, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
+    let ty = element.column_type();
     Box::new(List {
         head,
-        field: Arc::new(element.field(ELEMENT, true)),
-        elements: native(element, infinity, room),
-        wide: Some(bytes_of_null(&element.data_type())).filter(|&bytes| bytes > NARROW),
+        field: Arc::new(ty.field(ELEMENT, true)),
+        elements: of_form(element, infinity, room),
+        wide: Some(bytes_of_null(&ty.data_type())).filter(|&bytes| bytes > NARROW),
         room: room.clone(),
         starts: Vec::new(),
         total: 0,

@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 
 use super::walk::Walk;
 use super::{Builder, Faults, Fields, Misfit, text};
-use crate::plan::column::ColumnType;
+use crate::relation::ColumnType;
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of an hstore");
 

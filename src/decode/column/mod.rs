@@ -25,9 +25,10 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 pub(super) use self::room::Room;
+use super::form::{Form, Shape, StreamColumn};
 use super::frame::{Fields, NOWHERE};
 use crate::message::setting::InfinityMode;
-use crate::plan::column::{Column, ColumnType, Fetch, Geometry};
+use crate::relation::column::Geometry;
 
 /// What a builder met so far that it could not take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,49 +97,44 @@ pub(super) trait Builder: Send {
 }
 
 /// The builder of a column.
-pub(super) fn builder(column: &Column, room: &Room) -> Box<dyn Builder> {
-    match (column.fetch, &column.ty) {
-        (Fetch::Native | Fetch::Parts | Fetch::AsBytes, ty) => native(ty, column.infinity, room),
-        (Fetch::AsText, ColumnType::Float64) => numeric::double_from_text(),
-        (Fetch::AsText, ColumnType::Text | ColumnType::Json) => text::text(),
-        // No plan of this version says so; one of a newer version might.
-        (Fetch::AsText, ty) => fixed::unsupported(ty.data_type()),
-    }
+pub(super) fn builder(column: &StreamColumn, room: &Room) -> Box<dyn Builder> {
+    of_form(&column.form, column.infinity, room)
 }
 
-/// The builder of values as the source sends them.
-fn native(ty: &ColumnType, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
-    match ty {
-        ColumnType::Bool => fixed::bool(),
-        ColumnType::Int16 => fixed::primitive::<fixed::Int16, 2>(),
-        ColumnType::Int32 => fixed::primitive::<fixed::Int32, 4>(),
-        ColumnType::Int64 => fixed::primitive::<fixed::Int64, 8>(),
-        ColumnType::UInt32 => fixed::primitive::<fixed::UInt32, 4>(),
-        ColumnType::Float32 => fixed::primitive::<fixed::Float32, 4>(),
-        ColumnType::Float64 => fixed::primitive::<fixed::Float64, 8>(),
-        ColumnType::Decimal { precision, scale } => numeric::decimal(*precision, *scale),
-        ColumnType::NumericText => numeric::text_from_numeric(room.clone()),
-        ColumnType::NumericDouble => numeric::double_from_numeric(),
-        ColumnType::Money { .. } => numeric::money(ty.data_type()),
-        ColumnType::Text | ColumnType::SourceText => text::text(),
-        ColumnType::Json | ColumnType::JsonText => text::json(),
-        ColumnType::Geometry(Geometry { schema: None, srid: Some(_), .. }) => wkb::iso(),
-        ColumnType::Bytes | ColumnType::Geometry(_) => text::bytes(),
-        ColumnType::Uuid => fixed::uuid(),
-        ColumnType::UuidText => rendered::uuid(),
-        ColumnType::TimeText => rendered::time(),
-        ColumnType::Date => temporal::infinite::<temporal::Date, 4>(infinity),
-        ColumnType::Time => fixed::primitive::<temporal::Time, 8>(),
-        ColumnType::Timestamp => temporal::infinite::<temporal::Timestamp, 8>(infinity),
-        ColumnType::TimestampTz => temporal::infinite::<temporal::TimestampTz, 8>(infinity),
-        ColumnType::Interval => packed::interval(),
-        ColumnType::Point => packed::point(),
-        ColumnType::List(element) => list::list(element, infinity, room),
-        ColumnType::Vector { length, half } => vector::vector(*length, *half),
-        ColumnType::Struct(parts) => composite::composite(parts, infinity, room),
-        ColumnType::Range(bound) => range::range(bound, infinity, room),
-        ColumnType::Multirange(bound) => list::multirange(bound, infinity, room),
-        ColumnType::Map => map::map(),
+/// The builder of values of a form.
+fn of_form(form: &Form, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
+    match form {
+        Form::Bool => fixed::bool(),
+        Form::Int16 => fixed::primitive::<fixed::Int16, 2>(),
+        Form::Int32 => fixed::primitive::<fixed::Int32, 4>(),
+        Form::Int64 => fixed::primitive::<fixed::Int64, 8>(),
+        Form::UInt32 => fixed::primitive::<fixed::UInt32, 4>(),
+        Form::Float32 => fixed::primitive::<fixed::Float32, 4>(),
+        Form::Float64 => fixed::primitive::<fixed::Float64, 8>(),
+        Form::Decimal { precision, scale } => numeric::decimal(*precision, *scale),
+        Form::NumericText => numeric::text_from_numeric(room.clone()),
+        Form::NumericDouble => numeric::double_from_numeric(),
+        Form::Money { .. } => numeric::money(form.column_type().data_type()),
+        Form::DoubleFromText => numeric::double_from_text(),
+        Form::Text | Form::SourceText => text::text(),
+        Form::Json | Form::JsonText => text::json(),
+        Form::Geometry(Shape { schema: None, declared: Geometry { srid: Some(_), .. } }) => wkb::iso(),
+        Form::Bytes | Form::Geometry(_) => text::bytes(),
+        Form::Uuid => fixed::uuid(),
+        Form::UuidText => rendered::uuid(),
+        Form::TimeText => rendered::time(),
+        Form::Date => temporal::infinite::<temporal::Date, 4>(infinity),
+        Form::Time => fixed::primitive::<temporal::Time, 8>(),
+        Form::Timestamp => temporal::infinite::<temporal::Timestamp, 8>(infinity),
+        Form::TimestampTz => temporal::infinite::<temporal::TimestampTz, 8>(infinity),
+        Form::Interval => packed::interval(),
+        Form::Point => packed::point(),
+        Form::List(element) => list::list(element, infinity, room),
+        Form::Vector { length, half } => vector::vector(*length, *half),
+        Form::Struct(parts) => composite::composite(parts, infinity, room),
+        Form::Range(bound) => range::range(bound, infinity, room),
+        Form::Multirange(bound) => list::multirange(bound, infinity, room),
+        Form::Map => map::map(),
     }
 }
 

@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 
 use super::fixed::WIDTH;
 use super::{Builder, Faults, Fields};
-use crate::plan::column::ColumnType;
+use crate::relation::ColumnType;
 
 /// The numbers of values.
 trait Numbers: Default + Send {

@@ -7,9 +7,9 @@ use arrow::datatypes::{DataType, Fields as ArrowFields};
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, native, step_of_whole};
+use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, of_form, step_of_whole};
+use crate::decode::form::Form;
 use crate::message::setting::InfinityMode;
-use crate::plan::column::ColumnType;
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of the planned range");
 
@@ -31,13 +31,13 @@ struct Range {
 }
 
 /// A builder of ranges.
-pub(super) fn range(bound: &ColumnType, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
-    let DataType::Struct(fields) = ColumnType::Range(Box::new(bound.clone())).data_type() else {
+pub(super) fn range(bound: &Form, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
+    let DataType::Struct(fields) = Form::Range(Box::new(bound.clone())).column_type().data_type() else {
         unreachable!("ranges are structs");
     };
     Box::new(Range {
         fields,
-        bounds: [native(bound, infinity, room), native(bound, infinity, room)],
+        bounds: [of_form(bound, infinity, room), of_form(bound, infinity, room)],
         starts: [Vec::new(), Vec::new()],
         flags: std::array::from_fn(|_| BooleanBufferBuilder::new(0)),
         validity: NullBufferBuilder::new(0),

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, FieldRef, Float16Type};
 use arrow::error::ArrowError;
 
 use super::{Builder, Faults, Fields, Misfit};
-use crate::plan::column::ColumnType;
+use crate::relation::ColumnType;
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of the planned vector");
 
@@ -29,7 +29,7 @@ struct Vectors {
 
 /// A builder of vectors.
 pub(super) fn vector(length: Option<u16>, half: bool) -> Box<dyn Builder> {
-    let element = match (ColumnType::Vector { length, half }).data_type() {
+    let element = match (ColumnType::Vector { length }).data_type() {
         DataType::List(element) | DataType::FixedSizeList(element, _) => element,
         other => unreachable!("a vector is no {other}"),
     };

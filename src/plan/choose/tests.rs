@@ -1,22 +1,15 @@
 //! Which tables a request means.
 
-use super::super::column::{Column, ColumnType, Fetch};
 use super::*;
 use crate::message::RequestMessage;
+use crate::relation::{Column, ColumnType, Facts, Frozen};
 
 fn relation(name: &str, kind: RelationKind) -> Relation {
     let column = |name: &str| SurveyColumn {
-        column: Column {
-            name: name.into(),
-            source_type: "bigint".into(),
-            fetch: Fetch::Native,
-            ty: ColumnType::Int64,
-            nullable: true,
-            infinity: Default::default(),
-            note: None,
-        },
-        type_facts: serde_json::Value::Null,
-        range_cast: (name != "doc").then(|| "bigint".into()),
+        column: Column::plain(name, "bigint", ColumnType::Int64, true),
+        facts: Facts::of(()),
+        width: 8,
+        order: (name != "doc").then(|| Frozen::of(&"bigint")),
         ordered: name != "doc",
         numeric: true,
         correlation: None,

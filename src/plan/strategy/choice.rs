@@ -5,7 +5,7 @@ use super::{MAX_CHUNKS, Split, Wish, page_bounds};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::StrategyRequest;
-use crate::source::{BoundaryMethod, Relation, RelationKind, SurveyColumn};
+use crate::relation::{BoundaryMethod, Frozen, Relation, RelationKind, SurveyColumn};
 use crate::spelling::did_you_mean;
 
 /// From here on a table counts as stored in the order of a column.
@@ -54,20 +54,20 @@ impl Table<'_> {
         if self.parts < 2 {
             return self.small();
         }
-        if let Some((column, cast)) = self.newer_by_index() {
+        if let Some((column, order)) = self.newer_by_index() {
             return self.range(
                 column,
-                cast,
+                order,
                 BoundaryMethod::OrderedPass,
                 "an index reads only what is newer",
             );
         }
         let key = self.key_column();
         let key_reason = match key {
-            Some((column, cast)) => match self.not_in_order(column) {
+            Some((column, order)) => match self.not_in_order(column) {
                 None => {
                     let why = format!("numeric primary key, {}", correlation(column));
-                    return self.range(column, cast, BoundaryMethod::Statistics, &why);
+                    return self.range(column, order, BoundaryMethod::Statistics, &why);
                 }
                 Some(why) => why,
             },
@@ -81,9 +81,9 @@ impl Table<'_> {
                 no_ctid.text(),
                 column.name
             )),
-            (Some(no_ctid), Some((column, cast))) => {
+            (Some(no_ctid), Some((column, order))) => {
                 let why = format!("primary key; no page ranges: {}", no_ctid.text());
-                self.range(column, cast, self.method(column), &why)
+                self.range(column, order, self.method(column), &why)
             }
             (Some(no_ctid), None) => {
                 let why = no_ctid.text();
@@ -106,7 +106,7 @@ impl Table<'_> {
             let why = format!("{}: only one scan is consistent", self.foreign());
             return Err(self.unavailable("range", &why));
         }
-        let (column, cast) = match self.wish.chunk_column {
+        let (column, order) = match self.wish.chunk_column {
             Some(name) => self.sortable(name)?,
             None => self.key_column().ok_or_else(|| self.without_key())?,
         };
@@ -125,7 +125,7 @@ impl Table<'_> {
             };
             return Ok(self.ctid(&why));
         }
-        Ok(self.range(column, cast, self.method(column), why))
+        Ok(self.range(column, order, self.method(column), why))
     }
 
     /// Why what is read from another server must not be split.
@@ -141,20 +141,20 @@ impl Table<'_> {
     }
 
     /// The column of an incremental export, where an index finds what is newer: page ranges would read all the rest.
-    fn newer_by_index(&self) -> Option<(&SurveyColumn, &str)> {
+    fn newer_by_index(&self) -> Option<(&SurveyColumn, &Frozen)> {
         let name = self.wish.after?;
         let column = self.relation.columns.iter().find(|c| c.column.name == name && c.indexed)?;
-        Some((column, column.range_cast.as_deref()?))
+        Some((column, column.order.as_ref()?))
     }
 
     /// First column of the primary key, if it can be sorted.
-    fn key_column(&self) -> Option<(&SurveyColumn, &str)> {
+    fn key_column(&self) -> Option<(&SurveyColumn, &Frozen)> {
         let name = self.relation.primary_key.first()?;
         let column = self.relation.columns.iter().find(|c| c.column.name == *name)?;
-        Some((column, column.range_cast.as_deref()?))
+        Some((column, column.order.as_ref()?))
     }
 
-    fn sortable(&self, name: &str) -> Result<(&SurveyColumn, &str), ErrorReport> {
+    fn sortable(&self, name: &str) -> Result<(&SurveyColumn, &Frozen), ErrorReport> {
         let columns = &self.relation.columns;
         let table = self.name();
         let Some(column) = columns.iter().find(|c| c.column.name == name) else {
@@ -164,7 +164,7 @@ impl Table<'_> {
                 format!("{}{}", self.sortable_names(), did_you_mean(name, names(columns))),
             ));
         };
-        let cast = column.range_cast.as_deref().ok_or_else(|| {
+        let order = column.order.as_ref().ok_or_else(|| {
             let ty = &column.column.source_type;
             ErrorReport::permanent(
                 "not_sortable",
@@ -174,7 +174,7 @@ impl Table<'_> {
                 self.sortable_names(),
             )
         })?;
-        Ok((column, cast))
+        Ok((column, order))
     }
 
     fn without_key(&self) -> ErrorReport {
@@ -191,7 +191,7 @@ impl Table<'_> {
     }
 
     fn sortable_names(&self) -> String {
-        let columns = self.relation.columns.iter().filter(|c| c.range_cast.is_some());
+        let columns = self.relation.columns.iter().filter(|c| c.order.is_some());
         let found: Vec<&str> = columns.map(|c| c.column.name.as_str()).take(6).collect();
         match found.as_slice() {
             [] => "no column of it can be sorted: use strategy single or auto".into(),
@@ -282,7 +282,7 @@ impl Table<'_> {
         (Split::Ctid { bounds }, reason + self.capped())
     }
 
-    fn range(&self, column: &SurveyColumn, cast: &str, method: BoundaryMethod, why: &str) -> Choice {
+    fn range(&self, column: &SurveyColumn, order: &Frozen, method: BoundaryMethod, why: &str) -> Choice {
         let name = &column.column.name;
         let from = match method {
             BoundaryMethod::Statistics => format!("{} histogram bounds", column.histogram_bounds),
@@ -313,7 +313,7 @@ impl Table<'_> {
         );
         let split = Split::NeedsBoundaries {
             column: name.clone(),
-            cast: cast.to_owned(),
+            order: order.clone(),
             method,
             parts: self.parts,
             nulls,

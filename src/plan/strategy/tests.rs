@@ -1,23 +1,15 @@
 //! The choice, by the facts of one table.
 
-use super::super::column::{Column, ColumnType, Fetch};
 use super::*;
-use crate::source::SurveyColumn;
+use crate::relation::{Column, ColumnType, Facts, SurveyColumn};
 
 fn column(name: &str, cast: Option<&str>) -> SurveyColumn {
     SurveyColumn {
         readable: true,
-        column: Column {
-            name: name.into(),
-            source_type: cast.unwrap_or("json").into(),
-            fetch: Fetch::Native,
-            ty: ColumnType::Int64,
-            nullable: name != "id",
-            infinity: Default::default(),
-            note: None,
-        },
-        type_facts: serde_json::Value::Null,
-        range_cast: cast.map(Into::into),
+        column: Column::plain(name, cast.unwrap_or("json"), ColumnType::Int64, name != "id"),
+        facts: Facts::of(()),
+        width: 8,
+        order: cast.map(|cast| Frozen::of(&cast)),
         ordered: cast.is_some(),
         numeric: cast == Some("bigint"),
         correlation: Some(0.99),
@@ -223,10 +215,10 @@ fn a_named_column_splits_tables_and_views_and_null_gets_a_home() {
     view.estimated_rows = None;
     assert!(named.needs_estimate(&view));
     for relation in [heap(5_000_000), view] {
-        let Split::NeedsBoundaries { column, cast, parts, nulls, .. } = draft_of(&relation).split else {
+        let Split::NeedsBoundaries { column, order, parts, nulls, .. } = draft_of(&relation).split else {
             panic!("not by range");
         };
-        assert_eq!((column.as_str(), cast.as_str(), parts, nulls), ("at", "timestamptz", 5, true));
+        assert_eq!((column.as_str(), order, parts, nulls), ("at", Frozen::of(&"timestamptz"), 5, true));
     }
 }
 

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::plan::column::{Column, ColumnType, Fetch, schema};
+use crate::relation::Snapshot;
+use crate::relation::column::{Column, ColumnType, schema};
 use crate::source::Keeper;
 
 /// One state of a table.
@@ -67,14 +68,9 @@ impl MemoryDatabase {
             .schema()
             .fields()
             .iter()
-            .map(|f| Column {
-                name: f.name().clone(),
-                source_type: source_type(f.data_type()).0.into(),
-                fetch: Fetch::Native,
-                ty: source_type(f.data_type()).1,
-                nullable: f.is_nullable(),
-                infinity: Default::default(),
-                note: None,
+            .map(|f| {
+                let (name, ty) = source_type(f.data_type());
+                Column::plain(f.name(), name, ty, f.is_nullable())
             })
             .collect();
         let primary_key = columns.first().filter(|c| !c.nullable).map(|c| c.name.clone());
@@ -138,11 +134,9 @@ impl MemoryDatabase {
         self.state().version
     }
 
-    /// The version that a lineage shows, if a keeper of it lives, in this process or in any.
-    pub(super) fn held(&self, lineage: Uuid, process: Option<u64>) -> Option<u64> {
-        let state = self.state();
-        let mut held = state.held.values();
-        held.find(|h| h.lineage == lineage && process.is_none_or(|p| p == h.process)).map(|h| h.version)
+    /// The version that a lineage shows, if a keeper of it lives in any process.
+    pub(super) fn held(&self, lineage: Uuid) -> Option<u64> {
+        self.state().held.values().find(|h| h.lineage == lineage).map(|h| h.version)
     }
 
     /// A new keeper.
@@ -174,7 +168,7 @@ fn conform(rows: &RecordBatch, columns: &[Column]) -> RecordBatch {
         .expect("rows have the columns of their table")
 }
 
-struct MemoryKeeper {
+pub(super) struct MemoryKeeper {
     id: u64,
     lineage: Uuid,
     version: u64,
@@ -182,14 +176,22 @@ struct MemoryKeeper {
     database: MemoryDatabase,
 }
 
-impl Keeper for MemoryKeeper {
-    fn lineage(&self) -> Uuid {
-        self.lineage
+impl MemoryKeeper {
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
-    /// As many seconds after the epoch as the version has.
-    fn time(&self) -> Timestamp {
-        i64::try_from(self.version).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default()
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+}
+
+impl Keeper for MemoryKeeper {
+    /// Its time is as many seconds after the epoch as the version has.
+    fn snapshot(&self) -> Snapshot {
+        let seconds = i64::try_from(self.version).ok();
+        let time = seconds.and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default();
+        Snapshot { lineage: self.lineage, time }
     }
 
     fn lost(&self) -> CancellationToken {

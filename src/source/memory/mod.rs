@@ -2,6 +2,7 @@
 //! snapshots that are versions, keepers that several processes share, and ways
 //! to break each of them. No clock, no threads of its own.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -10,16 +11,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use self::database::MemoryDatabase;
-use self::database::Table;
-use self::rows::{Key, greater, key, select};
+use self::database::{MemoryKeeper, Table};
+use self::rows::{Greater, Key, greater, key, select};
 use super::{
-    Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, ErrorKind, Keeper, MappingOptions, PoolUse,
-    Progress, Relation, RelationKind, Selection, Source, SourceError, SourceFacts, SplitKey, SurveyColumn,
-    SurveyRequest,
+    ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Progress, Snapshots, Source, SourceError, SourceFacts,
 };
 use crate::message::SourceName;
 use crate::message::pattern::qualified;
-use crate::plan::column::{Column, ColumnType, Fetch};
+use crate::relation::{
+    Boundaries, BoundaryMethod, Column, ColumnType, Division, Facts, Filter, Frozen, MappingOptions,
+    Relation, RelationKind, Selection, SplitKey, SurveyColumn, SurveyRequest,
+};
 
 mod database;
 mod rows;
@@ -32,7 +34,7 @@ pub const PAGE_ROWS: u32 = 10;
 const BATCH_ROWS: usize = 100;
 
 fn failure(kind: ErrorKind, code: &str, message: String) -> SourceError {
-    SourceError { kind, code: code.into(), message, remedy: None }
+    SourceError::of(kind, code, message)
 }
 
 /// One process's view of the database.
@@ -49,23 +51,24 @@ impl MemorySource {
         Self { name, database, process }
     }
 
-    /// The version that a lineage shows, if this process holds it; without one, the newest.
-    fn version(&self, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        let Some(lineage) = lineage else { return Ok(self.database.newest()) };
-        self.database.held(lineage, Some(self.process)).ok_or_else(|| {
-            let message = format!("this process holds no snapshot of lineage {lineage}");
+    /// The version that a keeper shows, as long as it lives; without one, the newest.
+    fn version(&self, under: Option<&dyn Keeper>) -> Result<u64, SourceError> {
+        let Some(keeper) = under else { return Ok(self.database.newest()) };
+        let ours = (keeper as &dyn Any).downcast_ref::<MemoryKeeper>();
+        ours.filter(|keeper| !keeper.is_lost()).map(MemoryKeeper::version).ok_or_else(|| {
+            let message = format!("this process holds no snapshot of lineage {}", keeper.snapshot().lineage);
             failure(ErrorKind::LineageLost, "lineage_lost", message)
         })
     }
 
-    /// Columns and rows of a selection as a lineage shows them.
+    /// Columns and rows of a selection as a snapshot shows them.
     fn rows(
         &self,
         selection: &Selection<'_>,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<(Vec<Column>, RecordBatch), SourceError> {
         let shown = qualified(selection.schema, selection.name);
-        let version = self.version(lineage)?;
+        let version = self.version(under)?;
         let state = self.database.state();
         let gone = || failure(ErrorKind::Changed, "changed", format!("{shown} is not there"));
         let table = state.tables.get(&(selection.schema.into(), selection.name.into())).ok_or_else(gone)?;
@@ -111,15 +114,15 @@ impl Source for MemorySource {
     }
 
     async fn check(&self) -> Result<SourceFacts, SourceError> {
-        Ok(SourceFacts { version: "memory".into(), snapshots: true })
+        Ok(SourceFacts { product: "memory", version: env!("CARGO_PKG_VERSION").into(), snapshots: true })
     }
 
     async fn survey(
         &self,
         request: &SurveyRequest,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Vec<Relation>, SourceError> {
-        let version = self.version(lineage)?;
+        let version = self.version(under)?;
         let state = self.database.state();
         let meant = |s: &str, t: &str| {
             (request.schemas.is_empty() || request.schemas.iter().any(|allowed| allowed == s))
@@ -138,41 +141,28 @@ impl Source for MemorySource {
         let mut mapped = column.column.clone();
         if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
             mapped.ty = ColumnType::Text;
-            mapped.fetch = Fetch::AsText;
             mapped.note = Some(unfit.because());
         }
         mapped
     }
 
-    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
-        let version = self.version(None)?;
-        Ok(self.database.hold(lineage, self.process, version))
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
     }
 
-    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
-        let version = self.database.held(lineage, None);
-        Ok(version.map(|version| self.database.hold(lineage, self.process, version)))
-    }
-
-    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
-        Ok(u32::try_from(self.database.keepers(lineage)).unwrap_or(u32::MAX))
-    }
-
-    /// The only filter that this source understands.
-    fn greater_than(
-        &self,
-        column: &SurveyColumn,
-        value: &str,
-        overlap: Option<&str>,
-    ) -> Result<String, SourceError> {
-        match overlap {
-            None => Ok(format!("{} > {value}", column.column.name)),
-            Some(_) => Err(failure(ErrorKind::Permanent, "overlap", "there is no overlap here".into())),
+    fn print(&self, filter: &Filter, _columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
+        match filter {
+            Filter::Newer { column, value, overlap: None } => {
+                Ok(Frozen::of(&Greater { column: column.clone(), value: value.clone() }))
+            }
+            Filter::Newer { overlap: Some(_), .. } => {
+                Err(failure(ErrorKind::Permanent, "overlap", "there is no overlap here".into()))
+            }
+            Filter::Where(_) | Filter::IsNull(_) | Filter::Both(_) | Filter::Either(_) => {
+                let message = "only values of a column are compared here".into();
+                Err(failure(ErrorKind::Permanent, "filter", message))
+            }
         }
-    }
-
-    fn is_null(&self, column: &str) -> String {
-        format!("{column} IS NULL")
     }
 
     async fn boundaries(
@@ -181,35 +171,39 @@ impl Source for MemorySource {
         key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError> {
-        let keys = self.keys(selection, key.column, lineage)?;
+        let keys = self.keys(selection, key.column, under)?;
         let step = keys.len().div_ceil(parts.parts.max(1) as usize).max(1);
         let mut values: Vec<String> = keys.iter().step_by(step).skip(1).map(Key::text).collect();
         values.dedup();
         Ok(Boundaries { values, method })
     }
 
-    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        self.count(selection, lineage).await
+    async fn estimate(
+        &self,
+        selection: &Selection<'_>,
+        under: Option<&dyn Keeper>,
+    ) -> Result<u64, SourceError> {
+        self.count(selection, under).await
     }
 
-    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        Ok(self.rows(selection, lineage)?.1.num_rows() as u64)
+    async fn count(&self, selection: &Selection<'_>, under: Option<&dyn Keeper>) -> Result<u64, SourceError> {
+        Ok(self.rows(selection, under)?.1.num_rows() as u64)
     }
 
     async fn maximum(
         &self,
         selection: &Selection<'_>,
         column: &str,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Option<String>, SourceError> {
-        Ok(self.keys(selection, column, lineage)?.last().map(Key::text))
+        Ok(self.keys(selection, column, under)?.last().map(Key::text))
     }
 
     async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError> {
         let table = qualified(read.selection.schema, read.selection.name);
-        let (columns, rows) = self.rows(&read.selection, read.lineage)?;
+        let (columns, rows) = self.rows(&read.selection, read.under.as_deref())?;
         let rows = select(&rows, read.slice)?;
         let wanted: Option<Vec<usize>> =
             read.columns.iter().map(|c| columns.iter().position(|own| own.name == c.name)).collect();
@@ -225,15 +219,31 @@ impl Source for MemorySource {
     }
 }
 
+#[async_trait]
+impl Snapshots for MemorySource {
+    async fn open(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
+        Ok(self.database.hold(lineage, self.process, self.database.newest()))
+    }
+
+    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        let version = self.database.held(lineage);
+        Ok(version.map(|version| self.database.hold(lineage, self.process, version)))
+    }
+
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
+        Ok(u32::try_from(self.database.keepers(lineage)).unwrap_or(u32::MAX))
+    }
+}
+
 impl MemorySource {
     /// The keys of a column, sorted, without NULL.
     fn keys(
         &self,
         selection: &Selection<'_>,
         column: &str,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Vec<Key>, SourceError> {
-        let (_, rows) = self.rows(selection, lineage)?;
+        let (_, rows) = self.rows(selection, under)?;
         let Some(array) = rows.column_by_name(column) else { return Ok(Vec::new()) };
         let mut keys: Vec<Key> = (0..rows.num_rows()).filter_map(|row| key(array, row)).collect();
         keys.sort();
@@ -247,8 +257,9 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
         let sortable = number || column.ty == ColumnType::Text;
         SurveyColumn {
             column: column.clone(),
-            type_facts: serde_json::Value::Null,
-            range_cast: sortable.then(|| column.source_type.clone()),
+            facts: Facts::of(()),
+            width: 8,
+            order: sortable.then(|| Frozen::of(&column.source_type)),
             ordered: sortable,
             numeric: number,
             correlation: number.then_some(1.0),

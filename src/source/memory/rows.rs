@@ -3,9 +3,10 @@
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};
+use serde::{Deserialize, Serialize};
 
 use super::{PAGE_ROWS, failure};
-use crate::plan::export_plan::Slice;
+use crate::relation::{Frozen, Slice};
 use crate::source::{ErrorKind, SourceError};
 
 /// A key for comparing: numbers by value, texts by bytes.
@@ -77,12 +78,19 @@ pub(super) fn select(rows: &RecordBatch, slice: Slice<'_>) -> Result<RecordBatch
     filtered(rows, &inside)
 }
 
-/// The rows of the one filter that there is: `column > value`.
-pub(super) fn greater(rows: &RecordBatch, filter: &str) -> Result<RecordBatch, SourceError> {
-    let unknown = || failure(ErrorKind::Permanent, "filter", "only `column > value` is understood".into());
-    let (column, value) = filter.split_once(" > ").ok_or_else(unknown)?;
-    let array = rows.column_by_name(column).ok_or_else(unknown)?;
-    let value = Key::parse(value, array.data_type()).ok_or_else(unknown)?;
+/// The one filter that there is: rows whose column is greater than a value.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Greater {
+    pub(super) column: String,
+    pub(super) value: String,
+}
+
+/// The rows of a filter.
+pub(super) fn greater(rows: &RecordBatch, filter: &Frozen) -> Result<RecordBatch, SourceError> {
+    let unknown = || failure(ErrorKind::Permanent, "filter", "the filter is of another source".into());
+    let Greater { column, value } = filter.thaw().map_err(|_| unknown())?;
+    let array = rows.column_by_name(&column).ok_or_else(unknown)?;
+    let value = Key::parse(&value, array.data_type()).ok_or_else(unknown)?;
     let inside: BooleanArray =
         (0..rows.num_rows()).map(|row| Some(key(array, row).is_some_and(|key| key > value))).collect();
     filtered(rows, &inside)

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OnUnfit;
-use crate::plan::export_plan::{Slice, Strategy};
+use crate::plan::export_plan::Strategy;
+use crate::relation::Slice;
 use arrow::array::{ArrayRef, Int64Array};
 
 const T: Selection<'static> = Selection { schema: "s", name: "t", only: false, filter: None };
@@ -17,22 +18,18 @@ fn process(database: &MemoryDatabase, number: u64) -> MemorySource {
     MemorySource::new(SourceName::parse("m").expect("valid"), database.clone(), number)
 }
 
-async fn read(source: &MemorySource, slice: Slice<'_>, lineage: Option<Uuid>) -> Result<usize, SourceError> {
-    let columns = vec![Column {
-        name: "id".into(),
-        source_type: "bigint".into(),
-        fetch: Fetch::Native,
-        ty: ColumnType::Int64,
-        nullable: true,
-        infinity: Default::default(),
-        note: None,
-    }];
+async fn read(
+    source: &MemorySource,
+    slice: Slice<'_>,
+    under: Option<&Arc<dyn Keeper>>,
+) -> Result<usize, SourceError> {
+    let columns = vec![Column::plain("id", "bigint", ColumnType::Int64, true)];
     let read = ChunkRead {
         selection: T,
         columns: &columns,
         key: &[],
         slice,
-        lineage,
+        under: under.cloned(),
         session: &[],
         on_unfit: OnUnfit::Text,
         cancel: CancellationToken::new(),
@@ -55,7 +52,7 @@ async fn chunks_are_disjoint_and_together_everything() {
     let bounds = source
         .boundaries(
             &T,
-            SplitKey { column: "id", cast: "bigint" },
+            SplitKey { column: "id", order: &Frozen::of(&"bigint") },
             method,
             Division { parts: 4, rows: 1 },
             None,
@@ -65,7 +62,7 @@ async fn chunks_are_disjoint_and_together_everything() {
         .values;
     assert_eq!(bounds, ["250", "500", "750"]);
     let strategies = [
-        Strategy::Range { column: "id".into(), cast: "bigint".into(), bounds, nulls: true },
+        Strategy::Range { column: "id".into(), order: Frozen::of(&"bigint"), bounds, nulls: true },
         Strategy::Ctid { bounds: vec![33, 60] },
     ];
     for strategy in strategies {
@@ -83,17 +80,17 @@ async fn a_snapshot_lives_as_long_as_one_process_keeps_it() {
     database.create("s", "t", &numbers(0..5));
     let (one, two) = (process(&database, 1), process(&database, 2));
     let lineage = Uuid::new_v4();
-    let first = one.open_lineage(lineage).await.expect("opened");
+    let first = one.open(lineage).await.expect("opened");
     database.update("s", "t", &numbers(0..9));
-    let second = two.join_lineage(lineage).await.expect("asked").expect("a keeper lives");
-    assert_eq!(first.time(), second.time());
+    let second = two.join(lineage).await.expect("asked").expect("a keeper lives");
+    assert_eq!(first.snapshot(), second.snapshot());
     drop(first);
-    assert_eq!(read(&two, Slice::All, Some(lineage)).await.expect("kept"), 5);
-    let lost = read(&one, Slice::All, Some(lineage)).await.expect_err("dropped");
-    assert_eq!(lost.kind, ErrorKind::LineageLost);
+    assert_eq!(read(&two, Slice::All, Some(&second)).await.expect("kept"), 5);
     database.kill_keepers(Some(2));
     assert!(second.lost().is_cancelled());
-    assert!(one.join_lineage(lineage).await.expect("asked").is_none());
+    let lost = read(&two, Slice::All, Some(&second)).await.expect_err("its session is gone");
+    assert_eq!(lost.kind, ErrorKind::LineageLost);
+    assert!(one.join(lineage).await.expect("asked").is_none());
 }
 
 #[tokio::test]
@@ -102,9 +99,9 @@ async fn what_was_rewritten_cannot_be_read_under_an_older_snapshot() {
     database.create("s", "t", &numbers(0..5));
     let source = process(&database, 1);
     let lineage = Uuid::new_v4();
-    let _keeper = source.open_lineage(lineage).await.expect("opened");
+    let keeper = source.open(lineage).await.expect("opened");
     database.rewrite("s", "t", &numbers([]));
-    let changed = read(&source, Slice::All, Some(lineage)).await.expect_err("rewritten");
+    let changed = read(&source, Slice::All, Some(&keeper)).await.expect_err("rewritten");
     assert_eq!(changed.kind, ErrorKind::Changed);
     assert_eq!(read(&source, Slice::All, None).await.expect("now"), 0);
 }
@@ -116,7 +113,8 @@ async fn what_grew_since_the_last_time_can_be_asked_for() {
     let source = process(&database, 1);
     let survey = SurveyRequest { tables: vec![TablePattern::exact("s", "t")], ..SurveyRequest::default() };
     let relations = source.survey(&survey, None).await.expect("surveyed");
-    let filter = source.greater_than(&relations[0].columns[0], "2", None).expect("a filter");
+    let newer = Filter::Newer { column: "id".into(), value: "2".into(), overlap: None };
+    let filter = source.print(&newer, &relations[0].columns).expect("a filter");
     let grown = Selection { filter: Some(&filter), ..T };
     assert_eq!(source.count(&grown, None).await.expect("counted"), 2);
     assert_eq!(source.maximum(&grown, "id", None).await.expect("found").as_deref(), Some("4"));

@@ -5,50 +5,27 @@ use std::collections::HashMap;
 
 use tokio_postgres::SimpleQueryRow;
 
-use super::chunk::HAS_TID_RANGE_SCAN;
 use super::columns::{self, ColumnFacts};
+use super::named::{Named, WHAT, oid_array};
 use super::quote::texts;
 use super::session::Session;
+use super::slice::HAS_TID_RANGE_SCAN;
 use super::sqlstate::{FROM_PRIMARY, Stage};
 use crate::message::pattern::{TablePattern, qualified};
-use crate::source::{Relation, RelationKind, SourceError, SurveyRequest, Unreadable};
+use crate::relation::{Relation, RelationKind, SurveyRequest, Unreadable};
+use crate::source::{Refusal, SourceError};
 
 mod facts;
 
-pub(super) use facts::is_read_child;
-use facts::{Facts, facts};
-
-/// What is asked, in messages.
-pub(super) const WHAT: &str = "read the catalogue";
-/// What policies do to a role.
-const HIDDEN_ROWS: &str = "row-level security hides rows from the role";
-/// SQLSTATE of a lock that was not to be had.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+use facts::{Facts, HIDDEN_ROWS, facts};
+pub(super) use facts::{Sizes, is_read_child};
 
 /// What a standby says of relations whose changes its primary does not log.
 const UNLOGGED: &str = "the server is a standby, and the table, or one that it reads, is unlogged";
 
-/// A relation that is meant.
-pub(super) struct Named {
-    pub(super) oid: u32,
-    pub(super) schema: String,
-    pub(super) name: String,
-    kind: RelationKind,
-}
-
-/// Where sizes come from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sizes {
-    /// The files, now.
-    Now,
-    /// The last VACUUM or ANALYZE: where somebody holds a strong lock, asking
-    /// for the size of the file would wait for it.
-    LastVacuum,
-}
-
 /// Whether a failed survey is worth another try without touching the tables.
 pub(super) fn was_locked(error: &SourceError, sizes: Sizes) -> bool {
-    sizes == Sizes::Now && error.code == LOCK_NOT_AVAILABLE
+    sizes == Sizes::Now && error.refusal == Some(Refusal::Lock)
 }
 
 /// Everything that the request means. `all_rows`: what helps where policies hide rows; none says that the
@@ -228,12 +205,6 @@ fn named_sql(request: &SurveyRequest) -> String {
            AND ({wanted}) \
          ORDER BY n.nspname, c.relname"
     )
-}
-
-/// `'{1,2}'::oid[]`.
-pub(super) fn oid_array(oids: impl Iterator<Item = u32>) -> String {
-    let list: Vec<String> = oids.map(|o| o.to_string()).collect();
-    format!("'{{{}}}'::pg_catalog.oid[]", list.join(","))
 }
 
 #[cfg(test)]

@@ -5,22 +5,22 @@ use std::time::Duration;
 use futures_util::future::join3;
 use tokio::time::timeout;
 
-use super::collation::{self, has_collation, is_by_bytes};
-use super::copy_stream::CopyStream;
+use super::collation;
+use super::copy_stream::{CopyStream, Rows, cancelled, stalled};
 use super::definitions::Definitions;
 use super::guard;
+use super::order::cast;
 use super::path;
 use super::pool::Connections;
 use super::quote::shown;
+use super::reading::Readings;
 use super::seen::{self, Conditions};
 use super::session::{Opening, Session};
-use super::slice::{condition, from_only_where, from_where, select_list};
+use super::slice::{HAS_TID_RANGE_SCAN, Selected, condition, from_only_where, from_where, select_list};
+use super::snapshot;
 use super::sqlstate::Stage;
-use crate::plan::export_plan::Slice;
-use crate::source::{Advice, ChunkRead, ErrorKind, Selection, SourceError};
-
-/// First version that scans ranges of pages without reading the rest.
-pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
+use crate::relation::Slice;
+use crate::source::{ChunkRead, SourceError};
 
 /// Limits of a chunk, from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,6 @@ pub(super) struct Limits {
 /// what it has begun on the server.
 pub(super) async fn open(
     connections: &Connections,
-    snapshot: Option<&str>,
     limits: Limits,
     read: ChunkRead<'_>,
 ) -> Result<CopyStream, SourceError> {
@@ -44,7 +43,7 @@ pub(super) async fn open(
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(cancelled(&relation)),
-        opened = timeout(limits.stall, begin(connections, snapshot, limits, &read, &relation)) => {
+        opened = timeout(limits.stall, begin(connections, limits, &read, &relation)) => {
             opened.unwrap_or_else(|_| Err(stalled(&relation, limits.stall)))
         }
     }
@@ -52,33 +51,42 @@ pub(super) async fn open(
 
 async fn begin(
     connections: &Connections,
-    snapshot: Option<&str>,
     limits: Limits,
     read: &ChunkRead<'_>,
     relation: &str,
 ) -> Result<CopyStream, SourceError> {
-    let (schema, name) = (read.selection.schema, read.selection.name);
+    let snapshot = read.under.as_deref().map(snapshot::id).transpose()?;
+    let selected = Selected::of(&read.selection)?;
+    let (schema, name) = (selected.schema, selected.name);
     // An index may lack rows of the snapshot (`definitions`). Who wants all rows of a table needs none; set here, it costs
     // no exchange of its own.
-    let all = matches!(read.slice, Slice::All) && read.selection.filter.is_none();
+    let all = matches!(read.slice, Slice::All) && selected.filter.is_none();
     let whole_tables = [("enable_indexonlyscan".to_owned(), "off".to_owned())];
     let settings = if all { &whole_tables[..] } else { &[] };
     let opening = Opening { snapshot, settings, lock_timeout_ms: limits.lock.as_millis() };
-    let question = seen::question(schema, name, read.selection.filter.is_some());
+    let question = seen::question(schema, name, selected.filter.is_some());
     let look = format!("look at {relation}");
     let (mut session, rows) = Session::begin_asking(connections, opening, &question, &look).await?;
     check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
 
+    let columns = Readings::of(read.columns)?;
+    let order = match read.slice {
+        Slice::Range { order, .. } => Some(cast(order)?),
+        Slice::All | Slice::Nulls { .. } | Slice::Pages { .. } => None,
+    };
     let key = match read.slice {
         Slice::Range { column, .. } | Slice::Nulls { column } => Some(column),
         Slice::All | Slice::Pages { .. } => None,
     };
-    let conditions = Conditions { key, filter: read.selection.filter };
-    let seen = seen::compare(&rows, &read.selection, read.columns, conditions)?;
+    let conditions = Conditions { key, filter: selected.filter };
+    let seen = seen::compare(&rows, &selected, read.columns, conditions)?;
     let mut settings: Vec<(&str, &str)> = Vec::new();
     // A range of an eighth of the table is planned as a scan of all of it: every chunk would read the whole
     // table. Only where partitions are left out is a scan of the others no waste, and of what a view joins nobody knows.
-    let by_index = matches!(read.slice, Slice::Range { column, cast, .. } if !is_by_bytes(cast) && !seen.is_pruned_by(column));
+    let by_index = match (key, order) {
+        (Some(column), Some(order)) => !order.is_by_bytes() && !seen.is_pruned_by(column),
+        _ => false,
+    };
     if by_index && !seen.is_view() {
         settings.push(("enable_seqscan", "off"));
     }
@@ -86,7 +94,7 @@ async fn begin(
         settings.push(("enable_indexonlyscan", "on"));
     }
     let what = format!("read {relation}");
-    let ordered = matches!(read.slice, Slice::Range { cast, .. } if has_collation(cast));
+    let ordered = order.is_some_and(|order| order.has_collation);
     let compared = Conditions { key: conditions.key.filter(|_| ordered), ..conditions };
     let care = collation::care(&session, &seen, compared, Stage::Chunk, &what).await?;
     if let Some(doubt) = care.key {
@@ -100,16 +108,16 @@ async fn begin(
         session.set(settings).await?;
     }
     if path.is_some() && !seen.is_view() {
-        path::check(&session, &read.selection, Stage::Chunk, &what).await?;
+        path::check(&session, &selected, Stage::Chunk, &what).await?;
     }
 
     let slice = condition(read.slice)?;
-    let list = select_list(read.columns);
-    let selection = Selection { filter: care.filter.as_deref(), ..read.selection };
+    let list = select_list(&columns);
+    let selection = Selected { filter: care.filter.as_deref(), ..selected };
     let whole = format!("SELECT {list} {}", from_where(&selection, slice.as_deref()));
     let alone = format!("SELECT {list} {}", from_only_where(&selection, slice.as_deref()));
     let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", if seen.is_alone { &alone } else { &whole });
-    let (columns, files, prepared) = join3(
+    let (same, files, prepared) = join3(
         guard::same_columns(&session, schema, name, &seen),
         async {
             if seen.is_alone {
@@ -121,13 +129,14 @@ async fn begin(
         session.prepare(&copy, &what),
     )
     .await;
-    columns?;
+    same?;
     files?;
     let copy = prepared?;
 
     let definitions =
         Definitions::of(&seen, (schema, name), conditions, read.slice, connections.connector.version());
-    CopyStream::start(session, &copy, read, what, limits.stall, definitions).await
+    let rows = Rows { read, columns: columns.into_stream(), what };
+    CopyStream::start(session, &copy, rows, limits.stall, definitions).await
 }
 
 /// Page numbers mean something only while all chunks see one snapshot, and
@@ -143,32 +152,8 @@ fn check_pages(
         Slice::Pages { .. } if version < HAS_TID_RANGE_SCAN => "page ranges need PostgreSQL 14",
         _ => return Ok(()),
     };
-    Err(SourceError {
-        kind: ErrorKind::Permanent,
-        code: "strategy".into(),
-        message: format!("read {relation}: {why}"),
-        remedy: Some("ask for the strategy range or single".into()),
-    })
-}
-
-/// The chunk is not wanted any more.
-pub(super) fn cancelled(relation: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Cancelled,
-        code: "cancelled".into(),
-        message: format!("{relation}: cancelled"),
-        remedy: None,
-    }
-}
-
-/// The server is silent.
-pub(super) fn stalled(relation: &str, after: Duration) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Transient,
-        code: "stalled".into(),
-        message: format!("{relation}: not a byte from the server for {} s", after.as_secs()),
-        remedy: Some(Advice::Stall.into()),
-    }
+    Err(SourceError::permanent("strategy", format!("read {relation}: {why}"))
+        .with_remedy("ask for the strategy range or single"))
 }
 
 #[cfg(test)]

@@ -24,23 +24,6 @@ const BYTEWISE: [u32; 2] = [950, 951];
 const HAS_DATABASE_VERSION: u32 = 150_000;
 /// Built-in types that are compared by the collation of the database, although they have none: `jsonb`, `jsonb[]`.
 const OF_DEFAULT: [u32; 2] = [3802, 3807];
-/// End of the name, in plans, of a type whose values are compared by their bytes.
-const SUFFIX: &str = " collate C";
-
-/// Whether ranges of a type, as plans name it, depend on the order of a collation.
-pub(super) fn has_collation(cast: &str) -> bool {
-    matches!(cast, "text" | "character varying" | "bpchar")
-}
-
-/// Whether ranges of a type, as plans name it, are those of bytes.
-pub(super) fn is_by_bytes(cast: &str) -> bool {
-    cast.ends_with(SUFFIX)
-}
-
-/// The name of a type whose values are compared by their bytes.
-pub(super) fn by_bytes(cast: &str) -> String {
-    format!("{cast}{SUFFIX}")
-}
 
 /// Which of some collations are in doubt, and why.
 pub(super) async fn doubts(

@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio_postgres::SimpleQueryRow;
 
-use super::catalogue::{Named, WHAT};
-use super::collation::{self, by_bytes};
+use super::collation;
+use super::named::{Named, WHAT};
+use super::order::by_bytes;
 use super::quote::texts;
+use super::reading::{Fetch, Reading};
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::type_facts::Types;
-use crate::decode::types::{PgType, map, map_bytes, range_key};
+use super::types::{PgType, map, map_bytes, range_key};
+use crate::decode::Form;
+use crate::decode::portable::{MAX_DIGITS, portable};
 use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
-use crate::plan::column::{Column, ColumnType, Fetch};
-use crate::plan::portable::{MAX_DIGITS, portable};
-use crate::source::{MappingOptions, SourceError, SurveyColumn};
+use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn};
+use crate::source::SourceError;
 
 /// First version in which a NOT NULL may stand for rows that break it.
 const HAS_INVALID_NOT_NULL: u32 = 180_000;
@@ -138,24 +141,16 @@ fn keys_sql(oids: &str) -> String {
 fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> SurveyColumn {
     let mut ty = types.facts(row.ty, row.typmod);
     ty.name.clone_from(&row.source_type);
-    let (mapped, fetch) = map(&ty, None);
+    let (form, fetch) = map(&ty, None);
     let range = range_key(&ty);
     let doubt = doubts.get(&row.collation).cloned();
+    let order = |cast: &str| if doubt.is_some() { by_bytes(cast) } else { cast.to_owned() };
     SurveyColumn {
         readable: row.readable,
-        column: Column {
-            name: row.name,
-            source_type: row.source_type,
-            fetch,
-            ty: mapped,
-            nullable: !row.not_null,
-            infinity: None,
-            note: None,
-        },
-        type_facts: serde_json::to_value(&ty).unwrap_or_default(),
-        range_cast: range
-            .as_ref()
-            .map(|r| if doubt.is_some() { by_bytes(r.cast) } else { r.cast.to_owned() }),
+        width: width(&form),
+        column: made(row.name, row.source_type, !row.not_null, Reading { fetch, form, infinity: None }),
+        order: range.as_ref().map(|r| Frozen::of(&order(r.cast))),
+        facts: Facts::of(ty),
         ordered: range.is_some() || types.is_ordered(row.ty),
         numeric: range.is_some_and(|r| r.numeric),
         correlation: None,
@@ -163,6 +158,47 @@ fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> Surv
         common_share: 0.0,
         indexed: false,
         doubt,
+    }
+}
+
+/// A column that is read like this.
+fn made(name: String, source_type: String, nullable: bool, reading: Reading) -> Column {
+    Column {
+        name,
+        source_type,
+        ty: reading.form.column_type(),
+        nullable,
+        reading: Frozen::of(&reading),
+        note: None,
+    }
+}
+
+/// Bytes that a value takes in a table, roughly.
+fn width(form: &Form) -> u64 {
+    match form {
+        Form::Bool => 1,
+        Form::Int16 => 2,
+        Form::Int32 | Form::UInt32 | Form::Float32 | Form::Date => 4,
+        Form::Int64
+        | Form::Float64
+        | Form::DoubleFromText
+        | Form::NumericDouble
+        | Form::Money { .. }
+        | Form::Time
+        | Form::TimeText
+        | Form::Timestamp
+        | Form::TimestampTz => 8,
+        Form::Decimal { .. } | Form::NumericText => 12,
+        Form::Uuid | Form::UuidText | Form::Interval | Form::Point => 16,
+        Form::Text | Form::SourceText => 32,
+        Form::Bytes | Form::Geometry(_) | Form::List(_) | Form::Multirange(_) | Form::Map => 64,
+        Form::Vector { length, half } => {
+            let width = if *half { 2 } else { 4 };
+            8 + width * u64::from(length.unwrap_or(256))
+        }
+        Form::Struct(parts) => 24 + parts.iter().map(|part| width(&part.form)).sum::<u64>(),
+        Form::Range(bound) => 8 + 2 * width(bound),
+        Form::Json | Form::JsonText => 128,
     }
 }
 
@@ -180,7 +216,7 @@ async fn statistics(
         oids.insert((&n.schema, &n.name), n.oid);
         for c in &facts.columns {
             let name = &c.column.name;
-            if c.range_cast.is_some() && (facts.primary_key.contains(name) || statistics_for.contains(name)) {
+            if c.order.is_some() && (facts.primary_key.contains(name) || statistics_for.contains(name)) {
                 schemas.push(n.schema.as_str());
                 tables.push(n.name.as_str());
                 columns.push(name.clone());
@@ -222,21 +258,22 @@ async fn statistics(
 pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) -> Column {
     let mut mapped = column.column.clone();
     if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
-        mapped.ty = ColumnType::Text;
-        mapped.fetch = Fetch::AsText;
+        Reading { fetch: Fetch::AsText, form: Form::Text, infinity: None }.put_into(&mut mapped);
         mapped.note = Some(format!("text, because {}", unfit.because()));
         return mapped;
     }
-    let Ok(facts) = serde_json::from_value::<PgType>(column.type_facts.clone()) else { return mapped };
+    let Some(facts) = column.facts.get::<PgType>() else { return mapped };
     let as_bytes = options.as_bytes.contains(&mapped.name);
-    if let Some((ty, fetch)) = as_bytes.then(|| map_bytes(&facts)).flatten() {
-        (mapped.ty, mapped.fetch) = (ty, fetch);
+    if let Some((form, fetch)) = as_bytes.then(|| map_bytes(facts)).flatten() {
+        Reading { fetch, form, infinity: None }.put_into(&mut mapped);
         mapped.note = Some("text as bytes, as asked for".into());
         return mapped;
     }
+    let as_it_is = map(facts, None);
+    let (mut form, mut fetch) = as_it_is.clone();
     if let Some(mode) = options.numeric {
-        let (ty, fetch) = map(&facts, Some(mode));
-        let is_changed = (&ty, fetch) != (&mapped.ty, mapped.fetch);
+        let asked = map(facts, Some(mode));
+        let is_changed = asked != as_it_is;
         if options.types == FileTypes::Portable
             && matches!(mode, NumericMode::Decimal(digits, _) if digits > MAX_DIGITS)
         {
@@ -244,41 +281,45 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
             mapped.note = is_changed.then(note);
         } else if is_changed {
             mapped.note = Some(format!("numeric as {mode}, as asked for"));
-            (mapped.ty, mapped.fetch) = (ty, fetch);
+            (form, fetch) = asked;
         }
     }
     let mut infinity = options.infinity;
     if options.types == FileTypes::Portable {
-        let note = make_portable(&mut mapped, &mut infinity);
+        let (made, note) = make_portable(&form, &mut infinity);
+        form = made;
         mapped.note = mapped.note.into_iter().chain(note).reduce(|all, note| format!("{all}; {note}"));
     }
-    if mapped.ty.may_be_infinite() {
-        mapped.infinity = Some(infinity);
-        mapped.nullable |= infinity == InfinityMode::Null;
-    }
+    let infinity = form.column_type().may_be_infinite().then_some(infinity);
+    mapped.nullable |= infinity == Some(InfinityMode::Null);
+    Reading { fetch, form, infinity }.put_into(&mut mapped);
     mapped
 }
 
-/// Takes types that every reader knows, and says what that means for the column.
-fn make_portable(column: &mut Column, infinity: &mut InfinityMode) -> Option<String> {
-    let (ty, texts) = portable(&column.ty);
-    column.ty = ty;
+/// A form whose type every reader knows, and what that means for the column.
+fn make_portable(form: &Form, infinity: &mut InfinityMode) -> (Form, Option<String>) {
+    let (form, texts) = portable(form);
     let mut notes = Vec::new();
     if !texts.is_empty() {
         notes.push(format!("{} as text", texts.join(", ")));
     }
-    if column.ty.may_be_infinite() && *infinity == InfinityMode::Max {
+    if form.column_type().may_be_infinite() && *infinity == InfinityMode::Max {
         *infinity = InfinityMode::Null;
         notes.push("infinite values are NULL".to_owned());
     }
-    (!notes.is_empty()).then(|| format!("{}, since types are portable", notes.join("; ")))
+    let note = (!notes.is_empty()).then(|| format!("{}, since types are portable", notes.join("; ")));
+    (form, note)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::UnfitColumn;
+    use crate::relation::{ColumnType, UnfitColumn};
     use crate::source::postgres::type_facts::TypeRow;
+
+    fn reading(column: &Column) -> Reading {
+        Reading::of(column).expect("known")
+    }
 
     fn types() -> Types {
         let row = |name: &str, typtype, category, elem, base, base_typmod| TypeRow {
@@ -321,18 +362,18 @@ mod tests {
     fn domains_and_arrays_carry_what_they_are_made_of() {
         let domain = column(20_000, -1, "public.money");
         assert_eq!(domain.column.ty, ColumnType::Decimal { precision: 12, scale: 2 });
-        assert_eq!(domain.range_cast.as_deref(), Some("numeric"));
+        assert_eq!(domain.order, Some(Frozen::of(&"numeric")));
         assert!(domain.numeric);
         let array = column(1231, (7 << 16 | 3) + 4, "numeric(7,3)[]");
         let element = Box::new(ColumnType::Decimal { precision: 7, scale: 3 });
         assert_eq!(array.column.ty, ColumnType::List(element));
-        assert_eq!(array.range_cast, None);
+        assert_eq!(array.order, None);
     }
 
     #[test]
     fn a_type_without_end_becomes_text() {
         assert_eq!(column(20_001, -1, "public.loop").column.ty, ColumnType::Text);
-        assert_eq!(column(4_711, -1, "?").column.fetch, Fetch::AsText);
+        assert_eq!(reading(&column(4_711, -1, "?").column).fetch, Fetch::AsText);
     }
 
     #[test]
@@ -346,7 +387,7 @@ mod tests {
         assert_eq!(asked.note.as_deref(), Some("numeric as decimal(38,9), as asked for"));
         let unfit = UnfitColumn { column: "c".into(), reason: "NaN has no decimal form".into(), row: None };
         let text = map_column(&numeric, &MappingOptions { as_text: vec![unfit], ..Default::default() });
-        assert_eq!((text.ty, text.fetch), (ColumnType::Text, Fetch::AsText));
+        assert_eq!((&text.ty, reading(&text).fetch), (&ColumnType::Text, Fetch::AsText));
         assert!(text.note.is_some_and(|n| n.contains("NaN")));
     }
 
@@ -355,7 +396,10 @@ mod tests {
         for (ty, nullable) in [(1082, true), (1182, true), (25, false)] {
             let options = MappingOptions { infinity: InfinityMode::Null, ..Default::default() };
             let mapped = map_column(&column(ty, -1, "?"), &options);
-            assert_eq!((mapped.nullable, mapped.infinity == Some(InfinityMode::Null)), (nullable, nullable));
+            assert_eq!(
+                (mapped.nullable, reading(&mapped).infinity == Some(InfinityMode::Null)),
+                (nullable, nullable)
+            );
         }
         let options = MappingOptions { infinity: InfinityMode::Text, ..Default::default() };
         assert!(!map_column(&column(1082, -1, "date"), &options).nullable);
@@ -365,18 +409,21 @@ mod tests {
     fn portable_types_override_what_is_not_and_say_so() {
         let portable = MappingOptions { types: FileTypes::Portable, ..Default::default() };
         let date = map_column(&column(1082, -1, "date"), &portable);
-        assert_eq!((date.infinity, date.nullable), (Some(InfinityMode::Null), true));
+        assert_eq!((reading(&date).infinity, date.nullable), (Some(InfinityMode::Null), true));
         assert_eq!(date.note.as_deref(), Some("infinite values are NULL, since types are portable"));
         let text = MappingOptions { infinity: InfinityMode::Text, ..portable.clone() };
         let kept = map_column(&column(1082, -1, "date"), &text);
-        assert_eq!((kept.infinity, kept.nullable, kept.note), (Some(InfinityMode::Text), false, None));
+        assert_eq!(
+            (reading(&kept).infinity, kept.nullable, kept.note),
+            (Some(InfinityMode::Text), false, None)
+        );
         let numeric = column(1700, -1, "numeric");
         let asked = |mode| map_column(&numeric, &MappingOptions { numeric: Some(mode), ..portable.clone() });
         let narrow = asked(NumericMode::Decimal(38, 9));
         assert_eq!(narrow.ty, ColumnType::Decimal { precision: 38, scale: 9 });
         assert_eq!(narrow.note.as_deref(), Some("numeric as decimal(38,9), as asked for"));
         let wide = asked(NumericMode::Decimal(39, 9));
-        assert_eq!((&wide.ty, wide.fetch), (&ColumnType::Text, Fetch::AsText));
+        assert_eq!((&wide.ty, reading(&wide).fetch), (&ColumnType::Text, Fetch::AsText));
         let note = "numeric as text instead of decimal(39,9), since types are portable";
         assert_eq!(wide.note.as_deref(), Some(note));
         assert_eq!(asked(NumericMode::Double).ty, ColumnType::Float64);
@@ -389,7 +436,7 @@ mod tests {
         let as_bytes = ["c".to_owned()];
         let options = MappingOptions { as_bytes: &as_bytes, ..Default::default() };
         let mapped = map_column(&column(25, -1, "text"), &options);
-        assert_eq!((&mapped.ty, mapped.fetch), (&ColumnType::Bytes, Fetch::AsBytes));
+        assert_eq!((&mapped.ty, reading(&mapped).fetch), (&ColumnType::Bytes, Fetch::AsBytes));
         assert!(mapped.note.is_some());
         let number = column(23, -1, "integer");
         assert_eq!(map_column(&number, &options), number.column);

@@ -23,9 +23,9 @@ use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
 use super::tls;
 use crate::config::dsn::{Binding, Dsn, Target};
-use crate::config::{Origin, Secret, SourceConfig};
+use crate::config::{Advice, Origin, PostgresConfig, Secret};
 use crate::message::SourceName;
-use crate::source::{Advice, ErrorKind, SourceError};
+use crate::source::SourceError;
 
 /// Pauses after each cancel request before the next one: one that arrives
 /// between two statements is lost.
@@ -105,16 +105,21 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Reads the connection string and what it needs of TLS.
-    pub(super) fn new(name: &SourceName, config: &SourceConfig) -> Result<Self, SourceError> {
-        let invalid = |advice: Advice, cause: &dyn std::fmt::Display| SourceError {
-            kind: ErrorKind::Permanent,
-            code: "config".into(),
-            message: match (config.origin, advice) {
-                (Origin::CommandLine, _) => format!("--dsn: {cause}"),
-                (Origin::Configuration, Advice::Dsn) => format!("sources.{name}.dsn: {cause}"),
-                (Origin::Configuration, _) => format!("sources.{name}: {cause}"),
-            },
-            remedy: Some(advice.into()),
+    pub(super) fn new(
+        name: &SourceName,
+        origin: Origin,
+        config: &PostgresConfig,
+    ) -> Result<Self, SourceError> {
+        let invalid = |advice: Advice, cause: &dyn std::fmt::Display| {
+            SourceError::permanent(
+                "config",
+                match (origin, advice) {
+                    (Origin::CommandLine, _) => format!("--dsn: {cause}"),
+                    (Origin::Configuration, Advice::Dsn) => format!("sources.{name}.dsn: {cause}"),
+                    (Origin::Configuration, _) => format!("sources.{name}: {cause}"),
+                },
+            )
+            .with_remedy(advice)
         };
         let dsn: Dsn = config.dsn.expose().parse().map_err(|e| invalid(Advice::Dsn, &e))?;
         let tls = tls::connector(&dsn.tls, config.ca_file.as_deref())
@@ -247,12 +252,11 @@ impl Connector {
                 let read = tokio::task::spawn_blocking(move || crate::text::read_file(&file)).await;
                 match read.map_err(std::io::Error::other).flatten() {
                     Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
-                    Err(e) => Err(SourceError {
-                        kind: ErrorKind::Authentication,
-                        code: "password_file".into(),
-                        message: format!("cannot read the password from {}: {e}", path.display()),
-                        remedy: Some(Advice::PasswordFile.into()),
-                    }),
+                    Err(e) => Err(SourceError::authentication(
+                        "password_file",
+                        format!("cannot read the password from {}: {e}", path.display()),
+                    )
+                    .with_remedy(Advice::PasswordFile)),
                 }
             }
         }
@@ -267,12 +271,8 @@ impl Connector {
     }
 
     pub(super) fn silent(&self) -> SourceError {
-        SourceError {
-            kind: ErrorKind::Unreachable,
-            code: "unreachable".into(),
-            message: format!("connect to {}: no answer within {:?}", self.server, self.timeout),
-            remedy: Some(Advice::Silence.into()),
-        }
+        SourceError::unreachable(format!("connect to {}: no answer within {:?}", self.server, self.timeout))
+            .with_remedy(Advice::Silence)
     }
 
     /// Ends what a connection, taken out of the pool for good, does on the
@@ -369,9 +369,13 @@ fn version_number(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{SourceConfig, SourceKind};
+    use crate::source::ErrorKind;
 
-    fn config(toml: &str) -> SourceConfig {
-        toml::from_str(toml).expect("valid")
+    fn config(toml: &str) -> PostgresConfig {
+        let section: SourceConfig = toml::from_str(toml).expect("valid");
+        let SourceKind::Postgres(server) = section.kind;
+        server
     }
 
     #[test]
@@ -391,7 +395,7 @@ mod tests {
     fn a_bad_connection_string_names_the_field_and_not_the_password() {
         let name = SourceName::parse("warehouse").expect("valid");
         let config = config("kind = \"postgres\"\ndsn = \"postgres://u:geheim@h/d?sslmode=maybe\"");
-        let Err(error) = Connector::new(&name, &config) else { panic!("accepted") };
+        let Err(error) = Connector::new(&name, Origin::Configuration, &config) else { panic!("accepted") };
         assert!(error.message.starts_with("sources.warehouse.dsn:"), "{error}");
         assert!(!error.message.contains("geheim"));
     }
@@ -409,7 +413,7 @@ mod tests {
         ));
         config.connect_timeout.0 = Duration::from_millis(100);
         let name = SourceName::parse("w").expect("valid");
-        let connector = Connector::new(&name, &config).expect("valid");
+        let connector = Connector::new(&name, Origin::Configuration, &config).expect("valid");
         let Err(error) = connector.connect().await else { panic!("nobody is there") };
         assert!(error.message.contains("refused"), "{error}");
     }
@@ -420,7 +424,7 @@ mod tests {
         let name = SourceName::parse("w").expect("valid");
         let mut config = config("kind = \"postgres\"\ndsn = \"postgres://u@h/d\"\npassword = \"other\"");
         config.password_file = Some(path.clone());
-        let connector = Connector::new(&name, &config).expect("valid");
+        let connector = Connector::new(&name, Origin::Configuration, &config).expect("valid");
         let missing = connector.password().await.expect_err("no file yet");
         assert_eq!(missing.kind, ErrorKind::Authentication);
         for secret in ["one", "two "] {

@@ -16,19 +16,28 @@ use tokio::time::timeout;
 use tokio_postgres::{CopyOutStream, Statement};
 use tokio_util::sync::CancellationToken;
 
-use super::chunk::{cancelled, stalled};
 use super::definitions::Definitions;
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::tap::{Piece, Sink, TapHandle};
-use crate::decode::CopyDecoder;
-use crate::source::{ChunkRead, ChunkStream, ErrorKind, Progress, SourceError};
+use crate::config::Advice;
+use crate::decode::{CopyDecoder, StreamColumn};
+use crate::source::{ChunkRead, ChunkStream, Progress, SourceError};
 
 /// Pieces on their way.
 const PIECES: usize = 4;
 
-type Rows = Pin<Box<CopyOutStream>>;
+type Copied = Pin<Box<CopyOutStream>>;
 type End = Arc<OnceLock<Result<(), SourceError>>>;
+
+/// What a COPY is to bring.
+pub(super) struct Rows<'a> {
+    pub(super) read: &'a ChunkRead<'a>,
+    /// Its columns, as they are decoded.
+    pub(super) columns: Vec<StreamColumn>,
+    /// What is done, for errors.
+    pub(super) what: String,
+}
 
 /// The rows of a chunk; read from a blocking thread. Dropped before its end,
 /// it ends the query on the server.
@@ -46,11 +55,11 @@ impl CopyStream {
     pub(super) async fn start(
         session: Session,
         copy: &Statement,
-        read: &ChunkRead<'_>,
-        what: String,
+        rows: Rows<'_>,
         stall: Duration,
         definitions: Option<Definitions>,
     ) -> Result<Self, SourceError> {
+        let Rows { read, columns, what } = rows;
         let (sink, pieces) = mpsc::channel(PIECES);
         let tap = session.tap().clone();
         tap.take_rows(Sink { pieces: sink.clone(), progress: read.progress.clone() });
@@ -63,7 +72,7 @@ impl CopyStream {
         Ok(Self {
             pieces,
             end,
-            decoder: CopyDecoder::new(read.columns, read.key, read.on_unfit),
+            decoder: CopyDecoder::new(&columns, read.key, read.on_unfit),
             cancel: read.cancel.clone(),
             progress: read.progress.clone(),
             what,
@@ -72,7 +81,7 @@ impl CopyStream {
 
     /// The decoder knows columns and no tables.
     fn named(&self, error: SourceError) -> SourceError {
-        SourceError { message: format!("{}: {}", self.what, error.message), ..error }
+        error.named(&self.what)
     }
 
     /// After the last piece: how it ended.
@@ -80,12 +89,7 @@ impl CopyStream {
         match self.end.get() {
             Some(Ok(())) => self.decoder.finish().map_err(|e| self.named(e)),
             Some(Err(e)) => Err(e.clone()),
-            None => Err(SourceError {
-                kind: ErrorKind::Transient,
-                code: "aborted".into(),
-                message: format!("{}: the process is ending", self.what),
-                remedy: None,
-            }),
+            None => Err(SourceError::transient("aborted", format!("{}: the process is ending", self.what))),
         }
     }
 }
@@ -133,7 +137,7 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(mut self, session: Session, mut rows: Rows, end: End) {
+    async fn run(mut self, session: Session, mut rows: Copied, end: End) {
         let stop = match self.wait(&mut rows).await {
             Ok(()) => {
                 // Nothing is said before the transaction is known to be whole.
@@ -161,7 +165,7 @@ impl Pump {
     }
 
     /// Returns when the server ends the COPY: then all its rows have left the tap.
-    async fn wait(&self, rows: &mut Rows) -> Result<(), Stop> {
+    async fn wait(&self, rows: &mut Copied) -> Result<(), Stop> {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Stop::Cancelled),
@@ -174,4 +178,18 @@ impl Pump {
             () = self.tap.silence(self.stall) => Err(Stop::Stalled),
         }
     }
+}
+
+/// The chunk is not wanted any more.
+pub(super) fn cancelled(relation: &str) -> SourceError {
+    SourceError::cancelled(format!("{relation}: cancelled"))
+}
+
+/// The server is silent.
+pub(super) fn stalled(relation: &str, after: Duration) -> SourceError {
+    SourceError::transient(
+        "stalled",
+        format!("{relation}: not a byte from the server for {} s", after.as_secs()),
+    )
+    .with_remedy(Advice::Stall)
 }

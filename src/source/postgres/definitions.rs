@@ -13,11 +13,11 @@
 //! not for one that a daemon takes over from another later.
 
 use super::catalogue::is_read_child;
-use super::collation::has_collation;
+use super::order::cast;
 use super::seen::{Conditions, SeenRelation, changed};
 use super::session::Session;
 use super::sqlstate::Stage;
-use crate::plan::export_plan::Slice;
+use crate::relation::Slice;
 use crate::source::SourceError;
 
 /// First version that plans `IS NULL` of a NOT NULL column as false.
@@ -55,7 +55,8 @@ impl Definitions {
         slice: Slice<'_>,
         version: u32,
     ) -> Option<Self> {
-        let ordered_text = matches!(slice, Slice::Range { cast, .. } if has_collation(cast));
+        let ordered_text =
+            matches!(slice, Slice::Range { order, .. } if cast(order).is_ok_and(|cast| cast.has_collation));
         let leads_on = seen.is_view() || seen.has_policies() || conditions.may_read_tables();
         let asked = Asked {
             leads_on,

@@ -4,12 +4,13 @@
 //! `question` finds boundaries, `snapshot` holds what all chunks see,
 //! `chunk` reads one of them behind the checks of `seen` and `guard`, and
 //! `copy_stream` carries its rows from the connection's `tap` to the decoder.
+//! `types` says what each type becomes, and `reading` what a plan keeps of that.
 //! Below: `session` is one transaction on a connection of `connect`, whose
 //! streams `dial` opens and `bulk` gathers; `sqlstate` says what an error
-//! means, with the help of `privilege` and `pooler`; `quote` and `slice` write
-//! SQL. `collation` and `path` say what a filter or key has to mind, `newer`
-//! writes the condition of an increment, `definitions` compares at the end
-//! what a chunk could not lock.
+//! means, with the help of `privilege` and `pooler`; `quote`, `filter`, `order`
+//! and `slice` write SQL. `collation` and `path` say what a filter or key has to
+//! mind, `newer` writes the condition of an increment, `definitions` compares at
+//! the end what a chunk could not lock.
 
 use std::sync::Arc;
 
@@ -22,15 +23,15 @@ use self::collation::Care;
 use self::connect::Connector;
 use self::pool::Connections;
 use self::session::{Opening, Session};
-use self::snapshot::Keepers;
+use self::slice::Selected;
 use self::sqlstate::Stage;
-use super::{
-    Advice, Boundaries, BoundaryMethod, ChunkRead, ChunkStream, Division, Keeper, MappingOptions, PoolUse,
-    Relation, Selection, Source, SourceError, SourceFacts, SplitKey, SurveyColumn, SurveyRequest,
-};
-use crate::config::{Origin, SourceConfig};
+use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Snapshots, Source, SourceError, SourceFacts};
+use crate::config::{Advice, Origin, PostgresConfig, SourceConfig};
 use crate::message::SourceName;
-use crate::plan::column::Column;
+use crate::relation::{
+    Boundaries, BoundaryMethod, Column, Division, Filter, Frozen, MappingOptions, Relation, Selection,
+    SplitKey, SurveyColumn, SurveyRequest,
+};
 
 mod bulk;
 mod catalogue;
@@ -41,14 +42,18 @@ mod connect;
 mod copy_stream;
 mod definitions;
 mod dial;
+mod filter;
 mod guard;
+mod named;
 mod newer;
+mod order;
 mod path;
 mod pool;
 mod pooler;
 mod privilege;
 mod question;
 mod quote;
+mod reading;
 mod seen;
 mod session;
 mod slice;
@@ -57,12 +62,12 @@ mod sqlstate;
 mod tap;
 mod tls;
 mod type_facts;
+mod types;
 
 /// A PostgreSQL database.
 pub struct PostgresSource {
     name: SourceName,
     connections: Connections,
-    keepers: Keepers,
     limits: Limits,
     /// `[sources.<name>.session]`, for questions; chunks have theirs from the plan.
     session: Vec<(String, String)>,
@@ -76,34 +81,32 @@ impl PostgresSource {
     ///
     /// # Errors
     /// When the connection string or its certificates cannot be read.
-    pub fn new(name: &SourceName, config: &SourceConfig) -> Result<Self, SourceError> {
-        let connector = Connector::new(name, config)?;
+    pub fn new(
+        name: &SourceName,
+        config: &SourceConfig,
+        server: &PostgresConfig,
+    ) -> Result<Self, SourceError> {
+        let connector = Connector::new(name, config.origin, server)?;
         let stall = config.stall_timeout().0;
         let on = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1");
         Ok(Self {
             name: name.clone(),
             connections: Connections::new(connector, config)?,
-            keepers: Keepers::default(),
-            limits: Limits { lock: config.lock_timeout.0, stall },
+            limits: Limits { lock: server.lock_timeout.0, stall },
             session: config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             origin: config.origin,
             partial_rows: config.session.get("row_security").is_some_and(|v| on(v)),
         })
     }
 
-    fn snapshot(&self, lineage: Option<Uuid>) -> Result<Option<String>, SourceError> {
-        lineage.map(|l| self.keepers.snapshot(l)).transpose()
-    }
-
     /// A transaction for questions of planning.
     async fn ask(
         &self,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
         settings: &[(String, String)],
     ) -> Result<Session, SourceError> {
-        let snapshot = self.snapshot(lineage)?;
         let opening = Opening {
-            snapshot: snapshot.as_deref(),
+            snapshot: under.map(snapshot::id).transpose()?,
             settings,
             lock_timeout_ms: self.limits.lock.as_millis(),
         };
@@ -113,11 +116,11 @@ impl PostgresSource {
     /// A session for questions about rows of a relation, and what has to be minded there; `key`: what is ordered.
     async fn ask_of(
         &self,
-        selection: &Selection<'_>,
+        selection: &Selected<'_>,
         key: Option<&str>,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<(Session, Care), SourceError> {
-        let mut session = self.ask(lineage, &[]).await?;
+        let mut session = self.ask(under, &[]).await?;
         let (schema, name, filter) = (selection.schema, selection.name, selection.filter);
         let what = format!("look at {}", quote::shown(schema, name));
         let question = seen::question(schema, name, filter.is_some());
@@ -147,15 +150,15 @@ impl PostgresSource {
     async fn try_survey(
         &self,
         request: &SurveyRequest,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
         sizes: Sizes,
     ) -> Result<Vec<Relation>, SourceError> {
         // No settings of the configuration: names of types depend on the search path.
-        let session = self.ask(lineage, &[]).await?;
+        let session = self.ask(under, &[]).await?;
         let version = self.connections.connector.version();
         let all_rows = (!self.partial_rows).then(|| Advice::AllRows.words(self.origin));
         let relations = catalogue::survey(&session, version, request, sizes, all_rows).await?;
-        session.end(catalogue::WHAT).await?;
+        session.end(named::WHAT).await?;
         Ok(relations)
     }
 }
@@ -173,7 +176,7 @@ impl Source for PostgresSource {
         session.end("ask for the version").await?;
         let version = version.unwrap_or_default();
         let number = version.split(' ').next().unwrap_or_default();
-        Ok(SourceFacts { version: format!("PostgreSQL {number}"), snapshots: true })
+        Ok(SourceFacts { product: "PostgreSQL", version: number.to_owned(), snapshots: true })
     }
 
     async fn close(&self) {
@@ -182,31 +185,22 @@ impl Source for PostgresSource {
         tasks.wait().await;
     }
 
-    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
-        Keepers::count(&self.connections.connector, lineage).await
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
     }
 
-    fn greater_than(
-        &self,
-        column: &SurveyColumn,
-        value: &str,
-        overlap: Option<&str>,
-    ) -> Result<String, SourceError> {
-        newer::greater_than(column, value, overlap)
-    }
-
-    fn is_null(&self, column: &str) -> String {
-        slice::is_null(column)
+    fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
+        filter::sql(filter, columns).map(|sql| Frozen::of(&sql))
     }
 
     async fn survey(
         &self,
         request: &SurveyRequest,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Vec<Relation>, SourceError> {
-        match self.try_survey(request, lineage, Sizes::Now).await {
+        match self.try_survey(request, under, Sizes::Now).await {
             Err(e) if catalogue::was_locked(&e, Sizes::Now) => {
-                self.try_survey(request, lineage, Sizes::LastVacuum).await
+                self.try_survey(request, under, Sizes::LastVacuum).await
             }
             other => other,
         }
@@ -216,40 +210,39 @@ impl Source for PostgresSource {
         columns::map_column(column, options)
     }
 
-    async fn open_lineage(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
-        self.keepers.open(&self.connections.connector, lineage).await
-    }
-
-    async fn join_lineage(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
-        self.keepers.join(&self.connections.connector, lineage).await
-    }
-
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
         key: SplitKey<'_>,
         method: BoundaryMethod,
         parts: Division,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError> {
-        let (session, care) = self.ask_of(selection, None, lineage).await?;
-        let selection = Selection { filter: care.filter.as_deref(), ..*selection };
+        let selection = Selected::of(selection)?;
+        let (session, care) = self.ask_of(&selection, None, under).await?;
+        let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let found = question::boundaries(&session, &selection, key, method, parts).await?;
         session.end("find boundaries").await?;
         Ok(found)
     }
 
-    async fn estimate(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
+    async fn estimate(
+        &self,
+        selection: &Selection<'_>,
+        under: Option<&dyn Keeper>,
+    ) -> Result<u64, SourceError> {
         // It reads no row; with an opaque filter the planner could not estimate.
-        let (session, _) = self.ask_of(selection, None, lineage).await?;
-        let rows = question::estimate(&session, selection).await?;
+        let selection = Selected::of(selection)?;
+        let (session, _) = self.ask_of(&selection, None, under).await?;
+        let rows = question::estimate(&session, &selection).await?;
         session.end("estimate").await?;
         Ok(rows)
     }
 
-    async fn count(&self, selection: &Selection<'_>, lineage: Option<Uuid>) -> Result<u64, SourceError> {
-        let (session, care) = self.ask_of(selection, None, lineage).await?;
-        let selection = Selection { filter: care.filter.as_deref(), ..*selection };
+    async fn count(&self, selection: &Selection<'_>, under: Option<&dyn Keeper>) -> Result<u64, SourceError> {
+        let selection = Selected::of(selection)?;
+        let (session, care) = self.ask_of(&selection, None, under).await?;
+        let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let rows = question::count(&session, &selection).await?;
         session.end("count").await?;
         Ok(rows)
@@ -259,22 +252,37 @@ impl Source for PostgresSource {
         &self,
         selection: &Selection<'_>,
         column: &str,
-        lineage: Option<Uuid>,
+        under: Option<&dyn Keeper>,
     ) -> Result<Option<String>, SourceError> {
-        let (session, care) = self.ask_of(selection, Some(column), lineage).await?;
-        let selection = Selection { filter: care.filter.as_deref(), ..*selection };
+        let selection = Selected::of(selection)?;
+        let (session, care) = self.ask_of(&selection, Some(column), under).await?;
+        let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let value = question::maximum(&session, &selection, column, care.key.is_some()).await?;
         session.end("find the highest key").await?;
         Ok(value)
     }
 
     async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError> {
-        let snapshot = self.snapshot(read.lineage)?;
-        let rows = chunk::open(&self.connections, snapshot.as_deref(), self.limits, read).await?;
+        let rows = chunk::open(&self.connections, self.limits, read).await?;
         Ok(Box::new(rows))
     }
 
     fn pool_use(&self) -> PoolUse {
         self.connections.usage()
+    }
+}
+
+#[async_trait]
+impl Snapshots for PostgresSource {
+    async fn open(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
+        snapshot::open(&self.connections.connector, lineage).await
+    }
+
+    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        snapshot::join(&self.connections.connector, lineage).await
+    }
+
+    async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {
+        snapshot::keepers(&self.connections.connector, lineage).await
     }
 }

@@ -2,8 +2,9 @@
 
 use super::quote::{ident, literal};
 use super::seen::FIXED_OIDS;
-use crate::decode::types::{PgType, oid};
-use crate::source::{ErrorKind, SourceError, SurveyColumn};
+use super::types::{PgType, oid};
+use crate::relation::SurveyColumn;
+use crate::source::SourceError;
 
 /// What is subtracted from values of a type, and in which type that is done. Values of single
 /// precision are subtracted in double precision, which rounds less; PostgreSQL compares the two.
@@ -24,36 +25,36 @@ const DIFFERENCES: [(u32, &str, &str); 11] = [
 /// Rows whose column is greater than a value, less an overlap. The difference is a constant of a type that an index
 /// of the column knows.
 pub(super) fn greater_than(
-    column: &SurveyColumn,
+    columns: &[SurveyColumn],
+    name: &str,
     value: &str,
     overlap: Option<&str>,
 ) -> Result<String, SourceError> {
-    let (name, value) = (ident(&column.column.name), literal(value));
-    let facts: Option<PgType> = serde_json::from_value(column.type_facts.clone()).ok();
-    let base = facts.as_ref().map(PgType::undomained);
+    let column = columns.iter().find(|c| c.column.name == name);
+    let (quoted, value) = (ident(name), literal(value));
+    let base = column.and_then(|c| c.facts.get::<PgType>()).map(PgType::undomained);
     let greater = base.map_or_else(|| ">".to_owned(), operator);
     let Some(amount) = overlap else {
-        return Ok(format!("{name} {greater} {value}"));
+        return Ok(format!("{quoted} {greater} {value}"));
     };
     let amount = literal(amount);
     let known = base.and_then(|base| DIFFERENCES.iter().find(|(oid, ..)| *oid == base.oid));
     let Some((_, base, by)) = known else {
-        return Err(SourceError {
-            kind: ErrorKind::Permanent,
-            code: "overlap".into(),
-            message: format!(
+        return Err(SourceError::permanent(
+            "overlap",
+            format!(
                 "field `after.overlap`: column `{}` of type {} has no differences",
-                column.column.name, column.column.source_type
+                name,
+                column.map_or("an unknown type", |c| c.column.source_type.as_str())
             ),
-            remedy: Some(
-                "leave it out, or name a column of numbers, money, dates, timestamps or intervals (a time of day \
-                 starts again at midnight)"
-                    .into(),
-            ),
-        });
+        )
+        .with_remedy(
+            "leave it out, or name a column of numbers, money, dates, timestamps or intervals (a time of day \
+                 starts again at midnight)",
+        ));
     };
     // An overlap below zero would leave rows out.
-    Ok(format!("{name} {greater} LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))
+    Ok(format!("{quoted} {greater} LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))
 }
 
 /// The operator by which values of a type are sorted, and so its highest one was found: that of the type's own order,
@@ -69,21 +70,14 @@ fn operator(base: &PgType) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::column::{Column, ColumnType, Fetch};
+    use crate::relation::{Column, ColumnType, Facts};
 
     fn column(facts: &PgType) -> SurveyColumn {
         SurveyColumn {
-            column: Column {
-                name: "k\"".into(),
-                source_type: facts.name.clone(),
-                fetch: Fetch::Native,
-                ty: ColumnType::Text,
-                nullable: false,
-                infinity: Default::default(),
-                note: None,
-            },
-            type_facts: serde_json::to_value(facts).expect("JSON"),
-            range_cast: None,
+            column: Column::plain("k\"", &facts.name, ColumnType::Text, false),
+            facts: Facts::of(facts.clone()),
+            width: 32,
+            order: None,
             ordered: true,
             numeric: false,
             correlation: None,
@@ -93,6 +87,10 @@ mod tests {
             doubt: None,
             readable: true,
         }
+    }
+
+    fn of(column: SurveyColumn, value: &str, overlap: Option<&str>) -> Result<String, SourceError> {
+        greater_than(&[column], "k\"", value, overlap)
     }
 
     fn domain(of: PgType) -> PgType {
@@ -106,15 +104,15 @@ mod tests {
         for (oid, base, by) in DIFFERENCES {
             let ty = PgType::base(oid, "a type", -1);
             for ty in [ty.clone(), domain(ty.clone()), domain(domain(ty))] {
-                let sql = greater_than(&column(&ty), "it's", Some("1'")).expect("a difference");
+                let sql = of(column(&ty), "it's", Some("1'")).expect("a difference");
                 let value = format!("'it''s'::{base}");
                 let less = format!("{value} - '1'''::{by}");
                 assert_eq!(sql, format!("\"k\"\"\" OPERATOR(pg_catalog.>) LEAST({value}, {less})"));
             }
         }
         let uuid = column(&PgType::base(oid::UUID, "uuid", -1));
-        assert_eq!(greater_than(&uuid, "5", None).expect("none"), "\"k\"\"\" OPERATOR(pg_catalog.>) '5'");
-        let refused = greater_than(&uuid, "5", Some("1")).expect_err("no difference");
+        assert_eq!(of(uuid.clone(), "5", None).expect("none"), "\"k\"\"\" OPERATOR(pg_catalog.>) '5'");
+        let refused = of(uuid.clone(), "5", Some("1")).expect_err("no difference");
         assert!(
             refused.message.contains("`after.overlap`") && refused.message.contains("uuid"),
             "{refused:?}"
@@ -126,10 +124,10 @@ mod tests {
         let mut citext = PgType::base(80_000, "ext.citext", -1);
         citext.greater = Some(("my \"ext".into(), ">".into()));
         for ty in [citext.clone(), domain(citext)] {
-            let sql = greater_than(&column(&ty), "a", None).expect("none");
+            let sql = of(column(&ty), "a", None).expect("none");
             assert_eq!(sql, "\"k\"\"\" OPERATOR(\"my \"\"ext\".>) 'a'");
         }
         let of_an_enum = PgType::base(80_001, "public.mood", -1);
-        assert_eq!(greater_than(&column(&of_an_enum), "a", None).expect("none"), "\"k\"\"\" > 'a'");
+        assert_eq!(of(column(&of_an_enum), "a", None).expect("none"), "\"k\"\"\" > 'a'");
     }
 }

@@ -9,8 +9,9 @@
 use super::quote::{literal, shown};
 use super::seen::{Conditions, SeenRelation};
 use super::session::Session;
+use super::slice::Selected;
 use super::sqlstate::Stage;
-use crate::source::{ErrorKind, Selection, SourceError};
+use crate::source::SourceError;
 
 /// The path, where one is needed. Functions that a view calls may depend on the role's own.
 pub(super) fn of(seen: &SeenRelation, conditions: Conditions<'_>) -> Option<String> {
@@ -32,26 +33,18 @@ pub(super) fn of(seen: &SeenRelation, conditions: Conditions<'_>) -> Option<Stri
 /// name of one that is built in: it may fit them better. What extensions bring is trusted.
 pub(super) async fn check(
     session: &Session,
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     stage: Stage,
     what: &str,
 ) -> Result<(), SourceError> {
     let Some(filter) = selection.filter else { return Ok(()) };
     let Some(found) = session.value(&question(filter), stage, what).await? else { return Ok(()) };
-    Err(SourceError {
-        kind: ErrorKind::Permanent,
-        code: "shadowed".into(),
-        message: format!(
+    Err(SourceError::permanent("shadowed", format!(
             "the filter of {} names a type that is not built in, so that its operators are looked up by the role's \
              search_path; there {found} could take the place of a built-in one",
             shown(selection.schema, selection.name)
-        ),
-        remedy: Some(
-            "drop it, take its schema out of the role's search_path, or filter in a view that names its operators, as in \
-             OPERATOR(pg_catalog.=)"
-                .into(),
-        ),
-    })
+        )).with_remedy("drop it, take its schema out of the role's search_path, or filter in a view that names its operators, as in \
+             OPERATOR(pg_catalog.=)"))
 }
 
 /// Operators that stand in a filter as words.

@@ -25,8 +25,8 @@ use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, Re
 use deadpool_postgres::RecyclingMethod;
 
 use super::connect::{Connector, Pooled};
-use crate::config::SourceConfig;
-use crate::source::{Advice, ErrorKind, PoolUse, SourceError};
+use crate::config::{Advice, SourceConfig};
+use crate::source::{PoolUse, SourceError};
 
 /// Longest wait for a free connection of the pool: workers take no more chunks
 /// than it has, so a long wait means that something is wrong.
@@ -76,11 +76,9 @@ impl Connections {
             .wait_timeout(Some(POOL_WAIT))
             .recycle_timeout(Some(connector.timeout()))
             .build()
-            .map_err(|e| SourceError {
-                kind: ErrorKind::Permanent,
-                code: "pool".into(),
-                message: format!("cannot build the connection pool for {server}: {e}"),
-                remedy: Some(Advice::Pool.into()),
+            .map_err(|e| {
+                SourceError::permanent("pool", format!("cannot build the connection pool for {server}: {e}"))
+                    .with_remedy(Advice::Pool)
             })?;
         Ok(Self { connector, pool, allowed })
     }
@@ -90,19 +88,16 @@ impl Connections {
         match self.pool.get().await {
             Ok(conn) => Ok(conn),
             Err(PoolError::Backend(e)) => Err(e),
-            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(SourceError {
-                kind: ErrorKind::Exhausted,
-                code: "pool".into(),
-                message: format!("all {} connections of the pool are busy", self.allowed),
-                remedy: Some(Advice::Pool.into()),
-            }),
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(SourceError::exhausted(
+                "pool",
+                format!("all {} connections of the pool are busy", self.allowed),
+            )
+            .with_remedy(Advice::Pool)),
             Err(PoolError::Timeout(_)) => Err(self.connector.silent()),
-            Err(e) => Err(SourceError {
-                kind: ErrorKind::Transient,
-                code: "pool".into(),
-                message: format!("no connection to {}: {e}", self.connector.server()),
-                remedy: None,
-            }),
+            Err(e) => Err(SourceError::transient(
+                "pool",
+                format!("no connection to {}: {e}", self.connector.server()),
+            )),
         }
     }
 

@@ -2,7 +2,7 @@
 //! and in the language of `lc_messages`: where that is not English, the remedy names all rights that there are.
 
 use super::quote::ident;
-use crate::source::{Advice, Remedy};
+use crate::config::{Advice, Remedy};
 
 /// Kinds of objects as the server's messages name them (`aclcheck_error`), with the statement that grants the right to
 /// read or use one.

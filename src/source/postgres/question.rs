@@ -1,19 +1,21 @@
 //! What planning asks of a table: where to split it, how many rows it has,
 //! how far a column has grown.
 
-use super::collation::{DEFAULT, has_collation};
+use super::collation::DEFAULT;
+use super::order::{Cast, cast};
 use super::quote::{ident, literal, shown, texts};
 use super::session::Session;
-use super::slice::{Cast, cast, conditions, from_where, item, text_of};
+use super::slice::{Selected, conditions, from_where, item, text_of};
 use super::sqlstate::Stage;
-use crate::source::{Boundaries, BoundaryMethod, Division, ErrorKind, Selection, SourceError, SplitKey};
+use crate::relation::{Boundaries, BoundaryMethod, Division, SplitKey};
+use crate::source::SourceError;
 
 /// More parts than this are never needed, and the server need not think of more.
 const MOST_PARTS: u32 = 1_000_000;
 /// Rows of a sample that a part needs: they tell its size to within 18 % (one standard deviation).
 const LEAST_SAMPLED: u64 = 30;
 
-fn what(verb: &str, selection: &Selection<'_>) -> String {
+fn what(verb: &str, selection: &Selected<'_>) -> String {
     format!("{verb} {}", shown(selection.schema, selection.name))
 }
 
@@ -21,7 +23,7 @@ fn what(verb: &str, selection: &Selection<'_>) -> String {
 /// filter that was misjudged, is followed by an ordered pass.
 pub(super) async fn boundaries(
     session: &Session,
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     key: SplitKey<'_>,
     method: BoundaryMethod,
     division: Division,
@@ -31,13 +33,10 @@ pub(super) async fn boundaries(
         return Ok(Boundaries { values: Vec::new(), method });
     }
     let what = what("find boundaries in", selection);
-    let cast = cast(key.cast)?;
+    let cast = cast(key.order)?;
     let order = Order { column: ident(key.column), collate: cast.collate };
-    let own = if has_collation(key.cast) {
-        own_collation(session, selection, key.column, &what).await?
-    } else {
-        None
-    };
+    let own =
+        if cast.has_collation { own_collation(session, selection, key.column, &what).await? } else { None };
     let pass = || ordered_pass(selection, &order, parts, division.rows.max(1));
     let sql = match method {
         BoundaryMethod::Statistics => {
@@ -57,7 +56,7 @@ pub(super) async fn boundaries(
         }
     }
     let values: Vec<String> = rows.iter().filter_map(|r| r.get(0).map(str::to_owned)).collect();
-    if has_collation(key.cast) {
+    if cast.has_collation {
         let sql = ascending(&values, cast, own.as_deref().unwrap_or_default());
         if session.value(&sql, Stage::Question, &what).await?.as_deref() == Some("f") {
             return Err(out_of_order(selection, key.column));
@@ -77,16 +76,15 @@ fn ascending(values: &[String], cast: Cast, collate: &str) -> String {
     )
 }
 
-fn out_of_order(selection: &Selection<'_>, column: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "index_order".into(),
-        message: format!(
+fn out_of_order(selection: &Selected<'_>, column: &str) -> SourceError {
+    SourceError::permanent(
+        "index_order",
+        format!(
             "{}: an index of column `{column}` does not have its texts in the order of their collation",
             shown(selection.schema, selection.name)
         ),
-        remedy: Some("REINDEX the table; until then use another chunk_column or strategy".into()),
-    }
+    )
+    .with_remedy("REINDEX the table; until then use another chunk_column or strategy")
 }
 
 /// A key in the order of chunks.
@@ -99,7 +97,7 @@ struct Order<'a> {
 /// ` COLLATE …` of a column with another collation than its database; quoted by the server.
 async fn own_collation(
     session: &Session,
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     column: &str,
     what: &str,
 ) -> Result<Option<String>, SourceError> {
@@ -122,7 +120,7 @@ async fn own_collation(
 /// `DISTINCT ON` look for a bare name among the output first, where it is a
 /// text: order is always asked of the qualified key, in the column's own
 /// collation, by which the chunks will compare.
-fn histogram(selection: &Selection<'_>, column: &str, ty: &str, collate: &str, parts: u32) -> String {
+fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, parts: u32) -> String {
     format!(
         "SELECT DISTINCT ON (b.k{collate}) {} FROM ( \
            SELECT s.bounds[1 + pg_catalog.round(j::pg_catalog.numeric \
@@ -141,7 +139,7 @@ fn histogram(selection: &Selection<'_>, column: &str, ty: &str, collate: &str, p
 }
 
 /// The keys that split the rows of some pages into equal parts, each with the number of these rows.
-fn sample(selection: &Selection<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> String {
+fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> String {
     let percent = f64::from(ppm) / 10_000.0;
     let Order { column, collate } = order;
     let rows = format!(
@@ -159,7 +157,7 @@ fn sample(selection: &Selection<'_>, order: &Order<'_>, ppm: u32, parts: u32) ->
 }
 
 /// Every n-th key in order, `rows` apart at least. The count and the pass read the same snapshot.
-fn ordered_pass(selection: &Selection<'_>, order: &Order<'_>, parts: u32, rows: u64) -> String {
+fn ordered_pass(selection: &Selected<'_>, order: &Order<'_>, parts: u32, rows: u64) -> String {
     let Order { column, collate } = order;
     let from = from_where(selection, Some(&format!("{column} IS NOT NULL")));
     format!(
@@ -174,7 +172,7 @@ fn ordered_pass(selection: &Selection<'_>, order: &Order<'_>, parts: u32, rows: 
 
 /// Rows that the server's planner expects; an error where the filter does not
 /// fit the table.
-pub(super) async fn estimate(session: &Session, selection: &Selection<'_>) -> Result<u64, SourceError> {
+pub(super) async fn estimate(session: &Session, selection: &Selected<'_>) -> Result<u64, SourceError> {
     let what = what("estimate", selection);
     let sql = format!("EXPLAIN (FORMAT JSON) SELECT 1 {}", from_where(selection, None));
     let rows = session.rows(&sql, Stage::Question, &what).await?;
@@ -189,7 +187,7 @@ fn planned_rows(explained: &str) -> Option<u64> {
 }
 
 /// Rows of a selection.
-pub(super) async fn count(session: &Session, selection: &Selection<'_>) -> Result<u64, SourceError> {
+pub(super) async fn count(session: &Session, selection: &Selected<'_>) -> Result<u64, SourceError> {
     let what = what("count", selection);
     let sql = format!("SELECT pg_catalog.count(*) {}", from_where(selection, None));
     let value = session.value(&sql, Stage::Question, &what).await?;
@@ -200,7 +198,7 @@ pub(super) async fn count(session: &Session, selection: &Selection<'_>) -> Resul
 /// can be ordered has that aggregate. The `OFFSET` hides the order of indexes.
 pub(super) async fn maximum(
     session: &Session,
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     column: &str,
     doubted: bool,
 ) -> Result<Option<String>, SourceError> {
@@ -216,12 +214,7 @@ pub(super) async fn maximum(
 }
 
 fn unexpected(what: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "protocol".into(),
-        message: format!("{what}: the server's answer is not understood"),
-        remedy: None,
-    }
+    SourceError::permanent("protocol", format!("{what}: the server's answer is not understood"))
 }
 
 #[cfg(test)]
@@ -236,7 +229,7 @@ mod tests {
 
     #[test]
     fn names_and_filters_are_quoted_in_questions() {
-        let selection = Selection { schema: "s'", name: "t", only: false, filter: Some("a > 1") };
+        let selection = Selected { schema: "s'", name: "t", only: false, filter: Some("a > 1") };
         let sql = histogram(&selection, "k\"", "pg_catalog.int4", "", 4);
         assert!(sql.contains("schemaname = 's''' AND tablename = 't' AND attname = 'k\"'"), "{sql}");
         let order = Order { column: ident("k\""), collate: "" };

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use tokio_postgres::SimpleQueryRow;
 
 use super::quote::{ident, literal, shown};
-use crate::plan::column::Column;
-use crate::source::{ErrorKind, Selection, SourceError};
+use super::slice::Selected;
+use crate::relation::Column;
+use crate::source::SourceError;
 
 /// Types below this have the same oid everywhere, and no domains are among them.
 pub(super) const FIXED_OIDS: u32 = 10_000;
@@ -124,16 +125,14 @@ impl SeenRelation {
 
 /// The failure of a chunk whose table is not what was planned any more.
 pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Changed,
-        code: "changed".into(),
-        message: format!("{} changed since its snapshot was taken: {why}", shown(schema, name)),
-        remedy: Some(
-            "avoid TRUNCATE, rewrites, other partitions or columns, and indexes that are built CONCURRENTLY \
-             while a job runs"
-                .into(),
-        ),
-    }
+    SourceError::changed(
+        "changed",
+        format!("{} changed since its snapshot was taken: {why}", shown(schema, name)),
+    )
+    .with_remedy(
+        "avoid TRUNCATE, rewrites, other partitions or columns, and indexes that are built CONCURRENTLY \
+             while a job runs",
+    )
 }
 
 /// Asks for a relation as the snapshot shows it, and for the role's own search path where it may be needed: for a view
@@ -201,7 +200,7 @@ pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<SeenRelation> {
 /// The answer to [`question`], compared with the plan's columns.
 pub(super) fn compare(
     rows: &[SimpleQueryRow],
-    selection: &Selection<'_>,
+    selection: &Selected<'_>,
     columns: &[Column],
     conditions: Conditions<'_>,
 ) -> Result<SeenRelation, SourceError> {

@@ -3,60 +3,43 @@
 //! Invariant I6: chunks are disjoint and together everything. Bounds are
 //! half-open, the outer ones open, and NULL keys are asked for by name.
 
-use super::collation::is_by_bytes;
-use super::quote::{ident, literal, table};
-use crate::plan::column::{Column, ColumnType, Fetch, Geometry, Part};
-use crate::plan::export_plan::Slice;
-use crate::source::{ErrorKind, Selection, SourceError};
+use super::order::{Cast, cast};
+use super::quote::{ident, literal, shown, table};
+use super::reading::{Fetch, Readings};
+use crate::decode::{Form, FormPart, Shape};
+use crate::relation::column::Geometry;
+use crate::relation::{Frozen, Selection, Slice};
+use crate::source::SourceError;
 
-/// Types by which tables can be split: as plans name them (the casts of
-/// `decode::types::range_key`), and as SQL does whatever the search path. Their
-/// text casts back exactly and their order is total. `character varying` is
-/// compared as text; `character` would cut its bounds to one character.
-const CASTS: [(&str, &str); 14] = [
-    ("smallint", "pg_catalog.int2"),
-    ("integer", "pg_catalog.int4"),
-    ("bigint", "pg_catalog.int8"),
-    ("numeric", "pg_catalog.numeric"),
-    ("date", "pg_catalog.date"),
-    ("timestamp without time zone", "pg_catalog.timestamp"),
-    ("timestamp with time zone", "pg_catalog.timestamptz"),
-    ("uuid", "pg_catalog.uuid"),
-    ("text", "pg_catalog.text"),
-    ("character varying", "pg_catalog.text"),
-    ("bpchar", "pg_catalog.bpchar"),
-    // In the order of their bytes: see `collation`.
-    ("text collate C", "pg_catalog.text"),
-    ("character varying collate C", "pg_catalog.text"),
-    ("bpchar collate C", "pg_catalog.bpchar"),
-];
+/// A relation and what is read of it, with its filter in SQL.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Selected<'a> {
+    pub(super) schema: &'a str,
+    pub(super) name: &'a str,
+    /// Without the rows of its children.
+    pub(super) only: bool,
+    pub(super) filter: Option<&'a str>,
+}
 
-/// What follows a key that is compared by its bytes.
-const BY_BYTES: &str = " COLLATE pg_catalog.\"C\"";
+impl<'a> Selected<'a> {
+    /// What a plan selects.
+    pub(super) fn of(selection: &Selection<'a>) -> Result<Self, SourceError> {
+        let Selection { schema, name, only, filter } = *selection;
+        let filter = filter.map(Frozen::thaw).transpose().map_err(|_| {
+            SourceError::permanent(
+                "filter",
+                format!("the filter of {} was planned for another kind of source", shown(schema, name)),
+            )
+            .with_remedy("export the table again")
+        })?;
+        Ok(Self { schema, name, only, filter })
+    }
+}
 
+/// First version that scans ranges of pages without reading the rest.
+pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
 /// Highest page that a heap can have.
 const LAST_PAGE: u32 = u32::MAX - 1;
-
-/// How keys are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cast {
-    /// The type of their bounds, as SQL names it.
-    pub(super) ty: &'static str,
-    /// ` COLLATE …` where the order is not the column's own.
-    pub(super) collate: &'static str,
-}
-
-/// The SQL for a plan's type name; only known ones reach SQL (I7).
-pub(super) fn cast(name: &str) -> Result<Cast, SourceError> {
-    let found = CASTS.iter().find(|(plan, _)| *plan == name);
-    let collate = if is_by_bytes(name) { BY_BYTES } else { "" };
-    found.map(|(_, ty)| Cast { ty, collate }).ok_or_else(|| SourceError {
-        kind: ErrorKind::Permanent,
-        code: "chunk_column".into(),
-        message: format!("a column of type {name:?} cannot be split by"),
-        remedy: Some("choose another chunk_column or strategy".into()),
-    })
-}
 
 /// The condition of a slice; none: every row.
 pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError> {
@@ -64,8 +47,8 @@ pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError>
         Slice::All | Slice::Pages { from: None, to: None } => None,
         Slice::Nulls { column } => Some(is_null(column)),
         Slice::Range { column, from: None, to: None, .. } => Some(format!("{} IS NOT NULL", ident(column))),
-        Slice::Range { column, cast: name, from, to } => {
-            let (column, Cast { ty, collate }) = (ident(column), cast(name)?);
+        Slice::Range { column, order, from, to } => {
+            let (column, Cast { ty, collate, .. }) = (ident(column), cast(order)?);
             // Of pg_catalog, whatever else the search path of a view holds.
             let side = |operator, value| {
                 format!("{column}{collate} OPERATOR(pg_catalog.{operator}) {}::{ty}", literal(value))
@@ -92,19 +75,19 @@ fn both(a: Option<String>, b: Option<String>) -> Option<String> {
 }
 
 /// `FROM … WHERE …` of a selection, with one more condition.
-pub(super) fn from_where(selection: &Selection<'_>, condition: Option<&str>) -> String {
+pub(super) fn from_where(selection: &Selected<'_>, condition: Option<&str>) -> String {
     format!("FROM {}{}", item(selection), conditions(selection, condition))
 }
 
 /// The relation as an item of a `FROM`.
-pub(super) fn item(selection: &Selection<'_>) -> String {
+pub(super) fn item(selection: &Selected<'_>) -> String {
     let only = if selection.only { "ONLY " } else { "" };
     format!("{only}{}", table(selection.schema, selection.name))
 }
 
 /// [`from_where`] without the rows of child tables.
-pub(super) fn from_only_where(selection: &Selection<'_>, condition: Option<&str>) -> String {
-    from_where(&Selection { only: true, ..selection.clone() }, condition)
+pub(super) fn from_only_where(selection: &Selected<'_>, condition: Option<&str>) -> String {
+    from_where(&Selected { only: true, ..*selection }, condition)
 }
 
 /// A filter as the server's planner does not look into it: no index and no bound of a partition decides what
@@ -115,7 +98,7 @@ pub(super) fn opaque(filter: &str) -> String {
 
 /// The filter stands on lines of its own: whatever it ends with, the
 /// parenthesis closes.
-pub(super) fn conditions(selection: &Selection<'_>, condition: Option<&str>) -> String {
+pub(super) fn conditions(selection: &Selected<'_>, condition: Option<&str>) -> String {
     match (selection.filter, condition) {
         (None, None) => String::new(),
         (None, Some(c)) => format!(" WHERE {c}"),
@@ -125,16 +108,16 @@ pub(super) fn conditions(selection: &Selection<'_>, condition: Option<&str>) -> 
 }
 
 /// The columns as a chunk selects them.
-pub(super) fn select_list(columns: &[Column]) -> String {
+pub(super) fn select_list(columns: &Readings) -> String {
     let items: Vec<String> = columns
         .iter()
-        .map(|c| match c.fetch {
-            Fetch::Native => ident(&c.name),
-            Fetch::AsText => text_of(&ident(&c.name)),
+        .map(|(name, reading)| match reading.fetch {
+            Fetch::Native => ident(name),
+            Fetch::AsText => text_of(&ident(name)),
             // The server converts, and refuses, texts alone. To its own encoding nothing is converted; but
             // UTF-8 would be verified, which a session in UTF-8 is spared when it sends a text.
             Fetch::AsBytes => {
-                let name = ident(&c.name);
+                let name = ident(name);
                 let text = format!("pg_catalog.concat({name})");
                 format!(
                     "CASE WHEN {name} IS NULL THEN NULL \
@@ -142,7 +125,7 @@ pub(super) fn select_list(columns: &[Column]) -> String {
                      ELSE pg_catalog.convert_to({text}, pg_catalog.getdatabaseencoding()) END"
                 )
             }
-            Fetch::Parts => with_text(ident(&c.name), &c.ty),
+            Fetch::Parts => with_text(ident(name), &reading.form),
         })
         .collect();
     items.join(", ")
@@ -151,18 +134,19 @@ pub(super) fn select_list(columns: &[Column]) -> String {
 /// An expression whose parts without a binary form that we read are text (in plans of version 1, shapes are
 /// well-known binary that functions of the source make). A composite is built again from its attributes; NULL stays NULL, which is
 /// another value than a composite of NULLs.
-fn with_text(value: String, ty: &ColumnType) -> String {
-    match ty {
-        ColumnType::SourceText => text_of(&value),
-        ColumnType::Geometry(Geometry { schema: Some(schema), srid, geodesic, .. }) => match (srid, geodesic)
-        {
-            (Some(_), _) => format!("{}.st_asbinary({value})", ident(schema)),
-            (None, false) => format!("{}.st_asewkb({value})", ident(schema)),
-            (None, true) => format!("{0}.st_asewkb({value}::{0}.geometry)", ident(schema)),
-        },
-        ColumnType::List(element) if **element == ColumnType::SourceText => texts_of(&value),
-        ColumnType::Struct(parts) if parts.iter().any(|part| has_text(&part.ty)) => {
-            let part = |part: &Part| with_text(format!("({value}).{}", ident(&part.name)), &part.ty);
+fn with_text(value: String, form: &Form) -> String {
+    match form {
+        Form::SourceText => text_of(&value),
+        Form::Geometry(Shape { schema: Some(schema), declared: Geometry { srid, geodesic, .. } }) => {
+            match (srid, geodesic) {
+                (Some(_), _) => format!("{}.st_asbinary({value})", ident(schema)),
+                (None, false) => format!("{}.st_asewkb({value})", ident(schema)),
+                (None, true) => format!("{0}.st_asewkb({value}::{0}.geometry)", ident(schema)),
+            }
+        }
+        Form::List(element) if **element == Form::SourceText => texts_of(&value),
+        Form::Struct(parts) if parts.iter().any(|part| has_text(&part.form)) => {
+            let part = |part: &FormPart| with_text(format!("({value}).{}", ident(&part.name)), &part.form);
             let parts: Vec<String> = parts.iter().map(part).collect();
             format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN ROW({}) END", parts.join(", "))
         }
@@ -189,21 +173,19 @@ fn texts_of(value: &str) -> String {
     )
 }
 
-fn has_text(ty: &ColumnType) -> bool {
-    match ty {
-        ColumnType::SourceText | ColumnType::Geometry(Geometry { schema: Some(_), .. }) => true,
-        ColumnType::List(element) => has_text(element),
-        ColumnType::Struct(parts) => parts.iter().any(|part| has_text(&part.ty)),
+fn has_text(form: &Form) -> bool {
+    match form {
+        Form::SourceText | Form::Geometry(Shape { schema: Some(_), .. }) => true,
+        Form::List(element) => has_text(element),
+        Form::Struct(parts) => parts.iter().any(|part| has_text(&part.form)),
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::collation::{by_bytes, has_collation};
     use super::*;
-    use crate::decode::types::{PgType, range_key};
-    use crate::plan::export_plan::Strategy;
+    use crate::source::ErrorKind;
 
     fn sql(slice: Slice<'_>) -> String {
         condition(slice).expect("known type").unwrap_or_default()
@@ -211,13 +193,14 @@ mod tests {
 
     #[test]
     fn ranges_touch_without_overlap_and_nulls_have_a_home() {
-        let strategy = Strategy::Range {
-            column: "a\"b".into(),
-            cast: "text".into(),
-            bounds: vec!["it's".into(), "z".into()],
-            nulls: true,
-        };
-        let all: Vec<String> = (0..4).filter_map(|i| strategy.slice(i)).map(sql).collect();
+        let order = Frozen::of(&"text");
+        let range = |from, to| sql(Slice::Range { column: "a\"b", order: &order, from, to });
+        let all = [
+            range(None, Some("it's")),
+            range(Some("it's"), Some("z")),
+            range(Some("z"), None),
+            sql(Slice::Nulls { column: "a\"b" }),
+        ];
         assert_eq!(
             all,
             [
@@ -228,9 +211,10 @@ mod tests {
                 "\"a\"\"b\" IS NULL",
             ]
         );
-        let unbounded = Slice::Range { column: "k", cast: "bigint", from: None, to: None };
+        let (bigint, by_bytes) = (Frozen::of(&"bigint"), Frozen::of(&"bpchar collate C"));
+        let unbounded = Slice::Range { column: "k", order: &bigint, from: None, to: None };
         assert_eq!(sql(unbounded), "\"k\" IS NOT NULL");
-        let bytes = Slice::Range { column: "k", cast: "bpchar collate C", from: Some("a"), to: None };
+        let bytes = Slice::Range { column: "k", order: &by_bytes, from: Some("a"), to: None };
         assert_eq!(
             sql(bytes),
             "\"k\" COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.>=) 'a'::pg_catalog.bpchar"
@@ -249,34 +233,19 @@ mod tests {
 
     #[test]
     fn a_cast_that_is_not_in_the_table_never_reaches_sql() {
-        let slice = Slice::Range { column: "k", cast: "int8) OR (true", from: Some("1"), to: None };
+        let order = Frozen::of(&"int8) OR (true");
+        let slice = Slice::Range { column: "k", order: &order, from: Some("1"), to: None };
         assert_eq!(condition(slice).expect_err("refused").kind, ErrorKind::Permanent);
     }
 
     #[test]
-    fn every_key_that_the_type_table_knows_can_be_cast_to() {
-        let mut known = 0;
-        for oid in 1..4_000 {
-            if let Some(key) = range_key(&PgType::base(oid, "", -1)) {
-                assert_eq!(cast(key.cast).expect(key.cast).collate, "");
-                known += 1;
-                if has_collation(key.cast) {
-                    assert_eq!(cast(&by_bytes(key.cast)).expect(key.cast).collate, BY_BYTES);
-                    known += 1;
-                }
-            }
-        }
-        assert_eq!(known, CASTS.len());
-    }
-
-    #[test]
     fn only_what_has_to_be_text_is_cast() {
-        let list = || ColumnType::List(Box::new(ColumnType::SourceText));
+        let list = || Form::List(Box::new(Form::SourceText));
         assert_eq!(with_text("\"c\"".into(), &list()), texts_of("\"c\""));
-        let part = |name: &str, ty| Part { name: name.into(), ty };
-        let inner = ColumnType::Struct(vec![part("a", ColumnType::Int32), part("q\"", list())]);
-        let whole = ColumnType::Struct(vec![part("n", ColumnType::Int32)]);
-        let outer = ColumnType::Struct(vec![part("i", inner), part("w", whole)]);
+        let part = |name: &str, form| FormPart { name: name.into(), form };
+        let inner = Form::Struct(vec![part("a", Form::Int32), part("q\"", list())]);
+        let whole = Form::Struct(vec![part("n", Form::Int32)]);
+        let outer = Form::Struct(vec![part("i", inner), part("w", whole)]);
         assert_eq!(
             with_text("\"c\"".into(), &outer),
             format!(
@@ -293,7 +262,10 @@ mod tests {
     fn shapes_need_no_function_but_in_plans_of_version_1() {
         let of = |schema: Option<&str>, srid, geodesic| {
             let schema = schema.map(str::to_owned);
-            with_text("\"c\"".into(), &ColumnType::Geometry(Geometry { schema, srid, kind: None, geodesic }))
+            with_text(
+                "\"c\"".into(),
+                &Form::Geometry(Shape { schema, declared: Geometry { srid, kind: None, geodesic } }),
+            )
         };
         assert_eq!(of(None, Some(4326), true), "\"c\"");
         let sql = |srid, geodesic| of(Some("my \"gis"), srid, geodesic);
@@ -304,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_filter_cannot_swallow_the_slice() {
-        let selection = Selection { schema: "s", name: "t", only: false, filter: Some("a = 1 OR b -- c") };
+        let selection = Selected { schema: "s", name: "t", only: false, filter: Some("a = 1 OR b -- c") };
         assert_eq!(
             from_where(&selection, Some("\"k\" < '5'::pg_catalog.int8")),
             "FROM \"s\".\"t\" WHERE (\na = 1 OR b -- c\n) AND \"k\" < '5'::pg_catalog.int8"

@@ -6,8 +6,8 @@
 //! import its snapshot and export it again: the snapshot lives as long as one
 //! keeper does. Its last statement carries the snapshot's time in a comment.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::any::Any;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
@@ -19,6 +19,7 @@ use super::quote::literal;
 use super::session::{base_settings, set_config};
 use super::sqlstate::{Stage, explain};
 use crate::failpoint;
+use crate::relation::Snapshot;
 use crate::source::{ErrorKind, Keeper, SourceError};
 
 /// Longest `application_name` of the server.
@@ -39,12 +40,8 @@ pub(super) struct PostgresKeeper {
 }
 
 impl Keeper for PostgresKeeper {
-    fn lineage(&self) -> Uuid {
-        self.lineage
-    }
-
-    fn time(&self) -> Timestamp {
-        self.time
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { lineage: self.lineage, time: self.time }
     }
 
     fn lost(&self) -> CancellationToken {
@@ -52,75 +49,47 @@ impl Keeper for PostgresKeeper {
     }
 }
 
-/// The keepers of this process. The registry does not keep them alive.
-#[derive(Default)]
-pub(super) struct Keepers {
-    held: Mutex<HashMap<Uuid, Weak<PostgresKeeper>>>,
+/// The id of a keeper's snapshot, to be imported.
+pub(super) fn id(keeper: &dyn Keeper) -> Result<&str, SourceError> {
+    let ours = (keeper as &dyn Any).downcast_ref::<PostgresKeeper>();
+    ours.filter(|k| !k.lost.is_cancelled()).map(|k| k.snapshot.as_str()).ok_or_else(|| {
+        SourceError::lineage_lost(format!(
+            "this process holds no snapshot of lineage {}",
+            keeper.snapshot().lineage
+        ))
+    })
 }
 
-impl Keepers {
-    fn living(&self, lineage: Uuid) -> Option<Arc<PostgresKeeper>> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.get(&lineage).and_then(Weak::upgrade).filter(|k| !k.lost.is_cancelled())
-    }
+/// Takes a new snapshot.
+pub(super) async fn open(connector: &Connector, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
+    let opening = Transaction::begin(connector, None).await?;
+    Ok(Arc::new(opening.export(lineage, None).await?))
+}
 
-    fn register(&self, keeper: PostgresKeeper) -> Arc<dyn Keeper> {
-        let keeper = Arc::new(keeper);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, k| k.strong_count() > 0);
-        held.insert(keeper.lineage, Arc::downgrade(&keeper));
-        keeper
-    }
+/// Living keepers of a lineage, in all processes.
+pub(super) async fn keepers(connector: &Connector, lineage: Uuid) -> Result<u32, SourceError> {
+    let found = find(connector, lineage).await?;
+    Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
+}
 
-    /// The snapshot to import for a lineage.
-    pub(super) fn snapshot(&self, lineage: Uuid) -> Result<String, SourceError> {
-        self.living(lineage).map(|k| k.snapshot.clone()).ok_or_else(|| SourceError {
-            kind: ErrorKind::LineageLost,
-            code: "lineage_lost".into(),
-            message: format!("this process holds no snapshot of lineage {lineage}"),
-            remedy: None,
-        })
-    }
-
-    /// Takes a new snapshot.
-    pub(super) async fn open(
-        &self,
-        connector: &Connector,
-        lineage: Uuid,
-    ) -> Result<Arc<dyn Keeper>, SourceError> {
-        let opening = Transaction::begin(connector, None).await?;
-        Ok(self.register(opening.export(lineage, None).await?))
-    }
-
-    /// Living keepers of a lineage, in all processes.
-    pub(super) async fn count(connector: &Connector, lineage: Uuid) -> Result<u32, SourceError> {
-        let found = find(connector, lineage).await?;
-        Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
-    }
-
-    /// Imports the snapshot of any living keeper. Who joins a lineage twice at
-    /// once gets two keepers: callers take turns.
-    pub(super) async fn join(
-        &self,
-        connector: &Connector,
-        lineage: Uuid,
-    ) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
-        if let Some(keeper) = self.living(lineage) {
-            return Ok(Some(keeper));
-        }
-        for other in find(connector, lineage).await? {
-            match Transaction::begin(connector, Some(&other.snapshot)).await {
-                Ok(joined) => {
-                    failpoint::step("mid", "join", "keeper");
-                    return joined.export(lineage, other.time).await.map(|k| Some(self.register(k)));
-                }
-                // It has ended since: the next one.
-                Err(e) if e.kind == ErrorKind::LineageLost => {}
-                Err(e) => return Err(e),
+/// Imports the snapshot of any living keeper. Who joins a lineage twice at
+/// once gets two keepers: callers take turns.
+pub(super) async fn join(
+    connector: &Connector,
+    lineage: Uuid,
+) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+    for other in find(connector, lineage).await? {
+        match Transaction::begin(connector, Some(&other.snapshot)).await {
+            Ok(joined) => {
+                failpoint::step("mid", "join", "keeper");
+                return Ok(Some(Arc::new(joined.export(lineage, other.time).await?)));
             }
+            // It has ended since: the next one.
+            Err(e) if e.kind == ErrorKind::LineageLost => {}
+            Err(e) => return Err(e),
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 /// A living keeper as `pg_stat_activity` shows it.
@@ -252,12 +221,8 @@ impl Transaction {
 }
 
 fn unusable(what: &str, why: &str) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Permanent,
-        code: "snapshot".into(),
-        message: format!("{what}: {why}"),
-        remedy: Some("ask for `\"consistency\": \"none\"` if this server cannot give snapshots".into()),
-    }
+    SourceError::permanent("snapshot", format!("{what}: {why}"))
+        .with_remedy("ask for `\"consistency\": \"none\"` if this server cannot give snapshots")
 }
 
 #[cfg(test)]

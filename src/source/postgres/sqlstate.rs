@@ -9,7 +9,8 @@ use std::error::Error as _;
 
 use super::dial::DialError;
 use super::{pooler, privilege};
-use crate::source::{Advice, ErrorKind, Remedy, SourceError};
+use crate::config::{Advice, Remedy};
+use crate::source::{ErrorKind, Refusal, SourceError};
 
 /// What helps where only the primary of a standby has the rows.
 pub(super) const FROM_PRIMARY: &str = "read it from the primary: unlogged tables have no rows on a standby; a connection string \
@@ -141,6 +142,16 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
     }
 }
 
+/// What exactly a SQLSTATE refuses, where the program acts on it.
+fn refusal(code: &str) -> Option<Refusal> {
+    match (code.get(..2).unwrap_or_default(), code) {
+        ("22", _) => Some(Refusal::Value),
+        ("0A", _) => Some(Refusal::Unsupported),
+        (_, "55P03") => Some(Refusal::Lock),
+        _ => None,
+    }
+}
+
 /// Whether the primary message of this class may be shown.
 fn may_be_shown(class: &str, stage: Stage) -> bool {
     match stage {
@@ -185,7 +196,8 @@ pub(super) fn explain(
     } else {
         format!("{what}: the server reports SQLSTATE {code}; its message may hold data and is not repeated")
     };
-    SourceError { kind: verdict.kind, code: code.to_owned(), message, remedy: verdict.remedy }
+    let error = SourceError::of(verdict.kind, code, message);
+    SourceError { remedy: verdict.remedy, refusal: refusal(code), ..error }
 }
 
 /// Errors of the client's side. `tokio-postgres` keeps their kind to itself
@@ -238,7 +250,7 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
         Some(cause) => format!("{shown}: {cause}"),
         None => shown.clone(),
     };
-    SourceError { kind, code: code.to_owned(), message: format!("{what}: {said}"), remedy }
+    SourceError { remedy, ..SourceError::of(kind, code, format!("{what}: {said}")) }
 }
 
 /// There is no stream to the server.
@@ -252,7 +264,7 @@ pub(super) fn undialled(error: &DialError, what: &str) -> SourceError {
         ),
         DialError::Tls(cause) => (ErrorKind::Permanent, "tls", tls_remedy(cause)),
     };
-    SourceError { kind, code: code.to_owned(), message: format!("{what}: {error}"), remedy: Some(remedy) }
+    SourceError::of(kind, code, format!("{what}: {error}")).with_remedy(remedy)
 }
 
 fn tls_remedy(cause: &str) -> Remedy {

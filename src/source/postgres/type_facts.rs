@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::SimpleQueryRow;
 
-use super::catalogue::{WHAT, oid_array};
+use super::named::{WHAT, oid_array};
 use super::session::Session;
 use super::sqlstate::Stage;
-use crate::decode::types::{Attribute, PgType};
+use super::types::{Attribute, PgType};
 use crate::source::SourceError;
 
 /// First version with multiranges.

@@ -11,13 +11,13 @@ use futures_util::stream::FuturesUnordered;
 use tracing::warn;
 
 use super::{End, Work};
-use crate::config::Origin;
+use crate::config::{Advice, Origin};
 use crate::folder::FolderError;
 use crate::job::record::{Cause, RecordedPart};
 use crate::message::event::ErrorReport;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Policy, policy};
-use crate::source::{Advice, ErrorKind, SourceError};
+use crate::source::{ErrorKind, Refusal, SourceError};
 use crate::worker::export::{self, ExportError, TableChunk, Turn};
 use crate::worker::patience::Patience;
 use crate::worker::poison::{self, Mark, Trust};
@@ -25,9 +25,6 @@ use crate::write::PartFile;
 
 /// Tables of a batch under way: the one whose turn it is, the next, and those that become durable.
 const TABLES_AT_ONCE: usize = 4;
-
-/// The server does not know a snapshot that a living session keeps.
-const SNAPSHOT_ELSEWHERE: &str = "snapshot_elsewhere";
 
 /// How the export of one table of the batch ended.
 enum TableEnd {
@@ -55,6 +52,14 @@ impl Work<'_> {
     /// Where the source was given.
     fn origin(&self) -> Origin {
         self.shared.context.sources().get(&self.plan.source).map_or(Origin::default(), |e| e.config.origin)
+    }
+
+    /// Says why a table fails, for the log: what is written down may name a row.
+    fn say(&self, cause: &Cause, code: &str, reason: &str) {
+        warn!(
+            job.id = %self.task.job, self.task.table, self.task.chunk, ?cause, code, reason,
+            "a chunk cannot be finished as planned"
+        );
     }
 
     async fn told_to_stop(&self) -> Result<TableEnd, FolderError> {
@@ -124,7 +129,9 @@ impl Work<'_> {
             () = self.cancel.cancelled() => return self.told_to_stop().await,
         };
         if entered.is_none() {
-            return Ok(TableEnd::Failed(Cause::Permanent, poison::report(task.chunk)));
+            let error = poison::report(task.chunk);
+            self.say(&Cause::Permanent, &error.code, &error.message);
+            return Ok(TableEnd::Failed(Cause::Permanent, error));
         }
         // Not before it has entered and has its first turn: while it waits for these, whoever dies is another one.
         let Some(turn) = self.turn().await else { return self.told_to_stop().await };
@@ -206,16 +213,20 @@ impl Work<'_> {
                     continue;
                 }
                 ExportError::Source(error) => match policy(&error) {
-                    Policy::Report(cause) => return Ok(TableEnd::Failed(cause, error.report(self.origin()))),
+                    Policy::Report(cause) => {
+                        self.say(&cause, &error.code, &error.to_string());
+                        return Ok(TableEnd::Failed(cause, error.report(self.origin())));
+                    }
                     Policy::Stop => return self.told_to_stop().await,
                     Policy::Retry(pace) => {
                         context.metrics.retried(&error.kind);
                         self.shared.trouble(format!("{}: {}", self.plan.source, error.message));
                         warn!(
                             job.id = %self.task.job, self.task.table, self.task.chunk, code = error.code,
-                            reason = error.message, "a chunk is tried again"
+                            reason = %error, "a chunk is tried again"
                         );
-                        (pace, (error.code == SNAPSHOT_ELSEWHERE).then(|| error.report(self.origin())))
+                        let elsewhere = error.refusal == Some(Refusal::SnapshotElsewhere);
+                        (pace, elsewhere.then(|| error.report(self.origin())))
                     }
                 },
             };
@@ -226,7 +237,10 @@ impl Work<'_> {
                 }
                 Some(error) => {
                     let pauses = elsewhere_pauses.get_or_insert_with(|| context.pauses());
-                    pauses.next(pace).ok_or(TableEnd::Failed(Cause::Permanent, error))
+                    pauses.next(pace).ok_or_else(|| {
+                        self.say(&Cause::Permanent, &error.code, &error.message);
+                        TableEnd::Failed(Cause::Permanent, error)
+                    })
                 }
             };
             let pause = match pause {
@@ -242,14 +256,15 @@ impl Work<'_> {
     }
 
     async fn keep_and_export(&self, chunk: &TableChunk<'_>, turn: Turn) -> Result<PartFile, ExportError> {
-        if let Some(snapshot) = &self.plan.snapshot {
-            self.shared
-                .keepers
-                .ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel)
-                .await
-                .map_err(ExportError::Source)?;
-        }
-        export::export(&self.shared.context, chunk, turn).await.map_err(|error| match error {
+        let under = match &self.plan.snapshot {
+            Some(snapshot) => {
+                let kept =
+                    self.shared.keepers.ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel);
+                Some(kept.await.map_err(ExportError::Source)?)
+            }
+            None => None,
+        };
+        export::export(&self.shared.context, chunk, under, turn).await.map_err(|error| match error {
             ExportError::Source(e) if e.kind == ErrorKind::LineageLost => {
                 ExportError::Source(snapshot_elsewhere(&e))
             }
@@ -261,10 +276,7 @@ impl Work<'_> {
 /// We hold a keeper, and the server does not know its snapshot: the connection
 /// is about to be found dead. The next try joins another.
 fn snapshot_elsewhere(error: &SourceError) -> SourceError {
-    SourceError {
-        kind: ErrorKind::Transient,
-        code: SNAPSHOT_ELSEWHERE.into(),
-        message: format!("{}; its keeper lives", error.message),
-        remedy: Some(Advice::SeveralServers.into()),
-    }
+    SourceError::transient("snapshot_elsewhere", format!("{}; its keeper lives", error.message))
+        .with_remedy(Advice::SeveralServers)
+        .refusing(Refusal::SnapshotElsewhere)
 }

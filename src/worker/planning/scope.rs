@@ -10,47 +10,19 @@ use crate::job::outcome::TableResult;
 use crate::job::record::Cause;
 use crate::job::state::Abandoned;
 use crate::message::pattern::{TablePattern, qualified};
-use crate::message::request::{ExportRequest, TableRequest};
+use crate::message::request::TableRequest;
 use crate::plan::export_plan::SkippedRelation;
-use crate::source::UnfitColumn;
-
-/// What an epoch has to plan.
-pub(super) struct Scope {
-    /// The request, narrowed to the tables of this epoch.
-    pub(super) request: ExportRequest,
-    /// Tables that were left out because their rows come with tables of this epoch: a new snapshot may show them apart.
-    pub(super) children: Vec<TableRequest>,
-    /// The first number that no table has had.
-    free: u32,
-    /// Numbers that tables had in the first plan, by `schema.table`.
-    pub(super) numbers: BTreeMap<String, u32>,
-    /// Columns that became text in earlier epochs, by table number.
-    pub(super) as_text: BTreeMap<u32, Vec<UnfitColumn>>,
-    /// The lineage to go on with, if it lives.
-    pub(super) lineage: Option<Uuid>,
-}
-
-impl Scope {
-    /// The number of a table: that of the first plan, else a new one.
-    pub(super) fn number(&self, table: &str, fresh: u32) -> u32 {
-        self.numbers.get(table).copied().unwrap_or(self.free + fresh)
-    }
-}
+use crate::planning::Scope;
 
 impl Planner<'_> {
-    /// What this epoch plans: all that was asked for, or what was abandoned.
-    pub(super) fn scope(&self) -> Scope {
+    /// What this epoch plans: all that was asked for, or what was abandoned; and the lineage to go on with, if it
+    /// lives.
+    pub(super) fn scope(&self) -> (Scope, Option<Uuid>) {
         let stored = self.stored();
-        let mut scope = Scope {
-            request: stored.request.clone(),
-            children: Vec::new(),
-            free: 0,
-            numbers: BTreeMap::new(),
-            as_text: BTreeMap::new(),
-            lineage: None,
-        };
+        let mut scope = Scope::first(stored.request.clone());
+        let mut lineage = None;
         if self.task.epoch == 1 {
-            return scope;
+            return (scope, lineage);
         }
         let abandoned = self.job.abandoned();
         // One plan has one snapshot: first those that go on with theirs.
@@ -60,15 +32,15 @@ impl Planner<'_> {
         let of = |a: &Abandoned| self.job.plan(a.epoch)?.snapshot.as_ref().map(|s| s.lineage);
         let group: Vec<&Abandoned> = match same.first() {
             Some(first) => {
-                scope.lineage = of(first);
-                same.into_iter().filter(|a| of(a) == scope.lineage).collect()
+                lineage = of(first);
+                same.into_iter().filter(|a| of(a) == lineage).collect()
             }
             None => {
                 // A lineage that a later epoch took already serves them all, unless a table
                 // changed: nobody knows whether that was before or after.
                 let changed = abandoned.iter().any(|a| a.cause == Cause::Changed);
                 let may_be_new = self.job.lineages().len() < MAX_LINEAGES;
-                scope.lineage = latest
+                lineage = latest
                     .filter(|l| abandoned.iter().all(|a| of(a) != Some(*l)))
                     .filter(|_| !changed || !may_be_new);
                 abandoned.iter().collect()
@@ -100,7 +72,7 @@ impl Planner<'_> {
                 }
             }
         }
-        scope
+        (scope, lineage)
     }
 
     /// Tables that patterns matched and that were left out because of tables of this epoch alone.

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn batches_are_bounded_by_rows_and_by_bytes() {
-    let columns = [column("a", ColumnType::Text, true)];
+    let columns = [column("a", Form::Text, true)];
     let sizes = |rows: &[Vec<Field>]| {
         let bytes = stream(rows);
         let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
@@ -34,10 +34,10 @@ fn huge_numeric() -> Field {
 #[test]
 fn batches_are_bounded_by_what_the_stream_becomes() {
     let columns = [
-        column("id", ColumnType::Int32, false),
-        column("scalar", ColumnType::NumericText, true),
-        column("list", ColumnType::List(Box::new(ColumnType::NumericText)), true),
-        column("vector", ColumnType::Vector { length: Some(16_000), half: false }, true),
+        column("id", Form::Int32, false),
+        column("scalar", Form::NumericText, true),
+        column("list", Form::List(Box::new(Form::NumericText)), true),
+        column("vector", Form::Vector { length: Some(16_000), half: false }, true),
     ];
     let rows = |range: std::ops::Range<i32>, field: &dyn Fn() -> Vec<Field>| -> Vec<Vec<Field>> {
         range.map(|id| [vec![int(id)], field()].concat()).collect()
@@ -69,19 +69,20 @@ fn batches_are_bounded_by_what_the_stream_becomes() {
 
 #[test]
 fn an_array_of_numerics_whose_text_is_beyond_measure_does_not_fit() {
-    let columns = [column("a", ColumnType::List(Box::new(ColumnType::NumericText)), true)];
+    let columns = [column("a", Form::List(Box::new(Form::NumericText)), true)];
     let bytes = stream(&[vec![None], vec![Some(array(1, 1700, &vec![huge_numeric(); 20_000]))], vec![None]]);
     let error = decode(&columns, OnUnfit::Text, &bytes).expect_err("2.6 GB of text");
-    let ErrorKind::Unfit(unfit) = error.kind else { panic!("{error}") };
+    assert_eq!(error.kind, ErrorKind::Unfit, "{error}");
+    let unfit = error.unfit;
     assert_eq!(unfit[0].row.as_deref(), Some("row 2 of its chunk"));
 }
 
 /// What is said of the only value of a column of this type; `Ok` with the bytes that it took.
-fn alone(ty: ColumnType, value: Vec<u8>) -> Result<usize, String> {
+fn alone(ty: Form, value: Vec<u8>) -> Result<usize, String> {
     let columns = [column("a", ty, true)];
     match decode(&columns, OnUnfit::Text, &stream(&[vec![Some(value)], vec![None]])) {
         Ok(batch) => Ok(batch.get_array_memory_size()),
-        Err(SourceError { kind: ErrorKind::Unfit(unfit), .. }) => Err(unfit[0].reason.clone()),
+        Err(SourceError { kind: ErrorKind::Unfit, unfit, .. }) => Err(unfit[0].reason.clone()),
         Err(error) => panic!("{error}"),
     }
 }
@@ -89,17 +90,17 @@ fn alone(ty: ColumnType, value: Vec<u8>) -> Result<usize, String> {
 #[test]
 fn nulls_of_an_array_that_are_beyond_measure_do_not_fit() {
     const FULL: &str = "the values of its row become more than 256 MiB";
-    let list = |ty| ColumnType::List(Box::new(ty));
-    let vector = || ColumnType::Vector { length: Some(16_000), half: false };
+    let list = |ty| Form::List(Box::new(ty));
+    let vector = || Form::Vector { length: Some(16_000), half: false };
     let nulls = |count| array(1, 0, &vec![None; count]);
     assert!(alone(list(vector()), nulls(4_000)).expect("256 MB") < 258 << 20);
     assert_eq!(alone(list(vector()), nulls(5_000)), Err(FULL.into()));
     // Whether they are elements, parts of elements, or elements of those.
-    let wide = || ColumnType::Struct((0..1_000).map(|_| part("p", ColumnType::Uuid)).collect());
+    let wide = || Form::Struct((0..1_000).map(|_| part("p", Form::Uuid)).collect());
     assert_eq!(alone(list(wide()), nulls(20_000)), Err(FULL.into()));
-    let holder = || ColumnType::Struct(vec![part("p", vector())]);
+    let holder = || Form::Struct(vec![part("p", vector())]);
     assert_eq!(alone(list(holder()), array(1, 0, &vec![Some(composite(&[None])); 5_000])), Err(FULL.into()));
-    let lists = ColumnType::Struct(vec![part("p", list(vector())), part("p", list(wide()))]);
+    let lists = Form::Struct(vec![part("p", list(vector())), part("p", list(wide()))]);
     let two = |vectors, composites| composite(&[Some(nulls(vectors)), Some(nulls(composites))]);
     assert!(alone(lists.clone(), two(2_000, 7_000)).is_ok());
     assert_eq!(alone(lists.clone(), two(3_000, 7_000)), Err(FULL.into()));
@@ -111,22 +112,21 @@ fn nulls_of_an_array_that_are_beyond_measure_do_not_fit() {
 
 #[test]
 fn numerics_of_all_columns_of_a_row_have_one_measure() {
-    let columns: Vec<Column> = (0..2)
-        .map(|nth| column(&nth.to_string(), ColumnType::List(Box::new(ColumnType::NumericText)), true))
-        .collect();
+    let columns: Vec<StreamColumn> =
+        (0..2).map(|nth| column(&nth.to_string(), Form::List(Box::new(Form::NumericText)), true)).collect();
     let rows = |count| vec![vec![Some(array(1, 1700, &vec![huge_numeric(); count])); 2]; 2];
     assert!(decode(&columns, OnUnfit::Error, &stream(&rows(1_000))).is_ok());
     let error = decode(&columns, OnUnfit::Text, &stream(&rows(1_100))).expect_err("275 MiB");
-    let ErrorKind::Unfit(unfit) = error.kind else { panic!("{error}") };
+    assert_eq!(error.kind, ErrorKind::Unfit, "{error}");
+    let unfit = error.unfit;
     assert_eq!(unfit.iter().map(|unfit| unfit.column.as_str()).collect::<Vec<_>>(), ["1"]);
 }
 
 #[test]
 fn rows_of_wide_nulls_are_few_in_a_batch() {
-    let wide = ColumnType::Struct(
-        (0..1_000).map(|_| part("p", ColumnType::Decimal { precision: 60, scale: 0 })).collect(),
-    );
-    let columns: Vec<Column> = (0..5).map(|nth| column(&nth.to_string(), wide.clone(), true)).collect();
+    let wide =
+        Form::Struct((0..1_000).map(|_| part("p", Form::Decimal { precision: 60, scale: 0 })).collect());
+    let columns: Vec<StreamColumn> = (0..5).map(|nth| column(&nth.to_string(), wide.clone(), true)).collect();
     let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
     decoder.take(stream(&vec![vec![None; 5]; 1_000]));
     let mut rows = 0;

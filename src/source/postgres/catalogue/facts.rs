@@ -5,11 +5,25 @@ use std::collections::HashMap;
 
 use tokio_postgres::SimpleQueryRow;
 
+use super::super::named::{Named, WHAT};
 use super::super::quote::{ident, table};
 use super::super::session::Session;
 use super::super::sqlstate::Stage;
-use super::{HIDDEN_ROWS, Named, Sizes, WHAT};
-use crate::source::{RelationKind, SourceError, Unreadable};
+use crate::relation::{RelationKind, Unreadable};
+use crate::source::SourceError;
+
+/// What policies do to a role.
+pub(super) const HIDDEN_ROWS: &str = "row-level security hides rows from the role";
+
+/// Where sizes come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::source::postgres) enum Sizes {
+    /// The files, now.
+    Now,
+    /// The last VACUUM or ANALYZE: where somebody holds a strong lock, asking
+    /// for the size of the file would wait for it.
+    LastVacuum,
+}
 
 /// Growth since the last ANALYZE from which on its histograms say little of where rows are: what came later usually
 /// lies beyond the last bound.

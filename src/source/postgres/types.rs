@@ -2,132 +2,120 @@
 //!
 //! One pure function from facts of the catalogue to a mapping. A type that it
 //! does not know is exported as the server's text: no table fails for want of
-//! a type. To teach it a new family, add a line to [`map`] and a decoder next
-//! to the others in `column/`.
+//! a type. To teach it a new family, add a line to [`native`] and a builder next
+//! to the others in `decode/column/`.
 
-use serde::{Deserialize, Serialize};
-
+use super::reading::Fetch;
+use crate::decode::{Form, FormPart, Shape};
 use crate::message::setting::NumericMode;
-use crate::plan::column::{ColumnType, Fetch, Geometry, Part};
+use crate::relation::column::Geometry;
 
 /// Facts of one type, as `pg_type` and `pg_attribute` have them. They travel
-/// as `SurveyColumn::type_facts`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PgType {
+/// as `SurveyColumn::facts`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PgType {
     /// `pg_type.oid`.
-    pub oid: u32,
+    pub(super) oid: u32,
     /// `format_type(oid, typmod)`: for people, and for types without a fixed oid.
-    pub name: String,
+    pub(super) name: String,
     /// `typtype`: `b`ase, `c`omposite, `d`omain, `e`num, `p`seudo, `r`ange, `m`ultirange.
-    pub typtype: char,
+    pub(super) typtype: char,
     /// `typcategory`: `A` for true arrays, `S` for strings.
-    pub category: char,
+    pub(super) category: char,
     /// `atttypmod` of the column, `typtypmod` of a domain's base; -1 for none.
-    #[serde(default = "no_typmod")]
-    pub typmod: i32,
+    pub(super) typmod: i32,
     /// Element type of an array (`typelem`, category `A` only), subtype of a
     /// range, range of a multirange.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elem: Option<Box<PgType>>,
+    pub(super) elem: Option<Box<PgType>>,
     /// Base type of a domain (`typbasetype`, with `typtypmod`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<Box<PgType>>,
+    pub(super) base: Option<Box<PgType>>,
     /// Attributes of a composite, without dropped ones.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attributes: Vec<Attribute>,
+    pub(super) attributes: Vec<Attribute>,
     /// `extension.type` of a type that an extension owns: its oid is another in each database.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extension: Option<String>,
+    pub(super) extension: Option<String>,
     /// Digits after the point of `money`, which the server's locale decides.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub money_scale: Option<u8>,
+    pub(super) money_scale: Option<u8>,
     /// Schema and name of the operator "greater" of its own order, where it has one that is not built in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub greater: Option<(String, String)>,
+    pub(super) greater: Option<(String, String)>,
 }
 
 /// An attribute of a composite type.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attribute {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attribute {
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// Its type.
-    #[serde(rename = "type")]
-    pub ty: PgType,
-}
-
-const fn no_typmod() -> i32 {
-    -1
+    pub(super) ty: PgType,
 }
 
 /// Oids of built-in types: fixed in `pg_type.dat`, the same in Greenplum.
-pub mod oid {
+pub(super) mod oid {
     /// `int2vector`
-    pub const INT2VECTOR: u32 = 22;
+    pub(in super::super) const INT2VECTOR: u32 = 22;
     /// `oidvector`
-    pub const OIDVECTOR: u32 = 30;
+    pub(in super::super) const OIDVECTOR: u32 = 30;
     /// `point`
-    pub const POINT: u32 = 600;
+    pub(in super::super) const POINT: u32 = 600;
     /// `money`
-    pub const MONEY: u32 = 790;
+    pub(in super::super) const MONEY: u32 = 790;
     /// `interval`
-    pub const INTERVAL: u32 = 1186;
+    pub(in super::super) const INTERVAL: u32 = 1186;
     /// `bool`
-    pub const BOOL: u32 = 16;
+    pub(in super::super) const BOOL: u32 = 16;
     /// `bytea`
-    pub const BYTEA: u32 = 17;
+    pub(in super::super) const BYTEA: u32 = 17;
     /// `name`
-    pub const NAME: u32 = 19;
+    pub(in super::super) const NAME: u32 = 19;
     /// `int8`
-    pub const INT8: u32 = 20;
+    pub(in super::super) const INT8: u32 = 20;
     /// `int2`
-    pub const INT2: u32 = 21;
+    pub(in super::super) const INT2: u32 = 21;
     /// `int4`
-    pub const INT4: u32 = 23;
+    pub(in super::super) const INT4: u32 = 23;
     /// `text`
-    pub const TEXT: u32 = 25;
+    pub(in super::super) const TEXT: u32 = 25;
     /// `oid`
-    pub const OID: u32 = 26;
+    pub(in super::super) const OID: u32 = 26;
     /// `json`
-    pub const JSON: u32 = 114;
+    pub(in super::super) const JSON: u32 = 114;
     /// `xml`
-    pub const XML: u32 = 142;
+    pub(in super::super) const XML: u32 = 142;
     /// `float4`
-    pub const FLOAT4: u32 = 700;
+    pub(in super::super) const FLOAT4: u32 = 700;
     /// `float8`
-    pub const FLOAT8: u32 = 701;
+    pub(in super::super) const FLOAT8: u32 = 701;
     /// `bpchar`
-    pub const BPCHAR: u32 = 1042;
+    pub(in super::super) const BPCHAR: u32 = 1042;
     /// `varchar`
-    pub const VARCHAR: u32 = 1043;
+    pub(in super::super) const VARCHAR: u32 = 1043;
     /// `date`
-    pub const DATE: u32 = 1082;
+    pub(in super::super) const DATE: u32 = 1082;
     /// `time`
-    pub const TIME: u32 = 1083;
+    pub(in super::super) const TIME: u32 = 1083;
     /// `timestamp`
-    pub const TIMESTAMP: u32 = 1114;
+    pub(in super::super) const TIMESTAMP: u32 = 1114;
     /// `timestamptz`
-    pub const TIMESTAMPTZ: u32 = 1184;
+    pub(in super::super) const TIMESTAMPTZ: u32 = 1184;
     /// `numeric`
-    pub const NUMERIC: u32 = 1700;
+    pub(in super::super) const NUMERIC: u32 = 1700;
     /// `uuid`
-    pub const UUID: u32 = 2950;
+    pub(in super::super) const UUID: u32 = 2950;
     /// `jsonb`
-    pub const JSONB: u32 = 3802;
+    pub(in super::super) const JSONB: u32 = 3802;
 }
 
 /// What a column of this type becomes and how it is selected. `numeric` says
 /// what becomes of numerics without a precision that fits; exact text without it.
 #[must_use]
-pub fn map(ty: &PgType, numeric: Option<NumericMode>) -> (ColumnType, Fetch) {
+pub(super) fn map(ty: &PgType, numeric: Option<NumericMode>) -> (Form, Fetch) {
     let ty = ty.undomained();
     match native(ty, numeric) {
-        Some(ColumnType::NumericText) => (ColumnType::Text, Fetch::AsText),
+        Some(Form::NumericText) => (Form::Text, Fetch::AsText),
         // Doubles travel as text as well: the client's parser rounds correctly.
-        Some(ColumnType::NumericDouble) => (ColumnType::Float64, Fetch::AsText),
+        Some(Form::NumericDouble) => (Form::DoubleFromText, Fetch::AsText),
         Some(mapped) => (mapped, Fetch::Native),
         None => match with_text(ty, numeric) {
-            ColumnType::SourceText => (ColumnType::Text, Fetch::AsText),
+            Form::SourceText => (Form::Text, Fetch::AsText),
             mapped => (mapped, Fetch::Parts),
         },
     }
@@ -135,53 +123,53 @@ pub fn map(ty: &PgType, numeric: Option<NumericMode>) -> (ColumnType, Fetch) {
 
 /// A text column that is exported as the server's bytes; `None` if it is no text.
 #[must_use]
-pub fn map_bytes(ty: &PgType) -> Option<(ColumnType, Fetch)> {
-    let text = matches!(native(ty.undomained(), None)?, ColumnType::Text) || ty.undomained().oid == oid::JSON;
-    text.then_some((ColumnType::Bytes, Fetch::AsBytes))
+pub(super) fn map_bytes(ty: &PgType) -> Option<(Form, Fetch)> {
+    let text = matches!(native(ty.undomained(), None)?, Form::Text) || ty.undomained().oid == oid::JSON;
+    text.then_some((Form::Bytes, Fetch::AsBytes))
 }
 
 /// Types whose binary form the decoders read, whole; `None`: some part of it
 /// has to be the server's text.
-fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<ColumnType> {
+fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<Form> {
     Some(match ty.oid {
-        oid::BOOL => ColumnType::Bool,
-        oid::INT2 => ColumnType::Int16,
-        oid::INT4 => ColumnType::Int32,
-        oid::INT8 => ColumnType::Int64,
-        oid::OID => ColumnType::UInt32,
-        oid::FLOAT4 => ColumnType::Float32,
-        oid::FLOAT8 => ColumnType::Float64,
+        oid::BOOL => Form::Bool,
+        oid::INT2 => Form::Int16,
+        oid::INT4 => Form::Int32,
+        oid::INT8 => Form::Int64,
+        oid::OID => Form::UInt32,
+        oid::FLOAT4 => Form::Float32,
+        oid::FLOAT8 => Form::Float64,
         oid::NUMERIC => decimal(ty.typmod, numeric),
-        oid::MONEY => ColumnType::Money { scale: ty.money_scale? },
-        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::XML => ColumnType::Text,
-        oid::JSON | oid::JSONB => ColumnType::Json,
-        oid::BYTEA => ColumnType::Bytes,
-        oid::UUID => ColumnType::Uuid,
-        oid::DATE => ColumnType::Date,
-        oid::TIME => ColumnType::Time,
-        oid::TIMESTAMP => ColumnType::Timestamp,
-        oid::TIMESTAMPTZ => ColumnType::TimestampTz,
-        oid::INTERVAL => ColumnType::Interval,
-        oid::POINT => ColumnType::Point,
+        oid::MONEY => Form::Money { scale: ty.money_scale? },
+        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::XML => Form::Text,
+        oid::JSON | oid::JSONB => Form::Json,
+        oid::BYTEA => Form::Bytes,
+        oid::UUID => Form::Uuid,
+        oid::DATE => Form::Date,
+        oid::TIME => Form::Time,
+        oid::TIMESTAMP => Form::Timestamp,
+        oid::TIMESTAMPTZ => Form::TimestampTz,
+        oid::INTERVAL => Form::Interval,
+        oid::POINT => Form::Point,
         _ => match (ty.typtype, ty.extension.as_deref()) {
-            ('e', _) => ColumnType::Text,
-            ('r', _) => ColumnType::Range(bound(ty, numeric)?),
-            ('m', _) => ColumnType::Multirange(bound(ty.elem.as_deref()?, numeric)?),
+            ('e', _) => Form::Text,
+            ('r', _) => Form::Range(bound(ty, numeric)?),
+            ('m', _) => Form::Multirange(bound(ty.elem.as_deref()?, numeric)?),
             ('c', _) => composite(ty, |attribute| native(attribute, numeric))?,
-            (_, Some("citext.citext")) => ColumnType::Text,
-            (_, Some("hstore.hstore")) => ColumnType::Map,
+            (_, Some("citext.citext")) => Form::Text,
+            (_, Some("hstore.hstore")) => Form::Map,
             (_, Some("vector.vector")) => vector(ty, false),
             (_, Some("vector.halfvec")) => vector(ty, true),
             (_, Some("postgis.geometry")) => geometry(ty, false),
             (_, Some("postgis.geography")) => geometry(ty, true),
-            _ => ColumnType::List(Box::new(native(&ty.element()?, numeric).filter(|e| !has_shape(e))?)),
+            _ => Form::List(Box::new(native(&ty.element()?, numeric).filter(|e| !has_shape(e))?)),
         },
     })
 }
 
 /// The same, with the server's text where there is no other form: of the whole,
 /// of attributes of composites, or of elements of arrays that are not deeper in.
-fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> ColumnType {
+fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> Form {
     if let Some(mapped) = native(ty, numeric) {
         return mapped;
     }
@@ -189,16 +177,16 @@ fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> ColumnType {
         return mapped;
     }
     match ty.element() {
-        Some(_) => ColumnType::List(Box::new(ColumnType::SourceText)),
-        None => ColumnType::SourceText,
+        Some(_) => Form::List(Box::new(Form::SourceText)),
+        None => Form::SourceText,
     }
 }
 
 /// Whether there is a shape in it: within arrays these are the server's text.
-fn has_shape(ty: &ColumnType) -> bool {
+fn has_shape(ty: &Form) -> bool {
     match ty {
-        ColumnType::Geometry(_) => true,
-        ColumnType::Struct(parts) => parts.iter().any(|part| has_shape(&part.ty)),
+        Form::Geometry(_) => true,
+        Form::Struct(parts) => parts.iter().any(|part| has_shape(&part.form)),
         _ => false,
     }
 }
@@ -208,17 +196,17 @@ const MAX_PRECISION: i32 = 76;
 
 /// `numeric(p,s)`. A negative scale only widens what stands before the point,
 /// a scale beyond the precision what stands after it.
-fn decimal(typmod: i32, mode: Option<NumericMode>) -> ColumnType {
+fn decimal(typmod: i32, mode: Option<NumericMode>) -> Form {
     if let Some((precision, scale)) = declared_numeric(typmod) {
         let digits = if scale < 0 { precision - scale } else { precision.max(scale) };
         if (1..=MAX_PRECISION).contains(&digits) {
-            return ColumnType::Decimal { precision: digits as u8, scale: scale.max(0) as i8 };
+            return Form::Decimal { precision: digits as u8, scale: scale.max(0) as i8 };
         }
     }
     match mode {
-        Some(NumericMode::Decimal(precision, scale)) => ColumnType::Decimal { precision, scale },
-        Some(NumericMode::Double) => ColumnType::NumericDouble,
-        Some(NumericMode::Text) | None => ColumnType::NumericText,
+        Some(NumericMode::Decimal(precision, scale)) => Form::Decimal { precision, scale },
+        Some(NumericMode::Double) => Form::NumericDouble,
+        Some(NumericMode::Text) | None => Form::NumericText,
     }
 }
 
@@ -230,23 +218,23 @@ fn declared_numeric(typmod: i32) -> Option<(i32, i32)> {
 }
 
 /// The bounds of a range.
-fn bound(range: &PgType, numeric: Option<NumericMode>) -> Option<Box<ColumnType>> {
+fn bound(range: &PgType, numeric: Option<NumericMode>) -> Option<Box<Form>> {
     native(range.elem.as_deref()?.undomained(), numeric).map(Box::new)
 }
 
 /// A composite with each attribute as `map` says; `None` if it is none, or
 /// has no attribute, which Parquet cannot have.
-fn composite(ty: &PgType, map: impl Fn(&PgType) -> Option<ColumnType>) -> Option<ColumnType> {
+fn composite(ty: &PgType, map: impl Fn(&PgType) -> Option<Form>) -> Option<Form> {
     if ty.typtype != 'c' || ty.attributes.is_empty() {
         return None;
     }
-    let part = |a: &Attribute| Some(Part { name: a.name.clone(), ty: map(a.ty.undomained())? });
-    ty.attributes.iter().map(part).collect::<Option<_>>().map(ColumnType::Struct)
+    let part = |a: &Attribute| Some(FormPart { name: a.name.clone(), form: map(a.ty.undomained())? });
+    ty.attributes.iter().map(part).collect::<Option<_>>().map(Form::Struct)
 }
 
 /// The typmod of pgvector's types is their length.
-fn vector(ty: &PgType, half: bool) -> ColumnType {
-    ColumnType::Vector { length: u16::try_from(ty.typmod).ok().filter(|length| *length > 0), half }
+fn vector(ty: &PgType, half: bool) -> Form {
+    Form::Vector { length: u16::try_from(ty.typmod).ok().filter(|length| *length > 0), half }
 }
 
 /// Kinds of PostGIS's shapes that GeoParquet has, by their number. A collection may hold others.
@@ -256,32 +244,34 @@ const SHAPES: [&str; 7] =
 /// PostGIS's shapes, whose binary form is EWKB. Their typmod has the reference in 21 signed bits from bit
 /// 8, the kind in 6 from bit 2, and whether there are Z and M; see
 /// <https://github.com/postgis/postgis/blob/stable-3.3/liblwgeom/liblwgeom.h.in> (`TYPMOD_GET_SRID`).
-fn geometry(ty: &PgType, geodesic: bool) -> ColumnType {
+fn geometry(ty: &PgType, geodesic: bool) -> Form {
     let declared = |bits: i32| if ty.typmod < 0 { 0 } else { bits };
     let srid = declared(((ty.typmod & 0x0fff_ff00) - (ty.typmod & 0x1000_0000)) >> 8);
     let (shape, z, m) = (declared((ty.typmod >> 2) & 0x3f), ty.typmod & 2 != 0, ty.typmod & 1 != 0);
     // GeoParquet knows no M.
     let kind = SHAPES.get(shape as usize).filter(|kind| !kind.is_empty() && !m);
-    ColumnType::Geometry(Geometry {
+    Form::Geometry(Shape {
         schema: None,
-        srid: u32::try_from(srid).ok().filter(|srid| *srid > 0),
-        kind: kind.map(|kind| format!("{kind}{}", if z { " Z" } else { "" })),
-        geodesic,
+        declared: Geometry {
+            srid: u32::try_from(srid).ok().filter(|srid| *srid > 0),
+            kind: kind.map(|kind| format!("{kind}{}", if z { " Z" } else { "" })),
+            geodesic,
+        },
     })
 }
 
 /// How a column can be the key of range chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RangeKey {
+pub(super) struct RangeKey {
     /// Type to which bounds, as text, are cast.
-    pub cast: &'static str,
+    pub(super) cast: &'static str,
     /// Whether the key is a number.
-    pub numeric: bool,
+    pub(super) numeric: bool,
 }
 
 /// Whether ranges of this type's values can be compared with text literals.
 #[must_use]
-pub fn range_key(ty: &PgType) -> Option<RangeKey> {
+pub(super) fn range_key(ty: &PgType) -> Option<RangeKey> {
     let (cast, numeric) = match ty.undomained().oid {
         oid::INT2 => ("smallint", true),
         oid::INT4 => ("integer", true),
@@ -303,7 +293,7 @@ pub fn range_key(ty: &PgType) -> Option<RangeKey> {
 impl PgType {
     /// The base of a domain of a domain of …; the type itself if it is none.
     #[must_use]
-    pub fn undomained(&self) -> &Self {
+    pub(super) fn undomained(&self) -> &Self {
         let mut ty = self;
         while let (Some(base), 'd') = (ty.base.as_deref(), ty.typtype) {
             ty = base;

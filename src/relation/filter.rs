@@ -1,27 +1,19 @@
-//! Filters of requests: one expression, parsed, checked against a list of what
-//! may stand in it, and printed again (invariant I7: nothing from a message
-//! reaches SQL unparsed and unquoted).
-//!
-//! Parentheses are kept where they were written and no others are added, so
-//! that the server groups the operators by its own rules, as it would in psql.
-//! What is printed never contains comments, unquoted identifiers (under
-//! [`AllowWhere::Simple`]) or a string that depends on
-//! `standard_conforming_strings`; operators stand between spaces, so that none
-//! of them can join its neighbour (`- -1`). The caller puts the result in
-//! parentheses before it joins it with other conditions.
+//! Filters as data. An expression of a request is parsed and checked against a
+//! list of what may stand in it (invariant I7: nothing from a message reaches
+//! SQL unparsed and unquoted); the source that reads by it prints it.
 
-use sqlparser::ast::Expr;
+use sqlparser::ast::Expr as Tree;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Tokenizer};
 
-use crate::config::{AllowWhere, Origin};
+use crate::config::{Advice, AllowWhere, Origin};
 use crate::message::event::ErrorReport;
-use crate::source::Advice;
 
-mod print;
+mod expression;
+mod parse;
 
-use print::{print_tokens, print_tree};
+pub use expression::{Binary, Expr, Expression, Literal, PlainType, Test, Unary, Word};
 
 /// Longest filter, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
@@ -29,8 +21,30 @@ const MAX_BYTES: usize = 256 * 1024;
 /// commas of long `IN` lists are not counted.
 const MAX_PARTS: usize = 2_000;
 
+/// Which rows are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Those for which an expression of a request holds.
+    Where(Expression),
+    /// Those whose column is greater than a value.
+    Newer {
+        /// The column.
+        column: String,
+        /// The value, as text.
+        value: String,
+        /// What is subtracted from the value: a number, or a time as in `1 hour`.
+        overlap: Option<String>,
+    },
+    /// Those without a value in a column.
+    IsNull(String),
+    /// Those that two filters both mean.
+    Both(Box<[Filter; 2]>),
+    /// Those that one of two filters means.
+    Either(Box<[Filter; 2]>),
+}
+
 /// Why a filter was refused.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
     /// The source takes no filters.
     #[error("the source takes no filters")]
@@ -75,45 +89,50 @@ impl FilterError {
     /// As events and archives report it; `origin` is the source's.
     #[must_use]
     pub fn report(&self, origin: Origin) -> ErrorReport {
-        ErrorReport::permanent("invalid_filter", self.to_string(), self.remedy(origin))
+        ErrorReport::permanent(INVALID, self.to_string(), self.remedy(origin))
     }
 }
+
+/// The code of a filter that cannot be used.
+pub const INVALID: &str = "invalid_filter";
 
 fn refused<T>(what: impl Into<String>) -> Result<T, FilterError> {
     Err(FilterError::NotAllowed(what.into()))
 }
 
-/// Checks a filter and prints it again, in the SQL of the source.
-///
-/// # Errors
-/// Names what is not allowed.
-pub fn check(where_: &str, allow: AllowWhere) -> Result<String, FilterError> {
-    if allow == AllowWhere::None {
-        return Err(FilterError::Off);
+impl Expression {
+    /// Reads an expression and checks what stands in it. The language is that of PostgreSQL, which requests are written
+    /// in whatever the source is.
+    ///
+    /// # Errors
+    /// Names what is not allowed.
+    pub fn parse(text: &str, allow: AllowWhere) -> Result<Self, FilterError> {
+        if allow == AllowWhere::None {
+            return Err(FilterError::Off);
+        }
+        if text.len() > MAX_BYTES {
+            return Err(FilterError::TooLarge(format!("{} bytes of at most {MAX_BYTES}", text.len())));
+        }
+        if text.contains('\0') {
+            return refused("a NUL character");
+        }
+        let tokens = tokens(text)?;
+        let tree = tree(tokens.clone())?;
+        Ok(match allow {
+            AllowWhere::None => return Err(FilterError::Off),
+            AllowWhere::Simple => Self::Simple(parse::simple(&tree)?),
+            AllowWhere::Any => Self::Free(parse::free(&tokens)?),
+        })
     }
-    if where_.len() > MAX_BYTES {
-        return Err(FilterError::TooLarge(format!("{} bytes of at most {MAX_BYTES}", where_.len())));
+
+    /// What has to be allowed for such an expression.
+    #[must_use]
+    pub fn needs(&self) -> AllowWhere {
+        match self {
+            Self::Simple(_) => AllowWhere::Simple,
+            Self::Free(_) => AllowWhere::Any,
+        }
     }
-    if where_.contains('\0') {
-        return refused("a NUL character");
-    }
-    let tokens = tokens(where_)?;
-    let expr = parse(tokens.clone())?;
-    let printed = match allow {
-        AllowWhere::None => return Err(FilterError::Off),
-        AllowWhere::Simple => print_tree(&expr)?,
-        AllowWhere::Any => print_tokens(&tokens)?,
-    };
-    // What reaches the server must read as what was checked.
-    let again = parse(self::tokens(&printed)?)?;
-    let reprinted = match allow {
-        AllowWhere::Any => print_tokens(&self::tokens(&printed)?)?,
-        AllowWhere::None | AllowWhere::Simple => print_tree(&again)?,
-    };
-    if reprinted != printed {
-        return refused("something that cannot be printed safely");
-    }
-    Ok(printed)
 }
 
 /// Whether a date or time reads the text as one that moves, such as `now` or `yesterday 12:00`.
@@ -144,7 +163,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
     Ok(tokens)
 }
 
-fn parse(tokens: Vec<Token>) -> Result<Expr, FilterError> {
+fn tree(tokens: Vec<Token>) -> Result<Tree, FilterError> {
     let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens(tokens);
     let expr = parser.parse_expr().map_err(|e| match e {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => FilterError::Unreadable(text),

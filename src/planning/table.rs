@@ -1,58 +1,55 @@
 //! The plan of one table.
 
 use super::conditions::NewRows;
-use super::scope::Scope;
-use super::{PlanError, Planner, conditions};
+use super::{Ground, PlanError, Scope, conditions};
 use crate::message::request::{AfterNulls, Verify};
 use crate::plan::choose::ChosenTable;
-use crate::plan::export_plan::{PlannedTable, Snapshot, Strategy};
+use crate::plan::export_plan::{PlannedTable, Strategy};
 use crate::plan::strategy::{Split, Wish, draft};
-use crate::source::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
+use crate::relation::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
 
-impl Planner<'_> {
+impl Ground<'_> {
     /// Asks the source what the plan needs to know, and decides.
-    pub(super) async fn plan_table(
+    pub(super) async fn table<E>(
         &self,
+        scope: &Scope,
         chosen: &ChosenTable<'_>,
         number: u32,
-        scope: &Scope,
-        snapshot: Option<&Snapshot>,
-    ) -> Result<PlannedTable, PlanError> {
+    ) -> Result<PlannedTable, PlanError<E>> {
         let (relation, request) = (chosen.relation, chosen.request);
-        let lineage = snapshot.map(|s| s.lineage);
-        let filter = self.filter(chosen, NewRows::Wanted)?;
-        let selection = chosen.selection(filter.as_deref());
+        let under = self.keeper();
+        let filter = self.filter::<E>(chosen, NewRows::Wanted)?;
+        let selection = chosen.selection(filter.as_ref());
         let options = MappingOptions {
             numeric: request.numeric.or(self.config.numeric),
             infinity: request.infinity.unwrap_or(self.config.infinity),
-            types: self.types(&scope.request),
+            types: self.types,
             as_bytes: &request.as_bytes,
             as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
         };
         let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
-        let export = &self.shared.context.config.export;
-        let wish = Wish::of(request, &self.config, export, snapshot.is_some());
+        let wish = Wish::of(request, self.config, self.export, under.is_some());
         let estimate = if wish.needs_estimate(relation) || relation.elsewhere.is_some() {
-            let estimate = self.source.estimate(&selection, lineage).await;
+            let estimate = self.source.estimate(&selection, under).await;
             Some(estimate.map_err(|e| conditions::of_elsewhere(conditions::of_after(e, chosen), relation))?)
         } else {
             None
         };
-        let without_value = self.without_value(chosen, lineage).await?;
-        let draft = draft(relation, &wish, estimate).map_err(PlanError::Failed)?;
+        let without_value = self.without_value::<E>(chosen, under).await?;
+        let draft = draft(relation, &wish, estimate).map_err(PlanError::<E>::Failed)?;
         let includes_nulls = request.after.as_ref().filter(|after| after.nulls == AfterNulls::Include);
         let range_filter = match (&draft.split, includes_nulls) {
             (Split::NeedsBoundaries { column, nulls: true, .. }, Some(after)) if *column == after.column => {
-                self.filter(chosen, NewRows::WithValue)?
+                self.filter::<E>(chosen, NewRows::WithValue)?
             }
             _ => None,
         };
         let bounds = match &draft.split {
-            Split::NeedsBoundaries { column, cast, method, parts, .. } => {
+            Split::NeedsBoundaries { column, order, method, parts, .. } => {
                 let parts = Division { parts: *parts, rows: draft.estimated_rows / u64::from(*parts) };
-                let filter = range_filter.as_deref().or(filter.as_deref());
+                let filter = range_filter.as_ref().or(filter.as_ref());
                 let ranges = chosen.selection(filter);
-                self.source.boundaries(&ranges, SplitKey { column, cast }, *method, parts, lineage).await?
+                self.source.boundaries(&ranges, SplitKey { column, order }, *method, parts, under).await?
             }
             Split::Single | Split::Ctid { .. } => Boundaries::none(),
         };
@@ -61,15 +58,15 @@ impl Planner<'_> {
         let high_water_mark = match &request.after {
             Some(after) => {
                 // What comes again does not lower the mark.
-                let newer = self.filter(chosen, NewRows::Newer)?;
-                let newer = chosen.selection(newer.as_deref());
-                let highest = self.source.maximum(&newer, &after.column, lineage).await?;
+                let newer = self.filter::<E>(chosen, NewRows::Newer)?;
+                let newer = chosen.selection(newer.as_ref());
+                let highest = self.source.maximum(&newer, &after.column, under).await?;
                 Some(highest.unwrap_or_else(|| after.value.clone()))
             }
             None => None,
         };
         let counted_rows = match scope.request.verify {
-            Verify::Count if snapshot.is_some() => Some(self.source.count(&selection, lineage).await?),
+            Verify::Count if under.is_some() => Some(self.source.count(&selection, under).await?),
             Verify::Count | Verify::None => None,
         };
         let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
@@ -79,7 +76,7 @@ impl Planner<'_> {
             batch: number,
             schema: relation.schema.clone(),
             name: relation.name.clone(),
-            // Named when all are planned: see `place`.
+            // Named when all are planned: see `Names`.
             base: String::new(),
             directory,
             full: request.is_full() && (!request.only || relation.contains.is_empty()),

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::config::Origin;
+use super::Origin;
 
 /// What to change.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,19 @@
 //! What one column becomes: decided once, frozen in the plan (rule: decide per
 //! column once, the loop over rows only moves bytes).
+//!
+//! A file type says what files have. How the source finds the values and what
+//! their bytes mean stands beside it, as the source's own [`Frozen`] value.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::message::setting::InfinityMode;
+use super::Frozen;
 
-/// The value kinds that files may have; independent of the source.
+/// The value kinds that files may have; independent of the source. The other names are of plans of before, which named
+/// each way to make a text or a decimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnType {
@@ -25,61 +30,52 @@ pub enum ColumnType {
     /// single precision
     Float32,
     /// double precision
+    #[serde(alias = "numeric_double")]
     Float64,
     /// exact decimal
+    #[serde(alias = "money")]
     Decimal {
         /// Digits in all, 1 to 76.
+        #[serde(default = "digits_of_money")]
         precision: u8,
         /// Digits after the point, 0 to `precision`.
         scale: i8,
     },
     /// UTF-8 text
+    #[serde(
+        alias = "json_text",
+        alias = "uuid_text",
+        alias = "time_text",
+        alias = "numeric_text",
+        alias = "source_text"
+    )]
     Text,
     /// JSON as UTF-8 text
     Json,
     /// bytes
     Bytes,
-    /// JSON as UTF-8 text, which readers do not take for JSON
-    JsonText,
     /// UUID, 16 bytes
     Uuid,
-    /// UUID as text, made here
-    UuidText,
     /// days
     Date,
     /// microseconds of a day
     Time,
-    /// time of a day as text, made here
-    TimeText,
     /// microseconds, without time zone
     Timestamp,
     /// microseconds, UTC
     TimestampTz,
-    /// exact text of a numeric, made here from its binary form
-    NumericText,
-    /// double of a numeric, rounded to the nearest here
-    NumericDouble,
-    /// decimal of 19 digits from an amount in the smallest unit of a currency
-    Money {
-        /// Digits after the point.
-        scale: u8,
-    },
     /// months, days and microseconds: three numbers that nothing converts into each other
     Interval,
     /// x and y
     Point,
     /// a shape on a map, as well-known binary
     Geometry(Geometry),
-    /// a part that the source must turn into text (see [`Fetch::Parts`])
-    SourceText,
     /// one-dimensional list; elements may be NULL
     List(Box<ColumnType>),
     /// list of numbers in single precision, of a fixed length or any
     Vector {
         /// Its length, where all values have the same.
         length: Option<u16>,
-        /// Whether the source sends half precision.
-        half: bool,
     },
     /// named parts
     Struct(Vec<Part>),
@@ -94,10 +90,6 @@ pub enum ColumnType {
 /// What is known of the shapes of a [`ColumnType::Geometry`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Geometry {
-    /// Schema of the functions by which the source makes well-known binary of them: in plans of version 1 only. Without it
-    /// the source sends EWKB, and what else is wanted is made of that here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schema: Option<String>,
     /// Their spatial reference, where the column declares one: values are ISO
     /// WKB then. Without it each value carries its own: EWKB.
     pub srid: Option<u32>,
@@ -117,49 +109,79 @@ pub struct Part {
     pub ty: ColumnType,
 }
 
-/// How the column is selected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fetch {
-    /// As the source sends it.
-    #[default]
-    Native,
-    /// As the server's text, which the type's output function writes.
-    AsText,
-    /// The bytes that the server has of a text, whatever their encoding.
-    AsBytes,
-    /// As the source sends it, but every part that is [`ColumnType::SourceText`] as the server's text.
-    Parts,
-}
-
 /// One column of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredColumn")]
 pub struct Column {
     /// Its name, here and in the files.
     pub name: String,
     /// The exact type in the source's own words, e.g. `numeric(12,2)`.
     pub source_type: String,
-    /// How it is selected.
-    #[serde(default)]
-    pub fetch: Fetch,
     /// What it becomes.
     #[serde(rename = "type")]
     pub ty: ColumnType,
     /// Whether the source may send NULL.
     pub nullable: bool,
-    /// What becomes of infinite dates and timestamps. None where none can be, and in plans of version 1, where
-    /// -infinity is the lowest value of the type: the parts of a table have one meaning.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub infinity: Option<InfinityMode>,
+    /// How the source fetches it, and what the bytes that come mean.
+    #[serde(skip_serializing_if = "Frozen::is_nothing")]
+    pub reading: Frozen,
     /// Why it is not what its type suggests: asked for, or a value did not fit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// A column as plans have it. Those of before had no `reading` but said the same in three fields, of which the type was
+/// also how it is made; the source reads these as one value.
+#[derive(Deserialize)]
+struct StoredColumn {
+    name: String,
+    source_type: String,
+    #[serde(rename = "type")]
+    ty: serde_json::Value,
+    nullable: bool,
+    #[serde(default)]
+    reading: Frozen,
+    #[serde(default)]
+    note: Option<String>,
+    #[serde(default)]
+    fetch: Option<serde_json::Value>,
+    #[serde(default)]
+    infinity: Option<serde_json::Value>,
+}
+
+impl TryFrom<StoredColumn> for Column {
+    type Error = serde_json::Error;
+
+    fn try_from(stored: StoredColumn) -> Result<Self, Self::Error> {
+        let StoredColumn { name, source_type, ty, nullable, mut reading, note, fetch, infinity } = stored;
+        if reading.is_nothing()
+            && let Some(fetch) = fetch
+        {
+            reading = Frozen::of(&json!({"fetch": fetch, "form": ty, "infinity": infinity}));
+        }
+        Ok(Self { name, source_type, ty: ColumnType::deserialize(ty)?, nullable, reading, note })
+    }
+}
+
+impl Column {
+    /// A column that needs no word on how it is read.
+    #[must_use]
+    pub fn plain(name: &str, source_type: &str, ty: ColumnType, nullable: bool) -> Self {
+        Self {
+            name: name.into(),
+            source_type: source_type.into(),
+            ty,
+            nullable,
+            reading: Frozen::default(),
+            note: None,
+        }
+    }
 }
 
 /// Name of the elements of lists, as Parquet has it.
 pub const ELEMENT: &str = "element";
 /// Digits of a whole number of 64 bits.
-const MONEY_DIGITS: u8 = 19;
+pub const INT64_DIGITS: u8 = 19;
 /// Metadata key of a field that carries the exact type of the source.
 pub const SOURCE_TYPE: &str = "adu.source_type";
 /// Metadata key of a field that carries the spatial reference of its shapes.
@@ -181,15 +203,7 @@ impl ColumnType {
                 DataType::Decimal128(*precision, *scale)
             }
             Self::Decimal { precision, scale } => DataType::Decimal256(*precision, *scale),
-            Self::Money { scale } => DataType::Decimal128(MONEY_DIGITS, *scale as i8),
-            Self::NumericDouble => DataType::Float64,
-            Self::Text
-            | Self::Json
-            | Self::JsonText
-            | Self::UuidText
-            | Self::TimeText
-            | Self::NumericText
-            | Self::SourceText => DataType::Utf8,
+            Self::Text | Self::Json => DataType::Utf8,
             Self::Bytes | Self::Geometry(_) => DataType::Binary,
             Self::Uuid => DataType::FixedSizeBinary(16),
             Self::Date => DataType::Date32,
@@ -206,7 +220,7 @@ impl ColumnType {
                 Field::new("y", DataType::Float64, false),
             ])),
             Self::List(element) => DataType::List(Arc::new(element.field(ELEMENT, true))),
-            Self::Vector { length, .. } => {
+            Self::Vector { length } => {
                 let element = Arc::new(Field::new(ELEMENT, DataType::Float32, false));
                 match length {
                     Some(length) => DataType::FixedSizeList(element, i32::from(*length)),
@@ -259,11 +273,16 @@ impl ColumnType {
     }
 }
 
+/// Amounts of money had no precision of their own in plans of before.
+fn digits_of_money() -> u8 {
+    INT64_DIGITS
+}
+
 /// The Arrow schema of columns, each field with its exact source type.
 #[must_use]
-pub fn schema(columns: &[Column]) -> arrow::datatypes::SchemaRef {
+pub fn schema<'a>(columns: impl IntoIterator<Item = &'a Column>) -> arrow::datatypes::SchemaRef {
     let fields: Fields = columns
-        .iter()
+        .into_iter()
         .map(|c| {
             let field = c.ty.field(&c.name, c.nullable);
             let mut metadata = field.metadata().clone();
@@ -275,4 +294,46 @@ pub fn schema(columns: &[Column]) -> arrow::datatypes::SchemaRef {
         })
         .collect();
     Arc::new(arrow::datatypes::Schema::new(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_plans_of_before_have_the_same_file_types() {
+        let old = |ty: serde_json::Value| {
+            let column = json!({
+                "name": "c", "source_type": "t", "fetch": "native", "type": ty, "nullable": true, "infinity": "null",
+            });
+            serde_json::from_value::<Column>(column).expect("an old column")
+        };
+        let list = |ty| ColumnType::List(Box::new(ty));
+        for (ty, expected) in [
+            (json!("int32"), ColumnType::Int32),
+            (json!("json_text"), ColumnType::Text),
+            (json!("uuid_text"), ColumnType::Text),
+            (json!("time_text"), ColumnType::Text),
+            (json!("numeric_text"), ColumnType::Text),
+            (json!({"list": "source_text"}), list(ColumnType::Text)),
+            (json!({"list": "numeric_double"}), list(ColumnType::Float64)),
+            (
+                json!({"decimal": {"precision": 12, "scale": 2}}),
+                ColumnType::Decimal { precision: 12, scale: 2 },
+            ),
+            (json!({"money": {"scale": 2}}), ColumnType::Decimal { precision: 19, scale: 2 }),
+            (json!({"vector": {"length": 3, "half": true}}), ColumnType::Vector { length: Some(3) }),
+            (
+                json!({"geometry": {"schema": "gis", "srid": 4326, "kind": null, "geodesic": true}}),
+                ColumnType::Geometry(Geometry { srid: Some(4326), kind: None, geodesic: true }),
+            ),
+        ] {
+            let column = old(ty.clone());
+            assert_eq!(column.ty, expected, "{ty}");
+            let reading = json!({"fetch": "native", "form": ty, "infinity": "null"});
+            assert_eq!(column.reading, Frozen::of(&reading));
+            let again = serde_json::to_value(&column).expect("JSON");
+            assert_eq!(serde_json::from_value::<Column>(again).expect("a column"), column);
+        }
+    }
 }

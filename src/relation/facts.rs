@@ -1,9 +1,12 @@
 //! What a source tells of its relations, for planning.
 
-use super::UnfitColumn;
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Column, Frozen};
 use crate::message::pattern::TablePattern;
 use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
-use crate::plan::column::Column;
 
 /// What a survey looks for.
 #[derive(Clone, Debug, Default)]
@@ -100,11 +103,12 @@ pub struct SurveyColumn {
     pub column: Column,
     /// Whether the role may read it.
     pub readable: bool,
-    /// Source-specific type facts: what [`Source::map_column`](super::Source::map_column) needs to map it otherwise.
-    pub type_facts: serde_json::Value,
-    /// Type for casting a bound of a range, if values of it can be ordered
-    /// and compared with text literals; none: it cannot be a chunk column.
-    pub range_cast: Option<String>,
+    /// What the source knows of its type besides.
+    pub facts: Facts,
+    /// Bytes that a value takes in the table, roughly.
+    pub width: u64,
+    /// How bounds of a range are compared with its values; none: it cannot be a chunk column.
+    pub order: Option<Frozen>,
     /// Whether its values have an order, in which one can be asked for what is newer.
     pub ordered: bool,
     /// Whether the key is a number (integer or numeric).
@@ -116,11 +120,36 @@ pub struct SurveyColumn {
     /// Whether an index begins with it, so that a range of it is read alone.
     pub indexed: bool,
     /// Why no index of it and no bound of a partition may decide what is read by it: nobody knows whether they have its
-    /// values in the order of now. `range_cast` is of another order then, and it does not count as indexed.
+    /// values in the order of now. `order` is another one then, and it does not count as indexed.
     pub doubt: Option<String>,
     /// Share of rows that have one of the statistics' most common values, 0 to 1: the histogram leaves
     /// them out.
     pub common_share: f32,
+}
+
+/// Facts of a type that only the source which found them understands: what it needs to map a column otherwise, or to
+/// compare its values.
+#[derive(Clone)]
+pub struct Facts(Arc<dyn Any + Send + Sync>);
+
+impl Facts {
+    /// Facts of whatever kind the source has.
+    #[must_use]
+    pub fn of<T: Any + Send + Sync>(facts: T) -> Self {
+        Self(Arc::new(facts))
+    }
+
+    /// The facts, if they are of this kind.
+    #[must_use]
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Facts")
+    }
 }
 
 /// Options that change how a column is mapped.
@@ -136,4 +165,37 @@ pub struct MappingOptions<'a> {
     pub as_bytes: &'a [String],
     /// Columns that are to be text because a value did not fit, with the reason.
     pub as_text: Vec<UnfitColumn>,
+}
+
+/// A column with a value that its planned type cannot hold.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct UnfitColumn {
+    /// The column.
+    pub column: String,
+    /// What about the value does not fit; never the value itself.
+    pub reason: String,
+    /// The first row with such a value: its key, or its place in the chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
+}
+
+impl fmt::Debug for UnfitColumn {
+    /// Without the row, which is table data: this comes into logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnfitColumn")
+            .field("column", &self.column)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+impl UnfitColumn {
+    /// Reason and row.
+    #[must_use]
+    pub fn because(&self) -> String {
+        match &self.row {
+            Some(row) => format!("{}, first at {row}", self.reason),
+            None => self.reason.clone(),
+        }
+    }
 }

@@ -1,0 +1,164 @@
+//! Which rows of a table are asked for.
+
+use super::{Ground, PlanError};
+use crate::message::event::ErrorReport;
+use crate::message::pattern::qualified;
+use crate::message::request::{After, AfterNulls};
+use crate::plan::choose::ChosenTable;
+use crate::plan::size::count;
+use crate::relation::filter::{Expression, is_moving};
+use crate::relation::{Filter, Frozen, Relation, Unreadable};
+use crate::source::{Keeper, Refusal, SourceError};
+
+impl Ground<'_> {
+    /// The checked filter of a table, with the condition of an incremental export.
+    pub(super) fn filter<E>(
+        &self,
+        chosen: &ChosenTable<'_>,
+        rows: NewRows,
+    ) -> Result<Option<Frozen>, PlanError<E>> {
+        let request = chosen.request;
+        let asked = match &request.where_ {
+            Some(text) => Some(self.expression::<E>(text)?),
+            None => None,
+        };
+        let newer = match &request.after {
+            Some(after) => Some(self.newer::<E>(chosen.relation, after, rows)?),
+            None => None,
+        };
+        let filter = match (asked, newer) {
+            (Some(asked), Some(newer)) => Filter::Both(Box::new([asked, newer])),
+            (Some(filter), None) | (None, Some(filter)) => filter,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(self.source.print(&filter, &chosen.relation.columns)?))
+    }
+
+    fn expression<E>(&self, text: &str) -> Result<Filter, PlanError<E>> {
+        Expression::parse(text, self.config.allow_where).map(Filter::Where).map_err(|e| {
+            let mut report = e.report(self.config.origin);
+            report.message = format!("field `where`: {}", report.message);
+            PlanError::Failed(report)
+        })
+    }
+
+    /// The rows that `after` is about.
+    fn newer<E>(&self, relation: &Relation, after: &After, rows: NewRows) -> Result<Filter, PlanError<E>> {
+        let column = relation
+            .columns
+            .iter()
+            .find(|c| c.column.name == after.column)
+            .expect("`choose` takes no table without the column of `after`");
+        if is_moving(&after.value) {
+            return Err(PlanError::Failed(ErrorReport::permanent(
+                "invalid_value",
+                format!("field `after.value`: '{}' is another date at each reading", after.value),
+                "write the date itself, e.g. 2026-01-31",
+            )));
+        }
+        if let Some(overlap) = after.overlap.as_ref().filter(|o| o.trim_start().starts_with('-')) {
+            return Err(PlanError::Failed(ErrorReport::permanent(
+                "invalid_value",
+                format!("field `after.overlap`: {overlap:?} is below zero and would leave rows out"),
+                "write how far before `value` rows are to come again, e.g. \"1 hour\"",
+            )));
+        }
+        let newer = Filter::Newer {
+            column: after.column.clone(),
+            value: after.value.clone(),
+            overlap: after.overlap.clone().filter(|_| rows != NewRows::Newer),
+        };
+        let without_value = Filter::IsNull(after.column.clone());
+        Ok(match rows {
+            NewRows::Wanted if after.nulls == AfterNulls::Include && column.column.nullable => {
+                Filter::Either(Box::new([newer, without_value]))
+            }
+            NewRows::Wanted | NewRows::WithValue | NewRows::Newer => newer,
+            NewRows::WithoutValue => without_value,
+        })
+    }
+
+    /// What is to be said of rows that `after` cannot compare.
+    ///
+    /// # Errors
+    /// When there are such and the request wants none.
+    pub(super) async fn without_value<E>(
+        &self,
+        chosen: &ChosenTable<'_>,
+        under: Option<&dyn Keeper>,
+    ) -> Result<Option<String>, PlanError<E>> {
+        let Some(After { column, nulls, .. }) = &chosen.request.after else { return Ok(None) };
+        let relation = chosen.relation;
+        if !relation.columns.iter().any(|c| c.column.name == *column && c.column.nullable) {
+            return Ok(None);
+        }
+        let why = match nulls {
+            AfterNulls::Skip => "are in no increment: `after.nulls` is \"skip\"",
+            AfterNulls::Include => "come with every increment: `after.nulls` is \"include\"",
+            AfterNulls::Error => {
+                let filter = self.filter::<E>(chosen, NewRows::WithoutValue)?;
+                let selection = chosen.selection(filter.as_ref());
+                let found = self.source.count(&selection, under).await?;
+                if found == 0 {
+                    return Ok(None);
+                }
+                return Err(PlanError::Failed(ErrorReport::permanent(
+                    "after_nulls",
+                    format!(
+                        "table {} has {} without a value in column `{column}`, which `after` names: they are neither older \
+                         nor newer than any value",
+                        qualified(&relation.schema, &relation.name),
+                        count(found, "row")
+                    ),
+                    "give them a value (and the column NOT NULL), or choose what becomes of them: `\"nulls\": \"skip\"` of \
+                     `after` leaves them out, `\"nulls\": \"include\"` exports them with every increment",
+                )));
+            }
+        };
+        Ok(Some(format!(
+            "column `{column}`, which `after` compares, may be NULL: rows without a value in it {why}"
+        )))
+    }
+}
+
+/// Which of the rows that `after` is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum NewRows {
+    /// Those of this export.
+    Wanted,
+    /// Those of this export whose column has a value.
+    WithValue,
+    /// Those that are newer than the value; not those that come again.
+    Newer,
+    /// Those whose column has no value.
+    WithoutValue,
+}
+
+/// The error of a source that could not read a value of the conditions (class 22 of SQLSTATE), with a word about the
+/// only field whose values nobody has checked.
+pub(super) fn of_after(error: SourceError, chosen: &ChosenTable<'_>) -> SourceError {
+    let Some(after) = chosen.request.after.as_ref().filter(|_| error.refusal == Some(Refusal::Value)) else {
+        return error;
+    };
+    let column = chosen.relation.columns.iter().find(|c| c.column.name == after.column);
+    let ty = column.map_or("its type", |c| c.column.source_type.as_str());
+    let overlap = after.overlap.as_ref().map_or(String::new(), |overlap| {
+        format!(", and `overlap`, {overlap:?}, a number or a time as in \"1 hour\"")
+    });
+    let remedy = format!(
+        "check field `after`: `value`, {:?}, must be a value of column `{}` ({ty}){overlap}",
+        after.value, after.column
+    );
+    error.with_remedy(remedy)
+}
+
+/// The error of a source that has the rows elsewhere, in whatever language it says so.
+pub(super) fn of_elsewhere(error: SourceError, relation: &Relation) -> SourceError {
+    match &relation.elsewhere {
+        Some(Unreadable { why, remedy }) if error.refusal == Some(Refusal::Unsupported) => {
+            let message = format!("{}: {why}", error.message);
+            SourceError { message, ..error }.with_remedy(remedy.clone())
+        }
+        _ => error,
+    }
+}

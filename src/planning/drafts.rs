@@ -1,0 +1,98 @@
+//! The tables of a plan while it is made.
+
+use std::collections::BTreeSet;
+
+use tokio_util::sync::CancellationToken;
+
+use super::table::stored_bytes;
+use super::{Ground, Names, PlanError, Scope};
+use crate::config::Origin;
+use crate::message::pattern::qualified;
+use crate::plan::batch::{self, BatchMember};
+use crate::plan::choose::ChosenTable;
+use crate::plan::export_plan::{FailedTable, PlannedTable, Strategy};
+use crate::source::{ErrorKind, SourceError};
+
+/// What became of the tables so far.
+#[derive(Default)]
+pub(super) struct Drafts {
+    tables: Vec<PlannedTable>,
+    members: Vec<BatchMember>,
+    failed: Vec<FailedTable>,
+}
+
+impl Drafts {
+    /// None yet, and tables that cannot be planned.
+    pub(super) fn beginning_with(failed: Vec<FailedTable>) -> Self {
+        Self { failed, ..Self::default() }
+    }
+
+    /// An error of one table; those that are not its own go on.
+    fn fail<E>(
+        &mut self,
+        number: u32,
+        table: String,
+        error: PlanError<E>,
+        origin: Origin,
+    ) -> Result<(), PlanError<E>> {
+        let error = match error {
+            PlanError::Failed(error) => error,
+            PlanError::Source(e) if e.kind == ErrorKind::Permanent => e.report(origin),
+            e => return Err(e),
+        };
+        self.failed.push(FailedTable { number, table, error });
+        Ok(())
+    }
+
+    /// Plans tables and finds their names.
+    pub(super) async fn add<N: Names>(
+        &mut self,
+        ground: &Ground<'_>,
+        scope: &Scope,
+        chosen: &[ChosenTable<'_>],
+        names: &N,
+        cancel: &CancellationToken,
+    ) -> Result<(), PlanError<N::Error>> {
+        let origin = ground.config.origin;
+        let mut planned = Vec::new();
+        for table in chosen {
+            let name = qualified(&table.relation.schema, &table.relation.name);
+            let number = scope.number(&name, table.number);
+            match ground.table(scope, table, number).await {
+                Ok(draft) => planned.push((draft, stored_bytes(table.relation))),
+                Err(e) => self.fail(number, name, e, origin)?,
+            }
+            if cancel.is_cancelled() {
+                return Err(SourceError::cancelled("the plan is no longer wanted").into());
+            }
+        }
+        let bases = names.names(&planned).await;
+        for ((table, bytes), base) in planned.into_iter().zip(bases) {
+            match base {
+                Ok(base) => {
+                    let single = table.strategy == Strategy::Single;
+                    self.members.push(BatchMember { number: table.number, single, bytes });
+                    self.tables.push(PlannedTable { base, ..table });
+                }
+                Err(e) => self.fail(table.number, qualified(&table.schema, &table.name), e, origin)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables that cannot be planned.
+    pub(super) fn failed_names(&self) -> BTreeSet<String> {
+        self.failed.iter().map(|f| f.table.clone()).collect()
+    }
+
+    /// Tables and failures by number, and the names of the tables.
+    pub(super) fn finish(mut self) -> (Vec<PlannedTable>, Vec<FailedTable>, BTreeSet<String>) {
+        for (table, batch) in self.tables.iter_mut().zip(batch::assign(&self.members)) {
+            table.batch = batch;
+        }
+        self.tables.sort_by_key(|t| t.number);
+        self.failed.sort_by_key(|f| f.number);
+        let names = self.tables.iter().map(|t| qualified(&t.schema, &t.name)).collect();
+        (self.tables, self.failed, names)
+    }
+}

@@ -1,0 +1,244 @@
+//! A request becomes a plan: a function of source, request, settings and
+//! snapshot. It asks the source for facts and leaves every choice to `plan/`.
+//! Which directory names are free is asked of whoever calls ([`Names`]), who
+//! also makes the plan durable, or only shows it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config::{ExportConfig, SourceConfig};
+use crate::message::event::ErrorReport;
+use crate::message::pattern::qualified;
+use crate::message::request::{Consistency, ExportRequest, TableRequest};
+use crate::message::setting::FileTypes;
+use crate::message::{JobId, SourceName};
+use crate::plan::ExportPlan;
+use crate::plan::choose::choose;
+use crate::plan::export_plan::{FailedTable, PlannedTable, WriterSettings};
+use crate::relation::{Snapshot, SurveyRequest, UnfitColumn};
+use crate::retry::{Cause, Pace, Policy, policy};
+use crate::source::{Keeper, Snapshots, Source, SourceError};
+
+mod conditions;
+mod drafts;
+mod table;
+
+use drafts::Drafts;
+
+/// What a plan is made from.
+pub struct Ground<'a> {
+    /// The source.
+    pub source: &'a dyn Source,
+    /// Its section of the configuration.
+    pub config: &'a SourceConfig,
+    /// What holds for all sources.
+    pub export: &'a ExportConfig,
+    /// Types and encodings of the files.
+    pub types: FileTypes,
+    /// What the plan reads under; none without consistency.
+    pub under: Option<&'a Under>,
+}
+
+/// A snapshot, and what reads under it.
+pub struct Under {
+    /// As plans name it.
+    pub snapshot: Snapshot,
+    /// What shows it.
+    pub keeper: Arc<dyn Keeper>,
+}
+
+/// What is planned.
+pub struct Scope {
+    /// The request, narrowed to the tables of this epoch.
+    pub request: ExportRequest,
+    /// Tables that were left out because their rows come with tables of this epoch: a new snapshot may show them apart.
+    pub children: Vec<TableRequest>,
+    /// The first number that no table has had.
+    pub free: u32,
+    /// Numbers that tables had in the first plan, by `schema.table`.
+    pub numbers: BTreeMap<String, u32>,
+    /// Columns that became text in earlier epochs, by table number.
+    pub as_text: BTreeMap<u32, Vec<UnfitColumn>>,
+}
+
+impl Scope {
+    /// All that a request asks for.
+    #[must_use]
+    pub fn first(request: ExportRequest) -> Self {
+        Self { request, children: Vec::new(), free: 0, numbers: BTreeMap::new(), as_text: BTreeMap::new() }
+    }
+
+    /// The number of a table: that of the first plan, else a new one.
+    fn number(&self, table: &str, fresh: u32) -> u32 {
+        self.numbers.get(table).copied().unwrap_or(self.free + fresh)
+    }
+}
+
+/// What a plan says of itself.
+pub struct Title {
+    /// Version of its format.
+    pub v: u32,
+    /// The job.
+    pub job: JobId,
+    /// 1 for the first plan.
+    pub epoch: u32,
+    /// The source.
+    pub source: SourceName,
+    /// When it is made.
+    pub planned_at: Timestamp,
+    /// Names its `ready` directory.
+    pub ready: Uuid,
+}
+
+/// Gives tables the base names of their directories.
+#[async_trait]
+pub trait Names: Sync {
+    /// What can keep it from looking.
+    type Error: Send;
+
+    /// A name for each of these tables, which are planned but for that, in their order; beside each what it takes on disk.
+    async fn names(
+        &self,
+        tables: &[(PlannedTable, Option<u64>)],
+    ) -> Vec<Result<String, PlanError<Self::Error>>>;
+}
+
+/// Why there is no plan, or why a table is not in it.
+#[derive(Debug)]
+pub enum PlanError<E> {
+    /// The source.
+    Source(SourceError),
+    /// Where names are looked for.
+    Names(E),
+    /// What was asked for cannot be done.
+    Failed(ErrorReport),
+}
+
+impl<E> From<SourceError> for PlanError<E> {
+    fn from(e: SourceError) -> Self {
+        Self::Source(e)
+    }
+}
+
+/// The snapshots of a source, if the request wants one: it does where the source has any.
+///
+/// # Errors
+/// When it insists on one that there cannot be.
+pub fn snapshots<'a>(
+    source: &'a dyn Source,
+    request: &ExportRequest,
+) -> Result<Option<&'a dyn Snapshots>, ErrorReport> {
+    match (request.consistency, source.snapshots()) {
+        (Some(Consistency::None), _) | (None, None) => Ok(None),
+        (_, Some(snapshots)) => Ok(Some(snapshots)),
+        (Some(Consistency::Snapshot), None) => Err(ErrorReport::permanent(
+            "no_snapshot",
+            format!("source {} has no snapshots", source.name()),
+            "leave `consistency` out, or ask for \"none\"",
+        )),
+    }
+}
+
+/// What follows from an error of a source while a plan is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Try again after a pause.
+    Again(Pace),
+    /// Try again after a pause, on another snapshot: this one went, or shows a table no more.
+    Anew(Pace),
+    /// Nothing will help.
+    GiveUp,
+    /// We were told to stop.
+    Stop,
+}
+
+/// What follows from an error of a source while a plan is made.
+#[must_use]
+pub fn next(error: &SourceError) -> Next {
+    match policy(error) {
+        Policy::Retry(pace) => Next::Again(pace),
+        Policy::Stop => Next::Stop,
+        Policy::Report(Cause::LineageLost | Cause::Changed) => Next::Anew(Pace::Soon),
+        Policy::Report(Cause::Permanent | Cause::Unfit { .. }) => Next::GiveUp,
+    }
+}
+
+/// Plans.
+///
+/// # Errors
+/// When nothing can be planned; an error of one table stands in the plan.
+pub async fn plan<N: Names>(
+    ground: &Ground<'_>,
+    scope: &Scope,
+    names: &N,
+    title: Title,
+    cancel: &CancellationToken,
+) -> Result<ExportPlan, PlanError<N::Error>> {
+    let (request, schemas) = (&scope.request, &ground.config.schemas);
+    let survey = SurveyRequest {
+        tables: request.tables.iter().chain(&scope.children).map(|t| t.table.clone()).collect(),
+        schemas: schemas.clone(),
+        statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
+    };
+    let relations = ground.source.survey(&survey, ground.keeper()).await?;
+    let mut chosen = choose(request, &scope.children, schemas, &relations);
+    let failed = chosen.failed.iter();
+    let failed =
+        failed.map(|f| FailedTable { number: scope.number(&f.table, f.number), ..f.clone() }).collect();
+    let mut drafts = Drafts::beginning_with(failed);
+    let mut next = chosen.tables.clone();
+    while !next.is_empty() {
+        drafts.add(ground, scope, &next, names, cancel).await?;
+        // Whose rows were to come with a table that cannot be planned comes by itself.
+        next = chosen.orphans(&drafts.failed_names());
+    }
+    let (mut tables, failed, exported) = drafts.finish();
+    let notes = chosen.family_notes(&exported);
+    for table in &mut tables {
+        let note = notes.get(&qualified(&table.schema, &table.name));
+        let said: Vec<String> = table.note.take().into_iter().chain(note.cloned()).collect();
+        table.note = (!said.is_empty()).then(|| said.join("; "));
+    }
+    let Title { v, job, epoch, source, planned_at, ready } = title;
+    Ok(ExportPlan {
+        v,
+        job,
+        epoch,
+        source,
+        planned_at,
+        ready,
+        snapshot: ground.under.map(|under| under.snapshot.clone()),
+        session: ground.config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        writer: ground.writer(request),
+        on_conflict: request.output.on_conflict,
+        on_unfit: request.on_unfit,
+        verify: request.verify,
+        tables,
+        error: None,
+        failed,
+        skipped: chosen.left_out(&exported),
+    })
+}
+
+impl Ground<'_> {
+    fn keeper(&self) -> Option<&dyn Keeper> {
+        self.under.map(|under| &*under.keeper)
+    }
+
+    fn writer(&self, request: &ExportRequest) -> WriterSettings {
+        let compression = request.output.compression;
+        WriterSettings {
+            compression: compression.unwrap_or_else(|| self.config.compression(self.export)),
+            row_group_bytes: request.output.row_group_bytes.unwrap_or(self.export.row_group_bytes).get(),
+            types: self.types,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

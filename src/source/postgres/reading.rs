@@ -1,0 +1,176 @@
+//! How a column is fetched and what its bytes mean: frozen in the plan, beside
+//! the file type.
+
+use serde::{Deserialize, Serialize};
+
+use crate::decode::{Form, StreamColumn};
+use crate::message::setting::InfinityMode;
+use crate::relation::{Column, Frozen};
+use crate::source::SourceError;
+
+/// How a column is selected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Fetch {
+    /// As the server sends it.
+    #[default]
+    Native,
+    /// As the server's text, which the type's output function writes.
+    AsText,
+    /// The bytes that the server has of a text, whatever their encoding.
+    AsBytes,
+    /// As the server sends it, but every part that is [`Form::SourceText`] as the server's text.
+    Parts,
+}
+
+impl Fetch {
+    fn is_native(&self) -> bool {
+        *self == Self::Native
+    }
+}
+
+/// What a plan says of a column for this source alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reading {
+    /// How it is selected.
+    #[serde(default, skip_serializing_if = "Fetch::is_native")]
+    pub(super) fetch: Fetch,
+    /// What its bytes mean.
+    pub(super) form: Form,
+    /// What becomes of infinite values: see [`StreamColumn`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) infinity: Option<InfinityMode>,
+}
+
+impl Reading {
+    /// What the plan says of a column.
+    ///
+    /// # Errors
+    /// When it is nothing that this release knows: the table is planned again.
+    pub(super) fn of(column: &Column) -> Result<Self, SourceError> {
+        let unknown = || {
+            SourceError::changed(
+                "column_type",
+                format!(
+                    "column {:?} of type {} was planned to be read in a way that this version does not know",
+                    column.name, column.source_type
+                ),
+            )
+        };
+        let mut reading: Self = column.reading.thaw().map_err(|_| unknown())?;
+        if reading.fetch == Fetch::AsText {
+            reading.form = match reading.form {
+                // As plans of before have it.
+                Form::Float64 => Form::DoubleFromText,
+                Form::DoubleFromText => Form::DoubleFromText,
+                Form::Text | Form::Json => Form::Text,
+                _ => return Err(unknown()),
+            };
+        }
+        Ok(reading)
+    }
+
+    /// Puts it into a column, with the file type that follows from it.
+    pub(super) fn put_into(self, column: &mut Column) {
+        column.ty = self.form.column_type();
+        column.reading = Frozen::of(&self);
+    }
+}
+
+/// Columns of a plan with what the plan says for this source.
+pub(super) struct Readings(Vec<(Column, Reading)>);
+
+impl Readings {
+    /// What the plan says of columns.
+    ///
+    /// # Errors
+    /// When this release does not know what it says of one.
+    pub(super) fn of(columns: &[Column]) -> Result<Self, SourceError> {
+        let each = columns.iter().map(|column| Ok((column.clone(), Reading::of(column)?)));
+        each.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Columns as they are selected.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Reading)> {
+        self.0.iter().map(|(column, reading)| (column.name.as_str(), reading))
+    }
+
+    /// Columns as they are decoded.
+    pub(super) fn into_stream(self) -> Vec<StreamColumn> {
+        let columns = self.0.into_iter();
+        columns
+            .map(|(column, Reading { form, infinity, .. })| StreamColumn { column, form, infinity })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::source::ErrorKind;
+
+    fn old(fetch: &str, ty: Value, infinity: Option<&str>) -> Column {
+        let mut column =
+            json!({"name": "c", "source_type": "t", "fetch": fetch, "type": ty, "nullable": true});
+        if let Some(infinity) = infinity {
+            column["infinity"] = json!(infinity);
+        }
+        serde_json::from_value(column).expect("an old column")
+    }
+
+    #[test]
+    fn columns_of_plans_of_before_are_read_as_they_were() {
+        let reading = |fetch, form, infinity| Reading { fetch, form, infinity };
+        for (column, expected) in [
+            (old("native", json!("int32"), None), reading(Fetch::Native, Form::Int32, None)),
+            (
+                old("native", json!("date"), Some("max")),
+                reading(Fetch::Native, Form::Date, Some(InfinityMode::Max)),
+            ),
+            (old("as_text", json!("float64"), None), reading(Fetch::AsText, Form::DoubleFromText, None)),
+            (old("as_text", json!("text"), None), reading(Fetch::AsText, Form::Text, None)),
+            (old("as_bytes", json!("bytes"), None), reading(Fetch::AsBytes, Form::Bytes, None)),
+            (
+                old("parts", json!({"list": "source_text"}), None),
+                reading(Fetch::Parts, Form::List(Box::new(Form::SourceText)), None),
+            ),
+            (
+                old("native", json!({"money": {"scale": 2}}), None),
+                reading(Fetch::Native, Form::Money { scale: 2 }, None),
+            ),
+            (
+                old("native", json!({"vector": {"length": null, "half": true}}), None),
+                reading(Fetch::Native, Form::Vector { length: None, half: true }, None),
+            ),
+        ] {
+            let found = Reading::of(&column).expect("known");
+            assert_eq!(found, expected);
+            assert_eq!(column.ty, expected.form.column_type());
+            let mut again = column.clone();
+            found.put_into(&mut again);
+            assert_eq!(Reading::of(&again).expect("known"), expected);
+        }
+    }
+
+    #[test]
+    fn shapes_of_plans_of_version_1_keep_the_schema_of_their_functions() {
+        let shape =
+            json!({"geometry": {"schema": "gis", "srid": 4326, "kind": "Point Z", "geodesic": false}});
+        let Form::Geometry(shape) = Reading::of(&old("parts", shape, None)).expect("known").form else {
+            panic!("no shape");
+        };
+        assert_eq!((shape.schema.as_deref(), shape.declared.srid), (Some("gis"), Some(4326)));
+    }
+
+    #[test]
+    fn what_this_release_does_not_know_is_planned_again() {
+        let column = Column { reading: Frozen::of(&"by telepathy"), ..old("native", json!("int32"), None) };
+        assert_eq!(Reading::of(&column).expect_err("unknown").kind, ErrorKind::Changed);
+        assert_eq!(
+            Reading::of(&old("as_text", json!("int32"), None)).expect_err("unknown").kind,
+            ErrorKind::Changed
+        );
+    }
+}
