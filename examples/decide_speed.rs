@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use adu_export::job::decide::{Circumstances, Effect, decide};
-use adu_export::job::outcome::{Outcome, Owner, Run, StoredRequest, TableOutcome, TableResult};
+use adu_export::job::outcome::{Outcome, Owner, StoredRequest, TableOutcome, TableResult};
 use adu_export::job::record::{Record, RecordedPart};
-use adu_export::job::state::{BatchId, JobState};
+use adu_export::job::state::JobState;
 use adu_export::job::window::{SourceLimits, Window, WindowSettings};
 use adu_export::message::inbox::Alive;
 use adu_export::message::request::RequestMessage;
 use adu_export::message::setting::Compression;
-use adu_export::message::{JobId, SourceName, Task};
+use adu_export::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
 use adu_export::plan::ExportPlan;
 use adu_export::plan::export_plan::{PlannedTable, Snapshot, Strategy, WriterSettings};
 use adu_export::write::PartFile;
@@ -85,9 +85,8 @@ fn run(what: &str, tables: u32, chunks: u32) -> anyhow::Result<()> {
         let began = Instant::now();
         let at = circumstances();
         let job = jobs.get_mut(&id).expect("the job");
-        let batch_id = BatchId { epoch: chunk.epoch, first: chunk.table };
-        let batch = job.batches.get_mut(&batch_id).expect("a batch");
-        batch.record(chunk.chunk, record(chunk.table, chunk.chunk));
+        let batch = job.batches.get_mut(&chunk.batch_id()).expect("a batch");
+        batch.record(chunk.chunk, record(chunk.batch.first(), chunk.chunk));
         for effect in decide(job, &at) {
             // What the performer would do takes its time in the folder, not here.
             if let Effect::Settle(_, batch_id, _) = effect {
@@ -121,9 +120,8 @@ fn job(source: &SourceName) -> anyhow::Result<JobState> {
     let RequestMessage::Export(request) = RequestMessage::parse(br#"{"tables": ["s.*"]}"#)? else {
         anyhow::bail!("it is an export")
     };
-    let owner = Owner::OneShot(Run::default());
-    let stored =
-        StoredRequest::new(JobId::parse("job")?, source.clone(), *request, Timestamp::UNIX_EPOCH, owner);
+    let (job, received) = (JobId::parse("job")?, Timestamp::UNIX_EPOCH);
+    let stored = StoredRequest::new(job, source.clone(), *request, received, Owner::Nobody);
     Ok(JobState::new(stored, Duration::ZERO))
 }
 
@@ -132,8 +130,8 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         only: false,
         contains: Vec::new(),
         range_filter: None,
-        number,
-        batch: number,
+        number: TableNo(number),
+        batch: BatchNo(number),
         schema: "public".into(),
         name: format!("table_{number}"),
         base: format!("public_table_{number}"),
@@ -160,7 +158,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
     ExportPlan {
         v: 1,
         job: job.id().clone(),
-        epoch: 1,
+        epoch: Epoch(1),
         source: source.clone(),
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
@@ -207,7 +205,7 @@ fn circumstances() -> Circumstances {
     }
 }
 
-fn record(table: u32, chunk: u32) -> Record {
+fn record(table: TableNo, chunk: ChunkNo) -> Record {
     let part = PartFile {
         file: format!("{chunk:06}.{}.parquet", Uuid::nil()),
         inode: 1,
@@ -228,7 +226,7 @@ fn record(table: u32, chunk: u32) -> Record {
     }
 }
 
-fn outcome(tables: &[u32]) -> Outcome {
+fn outcome(tables: &[TableNo]) -> Outcome {
     let tables = tables.iter().map(|table| TableOutcome { table: *table, result: TableResult::Cancelled });
     Outcome { v: 1, at: Timestamp::UNIX_EPOCH, tables: tables.collect() }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use adu_export::decode::CopyDecoder;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
+use adu_export::message::{ChunkNo, Epoch};
 use adu_export::plan::column::{Column, ColumnType, Fetch};
 use adu_export::plan::export_plan::WriterSettings;
 use adu_export::write::{PartWriter, Provenance};
@@ -121,8 +122,8 @@ fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -
         job: "speed".parse()?,
         source: "memory".parse()?,
         table: "public.lineitem".into(),
-        epoch: 1,
-        chunk: 0,
+        epoch: Epoch(1),
+        chunk: ChunkNo(0),
         predicate: "true".into(),
         snapshot: None,
     };

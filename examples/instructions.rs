@@ -9,6 +9,7 @@ use std::hint::black_box;
 use adu_export::decode::CopyDecoder;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
+use adu_export::message::{ChunkNo, Epoch};
 use adu_export::plan::column::{Column, ColumnType, Fetch, Part, schema};
 use adu_export::plan::export_plan::WriterSettings;
 use adu_export::write::{PartWriter, Provenance};
@@ -127,8 +128,8 @@ fn encode(columns: &[Column], batches: Vec<RecordBatch>, compression: Compressio
         job: "count".parse()?,
         source: "memory".parse()?,
         table: "s.t".into(),
-        epoch: 1,
-        chunk: 0,
+        epoch: Epoch(1),
+        chunk: ChunkNo(0),
         predicate: "all".into(),
         snapshot: None,
     };

@@ -14,10 +14,10 @@ use super::{ExitCode, one_shot, print, print_json};
 use crate::bus::Properties;
 use crate::context::Context;
 use crate::daemon::sources;
-use crate::folder::{Folder, layout};
+use crate::folder::Folder;
 use crate::intake::{self, Desk, Wish};
-use crate::job::outcome::{Owner, PlanFailure, Run};
-use crate::message::JobId;
+use crate::job::outcome::Owner;
+use crate::message::{Epoch, JobId};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::setting::FileTypes;
@@ -61,7 +61,7 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let job = JobId::from_message_id(Some("plan"), Uuid::nil());
     request.job_id = Some(job.clone());
     let folder = Folder::init(root.0.clone(), None).await?;
-    let owner = Owner::OneShot(Run::default());
+    let owner = Owner::Nobody;
     let context =
         Context::new(config.clone(), folder, owner.clone(), sources(&config)?, Arc::new(Metrics::new()));
     one_shot::reach(&context.sources(), request.source.as_ref()).await?;
@@ -80,11 +80,11 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::Rejected);
         }
     };
-    intake::store(&context, &stored).await?;
-    let task = PlanTask { job: job.clone(), epoch: 1, root: context.folder.id() };
+    context.folder.job(&stored.job).store(&stored).await?;
+    let task = PlanTask { job: job.clone(), epoch: Epoch::FIRST, root: context.folder.id() };
     let worker = Worker::new(Arc::clone(&context), 1);
     planning::run(worker.shared(), &task, &CancellationToken::new()).await?;
-    let Some(plan) = worker.shared().plan(&job, 1).await? else {
+    let Some(plan) = worker.shared().plan(&job, Epoch::FIRST).await? else {
         let failure = failure(&context.folder, &job).await?;
         eprintln!("failed: {failure}");
         return Ok(ExitCode::Failed);
@@ -103,13 +103,8 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 
 /// Why there is no plan.
 async fn failure(folder: &Folder, job: &JobId) -> anyhow::Result<String> {
-    let directory = layout::plans(job);
-    for name in folder.store().list(&directory).await? {
-        if layout::epoch_of_plan_failure(&name).is_some()
-            && let Some(failure) = folder.read::<PlanFailure>(&format!("{directory}/{name}")).await?
-        {
-            return Ok(error_text(&failure.error));
-        }
+    if let Some(failure) = folder.job(job).plan_failure(Epoch::FIRST).await? {
+        return Ok(error_text(&failure.error));
     }
     Ok("the source could not be asked for so long that planning was given up".into())
 }
@@ -253,14 +248,15 @@ mod tests {
     use super::*;
     use crate::message::SourceName;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
+    use crate::message::{BatchNo, TableNo};
     use crate::message::setting::Compression;
     use crate::plan::column::Fetch;
     use crate::plan::export_plan::{FailedTable, SkippedRelation, Snapshot, Strategy, WriterSettings};
 
     fn table(number: u32, name: &str, strategy: Strategy, reason: &str) -> PlannedTable {
         PlannedTable {
-            number,
-            batch: number,
+            number: TableNo(number),
+            batch: BatchNo(number),
             schema: "public".into(),
             name: name.into(),
             base: format!("public_{name}"),
@@ -299,7 +295,7 @@ mod tests {
         ExportPlan {
             v: 1,
             job: JobId::parse("j").expect("valid"),
-            epoch: 1,
+            epoch: Epoch::FIRST,
             source: SourceName::parse("w").expect("valid"),
             planned_at: Timestamp::UNIX_EPOCH,
             ready: Uuid::nil(),
@@ -319,7 +315,7 @@ mod tests {
             ],
             error: None,
             failed: vec![FailedTable {
-                number: 2,
+                number: TableNo(2),
                 table: "public.gone".into(),
                 error: ErrorReport::permanent(
                     "unknown_table",

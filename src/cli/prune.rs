@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
-use crate::folder::{Folder, FolderError, layout};
+use crate::folder::{Folder, FolderError};
 use crate::job::archive::Archive;
 use crate::job::outdated::{Outdated, outdated};
 use crate::message::pattern::TablePattern;
@@ -96,8 +96,8 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
 
 async fn archives(folder: &Folder) -> Result<Vec<Archive>, FolderError> {
     let mut archives = Vec::new();
-    for name in folder.store().list(layout::BY_ID).await? {
-        archives.extend(folder.read::<Archive>(&format!("{}/{name}", layout::BY_ID)).await?);
+    for job in folder.archived().await? {
+        archives.extend(folder.job(&job).archive().await?);
     }
     Ok(archives)
 }

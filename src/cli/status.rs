@@ -14,8 +14,6 @@ use crate::config::Config;
 use crate::folder::{Folder, layout};
 use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
-use crate::job::outcome::StoredRequest;
-use crate::job::recent;
 use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OutputDirectory;
@@ -77,7 +75,7 @@ pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 
 /// The state of a job that has a workspace, whoever works on it.
 async fn state(folder: &Folder, job: &JobId) -> anyhow::Result<Option<Box<JobState>>> {
-    let Some(stored) = folder.read::<StoredRequest>(&layout::request(job)).await? else { return Ok(None) };
+    let Some(stored) = folder.job(job).request().await? else { return Ok(None) };
     Ok(match look::open(folder, job, &stored.owner, Duration::ZERO).await? {
         Found::Job(state) => Some(state),
         Found::NotOurs | Found::Headless => None,
@@ -97,7 +95,7 @@ async fn one(folder: &Folder, job: &JobId, args: &StatusArgs) -> anyhow::Result<
     let started = Instant::now();
     let mut display = ProgressDisplay::on_stderr(args.json || !args.watch);
     loop {
-        if let Some(archive) = folder.read::<Archive>(&layout::archive_by_id(job)).await? {
+        if let Some(archive) = folder.job(job).archive().await? {
             display.finish();
             if args.json {
                 print_json(&archive)?;
@@ -109,7 +107,7 @@ async fn one(folder: &Folder, job: &JobId, args: &StatusArgs) -> anyhow::Result<
         }
         let Some(state) = state(folder, job).await? else {
             // It may just have been committed.
-            if folder.store().stat(&layout::archive_by_id(job)).await?.is_some() {
+            if folder.job(job).is_archived().await? {
                 continue;
             }
             anyhow::bail!(
@@ -163,17 +161,13 @@ fn shown(state: &JobState) -> serde_json::Value {
 
 async fn list(folder: &Folder, as_json: bool) -> anyhow::Result<()> {
     let mut jobs = Vec::new();
-    for name in folder.store().list(layout::TEMP).await? {
-        if let Some(job) = layout::job_of_workspace(&name)
-            && let Some(state) = state(folder, &job).await?
-        {
-            jobs.push(state);
-        }
+    for job in folder.jobs().await? {
+        jobs.extend(state(folder, &job).await?);
     }
     jobs.sort_by_key(|j| j.stored.received_at);
     let mut finished = Vec::new();
-    for name in recent::archives(folder, RECENT).await? {
-        finished.extend(folder.read::<Archive>(&format!("{}/{name}", layout::BY_DATE)).await?);
+    for name in folder.recent_archives(RECENT).await? {
+        finished.extend(folder.recent_archive(&name).await?);
     }
     if as_json {
         let brief = |a: &Archive| {

@@ -11,7 +11,7 @@ use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
 use crate::config::Config;
 use crate::context::SourceEntry;
-use crate::folder::{Folder, layout};
+use crate::folder::Folder;
 use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
@@ -69,7 +69,7 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let folder = Folder::open(root, None).await?;
-    let Some(archive) = folder.read::<Archive>(&layout::archive_by_id(&args.job)).await? else {
+    let Some(archive) = folder.job(&args.job).archive().await? else {
         anyhow::bail!("there is no archive of job `{}`: it is unknown or has not ended", args.job);
     };
     let source = match (&config, args.against_source) {
@@ -157,9 +157,8 @@ async fn files(root: &Path, table: &ArchivedTable) -> anyhow::Result<Verdict> {
 /// name one directory the youngest is right.
 async fn successor(folder: &Folder, archive: &Archive, directory: &str) -> anyhow::Result<Option<Archive>> {
     let mut found: Option<Archive> = None;
-    for name in folder.store().list(layout::BY_ID).await? {
-        let path = format!("{}/{name}", layout::BY_ID);
-        let Some(other) = folder.read::<Archive>(&path).await? else { continue };
+    for job in folder.archived().await? {
+        let Some(other) = folder.job(&job).archive().await? else { continue };
         let names = other
             .tables
             .iter()

@@ -1,7 +1,7 @@
 //! The export folder as a type. It is the truth (invariant I3): messages only
 //! wake somebody up. Three primitives change it and no others: the exclusive
 //! durable file ([`exclusive`]), the consuming rename ([`consume`]) and the
-//! commit of a job (`job::archive`).
+//! commit of a job ([`Workspace::commit`]).
 
 use std::io;
 use std::path::PathBuf;
@@ -15,12 +15,18 @@ use uuid::Uuid;
 pub mod consume;
 pub mod disk;
 pub mod exclusive;
+pub mod files;
 pub mod layout;
+mod listing;
 pub mod store;
 mod syncs;
+pub mod workspace;
 
 pub use disk::DiskStore;
+pub use layout::{Aside, RecordFile, StartName};
+pub use listing::Standing;
 pub use store::{Created, Renamed, Stat, Store};
+pub use workspace::{ChunkFiles, StartPlace, Workspace};
 
 /// Version of all files that this build writes, and the newest that it reads.
 pub const VERSION: u32 = 2;
@@ -226,7 +232,7 @@ impl Folder {
 
     /// The operations below it all.
     #[must_use]
-    pub fn store(&self) -> &dyn Store {
+    pub(crate) fn store(&self) -> &dyn Store {
         &*self.store
     }
 

@@ -18,8 +18,7 @@ use super::state::JobState;
 use super::window::Window;
 use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
 use crate::context::Context;
-use crate::folder::layout::{self, Aside};
-use crate::folder::{Folder, FolderError};
+use crate::folder::{Aside, Folder, FolderError, Standing};
 use crate::message::inbox::{Wake, may_be_newer};
 use crate::message::{Control, InboxMessage, JobId};
 
@@ -246,10 +245,9 @@ impl Coordinator {
         Patience { now: self.context.now(), longest: self.context.config.timing.abandoned_workspace.0 }
     }
 
-    /// Decides on a workspace that was moved aside, if the name is of one.
-    async fn judge(&mut self, name: &str) -> Result<(), CoordinatorError> {
-        let Some(aside) = Aside::parse(name) else { return Ok(()) };
-        if headless::judge(self.folder(), &aside, self.patience()).await? {
+    /// Decides on a workspace that was moved aside.
+    async fn judge(&mut self, aside: &Aside) -> Result<(), CoordinatorError> {
+        if headless::judge(self.folder(), aside, self.patience()).await? {
             self.jobs.remove(&aside.job);
             self.open(&aside.job).await?;
         }
@@ -259,12 +257,15 @@ impl Coordinator {
     /// Looks at the whole folder.
     async fn look(&mut self) -> Result<(), CoordinatorError> {
         let folder = self.context.folder.clone();
-        for name in folder.store().list(layout::TEMP).await? {
-            let Some(job) = layout::job_of_workspace(&name) else {
-                if let Err(e) = self.judge(&name).await {
-                    self.tolerate(e)?;
+        for standing in folder.standing().await? {
+            let job = match standing {
+                Standing::Workspace(job) => job,
+                Standing::Aside(aside) => {
+                    if let Err(e) = self.judge(&aside).await {
+                        self.tolerate(e)?;
+                    }
+                    continue;
                 }
-                continue;
             };
             (self.beat)();
             let up = self.clock.now();
@@ -280,7 +281,7 @@ impl Coordinator {
             self.tolerate(e.into())?;
         }
         perform::beating(&self.beat, folder.empty_trash()).await?;
-        if let Ok(free) = folder.store().free_bytes().await {
+        if let Ok(free) = folder.free_bytes().await {
             self.context.metrics.root_free_bytes.set(free as f64);
         }
         Ok(())
@@ -372,8 +373,7 @@ impl Coordinator {
     /// After an error of the folder: not before a while, and with fresh eyes.
     async fn postpone(&mut self, job: &JobId) -> Result<(), CoordinatorError> {
         let up = self.clock.now();
-        let gone = self.folder().store().stat(&layout::workspace(job)).await?.is_none();
-        if gone {
+        if !self.folder().job(job).exists().await? {
             // Another coordinator has finished it, or all of the root is gone.
             self.folder().guard().await?;
             self.jobs.remove(job);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::archive::{Archive, TableStatus};
 use crate::folder::{Folder, FolderError, layout};
+use crate::message::JobId;
 
 /// Views that are looked at at once: they share their fsyncs.
 const VIEWS_AT_ONCE: usize = 16;
@@ -14,7 +15,7 @@ const VIEWS_AT_ONCE: usize = 16;
 /// What is known of finished full exports, by output directory and base name.
 #[derive(Debug, Default)]
 pub struct Latest {
-    seen: BTreeSet<String>,
+    seen: BTreeSet<JobId>,
     newest: BTreeMap<(String, String), Export>,
 }
 
@@ -29,7 +30,7 @@ struct Export {
 impl Latest {
     /// Takes an archive in; returns the views that may have to move.
     pub fn learn(&mut self, archive: &Archive) -> Vec<(String, String)> {
-        self.seen.insert(format!("{}.json", archive.job_id));
+        self.seen.insert(archive.job_id.clone());
         let mut touched = Vec::new();
         for table in &archive.tables {
             let Some(directory) = &table.directory else { continue };
@@ -64,17 +65,17 @@ impl Latest {
         // After each change look again: another coordinator may have finished a newer one.
         loop {
             let mut touched = Vec::new();
-            for name in folder.store().list(layout::BY_ID).await? {
-                if self.seen.contains(&name) || !name.ends_with(".json") || name.starts_with('.') {
+            for job in folder.archived().await? {
+                if self.seen.contains(&job) {
                     continue;
                 }
                 beat();
-                match folder.read::<Archive>(&format!("{}/{name}", layout::BY_ID)).await {
+                match folder.job(&job).archive().await {
                     Ok(Some(archive)) => touched.extend(self.learn(&archive)),
                     Ok(None) => {}
                     Err(e @ FolderError::Unreadable { .. }) => {
                         tracing::warn!(error = %e, "an archive is left out of `.latest`");
-                        self.seen.insert(name);
+                        self.seen.insert(job);
                     }
                     Err(e) => return Err(e),
                 }

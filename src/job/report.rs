@@ -7,7 +7,6 @@ use super::archive::{Archive, ArchivedTable};
 use super::outcome::{Outcome, StoredRequest, TableResult};
 use super::state::JobState;
 use crate::bus::Outgoing;
-use crate::folder::layout;
 use crate::message::event::{ErrorReport, Event, EventData, EventType, MAX_CONTAINED, TableReport};
 use crate::message::pattern::qualified;
 use crate::message::{JobId, SourceName};
@@ -135,7 +134,7 @@ impl Reporter {
             message_id: archive.message_id.clone(),
             labels: archive.labels.clone(),
             snapshot_time: archive.snapshots.values().max().copied(),
-            archive: Some(layout::archive_by_id(&archive.job_id)),
+            archive: Some(archive.path()),
             duration_seconds: Some(archive.performance.total_duration_seconds),
             tables: archive.tables.iter().map(ArchivedTable::report).collect(),
             error: archive.error.clone(),

@@ -14,6 +14,7 @@ use crate::folder::consume::{Consumed, Part, Ready, Tried};
 use crate::folder::{Folder, FolderError, VERSION, layout};
 use crate::job::record::{Cause, Record};
 use crate::message::event::ErrorReport;
+use crate::message::{ChunkNo, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::base_name;
 use crate::plan::export_plan::PlannedTable;
@@ -36,11 +37,11 @@ pub async fn settle(
     folder: &Folder,
     job: &JobState,
     id: BatchId,
-    dispositions: &[(u32, Disposition)],
+    dispositions: &[(TableNo, Disposition)],
     now: Timestamp,
 ) -> Result<Arc<Outcome>, FolderError> {
-    let path = layout::outcome(job.id(), id.epoch, id.first);
-    if let Some(outcome) = folder.read::<Outcome>(&path).await? {
+    let workspace = folder.job(job.id());
+    if let Some(outcome) = workspace.outcome(id).await? {
         return Ok(Arc::new(outcome));
     }
     let plan = job.plan(id.epoch).ok_or(FolderError::Inconsistent("a batch has no plan"))?;
@@ -54,7 +55,7 @@ pub async fn settle(
         }
     }
     let outcome = Outcome { v: VERSION, at: now, tables };
-    Ok(Arc::new(folder.create_or_read(&path, outcome).await?))
+    Ok(Arc::new(workspace.settle(id, outcome).await?))
 }
 
 async fn settle_table(
@@ -82,7 +83,7 @@ async fn settle_table(
 }
 
 /// Whether every chunk of a table has a record of it.
-fn is_complete(job: &JobState, id: BatchId, table: u32) -> bool {
+fn is_complete(job: &JobState, id: BatchId, table: TableNo) -> bool {
     let has = |record: &Record| record.parts.iter().any(|p| p.table == table);
     job.batches.get(&id).is_some_and(|b| b.records.iter().all(|r| r.as_deref().is_some_and(has)))
 }
@@ -96,15 +97,15 @@ fn known_part(winners: &[Winner], complete: bool) -> Option<Part> {
 
 /// The parts that the records name, in key order; where all are without rows, that of the first chunk, which alone is
 /// written then.
-fn winners(job: &JobState, id: BatchId, table: u32) -> Vec<Winner> {
+fn winners(job: &JobState, id: BatchId, table: TableNo) -> Vec<Winner> {
     let Some(batch) = job.batches.get(&id) else { return Vec::new() };
     let mut all: Vec<Winner> = Vec::new();
     for (chunk, record) in batch.records.iter().enumerate() {
         let Some(part) = record.iter().flat_map(|r| &r.parts).find(|p| p.table == table) else { continue };
         let part = &part.part;
-        let chunk = u32::try_from(chunk).unwrap_or(u32::MAX);
+        let chunk = ChunkNo::at(chunk);
         all.push(Winner {
-            path: format!("{}/{}", layout::parts(job.id(), id.epoch, id.first), part.file),
+            path: format!("{}/{}", layout::parts(job.id(), id), part.file),
             inode: part.inode,
             finished: FinishedFile {
                 file: layout::finished_part(chunk),
@@ -268,7 +269,7 @@ mod tests {
         id: BatchId,
         d: Disposition,
     ) -> Result<TableResult, FolderError> {
-        let outcome = settle(folder, job, id, &[(0, d)], Timestamp::UNIX_EPOCH).await?;
+        let outcome = settle(folder, job, id, &[(TableNo(0), d)], Timestamp::UNIX_EPOCH).await?;
         Ok(outcome.tables[0].result.clone())
     }
 
@@ -280,12 +281,12 @@ mod tests {
         fs::create_dir_all(root.0.join(".temp/job_j/tables")).expect("made");
         let inode = fs::metadata(root.0.join("s_t0")).expect("there").ino();
         let target = Target { v: VERSION, directory: "s_t0".into(), inode };
-        folder.create(&layout::target(job.id(), 1, 0, 1), &target).await.expect("created");
+        folder.create(&layout::target(job.id(), id.epoch, TableNo(0), 1), &target).await.expect("created");
         // This coordinator has not seen the other record yet.
-        job.batches.get_mut(&id).expect("planned").record(1, record_of(inodes[1]));
+        job.batches.get_mut(&id).expect("planned").record(ChunkNo(1), record_of(inodes[1]));
         let early = settled(&folder, &job, id, Disposition::Cancel).await;
         assert!(matches!(early, Err(FolderError::Inconsistent(_))), "{early:?}");
-        job.batches.get_mut(&id).expect("planned").record(0, record_of(inodes[0]));
+        job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(inodes[0]));
         match settled(&folder, &job, id, Disposition::Cancel).await.expect("settled") {
             TableResult::Published { directory, files } => {
                 assert_eq!((directory.as_str(), files.len()), ("s_t0", 2));
@@ -300,8 +301,8 @@ mod tests {
         let (mut job, id) = running(vec![planned(0, 0, 1)]);
         Arc::make_mut(&mut job.plans[0]).on_conflict = OnConflict::Fail;
         let part = root.file(".temp/job_j/parts/e1/0/f");
-        job.batches.get_mut(&id).expect("planned").record(0, record_of(part));
-        let ready = layout::ready_table(job.id(), 1, job.plans[0].ready, 0);
+        job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(part));
+        let ready = layout::ready_table(job.id(), id.epoch, job.plans[0].ready, TableNo(0));
         for directory in [ready.as_str(), ".temp/job_j/tables", "s_t0"] {
             fs::create_dir_all(root.0.join(directory)).expect("made");
         }

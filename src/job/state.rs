@@ -9,37 +9,29 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::archive::Archive;
+pub use crate::message::BatchId;
 use super::outcome::{CancelMark, Outcome, PlanFailure, StoredRequest, TableResult};
 use crate::job::record::{Cause, Failure, Record};
-use crate::message::JobId;
+use crate::message::{ChunkNo, Epoch, JobId, TableNo};
 use crate::message::event::JobProgress;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
-
-/// A batch within a job: what is exported, recorded and organized together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BatchId {
-    /// Epoch of the plan.
-    pub epoch: u32,
-    /// Number of its first table.
-    pub first: u32,
-}
 
 /// One batch of a plan.
 #[derive(Debug)]
 pub struct BatchState {
     /// Numbers of its tables.
-    pub tables: Vec<u32>,
+    pub tables: Vec<TableNo>,
     /// The record of each chunk, once it is there.
     pub records: Vec<Option<Arc<Record>>>,
     /// Chunks without record.
     pub missing: u32,
     /// Failures, with the chunk they are of, by the id in their file name.
-    pub failures: BTreeMap<Uuid, (u32, Failure)>,
+    pub failures: BTreeMap<Uuid, (ChunkNo, Failure)>,
     /// Failures that were answered by trying again.
     pub answered: BTreeSet<Uuid>,
     /// The first chunk that was never handed out.
-    pub next: u32,
+    pub next: ChunkNo,
     /// What became of it.
     pub outcome: Option<Arc<Outcome>>,
     /// Whether this coordinator has told what became of it; a successor says it
@@ -56,7 +48,7 @@ impl BatchState {
             missing: chunks,
             failures: BTreeMap::new(),
             answered: BTreeSet::new(),
-            next: 0,
+            next: ChunkNo(0),
             outcome: None,
             told: false,
         }
@@ -69,8 +61,8 @@ impl BatchState {
     }
 
     /// Takes a record in; false if it was known.
-    pub fn record(&mut self, chunk: u32, record: Record) -> bool {
-        match self.records.get_mut(chunk as usize) {
+    pub fn record(&mut self, chunk: ChunkNo, record: Record) -> bool {
+        match self.records.get_mut(chunk.index()) {
             Some(slot @ None) => {
                 *slot = Some(Arc::new(record));
                 self.missing -= 1;
@@ -81,7 +73,7 @@ impl BatchState {
     }
 
     /// Takes a failure in; false if it was known or answered.
-    pub fn fail(&mut self, id: Uuid, chunk: u32, failure: Failure) -> bool {
+    pub fn fail(&mut self, id: Uuid, chunk: ChunkNo, failure: Failure) -> bool {
         !self.answered.contains(&id) && self.failures.insert(id, (chunk, failure)).is_none()
     }
 
@@ -91,13 +83,18 @@ impl BatchState {
         self.answered.insert(id);
     }
 
+    /// Its chunks without record.
+    pub fn unrecorded(&self) -> impl Iterator<Item = ChunkNo> {
+        self.records.iter().enumerate().filter(|(_, r)| r.is_none()).map(|(i, _)| ChunkNo::at(i))
+    }
+
     /// Whether a chunk has neither record nor failure.
     #[must_use]
-    pub fn is_unfinished(&self, chunk: u32) -> bool {
-        if !matches!(self.records.get(chunk as usize), Some(None)) {
+    pub fn is_unfinished(&self, chunk: ChunkNo) -> bool {
+        if !matches!(self.records.get(chunk.index()), Some(None)) {
             return false;
         }
-        let failed = |table: u32| {
+        let failed = |table: TableNo| {
             let of_chunk = self.failures.values().filter(|(c, _)| *c == chunk);
             of_chunk.into_iter().any(|(_, f)| f.table == table || f.cause == Cause::LineageLost)
         };
@@ -175,8 +172,8 @@ impl JobState {
     /// Takes the next plan in.
     pub fn add_plan(&mut self, plan: ExportPlan) {
         debug_assert_eq!(plan.epoch, self.next_epoch());
-        for (first, tables) in plan.batches() {
-            self.batches.insert(BatchId { epoch: plan.epoch, first }, BatchState::new(&tables));
+        for (batch, tables) in plan.batches() {
+            self.batches.insert(BatchId { epoch: plan.epoch, batch }, BatchState::new(&tables));
         }
         self.plans.push(Arc::new(plan));
         self.plan_failure = None;
@@ -184,14 +181,14 @@ impl JobState {
 
     /// The epoch that would be planned next.
     #[must_use]
-    pub fn next_epoch(&self) -> u32 {
-        u32::try_from(self.plans.len()).unwrap_or(u32::MAX).saturating_add(1)
+    pub fn next_epoch(&self) -> Epoch {
+        Epoch::after(self.plans.len())
     }
 
     /// The plan of an epoch.
     #[must_use]
-    pub fn plan(&self, epoch: u32) -> Option<&Arc<ExportPlan>> {
-        self.plans.get((epoch as usize).checked_sub(1)?)
+    pub fn plan(&self, epoch: Epoch) -> Option<&Arc<ExportPlan>> {
+        self.plans.get(epoch.index()?)
     }
 
     /// Tables that were abandoned and are in no later plan.
@@ -212,15 +209,15 @@ impl JobState {
 
     /// Whether a plan after that of an epoch has a table, be it as one that could not be planned.
     #[must_use]
-    pub fn is_planned_after(&self, epoch: u32, table: u32) -> bool {
+    pub fn is_planned_after(&self, epoch: Epoch, table: TableNo) -> bool {
         let has =
             |p: &Arc<ExportPlan>| p.table(table).is_some() || p.failed.iter().any(|f| f.number == table);
-        self.plans.iter().skip(epoch as usize).any(has)
+        self.plans.iter().skip(epoch.0 as usize).any(has)
     }
 
     /// How often a table was abandoned because it had changed.
     #[must_use]
-    pub fn times_changed(&self, table: u32) -> usize {
+    pub fn times_changed(&self, table: TableNo) -> usize {
         self.batches
             .values()
             .filter_map(|b| b.outcome.as_ref())
@@ -297,9 +294,9 @@ impl JobState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abandoned {
     /// The table.
-    pub table: u32,
+    pub table: TableNo,
     /// The epoch in which it was abandoned.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// Why.
     pub cause: Cause,
 }

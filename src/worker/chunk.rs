@@ -15,6 +15,7 @@ use super::poison::{self, Start};
 use super::{End, Shared};
 use crate::folder::{Created, FolderError, VERSION, layout};
 use crate::job::record::{Cause, Failure, Record, RecordedPart};
+use crate::message::TableNo;
 use crate::message::event::ErrorReport;
 use crate::message::task::ChunkTask;
 use crate::metrics::{ChunkOutcome, Raised};
@@ -26,7 +27,7 @@ mod decide;
 mod tables;
 
 use await_plan::{await_plan, unplanned};
-pub use decide::{Seen, Step, decide};
+pub use decide::{Step, decide};
 use tables::Exported;
 
 /// Does one chunk task.
@@ -44,7 +45,8 @@ pub async fn run(
     let Some(plan) = await_plan(shared, task, cancel).await? else {
         return unplanned(shared, task, cancel).await;
     };
-    match decide(&look(shared, task).await?) {
+    let files = shared.context.folder.job(&task.job).chunk_files(task.batch_id(), task.chunk).await?;
+    match decide(&files) {
         Step::Forget => Ok(End::Done { wake: false }),
         Step::Wake => Ok(End::Done { wake: true }),
         Step::Run => {
@@ -67,34 +69,21 @@ pub async fn run(
     }
 }
 
-/// Looks at what the decision needs.
-async fn look(shared: &Shared, task: &ChunkTask) -> Result<Seen, FolderError> {
-    let paths = [
-        layout::record(&task.job, task.epoch, task.table, task.chunk),
-        layout::outcome(&task.job, task.epoch, task.table),
-        layout::cancel(&task.job),
-        layout::archive_by_id(&task.job),
-    ];
-    let found = shared.context.folder.store().exist(&paths).await?;
-    Ok(Seen { recorded: found[0], settled: found[1], cancelled: found[2], archived: found[3] })
-}
-
 async fn write_failure(
     shared: &Shared,
     task: &ChunkTask,
-    table: u32,
+    table: TableNo,
     cause: Cause,
     error: ErrorReport,
 ) -> Result<(), FolderError> {
     let context = &shared.context;
-    let path = layout::failure(&task.job, task.epoch, task.table, task.chunk, context.machine.fresh());
+    let id = context.machine.fresh();
     warn!(
-        job.id = %task.job, task.table, task.chunk, cause = ?cause, code = error.code,
+        job.id = %task.job, task.table = task.batch.0, task.chunk = task.chunk.0, cause = ?cause, code = error.code,
         reason = error.message, "a chunk cannot be finished as planned"
     );
     let failure = Failure { v: VERSION, table, cause, error, instance: context.instance, at: context.now() };
-    context.folder.create(&path, &failure).await?;
-    Ok(())
+    context.folder.job(&task.job).create_failure(task.batch_id(), task.chunk, id, &failure).await
 }
 
 fn outcome_of_stop(end: &End) -> ChunkOutcome {
@@ -191,7 +180,7 @@ impl Work<'_> {
         }
         // No record may name a part whose name a crash could take away.
         let synced =
-            shared.context.folder.store().sync(&layout::parts(&task.job, task.epoch, task.table)).await;
+            shared.context.folder.store().sync(&layout::parts(&task.job, task.batch_id())).await;
         match synced {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
             // Where the workspace is gone, the record has no place either.
@@ -201,12 +190,11 @@ impl Work<'_> {
 
     async fn record(&self, record: Record) -> Result<Ended, FolderError> {
         let (task, folder, metrics) = (self.task, &self.shared.context.folder, &self.shared.context.metrics);
-        let path = layout::record(&task.job, task.epoch, task.table, task.chunk);
         let mut patience = Patience::new(self.shared, &task.job, self.cancel);
-        let outcome = match patience.create(&path, &record).await {
+        let outcome = match patience.record(task, &record).await {
             Ok(Some(Created::New)) => ChunkOutcome::Written,
             // Ours, where a try failed after it had succeeded.
-            Ok(Some(Created::Exists)) if self.is_recorded(&path, &record).await? => ChunkOutcome::Written,
+            Ok(Some(Created::Exists)) if self.is_recorded(&record).await? => ChunkOutcome::Written,
             Ok(Some(Created::Exists)) => {
                 // Another worker won: what it recorded is what is published.
                 self.drop_parts(&record.parts).await;
@@ -232,7 +220,7 @@ impl Work<'_> {
             metrics.rows_total.with_label_values(&source).inc_by(rows);
             metrics.bytes_written_total.with_label_values(&source).inc_by(bytes);
             info!(
-                job.id = %task.job, task.epoch, task.table, task.chunk, rows, bytes,
+                job.id = %task.job, task.epoch = task.epoch.0, task.table = task.batch.0, task.chunk = task.chunk.0, rows, bytes,
                 seconds = record.seconds, "chunk done"
             );
         }
@@ -241,13 +229,14 @@ impl Work<'_> {
 
     /// Why we were told to stop: the job is cancelled, or this daemon goes.
     async fn stopped(&self) -> Result<End, FolderError> {
-        let cancelled = self.shared.context.folder.store().stat(&layout::cancel(&self.task.job)).await?;
-        Ok(if cancelled.is_some() { End::Done { wake: false } } else { End::Release })
+        let cancelled = self.shared.context.folder.job(&self.task.job).is_cancelled().await?;
+        Ok(if cancelled { End::Done { wake: false } } else { End::Release })
     }
 
     /// Whether the record that stands is this one.
-    async fn is_recorded(&self, path: &str, record: &Record) -> Result<bool, FolderError> {
-        let stands = self.shared.context.folder.read::<Record>(path).await?;
+    async fn is_recorded(&self, record: &Record) -> Result<bool, FolderError> {
+        let task = self.task;
+        let stands = self.shared.context.folder.job(&task.job).record(task.batch_id(), task.chunk).await?;
         let file = |r: &Record| r.parts.first().map(|p| p.part.file.clone());
         Ok(stands.is_some_and(|stands| file(&stands) == file(record)))
     }
@@ -255,7 +244,7 @@ impl Work<'_> {
     /// Removes parts that no record names.
     async fn drop_parts(&self, parts: &[RecordedPart]) {
         let task = self.task;
-        let dir = layout::parts(&task.job, task.epoch, task.table);
+        let dir = layout::parts(&task.job, task.batch_id());
         for part in parts.iter().filter(|part| part.part.is_written()) {
             let path = format!("{dir}/{}", part.part.file);
             if let Err(e) = self.shared.context.folder.store().remove(&path).await {

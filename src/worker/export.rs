@@ -71,7 +71,7 @@ pub enum ExportError {
 /// Nothing but temporaries is left behind.
 pub async fn export(context: &Context, chunk: &TableChunk<'_>, turn: Turn) -> Result<PartFile, ExportError> {
     let (plan, table, task) = (chunk.plan, chunk.table, chunk.task);
-    let slice = table.strategy.slice(task.chunk).ok_or_else(|| no_such_chunk(chunk))?;
+    let slice = table.strategy.slice(task.chunk.0).ok_or_else(|| no_such_chunk(chunk))?;
     let rows = chunk
         .source
         .read_chunk(ChunkRead {
@@ -93,14 +93,14 @@ pub async fn export(context: &Context, chunk: &TableChunk<'_>, turn: Turn) -> Re
         .await
         .map_err(ExportError::Source)?;
     let provenance = provenance(chunk, slice);
-    let own = (table.number != table.batch).then_some(table.number);
+    let own = (table.number != table.batch.first()).then_some(table.number);
     let order = PartOrder {
         task: task.clone(),
         plan: Arc::clone(plan),
         table: table.number,
         file: layout::part_file(task.chunk, context.machine.fresh(), own),
         // That of the first chunk is the part of a table without rows.
-        even_empty: task.chunk == 0,
+        even_empty: task.chunk.0 == 0,
         provenance,
     };
     let part = context.parts.write(order, Box::new(Rows { rows, _turn: turn })).await?;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::export::ExportError;
 use crate::failpoint;
 use crate::folder::layout;
+use crate::message::TableNo;
 use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
@@ -25,7 +26,7 @@ pub struct PartOrder {
     /// Its plan.
     pub plan: Arc<ExportPlan>,
     /// Number of the table, which the plan has.
-    pub table: u32,
+    pub table: TableNo,
     /// Name of the file in the directory of its batch's parts.
     pub file: String,
     /// Whether it is written also where there are no rows.
@@ -62,7 +63,7 @@ impl ParquetParts {
 impl Parts for ParquetParts {
     async fn write(&self, order: PartOrder, rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError> {
         let task = &order.task;
-        let dir = self.root.join(layout::parts(&task.job, task.epoch, task.table));
+        let dir = self.root.join(layout::parts(&task.job, task.batch_id()));
         let shown = order.plan.table(order.table).map(|t| qualified(&t.schema, &t.name)).unwrap_or_default();
         let written = tokio::task::spawn_blocking(move || {
             let PartOrder { plan, table, file, even_empty, provenance, .. } = order;

@@ -45,10 +45,10 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
     context.folder.guard().await?;
     // A request that came again may have been stored again while its job ended:
     // whoever plans after that sees the archive, if the server itself is asked.
-    if context.folder.stat_anew(&layout::archive_by_id(&task.job)).await?.is_some() {
+    if context.folder.job(&task.job).is_archived_anew().await? {
         return Ok(End::Done { wake: false });
     }
-    if context.folder.store().stat(&layout::plan(&task.job, task.epoch)).await?.is_some() {
+    if context.folder.job(&task.job).has_plan(task.epoch).await? {
         return Ok(End::Done { wake: true });
     }
     let job = match look::open(&context.folder, &task.job, &context.owner, std::time::Duration::ZERO).await? {
@@ -80,8 +80,8 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
             Err(PlanError::Source(error)) => error,
         };
         if cancel.is_cancelled() {
-            let cancelled = context.folder.store().stat(&layout::cancel(&task.job)).await?;
-            return Ok(if cancelled.is_some() { End::Done { wake: true } } else { End::Release });
+            let cancelled = context.folder.job(&task.job).is_cancelled().await?;
+            return Ok(if cancelled { End::Done { wake: true } } else { End::Release });
         }
         let pace = match policy(&error) {
             Policy::Retry(pace) => pace,
@@ -178,8 +178,7 @@ impl Planner<'_> {
         if let Ok(ours) = result {
             return *ours;
         }
-        let path = layout::plan(&self.task.job, self.task.epoch);
-        match self.shared.context.folder.read_anew::<ExportPlan>(&path).await {
+        match self.shared.context.folder.job(&self.task.job).plan_anew(self.task.epoch).await {
             Ok(plan) => plan.and_then(|plan| plan.snapshot).is_some_and(|s| s.lineage == lineage),
             Err(_) => true,
         }
@@ -290,30 +289,31 @@ impl Planner<'_> {
         for output in outputs {
             self.make_output(output).await?;
         }
-        let batches: Vec<String> = plan.batches().keys().map(u32::to_string).collect();
-        let workspace = layout::workspace(job);
-        for what in ["parts", "records"] {
-            store.make_dirs(&format!("{workspace}/{what}"), vec![format!("e{epoch}")]).await?;
-            store.make_dirs(&layout::epoch_dir(job, what, epoch), batches.clone()).await?;
-        }
+        let batches = plan.batches();
+        let parts = format!("{}/parts", layout::workspace(job));
+        store.make_dirs(&parts, vec![format!("e{epoch}")]).await?;
+        let names = batches.keys().map(ToString::to_string).collect();
+        store.make_dirs(&layout::epoch_dir(job, "parts", epoch), names).await?;
+        folder.job(job).make_records(epoch, batches.keys().copied()).await?;
         let ready = layout::ready(job, epoch, plan.ready);
         let ready_name = ready.rsplit('/').next().unwrap_or_default().to_owned();
-        store.make_dirs(&format!("{workspace}/ready"), vec![ready_name]).await?;
+        store.make_dirs(&format!("{}/ready", layout::workspace(job)), vec![ready_name]).await?;
         store.make_dirs(&ready, plan.tables.iter().map(|t| t.number.to_string()).collect()).await?;
-        let created = folder.create(&layout::plan(job, epoch), &plan).await?;
+        let created = folder.job(job).create_plan(&plan).await?;
         if created == Created::Exists {
             folder.discard(&ready, &format!("ready_{job}_e{epoch}")).await?;
             return Ok(false);
         }
-        info!(job.id = %job, epoch, tables = plan.tables.len(), "the plan is written");
+        info!(job.id = %job, epoch = epoch.0, tables = plan.tables.len(), "the plan is written");
         Ok(true)
     }
 
     async fn give_up(&self, error: ErrorReport) -> Result<End, FolderError> {
-        let path = layout::plan_failure(&self.task.job, self.task.epoch, self.shared.context.machine.fresh());
+        let context = &self.shared.context;
         warn!(job.id = %self.task.job, code = error.code, reason = error.message, "the job cannot be planned");
         let failure = PlanFailure { v: VERSION, error };
-        self.shared.context.folder.create(&path, &failure).await?;
+        let id = context.machine.fresh();
+        context.folder.job(&self.task.job).fail_plan(self.task.epoch, id, &failure).await?;
         Ok(End::Done { wake: true })
     }
 }

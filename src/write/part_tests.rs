@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::message::setting::{Compression, FileTypes};
+use crate::message::{ChunkNo, Epoch};
 use crate::plan::column::{ColumnType, Fetch, Part, schema};
 use crate::write::read_back::{Written, read_back};
 
@@ -76,8 +77,8 @@ fn provenance() -> Provenance {
         job: "job-1".parse().expect("an id"),
         source: "warehouse".parse().expect("a name"),
         table: "public.orders".into(),
-        epoch: 2,
-        chunk: 17,
+        epoch: Epoch(2),
+        chunk: ChunkNo(17),
         predicate: "id >= 10 and id < 20".into(),
         snapshot: Some(("2026-01-02T03:04:05Z".parse().expect("a time"), Uuid::nil())),
     }

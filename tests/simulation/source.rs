@@ -183,7 +183,7 @@ pub(crate) struct SimParts(pub(crate) Arc<Process>);
 impl Parts for SimParts {
     async fn write(&self, order: PartOrder, mut rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError> {
         let task = &order.task;
-        let path = format!("{}/{}", layout::parts(&task.job, task.epoch, task.table), order.file);
+        let path = format!("{}/{}", layout::parts(&task.job, task.batch_id()), order.file);
         let mut content = Vec::new();
         loop {
             let batch = self.0.act(Kind::Source, "reads for", &path, |_| rows.next_batch()).await;

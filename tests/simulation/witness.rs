@@ -82,14 +82,14 @@ fn work(world: &World, life: u64, task: &Task) {
         // A planner that has an older view than the coordinator may do nothing but wake it.
         Task::Plan(_) => (true, (life, job.to_string(), None)),
         Task::Chunk(t) => {
-            if disk.exists(&layout::outcome(job, t.epoch, t.table)) {
+            if disk.exists(&layout::outcome(job, t.batch_id())) {
                 return;
             }
-            let dir = layout::records(job, t.epoch, t.table);
+            let dir = layout::records(job, t.batch_id());
             let failed = format!("{:06}.fail-", t.chunk);
-            let done = disk.exists(&layout::record(job, t.epoch, t.table, t.chunk))
+            let done = disk.exists(&layout::record(job, t.batch_id(), t.chunk))
                 || disk.list(&dir, Eyes::Truth).iter().any(|name| name.starts_with(&failed));
-            (done, (life, job.to_string(), Some((t.epoch, t.table, t.chunk))))
+            (done, (life, job.to_string(), Some((t.batch_id(), t.chunk))))
         }
     };
     drop(disk);

@@ -14,6 +14,7 @@ use super::{End, Work};
 use crate::config::Origin;
 use crate::folder::FolderError;
 use crate::job::record::{Cause, RecordedPart};
+use crate::message::TableNo;
 use crate::message::event::ErrorReport;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Policy, policy};
@@ -43,9 +44,9 @@ pub(super) struct Exported {
     /// In the order of the tables.
     pub(super) parts: Vec<RecordedPart>,
     /// By table.
-    pub(super) failures: BTreeMap<u32, (Cause, ErrorReport)>,
+    pub(super) failures: BTreeMap<TableNo, (Cause, ErrorReport)>,
     /// A table whose snapshot is lost; every other one reads the same.
-    pub(super) lost: Option<(u32, ErrorReport)>,
+    pub(super) lost: Option<(TableNo, ErrorReport)>,
     pub(super) stopped: Option<End>,
     /// The folder refused.
     pub(super) broken: Option<FolderError>,
@@ -63,7 +64,7 @@ impl Work<'_> {
 
     /// Exports the tables. Where one ends them all, those that are under way are told to stop, and waited for.
     pub(super) async fn tables(&self) -> Exported {
-        let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.table);
+        let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.batch);
         let mut under_way = FuturesUnordered::new();
         let mut exported = Exported::default();
         // Not by the token: who is told to stop from outside must say so, or what is missing would not be missed.
@@ -113,7 +114,7 @@ impl Work<'_> {
                 Trust::Poisoned => None,
                 Trust::Healthy => Some((Some(shared.lone.read().await), None)),
                 Trust::Suspect => {
-                    warn!(job.id = %task.job, table.number, task.chunk, "a chunk that may have killed its process runs alone");
+                    warn!(job.id = %task.job, table.number = table.number.0, task.chunk = task.chunk.0, "a chunk that may have killed its process runs alone");
                     Some((None, Some(shared.lone.write().await)))
                 }
             }
@@ -164,7 +165,7 @@ impl Work<'_> {
                 None => self.turn().await,
             };
             let Some(turn) = next else { return self.told_to_stop().await };
-            while context.folder.store().free_bytes().await? < context.config.export.min_free_bytes {
+            while context.folder.free_bytes().await? < context.config.export.min_free_bytes {
                 if !patience.full("fewer bytes are free than export.min_free_bytes").await {
                     return self.told_to_stop().await;
                 }
@@ -212,7 +213,8 @@ impl Work<'_> {
                         context.metrics.retried(&error.kind);
                         self.shared.trouble(format!("{}: {}", self.plan.source, error.message));
                         warn!(
-                            job.id = %self.task.job, self.task.table, self.task.chunk, code = error.code,
+                            job.id = %self.task.job, self.task.table = self.task.batch.0, self.task.chunk = self.task.chunk.0,
+                            code = error.code,
                             reason = error.message, "a chunk is tried again"
                         );
                         (pace, (error.code == SNAPSHOT_ELSEWHERE).then(|| error.report(self.origin())))

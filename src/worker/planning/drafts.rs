@@ -8,6 +8,7 @@ use super::scope::Scope;
 use super::table::stored_bytes;
 use super::{PlanError, Planner};
 use crate::config::Origin;
+use crate::message::TableNo;
 use crate::message::pattern::qualified;
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::ChosenTable;
@@ -31,7 +32,7 @@ impl Drafts {
     /// An error of one table; those that are not its own go on.
     fn fail(
         &mut self,
-        number: u32,
+        number: TableNo,
         table: String,
         error: PlanError,
         origin: Origin,

@@ -11,6 +11,7 @@ use crate::job::record::Cause;
 use crate::job::state::Abandoned;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
+use crate::message::{Epoch, TableNo};
 use crate::plan::export_plan::SkippedRelation;
 use crate::source::UnfitColumn;
 
@@ -23,17 +24,17 @@ pub(super) struct Scope {
     /// The first number that no table has had.
     free: u32,
     /// Numbers that tables had in the first plan, by `schema.table`.
-    pub(super) numbers: BTreeMap<String, u32>,
+    pub(super) numbers: BTreeMap<String, TableNo>,
     /// Columns that became text in earlier epochs, by table number.
-    pub(super) as_text: BTreeMap<u32, Vec<UnfitColumn>>,
+    pub(super) as_text: BTreeMap<TableNo, Vec<UnfitColumn>>,
     /// The lineage to go on with, if it lives.
     pub(super) lineage: Option<Uuid>,
 }
 
 impl Scope {
     /// The number of a table: that of the first plan, else a new one.
-    pub(super) fn number(&self, table: &str, fresh: u32) -> u32 {
-        self.numbers.get(table).copied().unwrap_or(self.free + fresh)
+    pub(super) fn number(&self, table: &str, fresh: TableNo) -> TableNo {
+        self.numbers.get(table).copied().unwrap_or(TableNo(self.free + fresh.0))
     }
 }
 
@@ -49,7 +50,7 @@ impl Planner<'_> {
             as_text: BTreeMap::new(),
             lineage: None,
         };
-        if self.task.epoch == 1 {
+        if self.task.epoch == Epoch::FIRST {
             return scope;
         }
         let abandoned = self.job.abandoned();
@@ -91,7 +92,7 @@ impl Planner<'_> {
         let numbers = self.job.plans.iter().flat_map(|plan| {
             plan.tables.iter().map(|t| t.number).chain(plan.failed.iter().map(|f| f.number))
         });
-        scope.free = numbers.max().map_or(0, |highest| highest + 1);
+        scope.free = numbers.max().map_or(0, |highest| highest.0 + 1);
         scope.children = self.children(&scope.numbers);
         for outcome in self.job.batches.values().filter_map(|b| b.outcome.as_ref()) {
             for table in &outcome.tables {
@@ -104,7 +105,7 @@ impl Planner<'_> {
     }
 
     /// Tables that patterns matched and that were left out because of tables of this epoch alone.
-    fn children(&self, tables: &BTreeMap<String, u32>) -> Vec<TableRequest> {
+    fn children(&self, tables: &BTreeMap<String, TableNo>) -> Vec<TableRequest> {
         let latest: BTreeMap<&str, &SkippedRelation> =
             self.job.plans.iter().flat_map(|plan| &plan.skipped).map(|s| (s.table.as_str(), s)).collect();
         let within = latest

@@ -4,6 +4,7 @@ use super::conditions::NewRows;
 use super::scope::Scope;
 use super::{PlanError, Planner, conditions};
 use crate::message::request::{AfterNulls, Verify};
+use crate::message::{BatchNo, TableNo};
 use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::{PlannedTable, Snapshot, Strategy};
 use crate::plan::strategy::{Split, Wish, draft};
@@ -14,7 +15,7 @@ impl Planner<'_> {
     pub(super) async fn plan_table(
         &self,
         chosen: &ChosenTable<'_>,
-        number: u32,
+        number: TableNo,
         scope: &Scope,
         snapshot: Option<&Snapshot>,
     ) -> Result<PlannedTable, PlanError> {
@@ -76,7 +77,7 @@ impl Planner<'_> {
         let directory = scope.request.output.directory.as_ref().map_or("", |d| d.as_str()).to_owned();
         Ok(PlannedTable {
             number,
-            batch: number,
+            batch: BatchNo::of_first(number),
             schema: relation.schema.clone(),
             name: relation.name.clone(),
             // Named when all are planned: see `place`.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::message::TableNo;
 use crate::message::event::ErrorReport;
 use crate::source::UnfitColumn;
 use crate::write::PartFile;
@@ -32,7 +33,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordedPart {
     /// The table's number.
-    pub table: u32,
+    pub table: TableNo,
     /// The file.
     #[serde(flatten)]
     pub part: PartFile,
@@ -44,7 +45,7 @@ pub struct Failure {
     /// Version of the format.
     pub v: u32,
     /// The table of the batch that failed.
-    pub table: u32,
+    pub table: TableNo,
     /// What follows from it.
     pub cause: Cause,
     /// What people read.
@@ -81,7 +82,7 @@ pub struct StartMarker {
     /// The process.
     pub instance: Uuid,
     /// The table of the batch.
-    pub table: u32,
+    pub table: TableNo,
     /// Whether the chunk ran alone in its process.
     pub alone: bool,
     /// When.
