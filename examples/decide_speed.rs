@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use adu_export::job::decide::{Circumstances, Effect, decide};
 use adu_export::job::outcome::{Outcome, Owner, StoredRequest, TableOutcome, TableResult};
-use adu_export::job::record::{Record, RecordedPart};
+use adu_export::job::record::{PartReference, Record, RecordedPart, RecordedTable};
 use adu_export::job::state::JobState;
 use adu_export::job::window::{SourceLimits, Window, WindowSettings};
 use adu_export::message::inbox::Alive;
@@ -22,7 +22,6 @@ use adu_export::message::setting::Compression;
 use adu_export::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
 use adu_export::plan::ExportPlan;
 use adu_export::plan::export_plan::{PlannedTable, Snapshot, Strategy, WriterSettings};
-use adu_export::write::PartFile;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -206,9 +205,9 @@ fn circumstances() -> Circumstances {
 }
 
 fn record(table: TableNo, chunk: ChunkNo) -> Record {
-    let part = PartFile {
-        file: format!("{chunk:06}.{}.parquet", Uuid::nil()),
-        inode: 1,
+    let part = RecordedPart {
+        path: format!("part-{chunk:06}.parquet"),
+        reference: PartReference::new(format!("1:{chunk:06}.{}.parquet", Uuid::nil())),
         rows: 1_000_000,
         bytes: 30_000_000,
         sha256: "0".repeat(64),
@@ -219,7 +218,7 @@ fn record(table: TableNo, chunk: ChunkNo) -> Record {
         v: 1,
         instance: Uuid::nil(),
         host: "host".into(),
-        parts: vec![RecordedPart { table, part }],
+        tables: vec![RecordedTable { table, parts: vec![part] }],
         started_at: Timestamp::UNIX_EPOCH,
         seconds: 1.0,
         attempts: 1,

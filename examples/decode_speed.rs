@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use adu_export::decode::CopyDecoder;
+use adu_export::folder::exclusive::ExclusiveFile;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
 use adu_export::message::{ChunkNo, Epoch};
@@ -48,7 +49,8 @@ fn main() -> anyhow::Result<()> {
         let result = report(&format!("decode + write {compression}"), rows, repetitions, || {
             let mut part = writer(&dir, &columns, compression)?;
             replay(&stream, &columns, |batch| Ok(part.write(batch)?))?;
-            let part = part.finish()?;
+            let part = part.close()?;
+            let _ = part.sink.commit_unsynced()?;
             Ok(format!("{} bytes, {} row groups", part.bytes, part.row_groups))
         });
         std::fs::remove_dir_all(&dir)?;
@@ -116,7 +118,7 @@ fn serve(stream: &Arc<Vec<u8>>) -> std::io::Result<TcpStream> {
     Ok(reader)
 }
 
-fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -> anyhow::Result<PartWriter> {
+fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -> anyhow::Result<PartWriter<ExclusiveFile>> {
     let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
     let provenance = Provenance {
         job: "speed".parse()?,
@@ -127,10 +129,10 @@ fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -
         predicate: "true".into(),
         snapshot: None,
     };
-    let name = format!("{}.parquet", Uuid::new_v4());
+    let path = dir.join(format!("{}.parquet", Uuid::new_v4()));
     Ok(PartWriter::create(
-        dir,
-        &name,
+        ExclusiveFile::create(&path)?,
+        path,
         adu_export::plan::column::schema(columns),
         &settings,
         &provenance,

@@ -7,6 +7,7 @@
 use std::hint::black_box;
 
 use adu_export::decode::CopyDecoder;
+use adu_export::folder::exclusive::ExclusiveFile;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
 use adu_export::message::{ChunkNo, Epoch};
@@ -134,12 +135,15 @@ fn encode(columns: &[Column], batches: Vec<RecordBatch>, compression: Compressio
         snapshot: None,
     };
     let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
-    let mut part = PartWriter::create(&dir, "part", schema(columns), &settings, &provenance, columns)?;
+    let path = dir.join("part");
+    let file = ExclusiveFile::create(&path)?;
+    let mut part = PartWriter::create(file, path, schema(columns), &settings, &provenance, columns)?;
     let done = measured(move || {
         for batch in batches {
             part.write(batch).expect("there is room");
         }
-        part.finish().expect("there is room");
+        let written = part.close().expect("there is room");
+        let _ = written.sink.commit_unsynced().expect("there is room");
     });
     std::fs::remove_dir_all(&dir)?;
     done

@@ -11,14 +11,14 @@ use super::progress::ProgressDisplay;
 use super::summary::Summary;
 use super::{ExitCode, print, print_json, view};
 use crate::config::Config;
-use crate::folder::{Folder, layout};
+use crate::destination::{Destination, FolderDestination};
+use crate::folder::Folder;
 use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
 use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OutputDirectory;
 use crate::message::{JobId, SourceName};
-use crate::plan::base_name;
 use crate::plan::size::{Rows, bytes_text};
 
 /// Arguments of `status`.
@@ -231,29 +231,18 @@ async fn latest(
         anyhow::bail!("--latest takes one table, {table} is a pattern");
     };
     let directory = args.directory.as_ref().map_or("", OutputDirectory::as_str);
+    let destination = FolderDestination::new(folder.clone());
     let sources = config.sources.keys().filter(|s| args.source.as_ref().is_none_or(|wanted| wanted == *s));
     for source in sources {
-        for base in base_name::candidates(source, &schema, &name) {
-            let claim: Option<serde_json::Value> = folder.read(&layout::name_claim(&base)).await?;
-            let owned = claim.is_some_and(|c| {
-                c["source"] == source.as_str()
-                    && c["schema"] == schema.as_str()
-                    && c["table"] == name.as_str()
-            });
-            if !owned {
-                continue;
-            }
-            let link = format!("{}/{base}", layout::latest(directory));
-            let Some(target) = folder.store().pointed(&link).await? else { continue };
-            let found = layout::public(directory, target.rsplit('/').next().unwrap_or(&target));
-            let path = folder.root().join(&found);
-            if args.json {
-                print_json(&json!({"table": table, "source": source, "directory": found, "path": path}))?;
-            } else {
-                print(&format!("{}\n", path.display()))?;
-            }
-            return Ok(ExitCode::Done);
+        let found = destination.latest(source, &schema, &name, directory).await?;
+        let Some(found) = found else { continue };
+        let path = folder.root().join(&found);
+        if args.json {
+            print_json(&json!({"table": table, "source": source, "directory": found, "path": path}))?;
+        } else {
+            print(&format!("{}\n", path.display()))?;
         }
+        return Ok(ExitCode::Done);
     }
     anyhow::bail!(
         "there is no full export of {table} yet; only exports without columns, where and after count"

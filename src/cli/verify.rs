@@ -1,6 +1,6 @@
 //! `adu-export verify`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,6 +11,7 @@ use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
 use crate::config::Config;
 use crate::context::SourceEntry;
+use crate::destination::{Destination, FolderDestination};
 use crate::folder::Folder;
 use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
@@ -76,9 +77,10 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         (Some(config), true) => Some(source(config, &archive)?),
         _ => None,
     };
+    let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
     let mut verdicts = Vec::new();
     for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
-        let mut verdict = files(folder.root(), table).await?;
+        let mut verdict = files(&destination, table).await?;
         if !verdict.problems.is_empty()
             && let Some(next) = successor(&folder, &archive, &verdict.directory).await?
         {
@@ -138,10 +140,25 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Compares a directory with what the archive says of it.
-async fn files(root: &Path, table: &ArchivedTable) -> anyhow::Result<Verdict> {
+async fn files(destination: &Arc<dyn Destination>, table: &ArchivedTable) -> anyhow::Result<Verdict> {
     let directory = table.directory.clone().unwrap_or_default();
-    let (path, expected) = (root.join(&directory), table.files.clone());
-    let problems = tokio::task::spawn_blocking(move || compare(&path, &expected)).await?;
+    let problems = match destination.list(&directory).await {
+        Ok(None) => vec!["the directory is gone: it was pruned, or moved or removed by hand".into()],
+        listed => {
+            let (destination, of, expected) = (Arc::clone(destination), directory.clone(), table.files.clone());
+            let compared = tokio::task::spawn_blocking(move || compare(&*destination, &of, &expected));
+            let mut problems = compared.await?;
+            match listed {
+                Err(error) => problems.push(format!("the directory cannot be read: {error}")),
+                Ok(names) => {
+                    let names = names.into_iter().flatten();
+                    let strange = names.filter(|name| !table.files.iter().any(|f| f.file == *name));
+                    problems.extend(strange.map(|name| format!("{name} is not of this export")));
+                }
+            }
+            problems
+        }
+    };
     Ok(Verdict {
         table: table.table_name.clone(),
         directory,
@@ -171,26 +188,16 @@ async fn successor(folder: &Folder, archive: &Archive, directory: &str) -> anyho
     Ok(found)
 }
 
-fn compare(directory: &Path, expected: &[FinishedFile]) -> Vec<String> {
+fn compare(destination: &dyn Destination, directory: &str, expected: &[FinishedFile]) -> Vec<String> {
     let mut problems = Vec::new();
-    if matches!(std::fs::exists(directory), Ok(false)) {
-        return vec!["the directory is gone: it was pruned, or moved or removed by hand".into()];
-    }
     for file in expected {
         let written = Written { rows: file.rows, bytes: file.bytes, sha256: &file.sha256 };
-        if let Err(error) = read_back(&directory.join(&file.file), &written) {
+        let read = match destination.open(directory, &file.file) {
+            Ok(opened) => read_back(opened.into(), &written),
+            Err(error) => Err(format!("cannot be read: {error}")),
+        };
+        if let Err(error) = read {
             problems.push(format!("{}: {error}", file.file));
-        }
-    }
-    match std::fs::read_dir(directory) {
-        Err(error) => problems.push(format!("the directory cannot be read: {error}")),
-        Ok(entries) => {
-            for entry in entries.flatten() {
-                let name = entry.file_name();
-                if !expected.iter().any(|f| *name == *f.file) {
-                    problems.push(format!("{} is not of this export", name.to_string_lossy()));
-                }
-            }
         }
     }
     problems

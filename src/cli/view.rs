@@ -29,9 +29,8 @@ pub fn tables(job: &JobState, live: &[(Task, u64, u64)]) -> Vec<TableProgress> {
         let results: HashMap<TableNo, &TableResult> =
             batch.outcome.iter().flat_map(|o| &o.tables).map(|t| (t.table, &t.result)).collect();
         for planned in batch.tables.iter().filter_map(|t| plan.table(*t)) {
-            let parts = batch.records.iter().flatten().flat_map(|r| &r.parts);
-            let mine = parts.filter(|p| p.table == planned.number);
-            let (rows, bytes) = mine.fold((0, 0), |(r, b), p| (r + p.part.rows, b + p.part.bytes));
+            let parts = batch.records.iter().flatten().filter_map(|r| r.of(planned.number));
+            let (rows, bytes) = parts.fold((0, 0), |(r, b), t| (r + t.rows(), b + t.bytes()));
             let chunks = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
             let chunks_done = chunks.saturating_sub(batch.missing);
             let mut table = TableProgress {

@@ -1,6 +1,6 @@
 //! The export folder as a type. It is the truth (invariant I3): messages only
 //! wake somebody up. Three primitives change it and no others: the exclusive
-//! durable file ([`exclusive`]), the consuming rename ([`consume`]) and the
+//! durable file ([`exclusive`]), the consuming rename (`destination::folder`) and the
 //! commit of a job ([`Workspace::commit`]).
 
 use std::io;
@@ -12,7 +12,6 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use uuid::Uuid;
 
-pub mod consume;
 pub mod disk;
 pub mod exclusive;
 pub mod files;
@@ -25,7 +24,7 @@ pub mod workspace;
 pub use disk::DiskStore;
 pub use layout::{Aside, RecordFile, StartName};
 pub use listing::Standing;
-pub use store::{Created, Renamed, Stat, Store};
+pub use store::{Committed, Created, NewFile, Renamed, Stat, Store};
 pub use workspace::{ChunkFiles, StartPlace, Workspace};
 
 /// Version of all files that this build writes, and the newest that it reads.

@@ -25,8 +25,10 @@ use crate::message::{Control, InboxMessage, JobId};
 mod clock;
 mod deal;
 mod perform;
+mod settling;
 
 use clock::OwnClock;
+use settling::Settling;
 
 /// Messages taken out of the inbox before decisions are made.
 const INBOX_BATCH: usize = 256;
@@ -59,6 +61,7 @@ pub struct Coordinator {
     beat: Beat,
     jobs: BTreeMap<JobId, JobState>,
     window: Window,
+    settling: Settling,
     latest: Latest,
     clock: OwnClock,
     /// When the whole folder is looked at next, by `clock`.
@@ -102,7 +105,7 @@ pub async fn run(
             () = stop.cancelled() => break,
             // Before the inbox, which may never be empty.
             _ = tick.tick() => None,
-            () = deal::census_end(term.as_mut()) => None,
+            () = due(term.as_mut()) => None,
             delivery = inbox.next() => Some(delivery.ok_or(BusError::Closed)?),
         };
         if term.is_none() && first.is_none() {
@@ -123,6 +126,17 @@ pub async fn run(
         coordinator.turn(deliveries).await?;
     }
     Ok(())
+}
+
+/// Until the census of a coordinator ends, or the settling of a batch; for ever where there is neither.
+async fn due(term: Option<&mut Coordinator>) {
+    let Some(coordinator) = term else { return std::future::pending().await };
+    let census = coordinator.census_ends_in();
+    tokio::select! {
+        biased;
+        () = coordinator.settling.any() => {}
+        () = deal::after(census) => {}
+    }
 }
 
 /// Another process coordinates from now on, and has the figures: said on every way out of a term.
@@ -146,6 +160,7 @@ impl Coordinator {
             beat,
             jobs: BTreeMap::new(),
             window: Window::default(),
+            settling: Settling::default(),
             latest: Latest::default(),
             clock: OwnClock::new(),
             next_look: Duration::ZERO,
@@ -185,13 +200,14 @@ impl Coordinator {
                 Err(e) => warn!(error = %e, "the inbox holds a message that is none of ours; it is dropped"),
             }
         }
+        self.take_settled(&mut touched).await?;
         let whole = self.clock.now() >= self.next_look;
         if whole {
             self.folder().guard().await?;
             self.look().await?;
             self.next_look = self.clock.now() + self.context.config.timing.look_interval.0;
         }
-        let due: Vec<JobId> = if whole || deliveries.is_empty() {
+        let due: Vec<JobId> = if whole || (deliveries.is_empty() && touched.is_empty()) {
             self.jobs.keys().cloned().collect()
         } else {
             touched.sort_unstable();
@@ -277,11 +293,11 @@ impl Coordinator {
                 self.tolerate(e)?;
             }
         }
-        if let Err(e) = self.latest.repair(&folder, &*self.beat).await {
+        if let Err(e) = self.latest.repair(&folder, &*self.context.destination, &*self.beat).await {
             self.tolerate(e.into())?;
         }
         perform::beating(&self.beat, folder.empty_trash()).await?;
-        if let Ok(free) = folder.free_bytes().await {
+        if let Ok(free) = self.context.destination.free().await {
             self.context.metrics.root_free_bytes.set(free as f64);
         }
         Ok(())
@@ -358,7 +374,10 @@ impl Coordinator {
                 }
                 return self.postpone(job).await;
             }
-            self.stumbles.remove(job);
+            // What is still being settled may stumble again.
+            if self.jobs.get(job).is_none_or(|state| !state.batches.values().any(|b| b.settling)) {
+                self.stumbles.remove(job);
+            }
         }
     }
 

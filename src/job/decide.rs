@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::outcome::{CancelCause, TableResult};
 use super::state::{BatchId, BatchState, JobState};
-use crate::job::record::{Cause, Failure};
+use crate::job::record::{Cause, Failure, RecordedTable};
 use crate::message::{Epoch, JobId, TableNo};
 use crate::message::event::ErrorReport;
 
@@ -107,6 +107,9 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
             if !batch.told {
                 effects.push(Effect::TellBatch(id(), *batch_id));
             }
+            continue;
+        }
+        if batch.settling {
             continue;
         }
         // Most batches of a large job: chunks are missing, and nothing has gone wrong.
@@ -208,7 +211,7 @@ fn lost(job: &JobState, at: &Circumstances) -> BTreeMap<Uuid, ErrorReport> {
 /// What is to be done with one table of a batch whose chunks have come to an end.
 fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> Option<Disposition> {
     let recorded = batch.missing == 0
-        && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.parts.iter().any(|p| p.table == table)));
+        && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.of(table).is_some()));
     if recorded {
         return Some(of_complete(job, id, batch, table));
     }
@@ -242,9 +245,8 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
         .records
         .iter()
         .flatten()
-        .flat_map(|r| &r.parts)
-        .filter(|p| p.table == table)
-        .map(|p| p.part.rows)
+        .filter_map(|r| r.of(table))
+        .map(RecordedTable::rows)
         .sum();
     match planned.counted_rows {
         Some(counted) if counted != rows => Disposition::Fail(ErrorReport {

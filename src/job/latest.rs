@@ -1,4 +1,4 @@
-//! `.latest`: a view of the newest full export of each table, repaired at every look.
+//! The newest full export of each table, which its destination shows readers (`.latest`); repaired at every look.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,8 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::archive::{Archive, TableStatus};
-use crate::folder::{Folder, FolderError, layout};
+use crate::destination::Destination;
+use crate::folder::{Folder, FolderError};
 use crate::message::JobId;
 
 /// Views that are looked at at once: they share their fsyncs.
@@ -60,6 +61,7 @@ impl Latest {
     pub async fn repair(
         &mut self,
         folder: &Folder,
+        destination: &dyn Destination,
         beat: &(dyn Fn() + Send + Sync),
     ) -> Result<(), FolderError> {
         // After each change look again: another coordinator may have finished a newer one.
@@ -84,7 +86,7 @@ impl Latest {
             let (mut moved, mut failed) = (false, None);
             for some in keys.chunks(VIEWS_AT_ONCE) {
                 beat();
-                for pointed in join_all(some.iter().map(|key| self.point(folder, key))).await {
+                for pointed in join_all(some.iter().map(|key| self.point(destination, key))).await {
                     match pointed {
                         Ok(now) => moved |= now,
                         // The others do not wait for it.
@@ -102,30 +104,13 @@ impl Latest {
     }
 
     /// Points one view at its newest export; true if it had to move.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn point(&self, folder: &Folder, key: &(String, String)) -> Result<bool, FolderError> {
+    async fn point(
+        &self,
+        destination: &dyn Destination,
+        key: &(String, String),
+    ) -> Result<bool, FolderError> {
         let Some(export) = self.newest.get(key) else { return Ok(false) };
         let (directory, base) = key;
-        let dir = layout::latest(directory);
-        let link = format!("{dir}/{base}");
-        let name = export.directory.rsplit('/').next().unwrap_or(&export.directory);
-        let target = format!("../{name}");
-        if folder.store().pointed(&link).await?.as_deref() == Some(target.as_str()) {
-            return Ok(false);
-        }
-        // An export that was pruned by hand is nothing to point at.
-        if folder.store().stat(&export.directory).await?.is_none() {
-            return Ok(false);
-        }
-        match folder.store().point(&link, &target).await {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                folder.store().make_dirs(directory, vec![".latest".into()]).await?;
-                folder.store().point(&link, &target).await?;
-            }
-            pointed => pointed?,
-        }
-        Ok(true)
+        destination.point(directory, base, &export.directory).await
     }
 }

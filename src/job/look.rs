@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::outcome::Owner;
 use super::state::{BatchId, JobState};
-use crate::folder::{Folder, FolderError, RecordFile, layout};
+use crate::destination::Destination;
+use crate::folder::{Folder, FolderError, RecordFile};
 use crate::message::{ChunkNo, JobId};
 use crate::message::inbox::ChunkRef;
 
@@ -137,6 +138,7 @@ async fn record(
 /// As [`open`].
 pub async fn recheck(
     folder: &Folder,
+    destination: &dyn Destination,
     state: &mut JobState,
     id: BatchId,
     up: Duration,
@@ -145,8 +147,7 @@ pub async fn recheck(
     let missing: Vec<ChunkNo> = batch.unrecorded().collect();
     let mut begun = false;
     for table in batch.tables.clone() {
-        let path = layout::target(state.id(), id.epoch, table, 1);
-        begun |= folder.stat_anew(&path).await?.is_some();
+        begun |= destination.is_begun(state.id(), id, table).await?;
     }
     if begun {
         folder.job(state.id()).revalidate_records(id).await?;
@@ -161,7 +162,7 @@ pub async fn recheck(
 fn has_all(state: &JobState, id: BatchId, chunk: ChunkNo) -> bool {
     let Some(batch) = state.batches.get(&id) else { return true };
     let Some(Some(record)) = batch.records.get(chunk.index()) else { return true };
-    batch.tables.iter().all(|table| record.parts.iter().any(|part| part.table == *table))
+    batch.tables.iter().all(|table| record.of(*table).is_some())
 }
 
 /// Looks at one chunk that somebody woke us up for.

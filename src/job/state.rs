@@ -32,6 +32,8 @@ pub struct BatchState {
     pub answered: BTreeSet<Uuid>,
     /// The first chunk that was never handed out.
     pub next: ChunkNo,
+    /// Whether this coordinator is just settling it.
+    pub settling: bool,
     /// What became of it.
     pub outcome: Option<Arc<Outcome>>,
     /// Whether this coordinator has told what became of it; a successor says it
@@ -49,6 +51,7 @@ impl BatchState {
             failures: BTreeMap::new(),
             answered: BTreeSet::new(),
             next: ChunkNo(0),
+            settling: false,
             outcome: None,
             told: false,
         }
@@ -271,9 +274,9 @@ impl JobState {
             p.chunks += batch.records.len() as u64;
             p.chunks_done += batch.records.len() as u64 - u64::from(batch.missing);
             p.tables += u32::try_from(batch.tables.len()).unwrap_or(u32::MAX);
-            for part in batch.records.iter().flatten().flat_map(|r| &r.parts) {
-                p.rows += part.part.rows;
-                p.bytes += part.part.bytes;
+            for recorded in batch.records.iter().flatten().flat_map(|r| &r.tables) {
+                p.rows += recorded.rows();
+                p.bytes += recorded.bytes();
             }
             if let Some(plan) = self.plan(id.epoch) {
                 p.rows_estimated +=

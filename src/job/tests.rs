@@ -13,7 +13,7 @@ use super::outcome::{
 };
 use super::state::{BatchId, JobState};
 use super::window::{SourceLimits, Window, WindowSettings};
-use crate::job::record::{Cause, Failure, Record, RecordedPart};
+use crate::job::record::{Cause, Failure, PartReference, Record, RecordedPart, RecordedTable};
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Alive;
 use crate::message::request::RequestMessage;
@@ -21,7 +21,6 @@ use crate::message::setting::Compression;
 use crate::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::{PlannedTable, Snapshot, Strategy, WriterSettings};
-use crate::write::PartFile;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -93,23 +92,21 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
 }
 
 pub(super) fn record(tables: &[u32]) -> Record {
-    let part = |table: &u32| RecordedPart {
-        table: TableNo(*table),
-        part: PartFile {
-            file: "f".into(),
-            inode: 1,
-            rows: 10,
-            bytes: 1,
-            sha256: String::new(),
-            row_groups: 1,
-            fsync_seconds: 0.0,
-        },
+    let part = RecordedPart {
+        path: "f".into(),
+        reference: PartReference::of_file(1, "f"),
+        rows: 10,
+        bytes: 1,
+        sha256: String::new(),
+        row_groups: 1,
+        fsync_seconds: 0.0,
     };
+    let recorded = |table: &u32| RecordedTable { table: TableNo(*table), parts: vec![part.clone()] };
     Record {
         v: 1,
         instance: Uuid::nil(),
         host: String::new(),
-        parts: tables.iter().map(part).collect(),
+        tables: tables.iter().map(recorded).collect(),
         started_at: Timestamp::UNIX_EPOCH,
         seconds: 1.0,
         attempts: 1,

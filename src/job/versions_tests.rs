@@ -18,7 +18,8 @@ use super::outcome::{
 };
 use super::record::{Cause, Failure, Record, StartMarker};
 use super::tests::{planned, record, running};
-use crate::folder::consume::{Ready, Target};
+use crate::destination::FolderDestination;
+use crate::destination::folder::consume::{Ready, Target};
 use crate::folder::layout::{self, StartName};
 use crate::folder::{Folder, FolderError, VERSION};
 use crate::message::{ChunkNo, Epoch, JobId, TableNo};
@@ -52,7 +53,7 @@ fn error() -> ErrorReport {
     ErrorReport::permanent("x", "it broke", "mend it")
 }
 
-/// All of them, as a job of one table leaves them. Claims of names are read in `worker/planning/places.rs`.
+/// All of them, as a job of one table leaves them. Claims of names are read in `destination/folder/places.rs`.
 fn kinds() -> Vec<Kind> {
     let (id, at) = (Uuid::from_u128(7), Timestamp::UNIX_EPOCH);
     let (mut state, batch) = running(vec![planned(0, 0, 2)]);
@@ -217,7 +218,7 @@ async fn targets_and_archives_of_a_newer_release_stop_whoever_needs_them() {
     assert!(matches!(tried, Err(FolderError::Newer { .. })), "{tried:?}");
     assert!(!root.0.join("s_t0").exists(), "nothing was published");
     root.write(&layout::archive_by_id(&job), r#"{"v":3}"#);
-    let repaired = Latest::default().repair(&folder, &|| {}).await;
+    let repaired = Latest::default().repair(&folder, &FolderDestination::new(folder.clone()), &|| {}).await;
     assert!(matches!(repaired, Err(FolderError::Newer { .. })), "{repaired:?}");
 }
 

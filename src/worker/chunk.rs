@@ -13,8 +13,8 @@ use tracing::{info, warn};
 use super::patience::Patience;
 use super::poison::{self, Start};
 use super::{End, Shared};
-use crate::folder::{Created, FolderError, VERSION, layout};
-use crate::job::record::{Cause, Failure, Record, RecordedPart};
+use crate::folder::{Created, FolderError, VERSION};
+use crate::job::record::{Cause, Failure, Record, RecordedPart, RecordedTable};
 use crate::message::TableNo;
 use crate::message::event::ErrorReport;
 use crate::message::task::ChunkTask;
@@ -122,14 +122,14 @@ impl Work<'_> {
         drop(in_flight);
         let read = self.progress.read().1 - before;
         metrics.bytes_read_total.with_label_values(&[self.plan.source.as_str()]).inc_by(read);
-        let parts = std::mem::take(&mut exported.parts);
-        let ended = match self.before_record(exported, &parts).await {
+        let tables = std::mem::take(&mut exported.tables);
+        let ended = match self.before_record(exported, &tables).await {
             Ok(None) => {
                 let record = Record {
                     v: VERSION,
                     instance: context.instance,
                     host: context.host.clone(),
-                    parts,
+                    tables,
                     started_at,
                     seconds: begin.elapsed().as_secs_f64(),
                     attempts: self.attempts.load(Ordering::Relaxed),
@@ -137,11 +137,11 @@ impl Work<'_> {
                 self.record(record).await
             }
             Ok(Some(ended)) => {
-                self.drop_parts(&parts).await;
+                self.drop_parts(&tables).await;
                 Ok(ended)
             }
             Err(error) => {
-                self.drop_parts(&parts).await;
+                self.drop_parts(&tables).await;
                 Err(error)
             }
         };
@@ -154,7 +154,7 @@ impl Work<'_> {
     async fn before_record(
         &self,
         exported: Exported,
-        parts: &[RecordedPart],
+        tables: &[RecordedTable],
     ) -> Result<Option<Ended>, FolderError> {
         let (shared, task) = (self.shared, self.task);
         if let Some(error) = exported.broken {
@@ -171,21 +171,15 @@ impl Work<'_> {
         for (table, (cause, error)) in exported.failures {
             write_failure(shared, task, table, cause, error).await?;
         }
-        if parts.is_empty() {
+        if tables.is_empty() {
             let outcome = if replanned { ChunkOutcome::Replanned } else { ChunkOutcome::Failed };
             return Ok(Some((outcome, End::Done { wake: true })));
         }
-        if !parts.iter().any(|part| part.part.is_written()) {
-            return Ok(None);
+        if tables.iter().any(|table| !table.parts.is_empty()) {
+            // No record may name a part that a crash could take away.
+            shared.context.destination.secure(&task.job, task.batch_id()).await?;
         }
-        // No record may name a part whose name a crash could take away.
-        let synced =
-            shared.context.folder.store().sync(&layout::parts(&task.job, task.batch_id())).await;
-        match synced {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-            // Where the workspace is gone, the record has no place either.
-            _ => Ok(None),
-        }
+        Ok(None)
     }
 
     async fn record(&self, record: Record) -> Result<Ended, FolderError> {
@@ -197,7 +191,7 @@ impl Work<'_> {
             Ok(Some(Created::Exists)) if self.is_recorded(&record).await? => ChunkOutcome::Written,
             Ok(Some(Created::Exists)) => {
                 // Another worker won: what it recorded is what is published.
-                self.drop_parts(&record.parts).await;
+                self.drop_parts(&record.tables).await;
                 ChunkOutcome::Duplicate
             }
             // Told to stop after the folder refused: it may stand all the same, and names the parts then.
@@ -215,8 +209,8 @@ impl Work<'_> {
         };
         if outcome == ChunkOutcome::Written {
             let source = [self.plan.source.as_str()];
-            let rows: u64 = record.parts.iter().map(|p| p.part.rows).sum();
-            let bytes: u64 = record.parts.iter().map(|p| p.part.bytes).sum();
+            let rows: u64 = record.tables.iter().map(RecordedTable::rows).sum();
+            let bytes: u64 = record.tables.iter().map(RecordedTable::bytes).sum();
             metrics.rows_total.with_label_values(&source).inc_by(rows);
             metrics.bytes_written_total.with_label_values(&source).inc_by(bytes);
             info!(
@@ -237,19 +231,24 @@ impl Work<'_> {
     async fn is_recorded(&self, record: &Record) -> Result<bool, FolderError> {
         let task = self.task;
         let stands = self.shared.context.folder.job(&task.job).record(task.batch_id(), task.chunk).await?;
-        let file = |r: &Record| r.parts.first().map(|p| p.part.file.clone());
-        Ok(stands.is_some_and(|stands| file(&stands) == file(record)))
+        Ok(stands.is_some_and(|stands| {
+            (stands.instance, stands.started_at) == (record.instance, record.started_at)
+                && parts(&stands.tables).eq(parts(&record.tables))
+        }))
     }
 
     /// Removes parts that no record names.
-    async fn drop_parts(&self, parts: &[RecordedPart]) {
-        let task = self.task;
-        let dir = layout::parts(&task.job, task.batch_id());
-        for part in parts.iter().filter(|part| part.part.is_written()) {
-            let path = format!("{dir}/{}", part.part.file);
-            if let Err(e) = self.shared.context.folder.store().remove(&path).await {
-                warn!(error = %e, path, "a part without record stays until the workspace goes");
+    async fn drop_parts(&self, tables: &[RecordedTable]) {
+        let (task, destination) = (self.task, &self.shared.context.destination);
+        for RecordedPart { reference, .. } in parts(tables) {
+            if let Err(e) = destination.drop_part(&task.job, task.batch_id(), reference).await {
+                let part = reference.as_str();
+                warn!(error = %e, part, "a part without record stays until the workspace goes");
             }
         }
     }
+}
+
+fn parts(tables: &[RecordedTable]) -> impl Iterator<Item = &RecordedPart> {
+    tables.iter().flat_map(|table| &table.parts)
 }

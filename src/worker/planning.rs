@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::{End, Shared};
 use crate::config::SourceConfig;
-use crate::folder::{Created, FolderError, VERSION, layout};
+use crate::destination::Stage;
+use crate::folder::{Created, FolderError, VERSION};
 use crate::job::decide::MAX_LINEAGES;
 use crate::job::look::{self, Found};
 use crate::job::outcome::{PlanFailure, StoredRequest};
@@ -281,27 +282,19 @@ impl Planner<'_> {
     /// Makes the directories that workers and coordinators expect, then links
     /// the plan. True if it is ours.
     async fn commit(&self, plan: ExportPlan) -> Result<bool, PlanError> {
-        let folder = &self.shared.context.folder;
-        let store = folder.store();
+        let (folder, destination) = (&self.shared.context.folder, &self.shared.context.destination);
         let (job, epoch) = (&self.task.job, self.task.epoch);
         let outputs: BTreeSet<&str> =
             plan.tables.iter().map(|t| t.directory.as_str()).filter(|d| !d.is_empty()).collect();
-        for output in outputs {
-            self.make_output(output).await?;
-        }
-        let batches = plan.batches();
-        let parts = format!("{}/parts", layout::workspace(job));
-        store.make_dirs(&parts, vec![format!("e{epoch}")]).await?;
-        let names = batches.keys().map(ToString::to_string).collect();
-        store.make_dirs(&layout::epoch_dir(job, "parts", epoch), names).await?;
-        folder.job(job).make_records(epoch, batches.keys().copied()).await?;
-        let ready = layout::ready(job, epoch, plan.ready);
-        let ready_name = ready.rsplit('/').next().unwrap_or_default().to_owned();
-        store.make_dirs(&format!("{}/ready", layout::workspace(job)), vec![ready_name]).await?;
-        store.make_dirs(&ready, plan.tables.iter().map(|t| t.number.to_string()).collect()).await?;
-        let created = folder.job(job).create_plan(&plan).await?;
-        if created == Created::Exists {
-            folder.discard(&ready, &format!("ready_{job}_e{epoch}")).await?;
+        let outputs: Vec<&str> = outputs.into_iter().collect();
+        let batches: Vec<_> = plan.batches().into_keys().collect();
+        let tables: Vec<_> = plan.tables.iter().map(|t| t.number).collect();
+        let stage = Stage { job, epoch, id: plan.ready };
+        destination.prepare(&stage, &outputs, &batches, &tables).await?;
+        let workspace = folder.job(job);
+        workspace.make_records(epoch, batches.into_iter()).await?;
+        if workspace.create_plan(&plan).await? == Created::Exists {
+            destination.withdraw(&stage).await?;
             return Ok(false);
         }
         info!(job.id = %job, epoch = epoch.0, tables = plan.tables.len(), "the plan is written");

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use adu_export::folder::{Created, Renamed, Stat, Store, layout};
+use adu_export::folder::{Committed, Created, NewFile, Renamed, Stat, Store, layout};
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -47,13 +48,45 @@ impl SimStore {
         let _ = self.0.world.disk().create(&temporary, b"half", self.hand(), self.0.host);
     }
 
-    pub(crate) fn write(&self, path: &str, content: &[u8], fate: Fate) -> io::Result<Created> {
+    fn write(&self, path: &str, content: &[u8], fate: Fate) -> io::Result<Created> {
         if fate.is_half() {
             self.leave_temporary(path);
             return Ok(Created::New);
         }
         let hand = self.hand();
         self.0.world.disk().create(path, content, hand, self.0.host)
+    }
+}
+
+/// A file that is held in memory until it gets its name.
+struct SimFile {
+    store: SimStore,
+    path: String,
+    content: Vec<u8>,
+}
+
+impl io::Write for SimFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.content.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl NewFile for SimFile {
+    async fn commit(self: Box<Self>) -> io::Result<Committed> {
+        let Self { store, path, content } = *self;
+        let write = |fate| store.write(&path, &content, fate);
+        match store.0.act(Kind::Change, "writes", &path, write).await?? {
+            Created::New => {}
+            Created::Exists => return Err(io::ErrorKind::AlreadyExists.into()),
+        }
+        let inode = store.0.world.disk().stat(&path, Eyes::Truth).map_or(0, |s| s.inode);
+        Ok(Committed { inode, fsync: Duration::ZERO })
     }
 }
 
@@ -66,6 +99,11 @@ impl Store for SimStore {
 
     async fn create(&self, path: &str, content: Vec<u8>) -> io::Result<Created> {
         self.0.act(Kind::Change, "creates", path, |fate| self.write(path, &content, fate)).await?
+    }
+
+    fn begin(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
+        let store = Self(Arc::clone(&self.0));
+        Ok(Box::new(SimFile { store, path: path.to_owned(), content: Vec::new() }))
     }
 
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {

@@ -11,6 +11,7 @@ use adu_export::config::{Auto, Config, Secret};
 use adu_export::context::{Context, SourceEntry, Sources, Surroundings};
 use adu_export::daemon::roles::Roles;
 use adu_export::daemon::supervise;
+use adu_export::destination::{Destination, FolderDestination};
 use adu_export::folder::Folder;
 use adu_export::http::Health;
 use adu_export::job::outcome::Owner;
@@ -301,10 +302,15 @@ impl Parts<'_> {
         let source = Arc::new(SimSource::new(process, self.source.clone(), self.quirks));
         let mut sources = Sources::new();
         sources.insert(self.source.clone(), Arc::new(SourceEntry { source, config: section }));
+        let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
         let surroundings = Surroundings {
             host: format!("h{}", process.host),
             machine: Arc::new(SimMachine(Arc::clone(world))),
-            parts: Arc::new(SimParts(Arc::clone(process))),
+            parts: Arc::new(SimParts {
+                process: Arc::clone(process),
+                destination: Arc::clone(&destination),
+            }),
+            destination,
         };
         let owner = Owner::Daemons { vhost: "/".into(), prefix: "p".into() };
         let context = Context::within(surroundings, config, folder, owner, sources, Arc::clone(self.metrics));

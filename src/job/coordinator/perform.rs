@@ -16,8 +16,8 @@ use crate::folder::{Renamed, VERSION};
 use crate::job::archive::{Archive, Status};
 use crate::job::decide::{Disposition, Effect};
 use crate::job::look;
-use crate::job::outcome::{CancelCause, CancelMark, TableOutcome, TableResult};
-use crate::job::settle::settle;
+use crate::job::outcome::{CancelCause, CancelMark};
+use crate::job::settle::Settlement;
 use crate::job::state::{Abandoned, JobState};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
@@ -42,18 +42,13 @@ impl Coordinator {
             Effect::Settle(job, id, dispositions) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
                 if dispositions.iter().any(|(_, d)| *d != Disposition::Publish) {
-                    look::recheck(&folder, state, id, up).await?;
+                    look::recheck(&folder, &*self.context.destination, state, id, up).await?;
                 }
-                let outcome = settle(&folder, state, id, &dispositions, now).await?;
-                // Whoever wrote it counts it.
-                if outcome.at == now {
-                    let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
-                    let organized = outcome.tables.iter().filter(published).count();
-                    self.context.metrics.tables_organized_total.inc_by(organized as u64);
-                }
+                let settlement = Settlement::of(state, id, &dispositions)?;
                 if let Some(batch) = state.batches.get_mut(&id) {
-                    batch.outcome = Some(outcome);
+                    batch.settling = true;
                 }
+                self.settling.begin(&self.context, job, id, settlement, now);
             }
             Effect::TellBatch(job, id) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
@@ -145,7 +140,7 @@ impl Coordinator {
         let folder = self.context.folder.clone();
         folder.job(job).link_archive(archive.committed_at).await?;
         self.latest.learn(&archive);
-        if let Err(e) = self.latest.repair(&folder, &*self.beat).await {
+        if let Err(e) = self.latest.repair(&folder, &*self.context.destination, &*self.beat).await {
             // A view: repaired at the next look. The job's end does not wait for it.
             warn!(job.id = %job, error = %e, "`.latest` could not be brought up to date");
         }

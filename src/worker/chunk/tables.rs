@@ -13,7 +13,7 @@ use tracing::warn;
 use super::{End, Work};
 use crate::config::Origin;
 use crate::folder::FolderError;
-use crate::job::record::{Cause, RecordedPart};
+use crate::job::record::{Cause, RecordedPart, RecordedTable};
 use crate::message::TableNo;
 use crate::message::event::ErrorReport;
 use crate::plan::export_plan::PlannedTable;
@@ -22,7 +22,6 @@ use crate::source::{Advice, ErrorKind, SourceError};
 use crate::worker::export::{self, ExportError, TableChunk, Turn};
 use crate::worker::patience::Patience;
 use crate::worker::poison::{self, Mark, Trust};
-use crate::write::PartFile;
 
 /// Tables of a batch under way: the one whose turn it is, the next, and those that become durable.
 const TABLES_AT_ONCE: usize = 4;
@@ -32,17 +31,17 @@ const SNAPSHOT_ELSEWHERE: &str = "snapshot_elsewhere";
 
 /// How the export of one table of the batch ended.
 enum TableEnd {
-    Part(RecordedPart),
+    Parts(RecordedTable),
     Failed(Cause, ErrorReport),
     Stop(End),
 }
 
-/// What has come of the tables of a chunk. Where one has ended them all, those told to stop are in none of these; parts
-/// that were finished all the same are, to be removed.
+/// What has come of the tables of a chunk. Where one has ended them all, the tables that were told to stop appear
+/// nowhere. Parts that they had finished are kept here so that the caller can remove them.
 #[derive(Default)]
 pub(super) struct Exported {
     /// In the order of the tables.
-    pub(super) parts: Vec<RecordedPart>,
+    pub(super) tables: Vec<RecordedTable>,
     /// By table.
     pub(super) failures: BTreeMap<TableNo, (Cause, ErrorReport)>,
     /// A table whose snapshot is lost; every other one reads the same.
@@ -76,8 +75,8 @@ impl Work<'_> {
             }
             let Some((table, end)) = under_way.next().await else { break };
             match end {
-                Ok(TableEnd::Part(part)) => {
-                    exported.parts.push(part);
+                Ok(TableEnd::Parts(table)) => {
+                    exported.tables.push(table);
                     continue;
                 }
                 Ok(TableEnd::Failed(cause, error)) if cause != Cause::LineageLost => {
@@ -93,7 +92,7 @@ impl Work<'_> {
             ended = true;
             self.cancel.cancel();
         }
-        exported.parts.sort_unstable_by_key(|part| part.table);
+        exported.tables.sort_unstable_by_key(|table| table.table);
         exported
     }
 
@@ -165,7 +164,7 @@ impl Work<'_> {
                 None => self.turn().await,
             };
             let Some(turn) = next else { return self.told_to_stop().await };
-            while context.folder.free_bytes().await? < context.config.export.min_free_bytes {
+            while context.destination.free().await? < context.config.export.min_free_bytes {
                 if !patience.full("fewer bytes are free than export.min_free_bytes").await {
                     return self.told_to_stop().await;
                 }
@@ -180,7 +179,7 @@ impl Work<'_> {
                 progress: self.progress,
             };
             let error = match self.keep_and_export(&chunk, turn).await {
-                Ok(part) => return Ok(TableEnd::Part(RecordedPart { table: table.number, part })),
+                Ok(parts) => return Ok(TableEnd::Parts(RecordedTable { table: table.number, parts })),
                 Err(error) => error,
             };
             if self.cancel.is_cancelled() {
@@ -243,7 +242,11 @@ impl Work<'_> {
         }
     }
 
-    async fn keep_and_export(&self, chunk: &TableChunk<'_>, turn: Turn) -> Result<PartFile, ExportError> {
+    async fn keep_and_export(
+        &self,
+        chunk: &TableChunk<'_>,
+        turn: Turn,
+    ) -> Result<Vec<RecordedPart>, ExportError> {
         if let Some(snapshot) = &self.plan.snapshot {
             self.shared
                 .keepers

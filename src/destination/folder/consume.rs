@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Created, Folder, FolderError, Renamed, VERSION, layout};
+use crate::folder::{Created, Folder, FolderError, Renamed, VERSION, layout};
 use crate::message::{Epoch, JobId, TableNo};
 
 /// `tables/<t>.target-<K>.json`: a name that is about to be tried.
@@ -82,7 +82,7 @@ impl Folder {
         };
         let target = Target { v: VERSION, directory: candidate.to_owned(), inode: stat.inode };
         let target = self.create_or_read(&path, target).await?.directory;
-        Ok(match self.store.rename(&from, &target).await? {
+        Ok(match self.store().rename(&from, &target).await? {
             Renamed::Done => Tried::Consumed(Consumed::Published(target)),
             Renamed::Occupied => Tried::Occupied(target),
             Renamed::Gone => Tried::Consumed(self.whereabouts(ready).await?),
