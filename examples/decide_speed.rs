@@ -161,6 +161,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         source: source.clone(),
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
+        destination: None,
         snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH }),
         session: vec![],
         writer: WriterSettings {

@@ -299,6 +299,7 @@ mod tests {
             source: SourceName::parse("w").expect("valid"),
             planned_at: Timestamp::UNIX_EPOCH,
             ready: Uuid::nil(),
+            destination: None,
             snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH }),
             session: vec![],
             writer: WriterSettings {

@@ -100,11 +100,21 @@ impl Settlement {
         now: Timestamp,
     ) -> Result<TableResult, FolderError> {
         if table.disposition != Disposition::Publish {
-            return leave(destination, table, &table.disposition).await;
+            return self.leave(destination, table, &table.disposition, now).await;
         }
+        self.publish(destination, table, now).await
+    }
+
+    async fn publish(
+        &self,
+        destination: &dyn Destination,
+        table: &Leaving,
+        now: Timestamp,
+    ) -> Result<TableResult, FolderError> {
         let taken = match destination.publish(&table.staged, &table.parts, self.on_conflict, now).await? {
             Publication::Decided(Decision::Published(directory)) => {
-                return published(destination, table, directory).await;
+                destination.confirm(&directory, &table.parts).await?;
+                return Ok(TableResult::Published { directory, files: table.files.clone() });
             }
             // Another coordinator saw a cancel or a failure first and has not said so yet.
             Publication::Decided(Decision::Discarded) if self.cancelled => return Ok(TableResult::Cancelled),
@@ -118,7 +128,37 @@ impl Settlement {
             format!("{}: the directory {taken} exists and on_conflict is `fail`", table.name),
             "move the directory away, or use on_conflict version or timestamp",
         );
-        leave(destination, table, &Disposition::Fail(error)).await
+        match destination.discard(&table.staged).await? {
+            Decision::Discarded => Ok(TableResult::Failed { error }),
+            // What is in the way is the table itself: another coordinator was faster.
+            Decision::Published(directory) => {
+                destination.confirm(&directory, &table.parts).await?;
+                Ok(TableResult::Published { directory, files: table.files.clone() })
+            }
+        }
+    }
+
+    /// Gives a table up, unless another coordinator has decided to publish it.
+    async fn leave(
+        &self,
+        destination: &dyn Destination,
+        table: &Leaving,
+        disposition: &Disposition,
+        now: Timestamp,
+    ) -> Result<TableResult, FolderError> {
+        if let Decision::Published(_) = destination.discard(&table.staged).await? {
+            // Whoever published it had seen every record: without them all, nothing is said of it.
+            if !table.complete {
+                return Err(FolderError::Inconsistent("a table was published while it was being given up"));
+            }
+            // And may have died on the way.
+            return self.publish(destination, table, now).await;
+        }
+        Ok(match disposition {
+            Disposition::Fail(error) => TableResult::Failed { error: error.clone() },
+            Disposition::Abandon(cause) => TableResult::Abandoned { cause: cause.clone() },
+            Disposition::Cancel | Disposition::Publish => TableResult::Cancelled,
+        })
     }
 }
 
@@ -173,35 +213,6 @@ fn winners(job: &JobState, id: BatchId, table: TableNo) -> Vec<&RecordedPart> {
         all.truncate(1);
     }
     all
-}
-
-async fn published(
-    destination: &dyn Destination,
-    table: &Leaving,
-    directory: String,
-) -> Result<TableResult, FolderError> {
-    destination.confirm(&directory, &table.parts).await?;
-    Ok(TableResult::Published { directory, files: table.files.clone() })
-}
-
-/// Gives a table up, unless another coordinator has published it.
-async fn leave(
-    destination: &dyn Destination,
-    table: &Leaving,
-    disposition: &Disposition,
-) -> Result<TableResult, FolderError> {
-    if let Decision::Published(directory) = destination.discard(&table.staged).await? {
-        // Whoever published it had seen every record: without them all, nothing is said of it.
-        if !table.complete {
-            return Err(FolderError::Inconsistent("a table was published while it was being given up"));
-        }
-        return published(destination, table, directory).await;
-    }
-    Ok(match disposition {
-        Disposition::Fail(error) => TableResult::Failed { error: error.clone() },
-        Disposition::Abandon(cause) => TableResult::Abandoned { cause: cause.clone() },
-        Disposition::Cancel | Disposition::Publish => TableResult::Cancelled,
-    })
 }
 
 #[cfg(test)]

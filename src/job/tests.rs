@@ -74,6 +74,7 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
         source: source(),
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
+        destination: None,
         snapshot: Some(Snapshot { lineage: Uuid::from_u128(lineage), time: Timestamp::UNIX_EPOCH }),
         session: vec![],
         writer: WriterSettings {

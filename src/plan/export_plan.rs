@@ -28,6 +28,9 @@ pub struct ExportPlan {
     pub planned_at: Timestamp,
     /// Names the `ready` directory of this epoch.
     pub ready: Uuid,
+    /// Identity of the destination; none for the root of the export folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Uuid>,
     /// The snapshot that all its chunks read; none without consistency.
     pub snapshot: Option<Snapshot>,
     /// Session settings of every chunk, in order.

@@ -56,6 +56,12 @@ pub async fn run(
                     plan.source
                 )));
             };
+            if plan.destination != shared.context.destination.id() {
+                return Ok(End::Unfit(format!(
+                    "plan {} of job {} is for another destination than this daemon has",
+                    task.epoch, task.job
+                )));
+            }
             let starts = match poison::may_have_begun(task, redelivered) {
                 true => Some(poison::starts(shared, task, redelivered).await?),
                 false => None,

@@ -220,6 +220,7 @@ impl Planner<'_> {
             source: self.stored().source.clone(),
             planned_at: self.shared.context.now(),
             ready: self.shared.context.machine.fresh(),
+            destination: self.shared.context.destination.id(),
             snapshot: snapshot.cloned(),
             session: self.config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             writer: self.writer(request),

@@ -7,6 +7,7 @@ use adu_export::message::event::EventType;
 use adu_export::message::{Event, JobId, Task};
 
 use crate::broker::{Line, Unacked};
+use crate::check::published;
 use crate::disk::{Disk, Eyes};
 use crate::world::World;
 
@@ -42,7 +43,7 @@ pub(crate) fn said(world: &World, event: &Event) {
         EventType::TableCompleted => table.is_some_and(|t| {
             let directory = t.directory.clone().unwrap_or_default();
             let tables = format!("{workspace}/tables");
-            disk.list(&directory, Eyes::Truth).len() == t.files as usize
+            published(world, &disk, &directory).len() == t.files as usize
                 && t.files > 0
                 && (has(&disk, &tables, ".outcome.json", &quoted(&directory)) || archived().is_some())
         }),

@@ -202,6 +202,7 @@ fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) ->
         source: state.stored.source.clone(),
         planned_at: now,
         ready: Uuid::nil(),
+        destination: None,
         snapshot: None,
         session: Vec::new(),
         writer: WriterSettings {
