@@ -118,7 +118,11 @@ fn serve(stream: &Arc<Vec<u8>>) -> std::io::Result<TcpStream> {
     Ok(reader)
 }
 
-fn writer(dir: &std::path::Path, columns: &[Column], compression: Compression) -> anyhow::Result<PartWriter<ExclusiveFile>> {
+fn writer(
+    dir: &std::path::Path,
+    columns: &[Column],
+    compression: Compression,
+) -> anyhow::Result<PartWriter<ExclusiveFile>> {
     let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
     let provenance = Provenance {
         job: "speed".parse()?,

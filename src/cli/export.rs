@@ -99,7 +99,8 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let sources = crate::daemon::sources(&config)?;
     let metrics = Arc::new(Metrics::new());
     one_shot::reach(&sources, request.source.as_ref()).await?;
-    let asking = Context::new(config.clone(), folder.clone(), Owner::Nobody, sources.clone(), Arc::clone(&metrics));
+    let asking =
+        Context::new(config.clone(), folder.clone(), Owner::Nobody, sources.clone(), Arc::clone(&metrics));
     let place = match one_shot::take_place(&asking, request).await? {
         Place::Ours(place) => place,
         Place::Finished(archive) => return args.tell(&archive),

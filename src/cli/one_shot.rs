@@ -154,7 +154,10 @@ async fn take_over(
     if !named {
         same.job_id.clone_from(&stored.request.job_id);
     }
-    if same == stored.request && wanted.source == stored.source && killed.is_some_and(|killed| killed.server == run.server) {
+    if same == stored.request
+        && wanted.source == stored.source
+        && killed.is_some_and(|killed| killed.server == run.server)
+    {
         return Ok(Some(Workspace { job: job.clone(), owner: stored.owner, resumed: true, _lock: lock }));
     }
     // A committed job is whole, and only to be tidied.

@@ -17,11 +17,11 @@ use crate::daemon::sources;
 use crate::folder::Folder;
 use crate::intake::{self, Desk, Wish};
 use crate::job::outcome::Owner;
-use crate::message::{Epoch, JobId};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
+use crate::message::{Epoch, JobId};
 use crate::metrics::Metrics;
 use crate::plan::ExportPlan;
 use crate::plan::column::{Column, ColumnType};
@@ -248,8 +248,8 @@ mod tests {
     use super::*;
     use crate::message::SourceName;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
-    use crate::message::{BatchNo, TableNo};
     use crate::message::setting::Compression;
+    use crate::message::{BatchNo, TableNo};
     use crate::plan::column::Fetch;
     use crate::plan::export_plan::{FailedTable, SkippedRelation, Snapshot, Strategy, WriterSettings};
 

@@ -145,7 +145,8 @@ async fn files(destination: &Arc<dyn Destination>, table: &ArchivedTable) -> any
     let problems = match destination.list(&directory).await {
         Ok(None) => vec!["the directory is gone: it was pruned, or moved or removed by hand".into()],
         listed => {
-            let (destination, of, expected) = (Arc::clone(destination), directory.clone(), table.files.clone());
+            let (destination, of, expected) =
+                (Arc::clone(destination), directory.clone(), table.files.clone());
             let compared = tokio::task::spawn_blocking(move || compare(&*destination, &of, &expected));
             let mut problems = compared.await?;
             match listed {

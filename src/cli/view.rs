@@ -8,8 +8,8 @@ use super::summary::Summary;
 use crate::job::archive::{Archive, ArchivedTable, TableStatus};
 use crate::job::outcome::TableResult;
 use crate::job::state::JobState;
-use crate::message::{BatchId, ChunkNo, TableNo, Task};
 use crate::message::pattern::qualified;
+use crate::message::{BatchId, ChunkNo, TableNo, Task};
 
 /// The tables of a job that runs. `live`: rows and bytes of chunks that this
 /// process works on.

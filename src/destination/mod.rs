@@ -193,12 +193,8 @@ pub trait Destination: Send + Sync {
     ///
     /// # Errors
     /// When it refuses.
-    async fn drop_part(
-        &self,
-        job: &JobId,
-        of: BatchId,
-        reference: &PartReference,
-    ) -> Result<(), FolderError>;
+    async fn drop_part(&self, job: &JobId, of: BatchId, reference: &PartReference)
+    -> Result<(), FolderError>;
 
     /// Makes a table visible, whole and once, under the name that `on_conflict` allows; or finds out what was decided.
     /// It may take minutes.

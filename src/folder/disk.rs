@@ -103,7 +103,8 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 #[async_trait]
 impl NewFile for ExclusiveFile {
     async fn commit(self: Box<Self>) -> io::Result<Committed> {
-        let link = tokio::task::spawn_blocking(move || self.commit_unsynced()).await.map_err(io::Error::other)??;
+        let link =
+            tokio::task::spawn_blocking(move || self.commit_unsynced()).await.map_err(io::Error::other)??;
         match link.linked {
             Linked::New { inode } => Ok(Committed { inode, fsync: link.fsync }),
             Linked::Exists => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the part exists already")),

@@ -21,6 +21,9 @@ pub mod store;
 mod syncs;
 pub mod workspace;
 
+use crate::plan::ExportPlan;
+use files::plan::{ClosedPlan, EpochPlan};
+
 pub use disk::DiskStore;
 pub use layout::{Aside, RecordFile, StartName};
 pub use listing::Standing;
@@ -240,8 +243,33 @@ impl Folder {
     /// # Errors
     /// When it cannot be read, is damaged, or of a newer release.
     pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, FolderError> {
+        self.read_as(path, |bytes| parse(path, bytes)).await
+    }
+
+    /// Reads what an epoch brings; `None` if nobody has planned or closed it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    async fn read_plan(&self, path: &str) -> Result<Option<EpochPlan>, FolderError> {
+        /// Plans are large: which kind it is is looked at without keeping anything.
+        #[derive(serde::Deserialize)]
+        struct Kind {
+            closed_at: Option<IgnoredAny>,
+        }
+        let read = |bytes: &[u8]| match parse::<Kind>(path, bytes)?.closed_at {
+            Some(_) => Ok(parse::<ClosedPlan>(path, bytes)?.into()),
+            None => Ok(parse::<ExportPlan>(path, bytes)?.into()),
+        };
+        self.read_as(path, read).await
+    }
+
+    async fn read_as<T>(
+        &self,
+        path: &str,
+        read: impl FnOnce(&[u8]) -> Result<T, FolderError>,
+    ) -> Result<Option<T>, FolderError> {
         let Some(bytes) = self.store.read(path).await? else { return Ok(None) };
-        let parsed = parse(path, &bytes);
+        let parsed = read(&bytes);
         if let Err(FolderError::Newer { .. }) = &parsed {
             *self.met() = Some(path.to_owned());
         }

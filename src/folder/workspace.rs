@@ -5,45 +5,22 @@ use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::files::archive::Archive;
-use super::files::outcome::{CancelMark, Outcome, PlanFailure, StoredRequest};
-use super::files::record::{Failure, Record, StartMarker};
-use super::layout::{self, RecordFile, StartName};
-use super::{Created, Folder, FolderError, Renamed};
-use crate::message::{BatchId, BatchNo, ChunkNo, Epoch, JobId};
-use crate::plan::ExportPlan;
+use super::files::outcome::{CancelMark, Outcome, StoredRequest};
+use super::{Created, Folder, FolderError, Renamed, layout};
+use crate::message::{BatchId, JobId};
+
+mod plans;
+mod records;
+
+pub use records::{ChunkFiles, StartPlace};
 
 /// The control files of one job.
 #[derive(Clone, Copy)]
 pub struct Workspace<'a> {
     folder: &'a Folder,
     job: &'a JobId,
-}
-
-/// Which files there are of a chunk and of its job, in the order in which a worker looks.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ChunkFiles {
-    /// The chunk has a record.
-    pub recorded: bool,
-    /// Its batch has an outcome.
-    pub settled: bool,
-    /// Its job is to end.
-    pub cancelled: bool,
-    /// Its job has an archive.
-    pub archived: bool,
-}
-
-/// What a start marker is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StartPlace {
-    /// The batch.
-    pub of: BatchId,
-    /// The chunk.
-    pub chunk: ChunkNo,
-    /// Which start it is of, and how often it was renewed.
-    pub name: StartName,
 }
 
 impl Folder {
@@ -189,199 +166,6 @@ impl Workspace<'_> {
             Err(e) if e.is_gone() => Ok(()),
             other => other.map(drop),
         }
-    }
-}
-
-/// `plans/`
-impl Workspace<'_> {
-    /// The plan of an epoch.
-    ///
-    /// # Errors
-    /// As [`Folder::read`].
-    pub async fn plan(&self, epoch: Epoch) -> Result<Option<ExportPlan>, FolderError> {
-        self.folder.read(&layout::plan(self.job, epoch)).await
-    }
-
-    /// Like [`plan`](Self::plan), but `None` is the server's word.
-    ///
-    /// # Errors
-    /// As [`Folder::read`].
-    pub async fn plan_anew(&self, epoch: Epoch) -> Result<Option<ExportPlan>, FolderError> {
-        self.folder.read_anew(&layout::plan(self.job, epoch)).await
-    }
-
-    /// Whether an epoch has a plan.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn has_plan(&self, epoch: Epoch) -> Result<bool, FolderError> {
-        self.has(&layout::plan(self.job, epoch)).await
-    }
-
-    /// Makes the directories of an epoch's records: before its plan, which says that they are there.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn make_records(
-        &self,
-        epoch: Epoch,
-        batches: impl Iterator<Item = BatchNo>,
-    ) -> Result<(), FolderError> {
-        let store = self.folder.store();
-        let records = format!("{}/records", layout::workspace(self.job));
-        store.make_dirs(&records, vec![format!("e{epoch}")]).await?;
-        let batches = batches.map(|b| b.to_string()).collect();
-        Ok(store.make_dirs(&layout::epoch_dir(self.job, "records", epoch), batches).await?)
-    }
-
-    /// Writes the plan of its epoch.
-    ///
-    /// # Errors
-    /// As [`Folder::create`].
-    pub async fn create_plan(&self, plan: &ExportPlan) -> Result<Created, FolderError> {
-        self.folder.create(&layout::plan(self.job, plan.epoch), plan).await
-    }
-
-    /// Why an epoch cannot be planned, if somebody said so.
-    ///
-    /// # Errors
-    /// As [`Folder::read`].
-    pub async fn plan_failure(&self, epoch: Epoch) -> Result<Option<PlanFailure>, FolderError> {
-        let dir = layout::plans(self.job);
-        for name in self.folder.store().list(&dir).await? {
-            if layout::epoch_of_plan_failure(&name) == Some(epoch) {
-                return self.folder.read(&format!("{dir}/{name}")).await;
-            }
-        }
-        Ok(None)
-    }
-
-    /// Says why an epoch cannot be planned.
-    ///
-    /// # Errors
-    /// As [`Folder::create`].
-    pub async fn fail_plan(&self, epoch: Epoch, id: Uuid, failure: &PlanFailure) -> Result<(), FolderError> {
-        self.folder.create(&layout::plan_failure(self.job, epoch, id), failure).await.map(drop)
-    }
-}
-
-/// `records/`
-impl Workspace<'_> {
-    /// Which files there are of a chunk and of its job.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn chunk_files(&self, of: BatchId, chunk: ChunkNo) -> Result<ChunkFiles, FolderError> {
-        let paths = [
-            layout::record(self.job, of, chunk),
-            layout::outcome(self.job, of),
-            layout::cancel(self.job),
-            layout::archive_by_id(self.job),
-        ];
-        let found = self.folder.store().exist(&paths).await?;
-        Ok(ChunkFiles { recorded: found[0], settled: found[1], cancelled: found[2], archived: found[3] })
-    }
-
-    /// Records, failures and start markers of a batch, in no order.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn record_files(&self, of: BatchId) -> Result<Vec<RecordFile>, FolderError> {
-        let names = self.folder.store().list(&layout::records(self.job, of)).await?;
-        Ok(names.iter().filter_map(|name| RecordFile::parse(name)).collect())
-    }
-
-    /// Asks the server itself which of them there are.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn revalidate_records(&self, of: BatchId) -> Result<(), FolderError> {
-        Ok(self.folder.store().revalidate(&layout::records(self.job, of)).await?)
-    }
-
-    /// The record of a chunk.
-    ///
-    /// # Errors
-    /// As [`Folder::read`].
-    pub async fn record(&self, of: BatchId, chunk: ChunkNo) -> Result<Option<Record>, FolderError> {
-        self.folder.read(&layout::record(self.job, of, chunk)).await
-    }
-
-    /// Writes the record of a chunk.
-    ///
-    /// # Errors
-    /// As [`Folder::create`].
-    pub async fn create_record(
-        &self,
-        of: BatchId,
-        chunk: ChunkNo,
-        record: &Record,
-    ) -> Result<Created, FolderError> {
-        self.folder.create(&layout::record(self.job, of, chunk), record).await
-    }
-
-    /// A failure of a chunk.
-    ///
-    /// # Errors
-    /// As [`Folder::read`].
-    pub async fn failure(
-        &self,
-        of: BatchId,
-        chunk: ChunkNo,
-        id: Uuid,
-    ) -> Result<Option<Failure>, FolderError> {
-        self.folder.read(&layout::failure(self.job, of, chunk, id)).await
-    }
-
-    /// Writes a failure of a chunk.
-    ///
-    /// # Errors
-    /// As [`Folder::create`].
-    pub async fn create_failure(
-        &self,
-        of: BatchId,
-        chunk: ChunkNo,
-        id: Uuid,
-        failure: &Failure,
-    ) -> Result<(), FolderError> {
-        self.folder.create(&layout::failure(self.job, of, chunk, id), failure).await.map(drop)
-    }
-
-    /// A start marker.
-    ///
-    /// # Errors
-    /// As [`Folder::read`].
-    pub async fn start(&self, place: StartPlace) -> Result<Option<StartMarker>, FolderError> {
-        self.folder.read(&self.start_path(place)).await
-    }
-
-    /// Marks a start.
-    ///
-    /// # Errors
-    /// As [`Folder::create`].
-    pub async fn create_start(&self, place: StartPlace, marker: &StartMarker) -> Result<(), FolderError> {
-        self.folder.create(&self.start_path(place), marker).await.map(drop)
-    }
-
-    /// Gives a start marker its next name.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn renew_start(&self, place: StartPlace, next: StartPlace) -> Result<(), FolderError> {
-        self.folder.store().rename(&self.start_path(place), &self.start_path(next)).await?;
-        Ok(())
-    }
-
-    /// Removes a start marker.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn remove_start(&self, place: StartPlace) -> Result<(), FolderError> {
-        Ok(self.folder.store().remove(&self.start_path(place)).await?)
-    }
-
-    fn start_path(&self, StartPlace { of, chunk, name }: StartPlace) -> String {
-        layout::start_marker(self.job, of, chunk, name)
     }
 }
 

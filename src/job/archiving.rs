@@ -73,11 +73,11 @@ impl Archive {
             }
         }
         for plan in &job.plans {
-            tables.extend(plan.failed.iter().map(|f| {
+            tables.extend(plan.failed().iter().map(|f| {
                 let mut archived = blank(&f.table);
                 archived.status = TableStatus::Failed;
                 archived.error = Some(f.error.clone());
-                archived.epoch = plan.epoch;
+                archived.epoch = plan.epoch();
                 (f.number, archived)
             }));
         }
@@ -93,11 +93,7 @@ impl Archive {
             source: stored.source.clone(),
             received_at: stored.received_at,
             committed_at: now,
-            snapshots: job
-                .plans
-                .iter()
-                .filter_map(|p| p.snapshot.as_ref().map(|s| (s.lineage, s.time)))
-                .collect(),
+            snapshots: job.plans.iter().filter_map(|p| p.snapshot().map(|s| (s.lineage, s.time))).collect(),
             epochs: u32::try_from(job.plans.len()).unwrap_or(u32::MAX),
             request: stored.request.clone(),
             body_sha256: stored.body_sha256.clone(),
@@ -113,7 +109,7 @@ impl Archive {
                 .cancel
                 .as_ref()
                 .map(CancelMark::report)
-                .or_else(|| job.plans.iter().find_map(|p| p.error.clone())),
+                .or_else(|| job.plans.iter().find_map(|p| p.error().cloned())),
         }
     }
 }
@@ -125,10 +121,10 @@ fn skipped(job: &JobState, tables: &[ArchivedTable]) -> Vec<SkippedRelation> {
     let mut told: HashSet<&str> = HashSet::new();
     let mut skipped = Vec::new();
     for plan in job.plans.iter().rev() {
-        let new = plan.skipped.iter().filter(|s| !told.contains(s.table.as_str()));
+        let new = plan.skipped().iter().filter(|s| !told.contains(s.table.as_str()));
         let apart = new.filter(|s| s.within.is_empty() || !exported.contains(s.table.as_str()));
         skipped.splice(0..0, apart.cloned());
-        told.extend(plan.skipped.iter().map(|s| s.table.as_str()));
+        told.extend(plan.skipped().iter().map(|s| s.table.as_str()));
     }
     skipped
 }

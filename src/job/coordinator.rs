@@ -26,6 +26,7 @@ mod clock;
 mod deal;
 mod perform;
 mod settling;
+mod stumble;
 
 use clock::OwnClock;
 use settling::Settling;
@@ -105,7 +106,7 @@ pub async fn run(
             () = stop.cancelled() => break,
             // Before the inbox, which may never be empty.
             _ = tick.tick() => None,
-            () = due(term.as_mut()) => None,
+            () = settling::due(term.as_mut()) => None,
             delivery = inbox.next() => Some(delivery.ok_or(BusError::Closed)?),
         };
         if term.is_none() && first.is_none() {
@@ -126,17 +127,6 @@ pub async fn run(
         coordinator.turn(deliveries).await?;
     }
     Ok(())
-}
-
-/// Until the census of a coordinator ends, or the settling of a batch; for ever where there is neither.
-async fn due(term: Option<&mut Coordinator>) {
-    let Some(coordinator) = term else { return std::future::pending().await };
-    let census = coordinator.census_ends_in();
-    tokio::select! {
-        biased;
-        () = coordinator.settling.any() => {}
-        () = deal::after(census) => {}
-    }
 }
 
 /// Another process coordinates from now on, and has the figures: said on every way out of a term.
@@ -307,7 +297,7 @@ impl Coordinator {
     async fn introduce(&self) -> Result<(), CoordinatorError> {
         let mut running = Vec::new();
         for job in self.jobs.values().filter(|j| j.archive.is_none()) {
-            let Some(plan) = job.plans.last() else { continue };
+            let Some(plan) = job.plans.last().and_then(|plan| plan.export()) else { continue };
             let Some(snapshot) = &plan.snapshot else { continue };
             running.push(Outgoing::Control(Control::Planned {
                 job: job.id().clone(),
@@ -316,17 +306,6 @@ impl Coordinator {
             }));
         }
         Ok(self.session.publish_all(running).await?)
-    }
-
-    /// One job's file that cannot be read is no reason to leave the others alone.
-    fn tolerate(&self, error: CoordinatorError) -> Result<(), CoordinatorError> {
-        match error {
-            CoordinatorError::Folder(e) if !e.is_unfit() => {
-                warn!(error = %e, "a job or archive cannot be read; the others go on");
-                Ok(())
-            }
-            other => Err(other),
-        }
     }
 
     fn circumstances(&mut self, job: &JobId) -> Circumstances {
@@ -379,28 +358,6 @@ impl Coordinator {
                 self.stumbles.remove(job);
             }
         }
-    }
-
-    /// A step failed. It is tried every second, and told once.
-    fn stumbled(&mut self, job: &JobId, why: String) {
-        if self.stumbles.get(job) != Some(&why) {
-            warn!(job.id = %job, error = why, "a step of the job failed; it is tried again");
-            self.stumbles.insert(job.clone(), why);
-        }
-    }
-
-    /// After an error of the folder: not before a while, and with fresh eyes.
-    async fn postpone(&mut self, job: &JobId) -> Result<(), CoordinatorError> {
-        let up = self.clock.now();
-        if !self.folder().job(job).exists().await? {
-            // Another coordinator has finished it, or all of the root is gone.
-            self.folder().guard().await?;
-            self.jobs.remove(job);
-            self.stumbles.remove(job);
-        } else if let Some(state) = self.jobs.get_mut(job) {
-            state.not_before = up + self.context.config.timing.retry_first.0;
-        }
-        Ok(())
     }
 
     fn measure(&self) {

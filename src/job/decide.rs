@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::outcome::{CancelCause, TableResult};
 use super::state::{BatchId, BatchState, JobState};
 use crate::job::record::{Cause, Failure, RecordedTable};
-use crate::message::{Epoch, JobId, TableNo};
 use crate::message::event::ErrorReport;
+use crate::message::{Epoch, JobId, TableNo};
 
 /// Most snapshot lineages that one job may use.
 pub const MAX_LINEAGES: usize = 5;
@@ -210,8 +210,8 @@ fn lost(job: &JobState, at: &Circumstances) -> BTreeMap<Uuid, ErrorReport> {
 
 /// What is to be done with one table of a batch whose chunks have come to an end.
 fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> Option<Disposition> {
-    let recorded = batch.missing == 0
-        && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.of(table).is_some()));
+    let recorded =
+        batch.missing == 0 && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.of(table).is_some()));
     if recorded {
         return Some(of_complete(job, id, batch, table));
     }
@@ -241,13 +241,7 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
     let Some(planned) = job.plan(id.epoch).and_then(|p| p.table(table)) else {
         return Disposition::Publish;
     };
-    let rows: u64 = batch
-        .records
-        .iter()
-        .flatten()
-        .filter_map(|r| r.of(table))
-        .map(RecordedTable::rows)
-        .sum();
+    let rows: u64 = batch.records.iter().flatten().filter_map(|r| r.of(table)).map(RecordedTable::rows).sum();
     match planned.counted_rows {
         Some(counted) if counted != rows => Disposition::Fail(ErrorReport {
             code: "count_mismatch".into(),
@@ -271,7 +265,7 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
 /// A new lineage, unless the job or the table has had its share.
 fn limited(job: &JobState, id: BatchId, table: TableNo, cause: Cause, error: &ErrorReport) -> Disposition {
     let lineages = job.lineages().len();
-    let current = job.plans.last().and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
+    let current = job.plans.last().and_then(|p| p.snapshot()).map(|s| s.lineage);
     let own = job.plan(id.epoch).and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
     // A later epoch has taken a new lineage already: this table can join it.
     let needs_new = current == own;
@@ -330,8 +324,8 @@ pub fn final_status(job: &JobState) -> super::archive::Status {
     let results = || job.batches.values().filter_map(|b| b.outcome.as_ref()).flat_map(|o| &o.tables);
     let published = results().filter(|t| matches!(t.result, TableResult::Published { .. })).count();
     let failed = results().filter(|t| matches!(t.result, TableResult::Failed { .. })).count()
-        + job.plans.iter().map(|p| p.failed.len()).sum::<usize>();
-    let broken = job.plans.iter().any(|p| p.error.is_some());
+        + job.plans.iter().map(|p| p.failed().len()).sum::<usize>();
+    let broken = job.plans.iter().any(|p| p.error().is_some());
     match (published, failed > 0 || broken) {
         (_, false) => Status::Completed,
         (0, true) => Status::Failed,

@@ -8,8 +8,8 @@ use super::outcome::Owner;
 use super::state::{BatchId, JobState};
 use crate::destination::Destination;
 use crate::folder::{Folder, FolderError, RecordFile};
-use crate::message::{ChunkNo, JobId};
 use crate::message::inbox::ChunkRef;
+use crate::message::{ChunkNo, JobId};
 
 /// What a look at a workspace found.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ pub mod state;
 pub mod window;
 
 // The control files that say of a job all that is known of it.
-pub use crate::folder::files::{archive, outcome, record};
+pub use crate::folder::files::{archive, outcome, plan, record};
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::archive::{Archive, ArchivedTable};
 use super::outcome::{Outcome, StoredRequest, TableResult};
+use super::plan::EpochPlan;
 use super::state::JobState;
 use crate::bus::Outgoing;
 use crate::message::event::{ErrorReport, Event, EventData, EventType, MAX_CONTAINED, TableReport};
@@ -110,8 +111,8 @@ impl Reporter {
 
     /// Tables that could not be planned.
     #[must_use]
-    pub fn unplanned(&self, stored: &StoredRequest, plan: &ExportPlan) -> Vec<Outgoing> {
-        plan.failed
+    pub fn unplanned(&self, stored: &StoredRequest, plan: &EpochPlan) -> Vec<Outgoing> {
+        plan.failed()
             .iter()
             .map(|f| {
                 let mut data = Self::about(stored);
@@ -120,7 +121,7 @@ impl Reporter {
                     error: Some(f.error.clone()),
                     ..TableReport::default()
                 }];
-                self.event(stored, EventType::TableFailed, &f.table, plan.planned_at, data)
+                self.event(stored, EventType::TableFailed, &f.table, plan.at(), data)
             })
             .collect()
     }

@@ -298,10 +298,12 @@ mod tests {
     async fn an_empty_directory_in_the_way_is_a_conflict_too() {
         let (folder, root) = folder().await;
         let (mut job, id) = running(vec![planned(0, 0, 1)]);
-        Arc::make_mut(&mut job.plans[0]).on_conflict = OnConflict::Fail;
+        let mut plan = ExportPlan::clone(job.plan(id.epoch).expect("planned"));
+        plan.on_conflict = OnConflict::Fail;
+        job.plans[0] = plan.into();
         let part = root.file(".temp/job_j/parts/e1/0/f");
         job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(part));
-        let ready = layout::ready_table(job.id(), id.epoch, job.plans[0].ready, TableNo(0));
+        let ready = layout::ready_table(job.id(), id.epoch, Uuid::nil(), TableNo(0));
         for directory in [ready.as_str(), ".temp/job_j/tables", "s_t0"] {
             fs::create_dir_all(root.0.join(directory)).expect("made");
         }

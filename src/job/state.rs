@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::archive::Archive;
-pub use crate::message::BatchId;
 use super::outcome::{CancelMark, Outcome, PlanFailure, StoredRequest, TableResult};
+use super::plan::EpochPlan;
 use crate::job::record::{Cause, Failure, Record};
-use crate::message::{ChunkNo, Epoch, JobId, TableNo};
+pub use crate::message::BatchId;
 use crate::message::event::JobProgress;
+use crate::message::{ChunkNo, Epoch, JobId, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 
@@ -112,7 +113,7 @@ pub struct JobState {
     /// The request.
     pub stored: Arc<StoredRequest>,
     /// The plans, epoch 1 first.
-    pub plans: Vec<Arc<ExportPlan>>,
+    pub plans: Vec<EpochPlan>,
     /// Failures of the epoch that is being planned.
     pub plan_failure: Option<PlanFailure>,
     /// The batches of all plans.
@@ -173,12 +174,13 @@ impl JobState {
     }
 
     /// Takes the next plan in.
-    pub fn add_plan(&mut self, plan: ExportPlan) {
-        debug_assert_eq!(plan.epoch, self.next_epoch());
-        for (batch, tables) in plan.batches() {
-            self.batches.insert(BatchId { epoch: plan.epoch, batch }, BatchState::new(&tables));
+    pub fn add_plan(&mut self, plan: impl Into<EpochPlan>) {
+        let (plan, epoch) = (plan.into(), self.next_epoch());
+        debug_assert_eq!(plan.epoch(), epoch);
+        for (batch, tables) in plan.export().map(|plan| plan.batches()).into_iter().flatten() {
+            self.batches.insert(BatchId { epoch, batch }, BatchState::new(&tables));
         }
-        self.plans.push(Arc::new(plan));
+        self.plans.push(plan);
         self.plan_failure = None;
     }
 
@@ -188,10 +190,10 @@ impl JobState {
         Epoch::after(self.plans.len())
     }
 
-    /// The plan of an epoch.
+    /// The plan of an epoch, unless it was closed.
     #[must_use]
     pub fn plan(&self, epoch: Epoch) -> Option<&Arc<ExportPlan>> {
-        self.plans.get(epoch.index()?)
+        self.plans.get(epoch.index()?)?.export()
     }
 
     /// Tables that were abandoned and are in no later plan.
@@ -213,8 +215,7 @@ impl JobState {
     /// Whether a plan after that of an epoch has a table, be it as one that could not be planned.
     #[must_use]
     pub fn is_planned_after(&self, epoch: Epoch, table: TableNo) -> bool {
-        let has =
-            |p: &Arc<ExportPlan>| p.table(table).is_some() || p.failed.iter().any(|f| f.number == table);
+        let has = |p: &EpochPlan| p.table(table).is_some() || p.failed().iter().any(|f| f.number == table);
         self.plans.iter().skip(epoch.0 as usize).any(has)
     }
 
@@ -234,8 +235,7 @@ impl JobState {
     /// The snapshot lineages that its plans used.
     #[must_use]
     pub fn lineages(&self) -> Vec<Uuid> {
-        let mut all: Vec<Uuid> =
-            self.plans.iter().filter_map(|p| p.snapshot.as_ref().map(|s| s.lineage)).collect();
+        let mut all: Vec<Uuid> = self.plans.iter().filter_map(|p| p.snapshot().map(|s| s.lineage)).collect();
         all.sort_unstable();
         all.dedup();
         all

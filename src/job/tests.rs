@@ -8,9 +8,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::decide::{Circumstances, Disposition, Effect, decide};
-use super::outcome::{
-    CancelCause, CancelMark, Outcome, Owner, StoredRequest, TableOutcome, TableResult,
-};
+use super::outcome::{CancelCause, CancelMark, Outcome, Owner, StoredRequest, TableOutcome, TableResult};
 use super::state::{BatchId, JobState};
 use super::window::{SourceLimits, Window, WindowSettings};
 use crate::job::record::{Cause, Failure, PartReference, Record, RecordedPart, RecordedTable};
@@ -29,10 +27,7 @@ fn job(id: &str, received: i64) -> JobState {
     let RequestMessage::Export(request) = RequestMessage::parse(body).expect("valid") else { unreachable!() };
     let received = Timestamp::from_second(received).expect("in range");
     let (job, source) = (JobId::parse(id).expect("valid"), source());
-    JobState::new(
-        StoredRequest::new(job, source, *request, received, Owner::Nobody),
-        Duration::ZERO,
-    )
+    JobState::new(StoredRequest::new(job, source, *request, received, Owner::Nobody), Duration::ZERO)
 }
 
 fn source() -> SourceName {
@@ -195,7 +190,10 @@ fn one_table_of_a_batch_fails_and_the_others_are_published() {
 fn a_batch_whose_tables_all_fail_ends_without_a_record() {
     let (mut job, id) = running(vec![planned(0, 0, 1), planned(1, 0, 1)]);
     fail(&mut job, id, failure(0, Cause::Permanent));
-    assert!(job.batches[&id].is_unfinished(ChunkNo(0)), "a worker that died in between leaves one failure only");
+    assert!(
+        job.batches[&id].is_unfinished(ChunkNo(0)),
+        "a worker that died in between leaves one failure only"
+    );
     fail(&mut job, id, failure(1, Cause::Changed));
     let list = dispositions(&job, &at());
     assert!(matches!(&list[..], [Disposition::Fail(_), Disposition::Abandon(Cause::Changed)]), "{list:?}");

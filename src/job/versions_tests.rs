@@ -16,14 +16,15 @@ use super::look;
 use super::outcome::{
     CancelCause, CancelMark, Outcome, PlanFailure, StoredRequest, TableOutcome, TableResult,
 };
+use super::plan::ClosedPlan;
 use super::record::{Cause, Failure, Record, StartMarker};
 use super::tests::{planned, record, running};
 use crate::destination::FolderDestination;
 use crate::destination::folder::consume::{Ready, Target};
 use crate::folder::layout::{self, StartName};
 use crate::folder::{Folder, FolderError, VERSION};
-use crate::message::{ChunkNo, Epoch, JobId, TableNo};
 use crate::message::event::ErrorReport;
+use crate::message::{ChunkNo, Epoch, JobId, TableNo};
 use crate::plan::ExportPlan;
 
 type Read<'a> = Pin<Box<dyn Future<Output = Result<bool, FolderError>> + 'a>>;
@@ -59,19 +60,34 @@ fn kinds() -> Vec<Kind> {
     let (mut state, batch) = running(vec![planned(0, 0, 2)]);
     let job = job();
     let stored = StoredRequest::clone(&state.stored);
-    let plan = ExportPlan::clone(&state.plans[0]);
+    let plan = ExportPlan::clone(state.plan(batch.epoch).expect("planned"));
+    let closed = ClosedPlan {
+        v: VERSION,
+        job: job.clone(),
+        epoch: Epoch(2),
+        source: plan.source.clone(),
+        closed_at: at,
+        failed: Vec::new(),
+        error: Some(error()),
+    };
     let tables = vec![TableOutcome { table: TableNo(0), result: TableResult::Failed { error: error() } }];
     let outcome = Outcome { v: VERSION, at, tables };
     if let Some(batch) = state.batches.get_mut(&batch) {
         batch.outcome = Some(outcome.clone().into());
     }
-    let failure = Failure { v: VERSION, table: TableNo(0), cause: Cause::Changed, error: error(), instance: id, at };
+    let failure =
+        Failure { v: VERSION, table: TableNo(0), cause: Cause::Changed, error: error(), instance: id, at };
     let start = StartMarker { v: VERSION, instance: id, table: TableNo(0), alone: false, at };
     let cancel = CancelMark { v: VERSION, why: CancelCause::Request, by: None, at };
     vec![
         kind!(StoredRequest, layout::request(&job), stored),
         kind!(ExportPlan, layout::plan(&job, Epoch(1)), plan),
-        kind!(PlanFailure, layout::plan_failure(&job, Epoch(2), id), PlanFailure { v: VERSION, error: error() }),
+        kind!(ClosedPlan, layout::plan(&job, Epoch(2)), closed),
+        kind!(
+            PlanFailure,
+            layout::plan_failure(&job, Epoch(2), id),
+            PlanFailure { v: VERSION, error: error() }
+        ),
         kind!(Record, layout::record(&job, batch, ChunkNo(0)), record(&[0])),
         kind!(Failure, layout::failure(&job, batch, ChunkNo(1), id), failure),
         kind!(StartMarker, layout::start_marker(&job, batch, ChunkNo(1), StartName { id, beat: 0 }), start),
@@ -202,7 +218,7 @@ async fn whoever_opens_a_job_with_a_newer_file_is_told_so() {
         open().await.expect("it was only that file");
         opened += 1;
     }
-    assert_eq!(opened, 8);
+    assert_eq!(opened, 9);
 }
 
 #[tokio::test]

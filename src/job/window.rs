@@ -339,9 +339,8 @@ fn is_wanted(job: &JobState, task: &Task) -> bool {
     }
     match task {
         Task::Plan(t) => t.epoch == job.next_epoch(),
-        Task::Chunk(t) => job
-            .batches
-            .get(&t.batch_id())
-            .is_some_and(|b| b.is_open() && b.is_unfinished(t.chunk)),
+        Task::Chunk(t) => {
+            job.batches.get(&t.batch_id()).is_some_and(|b| b.is_open() && b.is_unfinished(t.chunk))
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use self::family::Candidate;
 use super::export_plan::{FailedTable, SkippedRelation};
-use crate::message::event::ErrorReport;
 use crate::message::TableNo;
+use crate::message::event::ErrorReport;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
 use crate::source::{Relation, RelationKind, Selection, SurveyColumn, Unreadable};

@@ -180,7 +180,7 @@ impl Planner<'_> {
             return *ours;
         }
         match self.shared.context.folder.job(&self.task.job).plan_anew(self.task.epoch).await {
-            Ok(plan) => plan.and_then(|plan| plan.snapshot).is_some_and(|s| s.lineage == lineage),
+            Ok(plan) => plan.is_some_and(|plan| plan.snapshot().is_some_and(|s| s.lineage == lineage)),
             Err(_) => true,
         }
     }
@@ -247,7 +247,7 @@ impl Planner<'_> {
 
     /// The request's, else those of the first plan, whichever daemon made that.
     fn types(&self, request: &ExportRequest) -> FileTypes {
-        let before = self.job.plans.first().map(|plan| plan.writer.types);
+        let before = self.job.plans.first().and_then(|plan| plan.export()).map(|plan| plan.writer.types);
         request.output.types.or(before).unwrap_or(self.shared.context.config.export.types)
     }
 
@@ -263,8 +263,7 @@ impl Planner<'_> {
         let keepers = &self.shared.keepers;
         let mut passed = passed.cloned();
         if let Some(lineage) = scope.lineage.filter(|_| passed.is_none()) {
-            let known =
-                self.job.plans.iter().filter_map(|p| p.snapshot.as_ref()).find(|s| s.lineage == lineage);
+            let known = self.job.plans.iter().filter_map(|p| p.snapshot()).find(|s| s.lineage == lineage);
             match keepers.ensure(&self.source, lineage, &self.task.job, self.cancel).await {
                 Ok(()) => return Ok(known.cloned()),
                 Err(e) if e.kind == ErrorKind::LineageLost => passed = Some(e),

@@ -25,8 +25,8 @@ use crate::folder::{FolderError, RecordFile, StartName, StartPlace, VERSION};
 use crate::job::decide::MAX_LINEAGES;
 use crate::job::record::StartMarker;
 use crate::message::event::ErrorReport;
-use crate::message::{BatchId, ChunkNo, Epoch, TableNo};
 use crate::message::task::ChunkTask;
+use crate::message::{BatchId, ChunkNo, Epoch, TableNo};
 
 /// Unfinished starts after which a chunk runs alone in its process.
 const STARTS_BEFORE_ALONE: usize = 2;
@@ -318,7 +318,10 @@ mod tests {
         assert_eq!(judge(&starts(&history[..2]), TableNo(7)), Trust::Suspect);
         assert_eq!(judge(&starts(&history), TableNo(7)), Trust::Poisoned);
         // One that was only there when others killed the process is never condemned unheard.
-        assert_eq!(judge(&starts(&[(2, 7, false), (3, 7, false), (4, 7, false)]), TableNo(7)), Trust::Suspect);
+        assert_eq!(
+            judge(&starts(&[(2, 7, false), (3, 7, false), (4, 7, false)]), TableNo(7)),
+            Trust::Suspect
+        );
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Shared {
         }
     }
 
-    /// The plan of an epoch, if it is there.
+    /// The plan of an epoch, if it is there and the epoch was not closed.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -82,7 +82,7 @@ impl Shared {
         let Some(plan) = self.context.folder.job(job).plan(epoch).await? else {
             return Ok(None);
         };
-        let plan = Arc::new(plan);
+        let Some(plan) = plan.export().cloned() else { return Ok(None) };
         let mut plans = lock(&self.plans);
         if plans.len() >= PLANS {
             plans.pop_first();

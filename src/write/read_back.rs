@@ -36,7 +36,8 @@ pub fn read_back(file: Arc<dyn PublishedFile>, expected: &Written<'_>) -> Result
     if sha256 != expected.sha256 {
         return Err(format!("its content has changed: sha256 is {sha256}, was {}", expected.sha256));
     }
-    let reader = ParquetRecordBatchReaderBuilder::try_new(Reading { file, bytes }).map_err(|e| failed("read its footer", &e))?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Reading { file, bytes })
+        .map_err(|e| failed("read its footer", &e))?;
     let claimed = reader.metadata().file_metadata().num_rows();
     if u64::try_from(claimed) != Ok(expected.rows) {
         return Err(format!("its footer says {claimed} rows, {} were written", expected.rows));

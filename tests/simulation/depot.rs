@@ -184,15 +184,19 @@ impl Destination for SimDepot {
                 world.disk().stat(&layout::archive_by_id(&job), Eyes::Truth).is_some()
             };
             let mut depot = world.depot();
-            let base = candidates.into_iter().find(|base| {
-                *depot.bases.entry(base.clone()).or_insert_with(|| of.clone()) == of
-            })?;
+            let base = candidates
+                .into_iter()
+                .find(|base| *depot.bases.entry(base.clone()).or_insert_with(|| of.clone()) == of)?;
             let names = (0..).map_while(|n| base_name::directory(&base, on_conflict, n, at));
             let names = names.map(|name| layout::public(&directory, &name));
             depot.claim(names, &owner, has_ended).map(|_| base)
         });
         claimed.await?.ok_or_else(|| {
-            ClaimError::Refused(ErrorReport::permanent("directory_exists", "the name is taken", "take another"))
+            ClaimError::Refused(ErrorReport::permanent(
+                "directory_exists",
+                "the name is taken",
+                "take another",
+            ))
         })
     }
 
@@ -302,8 +306,7 @@ impl Destination for SimDepot {
     }
 
     async fn list(&self, directory: &str) -> Result<Option<Vec<String>>, FolderError> {
-        let list =
-            |depot: &Depot| depot.tables.contains_key(directory).then(|| depot.list(directory));
+        let list = |depot: &Depot| depot.tables.contains_key(directory).then(|| depot.list(directory));
         Ok(self.look("lists", directory, list).await?)
     }
 

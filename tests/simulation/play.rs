@@ -312,10 +312,7 @@ impl Parts<'_> {
         let surroundings = Surroundings {
             host: format!("h{}", process.host),
             machine: Arc::new(SimMachine(Arc::clone(world))),
-            parts: Arc::new(SimParts {
-                process: Arc::clone(process),
-                destination: Arc::clone(&destination),
-            }),
+            parts: Arc::new(SimParts { process: Arc::clone(process), destination: Arc::clone(&destination) }),
             destination,
         };
         let owner = Owner::Daemons { vhost: "/".into(), prefix: "p".into() };

@@ -51,13 +51,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(crate) fn new(
-        dice: Dice,
-        faults: Faults,
-        hosts: usize,
-        has_depot: bool,
-        traced: bool,
-    ) -> Arc<Self> {
+    pub(crate) fn new(dice: Dice, faults: Faults, hosts: usize, has_depot: bool, traced: bool) -> Arc<Self> {
         let begin = Instant::now();
         let chance = Chance { dice, steps: 0, lives: 0, trace: traced.then(Vec::new), broken: Vec::new() };
         Arc::new(Self {

@@ -25,11 +25,7 @@ impl PartialEq for NameClaim {
     }
 }
 
-fn refused(
-    code: &str,
-    message: impl Into<String>,
-    remedy: impl Into<String>,
-) -> ClaimError {
+fn refused(code: &str, message: impl Into<String>, remedy: impl Into<String>) -> ClaimError {
     ClaimError::Refused(ErrorReport::permanent(code, message, remedy))
 }
 

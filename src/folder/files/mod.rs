@@ -4,4 +4,5 @@
 
 pub mod archive;
 pub mod outcome;
+pub mod plan;
 pub mod record;

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::folder::layout;
-use crate::message::{ChunkNo, TableNo};
 use crate::message::event::ErrorReport;
+use crate::message::{ChunkNo, TableNo};
 use crate::source::UnfitColumn;
 
 /// `records/eN/<t>/000017.json`: exclusive; names the winning parts.
@@ -213,7 +213,10 @@ mod tests {
         }))
         .expect("readable");
         let part = &record.of(TableNo(3)).expect("there").parts[0];
-        assert_eq!((part.path.as_str(), part.reference.as_str()), ("part-000017.parquet", "5:000017.6f.parquet"));
+        assert_eq!(
+            (part.path.as_str(), part.reference.as_str()),
+            ("part-000017.parquet", "5:000017.6f.parquet")
+        );
         assert_eq!(record.of(TableNo(4)).expect("there").parts, []);
         let text = serde_json::to_string(&record).expect("JSON");
         assert_eq!(serde_json::from_str::<Record>(&text).expect("readable"), record, "{text}");

@@ -8,7 +8,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::{Beat, Coordinator, CoordinatorError, TICK};
 use crate::bus::Outgoing;
@@ -17,14 +16,13 @@ use crate::job::archive::{Archive, Status};
 use crate::job::decide::{Disposition, Effect};
 use crate::job::look;
 use crate::job::outcome::{CancelCause, CancelMark};
+use crate::job::plan::ClosedPlan;
 use crate::job::settle::Settlement;
 use crate::job::state::{Abandoned, JobState};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
-use crate::message::setting::Compression;
 use crate::message::{Control, Epoch, JobId, TableNo};
-use crate::plan::ExportPlan;
-use crate::plan::export_plan::{FailedTable, WriterSettings};
+use crate::plan::export_plan::FailedTable;
 
 impl Coordinator {
     pub(super) async fn perform(&mut self, effect: Effect) -> Result<(), CoordinatorError> {
@@ -36,7 +34,7 @@ impl Coordinator {
             Effect::CloseUnplanned(job, error) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
                 let plan = closing_plan(state, error, now);
-                folder.job(&job).create_plan(&plan).await?;
+                folder.job(&job).close_epoch(&plan).await?;
                 look::refresh(&folder, state, up).await?;
             }
             Effect::Settle(job, id, dispositions) => {
@@ -119,16 +117,16 @@ impl Coordinator {
 
     async fn tell_plan(&mut self, job: &JobId, epoch: Epoch) -> Result<(), CoordinatorError> {
         let Some(state) = self.jobs.get_mut(job) else { return Ok(()) };
-        let Some(plan) = state.plan(epoch).cloned() else { return Ok(()) };
+        let Some(plan) = epoch.index().and_then(|i| state.plans.get(i)).cloned() else { return Ok(()) };
         let mut out = self.context.reporter.unplanned(&state.stored, &plan);
-        if let Some(snapshot) = &plan.snapshot {
+        if let Some(snapshot) = plan.snapshot() {
             out.push(Outgoing::Control(Control::Planned {
                 job: job.clone(),
-                source: plan.source.clone(),
+                source: state.stored.source.clone(),
                 lineage: snapshot.lineage,
             }));
         }
-        info!(job.id = %job, epoch = epoch.0, tables = plan.tables.len(), failed = plan.failed.len(), "planned");
+        info!(job.id = %job, epoch = epoch.0, tables = plan.tables().len(), failed = plan.failed().len(), "planned");
         self.session.publish_all(out).await?;
         state.said.plans = epoch.0 as usize;
         Ok(())
@@ -146,8 +144,7 @@ impl Coordinator {
         }
         self.session.publish(self.context.reporter.finished(&archive)).await?;
         self.session.publish(Outgoing::Control(Control::Finished { job: job.clone() })).await?;
-        let renamed =
-            beating(&self.beat, folder.job(job).trash()).await?;
+        let renamed = beating(&self.beat, folder.job(job).trash()).await?;
         self.jobs.remove(job);
         if renamed == Renamed::Done {
             let metrics = &self.context.metrics;
@@ -184,8 +181,8 @@ pub(super) async fn beating<T>(beat: &Beat, removal: impl Future<Output = T>) ->
     }
 }
 
-/// A plan without tables: the job can end. What waited to be planned fails.
-fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) -> ExportPlan {
+/// Nothing more is planned: the job can end. What waited to be planned fails.
+fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) -> ClosedPlan {
     let name = |number: TableNo| {
         let table = state.plans.iter().rev().find_map(|p| p.table(number));
         table.map_or_else(String::new, |t| qualified(&t.schema, &t.name))
@@ -195,27 +192,13 @@ fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) ->
             |a: Abandoned| FailedTable { number: a.table, table: name(a.table), error: error.clone() };
         state.abandoned().into_iter().map(failed)
     });
-    ExportPlan {
+    ClosedPlan {
         v: VERSION,
         job: state.id().clone(),
         epoch: state.next_epoch(),
         source: state.stored.source.clone(),
-        planned_at: now,
-        ready: Uuid::nil(),
-        destination: None,
-        snapshot: None,
-        session: Vec::new(),
-        writer: WriterSettings {
-            compression: Compression::None,
-            row_group_bytes: 1,
-            types: Default::default(),
-        },
-        on_conflict: state.stored.request.output.on_conflict,
-        on_unfit: state.stored.request.on_unfit,
-        verify: state.stored.request.verify,
-        tables: Vec::new(),
+        closed_at: now,
         failed: failed.collect(),
         error: error.clone().filter(|_| state.plans.is_empty()),
-        skipped: Vec::new(),
     }
 }

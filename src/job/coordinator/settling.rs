@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{Coordinator, CoordinatorError};
+use super::{Coordinator, CoordinatorError, deal};
 use crate::context::Context;
 use crate::folder::FolderError;
 use crate::job::outcome::{Outcome, TableOutcome, TableResult};
@@ -36,11 +36,7 @@ pub(super) struct Settling {
 
 impl Default for Settling {
     fn default() -> Self {
-        Self {
-            running: JoinSet::new(),
-            turns: Arc::new(Semaphore::new(BATCHES_AT_ONCE)),
-            ended: Vec::new(),
-        }
+        Self { running: JoinSet::new(), turns: Arc::new(Semaphore::new(BATCHES_AT_ONCE)), ended: Vec::new() }
     }
 }
 
@@ -84,6 +80,17 @@ impl Settling {
             // The term ends with it, and another coordinator goes on.
             Err(broken) => std::panic::resume_unwind(broken.into_panic()),
         }
+    }
+}
+
+/// Until the census of a coordinator ends, or the settling of a batch; for ever where there is neither.
+pub(super) async fn due(term: Option<&mut Coordinator>) {
+    let Some(coordinator) = term else { return pending().await };
+    let census = coordinator.census_ends_in();
+    tokio::select! {
+        biased;
+        () = coordinator.settling.any() => {}
+        () = deal::after(census) => {}
     }
 }
 

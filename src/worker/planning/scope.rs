@@ -57,7 +57,7 @@ impl Planner<'_> {
         // One plan has one snapshot: first those that go on with theirs.
         let same: Vec<&Abandoned> =
             abandoned.iter().filter(|a| matches!(a.cause, Cause::Unfit { .. })).collect();
-        let latest = self.job.plans.last().and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
+        let latest = self.job.plans.last().and_then(|p| p.snapshot()).map(|s| s.lineage);
         let of = |a: &Abandoned| self.job.plan(a.epoch)?.snapshot.as_ref().map(|s| s.lineage);
         let group: Vec<&Abandoned> = match same.first() {
             Some(first) => {
@@ -90,7 +90,7 @@ impl Planner<'_> {
             });
         }
         let numbers = self.job.plans.iter().flat_map(|plan| {
-            plan.tables.iter().map(|t| t.number).chain(plan.failed.iter().map(|f| f.number))
+            plan.tables().iter().map(|t| t.number).chain(plan.failed().iter().map(|f| f.number))
         });
         scope.free = numbers.max().map_or(0, |highest| highest.0 + 1);
         scope.children = self.children(&scope.numbers);
@@ -107,7 +107,7 @@ impl Planner<'_> {
     /// Tables that patterns matched and that were left out because of tables of this epoch alone.
     fn children(&self, tables: &BTreeMap<String, TableNo>) -> Vec<TableRequest> {
         let latest: BTreeMap<&str, &SkippedRelation> =
-            self.job.plans.iter().flat_map(|plan| &plan.skipped).map(|s| (s.table.as_str(), s)).collect();
+            self.job.plans.iter().flat_map(|plan| plan.skipped()).map(|s| (s.table.as_str(), s)).collect();
         let within = latest
             .into_values()
             .filter(|s| !s.within.is_empty() && s.within.iter().all(|table| tables.contains_key(table)));
