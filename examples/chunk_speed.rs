@@ -17,9 +17,10 @@ use adu_export::bus::{Bus, Outgoing};
 use adu_export::config::{Auto, Config, Secret};
 use adu_export::context::{Context, SourceEntry};
 use adu_export::daemon::roles::{Roles, slots};
-use adu_export::folder::{Folder, layout};
+use adu_export::folder::Folder;
 use adu_export::http::Health;
 use adu_export::job::outcome::{Owner, Run};
+use adu_export::message::Epoch;
 use adu_export::metrics::Metrics;
 use adu_export::source::memory::{MemoryDatabase, MemorySource};
 use adu_export::worker::Worker;
@@ -79,8 +80,8 @@ async fn export(root: &Path, chunks: u32, workers: NonZeroU32, empty: bool) -> a
         .publish(Outgoing::Request { body: request.as_bytes().to_vec(), message_id: "speed".into() })
         .await?;
     if empty {
-        let plan = layout::plan(&"speed".parse()?, 1);
-        while context.folder.store().stat(&plan).await?.is_none() {
+        let job = "speed".parse()?;
+        while !context.folder.job(&job).has_plan(Epoch::FIRST).await? {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         database.update("s", "t", &rows(0)?);
@@ -150,6 +151,6 @@ async fn context(
     };
     let folder = Folder::init(root.to_owned(), None).await?;
     let sources = [(name, Arc::new(entry))].into();
-    let owner = Owner::OneShot(Run { id: Uuid::new_v4(), ..Run::default() });
+    let owner = Owner::OneShot(Run { id: Uuid::new_v4(), server: String::new() });
     Ok(Context::new(config, folder, owner, sources, Arc::new(Metrics::new())))
 }

@@ -12,18 +12,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use adu_export::job::decide::{Circumstances, Effect, decide};
-use adu_export::job::outcome::{Outcome, Owner, Run, StoredRequest, TableOutcome, TableResult};
-use adu_export::job::record::{Record, RecordedPart};
-use adu_export::job::state::{BatchId, JobState};
+use adu_export::job::outcome::{Outcome, Owner, StoredRequest, TableOutcome, TableResult};
+use adu_export::job::record::{PartReference, Record, RecordedPart, RecordedTable};
+use adu_export::job::state::JobState;
 use adu_export::job::window::{SourceLimits, Window, WindowSettings};
 use adu_export::message::inbox::Alive;
 use adu_export::message::request::RequestMessage;
 use adu_export::message::setting::Compression;
-use adu_export::message::{JobId, SourceName, Task};
+use adu_export::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
 use adu_export::plan::ExportPlan;
 use adu_export::plan::export_plan::{PlannedTable, Strategy, WriterSettings};
 use adu_export::relation::{Frozen, Snapshot};
-use adu_export::write::PartFile;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -86,9 +85,8 @@ fn run(what: &str, tables: u32, chunks: u32) -> anyhow::Result<()> {
         let began = Instant::now();
         let at = circumstances();
         let job = jobs.get_mut(&id).expect("the job");
-        let batch_id = BatchId { epoch: chunk.epoch, first: chunk.table };
-        let batch = job.batches.get_mut(&batch_id).expect("a batch");
-        batch.record(chunk.chunk, record(chunk.table, chunk.chunk));
+        let batch = job.batches.get_mut(&chunk.batch_id()).expect("a batch");
+        batch.record(chunk.chunk, record(chunk.batch.first(), chunk.chunk));
         for effect in decide(job, &at) {
             // What the performer would do takes its time in the folder, not here.
             if let Effect::Settle(_, batch_id, _) = effect {
@@ -122,9 +120,8 @@ fn job(source: &SourceName) -> anyhow::Result<JobState> {
     let RequestMessage::Export(request) = RequestMessage::parse(br#"{"tables": ["s.*"]}"#)? else {
         anyhow::bail!("it is an export")
     };
-    let owner = Owner::OneShot(Run::default());
-    let stored =
-        StoredRequest::new(JobId::parse("job")?, source.clone(), *request, Timestamp::UNIX_EPOCH, owner);
+    let (job, received) = (JobId::parse("job")?, Timestamp::UNIX_EPOCH);
+    let stored = StoredRequest::new(job, source.clone(), *request, received, Owner::Nobody);
     Ok(JobState::new(stored, Duration::ZERO))
 }
 
@@ -133,8 +130,8 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         only: false,
         contains: Vec::new(),
         range_filter: None,
-        number,
-        batch: number,
+        number: TableNo(number),
+        batch: BatchNo(number),
         schema: "public".into(),
         name: format!("table_{number}"),
         base: format!("public_table_{number}"),
@@ -161,10 +158,11 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
     ExportPlan {
         v: 1,
         job: job.id().clone(),
-        epoch: 1,
+        epoch: Epoch(1),
         source: source.clone(),
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
+        destination: None,
         snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH }),
         session: vec![],
         writer: WriterSettings {
@@ -208,10 +206,10 @@ fn circumstances() -> Circumstances {
     }
 }
 
-fn record(table: u32, chunk: u32) -> Record {
-    let part = PartFile {
-        file: format!("{chunk:06}.{}.parquet", Uuid::nil()),
-        inode: 1,
+fn record(table: TableNo, chunk: ChunkNo) -> Record {
+    let part = RecordedPart {
+        path: format!("part-{chunk:06}.parquet"),
+        reference: PartReference::new(format!("1:{chunk:06}.{}.parquet", Uuid::nil())),
         rows: 1_000_000,
         bytes: 30_000_000,
         sha256: "0".repeat(64),
@@ -222,14 +220,14 @@ fn record(table: u32, chunk: u32) -> Record {
         v: 1,
         instance: Uuid::nil(),
         host: "host".into(),
-        parts: vec![RecordedPart { table, part }],
+        tables: vec![RecordedTable { table, parts: vec![part] }],
         started_at: Timestamp::UNIX_EPOCH,
         seconds: 1.0,
         attempts: 1,
     }
 }
 
-fn outcome(tables: &[u32]) -> Outcome {
+fn outcome(tables: &[TableNo]) -> Outcome {
     let tables = tables.iter().map(|table| TableOutcome { table: *table, result: TableResult::Cancelled });
     Outcome { v: 1, at: Timestamp::UNIX_EPOCH, tables: tables.collect() }
 }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use adu_export::decode::{CopyDecoder, Form, StreamColumn};
+use adu_export::folder::exclusive::ExclusiveFile;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
+use adu_export::message::{ChunkNo, Epoch};
 use adu_export::plan::export_plan::WriterSettings;
 use adu_export::relation::Column;
 use adu_export::write::{PartWriter, Provenance};
@@ -47,7 +49,8 @@ fn main() -> anyhow::Result<()> {
         let result = report(&format!("decode + write {compression}"), rows, repetitions, || {
             let mut part = writer(&dir, &columns, compression)?;
             replay(&stream, &columns, |batch| Ok(part.write(batch)?))?;
-            let part = part.finish()?;
+            let part = part.close()?;
+            let _ = part.sink.commit_unsynced()?;
             Ok(format!("{} bytes, {} row groups", part.bytes, part.row_groups))
         });
         std::fs::remove_dir_all(&dir)?;
@@ -119,22 +122,22 @@ fn writer(
     dir: &std::path::Path,
     columns: &[StreamColumn],
     compression: Compression,
-) -> anyhow::Result<PartWriter> {
+) -> anyhow::Result<PartWriter<ExclusiveFile>> {
     let columns: Vec<Column> = columns.iter().map(|c| c.column.clone()).collect();
     let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
     let provenance = Provenance {
         job: "speed".parse()?,
         source: "memory".parse()?,
         table: "public.lineitem".into(),
-        epoch: 1,
-        chunk: 0,
+        epoch: Epoch(1),
+        chunk: ChunkNo(0),
         predicate: "true".into(),
         snapshot: None,
     };
-    let name = format!("{}.parquet", Uuid::new_v4());
+    let path = dir.join(format!("{}.parquet", Uuid::new_v4()));
     Ok(PartWriter::create(
-        dir,
-        &name,
+        ExclusiveFile::create(&path)?,
+        path,
         adu_export::relation::column::schema(&columns),
         &settings,
         &provenance,

@@ -7,8 +7,10 @@
 use std::hint::black_box;
 
 use adu_export::decode::{CopyDecoder, Form, FormPart, StreamColumn};
+use adu_export::folder::exclusive::ExclusiveFile;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
+use adu_export::message::{ChunkNo, Epoch};
 use adu_export::plan::export_plan::WriterSettings;
 use adu_export::relation::Column;
 use adu_export::relation::column::schema;
@@ -132,19 +134,22 @@ fn encode(
         job: "count".parse()?,
         source: "memory".parse()?,
         table: "s.t".into(),
-        epoch: 1,
-        chunk: 0,
+        epoch: Epoch(1),
+        chunk: ChunkNo(0),
         predicate: "all".into(),
         snapshot: None,
     };
     let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
     let columns: Vec<Column> = columns.iter().map(|c| c.column.clone()).collect();
-    let mut part = PartWriter::create(&dir, "part", schema(&columns), &settings, &provenance, &columns)?;
+    let path = dir.join("part");
+    let file = ExclusiveFile::create(&path)?;
+    let mut part = PartWriter::create(file, path, schema(&columns), &settings, &provenance, &columns)?;
     let done = measured(move || {
         for batch in batches {
             part.write(batch).expect("there is room");
         }
-        part.finish().expect("there is room");
+        let written = part.close().expect("there is room");
+        let _ = written.sink.commit_unsynced().expect("there is room");
     });
     std::fs::remove_dir_all(&dir)?;
     done

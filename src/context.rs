@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::config::{Config, SourceConfig};
+use crate::destination::{Destination, FolderDestination};
 use crate::folder::Folder;
 use crate::job::outcome::Owner;
 use crate::job::report::Reporter;
@@ -40,7 +41,9 @@ pub struct Surroundings {
     pub host: String,
     /// Wall clock, fresh identities, cores.
     pub machine: Arc<dyn Machine>,
-    /// Writes parts into the folder.
+    /// Where tables are published.
+    pub destination: Arc<dyn Destination>,
+    /// Writes parts for it.
     pub parts: Arc<dyn Parts>,
 }
 
@@ -62,13 +65,15 @@ pub struct Context {
     pub host: String,
     /// Wall clock, fresh identities, cores.
     pub machine: Arc<dyn Machine>,
-    /// Writes parts into the folder.
+    /// Where tables are published.
+    pub destination: Arc<dyn Destination>,
+    /// Writes parts for it.
     pub parts: Arc<dyn Parts>,
     sources: std::sync::RwLock<Arc<Sources>>,
 }
 
 impl Context {
-    /// Puts it together on this machine, with parts as Parquet on its disk.
+    /// Puts it together on this machine, with tables as directories of Parquet files below the folder's root.
     #[must_use]
     pub fn new(
         config: Config,
@@ -77,10 +82,12 @@ impl Context {
         sources: Sources,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
         let surroundings = Surroundings {
             host: host(),
             machine: Arc::new(ThisMachine),
-            parts: Arc::new(ParquetParts::new(folder.root().clone())),
+            parts: Arc::new(ParquetParts::new(Arc::clone(&destination))),
+            destination,
         };
         Self::within(surroundings, config, folder, owner, sources, metrics)
     }
@@ -95,7 +102,7 @@ impl Context {
         sources: Sources,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let Surroundings { host, machine, parts } = surroundings;
+        let Surroundings { host, machine, destination, parts } = surroundings;
         let reporter = Reporter { prefix: config.broker.prefix.clone() };
         Arc::new(Self {
             config,
@@ -106,6 +113,7 @@ impl Context {
             instance: machine.fresh(),
             host,
             machine,
+            destination,
             parts,
             sources: std::sync::RwLock::new(Arc::new(sources)),
         })

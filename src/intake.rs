@@ -2,7 +2,6 @@
 //! decided from the message and from what the folder says of its job; one thin
 //! layer performs it and acknowledges last.
 
-use std::io;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -12,9 +11,8 @@ use tracing::{info, warn};
 
 use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
 use crate::context::Context;
-use crate::folder::{Created, FolderError, VERSION, layout};
-use crate::job::archive::Archive;
-use crate::job::outcome::{CancelCause, CancelMark, StoredRequest, sha256};
+use crate::folder::{Created, FolderError, VERSION};
+use crate::job::outcome::{CancelCause, CancelMark, sha256};
 use crate::job::report::Rejection;
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
@@ -144,7 +142,7 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         step = decide(&Wish::Export(stored.clone()), &seen);
     }
     if let Step::Store(stored) = &step {
-        if store(context, stored).await? == Created::New {
+        if context.folder.job(&stored.job).store(stored).await? == Created::New {
             info!(job.id = %job, source = %stored.source, "a request is stored");
             session.publish(context.reporter.accepted(stored)).await?;
             session.publish(wake(&job)).await?;
@@ -157,20 +155,14 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         Step::Store(_) => Err(FolderError::Inconsistent("a request appeared and vanished").into()),
         Step::Wake(job) => {
             // Whoever stored it may have died before it said so, and before the name was durable.
-            for dir in [layout::TEMP.to_owned(), layout::workspace(&job)] {
-                match context.folder.store().sync(&dir).await {
-                    // The job has just finished.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    other => other.map_err(FolderError::from)?,
-                }
-            }
+            context.folder.job(&job).sync_request().await?;
             if let Some(stored) = &seen.request {
                 session.publish(context.reporter.accepted(stored)).await?;
             }
             Ok(session.publish(wake(&job)).await?)
         }
         Step::TellEnd(job) => {
-            if let Some(archive) = context.folder.read::<Archive>(&layout::archive_by_id(&job)).await? {
+            if let Some(archive) = context.folder.job(&job).archive().await? {
                 let mut end = context.reporter.finished(&archive);
                 if let Outgoing::Event { reply_to, correlation_id, .. } = &mut end {
                     reply_to.clone_from(&delivery.properties.reply_to);
@@ -183,13 +175,8 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         Step::Cancel(job) => {
             let by = delivery.properties.user_id.clone();
             let mark = CancelMark { v: VERSION, why: CancelCause::Request, by, at: desk.now };
-            match context.folder.create(&layout::cancel(&job), &mark).await {
-                // The job has just finished: its end is told by its coordinator.
-                Err(e) if e.is_gone() => {}
-                other => {
-                    other?;
-                }
-            }
+            // The end of a job that has just finished is told by its coordinator.
+            context.folder.job(&job).cancel_if_there(&mark).await?;
             session.publish(Outgoing::Control(Control::Cancel { job: job.clone() })).await?;
             Ok(session.publish(wake(&job)).await?)
         }
@@ -203,9 +190,10 @@ fn wake(job: &JobId) -> Outgoing {
 
 async fn known(context: &Context, job: &JobId) -> Result<Known, FolderError> {
     // The archive last: a job that is just being finished has one of both.
-    let request = context.folder.read::<StoredRequest>(&layout::request(job)).await?;
+    let workspace = context.folder.job(job);
+    let request = workspace.request().await?;
     let foreign = request.as_ref().is_some_and(|r| r.owner != context.owner);
-    let archive = context.folder.read(&layout::archive_by_id(job)).await?;
+    let archive = workspace.archive().await?;
     Ok(Known { request, archive, foreign })
 }
 
@@ -216,9 +204,7 @@ async fn known_anew(context: &Context, job: &JobId) -> Result<Known, FolderError
     if seen.request.is_some() || seen.archive.is_some() {
         return Ok(seen);
     }
-    let store = context.folder.store();
-    store.revalidate(&layout::workspace(job)).await?;
-    store.revalidate(layout::BY_ID).await?;
+    context.folder.job(job).revalidate().await?;
     known(context, job).await
 }
 
@@ -237,20 +223,6 @@ async fn known_soon(context: &Context, job: &JobId) -> Result<Known, FolderError
         }
         tokio::time::sleep(timing.retry_first.0).await;
     }
-}
-
-/// Makes the workspace and stores the request in it.
-///
-/// # Errors
-/// When the folder refuses.
-pub async fn store(context: &Context, stored: &StoredRequest) -> Result<Created, FolderError> {
-    let folder = &context.folder;
-    let workspace = layout::workspace(&stored.job);
-    let name = workspace.rsplit('/').next().unwrap_or_default().to_owned();
-    folder.store().make_dirs(layout::TEMP, vec![name]).await?;
-    let dirs = layout::WORKSPACE_DIRS.iter().map(|d| (*d).to_owned()).collect();
-    folder.store().make_dirs(&workspace, dirs).await?;
-    folder.create(&layout::request(&stored.job), stored).await
 }
 
 async fn reject(

@@ -15,6 +15,7 @@ pub mod config;
 pub mod context;
 pub mod daemon;
 pub mod decode;
+pub mod destination;
 mod failpoint;
 pub mod folder;
 pub mod http;

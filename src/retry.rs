@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use backoff::exponential::ExponentialBackoff;
-use serde::{Deserialize, Serialize};
 
 use crate::config::TimingConfig;
+pub use crate::folder::files::record::Cause;
 use crate::machine::Machine;
-use crate::relation::UnfitColumn;
 use crate::source::{ErrorKind, SourceError};
 
 /// What follows from a failed attempt.
@@ -21,23 +20,6 @@ pub enum Policy {
     Report(Cause),
     /// We were told to stop: no trace, the message goes back.
     Stop,
-}
-
-/// Why a table cannot be finished as planned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "cause")]
-pub enum Cause {
-    /// It fails.
-    Permanent,
-    /// Planned again on the same snapshot, with these columns as text.
-    Unfit {
-        /// The columns.
-        columns: Vec<UnfitColumn>,
-    },
-    /// Planned again on a new snapshot: the table was changed under the old one.
-    Changed,
-    /// Planned again on a new snapshot: nobody holds the old one.
-    LineageLost,
 }
 
 /// How long to pause between tries.

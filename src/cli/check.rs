@@ -9,7 +9,7 @@ use super::{ExitCode, print, print_json};
 use crate::bus::rabbitmq::RabbitBus;
 use crate::bus::{Bus, Queue};
 use crate::config::Config;
-use crate::folder::{Folder, layout};
+use crate::folder::Folder;
 use crate::plan::size::{bytes_text, count};
 
 /// Arguments of `check`.
@@ -98,11 +98,8 @@ async fn folder(config: &Config, init: bool) -> anyhow::Result<String> {
         );
     }
     let folder = if init { Folder::init(root, group).await? } else { Folder::open(root, group).await? };
-    // Only what was written is known to be writable.
-    let probe = format!("check_{}", uuid::Uuid::new_v4().simple());
-    folder.store().make_dirs(layout::TRASH, vec![probe.clone()]).await?;
-    folder.store().remove_tree(&format!("{}/{probe}", layout::TRASH)).await?;
-    let free = folder.store().free_bytes().await?;
+    folder.probe().await?;
+    let free = folder.free_bytes().await?;
     anyhow::ensure!(
         free >= config.export.min_free_bytes,
         "only {} are free, workers pause below {} (export.min_free_bytes)",

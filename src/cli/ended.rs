@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::ExitCode;
 use super::summary::Summary;
 use crate::config::Config;
-use crate::folder::{Folder, layout};
+use crate::folder::Folder;
 use crate::intake::{Known, Step, Wish, decide};
 use crate::job::archive::Archive;
-use crate::job::outcome::{Owner, StoredRequest};
+use crate::job::outcome::Owner;
 use crate::message::JobId;
 use crate::message::event::ErrorReport;
 
@@ -29,17 +29,18 @@ pub(super) enum Standing {
 /// Looks at the folder, where it can be seen from here.
 pub(super) async fn standing(config: &Config, wish: &Wish, job: &JobId) -> Standing {
     let Ok(folder) = Folder::open(config.export.root.clone(), None).await else { return Standing::Open };
-    let stored = folder.read::<StoredRequest>(&layout::request(job)).await;
+    let workspace = folder.job(job);
+    let stored = workspace.request().await;
     // The archive last: a job that is just being finished has one of both.
-    let archive = folder.read::<Archive>(&layout::archive_by_id(job)).await;
+    let archive = workspace.archive().await;
     let (Ok(request), Ok(archive)) = (stored, archive) else { return Standing::Open };
     if request.is_none() && archive.is_none() {
-        return match folder.store().stat(&layout::workspace(job)).await {
-            Ok(None) => Standing::Unknown(folder.root().display().to_string()),
+        return match workspace.exists().await {
+            Ok(false) => Standing::Unknown(folder.root().display().to_string()),
             _ => Standing::Open,
         };
     }
-    let foreign = request.as_ref().is_some_and(|r| matches!(r.owner, Owner::OneShot(_)));
+    let foreign = request.as_ref().is_some_and(|r| !matches!(r.owner, Owner::Daemons { .. }));
     let known = Known { request, archive, foreign };
     match (decide(wish, &known), known.archive) {
         (Step::TellEnd(_), Some(archive)) => Standing::Ended(Box::new(archive)),
@@ -55,7 +56,7 @@ pub(super) fn line(archive: &Archive) -> String {
         archive.job_id,
         archive.status.as_str(),
         archive.committed_at,
-        layout::archive_by_id(&archive.job_id)
+        archive.path()
     )
 }
 
@@ -72,7 +73,7 @@ pub(super) fn json(archive: &Archive) -> Value {
         "job_id": archive.job_id,
         "status": archive.status,
         "committed_at": archive.committed_at,
-        "archive": layout::archive_by_id(&archive.job_id),
+        "archive": archive.path(),
         "error": archive.error,
     })
 }

@@ -23,11 +23,11 @@ use crate::config::{Auto, Config};
 use crate::context::Context;
 use crate::daemon::roles::{Roles, slots};
 use crate::daemon::signals::{Signal, Signals};
-use crate::folder::{Folder, layout};
+use crate::folder::Folder;
 use crate::http::Health;
 use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
-use crate::job::outcome::{Owner, Run};
+use crate::job::outcome::Owner;
 use crate::job::state::JobState;
 use crate::message::setting::{Compression, FileTypes, Span};
 use crate::message::{EventType, JobId};
@@ -100,8 +100,8 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let sources = crate::daemon::sources(&config)?;
     let metrics = Arc::new(Metrics::new());
     one_shot::reach(&sources, request.source.as_ref()).await?;
-    let nobody = Owner::OneShot(Run::default());
-    let asking = Context::new(config.clone(), folder.clone(), nobody, sources.clone(), Arc::clone(&metrics));
+    let asking =
+        Context::new(config.clone(), folder.clone(), Owner::Nobody, sources.clone(), Arc::clone(&metrics));
     let place = match one_shot::take_place(&asking, request).await? {
         Place::Ours(place) => place,
         Place::Finished(archive) => return args.tell(&archive),
@@ -174,8 +174,7 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let archive = archive.with_context(|| format!("job {} ended without an archive", place.job))?;
     // The workspace goes to the trash after the final event.
     let tidied = Instant::now();
-    let workspace = layout::workspace(&place.job);
-    while context.folder.store().stat(&workspace).await?.is_some() && tidied.elapsed() < TIDY {
+    while context.folder.job(&place.job).exists().await? && tidied.elapsed() < TIDY {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     context.folder.empty_trash().await?;
@@ -246,6 +245,6 @@ impl Watched<'_> {
     }
 
     async fn archive(&self) -> anyhow::Result<Option<Archive>> {
-        Ok(self.context.folder.read(&layout::archive_by_id(self.job)).await?)
+        Ok(self.context.folder.job(self.job).archive().await?)
     }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::bus::{Outgoing, Properties, Session};
 use crate::config::Origin;
 use crate::context::{Context, Sources};
-use crate::folder::{Created, VERSION, layout};
+use crate::folder::{Created, VERSION};
 use crate::intake::{self, Desk, Wish};
 use crate::job::archive::Archive;
 use crate::job::outcome::{CancelCause, CancelMark, Owner, Run, StoredRequest};
@@ -81,7 +81,7 @@ pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Re
     let server = server(context, &wanted.source);
     let run = Run { id: Uuid::new_v4(), server };
     if let Some(job) = &request.job_id
-        && let Some(archive) = context.folder.read::<Archive>(&layout::archive_by_id(job)).await?
+        && let Some(archive) = context.folder.job(job).archive().await?
     {
         if archive.request == wanted.request && archive.source == wanted.source {
             return Ok(Place::Finished(Box::new(archive)));
@@ -90,11 +90,10 @@ pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Re
     }
     // Looking, storing and locking are one step for other processes. The
     // identity of the root is a file that is always there and never changes.
-    let _entrance = lock(context, layout::ROOT_ID, FlockOperation::LockExclusive)
+    let _entrance = lock(context.folder.identity_file(), FlockOperation::LockExclusive)
         .await?
         .with_context(|| format!("{} cannot be locked", context.folder.root().display()))?;
-    for name in context.folder.store().list(layout::TEMP).await? {
-        let Some(job) = layout::job_of_workspace(&name) else { continue };
+    for job in context.folder.jobs().await? {
         if let Some(place) = take_over(context, &job, &wanted, &run, request.job_id.is_some()).await? {
             return Ok(Place::Ours(place));
         }
@@ -102,15 +101,15 @@ pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Re
     // What a killed run left is found again by its id.
     wanted.request.job_id = Some(wanted.job.clone());
     wanted.owner = Owner::OneShot(run);
-    if intake::store(context, &wanted).await? == Created::Exists {
-        let stored = context.folder.read::<StoredRequest>(&layout::request(&wanted.job)).await?;
+    let workspace = context.folder.job(&wanted.job);
+    if workspace.store(&wanted).await? == Created::Exists {
+        let stored = workspace.request().await?;
         if stored.is_some_and(|s| matches!(s.owner, Owner::Daemons { .. })) {
             return Ok(Place::Rejected(taken(&wanted.job, "daemons on this export folder")));
         }
         anyhow::bail!("job {} runs in another process already", wanted.job);
     }
-    let path = layout::request(&wanted.job);
-    let lock = lock(context, &path, FlockOperation::NonBlockingLockExclusive).await?;
+    let lock = lock(workspace.request_file(), FlockOperation::NonBlockingLockExclusive).await?;
     let lock = lock.with_context(|| format!("job {} was taken by another process", wanted.job))?;
     Ok(Place::Ours(Workspace { job: wanted.job, owner: wanted.owner, resumed: false, _lock: lock }))
 }
@@ -138,26 +137,32 @@ async fn take_over(
     run: &Run,
     named: bool,
 ) -> anyhow::Result<Option<Workspace>> {
-    let path = layout::request(job);
-    let Some(stored) = context.folder.read::<StoredRequest>(&path).await? else { return Ok(None) };
-    let Owner::OneShot(killed) = &stored.owner else { return Ok(None) };
-    let Some(lock) = lock(context, &path, FlockOperation::NonBlockingLockExclusive).await? else {
+    let workspace = context.folder.job(job);
+    let Some(stored) = workspace.request().await? else { return Ok(None) };
+    let killed = match &stored.owner {
+        Owner::OneShot(run) => Some(run),
+        // Of an older release: nobody knows what it read.
+        Owner::Nobody => None,
+        Owner::Daemons { .. } => return Ok(None),
+    };
+    let Some(lock) = lock(workspace.request_file(), FlockOperation::NonBlockingLockExclusive).await? else {
         return Ok(None);
     };
     let mut same = wanted.request.clone();
     if !named {
         same.job_id.clone_from(&stored.request.job_id);
     }
-    if same == stored.request && wanted.source == stored.source && run.server == killed.server {
+    if same == stored.request
+        && wanted.source == stored.source
+        && killed.is_some_and(|killed| killed.server == run.server)
+    {
         return Ok(Some(Workspace { job: job.clone(), owner: stored.owner, resumed: true, _lock: lock }));
     }
     // A committed job is whole, and only to be tidied.
-    if let Some(archive) = context.folder.read::<Archive>(&layout::archive_by_id(job)).await? {
-        let by_date = layout::archive_by_date(job, archive.committed_at);
-        let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
-        context.folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await?;
+    if let Some(archive) = workspace.archive().await? {
+        workspace.link_archive(archive.committed_at).await?;
     }
-    context.folder.discard(&layout::workspace(job), &format!("job_{job}")).await?;
+    workspace.trash().await?;
     Ok(None)
 }
 
@@ -168,22 +173,17 @@ async fn take_over(
 pub async fn cancel(context: &Context, session: &dyn Session, job: &JobId) -> anyhow::Result<()> {
     let mark =
         CancelMark { v: VERSION, why: CancelCause::Request, by: Some("interrupt".into()), at: context.now() };
-    match context.folder.create(&layout::cancel(job), &mark).await {
-        // It has just ended by itself.
-        Err(e) if e.is_gone() => {}
-        other => drop(other?),
-    }
+    context.folder.job(job).cancel_if_there(&mark).await?;
     session.publish(Outgoing::Control(Control::Cancel { job: job.clone() })).await?;
     let wake = Wake { job: Some(job.clone()), chunk: None };
     session.publish(Outgoing::Inbox(InboxMessage::Wake(wake))).await?;
     Ok(())
 }
 
-/// Locks a file below the root; none if another process has it, or if it is
+/// Locks a file; none if another process has it, or if it is
 /// not there, any more or for us. It is opened for writing, although nothing is
 /// written: NFS grants an exclusive lock for nothing less.
-async fn lock(context: &Context, path: &str, how: FlockOperation) -> anyhow::Result<Option<File>> {
-    let path: PathBuf = context.folder.root().join(path);
+async fn lock(path: PathBuf, how: FlockOperation) -> anyhow::Result<Option<File>> {
     tokio::task::spawn_blocking(move || {
         let file = match OpenOptions::new().write(true).open(&path) {
             Ok(file) => file,
@@ -237,7 +237,7 @@ mod tests {
         let folder = Folder::init(root.to_owned(), None).await.expect("initializes");
         let sources = crate::daemon::sources(&config).expect("no connection is made");
         assert_eq!(sources.len(), 1);
-        Context::new(config, folder, Owner::OneShot(Run::default()), sources, Arc::new(Metrics::new()))
+        Context::new(config, folder, Owner::Nobody, sources, Arc::new(Metrics::new()))
     }
 
     fn request(table: &str) -> ExportRequest {
@@ -268,8 +268,8 @@ mod tests {
         let other = ours(&context, "s.b").await;
         assert_ne!(other.job, job);
         assert_ne!(other.job, second.job);
-        let left = context.folder.store().stat(&layout::workspace(&job)).await.expect("looks");
-        assert!(left.is_none(), "the other run's workspace is trashed");
+        let left = context.folder.job(&job).exists().await.expect("looks");
+        assert!(!left, "the other run's workspace is trashed");
     }
 
     #[tokio::test]
@@ -295,8 +295,8 @@ mod tests {
             let context = reading(dsn, &root.0).await;
             let job = ours(&context, "s.a").await.job;
             assert_ne!(job, killed, "{dsn}");
-            let left = context.folder.store().stat(&layout::workspace(&killed)).await.expect("looks");
-            assert!(left.is_none(), "what was read elsewhere is trashed: {dsn}");
+            let left = context.folder.job(&killed).exists().await.expect("looks");
+            assert!(!left, "what was read elsewhere is trashed: {dsn}");
             killed = job;
         }
         let same = reading("postgres://u@h:5432/d", &root.0).await;
@@ -312,19 +312,19 @@ mod tests {
             panic!("it is free")
         };
         // The same request in the hands of a daemon.
-        let path = layout::request(&place.job);
-        let mut stored: StoredRequest =
-            context.folder.read(&path).await.expect("readable").expect("it is there");
+        let job = place.job.clone();
         drop(place);
+        let workspace = context.folder.job(&job);
+        let mut stored = workspace.request().await.expect("readable").expect("it is there");
         stored.owner = Owner::Daemons { vhost: "/".into(), prefix: "adu.export".into() };
-        context.folder.store().remove(&path).await.expect("removed");
-        context.folder.create(&path, &stored).await.expect("stored");
+        std::fs::remove_file(workspace.request_file()).expect("removed");
+        workspace.store(&stored).await.expect("stored");
         match take_place(&context, request).await.expect("the folder works") {
             Place::Rejected(error) => assert_eq!(error.code, "job_id_taken"),
             Place::Ours(_) => panic!("it is the daemon's"),
             Place::Finished(_) => panic!("it runs"),
         }
-        let left: Option<StoredRequest> = context.folder.read(&path).await.expect("readable");
+        let left = workspace.request().await.expect("readable");
         assert_eq!(left, Some(stored));
     }
 
@@ -335,7 +335,7 @@ mod tests {
         let Workspace { _lock: held, .. } = place;
         let mode = fcntl_getfl(&held).expect("open") & OFlags::RWMODE;
         assert_ne!(mode, OFlags::RDONLY, "NFS refuses an exclusive lock");
-        let entrance = lock(&context, layout::ROOT_ID, FlockOperation::NonBlockingLockExclusive).await;
+        let entrance = lock(context.folder.identity_file(), FlockOperation::NonBlockingLockExclusive).await;
         let entrance = entrance.expect("it works on a file").expect("it is free again");
         assert_ne!(fcntl_getfl(&entrance).expect("open") & OFlags::RWMODE, OFlags::RDONLY);
     }

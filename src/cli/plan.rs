@@ -20,16 +20,16 @@ use crate::bus::Properties;
 use crate::config::Config;
 use crate::context::SourceEntry;
 use crate::daemon::sources;
+use crate::destination::base_name;
 use crate::folder::VERSION;
 use crate::intake::{self, Desk, Wish};
-use crate::job::outcome::{Owner, Run, StoredRequest};
+use crate::job::outcome::{Owner, StoredRequest};
 use crate::machine::ThisMachine;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::setting::FileTypes;
-use crate::message::{JobId, SourceName};
+use crate::message::{Epoch, JobId, SourceName};
 use crate::plan::ExportPlan;
-use crate::plan::base_name;
 use crate::plan::export_plan::PlannedTable;
 use crate::plan::size::{Rows, count};
 use crate::planning::{self, Ground, Names, Next, PlanError, Scope, Title, Under};
@@ -71,7 +71,7 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     one_shot::reach(&sources, request.source.as_ref()).await?;
     let desk = Desk {
         sources: config.sources.keys().cloned().collect(),
-        owner: Owner::OneShot(Run::default()),
+        owner: Owner::Nobody,
         now: Timestamp::now(),
         fresh: Uuid::new_v4(),
     };
@@ -157,10 +157,11 @@ async fn once(
     let title = Title {
         v: VERSION,
         job: stored.job.clone(),
-        epoch: 1,
+        epoch: Epoch::FIRST,
         source: stored.source.clone(),
         planned_at: Timestamp::now(),
         ready: Uuid::new_v4(),
+        destination: None,
     };
     let names = FreeNames { source: &stored.source, owners: Mutex::default() };
     let cancel = CancellationToken::new();
@@ -313,13 +314,14 @@ mod tests {
     use super::*;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
+    use crate::message::{BatchNo, TableNo};
     use crate::plan::export_plan::{FailedTable, SkippedRelation, Strategy, WriterSettings};
     use crate::relation::{Frozen, Snapshot};
 
     fn table(number: u32, name: &str, strategy: Strategy, reason: &str) -> PlannedTable {
         PlannedTable {
-            number,
-            batch: number,
+            number: TableNo(number),
+            batch: BatchNo(number),
             schema: "public".into(),
             name: name.into(),
             base: format!("public_{name}"),
@@ -353,10 +355,11 @@ mod tests {
         ExportPlan {
             v: 1,
             job: JobId::parse("j").expect("valid"),
-            epoch: 1,
+            epoch: Epoch::FIRST,
             source: SourceName::parse("w").expect("valid"),
             planned_at: Timestamp::UNIX_EPOCH,
             ready: Uuid::nil(),
+            destination: None,
             snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH }),
             session: vec![],
             writer: WriterSettings {
@@ -373,7 +376,7 @@ mod tests {
             ],
             error: None,
             failed: vec![FailedTable {
-                number: 2,
+                number: TableNo(2),
                 table: "public.gone".into(),
                 error: ErrorReport::permanent(
                     "unknown_table",

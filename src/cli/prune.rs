@@ -10,8 +10,9 @@ use serde_json::json;
 
 use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
+use crate::destination::{Destination, FolderDestination};
 use crate::folder::{Folder, FolderError};
-use crate::job::archive::{self, Archive};
+use crate::job::archive::Archive;
 use crate::job::outdated::{Outdated, outdated};
 use crate::message::pattern::TablePattern;
 use crate::message::setting::Span;
@@ -53,6 +54,7 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
         None => args.config.load()?.export.root,
     };
     let folder = Folder::open(root, None).await?;
+    let destination = FolderDestination::new(folder.clone());
     let archives = archives(&folder).await?;
     let before = Timestamp::now().checked_sub(args.older_than.0)?;
     let mut old = outdated(&archives, args.keep.get() as usize, before);
@@ -60,12 +62,10 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     let (mut lines, mut count, mut kept, mut bytes) = (Vec::new(), 0, 0, 0);
     let mut listed = Vec::new();
     for version in &old {
-        if folder.store().stat(&version.directory).await?.is_none() {
-            // Somebody removed it by hand.
-            continue;
-        }
+        // Else somebody removed it by hand.
+        let Some(found) = destination.list(&version.directory).await? else { continue };
         count += 1;
-        let (word, why) = match removable(&folder, version).await? {
+        let (word, why) = match is_removable(found, version) {
             false => {
                 kept += 1;
                 ("left_alone", ": it is not what its job published")
@@ -73,7 +73,7 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
             true => {
                 bytes += version.files.iter().map(|f| f.bytes).sum::<u64>();
                 if args.yes {
-                    folder.discard(&version.directory, &format!("pruned_{}", version.job)).await?;
+                    destination.remove(&version.directory, &format!("pruned_{}", version.job)).await?;
                 }
                 (if args.yes { "removed" } else { "old" }, "")
             }
@@ -97,8 +97,8 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
 /// All of them: of one that cannot be read nobody knows which directories are its own, so that nothing may be removed.
 async fn archives(folder: &Folder) -> Result<Vec<Archive>, FolderError> {
     let mut archives = Vec::new();
-    for path in archive::paths(folder).await? {
-        archives.extend(folder.read::<Archive>(&path).await?);
+    for job in folder.archived().await? {
+        archives.extend(folder.job(&job).archive().await?);
     }
     Ok(archives)
 }
@@ -109,10 +109,9 @@ fn wanted(pattern: &TablePattern, table: &str) -> bool {
 }
 
 /// Whether the directory still holds the files of its job and nothing else.
-async fn removable(folder: &Folder, version: &Outdated) -> Result<bool, FolderError> {
-    let mut found = folder.store().list(&version.directory).await?;
+fn is_removable(mut found: Vec<String>, version: &Outdated) -> bool {
     found.sort();
     let mut published: Vec<&str> = version.files.iter().map(|f| f.file.as_str()).collect();
     published.sort_unstable();
-    Ok(found == published)
+    found == published
 }

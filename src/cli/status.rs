@@ -11,16 +11,14 @@ use super::progress::ProgressDisplay;
 use super::summary::Summary;
 use super::{ExitCode, print, print_json, view};
 use crate::config::Config;
-use crate::folder::{Folder, layout};
+use crate::destination::{Destination, FolderDestination};
+use crate::folder::Folder;
 use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
-use crate::job::outcome::StoredRequest;
-use crate::job::recent;
 use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OutputDirectory;
 use crate::message::{JobId, SourceName};
-use crate::plan::base_name;
 use crate::plan::size::{Rows, bytes_text};
 
 /// Arguments of `status`.
@@ -77,7 +75,7 @@ pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 
 /// The state of a job that has a workspace, whoever works on it.
 async fn state(folder: &Folder, job: &JobId) -> anyhow::Result<Option<Box<JobState>>> {
-    let Some(stored) = folder.read::<StoredRequest>(&layout::request(job)).await? else { return Ok(None) };
+    let Some(stored) = folder.job(job).request().await? else { return Ok(None) };
     Ok(match look::open(folder, job, &stored.owner, Duration::ZERO).await? {
         Found::Job(state) => Some(state),
         Found::NotOurs | Found::Headless => None,
@@ -97,7 +95,7 @@ async fn one(folder: &Folder, job: &JobId, args: &StatusArgs) -> anyhow::Result<
     let started = Instant::now();
     let mut display = ProgressDisplay::on_stderr(args.json || !args.watch);
     loop {
-        if let Some(archive) = folder.read::<Archive>(&layout::archive_by_id(job)).await? {
+        if let Some(archive) = folder.job(job).archive().await? {
             display.finish();
             if args.json {
                 print_json(&archive)?;
@@ -109,7 +107,7 @@ async fn one(folder: &Folder, job: &JobId, args: &StatusArgs) -> anyhow::Result<
         }
         let Some(state) = state(folder, job).await? else {
             // It may just have been committed.
-            if folder.store().stat(&layout::archive_by_id(job)).await?.is_some() {
+            if folder.job(job).is_archived().await? {
                 continue;
             }
             anyhow::bail!(
@@ -163,17 +161,13 @@ fn shown(state: &JobState) -> serde_json::Value {
 
 async fn list(folder: &Folder, as_json: bool) -> anyhow::Result<()> {
     let mut jobs = Vec::new();
-    for name in folder.store().list(layout::TEMP).await? {
-        if let Some(job) = layout::job_of_workspace(&name)
-            && let Some(state) = state(folder, &job).await?
-        {
-            jobs.push(state);
-        }
+    for job in folder.jobs().await? {
+        jobs.extend(state(folder, &job).await?);
     }
     jobs.sort_by_key(|j| j.stored.received_at);
     let mut finished = Vec::new();
-    for name in recent::archives(folder, RECENT).await? {
-        finished.extend(folder.read::<Archive>(&format!("{}/{name}", layout::BY_DATE)).await?);
+    for name in folder.recent_archives(RECENT).await? {
+        finished.extend(folder.recent_archive(&name).await?);
     }
     if as_json {
         let brief = |a: &Archive| {
@@ -237,29 +231,18 @@ async fn latest(
         anyhow::bail!("--latest takes one table, {table} is a pattern");
     };
     let directory = args.directory.as_ref().map_or("", OutputDirectory::as_str);
+    let destination = FolderDestination::new(folder.clone());
     let sources = config.sources.keys().filter(|s| args.source.as_ref().is_none_or(|wanted| wanted == *s));
     for source in sources {
-        for base in base_name::candidates(source, &schema, &name) {
-            let claim: Option<serde_json::Value> = folder.read(&layout::name_claim(&base)).await?;
-            let owned = claim.is_some_and(|c| {
-                c["source"] == source.as_str()
-                    && c["schema"] == schema.as_str()
-                    && c["table"] == name.as_str()
-            });
-            if !owned {
-                continue;
-            }
-            let link = format!("{}/{base}", layout::latest(directory));
-            let Some(target) = folder.store().pointed(&link).await? else { continue };
-            let found = layout::public(directory, target.rsplit('/').next().unwrap_or(&target));
-            let path = folder.root().join(&found);
-            if args.json {
-                print_json(&json!({"table": table, "source": source, "directory": found, "path": path}))?;
-            } else {
-                print(&format!("{}\n", path.display()))?;
-            }
-            return Ok(ExitCode::Done);
+        let found = destination.latest(source, &schema, &name, directory).await?;
+        let Some(found) = found else { continue };
+        let path = folder.root().join(&found);
+        if args.json {
+            print_json(&json!({"table": table, "source": source, "directory": found, "path": path}))?;
+        } else {
+            print(&format!("{}\n", path.display()))?;
         }
+        return Ok(ExitCode::Done);
     }
     anyhow::bail!(
         "there is no full export of {table} yet; only exports without columns, where and after count"

@@ -1,6 +1,6 @@
 //! `adu-export verify`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,8 +11,9 @@ use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
 use crate::config::Config;
 use crate::context::SourceEntry;
-use crate::folder::{Folder, FolderError, layout};
-use crate::job::archive::{self, Archive, ArchivedTable, Status, TableStatus};
+use crate::destination::{Destination, FolderDestination};
+use crate::folder::{Folder, FolderError};
+use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
@@ -69,17 +70,18 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let folder = Folder::open(root, None).await?;
-    let Some(archive) = folder.read::<Archive>(&layout::archive_by_id(&args.job)).await? else {
+    let Some(archive) = folder.job(&args.job).archive().await? else {
         anyhow::bail!("there is no archive of job `{}`: it is unknown or has not ended", args.job);
     };
     let source = match (&config, args.against_source) {
         (Some(config), true) => Some(source(config, &archive)?),
         _ => None,
     };
+    let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
     let mut verdicts = Vec::new();
     let mut later: Option<Vec<Archive>> = None;
     for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
-        let mut verdict = files(folder.root(), table).await?;
+        let mut verdict = files(&destination, table).await?;
         if !verdict.problems.is_empty() && later.is_none() {
             later = Some(committed_after(&folder, &archive).await?);
         }
@@ -142,10 +144,26 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Compares a directory with what the archive says of it.
-async fn files(root: &Path, table: &ArchivedTable) -> anyhow::Result<Verdict> {
+async fn files(destination: &Arc<dyn Destination>, table: &ArchivedTable) -> anyhow::Result<Verdict> {
     let directory = table.directory.clone().unwrap_or_default();
-    let (path, expected) = (root.join(&directory), table.files.clone());
-    let problems = tokio::task::spawn_blocking(move || compare(&path, &expected)).await?;
+    let problems = match destination.list(&directory).await {
+        Ok(None) => vec!["the directory is gone: it was pruned, or moved or removed by hand".into()],
+        listed => {
+            let (destination, of, expected) =
+                (Arc::clone(destination), directory.clone(), table.files.clone());
+            let compared = tokio::task::spawn_blocking(move || compare(&*destination, &of, &expected));
+            let mut problems = compared.await?;
+            match listed {
+                Err(error) => problems.push(format!("the directory cannot be read: {error}")),
+                Ok(names) => {
+                    let names = names.into_iter().flatten();
+                    let strange = names.filter(|name| !table.files.iter().any(|f| f.file == *name));
+                    problems.extend(strange.map(|name| format!("{name} is not of this export")));
+                }
+            }
+            problems
+        }
+    };
     Ok(Verdict {
         table: table.table_name.clone(),
         directory,
@@ -160,8 +178,8 @@ async fn files(root: &Path, table: &ArchivedTable) -> anyhow::Result<Verdict> {
 /// Archives of jobs that ended after this one.
 async fn committed_after(folder: &Folder, archive: &Archive) -> Result<Vec<Archive>, FolderError> {
     let mut later = Vec::new();
-    for path in archive::paths(folder).await? {
-        match folder.read::<Archive>(&path).await {
+    for job in folder.archived().await? {
+        match folder.job(&job).archive().await {
             Ok(other) => later.extend(other.filter(|other| other.committed_at > archive.committed_at)),
             // It cannot say whose the directory is; the files of this job are looked at all the same.
             Err(error @ FolderError::Unreadable { .. }) => eprintln!("{error}"),
@@ -180,26 +198,16 @@ fn successor<'a>(later: &'a [Archive], directory: &str) -> Option<&'a Archive> {
     later.iter().filter(names).max_by_key(|archive| archive.committed_at)
 }
 
-fn compare(directory: &Path, expected: &[FinishedFile]) -> Vec<String> {
+fn compare(destination: &dyn Destination, directory: &str, expected: &[FinishedFile]) -> Vec<String> {
     let mut problems = Vec::new();
-    if matches!(std::fs::exists(directory), Ok(false)) {
-        return vec!["the directory is gone: it was pruned, or moved or removed by hand".into()];
-    }
     for file in expected {
         let written = Written { rows: file.rows, bytes: file.bytes, sha256: &file.sha256 };
-        if let Err(error) = read_back(&directory.join(&file.file), &written) {
+        let read = match destination.open(directory, &file.file) {
+            Ok(opened) => read_back(opened.into(), &written),
+            Err(error) => Err(format!("cannot be read: {error}")),
+        };
+        if let Err(error) = read {
             problems.push(format!("{}: {error}", file.file));
-        }
-    }
-    match std::fs::read_dir(directory) {
-        Err(error) => problems.push(format!("the directory cannot be read: {error}")),
-        Ok(entries) => {
-            for entry in entries.flatten() {
-                let name = entry.file_name();
-                if !expected.iter().any(|f| *name == *f.file) {
-                    problems.push(format!("{} is not of this export", name.to_string_lossy()));
-                }
-            }
         }
     }
     problems

@@ -8,30 +8,29 @@ use super::summary::Summary;
 use crate::job::archive::{Archive, ArchivedTable, TableStatus};
 use crate::job::outcome::TableResult;
 use crate::job::state::JobState;
-use crate::message::Task;
 use crate::message::pattern::qualified;
+use crate::message::{BatchId, ChunkNo, TableNo, Task};
 
 /// The tables of a job that runs. `live`: rows and bytes of chunks that this
 /// process works on.
 #[must_use]
 pub fn tables(job: &JobState, live: &[(Task, u64, u64)]) -> Vec<TableProgress> {
-    let running: HashMap<(u32, u32, u32), (u64, u64)> = live
+    let running: HashMap<(BatchId, ChunkNo), (u64, u64)> = live
         .iter()
         .filter_map(|(task, rows, bytes)| match task {
-            Task::Chunk(c) if c.job == *job.id() => Some(((c.epoch, c.table, c.chunk), (*rows, *bytes))),
+            Task::Chunk(c) if c.job == *job.id() => Some(((c.batch_id(), c.chunk), (*rows, *bytes))),
             Task::Chunk(_) | Task::Plan(_) => None,
         })
         .collect();
     // A later epoch replaces what an earlier one said of a table.
-    let mut tables: BTreeMap<u32, TableProgress> = BTreeMap::new();
+    let mut tables: BTreeMap<TableNo, TableProgress> = BTreeMap::new();
     for (id, batch) in &job.batches {
         let Some(plan) = job.plan(id.epoch) else { continue };
-        let results: HashMap<u32, &TableResult> =
+        let results: HashMap<TableNo, &TableResult> =
             batch.outcome.iter().flat_map(|o| &o.tables).map(|t| (t.table, &t.result)).collect();
         for planned in batch.tables.iter().filter_map(|t| plan.table(*t)) {
-            let parts = batch.records.iter().flatten().flat_map(|r| &r.parts);
-            let mine = parts.filter(|p| p.table == planned.number);
-            let (rows, bytes) = mine.fold((0, 0), |(r, b), p| (r + p.part.rows, b + p.part.bytes));
+            let parts = batch.records.iter().flatten().filter_map(|r| r.of(planned.number));
+            let (rows, bytes) = parts.fold((0, 0), |(r, b), t| (r + t.rows(), b + t.bytes()));
             let chunks = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
             let chunks_done = chunks.saturating_sub(batch.missing);
             let mut table = TableProgress {
@@ -43,8 +42,8 @@ pub fn tables(job: &JobState, live: &[(Task, u64, u64)]) -> Vec<TableProgress> {
                 chunks_done,
                 chunks,
             };
-            for chunk in (0..chunks).filter(|c| batch.is_unfinished(*c)) {
-                if let Some((rows, bytes)) = running.get(&(id.epoch, id.first, chunk)) {
+            for chunk in (0..chunks).map(ChunkNo).filter(|c| batch.is_unfinished(*c)) {
+                if let Some((rows, bytes)) = running.get(&(*id, chunk)) {
                     table.state = TableState::Running;
                     // A batch counts as a whole: its rows are nobody's own.
                     if batch.tables.len() == 1 {

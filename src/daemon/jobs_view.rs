@@ -8,11 +8,9 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::folder::{FolderError, layout};
+use crate::folder::FolderError;
 use crate::http::JobsView;
-use crate::job::archive::Archive;
 use crate::job::look::{self, Found};
-use crate::job::recent;
 use crate::job::state::JobState;
 use crate::message::JobId;
 use crate::worker::Worker;
@@ -34,16 +32,14 @@ impl FolderView {
     }
 
     async fn list(&self) -> Result<Value, FolderError> {
-        let store = self.context.folder.store();
         let mut running = Vec::new();
-        for name in store.list(layout::TEMP).await? {
-            let Some(job) = layout::job_of_workspace(&name) else { continue };
+        for job in self.context.folder.jobs().await? {
             let found = look::open(&self.context.folder, &job, &self.context.owner, Duration::ZERO).await?;
             if let Found::Job(state) = found {
                 running.push(self.shown(&state));
             }
         }
-        let finished = recent::archives(&self.context.folder, RECENT).await?;
+        let finished = self.context.folder.recent_archives(RECENT).await?;
         Ok(json!({
             "instance": self.context.instance,
             "running": running,
@@ -77,7 +73,7 @@ impl FolderView {
 
     async fn one(&self, job: &JobId) -> Result<Option<Value>, FolderError> {
         let folder = &self.context.folder;
-        if let Some(mut archive) = folder.read::<Archive>(&layout::archive_by_id(job)).await? {
+        if let Some(mut archive) = folder.job(job).archive().await? {
             if !self.context.config.http.details {
                 archive.labels.clear();
                 archive.request.labels.clear();

@@ -206,7 +206,7 @@ impl Roles {
         for (name, entry) in self.context.sources().iter() {
             self.context.metrics.set_pool(name, entry.source.pool_use());
         }
-        let free = self.context.folder.store().free_bytes().await;
+        let free = self.context.destination.free().await;
         if let Ok(free) = free {
             self.context.metrics.root_free_bytes.set(free as f64);
         }

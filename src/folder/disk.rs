@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rustix::fs::StatVfsMountFlags;
 
 use super::exclusive::{ExclusiveFile, Linked};
-use super::store::{Created, Renamed, Stat, Store};
+use super::store::{Committed, Created, NewFile, Renamed, Stat, Store};
 use super::syncs::DirectorySyncs;
 use crate::failpoint;
 
@@ -101,6 +101,18 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 #[async_trait]
+impl NewFile for ExclusiveFile {
+    async fn commit(self: Box<Self>) -> io::Result<Committed> {
+        let link =
+            tokio::task::spawn_blocking(move || self.commit_unsynced()).await.map_err(io::Error::other)??;
+        match link.linked {
+            Linked::New { inode } => Ok(Committed { inode, fsync: link.fsync }),
+            Linked::Exists => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the part exists already")),
+        }
+    }
+}
+
+#[async_trait]
 impl Store for DiskStore {
     async fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         self.blocking("read", path, |_, path| present(fs::read(path))).await
@@ -120,13 +132,17 @@ impl Store for DiskStore {
         .await
     }
 
+    fn begin(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
+        Ok(Box::new(ExclusiveFile::create(&self.absolute(path))?))
+    }
+
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         self.blocking("list", dir, |_, dir| {
             let Some(entries) = present(fs::read_dir(dir))? else { return Ok(Vec::new()) };
             entries
-                .filter_map(|entry| match entry {
-                    Ok(entry) => entry.file_name().into_string().ok().map(Ok),
-                    Err(e) => Some(Err(e)),
+                .map(|entry| match entry {
+                    Ok(entry) => Ok(entry.file_name().to_string_lossy().into_owned()),
+                    Err(e) => Err(e),
                 })
                 .collect()
         })
@@ -272,5 +288,25 @@ impl Store for DiskStore {
             Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_is_taken_is_an_error_and_the_file_stays() {
+        let root = std::env::temp_dir().join(format!("adu-disk-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&root).expect("made");
+        let store = DiskStore::new(root.clone(), None);
+        fs::write(root.join("part"), b"somebody else's").expect("written");
+        let mut file = store.begin("part").expect("begun");
+        file.write_all(b"ours").expect("written");
+        let error = file.commit().await.expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(root.join("part")).expect("there"), b"somebody else's");
+        assert_eq!(fs::read_dir(&root).expect("there").count(), 1, "no temporary stays");
+        fs::remove_dir_all(root).expect("removed");
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
-use crate::message::JobId;
+use crate::message::{BatchId, ChunkNo, Epoch, JobId, TableNo};
 
 /// Identity of the root.
 pub const ROOT_ID: &str = ".adu-root";
@@ -63,51 +63,51 @@ pub fn plans(job: &JobId) -> String {
 
 /// `plans/eN.json`
 #[must_use]
-pub fn plan(job: &JobId, epoch: u32) -> String {
+pub fn plan(job: &JobId, epoch: Epoch) -> String {
     format!("{}/e{epoch}.json", plans(job))
 }
 
 /// `plans/eN.fail-<uuid>.json`
 #[must_use]
-pub fn plan_failure(job: &JobId, epoch: u32, id: Uuid) -> String {
+pub fn plan_failure(job: &JobId, epoch: Epoch, id: Uuid) -> String {
     format!("{}/e{epoch}.fail-{id}.json", plans(job))
 }
 
 /// The epoch of a plan failure's file name.
 #[must_use]
-pub fn epoch_of_plan_failure(name: &str) -> Option<u32> {
+pub fn epoch_of_plan_failure(name: &str) -> Option<Epoch> {
     let (epoch, rest) = name.strip_prefix('e')?.split_once(".fail-")?;
     rest.strip_suffix(".json")?;
-    epoch.parse().ok()
+    epoch.parse().ok().map(Epoch)
 }
 
 /// `ready/eN-<uuid>`
 #[must_use]
-pub fn ready(job: &JobId, epoch: u32, id: Uuid) -> String {
+pub fn ready(job: &JobId, epoch: Epoch, id: Uuid) -> String {
     format!("{}/ready/e{epoch}-{id}", workspace(job))
 }
 
 /// `ready/eN-<uuid>/<t>`
 #[must_use]
-pub fn ready_table(job: &JobId, epoch: u32, id: Uuid, table: u32) -> String {
+pub fn ready_table(job: &JobId, epoch: Epoch, id: Uuid, table: TableNo) -> String {
     format!("{}/{table}", ready(job, epoch, id))
 }
 
 /// `parts/eN` or `records/eN`
 #[must_use]
-pub fn epoch_dir(job: &JobId, what: &str, epoch: u32) -> String {
+pub fn epoch_dir(job: &JobId, what: &str, epoch: Epoch) -> String {
     format!("{}/{what}/e{epoch}", workspace(job))
 }
 
 /// `parts/eN/<t>`
 #[must_use]
-pub fn parts(job: &JobId, epoch: u32, batch: u32) -> String {
-    format!("{}/{batch}", epoch_dir(job, "parts", epoch))
+pub fn parts(job: &JobId, of: BatchId) -> String {
+    format!("{}/{}", epoch_dir(job, "parts", of.epoch), of.batch)
 }
 
 /// `000017.<uuid>.parquet`; the part of another table of the batch has its number behind the uuid.
 #[must_use]
-pub fn part_file(chunk: u32, id: Uuid, table: Option<u32>) -> String {
+pub fn part_file(chunk: ChunkNo, id: Uuid, table: Option<TableNo>) -> String {
     match table {
         None => format!("{chunk:06}.{id}.parquet"),
         Some(table) => format!("{chunk:06}.{id}-{table}.parquet"),
@@ -116,34 +116,34 @@ pub fn part_file(chunk: u32, id: Uuid, table: Option<u32>) -> String {
 
 /// `part-000017.parquet`: the name in a finished directory.
 #[must_use]
-pub fn finished_part(chunk: u32) -> String {
+pub fn finished_part(chunk: ChunkNo) -> String {
     format!("part-{chunk:06}.parquet")
 }
 
 /// `records/eN/<t>`
 #[must_use]
-pub fn records(job: &JobId, epoch: u32, batch: u32) -> String {
-    format!("{}/{batch}", epoch_dir(job, "records", epoch))
+pub fn records(job: &JobId, of: BatchId) -> String {
+    format!("{}/{}", epoch_dir(job, "records", of.epoch), of.batch)
 }
 
 /// `records/eN/<t>/000017.json`
 #[must_use]
-pub fn record(job: &JobId, epoch: u32, batch: u32, chunk: u32) -> String {
-    format!("{}/{chunk:06}.json", records(job, epoch, batch))
+pub fn record(job: &JobId, of: BatchId, chunk: ChunkNo) -> String {
+    format!("{}/{chunk:06}.json", records(job, of))
 }
 
 /// `records/eN/<t>/000017.fail-<uuid>.json`
 #[must_use]
-pub fn failure(job: &JobId, epoch: u32, batch: u32, chunk: u32, id: Uuid) -> String {
-    format!("{}/{chunk:06}.fail-{id}.json", records(job, epoch, batch))
+pub fn failure(job: &JobId, of: BatchId, chunk: ChunkNo, id: Uuid) -> String {
+    format!("{}/{chunk:06}.fail-{id}.json", records(job, of))
 }
 
 /// `records/eN/<t>/000017.start-<uuid>.json`; after its third renewal `000017.start-<uuid>.3.json`.
 #[must_use]
-pub fn start_marker(job: &JobId, epoch: u32, batch: u32, chunk: u32, start: StartName) -> String {
+pub fn start_marker(job: &JobId, of: BatchId, chunk: ChunkNo, start: StartName) -> String {
     let StartName { id, beat } = start;
     let beat = if beat == 0 { String::new() } else { format!(".{beat}") };
-    format!("{}/{chunk:06}.start-{id}{beat}.json", records(job, epoch, batch))
+    format!("{}/{chunk:06}.start-{id}{beat}.json", records(job, of))
 }
 
 /// Which start a marker is of, and how often it was renewed.
@@ -159,11 +159,11 @@ pub struct StartName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordFile {
     /// The record of a chunk.
-    Record(u32),
+    Record(ChunkNo),
     /// A failure of a chunk.
-    Failure(u32),
+    Failure(ChunkNo, Uuid),
     /// A start marker of a chunk.
-    Start(u32, StartName),
+    Start(ChunkNo, StartName),
 }
 
 impl RecordFile {
@@ -172,11 +172,13 @@ impl RecordFile {
     pub fn parse(name: &str) -> Option<Self> {
         let stem = name.strip_suffix(".json")?;
         let (chunk, rest) = stem.split_once('.').unwrap_or((stem, ""));
-        let chunk = chunk.parse().ok()?;
-        match rest {
-            "" => Some(Self::Record(chunk)),
-            _ if rest.starts_with("fail-") => Some(Self::Failure(chunk)),
-            _ => {
+        let chunk = ChunkNo(chunk.parse().ok()?);
+        if rest.is_empty() {
+            return Some(Self::Record(chunk));
+        }
+        match rest.strip_prefix("fail-") {
+            Some(id) => Some(Self::Failure(chunk, id.parse().ok()?)),
+            None => {
                 let start = rest.strip_prefix("start-")?;
                 let (id, beat) = start.split_once('.').unwrap_or((start, "0"));
                 Some(Self::Start(chunk, StartName { id: id.parse().ok()?, beat: beat.parse().ok()? }))
@@ -187,14 +189,14 @@ impl RecordFile {
 
 /// `tables/<t>.e<N>.target-<K>.json`
 #[must_use]
-pub fn target(job: &JobId, epoch: u32, table: u32, attempt: u32) -> String {
+pub fn target(job: &JobId, epoch: Epoch, table: TableNo, attempt: u32) -> String {
     format!("{}/tables/{table}.e{epoch}.target-{attempt}.json", workspace(job))
 }
 
 /// `tables/<t>.e<N>.outcome.json`: a batch has one per epoch that planned it.
 #[must_use]
-pub fn outcome(job: &JobId, epoch: u32, batch: u32) -> String {
-    format!("{}/tables/{batch}.e{epoch}.outcome.json", workspace(job))
+pub fn outcome(job: &JobId, of: BatchId) -> String {
+    format!("{}/tables/{}.e{}.outcome.json", workspace(job), of.batch, of.epoch)
 }
 
 /// `.archive/by-id/<id>.json`
@@ -273,22 +275,28 @@ pub fn latest(directory: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::BatchNo;
 
     #[test]
     fn record_files_are_told_apart_and_temporaries_are_none() {
-        assert_eq!(RecordFile::parse("000017.json"), Some(RecordFile::Record(17)));
-        assert_eq!(RecordFile::parse("1000017.json"), Some(RecordFile::Record(1_000_017)));
-        assert_eq!(RecordFile::parse("000003.fail-6f.json"), Some(RecordFile::Failure(3)));
+        assert_eq!(RecordFile::parse("000017.json"), Some(RecordFile::Record(ChunkNo(17))));
+        assert_eq!(RecordFile::parse("1000017.json"), Some(RecordFile::Record(ChunkNo(1_000_017))));
+        assert_eq!(RecordFile::parse("000003.fail-6f.json"), None);
         let job = JobId::parse("a").expect("valid");
+        let (of, chunk) = (BatchId { epoch: Epoch(2), batch: BatchNo(0) }, ChunkNo(3));
+        let id = Uuid::from_u128(5);
+        let path = failure(&job, of, chunk, id);
+        let name = path.strip_prefix(".temp/job_a/records/e2/0/").expect("in its directory");
+        assert_eq!(RecordFile::parse(name), Some(RecordFile::Failure(chunk, id)));
         for beat in [0, 1, 12] {
             let start = StartName { id: Uuid::from_u128(7), beat };
-            let path = start_marker(&job, 2, 0, 3, start);
+            let path = start_marker(&job, of, chunk, start);
             let name = path.strip_prefix(".temp/job_a/records/e2/0/").expect("in its directory");
-            assert_eq!(RecordFile::parse(name), Some(RecordFile::Start(3, start)), "{name}");
+            assert_eq!(RecordFile::parse(name), Some(RecordFile::Start(chunk, start)), "{name}");
         }
         assert_eq!(RecordFile::parse("000003.start-6f.json"), None);
         assert_eq!(RecordFile::parse(".000003.json.tmp"), None);
-        assert_eq!(epoch_of_plan_failure("e12.fail-77.json"), Some(12));
+        assert_eq!(epoch_of_plan_failure("e12.fail-77.json"), Some(Epoch(12)));
         assert_eq!(epoch_of_plan_failure("e12.json"), None);
     }
 

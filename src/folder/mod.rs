@@ -1,7 +1,7 @@
 //! The export folder as a type. It is the truth (invariant I3): messages only
 //! wake somebody up. Three primitives change it and no others: the exclusive
-//! durable file ([`exclusive`]), the consuming rename ([`consume`]) and the
-//! commit of a job (`job::archive`).
+//! durable file ([`exclusive`]), the consuming rename (`destination::folder`) and the
+//! commit of a job ([`Workspace::commit`]).
 
 use std::io;
 use std::path::PathBuf;
@@ -12,15 +12,23 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use uuid::Uuid;
 
-pub mod consume;
 pub mod disk;
 pub mod exclusive;
+pub mod files;
 pub mod layout;
+mod listing;
 pub mod store;
 mod syncs;
+pub mod workspace;
+
+use crate::plan::ExportPlan;
+use files::plan::{ClosedPlan, EpochPlan};
 
 pub use disk::DiskStore;
-pub use store::{Created, Renamed, Stat, Store};
+pub use layout::{Aside, RecordFile, StartName};
+pub use listing::Standing;
+pub use store::{Committed, Created, NewFile, Renamed, Stat, Store};
+pub use workspace::{ChunkFiles, StartPlace, Workspace};
 
 /// Version of all files that this build writes, and the newest that it reads.
 pub const VERSION: u32 = 2;
@@ -226,7 +234,7 @@ impl Folder {
 
     /// The operations below it all.
     #[must_use]
-    pub fn store(&self) -> &dyn Store {
+    pub(crate) fn store(&self) -> &dyn Store {
         &*self.store
     }
 
@@ -235,8 +243,33 @@ impl Folder {
     /// # Errors
     /// When it cannot be read, is damaged, or of a newer release.
     pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, FolderError> {
+        self.read_as(path, |bytes| parse(path, bytes)).await
+    }
+
+    /// Reads what an epoch brings; `None` if nobody has planned or closed it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    async fn read_plan(&self, path: &str) -> Result<Option<EpochPlan>, FolderError> {
+        /// Plans are large: which kind it is is looked at without keeping anything.
+        #[derive(serde::Deserialize)]
+        struct Kind {
+            closed_at: Option<IgnoredAny>,
+        }
+        let read = |bytes: &[u8]| match parse::<Kind>(path, bytes)?.closed_at {
+            Some(_) => Ok(parse::<ClosedPlan>(path, bytes)?.into()),
+            None => Ok(parse::<ExportPlan>(path, bytes)?.into()),
+        };
+        self.read_as(path, read).await
+    }
+
+    async fn read_as<T>(
+        &self,
+        path: &str,
+        read: impl FnOnce(&[u8]) -> Result<T, FolderError>,
+    ) -> Result<Option<T>, FolderError> {
         let Some(bytes) = self.store.read(path).await? else { return Ok(None) };
-        let parsed = parse(path, &bytes);
+        let parsed = read(&bytes);
         if let Err(FolderError::Newer { .. }) = &parsed {
             *self.met() = Some(path.to_owned());
         }

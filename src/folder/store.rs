@@ -3,6 +3,7 @@
 //! that a crash may precede or follow, and whose error may hide a success.
 
 use std::io;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -39,6 +40,23 @@ pub struct Stat {
     pub modified: Timestamp,
 }
 
+/// A file that is being written and has no name yet. Dropping it removes it.
+#[async_trait]
+pub trait NewFile: io::Write + Send {
+    /// Makes its content durable and gives it its name, which nothing had before. Its directory owes a
+    /// [`Store::sync`] before anybody hears of it: many small files of one directory share that.
+    async fn commit(self: Box<Self>) -> io::Result<Committed>;
+}
+
+/// A file that has its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Committed {
+    /// Its inode.
+    pub inode: u64,
+    /// How long its fsync took.
+    pub fsync: Duration,
+}
+
 /// A file system below one root. Paths are relative to it.
 ///
 /// Everything that returns `Ok` is durable.
@@ -49,6 +67,9 @@ pub trait Store: Send + Sync {
 
     /// Primitive 1, exclusive durable file. `NotFound` if its directory is gone.
     async fn create(&self, path: &str, content: Vec<u8>) -> io::Result<Created>;
+
+    /// Begins a file that is too large to be held in memory. Blocks. `NotFound` if its directory is gone.
+    fn begin(&self, path: &str) -> io::Result<Box<dyn NewFile>>;
 
     /// Names in a directory, in no order; none if it does not exist.
     async fn list(&self, dir: &str) -> io::Result<Vec<String>>;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::encoding::decoded;
 use crate::bus::Properties;
 use crate::job::archive::{Archive, TableStatus};
-use crate::job::outcome::{Owner, Run, StoredRequest, sha256};
+use crate::job::outcome::{Owner, StoredRequest, sha256};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::TablePattern;
 use crate::message::request::{InvalidRequest, RequestMessage};
@@ -245,9 +245,8 @@ fn retry(job: &JobId, archive: &Archive) -> Step {
     }
     let id = job.retry(job.retry_number() + 1);
     request.job_id = Some(id.clone());
-    // Whose it is says who takes it.
-    let nobody = Owner::OneShot(Run::default());
-    let stored = StoredRequest::new(id, archive.source.clone(), request, archive.committed_at, nobody);
+    // Whoever stores it becomes its owner.
+    let stored = StoredRequest::new(id, archive.source.clone(), request, archive.committed_at, Owner::Nobody);
     Step::Store(Box::new(StoredRequest {
         traceparent: archive.traceparent.clone(),
         retry_of: Some(job.clone()),

@@ -18,16 +18,18 @@ use super::state::JobState;
 use super::window::Window;
 use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
 use crate::context::Context;
-use crate::folder::layout::{self, Aside};
-use crate::folder::{Folder, FolderError};
+use crate::folder::{Aside, Folder, FolderError, Standing};
 use crate::message::inbox::{Wake, may_be_newer};
 use crate::message::{Control, InboxMessage, JobId};
 
 mod clock;
 mod deal;
 mod perform;
+mod settling;
+mod stumble;
 
 use clock::OwnClock;
+use settling::Settling;
 
 /// Messages taken out of the inbox before decisions are made.
 const INBOX_BATCH: usize = 256;
@@ -60,6 +62,7 @@ pub struct Coordinator {
     beat: Beat,
     jobs: BTreeMap<JobId, JobState>,
     window: Window,
+    settling: Settling,
     latest: Latest,
     clock: OwnClock,
     /// When the whole folder is looked at next, by `clock`.
@@ -103,7 +106,7 @@ pub async fn run(
             () = stop.cancelled() => break,
             // Before the inbox, which may never be empty.
             _ = tick.tick() => None,
-            () = deal::census_end(term.as_mut()) => None,
+            () = settling::due(term.as_mut()) => None,
             delivery = inbox.next() => Some(delivery.ok_or(BusError::Closed)?),
         };
         if term.is_none() && first.is_none() {
@@ -147,6 +150,7 @@ impl Coordinator {
             beat,
             jobs: BTreeMap::new(),
             window: Window::default(),
+            settling: Settling::default(),
             latest: Latest::default(),
             clock: OwnClock::new(),
             next_look: Duration::ZERO,
@@ -186,13 +190,14 @@ impl Coordinator {
                 Err(e) => warn!(error = %e, "the inbox holds a message that is none of ours; it is dropped"),
             }
         }
+        self.take_settled(&mut touched).await?;
         let whole = self.clock.now() >= self.next_look;
         if whole {
             self.folder().guard().await?;
             self.look().await?;
             self.next_look = self.clock.now() + self.context.config.timing.look_interval.0;
         }
-        let due: Vec<JobId> = if whole || deliveries.is_empty() {
+        let due: Vec<JobId> = if whole || (deliveries.is_empty() && touched.is_empty()) {
             self.jobs.keys().cloned().collect()
         } else {
             touched.sort_unstable();
@@ -246,10 +251,9 @@ impl Coordinator {
         Patience { now: self.context.now(), longest: self.context.config.timing.abandoned_workspace.0 }
     }
 
-    /// Decides on a workspace that was moved aside, if the name is of one.
-    async fn judge(&mut self, name: &str) -> Result<(), CoordinatorError> {
-        let Some(aside) = Aside::parse(name) else { return Ok(()) };
-        if headless::judge(self.folder(), &aside, self.patience()).await? {
+    /// Decides on a workspace that was moved aside.
+    async fn judge(&mut self, aside: &Aside) -> Result<(), CoordinatorError> {
+        if headless::judge(self.folder(), aside, self.patience()).await? {
             self.jobs.remove(&aside.job);
             self.open(&aside.job).await?;
         }
@@ -259,12 +263,15 @@ impl Coordinator {
     /// Looks at the whole folder.
     async fn look(&mut self) -> Result<(), CoordinatorError> {
         let folder = self.context.folder.clone();
-        for name in folder.store().list(layout::TEMP).await? {
-            let Some(job) = layout::job_of_workspace(&name) else {
-                if let Err(e) = self.judge(&name).await {
-                    self.tolerate(e)?;
+        for standing in folder.standing().await? {
+            let job = match standing {
+                Standing::Workspace(job) => job,
+                Standing::Aside(aside) => {
+                    if let Err(e) = self.judge(&aside).await {
+                        self.tolerate(e)?;
+                    }
+                    continue;
                 }
-                continue;
             };
             (self.beat)();
             let up = self.clock.now();
@@ -276,11 +283,11 @@ impl Coordinator {
                 self.tolerate(e)?;
             }
         }
-        if let Err(e) = self.latest.repair(&folder, &*self.beat).await {
+        if let Err(e) = self.latest.repair(&folder, &*self.context.destination, &*self.beat).await {
             self.tolerate(e.into())?;
         }
         perform::beating(&self.beat, folder.empty_trash()).await?;
-        if let Ok(free) = folder.store().free_bytes().await {
+        if let Ok(free) = self.context.destination.free().await {
             self.context.metrics.root_free_bytes.set(free as f64);
         }
         Ok(())
@@ -290,7 +297,7 @@ impl Coordinator {
     async fn introduce(&self) -> Result<(), CoordinatorError> {
         let mut running = Vec::new();
         for job in self.jobs.values().filter(|j| j.archive.is_none()) {
-            let Some(plan) = job.plans.last() else { continue };
+            let Some(plan) = job.plans.last().and_then(|plan| plan.export()) else { continue };
             let Some(snapshot) = &plan.snapshot else { continue };
             running.push(Outgoing::Control(Control::Planned {
                 job: job.id().clone(),
@@ -299,17 +306,6 @@ impl Coordinator {
             }));
         }
         Ok(self.session.publish_all(running).await?)
-    }
-
-    /// One job's file that cannot be read is no reason to leave the others alone.
-    fn tolerate(&self, error: CoordinatorError) -> Result<(), CoordinatorError> {
-        match error {
-            CoordinatorError::Folder(e) if !e.is_unfit() => {
-                warn!(error = %e, "a job or archive cannot be read; the others go on");
-                Ok(())
-            }
-            other => Err(other),
-        }
     }
 
     fn circumstances(&mut self, job: &JobId) -> Circumstances {
@@ -357,31 +353,11 @@ impl Coordinator {
                 }
                 return self.postpone(job).await;
             }
-            self.stumbles.remove(job);
+            // What is still being settled may stumble again.
+            if self.jobs.get(job).is_none_or(|state| !state.batches.values().any(|b| b.settling)) {
+                self.stumbles.remove(job);
+            }
         }
-    }
-
-    /// A step failed. It is tried every second, and told once.
-    fn stumbled(&mut self, job: &JobId, why: String) {
-        if self.stumbles.get(job) != Some(&why) {
-            warn!(job.id = %job, error = why, "a step of the job failed; it is tried again");
-            self.stumbles.insert(job.clone(), why);
-        }
-    }
-
-    /// After an error of the folder: not before a while, and with fresh eyes.
-    async fn postpone(&mut self, job: &JobId) -> Result<(), CoordinatorError> {
-        let up = self.clock.now();
-        let gone = self.folder().store().stat(&layout::workspace(job)).await?.is_none();
-        if gone {
-            // Another coordinator has finished it, or all of the root is gone.
-            self.folder().guard().await?;
-            self.jobs.remove(job);
-            self.stumbles.remove(job);
-        } else if let Some(state) = self.jobs.get_mut(job) {
-            state.not_before = up + self.context.config.timing.retry_first.0;
-        }
-        Ok(())
     }
 
     fn measure(&self) {

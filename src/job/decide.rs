@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::outcome::{CancelCause, TableResult};
 use super::state::{BatchId, BatchState, JobState};
-use crate::job::record::{Cause, Failure};
-use crate::message::JobId;
+use crate::job::record::{Cause, Failure, RecordedTable};
 use crate::message::event::ErrorReport;
+use crate::message::{Epoch, JobId, TableNo};
 
 /// Most snapshot lineages that one job may use.
 pub const MAX_LINEAGES: usize = 5;
@@ -40,11 +40,11 @@ pub enum Effect {
     /// Write a plan without tables, so that the job can end.
     CloseUnplanned(JobId, Option<ErrorReport>),
     /// Move the tables of a batch where they belong and write its outcome.
-    Settle(JobId, BatchId, Vec<(u32, Disposition)>),
+    Settle(JobId, BatchId, Vec<(TableNo, Disposition)>),
     /// Tell what became of the tables of a batch.
     TellBatch(JobId, BatchId),
     /// Tell daemons of a plan, and the world of tables that could not be planned.
-    TellPlan(JobId, u32),
+    TellPlan(JobId, Epoch),
     /// Write the archive.
     Commit(JobId),
     /// Link the archive, tell the end, trash the workspace.
@@ -99,7 +99,7 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
         return vec![Effect::CloseUnplanned(id(), Some(failure.error.clone()))];
     }
     if job.said.plans < job.plans.len() {
-        effects.push(Effect::TellPlan(id(), u32::try_from(job.said.plans).unwrap_or(u32::MAX) + 1));
+        effects.push(Effect::TellPlan(id(), Epoch::after(job.said.plans)));
     }
     let lost = lost(job, at);
     for (batch_id, batch) in &job.batches {
@@ -107,6 +107,9 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
             if !batch.told {
                 effects.push(Effect::TellBatch(id(), *batch_id));
             }
+            continue;
+        }
+        if batch.settling {
             continue;
         }
         // Most batches of a large job: chunks are missing, and nothing has gone wrong.
@@ -121,8 +124,8 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
     }
     if effects.is_empty() && job.is_settled() {
         // A planner may be at work on what was abandoned: its epoch is closed first.
-        let newest = job.plans.len();
-        if job.abandoned().iter().any(|a| a.epoch as usize == newest) {
+        let next = job.next_epoch();
+        if job.abandoned().iter().any(|a| Epoch(a.epoch.0 + 1) == next) {
             return vec![Effect::CloseUnplanned(id(), None)];
         }
         return vec![Effect::Commit(id())];
@@ -145,7 +148,7 @@ fn overdue(job: &JobState, at: &Circumstances) -> Option<CancelCause> {
 
 enum Verdict {
     Wait,
-    Settle(Vec<(u32, Disposition)>),
+    Settle(Vec<(TableNo, Disposition)>),
     Retry(Uuid),
 }
 
@@ -163,7 +166,7 @@ fn judge(
     }
     if batch.missing > 0 {
         if let Some(error) = lineage_of(job, id).and_then(|lineage| lost.get(&lineage)) {
-            let first = |t: &u32| (*t, limited(job, id, *t, Cause::LineageLost, error));
+            let first = |t: &TableNo| (*t, limited(job, id, *t, Cause::LineageLost, error));
             return Verdict::Settle(batch.tables.iter().map(first).collect());
         }
         let claimed = |f: &Failure| f.cause == Cause::LineageLost && is_claimed(job, id, at);
@@ -171,7 +174,7 @@ fn judge(
             return Verdict::Retry(*uuid);
         }
     }
-    let dispositions: Vec<(u32, Disposition)> =
+    let dispositions: Vec<(TableNo, Disposition)> =
         batch.tables.iter().filter_map(|t| Some((*t, of_table(job, id, batch, *t)?))).collect();
     if dispositions.len() < batch.tables.len() {
         return Verdict::Wait;
@@ -206,9 +209,9 @@ fn lost(job: &JobState, at: &Circumstances) -> BTreeMap<Uuid, ErrorReport> {
 }
 
 /// What is to be done with one table of a batch whose chunks have come to an end.
-fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: u32) -> Option<Disposition> {
-    let recorded = batch.missing == 0
-        && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.parts.iter().any(|p| p.table == table)));
+fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> Option<Disposition> {
+    let recorded =
+        batch.missing == 0 && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.of(table).is_some()));
     if recorded {
         return Some(of_complete(job, id, batch, table));
     }
@@ -234,18 +237,11 @@ fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: u32) -> Opti
 }
 
 /// A complete table is published, unless its rows were counted and differ.
-fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: u32) -> Disposition {
+fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> Disposition {
     let Some(planned) = job.plan(id.epoch).and_then(|p| p.table(table)) else {
         return Disposition::Publish;
     };
-    let rows: u64 = batch
-        .records
-        .iter()
-        .flatten()
-        .flat_map(|r| &r.parts)
-        .filter(|p| p.table == table)
-        .map(|p| p.part.rows)
-        .sum();
+    let rows: u64 = batch.records.iter().flatten().filter_map(|r| r.of(table)).map(RecordedTable::rows).sum();
     match planned.counted_rows {
         Some(counted) if counted != rows => Disposition::Fail(ErrorReport {
             code: "count_mismatch".into(),
@@ -267,9 +263,9 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: u32) -> D
 }
 
 /// A new lineage, unless the job or the table has had its share.
-fn limited(job: &JobState, id: BatchId, table: u32, cause: Cause, error: &ErrorReport) -> Disposition {
+fn limited(job: &JobState, id: BatchId, table: TableNo, cause: Cause, error: &ErrorReport) -> Disposition {
     let lineages = job.lineages().len();
-    let current = job.plans.last().and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
+    let current = job.plans.last().and_then(|p| p.snapshot()).map(|s| s.lineage);
     let own = job.plan(id.epoch).and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
     // A later epoch has taken a new lineage already: this table can join it.
     let needs_new = current == own;
@@ -328,8 +324,8 @@ pub fn final_status(job: &JobState) -> super::archive::Status {
     let results = || job.batches.values().filter_map(|b| b.outcome.as_ref()).flat_map(|o| &o.tables);
     let published = results().filter(|t| matches!(t.result, TableResult::Published { .. })).count();
     let failed = results().filter(|t| matches!(t.result, TableResult::Failed { .. })).count()
-        + job.plans.iter().map(|p| p.failed.len()).sum::<usize>();
-    let broken = job.plans.iter().any(|p| p.error.is_some());
+        + job.plans.iter().map(|p| p.failed().len()).sum::<usize>();
+    let broken = job.plans.iter().any(|p| p.error().is_some());
     match (published, failed > 0 || broken) {
         (_, false) => Status::Completed,
         (0, true) => Status::Failed,

@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::folder::layout::{self, Aside};
-use crate::folder::{Folder, FolderError, Renamed};
+use crate::folder::{Aside, Folder, FolderError, Renamed};
 use crate::message::JobId;
 
 /// How long a workspace may be without request before it is given up, and the
@@ -38,13 +37,10 @@ impl Patience {
 /// # Errors
 /// When the folder refuses.
 pub async fn move_aside(folder: &Folder, job: &JobId, patience: Patience) -> Result<(), FolderError> {
-    let path = layout::workspace(job);
-    let Some(stat) = folder.store().stat(&path).await? else { return Ok(()) };
-    if patience.is_over(stat.modified) {
-        let aside = Aside { job: job.clone(), at: patience.now, id: folder.store().fresh() };
-        folder.store().rename(&path, &aside.path()).await?;
+    match folder.job(job).modified().await? {
+        Some(since) if patience.is_over(since) => folder.move_aside(job, patience.now).await,
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Decides on what was moved aside. True: its job is back in its place.
@@ -52,14 +48,13 @@ pub async fn move_aside(folder: &Folder, job: &JobId, patience: Patience) -> Res
 /// # Errors
 /// When the folder refuses.
 pub async fn judge(folder: &Folder, aside: &Aside, patience: Patience) -> Result<bool, FolderError> {
-    let path = aside.path();
-    if folder.store().stat(&layout::request_in(&path)).await?.is_some() {
-        match folder.store().rename(&path, &layout::workspace(&aside.job)).await? {
+    if folder.has_request(aside).await? {
+        match folder.put_back(aside).await? {
             Renamed::Done => return Ok(true),
             Renamed::Gone => return Ok(false),
             // The message came again meanwhile, or is just being stored again.
             Renamed::Occupied => {
-                if folder.store().stat(&layout::request(&aside.job)).await?.is_none() {
+                if !folder.job(&aside.job).has_request().await? {
                     return Ok(false);
                 }
             }
@@ -67,7 +62,7 @@ pub async fn judge(folder: &Folder, aside: &Aside, patience: Patience) -> Result
     } else if !patience.is_over(aside.at) {
         return Ok(false);
     }
-    folder.discard(&path, &format!("headless_{}", aside.job)).await?;
+    folder.trash_aside(aside).await?;
     Ok(false)
 }
 
@@ -79,6 +74,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::folder::layout;
 
     const LONGEST: Duration = Duration::from_secs(3600);
 

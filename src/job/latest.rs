@@ -1,12 +1,14 @@
-//! `.latest`: a view of the newest full export of each table, repaired at every look.
+//! The newest full export of each table, which its destination shows readers (`.latest`); repaired at every look.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::archive::{self, Archive, TableStatus};
-use crate::folder::{Folder, FolderError, layout};
+use super::archive::{Archive, TableStatus};
+use crate::destination::Destination;
+use crate::folder::{Folder, FolderError};
+use crate::message::JobId;
 
 /// Views that are looked at at once: they share their fsyncs.
 const VIEWS_AT_ONCE: usize = 16;
@@ -14,7 +16,7 @@ const VIEWS_AT_ONCE: usize = 16;
 /// What is known of finished full exports, by output directory and base name.
 #[derive(Debug, Default)]
 pub struct Latest {
-    seen: BTreeSet<String>,
+    seen: BTreeSet<JobId>,
     newest: BTreeMap<(String, String), Export>,
 }
 
@@ -29,7 +31,7 @@ struct Export {
 impl Latest {
     /// Takes an archive in; returns the views that may have to move.
     pub fn learn(&mut self, archive: &Archive) -> Vec<(String, String)> {
-        self.seen.insert(format!("{}.json", archive.job_id));
+        self.seen.insert(archive.job_id.clone());
         let mut touched = Vec::new();
         for table in &archive.tables {
             let Some(directory) = &table.directory else { continue };
@@ -59,22 +61,23 @@ impl Latest {
     pub async fn repair(
         &mut self,
         folder: &Folder,
+        destination: &dyn Destination,
         beat: &(dyn Fn() + Send + Sync),
     ) -> Result<(), FolderError> {
         // After each change look again: another coordinator may have finished a newer one.
         loop {
             let mut touched = Vec::new();
-            for path in archive::paths(folder).await? {
-                if self.seen.contains(&path) {
+            for job in folder.archived().await? {
+                if self.seen.contains(&job) {
                     continue;
                 }
                 beat();
-                match folder.read::<Archive>(&path).await {
+                match folder.job(&job).archive().await {
                     Ok(Some(archive)) => touched.extend(self.learn(&archive)),
                     Ok(None) => {}
                     Err(e @ FolderError::Unreadable { .. }) => {
                         tracing::warn!(error = %e, "an archive is left out of `.latest`");
-                        self.seen.insert(path);
+                        self.seen.insert(job);
                     }
                     Err(e) => return Err(e),
                 }
@@ -83,7 +86,7 @@ impl Latest {
             let (mut moved, mut failed) = (false, None);
             for some in keys.chunks(VIEWS_AT_ONCE) {
                 beat();
-                for pointed in join_all(some.iter().map(|key| self.point(folder, key))).await {
+                for pointed in join_all(some.iter().map(|key| self.point(destination, key))).await {
                     match pointed {
                         Ok(now) => moved |= now,
                         // The others do not wait for it.
@@ -101,30 +104,13 @@ impl Latest {
     }
 
     /// Points one view at its newest export; true if it had to move.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn point(&self, folder: &Folder, key: &(String, String)) -> Result<bool, FolderError> {
+    async fn point(
+        &self,
+        destination: &dyn Destination,
+        key: &(String, String),
+    ) -> Result<bool, FolderError> {
         let Some(export) = self.newest.get(key) else { return Ok(false) };
         let (directory, base) = key;
-        let dir = layout::latest(directory);
-        let link = format!("{dir}/{base}");
-        let name = export.directory.rsplit('/').next().unwrap_or(&export.directory);
-        let target = format!("../{name}");
-        if folder.store().pointed(&link).await?.as_deref() == Some(target.as_str()) {
-            return Ok(false);
-        }
-        // An export that was pruned by hand is nothing to point at.
-        if folder.store().stat(&export.directory).await?.is_none() {
-            return Ok(false);
-        }
-        match folder.store().point(&link, &target).await {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                folder.store().make_dirs(directory, vec![".latest".into()]).await?;
-                folder.store().point(&link, &target).await?;
-            }
-            pointed => pointed?,
-        }
-        Ok(true)
+        destination.point(directory, base, &export.directory).await
     }
 }

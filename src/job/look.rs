@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::archive::Archive;
-use super::outcome::{CancelMark, Outcome, Owner, PlanFailure, StoredRequest};
+use super::outcome::Owner;
 use super::state::{BatchId, JobState};
-use crate::folder::layout::{self, RecordFile};
-use crate::folder::{Folder, FolderError};
-use crate::job::record::{Failure, Record};
-use crate::message::JobId;
+use crate::destination::Destination;
+use crate::folder::{Folder, FolderError, RecordFile};
 use crate::message::inbox::ChunkRef;
+use crate::message::{ChunkNo, JobId};
 
 /// What a look at a workspace found.
 #[derive(Debug)]
@@ -29,9 +27,9 @@ pub enum Found {
 /// # Errors
 /// When the folder refuses, or has a file of a newer release.
 pub async fn open(folder: &Folder, job: &JobId, owner: &Owner, up: Duration) -> Result<Found, FolderError> {
-    let Some(stored) = folder.read::<StoredRequest>(&layout::request(job)).await? else {
-        let there = folder.store().stat(&layout::workspace(job)).await?.is_some();
-        return Ok(if there { Found::Headless } else { Found::NotOurs });
+    let workspace = folder.job(job);
+    let Some(stored) = workspace.request().await? else {
+        return Ok(if workspace.exists().await? { Found::Headless } else { Found::NotOurs });
     };
     if stored.owner != *owner {
         return Ok(Found::NotOurs);
@@ -47,41 +45,32 @@ pub async fn open(folder: &Folder, job: &JobId, owner: &Owner, up: Duration) -> 
 /// As [`open`].
 pub async fn refresh(folder: &Folder, state: &mut JobState, up: Duration) -> Result<(), FolderError> {
     let job = state.id().clone();
+    let workspace = folder.job(&job);
     if state.archive.is_none() {
-        state.archive = folder.read::<Archive>(&layout::archive_by_id(&job)).await?.map(Into::into);
+        state.archive = workspace.archive().await?.map(Into::into);
     }
     if state.archive.is_some() {
         return Ok(());
     }
     if state.cancel.is_none() {
-        state.cancel = folder.read::<CancelMark>(&layout::cancel(&job)).await?;
+        state.cancel = workspace.cancel_mark().await?;
     }
-    while let Some(plan) = folder.read(&layout::plan(&job, state.next_epoch())).await? {
+    while let Some(plan) = workspace.plan(state.next_epoch()).await? {
         state.add_plan(plan);
         state.moved = up;
     }
     if state.plan_failure.is_none() {
-        state.plan_failure = plan_failure(folder, &job, state.next_epoch()).await?;
+        state.plan_failure = workspace.plan_failure(state.next_epoch()).await?;
     }
     let open: Vec<BatchId> = state.batches.iter().filter(|(_, b)| b.is_open()).map(|(id, _)| *id).collect();
     for id in open {
-        let outcome = folder.read::<Outcome>(&layout::outcome(&job, id.epoch, id.first)).await?;
+        let outcome = workspace.outcome(id).await?;
         if let Some(batch) = state.batches.get_mut(&id) {
             batch.outcome = outcome.map(Into::into);
         }
         records(folder, state, id, up).await?;
     }
     Ok(())
-}
-
-async fn plan_failure(folder: &Folder, job: &JobId, epoch: u32) -> Result<Option<PlanFailure>, FolderError> {
-    let dir = layout::plans(job);
-    for name in folder.store().list(&dir).await? {
-        if layout::epoch_of_plan_failure(&name) == Some(epoch) {
-            return folder.read(&format!("{dir}/{name}")).await;
-        }
-    }
-    Ok(None)
 }
 
 /// Reads what stands in the records directory of a batch.
@@ -91,35 +80,33 @@ async fn records(
     id: BatchId,
     up: Duration,
 ) -> Result<(), FolderError> {
-    let dir = layout::records(state.id(), id.epoch, id.first);
-    let mut failures: BTreeMap<uuid::Uuid, (u32, String)> = BTreeMap::new();
+    let job = state.id().clone();
+    let workspace = folder.job(&job);
+    let mut failures: BTreeMap<uuid::Uuid, ChunkNo> = BTreeMap::new();
     let mut fresh = Vec::new();
     {
         let Some(batch) = state.batches.get(&id) else { return Ok(()) };
-        for name in folder.store().list(&dir).await? {
-            match RecordFile::parse(&name) {
-                Some(RecordFile::Record(chunk)) => {
-                    if batch.records.get(chunk as usize).is_some_and(Option::is_none) {
+        for file in workspace.record_files(id).await? {
+            match file {
+                RecordFile::Record(chunk) => {
+                    if batch.records.get(chunk.index()).is_some_and(Option::is_none) {
                         fresh.push(chunk);
                     }
                 }
-                Some(RecordFile::Failure(chunk)) => {
-                    if let Some(uuid) = failure_id(&name)
-                        && !batch.failures.contains_key(&uuid)
-                        && !batch.answered.contains(&uuid)
-                    {
-                        failures.insert(uuid, (chunk, name));
+                RecordFile::Failure(chunk, failure) => {
+                    if !batch.failures.contains_key(&failure) && !batch.answered.contains(&failure) {
+                        failures.insert(failure, chunk);
                     }
                 }
-                Some(RecordFile::Start(..)) | None => {}
+                RecordFile::Start(..) => {}
             }
         }
     }
     for chunk in fresh {
         record(folder, state, id, chunk, up).await?;
     }
-    for (uuid, (chunk, name)) in failures {
-        let failure = folder.read::<Failure>(&format!("{dir}/{name}")).await?;
+    for (uuid, chunk) in failures {
+        let failure = workspace.failure(id, chunk, uuid).await?;
         if let (Some(failure), Some(batch)) = (failure, state.batches.get_mut(&id)) {
             batch.fail(uuid, chunk, failure);
         }
@@ -127,19 +114,14 @@ async fn records(
     Ok(())
 }
 
-fn failure_id(name: &str) -> Option<uuid::Uuid> {
-    name.split_once(".fail-")?.1.strip_suffix(".json")?.parse().ok()
-}
-
 async fn record(
     folder: &Folder,
     state: &mut JobState,
     id: BatchId,
-    chunk: u32,
+    chunk: ChunkNo,
     up: Duration,
 ) -> Result<bool, FolderError> {
-    let path = layout::record(state.id(), id.epoch, id.first, chunk);
-    let Some(record) = folder.read::<Record>(&path).await? else { return Ok(false) };
+    let Some(record) = folder.job(state.id()).record(id, chunk).await? else { return Ok(false) };
     if let Some(batch) = state.batches.get_mut(&id)
         && batch.record(chunk, record)
     {
@@ -156,19 +138,19 @@ async fn record(
 /// As [`open`].
 pub async fn recheck(
     folder: &Folder,
+    destination: &dyn Destination,
     state: &mut JobState,
     id: BatchId,
     up: Duration,
 ) -> Result<(), FolderError> {
     let Some(batch) = state.batches.get(&id) else { return Ok(()) };
-    let missing: Vec<u32> = (0..).zip(&batch.records).filter(|(_, r)| r.is_none()).map(|(c, _)| c).collect();
+    let missing: Vec<ChunkNo> = batch.unrecorded().collect();
     let mut begun = false;
     for table in batch.tables.clone() {
-        let path = layout::target(state.id(), id.epoch, table, 1);
-        begun |= folder.stat_anew(&path).await?.is_some();
+        begun |= destination.is_begun(state.id(), id, table).await?;
     }
     if begun {
-        folder.store().revalidate(&layout::records(state.id(), id.epoch, id.first)).await?;
+        folder.job(state.id()).revalidate_records(id).await?;
         for chunk in missing {
             record(folder, state, id, chunk, up).await?;
         }
@@ -177,10 +159,10 @@ pub async fn recheck(
 }
 
 /// Whether a record has a part of every table: else there are failures to be read.
-fn has_all(state: &JobState, id: BatchId, chunk: u32) -> bool {
+fn has_all(state: &JobState, id: BatchId, chunk: ChunkNo) -> bool {
     let Some(batch) = state.batches.get(&id) else { return true };
-    let Some(Some(record)) = batch.records.get(chunk as usize) else { return true };
-    batch.tables.iter().all(|table| record.parts.iter().any(|part| part.table == *table))
+    let Some(Some(record)) = batch.records.get(chunk.index()) else { return true };
+    batch.tables.iter().all(|table| record.of(*table).is_some())
 }
 
 /// Looks at one chunk that somebody woke us up for.
@@ -193,7 +175,7 @@ pub async fn chunk(
     chunk: ChunkRef,
     up: Duration,
 ) -> Result<(), FolderError> {
-    let id = BatchId { epoch: chunk.epoch, first: chunk.table };
+    let id = chunk.batch_id();
     if !state.batches.contains_key(&id) {
         return refresh(folder, state, up).await;
     }

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 
 use super::archive::{Archive, ArchivedTable};
 use super::outcome::{Outcome, StoredRequest, TableResult};
+use super::plan::EpochPlan;
 use super::state::JobState;
 use crate::bus::Outgoing;
-use crate::folder::layout;
 use crate::message::event::{ErrorReport, Event, EventData, EventType, MAX_CONTAINED, TableReport};
 use crate::message::pattern::qualified;
 use crate::message::{JobId, SourceName};
@@ -111,8 +111,8 @@ impl Reporter {
 
     /// Tables that could not be planned.
     #[must_use]
-    pub fn unplanned(&self, stored: &StoredRequest, plan: &ExportPlan) -> Vec<Outgoing> {
-        plan.failed
+    pub fn unplanned(&self, stored: &StoredRequest, plan: &EpochPlan) -> Vec<Outgoing> {
+        plan.failed()
             .iter()
             .map(|f| {
                 let mut data = Self::about(stored);
@@ -121,7 +121,7 @@ impl Reporter {
                     error: Some(f.error.clone()),
                     ..TableReport::default()
                 }];
-                self.event(stored, EventType::TableFailed, &f.table, plan.planned_at, data)
+                self.event(stored, EventType::TableFailed, &f.table, plan.at(), data)
             })
             .collect()
     }
@@ -135,7 +135,7 @@ impl Reporter {
             message_id: archive.message_id.clone(),
             labels: archive.labels.clone(),
             snapshot_time: archive.snapshots.values().max().copied(),
-            archive: Some(layout::archive_by_id(&archive.job_id)),
+            archive: Some(archive.path()),
             duration_seconds: Some(archive.performance.total_duration_seconds),
             tables: archive.tables.iter().map(ArchivedTable::report).collect(),
             error: archive.error.clone(),

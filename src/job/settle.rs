@@ -1,6 +1,6 @@
 //! Moves the tables of a batch where they belong, then writes its outcome.
-//! Every step may have been done by another coordinator before: the consuming
-//! rename succeeds once, the outcome is exclusive (invariants I4, I10).
+//! Every step may have been done by another coordinator before: the destination
+//! decides once on each table, the outcome is exclusive (invariants I4, I10).
 
 use std::sync::Arc;
 
@@ -9,214 +9,210 @@ use jiff::Timestamp;
 
 use super::decide::Disposition;
 use super::outcome::{FinishedFile, Outcome, TableOutcome, TableResult};
+use super::record::{Cause, Record, RecordedPart};
 use super::state::{BatchId, JobState};
-use crate::folder::consume::{Consumed, Part, Ready, Tried};
-use crate::folder::{Folder, FolderError, VERSION, layout};
-use crate::job::record::{Cause, Record};
+use crate::destination::{Decision, Destination, Publication, StagedTable, WinningPart};
+use crate::folder::{Folder, FolderError, VERSION};
 use crate::message::event::ErrorReport;
+use crate::message::request::OnConflict;
+use crate::message::{JobId, TableNo};
 use crate::plan::ExportPlan;
-use crate::plan::base_name;
 use crate::plan::export_plan::PlannedTable;
 
 /// Tables of a batch that move at once: each waits for four fsyncs, three of which they share.
 const TABLES_AT_ONCE: usize = 16;
 
-/// A winning part and the name that it gets.
-struct Winner {
-    path: String,
-    inode: u64,
-    finished: FinishedFile,
+/// A batch on whose tables a decision was made, and all that it takes to carry it out. What becomes known of the job
+/// meanwhile changes nothing of it.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    job: JobId,
+    id: BatchId,
+    cancelled: bool,
+    on_conflict: OnConflict,
+    tables: Vec<Leaving>,
 }
 
-/// Settles a batch.
-///
-/// # Errors
-/// When the folder refuses; nothing is lost, the next try goes on from there.
-pub async fn settle(
-    folder: &Folder,
-    job: &JobState,
-    id: BatchId,
-    dispositions: &[(u32, Disposition)],
-    now: Timestamp,
-) -> Result<Arc<Outcome>, FolderError> {
-    let path = layout::outcome(job.id(), id.epoch, id.first);
-    if let Some(outcome) = folder.read::<Outcome>(&path).await? {
-        return Ok(Arc::new(outcome));
+/// A table of the batch.
+#[derive(Clone, Debug)]
+struct Leaving {
+    staged: StagedTable,
+    /// For reports.
+    name: String,
+    parts: Vec<WinningPart>,
+    files: Vec<FinishedFile>,
+    /// Whether every chunk has a record of it.
+    complete: bool,
+    disposition: Disposition,
+}
+
+impl Settlement {
+    /// What is to be done with a batch. Pure.
+    ///
+    /// # Errors
+    /// When its plan is not known.
+    pub fn of(
+        job: &JobState,
+        id: BatchId,
+        dispositions: &[(TableNo, Disposition)],
+    ) -> Result<Self, FolderError> {
+        let plan = job.plan(id.epoch).ok_or(FolderError::Inconsistent("a batch has no plan"))?;
+        let known = dispositions.iter().filter_map(|(number, d)| Some((plan.table(*number)?, d)));
+        Ok(Self {
+            job: job.id().clone(),
+            id,
+            cancelled: job.cancel.is_some(),
+            on_conflict: plan.on_conflict,
+            tables: known.map(|(table, d)| leaving(job, id, plan, table, d.clone())).collect(),
+        })
     }
-    let plan = job.plan(id.epoch).ok_or(FolderError::Inconsistent("a batch has no plan"))?;
-    let mut tables = Vec::with_capacity(dispositions.len());
-    for some in dispositions.chunks(TABLES_AT_ONCE) {
-        let known = some.iter().filter_map(|(number, d)| Some((plan.table(*number)?, d)));
-        let settled = known.map(|(table, d)| settle_table(folder, job, id, plan, table, d, now));
-        // Not one of them is left half done by the error of another.
-        for table in join_all(settled).await {
-            tables.push(table?);
+
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// When folder or destination refuse; nothing is lost, the next try goes on from there.
+    pub async fn settle(
+        &self,
+        folder: &Folder,
+        destination: &dyn Destination,
+        now: Timestamp,
+    ) -> Result<Arc<Outcome>, FolderError> {
+        let workspace = folder.job(&self.job);
+        if let Some(outcome) = workspace.outcome(self.id).await? {
+            return Ok(Arc::new(outcome));
+        }
+        let mut tables = Vec::with_capacity(self.tables.len());
+        for some in self.tables.chunks(TABLES_AT_ONCE) {
+            let settled = some.iter().map(|table| self.settle_table(destination, table, now));
+            // Not one of them is left half done by the error of another.
+            for (result, table) in join_all(settled).await.into_iter().zip(some) {
+                tables.push(TableOutcome { table: table.staged.table, result: result? });
+            }
+        }
+        let outcome = Outcome { v: VERSION, at: now, tables };
+        Ok(Arc::new(workspace.settle(self.id, outcome).await?))
+    }
+
+    async fn settle_table(
+        &self,
+        destination: &dyn Destination,
+        table: &Leaving,
+        now: Timestamp,
+    ) -> Result<TableResult, FolderError> {
+        if table.disposition != Disposition::Publish {
+            return self.leave(destination, table, &table.disposition, now).await;
+        }
+        self.publish(destination, table, now).await
+    }
+
+    async fn publish(
+        &self,
+        destination: &dyn Destination,
+        table: &Leaving,
+        now: Timestamp,
+    ) -> Result<TableResult, FolderError> {
+        let taken = match destination.publish(&table.staged, &table.parts, self.on_conflict, now).await? {
+            Publication::Decided(Decision::Published(directory)) => {
+                destination.confirm(&directory, &table.parts).await?;
+                return Ok(TableResult::Published { directory, files: table.files.clone() });
+            }
+            // Another coordinator saw a cancel or a failure first and has not said so yet.
+            Publication::Decided(Decision::Discarded) if self.cancelled => return Ok(TableResult::Cancelled),
+            Publication::Decided(Decision::Discarded) => {
+                return Ok(TableResult::Abandoned { cause: Cause::LineageLost });
+            }
+            Publication::Taken(directory) => directory,
+        };
+        let error = ErrorReport::permanent(
+            "directory_exists",
+            format!("{}: the directory {taken} exists and on_conflict is `fail`", table.name),
+            "move the directory away, or use on_conflict version or timestamp",
+        );
+        match destination.discard(&table.staged).await? {
+            Decision::Discarded => Ok(TableResult::Failed { error }),
+            // What is in the way is the table itself: another coordinator was faster.
+            Decision::Published(directory) => {
+                destination.confirm(&directory, &table.parts).await?;
+                Ok(TableResult::Published { directory, files: table.files.clone() })
+            }
         }
     }
-    let outcome = Outcome { v: VERSION, at: now, tables };
-    Ok(Arc::new(folder.create_or_read(&path, outcome).await?))
+
+    /// Gives a table up, unless another coordinator has decided to publish it.
+    async fn leave(
+        &self,
+        destination: &dyn Destination,
+        table: &Leaving,
+        disposition: &Disposition,
+        now: Timestamp,
+    ) -> Result<TableResult, FolderError> {
+        if let Decision::Published(_) = destination.discard(&table.staged).await? {
+            // Whoever published it had seen every record: without them all, nothing is said of it.
+            if !table.complete {
+                return Err(FolderError::Inconsistent("a table was published while it was being given up"));
+            }
+            // And may have died on the way.
+            return self.publish(destination, table, now).await;
+        }
+        Ok(match disposition {
+            Disposition::Fail(error) => TableResult::Failed { error: error.clone() },
+            Disposition::Abandon(cause) => TableResult::Abandoned { cause: cause.clone() },
+            Disposition::Cancel | Disposition::Publish => TableResult::Cancelled,
+        })
+    }
 }
 
-async fn settle_table(
-    folder: &Folder,
+fn leaving(
     job: &JobState,
     id: BatchId,
     plan: &ExportPlan,
     table: &PlannedTable,
-    disposition: &Disposition,
-    now: Timestamp,
-) -> Result<TableOutcome, FolderError> {
-    let number = table.number;
-    let winners = winners(job, id, number);
-    let complete = is_complete(job, id, number);
-    let part = known_part(&winners, complete);
-    let ready = Ready { job: job.id(), epoch: id.epoch, id: plan.ready, table: number, part };
-    let result = match disposition {
-        Disposition::Publish => {
-            let cancelled = job.cancel.is_some();
-            publish(folder, plan, table, &ready, winners, cancelled, now).await?
-        }
-        other => leave(folder, &ready, winners, complete, other).await?,
+    disposition: Disposition,
+) -> Leaving {
+    let winners = winners(job, id, table.number);
+    let has = |record: &Record| record.of(table.number).is_some();
+    let complete =
+        job.batches.get(&id).is_some_and(|b| b.records.iter().all(|r| r.as_deref().is_some_and(has)));
+    let part =
+        |part: &&RecordedPart| WinningPart { reference: part.reference.clone(), path: part.path.clone() };
+    // While records are missing, a part without rows may be left out in the end.
+    let certain = winners.first().filter(|first| complete || first.rows > 0);
+    let file = |part: &&RecordedPart| FinishedFile {
+        file: part.path.clone(),
+        rows: part.rows,
+        bytes: part.bytes,
+        sha256: part.sha256.clone(),
     };
-    Ok(TableOutcome { table: number, result })
-}
-
-/// Whether every chunk of a table has a record of it.
-fn is_complete(job: &JobState, id: BatchId, table: u32) -> bool {
-    let has = |record: &Record| record.parts.iter().any(|p| p.table == table);
-    job.batches.get(&id).is_some_and(|b| b.records.iter().all(|r| r.as_deref().is_some_and(has)))
-}
-
-/// A part that is certain to stand where the table is published. While records
-/// are missing, one without rows may be left out in the end.
-fn known_part(winners: &[Winner], complete: bool) -> Option<Part> {
-    let first = winners.first().filter(|w| complete || w.finished.rows > 0)?;
-    Some(Part { file: first.finished.file.clone(), inode: first.inode })
+    Leaving {
+        staged: StagedTable {
+            job: job.id().clone(),
+            of: id,
+            table: table.number,
+            stage: plan.ready,
+            directory: table.directory.clone(),
+            base: table.base.clone(),
+            certain: certain.map(part),
+        },
+        name: format!("{}.{}", table.schema, table.name),
+        parts: winners.iter().map(part).collect(),
+        files: winners.iter().map(file).collect(),
+        complete,
+        disposition,
+    }
 }
 
 /// The parts that the records name, in key order; where all are without rows, that of the first chunk, which alone is
 /// written then.
-fn winners(job: &JobState, id: BatchId, table: u32) -> Vec<Winner> {
+fn winners(job: &JobState, id: BatchId, table: TableNo) -> Vec<&RecordedPart> {
     let Some(batch) = job.batches.get(&id) else { return Vec::new() };
-    let mut all: Vec<Winner> = Vec::new();
-    for (chunk, record) in batch.records.iter().enumerate() {
-        let Some(part) = record.iter().flat_map(|r| &r.parts).find(|p| p.table == table) else { continue };
-        let part = &part.part;
-        let chunk = u32::try_from(chunk).unwrap_or(u32::MAX);
-        all.push(Winner {
-            path: format!("{}/{}", layout::parts(job.id(), id.epoch, id.first), part.file),
-            inode: part.inode,
-            finished: FinishedFile {
-                file: layout::finished_part(chunk),
-                rows: part.rows,
-                bytes: part.bytes,
-                sha256: part.sha256.clone(),
-            },
-        });
-    }
-    if all.iter().any(|w| w.finished.rows > 0) {
-        all.retain(|w| w.finished.rows > 0);
+    let recorded = batch.records.iter().flatten().filter_map(|record| record.of(table));
+    let mut all: Vec<&RecordedPart> = recorded.flat_map(|of| &of.parts).collect();
+    if all.iter().any(|part| part.rows > 0) {
+        all.retain(|part| part.rows > 0);
     } else {
         all.truncate(1);
     }
     all
-}
-
-async fn publish(
-    folder: &Folder,
-    plan: &ExportPlan,
-    table: &PlannedTable,
-    ready: &Ready<'_>,
-    winners: Vec<Winner>,
-    cancelled: bool,
-    now: Timestamp,
-) -> Result<TableResult, FolderError> {
-    let dir = layout::ready_table(ready.job, ready.epoch, ready.id, ready.table);
-    let links = winners.iter().map(|w| (w.path.clone(), w.finished.file.clone())).collect();
-    match folder.store().link(&dir, links).await.map_err(FolderError::from) {
-        // Another coordinator moved it: the rename below finds out where to.
-        Err(e) if e.is_gone() => {
-            if folder.store().stat(&dir).await?.is_some() {
-                return Err(e);
-            }
-        }
-        other => other?,
-    }
-    if !table.directory.is_empty() && folder.store().stat(&table.directory).await?.is_none() {
-        // Somebody removed the output directory while it was empty.
-        let mut parent = String::new();
-        for part in table.directory.split('/') {
-            folder.store().make_dirs(&parent, vec![part.to_owned()]).await?;
-            parent = layout::public(&parent, part);
-        }
-    }
-    let files: Vec<FinishedFile> = winners.iter().map(|w| w.finished.clone()).collect();
-    let mut nth = 0;
-    let mut attempt = 0;
-    while let Some(candidate) = free_name(folder, plan, table, &mut nth, now).await? {
-        attempt += 1;
-        match folder.publish(ready, attempt, &candidate).await? {
-            Tried::Consumed(Consumed::Published(directory)) => {
-                return Ok(TableResult::Published { directory, files });
-            }
-            // Another coordinator saw a cancel or a failure first and has not said so yet.
-            Tried::Consumed(Consumed::Trashed) if cancelled => return Ok(TableResult::Cancelled),
-            Tried::Consumed(Consumed::Trashed) => {
-                return Ok(TableResult::Abandoned { cause: Cause::LineageLost });
-            }
-            Tried::Occupied(_) => {}
-        }
-    }
-    let taken = layout::public(&table.directory, &table.base);
-    let error = ErrorReport::permanent(
-        "directory_exists",
-        format!("{}.{}: the directory {taken} exists and on_conflict is `fail`", table.schema, table.name),
-        "move the directory away, or use on_conflict version or timestamp",
-    );
-    leave(folder, ready, winners, true, &Disposition::Fail(error)).await
-}
-
-/// The next name that nothing stands under; none where conflicts fail.
-async fn free_name(
-    folder: &Folder,
-    plan: &ExportPlan,
-    table: &PlannedTable,
-    nth: &mut u32,
-    now: Timestamp,
-) -> Result<Option<String>, FolderError> {
-    while let Some(name) = base_name::directory(&table.base, plan.on_conflict, *nth, now) {
-        *nth += 1;
-        let path = layout::public(&table.directory, &name);
-        // Also where conflicts fail: a rename replaces an empty directory, which may be
-        // another job's output directory.
-        if folder.store().stat(&path).await?.is_none() {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
-
-/// Sends a table to the trash, unless another coordinator has published it.
-async fn leave(
-    folder: &Folder,
-    ready: &Ready<'_>,
-    winners: Vec<Winner>,
-    complete: bool,
-    disposition: &Disposition,
-) -> Result<TableResult, FolderError> {
-    if let Consumed::Published(directory) = folder.abandon(ready).await? {
-        // Whoever published it had seen every record: without them all, nothing is said of it.
-        if !complete {
-            return Err(FolderError::Inconsistent("a table was published while it was being given up"));
-        }
-        let files = winners.into_iter().map(|w| w.finished).collect();
-        return Ok(TableResult::Published { directory, files });
-    }
-    Ok(match disposition {
-        Disposition::Fail(error) => TableResult::Failed { error: error.clone() },
-        Disposition::Abandon(cause) => TableResult::Abandoned { cause: cause.clone() },
-        Disposition::Cancel | Disposition::Publish => TableResult::Cancelled,
-    })
 }
 
 #[cfg(test)]
@@ -228,9 +224,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::folder::consume::Target;
+    use crate::destination::folder::consume::Target;
+    use crate::destination::{FolderDestination, PartReference};
+    use crate::folder::layout;
     use crate::job::tests::{planned, record, running};
-    use crate::message::request::OnConflict;
+    use crate::message::ChunkNo;
 
     struct Root(PathBuf);
 
@@ -258,7 +256,7 @@ mod tests {
     /// The record of a chunk whose part is this file.
     fn record_of(inode: u64) -> Record {
         let mut record = record(&[0]);
-        record.parts[0].part.inode = inode;
+        record.tables[0].parts[0].reference = PartReference::of_file(inode, "f");
         record
     }
 
@@ -268,7 +266,9 @@ mod tests {
         id: BatchId,
         d: Disposition,
     ) -> Result<TableResult, FolderError> {
-        let outcome = settle(folder, job, id, &[(0, d)], Timestamp::UNIX_EPOCH).await?;
+        let settlement = Settlement::of(job, id, &[(TableNo(0), d)])?;
+        let destination = FolderDestination::new(folder.clone());
+        let outcome = settlement.settle(folder, &destination, Timestamp::UNIX_EPOCH).await?;
         Ok(outcome.tables[0].result.clone())
     }
 
@@ -280,12 +280,12 @@ mod tests {
         fs::create_dir_all(root.0.join(".temp/job_j/tables")).expect("made");
         let inode = fs::metadata(root.0.join("s_t0")).expect("there").ino();
         let target = Target { v: VERSION, directory: "s_t0".into(), inode };
-        folder.create(&layout::target(job.id(), 1, 0, 1), &target).await.expect("created");
+        folder.create(&layout::target(job.id(), id.epoch, TableNo(0), 1), &target).await.expect("created");
         // This coordinator has not seen the other record yet.
-        job.batches.get_mut(&id).expect("planned").record(1, record_of(inodes[1]));
+        job.batches.get_mut(&id).expect("planned").record(ChunkNo(1), record_of(inodes[1]));
         let early = settled(&folder, &job, id, Disposition::Cancel).await;
         assert!(matches!(early, Err(FolderError::Inconsistent(_))), "{early:?}");
-        job.batches.get_mut(&id).expect("planned").record(0, record_of(inodes[0]));
+        job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(inodes[0]));
         match settled(&folder, &job, id, Disposition::Cancel).await.expect("settled") {
             TableResult::Published { directory, files } => {
                 assert_eq!((directory.as_str(), files.len()), ("s_t0", 2));
@@ -298,10 +298,12 @@ mod tests {
     async fn an_empty_directory_in_the_way_is_a_conflict_too() {
         let (folder, root) = folder().await;
         let (mut job, id) = running(vec![planned(0, 0, 1)]);
-        Arc::make_mut(&mut job.plans[0]).on_conflict = OnConflict::Fail;
+        let mut plan = ExportPlan::clone(job.plan(id.epoch).expect("planned"));
+        plan.on_conflict = OnConflict::Fail;
+        job.plans[0] = plan.into();
         let part = root.file(".temp/job_j/parts/e1/0/f");
-        job.batches.get_mut(&id).expect("planned").record(0, record_of(part));
-        let ready = layout::ready_table(job.id(), 1, job.plans[0].ready, 0);
+        job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(part));
+        let ready = layout::ready_table(job.id(), id.epoch, Uuid::nil(), TableNo(0));
         for directory in [ready.as_str(), ".temp/job_j/tables", "s_t0"] {
             fs::create_dir_all(root.0.join(directory)).expect("made");
         }

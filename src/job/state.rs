@@ -10,36 +10,31 @@ use uuid::Uuid;
 
 use super::archive::Archive;
 use super::outcome::{CancelMark, Outcome, PlanFailure, StoredRequest, TableResult};
+use super::plan::EpochPlan;
 use crate::job::record::{Cause, Failure, Record};
-use crate::message::JobId;
+pub use crate::message::BatchId;
 use crate::message::event::JobProgress;
+use crate::message::{ChunkNo, Epoch, JobId, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
-
-/// A batch within a job: what is exported, recorded and organized together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BatchId {
-    /// Epoch of the plan.
-    pub epoch: u32,
-    /// Number of its first table.
-    pub first: u32,
-}
 
 /// One batch of a plan.
 #[derive(Debug)]
 pub struct BatchState {
     /// Numbers of its tables.
-    pub tables: Vec<u32>,
+    pub tables: Vec<TableNo>,
     /// The record of each chunk, once it is there.
     pub records: Vec<Option<Arc<Record>>>,
     /// Chunks without record.
     pub missing: u32,
     /// Failures, with the chunk they are of, by the id in their file name.
-    pub failures: BTreeMap<Uuid, (u32, Failure)>,
+    pub failures: BTreeMap<Uuid, (ChunkNo, Failure)>,
     /// Failures that were answered by trying again.
     pub answered: BTreeSet<Uuid>,
     /// The first chunk that was never handed out.
-    pub next: u32,
+    pub next: ChunkNo,
+    /// Whether this coordinator is just settling it.
+    pub settling: bool,
     /// What became of it.
     pub outcome: Option<Arc<Outcome>>,
     /// Whether this coordinator has told what became of it; a successor says it
@@ -56,7 +51,8 @@ impl BatchState {
             missing: chunks,
             failures: BTreeMap::new(),
             answered: BTreeSet::new(),
-            next: 0,
+            next: ChunkNo(0),
+            settling: false,
             outcome: None,
             told: false,
         }
@@ -69,8 +65,8 @@ impl BatchState {
     }
 
     /// Takes a record in; false if it was known.
-    pub fn record(&mut self, chunk: u32, record: Record) -> bool {
-        match self.records.get_mut(chunk as usize) {
+    pub fn record(&mut self, chunk: ChunkNo, record: Record) -> bool {
+        match self.records.get_mut(chunk.index()) {
             Some(slot @ None) => {
                 *slot = Some(Arc::new(record));
                 self.missing -= 1;
@@ -81,7 +77,7 @@ impl BatchState {
     }
 
     /// Takes a failure in; false if it was known or answered.
-    pub fn fail(&mut self, id: Uuid, chunk: u32, failure: Failure) -> bool {
+    pub fn fail(&mut self, id: Uuid, chunk: ChunkNo, failure: Failure) -> bool {
         !self.answered.contains(&id) && self.failures.insert(id, (chunk, failure)).is_none()
     }
 
@@ -91,13 +87,18 @@ impl BatchState {
         self.answered.insert(id);
     }
 
+    /// Its chunks without record.
+    pub fn unrecorded(&self) -> impl Iterator<Item = ChunkNo> {
+        self.records.iter().enumerate().filter(|(_, r)| r.is_none()).map(|(i, _)| ChunkNo::at(i))
+    }
+
     /// Whether a chunk has neither record nor failure.
     #[must_use]
-    pub fn is_unfinished(&self, chunk: u32) -> bool {
-        if !matches!(self.records.get(chunk as usize), Some(None)) {
+    pub fn is_unfinished(&self, chunk: ChunkNo) -> bool {
+        if !matches!(self.records.get(chunk.index()), Some(None)) {
             return false;
         }
-        let failed = |table: u32| {
+        let failed = |table: TableNo| {
             let of_chunk = self.failures.values().filter(|(c, _)| *c == chunk);
             of_chunk.into_iter().any(|(_, f)| f.table == table || f.cause == Cause::LineageLost)
         };
@@ -112,7 +113,7 @@ pub struct JobState {
     /// The request.
     pub stored: Arc<StoredRequest>,
     /// The plans, epoch 1 first.
-    pub plans: Vec<Arc<ExportPlan>>,
+    pub plans: Vec<EpochPlan>,
     /// Failures of the epoch that is being planned.
     pub plan_failure: Option<PlanFailure>,
     /// The batches of all plans.
@@ -173,25 +174,26 @@ impl JobState {
     }
 
     /// Takes the next plan in.
-    pub fn add_plan(&mut self, plan: ExportPlan) {
-        debug_assert_eq!(plan.epoch, self.next_epoch());
-        for (first, tables) in plan.batches() {
-            self.batches.insert(BatchId { epoch: plan.epoch, first }, BatchState::new(&tables));
+    pub fn add_plan(&mut self, plan: impl Into<EpochPlan>) {
+        let (plan, epoch) = (plan.into(), self.next_epoch());
+        debug_assert_eq!(plan.epoch(), epoch);
+        for (batch, tables) in plan.export().map(|plan| plan.batches()).into_iter().flatten() {
+            self.batches.insert(BatchId { epoch, batch }, BatchState::new(&tables));
         }
-        self.plans.push(Arc::new(plan));
+        self.plans.push(plan);
         self.plan_failure = None;
     }
 
     /// The epoch that would be planned next.
     #[must_use]
-    pub fn next_epoch(&self) -> u32 {
-        u32::try_from(self.plans.len()).unwrap_or(u32::MAX).saturating_add(1)
+    pub fn next_epoch(&self) -> Epoch {
+        Epoch::after(self.plans.len())
     }
 
-    /// The plan of an epoch.
+    /// The plan of an epoch, unless it was closed.
     #[must_use]
-    pub fn plan(&self, epoch: u32) -> Option<&Arc<ExportPlan>> {
-        self.plans.get((epoch as usize).checked_sub(1)?)
+    pub fn plan(&self, epoch: Epoch) -> Option<&Arc<ExportPlan>> {
+        self.plans.get(epoch.index()?)?.export()
     }
 
     /// Tables that were abandoned and are in no later plan.
@@ -212,15 +214,14 @@ impl JobState {
 
     /// Whether a plan after that of an epoch has a table, be it as one that could not be planned.
     #[must_use]
-    pub fn is_planned_after(&self, epoch: u32, table: u32) -> bool {
-        let has =
-            |p: &Arc<ExportPlan>| p.table(table).is_some() || p.failed.iter().any(|f| f.number == table);
-        self.plans.iter().skip(epoch as usize).any(has)
+    pub fn is_planned_after(&self, epoch: Epoch, table: TableNo) -> bool {
+        let has = |p: &EpochPlan| p.table(table).is_some() || p.failed().iter().any(|f| f.number == table);
+        self.plans.iter().skip(epoch.0 as usize).any(has)
     }
 
     /// How often a table was abandoned because it had changed.
     #[must_use]
-    pub fn times_changed(&self, table: u32) -> usize {
+    pub fn times_changed(&self, table: TableNo) -> usize {
         self.batches
             .values()
             .filter_map(|b| b.outcome.as_ref())
@@ -234,8 +235,7 @@ impl JobState {
     /// The snapshot lineages that its plans used.
     #[must_use]
     pub fn lineages(&self) -> Vec<Uuid> {
-        let mut all: Vec<Uuid> =
-            self.plans.iter().filter_map(|p| p.snapshot.as_ref().map(|s| s.lineage)).collect();
+        let mut all: Vec<Uuid> = self.plans.iter().filter_map(|p| p.snapshot().map(|s| s.lineage)).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -274,9 +274,9 @@ impl JobState {
             p.chunks += batch.records.len() as u64;
             p.chunks_done += batch.records.len() as u64 - u64::from(batch.missing);
             p.tables += u32::try_from(batch.tables.len()).unwrap_or(u32::MAX);
-            for part in batch.records.iter().flatten().flat_map(|r| &r.parts) {
-                p.rows += part.part.rows;
-                p.bytes += part.part.bytes;
+            for recorded in batch.records.iter().flatten().flat_map(|r| &r.tables) {
+                p.rows += recorded.rows();
+                p.bytes += recorded.bytes();
             }
             if let Some(plan) = self.plan(id.epoch) {
                 p.rows_estimated +=
@@ -297,9 +297,9 @@ impl JobState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abandoned {
     /// The table.
-    pub table: u32,
+    pub table: TableNo,
     /// The epoch in which it was abandoned.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// Why.
     pub cause: Cause,
 }

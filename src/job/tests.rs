@@ -8,21 +8,18 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::decide::{Circumstances, Disposition, Effect, decide};
-use super::outcome::{
-    CancelCause, CancelMark, Outcome, Owner, Run, StoredRequest, TableOutcome, TableResult,
-};
+use super::outcome::{CancelCause, CancelMark, Outcome, Owner, StoredRequest, TableOutcome, TableResult};
 use super::state::{BatchId, JobState};
 use super::window::{SourceLimits, Window, WindowSettings};
-use crate::job::record::{Cause, Failure, Record, RecordedPart};
+use crate::job::record::{Cause, Failure, PartReference, Record, RecordedPart, RecordedTable};
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Alive;
 use crate::message::request::RequestMessage;
 use crate::message::setting::Compression;
-use crate::message::{JobId, SourceName, Task};
+use crate::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::{PlannedTable, Strategy, WriterSettings};
 use crate::relation::Snapshot;
-use crate::write::PartFile;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -31,10 +28,7 @@ fn job(id: &str, received: i64) -> JobState {
     let RequestMessage::Export(request) = RequestMessage::parse(body).expect("valid") else { unreachable!() };
     let received = Timestamp::from_second(received).expect("in range");
     let (job, source) = (JobId::parse(id).expect("valid"), source());
-    JobState::new(
-        StoredRequest::new(job, source, *request, received, Owner::OneShot(Run::default())),
-        Duration::ZERO,
-    )
+    JobState::new(StoredRequest::new(job, source, *request, received, Owner::Nobody), Duration::ZERO)
 }
 
 fn source() -> SourceName {
@@ -43,8 +37,8 @@ fn source() -> SourceName {
 
 pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
     PlannedTable {
-        number,
-        batch,
+        number: TableNo(number),
+        batch: BatchNo(batch),
         schema: "s".into(),
         name: format!("t{number}"),
         base: format!("s_t{number}"),
@@ -76,6 +70,7 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
         source: source(),
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
+        destination: None,
         snapshot: Some(Snapshot { lineage: Uuid::from_u128(lineage), time: Timestamp::UNIX_EPOCH }),
         session: vec![],
         writer: WriterSettings {
@@ -94,23 +89,21 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
 }
 
 pub(super) fn record(tables: &[u32]) -> Record {
-    let part = |table: &u32| RecordedPart {
-        table: *table,
-        part: PartFile {
-            file: "f".into(),
-            inode: 1,
-            rows: 10,
-            bytes: 1,
-            sha256: String::new(),
-            row_groups: 1,
-            fsync_seconds: 0.0,
-        },
+    let part = RecordedPart {
+        path: "f".into(),
+        reference: PartReference::of_file(1, "f"),
+        rows: 10,
+        bytes: 1,
+        sha256: String::new(),
+        row_groups: 1,
+        fsync_seconds: 0.0,
     };
+    let recorded = |table: &u32| RecordedTable { table: TableNo(*table), parts: vec![part.clone()] };
     Record {
         v: 1,
         instance: Uuid::nil(),
         host: String::new(),
-        parts: tables.iter().map(part).collect(),
+        tables: tables.iter().map(recorded).collect(),
         started_at: Timestamp::UNIX_EPOCH,
         seconds: 1.0,
         attempts: 1,
@@ -120,7 +113,7 @@ pub(super) fn record(tables: &[u32]) -> Record {
 fn failure(table: u32, cause: Cause) -> Failure {
     Failure {
         v: 1,
-        table,
+        table: TableNo(table),
         cause,
         error: ErrorReport::permanent("x", "it broke", "mend it"),
         instance: Uuid::nil(),
@@ -145,7 +138,7 @@ pub(super) fn running(tables: Vec<PlannedTable>) -> (JobState, BatchId) {
     let mut job = job("j", 0);
     job.add_plan(plan(&job, 1, tables));
     job.said.plans = 1;
-    (job, BatchId { epoch: 1, first: 0 })
+    (job, BatchId { epoch: Epoch(1), batch: BatchNo(0) })
 }
 
 fn dispositions(job: &JobState, at: &Circumstances) -> Vec<Disposition> {
@@ -157,7 +150,7 @@ fn dispositions(job: &JobState, at: &Circumstances) -> Vec<Disposition> {
 
 fn fail(job: &mut JobState, id: BatchId, failure: Failure) -> Uuid {
     let uuid = Uuid::new_v4();
-    job.batches.get_mut(&id).expect("exists").fail(uuid, 0, failure);
+    job.batches.get_mut(&id).expect("exists").fail(uuid, ChunkNo(0), failure);
     uuid
 }
 
@@ -171,16 +164,16 @@ fn settle(job: &mut JobState, id: BatchId, result: TableResult) {
 #[test]
 fn a_table_is_published_when_its_last_chunk_has_a_record_and_not_before() {
     let (mut job, id) = running(vec![planned(0, 0, 2)]);
-    job.batches.get_mut(&id).expect("exists").record(0, record(&[0]));
+    job.batches.get_mut(&id).expect("exists").record(ChunkNo(0), record(&[0]));
     assert_eq!(decide(&job, &at()), vec![]);
-    job.batches.get_mut(&id).expect("exists").record(1, record(&[0]));
+    job.batches.get_mut(&id).expect("exists").record(ChunkNo(1), record(&[0]));
     assert_eq!(dispositions(&job, &at()), vec![Disposition::Publish]);
 }
 
 #[test]
 fn a_count_that_differs_keeps_a_table_from_being_published() {
     let (mut job, id) = running(vec![PlannedTable { counted_rows: Some(11), ..planned(0, 0, 1) }]);
-    job.batches.get_mut(&id).expect("exists").record(0, record(&[0]));
+    job.batches.get_mut(&id).expect("exists").record(ChunkNo(0), record(&[0]));
     assert!(matches!(dispositions(&job, &at())[..], [Disposition::Fail(_)]));
 }
 
@@ -189,7 +182,7 @@ fn one_table_of_a_batch_fails_and_the_others_are_published() {
     let (mut job, id) = running(vec![planned(0, 0, 1), planned(1, 0, 1)]);
     fail(&mut job, id, failure(1, Cause::Permanent));
     assert_eq!(decide(&job, &at()), vec![], "the batch's record says when its work has ended");
-    job.batches.get_mut(&id).expect("exists").record(0, record(&[0]));
+    job.batches.get_mut(&id).expect("exists").record(ChunkNo(0), record(&[0]));
     let list = dispositions(&job, &at());
     assert!(matches!(&list[..], [Disposition::Publish, Disposition::Fail(_)]), "{list:?}");
 }
@@ -198,7 +191,10 @@ fn one_table_of_a_batch_fails_and_the_others_are_published() {
 fn a_batch_whose_tables_all_fail_ends_without_a_record() {
     let (mut job, id) = running(vec![planned(0, 0, 1), planned(1, 0, 1)]);
     fail(&mut job, id, failure(0, Cause::Permanent));
-    assert!(job.batches[&id].is_unfinished(0), "a worker that died in between leaves one failure only");
+    assert!(
+        job.batches[&id].is_unfinished(ChunkNo(0)),
+        "a worker that died in between leaves one failure only"
+    );
     fail(&mut job, id, failure(1, Cause::Changed));
     let list = dispositions(&job, &at());
     assert!(matches!(&list[..], [Disposition::Fail(_), Disposition::Abandon(Cause::Changed)]), "{list:?}");
@@ -244,7 +240,7 @@ fn a_sixth_snapshot_is_not_taken() {
     for epoch in 1..=5 {
         job.add_plan(plan(&job, u128::from(epoch), vec![planned(0, 0, 1)]));
         job.said.plans = epoch as usize;
-        let id = BatchId { epoch, first: 0 };
+        let id = BatchId { epoch: Epoch(epoch), batch: BatchNo(0) };
         fail(&mut job, id, failure(0, Cause::LineageLost));
         let list = dispositions(&job, &at());
         match epoch {

@@ -16,13 +16,15 @@ use super::look;
 use super::outcome::{
     CancelCause, CancelMark, Outcome, PlanFailure, StoredRequest, TableOutcome, TableResult,
 };
+use super::plan::ClosedPlan;
 use super::record::{Cause, Failure, Record, StartMarker};
 use super::tests::{planned, record, running};
-use crate::folder::consume::{Ready, Target};
+use crate::destination::FolderDestination;
+use crate::destination::folder::consume::{Ready, Target};
 use crate::folder::layout::{self, StartName};
 use crate::folder::{Folder, FolderError, VERSION};
-use crate::message::JobId;
 use crate::message::event::ErrorReport;
+use crate::message::{ChunkNo, Epoch, JobId, TableNo};
 use crate::plan::ExportPlan;
 
 type Read<'a> = Pin<Box<dyn Future<Output = Result<bool, FolderError>> + 'a>>;
@@ -52,34 +54,49 @@ fn error() -> ErrorReport {
     ErrorReport::permanent("x", "it broke", "mend it")
 }
 
-/// All of them, as a job of one table leaves them. Claims of names are read in `worker/planning/places.rs`.
+/// All of them, as a job of one table leaves them. Claims of names are read in `destination/folder/places.rs`.
 fn kinds() -> Vec<Kind> {
     let (id, at) = (Uuid::from_u128(7), Timestamp::UNIX_EPOCH);
     let (mut state, batch) = running(vec![planned(0, 0, 2)]);
     let job = job();
     let stored = StoredRequest::clone(&state.stored);
-    let plan = ExportPlan::clone(&state.plans[0]);
-    let tables = vec![TableOutcome { table: 0, result: TableResult::Failed { error: error() } }];
+    let plan = ExportPlan::clone(state.plan(batch.epoch).expect("planned"));
+    let closed = ClosedPlan {
+        v: VERSION,
+        job: job.clone(),
+        epoch: Epoch(2),
+        source: plan.source.clone(),
+        closed_at: at,
+        failed: Vec::new(),
+        error: Some(error()),
+    };
+    let tables = vec![TableOutcome { table: TableNo(0), result: TableResult::Failed { error: error() } }];
     let outcome = Outcome { v: VERSION, at, tables };
     if let Some(batch) = state.batches.get_mut(&batch) {
         batch.outcome = Some(outcome.clone().into());
     }
-    let failure = Failure { v: VERSION, table: 0, cause: Cause::Changed, error: error(), instance: id, at };
-    let start = StartMarker { v: VERSION, instance: id, table: 0, alone: false, at };
+    let failure =
+        Failure { v: VERSION, table: TableNo(0), cause: Cause::Changed, error: error(), instance: id, at };
+    let start = StartMarker { v: VERSION, instance: id, table: TableNo(0), alone: false, at };
     let cancel = CancelMark { v: VERSION, why: CancelCause::Request, by: None, at };
     vec![
         kind!(StoredRequest, layout::request(&job), stored),
-        kind!(ExportPlan, layout::plan(&job, 1), plan),
-        kind!(PlanFailure, layout::plan_failure(&job, 2, id), PlanFailure { v: VERSION, error: error() }),
-        kind!(Record, layout::record(&job, 1, 0, 0), record(&[0])),
-        kind!(Failure, layout::failure(&job, 1, 0, 1, id), failure),
-        kind!(StartMarker, layout::start_marker(&job, 1, 0, 1, StartName { id, beat: 0 }), start),
+        kind!(ExportPlan, layout::plan(&job, Epoch(1)), plan),
+        kind!(ClosedPlan, layout::plan(&job, Epoch(2)), closed),
+        kind!(
+            PlanFailure,
+            layout::plan_failure(&job, Epoch(2), id),
+            PlanFailure { v: VERSION, error: error() }
+        ),
+        kind!(Record, layout::record(&job, batch, ChunkNo(0)), record(&[0])),
+        kind!(Failure, layout::failure(&job, batch, ChunkNo(1), id), failure),
+        kind!(StartMarker, layout::start_marker(&job, batch, ChunkNo(1), StartName { id, beat: 0 }), start),
         kind!(
             Target,
-            layout::target(&job, 1, 0, 1),
+            layout::target(&job, Epoch(1), TableNo(0), 1),
             Target { v: VERSION, directory: "s_t0".into(), inode: 1 }
         ),
-        kind!(Outcome, layout::outcome(&job, 1, 0), outcome),
+        kind!(Outcome, layout::outcome(&job, batch), outcome),
         kind!(CancelMark, layout::cancel(&job), cancel),
         kind!(Archive, layout::archive_by_id(&job), Archive::of(&state, at)),
     ]
@@ -201,23 +218,23 @@ async fn whoever_opens_a_job_with_a_newer_file_is_told_so() {
         open().await.expect("it was only that file");
         opened += 1;
     }
-    assert_eq!(opened, 8);
+    assert_eq!(opened, 9);
 }
 
 #[tokio::test]
 async fn targets_and_archives_of_a_newer_release_stop_whoever_needs_them() {
     let (folder, root) = folder().await;
     let job = job();
-    root.write(&layout::target(&job, 1, 0, 1), r#"{"v":3,"where":"elsewhere"}"#);
-    let ready = Ready { job: &job, epoch: 1, id: Uuid::nil(), table: 0, part: None };
+    root.write(&layout::target(&job, Epoch(1), TableNo(0), 1), r#"{"v":3,"where":"elsewhere"}"#);
+    let ready = Ready { job: &job, epoch: Epoch(1), id: Uuid::nil(), table: TableNo(0), part: None };
     let tried = folder.publish(&ready, 1, "s_t0").await;
     assert!(matches!(tried, Err(FolderError::Newer { .. })), "it may stand elsewhere: {tried:?}");
-    root.write(&format!("{}/x", layout::ready_table(&job, 1, Uuid::nil(), 0)), "");
+    root.write(&format!("{}/x", layout::ready_table(&job, Epoch(1), Uuid::nil(), TableNo(0))), "");
     let tried = folder.publish(&ready, 1, "s_t0").await;
     assert!(matches!(tried, Err(FolderError::Newer { .. })), "{tried:?}");
     assert!(!root.0.join("s_t0").exists(), "nothing was published");
     root.write(&layout::archive_by_id(&job), r#"{"v":3}"#);
-    let repaired = Latest::default().repair(&folder, &|| {}).await;
+    let repaired = Latest::default().repair(&folder, &FolderDestination::new(folder.clone()), &|| {}).await;
     assert!(matches!(repaired, Err(FolderError::Newer { .. })), "{repaired:?}");
 }
 

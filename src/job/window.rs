@@ -13,7 +13,7 @@ use super::state::{BatchId, BatchState, JobState};
 use crate::config::{MAX_JOBS, MAX_PARALLEL};
 use crate::message::inbox::Alive;
 use crate::message::task::{ChunkTask, PlanTask};
-use crate::message::{JobId, SourceName, Task};
+use crate::message::{ChunkNo, JobId, SourceName, Task};
 
 /// Tables of a job and chunks of a table at once that so many cores are good for.
 #[must_use]
@@ -252,7 +252,7 @@ impl Window {
             if let Task::Chunk(t) = task
                 && t.job == *job.id()
             {
-                *out.entry(BatchId { epoch: t.epoch, first: t.table }).or_default() += 1;
+                *out.entry(t.batch_id()).or_default() += 1;
             }
         }
         Share {
@@ -309,13 +309,14 @@ impl Window {
 
     /// The next chunk of a batch that is neither out nor finished.
     fn free_chunk(&self, job: &JobId, id: BatchId, batch: &mut BatchState, root: Uuid) -> Option<ChunkTask> {
-        let task = |chunk| ChunkTask { job: job.clone(), epoch: id.epoch, table: id.first, chunk, root };
+        let task = |chunk| ChunkTask { job: job.clone(), epoch: id.epoch, batch: id.batch, chunk, root };
         let chunks = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
-        let is_free = |c: &u32| batch.is_unfinished(*c) && !self.out.contains_key(&Task::Chunk(task(*c)));
-        let fresh = (batch.next..chunks).find(is_free);
+        let is_free = |c: &ChunkNo| batch.is_unfinished(*c) && !self.out.contains_key(&Task::Chunk(task(*c)));
+        let next = batch.next.0;
+        let fresh = (next..chunks).map(ChunkNo).find(is_free);
         // Behind the first pass: what was lost on the way.
-        let found = fresh.or_else(|| (0..batch.next.min(chunks)).find(is_free));
-        batch.next = fresh.map_or(chunks, |fresh| fresh + 1);
+        let found = fresh.or_else(|| (0..next.min(chunks)).map(ChunkNo).find(is_free));
+        batch.next = fresh.map_or(ChunkNo(chunks), |fresh| ChunkNo(fresh.0 + 1));
         found.map(task)
     }
 }
@@ -338,9 +339,8 @@ fn is_wanted(job: &JobState, task: &Task) -> bool {
     }
     match task {
         Task::Plan(t) => t.epoch == job.next_epoch(),
-        Task::Chunk(t) => job
-            .batches
-            .get(&BatchId { epoch: t.epoch, first: t.table })
-            .is_some_and(|b| b.is_open() && b.is_unfinished(t.chunk)),
+        Task::Chunk(t) => {
+            job.batches.get(&t.batch_id()).is_some_and(|b| b.is_open() && b.is_unfinished(t.chunk))
+        }
     }
 }

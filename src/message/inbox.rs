@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::task::Task;
-use super::{JobId, SourceName};
+use super::{BatchId, BatchNo, ChunkNo, Epoch, JobId, SourceName};
 
 /// A message of the coordinator's inbox. None of them carries truth: a wake-up
 /// says where to look, an `alive` what its sender holds.
@@ -38,11 +38,20 @@ pub struct Wake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChunkRef {
     /// Epoch of the plan.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// Number of the batch's first table.
-    pub table: u32,
-    /// Chunk within the table.
-    pub chunk: u32,
+    #[serde(rename = "table")]
+    pub batch: BatchNo,
+    /// Chunk within the batch.
+    pub chunk: ChunkNo,
+}
+
+impl ChunkRef {
+    /// The batch it is of.
+    #[must_use]
+    pub fn batch_id(&self) -> BatchId {
+        BatchId { epoch: self.epoch, batch: self.batch }
+    }
 }
 
 /// What a daemon is and holds; sent on connecting and every `alive_interval`.

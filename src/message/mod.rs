@@ -8,6 +8,7 @@ pub mod event;
 pub mod inbox;
 pub mod json;
 pub mod name;
+pub mod number;
 mod output;
 #[cfg(test)]
 mod page;
@@ -22,6 +23,7 @@ pub use control::Control;
 pub use event::{Event, EventType};
 pub use inbox::{Alive, ChunkRef, InboxMessage, Wake};
 pub use name::{JobId, SourceName};
+pub use number::{BatchId, BatchNo, ChunkNo, Epoch, TableNo};
 pub use pattern::TablePattern;
 pub use request::{ExportRequest, RequestMessage, TableRequest};
 pub use task::Task;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::JobId;
+use super::{BatchId, BatchNo, ChunkNo, Epoch, JobId};
 
 /// One unit of work, done by whichever daemon takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct PlanTask {
     #[serde(rename = "plan")]
     pub job: JobId,
     /// The epoch to be planned.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// Identity of the export root it is meant for.
     pub root: Uuid,
 }
@@ -34,13 +34,22 @@ pub struct ChunkTask {
     /// The job.
     pub job: JobId,
     /// The epoch of the plan that has the chunk.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// Number of the batch's first table.
-    pub table: u32,
-    /// The chunk within the table.
-    pub chunk: u32,
+    #[serde(rename = "table")]
+    pub batch: BatchNo,
+    /// The chunk within the batch.
+    pub chunk: ChunkNo,
     /// Identity of the export root it is meant for.
     pub root: Uuid,
+}
+
+impl ChunkTask {
+    /// The batch it is of.
+    #[must_use]
+    pub fn batch_id(&self) -> BatchId {
+        BatchId { epoch: self.epoch, batch: self.batch }
+    }
 }
 
 impl Task {
@@ -71,10 +80,13 @@ mod tests {
     fn tasks_travel_as_documented() {
         let job = JobId::parse("j").expect("valid");
         let root = Uuid::nil();
-        let plan = Task::Plan(PlanTask { job: job.clone(), epoch: 1, root });
-        let chunk = Task::Chunk(ChunkTask { job, epoch: 1, table: 2, chunk: 3, root });
+        let plan = Task::Plan(PlanTask { job: job.clone(), epoch: Epoch(1), root });
+        let task = ChunkTask { job, epoch: Epoch(1), batch: BatchNo(2), chunk: ChunkNo(3), root };
+        let chunk = Task::Chunk(task);
         let text = serde_json::to_value(&plan).expect("json");
         assert_eq!(text["plan"], "j");
+        let text = serde_json::to_value(&chunk).expect("json");
+        assert_eq!((&text["epoch"], &text["table"], &text["chunk"]), (&1.into(), &2.into(), &3.into()));
         for task in [plan, chunk] {
             let text = serde_json::to_string(&task).expect("json");
             assert_eq!(serde_json::from_str::<Task>(&text).expect("json"), task);

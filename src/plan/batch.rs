@@ -2,6 +2,8 @@
 //! outcome for up to 64 of them, so that a thousand tiny tables do not cost a
 //! thousand round trips. Pure.
 
+use crate::message::{BatchNo, TableNo};
+
 /// Most tables of a batch.
 const MAX_TABLES: usize = 64;
 /// Most bytes of a batch: a table above this travels alone.
@@ -11,7 +13,7 @@ const MAX_BYTES: u64 = 64 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchMember {
     /// The table's number in the job.
-    pub number: u32,
+    pub number: TableNo,
     /// Whether it is one chunk.
     pub single: bool,
     /// Bytes of the table; none if nobody knows (a view): it travels alone.
@@ -22,14 +24,14 @@ pub struct BatchMember {
 /// first table. Tables keep their order, and large ones between small ones do
 /// not break a batch.
 #[must_use]
-pub fn assign(members: &[BatchMember]) -> Vec<u32> {
-    let mut open: Option<(u32, usize, u64)> = None;
+pub fn assign(members: &[BatchMember]) -> Vec<BatchNo> {
+    let mut open: Option<(BatchNo, usize, u64)> = None;
     members
         .iter()
         .map(|member| {
             let bytes = match member.bytes {
                 Some(bytes) if member.single && bytes <= MAX_BYTES => bytes,
-                _ => return member.number,
+                _ => return BatchNo::of_first(member.number),
             };
             match &mut open {
                 Some((batch, tables, total)) if *tables < MAX_TABLES && *total + bytes <= MAX_BYTES => {
@@ -38,8 +40,9 @@ pub fn assign(members: &[BatchMember]) -> Vec<u32> {
                     *batch
                 }
                 _ => {
-                    open = Some((member.number, 1, bytes));
-                    member.number
+                    let batch = BatchNo::of_first(member.number);
+                    open = Some((batch, 1, bytes));
+                    batch
                 }
             }
         })
@@ -51,30 +54,34 @@ mod tests {
     use super::*;
 
     fn small(number: u32, bytes: u64) -> BatchMember {
-        BatchMember { number, single: true, bytes: Some(bytes) }
+        BatchMember { number: TableNo(number), single: true, bytes: Some(bytes) }
+    }
+
+    fn numbers(members: &[BatchMember]) -> Vec<u32> {
+        assign(members).into_iter().map(|batch| batch.0).collect()
     }
 
     #[test]
     fn small_tables_share_a_batch_until_it_is_full() {
         let members: Vec<_> = (0..130).map(|n| small(n, 1_000)).collect();
-        let batches = assign(&members);
+        let batches = numbers(&members);
         assert_eq!((batches[0], batches[63], batches[64], batches[127], batches[129]), (0, 0, 64, 64, 128));
         let heavy: Vec<_> = (0..4).map(|n| small(n, 30 << 20)).collect();
-        assert_eq!(assign(&heavy), [0, 0, 2, 2]);
+        assert_eq!(numbers(&heavy), [0, 0, 2, 2]);
     }
 
     #[test]
     fn large_split_and_unknown_tables_travel_alone() {
         let members = [
             small(1, 10),
-            BatchMember { number: 2, single: false, bytes: Some(10) },
+            BatchMember { number: TableNo(2), single: false, bytes: Some(10) },
             small(3, MAX_BYTES + 1),
-            BatchMember { number: 4, single: true, bytes: None },
+            BatchMember { number: TableNo(4), single: true, bytes: None },
             small(7, MAX_BYTES - 10),
             small(8, 1),
             small(9, u64::MAX),
         ];
-        assert_eq!(assign(&members), [1, 2, 3, 4, 1, 8, 9]);
+        assert_eq!(numbers(&members), [1, 2, 3, 4, 1, 8, 9]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use self::family::Candidate;
 use super::export_plan::{FailedTable, SkippedRelation};
+use crate::message::TableNo;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::{ExportRequest, TableRequest};
@@ -18,7 +19,7 @@ mod family;
 #[derive(Clone, Debug)]
 pub struct ChosenTable<'a> {
     /// Its number in the job.
-    pub number: u32,
+    pub number: TableNo,
     /// Its facts.
     pub relation: &'a Relation,
     /// The entry of the request whose options it takes.
@@ -58,8 +59,8 @@ pub struct Chosen<'a> {
 }
 
 impl<'a> Chosen<'a> {
-    fn number(&mut self) -> u32 {
-        let number = self.next;
+    fn number(&mut self) -> TableNo {
+        let number = TableNo(self.next);
         self.next += 1;
         number
     }
@@ -209,7 +210,7 @@ impl<'a> Choosing<'a> {
             .and_then(|columns| readable(relation, columns));
         match columns {
             Ok(columns) => {
-                let table = ChosenTable { number: 0, relation, request: entry, columns };
+                let table = ChosenTable { number: TableNo::default(), relation, request: entry, columns };
                 self.items.push(Item::Table(Candidate { table, named }));
             }
             Err(error) => self.fail(qualified(&relation.schema, &relation.name), error),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::message::event::ErrorReport;
 use crate::message::request::{OnConflict, OnUnfit, Verify};
 use crate::message::setting::{Compression, FileTypes};
-use crate::message::{JobId, SourceName};
+use crate::message::{BatchNo, Epoch, JobId, SourceName, TableNo};
 use crate::relation::{Column, Frozen, Slice, Snapshot};
 
 /// `plans/eN.json`.
@@ -21,13 +21,16 @@ pub struct ExportPlan {
     /// The job.
     pub job: JobId,
     /// 1 for the first plan.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// The source.
     pub source: SourceName,
     /// When it was made.
     pub planned_at: Timestamp,
     /// Names the `ready` directory of this epoch.
     pub ready: Uuid,
+    /// Identity of the destination; none for the root of the export folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Uuid>,
     /// The snapshot that all its chunks read; none without consistency.
     pub snapshot: Option<Snapshot>,
     /// Session settings of every chunk, in order.
@@ -69,9 +72,9 @@ pub struct WriterSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedTable {
     /// Its number in the first plan of the job, stable for ever.
-    pub number: u32,
+    pub number: TableNo,
     /// Number of the first table of its batch; its own unless small tables travel together.
-    pub batch: u32,
+    pub batch: BatchNo,
     /// Schema in the source.
     pub schema: String,
     /// Name in the source.
@@ -194,7 +197,7 @@ impl Strategy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailedTable {
     /// Its number in the job.
-    pub number: u32,
+    pub number: TableNo,
     /// As the request named it.
     pub table: String,
     /// Why.
@@ -225,14 +228,14 @@ impl PlannedTable {
 impl ExportPlan {
     /// The table of this number.
     #[must_use]
-    pub fn table(&self, number: u32) -> Option<&PlannedTable> {
+    pub fn table(&self, number: TableNo) -> Option<&PlannedTable> {
         self.tables.binary_search_by_key(&number, |t| t.number).ok().map(|i| &self.tables[i])
     }
 
     /// The tables by batch: what is exported, recorded and organized together.
     #[must_use]
-    pub fn batches(&self) -> BTreeMap<u32, Vec<&PlannedTable>> {
-        let mut batches: BTreeMap<u32, Vec<&PlannedTable>> = BTreeMap::new();
+    pub fn batches(&self) -> BTreeMap<BatchNo, Vec<&PlannedTable>> {
+        let mut batches: BTreeMap<BatchNo, Vec<&PlannedTable>> = BTreeMap::new();
         for table in &self.tables {
             batches.entry(table.batch).or_default().push(table);
         }

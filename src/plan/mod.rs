@@ -1,6 +1,5 @@
-//! Facts become a plan: strategies, boundaries, batches, names. Pure.
+//! Facts become a plan: strategies, boundaries, batches. Pure.
 
-pub mod base_name;
 pub mod batch;
 pub mod choose;
 pub mod export_plan;

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::table::stored_bytes;
 use super::{Ground, Names, PlanError, Scope};
 use crate::config::Origin;
+use crate::message::TableNo;
 use crate::message::pattern::qualified;
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::ChosenTable;
@@ -30,7 +31,7 @@ impl Drafts {
     /// An error of one table; those that are not its own go on.
     fn fail<E>(
         &mut self,
-        number: u32,
+        number: TableNo,
         table: String,
         error: PlanError<E>,
         origin: Origin,

@@ -16,7 +16,7 @@ use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::{Consistency, ExportRequest, TableRequest};
 use crate::message::setting::FileTypes;
-use crate::message::{JobId, SourceName};
+use crate::message::{Epoch, JobId, SourceName, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::choose::choose;
 use crate::plan::export_plan::{FailedTable, PlannedTable, WriterSettings};
@@ -61,9 +61,9 @@ pub struct Scope {
     /// The first number that no table has had.
     pub free: u32,
     /// Numbers that tables had in the first plan, by `schema.table`.
-    pub numbers: BTreeMap<String, u32>,
+    pub numbers: BTreeMap<String, TableNo>,
     /// Columns that became text in earlier epochs, by table number.
-    pub as_text: BTreeMap<u32, Vec<UnfitColumn>>,
+    pub as_text: BTreeMap<TableNo, Vec<UnfitColumn>>,
 }
 
 impl Scope {
@@ -74,8 +74,8 @@ impl Scope {
     }
 
     /// The number of a table: that of the first plan, else a new one.
-    fn number(&self, table: &str, fresh: u32) -> u32 {
-        self.numbers.get(table).copied().unwrap_or(self.free + fresh)
+    fn number(&self, table: &str, fresh: TableNo) -> TableNo {
+        self.numbers.get(table).copied().unwrap_or(TableNo(self.free + fresh.0))
     }
 }
 
@@ -86,13 +86,15 @@ pub struct Title {
     /// The job.
     pub job: JobId,
     /// 1 for the first plan.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// The source.
     pub source: SourceName,
     /// When it is made.
     pub planned_at: Timestamp,
-    /// Names its `ready` directory.
+    /// Names what is prepared for its tables at the destination.
     pub ready: Uuid,
+    /// The destination; none for the root of the control folder.
+    pub destination: Option<Uuid>,
 }
 
 /// Gives tables the base names of their directories.
@@ -204,7 +206,7 @@ pub async fn plan<N: Names>(
         let said: Vec<String> = table.note.take().into_iter().chain(note.cloned()).collect();
         table.note = (!said.is_empty()).then(|| said.join("; "));
     }
-    let Title { v, job, epoch, source, planned_at, ready } = title;
+    let Title { v, job, epoch, source, planned_at, ready, destination } = title;
     Ok(ExportPlan {
         v,
         job,
@@ -212,6 +214,7 @@ pub async fn plan<N: Names>(
         source,
         planned_at,
         ready,
+        destination,
         snapshot: ground.under.map(|under| under.snapshot.clone()),
         session: ground.config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
         writer: ground.writer(request),

@@ -3,6 +3,7 @@
 use super::conditions::NewRows;
 use super::{Ground, PlanError, Scope, conditions};
 use crate::message::request::{AfterNulls, Verify};
+use crate::message::{BatchNo, TableNo};
 use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::{PlannedTable, Strategy};
 use crate::plan::strategy::{Split, Wish, draft};
@@ -14,7 +15,7 @@ impl Ground<'_> {
         &self,
         scope: &Scope,
         chosen: &ChosenTable<'_>,
-        number: u32,
+        number: TableNo,
     ) -> Result<PlannedTable, PlanError<E>> {
         let (relation, request) = (chosen.relation, chosen.request);
         let under = self.keeper();
@@ -73,7 +74,7 @@ impl Ground<'_> {
         let directory = scope.request.output.directory.as_ref().map_or("", |d| d.as_str()).to_owned();
         Ok(PlannedTable {
             number,
-            batch: number,
+            batch: BatchNo::of_first(number),
             schema: relation.schema.clone(),
             name: relation.name.clone(),
             // Named when all are planned: see `Names`.

@@ -65,10 +65,11 @@ async fn planned(request: &str) -> Result<ExportPlan, PlanError<Infallible>> {
     let title = Title {
         v: 2,
         job: JobId::parse("j").expect("valid"),
-        epoch: 1,
+        epoch: Epoch::FIRST,
         source: name.clone(),
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
+        destination: None,
     };
     plan(&ground, &Scope::first(*request), &Plain, title, &CancellationToken::new()).await
 }
@@ -85,7 +86,7 @@ async fn a_plan_follows_from_source_request_settings_and_snapshot() {
     let Strategy::Range { order, bounds, .. } = &table.strategy else { panic!("{:?}", table.strategy) };
     assert_eq!((order, bounds.first().map(String::as_str)), (&Frozen::of(&"bigint"), Some("13")));
     let failed: Vec<(u32, &str, &str)> =
-        plan.failed.iter().map(|f| (f.number, f.table.as_str(), f.error.code.as_str())).collect();
+        plan.failed.iter().map(|f| (f.number.0, f.table.as_str(), f.error.code.as_str())).collect();
     assert_eq!(failed, [(1, "s.taken", "name_taken"), (2, "s.gone", "unknown_table")]);
 }
 

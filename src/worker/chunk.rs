@@ -13,8 +13,9 @@ use tracing::{info, warn};
 use super::patience::Patience;
 use super::poison::{self, Start};
 use super::{End, Shared};
-use crate::folder::{Created, FolderError, VERSION, layout};
-use crate::job::record::{Cause, Failure, Record, RecordedPart};
+use crate::folder::{Created, FolderError, VERSION};
+use crate::job::record::{Cause, Failure, Record, RecordedPart, RecordedTable};
+use crate::message::TableNo;
 use crate::message::event::ErrorReport;
 use crate::message::task::ChunkTask;
 use crate::metrics::{ChunkOutcome, Raised};
@@ -26,7 +27,7 @@ mod decide;
 mod tables;
 
 use await_plan::{await_plan, unplanned};
-pub use decide::{Seen, Step, decide};
+pub use decide::{Step, decide};
 use tables::Exported;
 
 /// Does one chunk task.
@@ -44,7 +45,8 @@ pub async fn run(
     let Some(plan) = await_plan(shared, task, cancel).await? else {
         return unplanned(shared, task, cancel).await;
     };
-    match decide(&look(shared, task).await?) {
+    let files = shared.context.folder.job(&task.job).chunk_files(task.batch_id(), task.chunk).await?;
+    match decide(&files) {
         Step::Forget => Ok(End::Done { wake: false }),
         Step::Wake => Ok(End::Done { wake: true }),
         Step::Run => {
@@ -54,6 +56,12 @@ pub async fn run(
                     plan.source
                 )));
             };
+            if plan.destination != shared.context.destination.id() {
+                return Ok(End::Unfit(format!(
+                    "plan {} of job {} is for another destination than this daemon has",
+                    task.epoch, task.job
+                )));
+            }
             let starts = match poison::may_have_begun(task, redelivered) {
                 true => Some(poison::starts(shared, task, redelivered).await?),
                 false => None,
@@ -67,30 +75,17 @@ pub async fn run(
     }
 }
 
-/// Looks at what the decision needs.
-async fn look(shared: &Shared, task: &ChunkTask) -> Result<Seen, FolderError> {
-    let paths = [
-        layout::record(&task.job, task.epoch, task.table, task.chunk),
-        layout::outcome(&task.job, task.epoch, task.table),
-        layout::cancel(&task.job),
-        layout::archive_by_id(&task.job),
-    ];
-    let found = shared.context.folder.store().exist(&paths).await?;
-    Ok(Seen { recorded: found[0], settled: found[1], cancelled: found[2], archived: found[3] })
-}
-
 async fn write_failure(
     shared: &Shared,
     task: &ChunkTask,
-    table: u32,
+    table: TableNo,
     cause: Cause,
     error: ErrorReport,
 ) -> Result<(), FolderError> {
     let context = &shared.context;
-    let path = layout::failure(&task.job, task.epoch, task.table, task.chunk, context.machine.fresh());
+    let id = context.machine.fresh();
     let failure = Failure { v: VERSION, table, cause, error, instance: context.instance, at: context.now() };
-    context.folder.create(&path, &failure).await?;
-    Ok(())
+    context.folder.job(&task.job).create_failure(task.batch_id(), task.chunk, id, &failure).await
 }
 
 fn outcome_of_stop(end: &End) -> ChunkOutcome {
@@ -129,14 +124,14 @@ impl Work<'_> {
         drop(in_flight);
         let read = self.progress.read().1 - before;
         metrics.bytes_read_total.with_label_values(&[self.plan.source.as_str()]).inc_by(read);
-        let parts = std::mem::take(&mut exported.parts);
-        let ended = match self.before_record(exported, &parts).await {
+        let tables = std::mem::take(&mut exported.tables);
+        let ended = match self.before_record(exported, &tables).await {
             Ok(None) => {
                 let record = Record {
                     v: VERSION,
                     instance: context.instance,
                     host: context.host.clone(),
-                    parts,
+                    tables,
                     started_at,
                     seconds: begin.elapsed().as_secs_f64(),
                     attempts: self.attempts.load(Ordering::Relaxed),
@@ -144,11 +139,11 @@ impl Work<'_> {
                 self.record(record).await
             }
             Ok(Some(ended)) => {
-                self.drop_parts(&parts).await;
+                self.drop_parts(&tables).await;
                 Ok(ended)
             }
             Err(error) => {
-                self.drop_parts(&parts).await;
+                self.drop_parts(&tables).await;
                 Err(error)
             }
         };
@@ -161,7 +156,7 @@ impl Work<'_> {
     async fn before_record(
         &self,
         exported: Exported,
-        parts: &[RecordedPart],
+        tables: &[RecordedTable],
     ) -> Result<Option<Ended>, FolderError> {
         let (shared, task) = (self.shared, self.task);
         if let Some(error) = exported.broken {
@@ -178,34 +173,27 @@ impl Work<'_> {
         for (table, (cause, error)) in exported.failures {
             write_failure(shared, task, table, cause, error).await?;
         }
-        if parts.is_empty() {
+        if tables.is_empty() {
             let outcome = if replanned { ChunkOutcome::Replanned } else { ChunkOutcome::Failed };
             return Ok(Some((outcome, End::Done { wake: true })));
         }
-        if !parts.iter().any(|part| part.part.is_written()) {
-            return Ok(None);
+        if tables.iter().any(|table| !table.parts.is_empty()) {
+            // No record may name a part that a crash could take away.
+            shared.context.destination.secure(&task.job, task.batch_id()).await?;
         }
-        // No record may name a part whose name a crash could take away.
-        let synced =
-            shared.context.folder.store().sync(&layout::parts(&task.job, task.epoch, task.table)).await;
-        match synced {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-            // Where the workspace is gone, the record has no place either.
-            _ => Ok(None),
-        }
+        Ok(None)
     }
 
     async fn record(&self, record: Record) -> Result<Ended, FolderError> {
         let (task, folder, metrics) = (self.task, &self.shared.context.folder, &self.shared.context.metrics);
-        let path = layout::record(&task.job, task.epoch, task.table, task.chunk);
         let mut patience = Patience::new(self.shared, &task.job, self.cancel);
-        let outcome = match patience.create(&path, &record).await {
+        let outcome = match patience.record(task, &record).await {
             Ok(Some(Created::New)) => ChunkOutcome::Written,
             // Ours, where a try failed after it had succeeded.
-            Ok(Some(Created::Exists)) if self.is_recorded(&path, &record).await? => ChunkOutcome::Written,
+            Ok(Some(Created::Exists)) if self.is_recorded(&record).await? => ChunkOutcome::Written,
             Ok(Some(Created::Exists)) => {
                 // Another worker won: what it recorded is what is published.
-                self.drop_parts(&record.parts).await;
+                self.drop_parts(&record.tables).await;
                 ChunkOutcome::Duplicate
             }
             // Told to stop after the folder refused: it may stand all the same, and names the parts then.
@@ -223,12 +211,12 @@ impl Work<'_> {
         };
         if outcome == ChunkOutcome::Written {
             let source = [self.plan.source.as_str()];
-            let rows: u64 = record.parts.iter().map(|p| p.part.rows).sum();
-            let bytes: u64 = record.parts.iter().map(|p| p.part.bytes).sum();
+            let rows: u64 = record.tables.iter().map(RecordedTable::rows).sum();
+            let bytes: u64 = record.tables.iter().map(RecordedTable::bytes).sum();
             metrics.rows_total.with_label_values(&source).inc_by(rows);
             metrics.bytes_written_total.with_label_values(&source).inc_by(bytes);
             info!(
-                job.id = %task.job, task.epoch, task.table, task.chunk, rows, bytes,
+                job.id = %task.job, task.epoch = task.epoch.0, task.table = task.batch.0, task.chunk = task.chunk.0, rows, bytes,
                 seconds = record.seconds, "chunk done"
             );
         }
@@ -237,26 +225,32 @@ impl Work<'_> {
 
     /// Why we were told to stop: the job is cancelled, or this daemon goes.
     async fn stopped(&self) -> Result<End, FolderError> {
-        let cancelled = self.shared.context.folder.store().stat(&layout::cancel(&self.task.job)).await?;
-        Ok(if cancelled.is_some() { End::Done { wake: false } } else { End::Release })
+        let cancelled = self.shared.context.folder.job(&self.task.job).is_cancelled().await?;
+        Ok(if cancelled { End::Done { wake: false } } else { End::Release })
     }
 
     /// Whether the record that stands is this one.
-    async fn is_recorded(&self, path: &str, record: &Record) -> Result<bool, FolderError> {
-        let stands = self.shared.context.folder.read::<Record>(path).await?;
-        let file = |r: &Record| r.parts.first().map(|p| p.part.file.clone());
-        Ok(stands.is_some_and(|stands| file(&stands) == file(record)))
+    async fn is_recorded(&self, record: &Record) -> Result<bool, FolderError> {
+        let task = self.task;
+        let stands = self.shared.context.folder.job(&task.job).record(task.batch_id(), task.chunk).await?;
+        Ok(stands.is_some_and(|stands| {
+            (stands.instance, stands.started_at) == (record.instance, record.started_at)
+                && parts(&stands.tables).eq(parts(&record.tables))
+        }))
     }
 
     /// Removes parts that no record names.
-    async fn drop_parts(&self, parts: &[RecordedPart]) {
-        let task = self.task;
-        let dir = layout::parts(&task.job, task.epoch, task.table);
-        for part in parts.iter().filter(|part| part.part.is_written()) {
-            let path = format!("{dir}/{}", part.part.file);
-            if let Err(e) = self.shared.context.folder.store().remove(&path).await {
-                warn!(error = %e, path, "a part without record stays until the workspace goes");
+    async fn drop_parts(&self, tables: &[RecordedTable]) {
+        let (task, destination) = (self.task, &self.shared.context.destination);
+        for RecordedPart { reference, .. } in parts(tables) {
+            if let Err(e) = destination.drop_part(&task.job, task.batch_id(), reference).await {
+                let part = reference.as_str();
+                warn!(error = %e, part, "a part without record stays until the workspace goes");
             }
         }
     }
+}
+
+fn parts(tables: &[RecordedTable]) -> impl Iterator<Item = &RecordedPart> {
+    tables.iter().flat_map(|table| &table.parts)
 }

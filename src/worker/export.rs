@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::parts::PartOrder;
 use crate::context::Context;
-use crate::folder::layout;
+use crate::destination::PartPlace;
+use crate::job::record::RecordedPart;
 use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 use crate::relation::{Selection, Slice};
 use crate::source::{ChunkRead, ChunkStream, Keeper, Progress, Source, SourceError};
-use crate::write::PartFile;
 use crate::write::metadata::Provenance;
 use crate::write::part::WriteError;
 
@@ -75,9 +75,9 @@ pub async fn export(
     chunk: &TableChunk<'_>,
     under: Option<Arc<dyn Keeper>>,
     turn: Turn,
-) -> Result<PartFile, ExportError> {
+) -> Result<Vec<RecordedPart>, ExportError> {
     let (plan, table, task) = (chunk.plan, chunk.table, chunk.task);
-    let slice = table.strategy.slice(task.chunk).ok_or_else(|| no_such_chunk(chunk))?;
+    let slice = table.strategy.slice(task.chunk.0).ok_or_else(|| no_such_chunk(chunk))?;
     let rows = chunk
         .source
         .read_chunk(ChunkRead {
@@ -99,21 +99,24 @@ pub async fn export(
         .await
         .map_err(ExportError::Source)?;
     let provenance = provenance(chunk, slice);
-    let own = (table.number != table.batch).then_some(table.number);
     let order = PartOrder {
-        task: task.clone(),
+        place: PartPlace {
+            job: task.job.clone(),
+            of: task.batch_id(),
+            table: table.number,
+            chunk: task.chunk,
+            id: context.machine.fresh(),
+        },
         plan: Arc::clone(plan),
-        table: table.number,
-        file: layout::part_file(task.chunk, context.machine.fresh(), own),
         // That of the first chunk is the part of a table without rows.
-        even_empty: task.chunk == 0,
+        even_empty: task.chunk.0 == 0,
         provenance,
     };
-    let part = context.parts.write(order, Box::new(Rows { rows, _turn: turn })).await?;
-    if part.is_written() {
+    let parts = context.parts.write(order, Box::new(Rows { rows, _turn: turn })).await?;
+    for part in &parts {
         context.metrics.fsync_duration_seconds.observe(part.fsync_seconds);
     }
-    Ok(part)
+    Ok(parts)
 }
 
 impl From<WriteError> for ExportError {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::lock;
 use crate::context::Context;
-use crate::folder::{FolderError, layout};
+use crate::folder::FolderError;
 use crate::message::JobId;
 use crate::source::{Keeper, Snapshots, Source, SourceError};
 
@@ -174,10 +174,8 @@ impl Keepers {
         self.context.folder.identify().await?;
         let jobs: Vec<JobId> = lock(&self.held).values().map(|h| h.job.clone()).collect();
         for job in jobs {
-            let store = self.context.folder.store();
-            let finished = store.stat(&layout::archive_by_id(&job)).await?.is_some()
-                || store.stat(&layout::request(&job)).await?.is_none();
-            if finished {
+            let workspace = self.context.folder.job(&job);
+            if workspace.is_archived().await? || !workspace.has_request().await? {
                 self.release_job(&job);
             }
         }

@@ -309,7 +309,7 @@ impl Worker {
         let session = self.session.borrow().clone().ok_or(BusError::Closed)?;
         let chunk = match task {
             Task::Plan(_) => None,
-            Task::Chunk(t) => Some(ChunkRef { epoch: t.epoch, table: t.table, chunk: t.chunk }),
+            Task::Chunk(t) => Some(ChunkRef { epoch: t.epoch, batch: t.batch, chunk: t.chunk }),
         };
         let wake = Wake { job: Some(task.job().clone()), chunk };
         session.publish(Outgoing::Inbox(InboxMessage::Wake(wake))).await

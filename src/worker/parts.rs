@@ -1,5 +1,4 @@
-//! From the rows of a chunk to a durable part: a seam with Parquet on the disk
-//! behind it.
+//! From the rows of a chunk to finished parts: a seam with Parquet behind it. The bytes go to the destination.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,81 +6,98 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::export::ExportError;
+use crate::destination::{Destination, NewPart, PartPlace};
 use crate::failpoint;
-use crate::folder::layout;
+use crate::job::record::RecordedPart;
+use crate::message::ChunkNo;
 use crate::message::pattern::qualified;
-use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
 use crate::relation::column;
 use crate::source::{ChunkStream, SourceError};
 use crate::write::metadata::Provenance;
-use crate::write::{PartFile, PartWriter, WriteError, WrittenPart};
+use crate::write::{PartWriter, WriteError, WrittenPart};
 
-/// A part that is to be written.
+/// Parts that are to be written.
 #[derive(Clone, Debug)]
 pub struct PartOrder {
-    /// The chunk.
-    pub task: ChunkTask,
-    /// Its plan.
+    /// What they are of.
+    pub place: PartPlace,
+    /// The plan of the chunk, which has the table.
     pub plan: Arc<ExportPlan>,
-    /// Number of the table, which the plan has.
-    pub table: u32,
-    /// Name of the file in the directory of its batch's parts.
-    pub file: String,
-    /// Whether it is written also where there are no rows.
+    /// Whether one is written also where there are no rows.
     pub even_empty: bool,
-    /// What the file says of itself.
+    /// What a file says of itself.
     pub provenance: Provenance,
 }
 
 /// Writes parts.
 #[async_trait]
 pub trait Parts: Send + Sync {
-    /// Reads a chunk to its end and makes it a part: whole and durable when
-    /// this returns, else there is none. A chunk without rows has one only if
-    /// the order says so. Its name is durable once its directory
-    /// is synced, which the caller does for all parts of a batch. The rows are
-    /// dropped when nothing of them is in memory any more: others wait for that.
-    async fn write(&self, order: PartOrder, rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError>;
+    /// Reads a chunk to its end and makes parts of it, in the order of the rows: whole and finished when
+    /// this returns, else there are none. A chunk without rows has one only if
+    /// the order says so. They are durable once the destination has secured their batch, which the caller asks for. The
+    /// rows are dropped when nothing of them is in memory any more: others wait for that.
+    async fn write(
+        &self,
+        order: PartOrder,
+        rows: Box<dyn ChunkStream>,
+    ) -> Result<Vec<RecordedPart>, ExportError>;
 }
 
-/// Parquet below a root on disk. Rows are decoded and encoded on a blocking thread.
+/// Path of a chunk's part below its table's directory.
+#[must_use]
+pub fn part_path(chunk: ChunkNo) -> String {
+    format!("part-{chunk:06}.parquet")
+}
+
+/// Parquet files. Rows are decoded and encoded on a blocking thread.
 pub struct ParquetParts {
-    root: PathBuf,
+    destination: Arc<dyn Destination>,
 }
 
 impl ParquetParts {
-    /// Parts below the root.
+    /// Parts for a destination.
     #[must_use]
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub fn new(destination: Arc<dyn Destination>) -> Self {
+        Self { destination }
     }
 }
 
+/// A part whose bytes are written.
+type Written = WrittenPart<Box<dyn NewPart>>;
+
 #[async_trait]
 impl Parts for ParquetParts {
-    async fn write(&self, order: PartOrder, rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError> {
-        let task = &order.task;
-        let dir = self.root.join(layout::parts(&task.job, task.epoch, task.table));
-        let shown = order.plan.table(order.table).map(|t| qualified(&t.schema, &t.name)).unwrap_or_default();
+    async fn write(
+        &self,
+        order: PartOrder,
+        rows: Box<dyn ChunkStream>,
+    ) -> Result<Vec<RecordedPart>, ExportError> {
+        let PartOrder { place, plan, even_empty, provenance } = order;
+        let shown = plan.table(place.table).map(|t| qualified(&t.schema, &t.name)).unwrap_or_default();
+        let (destination, path) = (Arc::clone(&self.destination), part_path(place.chunk));
         let written = tokio::task::spawn_blocking(move || {
-            let PartOrder { plan, table, file, even_empty, provenance, .. } = order;
-            let table = plan.table(table).expect("whoever orders a part has its table from this plan");
+            let table = plan.table(place.table).expect("whoever orders a part has its table from this plan");
             let create = || {
-                let schema = column::schema(&table.columns);
-                PartWriter::create(&dir, &file, schema, &plan.writer, &provenance, &table.columns)
+                let begun = destination.begin(&place);
+                let part = begun.map_err(|e| WriteError::storage(part_path(place.chunk).as_ref(), e))?;
+                let (shown, schema) = (PathBuf::from(part.shown()), column::schema(&table.columns));
+                PartWriter::create(part, shown, schema, &plan.writer, &provenance, &table.columns)
             };
-            match pump(rows, even_empty, create, &table.name)? {
-                Some(part) => Ok(part.commit()?),
-                None => Ok(PartFile::not_written(file)),
-            }
+            pump(rows, even_empty, create, &table.name)
         });
-        written.await.unwrap_or_else(|panic| {
+        let written = written.await.unwrap_or_else(|panic| {
             Err(ExportError::Source(
                 SourceError::permanent("panic", format!("{shown}: the export of a chunk broke: {panic}"))
                     .with_remedy("report this with the log"),
             ))
-        })
+        });
+        let Some(WrittenPart { sink, path: shown, rows, bytes, sha256, row_groups }) = written? else {
+            return Ok(Vec::new());
+        };
+        let finished = sink.finish().await.map_err(|e| WriteError::storage(&shown, e))?;
+        let (reference, fsync_seconds) = (finished.reference, finished.synced.as_secs_f64());
+        Ok(vec![RecordedPart { path, reference, rows, bytes, sha256, row_groups, fsync_seconds }])
     }
 }
 
@@ -89,9 +105,9 @@ impl Parts for ParquetParts {
 fn pump(
     mut stream: Box<dyn ChunkStream>,
     even_empty: bool,
-    create: impl FnOnce() -> Result<PartWriter, WriteError>,
+    create: impl FnOnce() -> Result<PartWriter<Box<dyn NewPart>>, WriteError>,
     table: &str,
-) -> Result<Option<WrittenPart>, ExportError> {
+) -> Result<Option<Written>, ExportError> {
     let mut next = stream.next_batch().map_err(ExportError::Source)?;
     if next.is_none() && !even_empty {
         return Ok(None);

@@ -2,13 +2,14 @@
 //! attempt is kept. A full folder is waited for as long as it takes; one that
 //! fails is asked a few times more, then this daemon leaves its work to others.
 
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Shared;
 use crate::folder::{Created, FolderError, is_full};
+use crate::job::record::Record;
 use crate::message::JobId;
+use crate::message::task::ChunkTask;
 use crate::metrics::Raised;
 use crate::retry::{Pace, Pauses};
 
@@ -73,18 +74,19 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// Creates a file with patience: what it tells of is not done again. None
+    /// Writes the record of a chunk with patience: what it tells of is not done again. None
     /// if the work is to stop.
     ///
     /// # Errors
     /// What no patience helps against.
-    pub(super) async fn create<T: Serialize>(
+    pub(super) async fn record(
         &mut self,
-        path: &str,
-        value: &T,
+        task: &ChunkTask,
+        record: &Record,
     ) -> Result<Option<Created>, FolderError> {
+        let workspace = self.shared.context.folder.job(&task.job);
         loop {
-            match self.shared.context.folder.create(path, value).await {
+            match workspace.create_record(task.batch_id(), task.chunk, record).await {
                 Ok(created) => return Ok(Some(created)),
                 Err(e) => {
                     if !self.refused(e).await? {

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::{End, Shared};
 use crate::config::SourceConfig;
-use crate::folder::{Created, FolderError, VERSION, layout};
+use crate::destination::Stage;
+use crate::folder::{Created, FolderError, VERSION};
 use crate::job::decide::MAX_LINEAGES;
 use crate::job::look::{self, Found};
 use crate::job::outcome::{PlanFailure, StoredRequest};
@@ -41,10 +42,10 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
     context.folder.guard().await?;
     // A request that came again may have been stored again while its job ended:
     // whoever plans after that sees the archive, if the server itself is asked.
-    if context.folder.stat_anew(&layout::archive_by_id(&task.job)).await?.is_some() {
+    if context.folder.job(&task.job).is_archived_anew().await? {
         return Ok(End::Done { wake: false });
     }
-    if context.folder.store().stat(&layout::plan(&task.job, task.epoch)).await?.is_some() {
+    if context.folder.job(&task.job).has_plan(task.epoch).await? {
         return Ok(End::Done { wake: true });
     }
     let job = match look::open(&context.folder, &task.job, &context.owner, std::time::Duration::ZERO).await? {
@@ -77,8 +78,8 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
             Err(PlanError::Source(error)) => error,
         };
         if cancel.is_cancelled() {
-            let cancelled = context.folder.store().stat(&layout::cancel(&task.job)).await?;
-            return Ok(if cancelled.is_some() { End::Done { wake: true } } else { End::Release });
+            let cancelled = context.folder.job(&task.job).is_cancelled().await?;
+            return Ok(if cancelled { End::Done { wake: true } } else { End::Release });
         }
         let pace = match planning::next(&error) {
             Next::Again(pace) => pace,
@@ -162,9 +163,8 @@ impl Planner<'_> {
         if let Ok(ours) = result {
             return *ours;
         }
-        let path = layout::plan(&self.task.job, self.task.epoch);
-        match self.shared.context.folder.read_anew::<ExportPlan>(&path).await {
-            Ok(plan) => plan.and_then(|plan| plan.snapshot).is_some_and(|s| s.lineage == lineage),
+        match self.shared.context.folder.job(&self.task.job).plan_anew(self.task.epoch).await {
+            Ok(plan) => plan.is_some_and(|plan| plan.snapshot().is_some_and(|s| s.lineage == lineage)),
             Err(_) => true,
         }
     }
@@ -186,6 +186,7 @@ impl Planner<'_> {
             source: self.stored().source.clone(),
             planned_at: context.now(),
             ready: context.machine.fresh(),
+            destination: context.destination.id(),
         };
         let claims = Claims { planner: self, request: &scope.request };
         let plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
@@ -194,7 +195,7 @@ impl Planner<'_> {
 
     /// The request's, else those of the first plan, whichever daemon made that.
     fn types(&self, request: &ExportRequest) -> FileTypes {
-        let before = self.job.plans.first().map(|plan| plan.writer.types);
+        let before = self.job.plans.first().and_then(|plan| plan.export()).map(|plan| plan.writer.types);
         request.output.types.or(before).unwrap_or(self.shared.context.config.export.types)
     }
 
@@ -210,7 +211,7 @@ impl Planner<'_> {
         }
         let keepers = &self.shared.keepers;
         let mut passed = passed.cloned();
-        let mut known = self.job.plans.iter().filter_map(|p| p.snapshot.as_ref());
+        let mut known = self.job.plans.iter().filter_map(|p| p.snapshot());
         if let Some(snapshot) = known.find(|s| passed.is_none() && Some(s.lineage) == lineage) {
             match keepers.ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel).await {
                 Ok(keeper) => return Ok(Some(Under { snapshot: snapshot.clone(), keeper })),
@@ -230,38 +231,31 @@ impl Planner<'_> {
     /// Makes the directories that workers and coordinators expect, then links
     /// the plan. True if it is ours.
     async fn commit(&self, plan: ExportPlan) -> Result<bool, PlanError> {
-        let folder = &self.shared.context.folder;
-        let store = folder.store();
+        let (folder, destination) = (&self.shared.context.folder, &self.shared.context.destination);
         let (job, epoch) = (&self.task.job, self.task.epoch);
         let outputs: BTreeSet<&str> =
             plan.tables.iter().map(|t| t.directory.as_str()).filter(|d| !d.is_empty()).collect();
-        for output in outputs {
-            self.make_output(output).await?;
-        }
-        let batches: Vec<String> = plan.batches().keys().map(u32::to_string).collect();
-        let workspace = layout::workspace(job);
-        for what in ["parts", "records"] {
-            store.make_dirs(&format!("{workspace}/{what}"), vec![format!("e{epoch}")]).await?;
-            store.make_dirs(&layout::epoch_dir(job, what, epoch), batches.clone()).await?;
-        }
-        let ready = layout::ready(job, epoch, plan.ready);
-        let ready_name = ready.rsplit('/').next().unwrap_or_default().to_owned();
-        store.make_dirs(&format!("{workspace}/ready"), vec![ready_name]).await?;
-        store.make_dirs(&ready, plan.tables.iter().map(|t| t.number.to_string()).collect()).await?;
-        let created = folder.create(&layout::plan(job, epoch), &plan).await?;
-        if created == Created::Exists {
-            folder.discard(&ready, &format!("ready_{job}_e{epoch}")).await?;
+        let outputs: Vec<&str> = outputs.into_iter().collect();
+        let batches: Vec<_> = plan.batches().into_keys().collect();
+        let tables: Vec<_> = plan.tables.iter().map(|t| t.number).collect();
+        let stage = Stage { job, epoch, id: plan.ready };
+        destination.prepare(&stage, &outputs, &batches, &tables).await?;
+        let workspace = folder.job(job);
+        workspace.make_records(epoch, batches.into_iter()).await?;
+        if workspace.create_plan(&plan).await? == Created::Exists {
+            destination.withdraw(&stage).await?;
             return Ok(false);
         }
-        info!(job.id = %job, epoch, tables = plan.tables.len(), "the plan is written");
+        info!(job.id = %job, epoch = epoch.0, tables = plan.tables.len(), "the plan is written");
         Ok(true)
     }
 
     async fn give_up(&self, error: ErrorReport) -> Result<End, FolderError> {
-        let path = layout::plan_failure(&self.task.job, self.task.epoch, self.shared.context.machine.fresh());
+        let context = &self.shared.context;
         warn!(job.id = %self.task.job, code = error.code, reason = error.message, "the job cannot be planned");
         let failure = PlanFailure { v: VERSION, error };
-        self.shared.context.folder.create(&path, &failure).await?;
+        let id = context.machine.fresh();
+        context.folder.job(&self.task.job).fail_plan(self.task.epoch, id, &failure).await?;
         Ok(End::Done { wake: true })
     }
 }

@@ -20,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{Shared, lock};
-use crate::folder::layout::{RecordFile, StartName};
-use crate::folder::{FolderError, VERSION, layout};
+use crate::folder::{FolderError, RecordFile, StartName, StartPlace, VERSION};
 use crate::job::decide::MAX_LINEAGES;
 use crate::job::record::StartMarker;
 use crate::message::event::ErrorReport;
 use crate::message::task::ChunkTask;
+use crate::message::{BatchId, ChunkNo, Epoch, TableNo};
 
 /// Unfinished starts after which a chunk runs alone in its process.
 const STARTS_BEFORE_ALONE: usize = 2;
@@ -39,7 +39,7 @@ const EPOCHS: usize = MAX_LINEAGES - 2;
 #[derive(Clone, Debug)]
 pub struct Start {
     /// The epoch it belongs to.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// How its marker was called.
     pub name: StartName,
     /// What was written before it.
@@ -47,7 +47,7 @@ pub struct Start {
 }
 
 /// Unfinished starts of a batch in the epochs before, each with its chunk.
-pub type EarlierStarts = Vec<(u32, Start)>;
+pub type EarlierStarts = Vec<(ChunkNo, Start)>;
 
 /// How a table's chunk is to be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +62,10 @@ pub enum Trust {
 
 /// Judges one table's chunk by its unfinished starts.
 #[must_use]
-pub fn judge(starts: &[Start], table: u32) -> Trust {
+pub fn judge(starts: &[Start], table: TableNo) -> Trust {
     let own = || starts.iter().filter(move |s| s.marker.table == table);
     let alone = own().filter(|s| s.marker.alone).count();
-    let epochs: BTreeSet<u32> = own().map(|s| s.epoch).collect();
+    let epochs: BTreeSet<Epoch> = own().map(|s| s.epoch).collect();
     if alone >= LONE_STARTS || (alone > 0 && epochs.len() >= EPOCHS) {
         Trust::Poisoned
     } else if own().count() - alone >= STARTS_BEFORE_ALONE {
@@ -78,7 +78,7 @@ pub fn judge(starts: &[Start], table: u32) -> Trust {
 /// Whether the chunk may have been begun before: then its starts are looked at and marked.
 #[must_use]
 pub fn may_have_begun(task: &ChunkTask, redelivered: bool) -> bool {
-    redelivered || task.epoch > 1
+    redelivered || task.epoch > Epoch::FIRST
 }
 
 /// The unfinished starts of a chunk.
@@ -87,7 +87,7 @@ pub fn may_have_begun(task: &ChunkTask, redelivered: bool) -> bool {
 /// When the folder refuses.
 pub async fn starts(shared: &Shared, task: &ChunkTask, redelivered: bool) -> Result<Vec<Start>, FolderError> {
     let mut starts: Vec<Start> = Vec::new();
-    if task.epoch > 1 {
+    if task.epoch > Epoch::FIRST {
         let earlier = earlier(shared, task).await?;
         starts.extend(earlier.iter().filter(|(chunk, _)| *chunk == task.chunk).map(|(_, s)| s.clone()));
     }
@@ -100,12 +100,12 @@ pub async fn starts(shared: &Shared, task: &ChunkTask, redelivered: bool) -> Res
 
 /// Those of all chunks of a batch in the epochs before: read once, they do not change.
 async fn earlier(shared: &Shared, task: &ChunkTask) -> Result<Arc<EarlierStarts>, FolderError> {
-    let key = (task.job.clone(), task.epoch, task.table);
+    let key = (task.job.clone(), task.batch_id());
     if let Some(known) = lock(&shared.starts).get(&key) {
         return Ok(Arc::clone(known));
     }
     let mut found = Vec::new();
-    for epoch in 1..task.epoch {
+    for epoch in (Epoch::FIRST.0..task.epoch.0).map(Epoch) {
         found.extend(read(shared, task, epoch, None).await?);
     }
     let found = Arc::new(found);
@@ -116,23 +116,23 @@ async fn earlier(shared: &Shared, task: &ChunkTask) -> Result<Arc<EarlierStarts>
 async fn read(
     shared: &Shared,
     task: &ChunkTask,
-    epoch: u32,
-    wanted: Option<u32>,
+    epoch: Epoch,
+    wanted: Option<ChunkNo>,
 ) -> Result<EarlierStarts, FolderError> {
-    let folder = &shared.context.folder;
-    let dir = layout::records(&task.job, epoch, task.table);
+    let workspace = shared.context.folder.job(&task.job);
+    let of = BatchId { epoch, batch: task.batch };
     // By start: the one name of two, where a cache still shows the old one, that was given last.
-    let mut named: BTreeMap<StartName, (u32, String)> = BTreeMap::new();
-    for name in folder.store().list(&dir).await? {
-        if let Some(RecordFile::Start(chunk, start)) = RecordFile::parse(&name)
+    let mut named: BTreeMap<StartName, ChunkNo> = BTreeMap::new();
+    for file in workspace.record_files(of).await? {
+        if let RecordFile::Start(chunk, start) = file
             && wanted.is_none_or(|wanted| wanted == chunk)
         {
-            named.insert(start, (chunk, name));
+            named.insert(start, chunk);
         }
     }
-    let mut found: BTreeMap<uuid::Uuid, (u32, Start)> = BTreeMap::new();
-    for (name, (chunk, file)) in named {
-        let marker: Option<StartMarker> = folder.read(&format!("{dir}/{file}")).await?;
+    let mut found: BTreeMap<uuid::Uuid, (ChunkNo, Start)> = BTreeMap::new();
+    for (name, chunk) in named {
+        let marker = workspace.start(StartPlace { of, chunk, name }).await?;
         // This process lives: its own markers tell of no death.
         let marker = marker.filter(|m| m.instance != shared.context.instance);
         found.extend(marker.map(|marker| (name.id, (chunk, Start { epoch, name, marker }))));
@@ -152,7 +152,7 @@ pub async fn deaths(
     cancel: &CancellationToken,
 ) -> Result<Option<Vec<Start>>, FolderError> {
     info!(
-        job.id = %task.job, task.table, task.chunk, starts = starts.len(),
+        job.id = %task.job, task.table = task.batch.0, task.chunk = task.chunk.0, starts = starts.len(),
         "a chunk looks like poison; this daemon watches whether those that began it still live"
     );
     let timing = &shared.context.config.timing;
@@ -166,14 +166,14 @@ pub async fn deaths(
             () = tokio::time::sleep(step.min(left)) => left = left.saturating_sub(step),
         }
     }
-    let store = shared.context.folder.store();
+    let workspace = shared.context.folder.job(&task.job);
     let mut standing = BTreeSet::new();
     for epoch in starts.iter().map(|s| s.epoch).collect::<BTreeSet<_>>() {
-        let dir = layout::records(&task.job, epoch, task.table);
-        store.revalidate(&dir).await?;
-        standing.extend(store.list(&dir).await?.iter().filter_map(|name| match RecordFile::parse(name) {
-            Some(RecordFile::Start(_, start)) => Some((start.id, start.beat)),
-            _ => None,
+        let of = BatchId { epoch, batch: task.batch };
+        workspace.revalidate_records(of).await?;
+        standing.extend(workspace.record_files(of).await?.into_iter().filter_map(|file| match file {
+            RecordFile::Start(_, start) => Some((start.id, start.beat)),
+            RecordFile::Record(_) | RecordFile::Failure(..) => None,
         }));
     }
     let silent = |s: &&Start| {
@@ -200,28 +200,27 @@ impl<'a> Mark<'a> {
     pub async fn new(
         shared: &'a Shared,
         task: &'a ChunkTask,
-        table: u32,
+        table: TableNo,
         alone: bool,
     ) -> Result<Self, FolderError> {
         let context = &shared.context;
         let name = StartName { id: context.machine.fresh(), beat: 0 };
         let this = Self { shared, task, name, doubtful: false };
         let marker = StartMarker { v: VERSION, instance: context.instance, table, alone, at: context.now() };
-        match context.folder.create(&this.path(0), &marker).await {
-            Ok(_) => Ok(this),
+        match context.folder.job(&task.job).create_start(this.place(0), &marker).await {
+            Ok(()) => Ok(this),
             Err(e) => {
                 // It may stand all the same, and nothing has begun.
-                shared.unmark(this.path(0)).await;
+                shared.unmark(&task.job, this.place(0)).await;
                 Err(e)
             }
         }
     }
 
-    /// Its path after so many more renewals.
-    fn path(&self, more: u32) -> String {
-        let task = self.task;
+    /// Where it is after so many more renewals.
+    fn place(&self, more: u32) -> StartPlace {
         let name = StartName { beat: self.name.beat.saturating_add(more), ..self.name };
-        layout::start_marker(&task.job, task.epoch, task.table, task.chunk, name)
+        StartPlace { of: self.task.batch_id(), chunk: self.task.chunk, name }
     }
 
     /// Lets work be done under it, to an orderly end.
@@ -234,9 +233,9 @@ impl<'a> Mark<'a> {
         };
         // A renewal that is under way is waited for: what it leaves behind would be taken for a death.
         let (done, ()) = join(work, self.renew_until(&ended)).await;
-        let paths = [Some(self.path(0)), self.doubtful.then(|| self.path(1))];
-        for path in paths.into_iter().flatten() {
-            self.shared.unmark(path).await;
+        let places = [Some(self.place(0)), self.doubtful.then(|| self.place(1))];
+        for place in places.into_iter().flatten() {
+            self.shared.unmark(&self.task.job, place).await;
         }
         done
     }
@@ -250,8 +249,9 @@ impl<'a> Mark<'a> {
                 () = tokio::time::sleep(interval) => {}
             }
             // What is gone has the next name already, from a try that seemed to fail.
-            match self.shared.context.folder.store().rename(&self.path(0), &self.path(1)).await {
-                Ok(_) => {
+            let workspace = self.shared.context.folder.job(&self.task.job);
+            match workspace.renew_start(self.place(0), self.place(1)).await {
+                Ok(()) => {
                     self.name.beat = self.name.beat.saturating_add(1);
                     self.doubtful = false;
                 }
@@ -266,7 +266,7 @@ impl<'a> Mark<'a> {
 
 /// What is said of a chunk that fails for it.
 #[must_use]
-pub fn report(chunk: u32) -> ErrorReport {
+pub fn report(chunk: ChunkNo) -> ErrorReport {
     ErrorReport {
         code: "poison".into(),
         message: format!(
@@ -286,12 +286,12 @@ mod tests {
 
     fn starts(list: &[(u32, u32, bool)]) -> Vec<Start> {
         let start = |&(epoch, table, alone)| Start {
-            epoch,
+            epoch: Epoch(epoch),
             name: StartName { id: Uuid::nil(), beat: 0 },
             marker: StartMarker {
                 v: VERSION,
                 instance: Uuid::nil(),
-                table,
+                table: TableNo(table),
                 alone,
                 at: jiff::Timestamp::UNIX_EPOCH,
             },
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn two_deaths_make_a_suspect_and_three_alone_a_verdict() {
         let history = [(1, 7, false), (1, 7, false), (1, 7, true), (1, 7, true), (1, 7, true)];
-        let verdicts = [0, 1, 2, 3, 4, 5].map(|n| judge(&starts(&history[..n]), 7));
+        let verdicts = [0, 1, 2, 3, 4, 5].map(|n| judge(&starts(&history[..n]), TableNo(7)));
         let (healthy, suspect) = (Trust::Healthy, Trust::Suspect);
         assert_eq!(verdicts, [healthy, healthy, suspect, suspect, suspect, Trust::Poisoned]);
     }
@@ -310,15 +310,18 @@ mod tests {
     #[test]
     fn a_chunk_that_costs_every_epoch_its_snapshot_leaves_one_to_the_others() {
         let history = [(2, 7, false), (3, 7, false), (4, 7, true)];
-        assert_eq!(judge(&starts(&history[..2]), 7), Trust::Suspect);
-        assert_eq!(judge(&starts(&history), 7), Trust::Poisoned);
+        assert_eq!(judge(&starts(&history[..2]), TableNo(7)), Trust::Suspect);
+        assert_eq!(judge(&starts(&history), TableNo(7)), Trust::Poisoned);
         // One that was only there when others killed the process is never condemned unheard.
-        assert_eq!(judge(&starts(&[(2, 7, false), (3, 7, false), (4, 7, false)]), 7), Trust::Suspect);
+        assert_eq!(
+            judge(&starts(&[(2, 7, false), (3, 7, false), (4, 7, false)]), TableNo(7)),
+            Trust::Suspect
+        );
     }
 
     #[test]
     fn a_table_does_not_answer_for_another_of_its_batch() {
         let history = [(1, 7, false), (1, 7, false), (1, 7, true), (1, 7, true), (1, 7, true)];
-        assert_eq!(judge(&starts(&history), 8), Trust::Healthy);
+        assert_eq!(judge(&starts(&history), TableNo(8)), Trust::Healthy);
     }
 }

@@ -14,8 +14,8 @@ use super::lock;
 use super::poison::EarlierStarts;
 use super::recent::Recent;
 use crate::context::Context;
-use crate::folder::{FolderError, layout};
-use crate::message::JobId;
+use crate::folder::{FolderError, StartPlace};
+use crate::message::{BatchId, Epoch, JobId};
 use crate::plan::ExportPlan;
 
 /// Plans that a process remembers; more are read again from the folder.
@@ -31,14 +31,14 @@ pub struct Shared {
     pub keepers: Keepers,
     /// Healthy chunks hold it shared, a suspect alone.
     pub lone: RwLock<()>,
-    plans: Mutex<Recent<(JobId, u32), Arc<ExportPlan>>>,
+    plans: Mutex<Recent<(JobId, Epoch), Arc<ExportPlan>>>,
     /// Unfinished starts of earlier epochs, by job, epoch and batch.
-    pub(super) starts: Mutex<Recent<(JobId, u32, u32), Arc<EarlierStarts>>>,
+    pub(super) starts: Mutex<Recent<(JobId, BatchId), Arc<EarlierStarts>>>,
     troubles: Mutex<Vec<(Instant, String)>>,
     /// When something was last said that concerns many tasks.
     said: Mutex<BTreeMap<&'static str, Instant>>,
     /// Start markers of orderly ends that the storage would not let go.
-    left: Mutex<Vec<String>>,
+    left: Mutex<Vec<(JobId, StartPlace)>>,
 }
 
 impl Shared {
@@ -56,34 +56,34 @@ impl Shared {
     }
 
     /// Removes a start marker: now, or when the folder is well again.
-    pub(super) async fn unmark(&self, path: String) {
-        if let Err(e) = self.context.folder.store().remove(&path).await {
+    pub(super) async fn unmark(&self, job: &JobId, start: StartPlace) {
+        if let Err(e) = self.context.folder.job(job).remove_start(start).await {
             debug!(error = %e, "a start marker stays for now");
-            lock(&self.left).push(path);
+            lock(&self.left).push((job.clone(), start));
         }
     }
 
     /// Removes the start markers that were left.
     pub(super) async fn tidy(&self) {
         let left = std::mem::take(&mut *lock(&self.left));
-        for path in left {
-            self.unmark(path).await;
+        for (job, start) in left {
+            self.unmark(&job, start).await;
         }
     }
 
-    /// The plan of an epoch, if it is there.
+    /// The plan of an epoch, if it is there and the epoch was not closed.
     ///
     /// # Errors
     /// When the folder refuses.
-    pub async fn plan(&self, job: &JobId, epoch: u32) -> Result<Option<Arc<ExportPlan>>, FolderError> {
+    pub async fn plan(&self, job: &JobId, epoch: Epoch) -> Result<Option<Arc<ExportPlan>>, FolderError> {
         let key = (job.clone(), epoch);
         if let Some(plan) = lock(&self.plans).get(&key) {
             return Ok(Some(Arc::clone(plan)));
         }
-        let Some(plan) = self.context.folder.read::<ExportPlan>(&layout::plan(job, epoch)).await? else {
+        let Some(plan) = self.context.folder.job(job).plan(epoch).await? else {
             return Ok(None);
         };
-        let plan = Arc::new(plan);
+        let Some(plan) = plan.export().cloned() else { return Ok(None) };
         lock(&self.plans).insert(key, Arc::clone(&plan));
         Ok(Some(plan))
     }

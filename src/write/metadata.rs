@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::message::setting::FileTypes;
-use crate::message::{JobId, SourceName};
+use crate::message::{ChunkNo, Epoch, JobId, SourceName};
 use crate::relation::column::{Column, ColumnType, Geometry};
 
 /// Longitude and latitude as most of the world has them.
@@ -22,9 +22,9 @@ pub struct Provenance {
     /// `schema.table`.
     pub table: String,
     /// Epoch of the plan.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// Chunk within the table.
-    pub chunk: u32,
+    pub chunk: ChunkNo,
     /// The chunk's predicate; a filter only as `filtered`, never its literals.
     pub predicate: String,
     /// The instant its snapshot shows, and its lineage.

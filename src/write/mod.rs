@@ -10,4 +10,4 @@ pub mod read_back;
 mod row_group;
 
 pub use metadata::Provenance;
-pub use part::{PartFile, PartWriter, WriteError, WrittenPart};
+pub use part::{PartWriter, WriteError, WrittenPart};

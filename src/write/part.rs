@@ -1,10 +1,10 @@
-//! Part files: Parquet, written once, durable before anybody hears of them (I1).
+//! Part files: Parquet, written once, wherever their bytes go.
 //!
 //! Row groups are closed by their encoded bytes, so memory does not depend on
 //! the size of the chunk (I8). A batch that is wider than a row group has one
 //! to itself.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,50 +14,14 @@ use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata}
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
-use serde::{Deserialize, Serialize};
 
 use super::encoding;
 use super::hashing::{Digested, HashingWriter};
 use super::metadata::Provenance;
 use super::row_group::RowGroup;
-use crate::folder::exclusive::{ExclusiveFile, Linked};
 use crate::folder::is_full;
 use crate::plan::export_plan::WriterSettings;
 use crate::relation::column::Column;
-
-/// A part file as records and archives describe it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PartFile {
-    /// Its name within its directory.
-    pub file: String,
-    /// Its inode: hard links of it are the same part.
-    pub inode: u64,
-    /// Rows.
-    pub rows: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// Hash of the whole file, hexadecimal.
-    pub sha256: String,
-    /// Row groups.
-    pub row_groups: u32,
-    /// Time that fsync took.
-    pub fsync_seconds: f64,
-}
-
-impl PartFile {
-    /// What stands for the part of a chunk without rows where there is no file.
-    #[must_use]
-    pub fn not_written(file: String) -> Self {
-        let sha256 = String::new();
-        Self { file, inode: 0, rows: 0, bytes: 0, sha256, row_groups: 0, fsync_seconds: 0.0 }
-    }
-
-    /// Whether there is a file.
-    #[must_use]
-    pub fn is_written(&self) -> bool {
-        self.bytes > 0
-    }
-}
 
 /// Why a part could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +55,7 @@ impl WriteError {
         }
     }
 
-    fn storage(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn storage(path: &Path, source: io::Error) -> Self {
         Self::Storage { path: path.to_owned(), source }
     }
 
@@ -108,43 +72,39 @@ impl WriteError {
     }
 }
 
-/// Writes one part. Dropping it removes what was written.
-pub struct PartWriter {
+/// Writes one part.
+pub struct PartWriter<W: Write + Send> {
     path: PathBuf,
-    name: String,
     schema: SchemaRef,
     settings: WriterSettings,
     columns: Vec<Column>,
     rows: u64,
     /// Taken away by an error.
-    file: Option<Writer>,
+    file: Option<Writer<W>>,
     /// The row group that is being encoded.
     group: Option<RowGroup>,
 }
 
-type Writer = SerializedFileWriter<HashingWriter<ExclusiveFile>>;
+type Writer<W> = SerializedFileWriter<HashingWriter<W>>;
 
-impl PartWriter {
-    /// Creates the part in an existing directory, under a temporary name.
+impl<W: Write + Send> PartWriter<W> {
+    /// Begins a part; `path` is what it is called in errors.
     ///
     /// # Errors
-    /// When the file cannot be created.
+    /// When the file cannot be written.
     pub fn create(
-        dir: &Path,
-        file_name: &str,
+        sink: W,
+        path: PathBuf,
         schema: SchemaRef,
         settings: &WriterSettings,
         provenance: &Provenance,
         columns: &[Column],
     ) -> Result<Self, WriteError> {
-        let path = dir.join(file_name);
-        let file = ExclusiveFile::create(&path).map_err(|e| WriteError::storage(&path, e))?;
         let properties = encoding::file_properties(provenance, columns, settings.types);
         let file =
-            open(HashingWriter::new(file), &schema, properties).map_err(|e| WriteError::parquet(&path, e))?;
+            open(HashingWriter::new(sink), &schema, properties).map_err(|e| WriteError::parquet(&path, e))?;
         Ok(Self {
             path,
-            name: file_name.to_owned(),
             schema,
             settings: settings.clone(),
             columns: columns.to_vec(),
@@ -170,7 +130,7 @@ impl PartWriter {
         Ok(())
     }
 
-    fn append(&mut self, file: &mut Writer, batch: RecordBatch) -> Result<(), ParquetError> {
+    fn append(&mut self, file: &mut Writer<W>, batch: RecordBatch) -> Result<(), ParquetError> {
         let limit = usize::try_from(self.settings.row_group_bytes).unwrap_or(usize::MAX);
         let wide = batch.get_array_memory_size() >= limit;
         if let Some(group) = self.group.take_if(|_| wide) {
@@ -194,19 +154,11 @@ impl PartWriter {
         Ok(())
     }
 
-    /// Finishes the part: complete, durable, under its name.
-    ///
-    /// # Errors
-    /// As [`close`](Self::close) and [`WrittenPart::commit`].
-    pub fn finish(self) -> Result<PartFile, WriteError> {
-        self.close()?.commit()
-    }
-
     /// Writes what is left; nothing of the rows stays in memory.
     ///
     /// # Errors
     /// When it cannot be encoded or written.
-    pub fn close(mut self) -> Result<WrittenPart, WriteError> {
+    pub fn close(mut self) -> Result<WrittenPart<W>, WriteError> {
         let mut file = self.file.take().ok_or_else(|| self.broken())?;
         let path = self.path;
         if let Some(group) = self.group {
@@ -215,7 +167,8 @@ impl PartWriter {
         let row_groups = u32::try_from(file.flushed_row_groups().len()).unwrap_or(u32::MAX);
         let file = file.into_inner().map_err(|e| WriteError::parquet(&path, e))?;
         let digested = file.finish().map_err(|e| WriteError::storage(&path, e))?;
-        Ok(WrittenPart { path, name: self.name, rows: self.rows, row_groups, digested })
+        let Digested { inner, bytes, sha256 } = digested;
+        Ok(WrittenPart { sink: inner, path, rows: self.rows, bytes, sha256, row_groups })
     }
 
     fn broken(&self) -> WriteError {
@@ -223,40 +176,28 @@ impl PartWriter {
     }
 }
 
-/// A part that is complete, but neither durable nor under its name. Dropping it removes it.
-pub struct WrittenPart {
-    path: PathBuf,
-    name: String,
-    rows: u64,
-    row_groups: u32,
-    digested: Digested<ExclusiveFile>,
-}
-
-impl WrittenPart {
-    /// Makes it durable, under its name. The name becomes durable with the
-    /// fsync of the directory that the caller owes for all of its parts, before
-    /// anybody hears of them.
-    ///
-    /// # Errors
-    /// When any step fails, or the name is taken.
-    pub fn commit(self) -> Result<PartFile, WriteError> {
-        let Self { path, name, rows, row_groups, digested: Digested { inner, bytes, sha256 } } = self;
-        let storage = |e| WriteError::storage(&path, e);
-        let link = inner.commit_unsynced().map_err(storage)?;
-        let Linked::New { inode } = link.linked else {
-            return Err(storage(io::Error::new(io::ErrorKind::AlreadyExists, "the part exists already")));
-        };
-        let fsync_seconds = link.fsync.as_secs_f64();
-        Ok(PartFile { file: name, inode, rows, bytes, sha256, row_groups, fsync_seconds })
-    }
+/// A part whose bytes are all written.
+pub struct WrittenPart<W> {
+    /// Where they went.
+    pub sink: W,
+    /// What it is called in errors.
+    pub path: PathBuf,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Hash of all bytes, hexadecimal.
+    pub sha256: String,
+    /// Row groups.
+    pub row_groups: u32,
 }
 
 /// Begins a file of this schema.
-fn open(
-    file: HashingWriter<ExclusiveFile>,
+fn open<W: Write + Send>(
+    file: HashingWriter<W>,
     schema: &SchemaRef,
     mut properties: WriterProperties,
-) -> Result<Writer, ParquetError> {
+) -> Result<Writer<W>, ParquetError> {
     add_encoded_arrow_schema_to_metadata(schema, &mut properties);
     let parquet = ArrowSchemaConverter::new().convert(schema)?;
     SerializedFileWriter::new(file, parquet.root_schema_ptr(), Arc::new(properties))

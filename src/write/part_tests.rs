@@ -16,7 +16,9 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use uuid::Uuid;
 
 use super::*;
+use crate::folder::exclusive::{ExclusiveFile, UnsyncedLink};
 use crate::message::setting::{Compression, FileTypes};
+use crate::message::{ChunkNo, Epoch};
 use crate::relation::column::{ColumnType, Part, schema};
 use crate::write::read_back::{Written, read_back};
 
@@ -68,17 +70,29 @@ fn provenance() -> Provenance {
         job: "job-1".parse().expect("an id"),
         source: "warehouse".parse().expect("a name"),
         table: "public.orders".into(),
-        epoch: 2,
-        chunk: 17,
+        epoch: Epoch(2),
+        chunk: ChunkNo(17),
         predicate: "id >= 10 and id < 20".into(),
         snapshot: Some(("2026-01-02T03:04:05Z".parse().expect("a time"), Uuid::nil())),
     }
 }
 
-fn create(dir: &Path, compression: Compression, row_group_bytes: u64) -> PartWriter {
-    let settings = WriterSettings { compression, row_group_bytes, types: FileTypes::Exact };
-    PartWriter::create(dir, "part.parquet", schema(&columns()), &settings, &provenance(), &columns())
-        .expect("created")
+/// A part as a file of this directory.
+fn part_in(dir: &Path, settings: &WriterSettings, columns: &[Column]) -> PartWriter<ExclusiveFile> {
+    let path = dir.join("part.parquet");
+    let file = ExclusiveFile::create(&path).expect("created");
+    PartWriter::create(file, path, schema(columns), settings, &provenance(), columns).expect("begun")
+}
+
+fn create(dir: &Path, compression: Compression, row_group_bytes: u64) -> PartWriter<ExclusiveFile> {
+    part_in(dir, &WriterSettings { compression, row_group_bytes, types: FileTypes::Exact }, &columns())
+}
+
+/// Writes what is left, and gives the file its name.
+fn finish(writer: PartWriter<ExclusiveFile>) -> WrittenPart<UnsyncedLink> {
+    let WrittenPart { sink, path, rows, bytes, sha256, row_groups } = writer.close().expect("written");
+    let sink = sink.commit_unsynced().expect("named");
+    WrittenPart { sink, path, rows, bytes, sha256, row_groups }
 }
 
 /// What is in the footer of a file that holds these arrays, indexes included.
@@ -86,12 +100,10 @@ fn footer_of(types: FileTypes, columns: &[Column], arrays: Vec<ArrayRef>) -> Arc
     let scratch = Scratch::new();
     let settings = WriterSettings { compression: Compression::None, row_group_bytes: 1 << 20, types };
     let schema = schema(columns);
-    let mut writer =
-        PartWriter::create(&scratch.0, "part.parquet", schema.clone(), &settings, &provenance(), columns)
-            .expect("created");
+    let mut writer = part_in(&scratch.0, &settings, columns);
     let batch = RecordBatch::try_new(schema, arrays).expect("a batch");
     writer.write(batch.clone()).expect("written");
-    writer.finish().expect("finished");
+    finish(writer);
     let file = File::open(scratch.0.join("part.parquet")).expect("opens");
     let options = ArrowReaderOptions::new()
         .with_page_index_policy(PageIndexPolicy::Optional)
@@ -226,8 +238,9 @@ fn lists_of_any_numbers_are_plain() {
     assert!(!encodings.contains(&Encoding::DELTA_BINARY_PACKED), "{encodings:?}");
 }
 
-fn verify(path: &Path, part: &PartFile) -> Result<(), String> {
-    read_back(path, &Written { rows: part.rows, bytes: part.bytes, sha256: &part.sha256 })
+fn verify(path: &Path, part: &WrittenPart<UnsyncedLink>) -> Result<(), String> {
+    let file = File::open(path).expect("opens");
+    read_back(Arc::new(file), &Written { rows: part.rows, bytes: part.bytes, sha256: &part.sha256 })
 }
 
 #[test]
@@ -239,7 +252,7 @@ fn a_part_reads_back_as_it_was_written() {
         batches.iter().for_each(|b| writer.write(b.clone()).expect("written"));
         assert_eq!(scratch.names().len(), 1);
         assert!(scratch.names()[0].starts_with('.'), "nobody sees it before it is whole");
-        let part = writer.finish().expect("finished");
+        let part = finish(writer);
         assert_eq!(scratch.names(), ["part.parquet"]);
         let path = scratch.0.join("part.parquet");
         assert_eq!((part.rows, part.row_groups), (4000, 1));
@@ -257,7 +270,7 @@ fn a_part_reads_back_as_it_was_written() {
 #[test]
 fn a_file_says_where_its_rows_come_from() {
     let scratch = Scratch::new();
-    create(&scratch.0, Compression::Snappy, 1 << 20).finish().expect("finished");
+    finish(create(&scratch.0, Compression::Snappy, 1 << 20));
     let file = File::open(scratch.0.join("part.parquet")).expect("opens");
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("reads");
     let metadata = reader.metadata().file_metadata();
@@ -284,7 +297,7 @@ fn an_empty_part_is_a_valid_file() {
     let scratch = Scratch::new();
     let mut writer = create(&scratch.0, Compression::Snappy, 1 << 20);
     writer.write(RecordBatch::new_empty(schema(&columns()))).expect("nothing");
-    let part = writer.finish().expect("finished");
+    let part = finish(writer);
     assert_eq!((part.rows, part.row_groups), (0, 0));
     verify(&scratch.0.join("part.parquet"), &part).expect("verifies");
 }
@@ -296,7 +309,7 @@ fn row_groups_are_bounded_by_their_bytes() {
     for i in 0..20 {
         writer.write(batch(i * 4000, 4000)).expect("written");
     }
-    let part = writer.finish().expect("finished");
+    let part = finish(writer);
     assert!(part.row_groups >= 5, "{} row groups", part.row_groups);
     let path = scratch.0.join("part.parquet");
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("opens")).expect("reads");
@@ -306,18 +319,6 @@ fn row_groups_are_bounded_by_their_bytes() {
     let rows = reader.build().expect("reads").map(|b| b.expect("a batch"));
     let ids: Vec<i64> = rows.flat_map(|b| b["id"].as_primitive::<Int64Type>().values().to_vec()).collect();
     assert!(ids.iter().copied().eq(0..80_000));
-}
-
-#[test]
-fn a_name_that_is_taken_is_an_error_and_the_file_stays() {
-    let scratch = Scratch::new();
-    fs::write(scratch.0.join("part.parquet"), b"somebody else's").expect("written");
-    let error = create(&scratch.0, Compression::Snappy, 1 << 20).finish().expect_err("taken");
-    assert!(
-        matches!(error, WriteError::Storage { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
-    );
-    assert_eq!(fs::read(scratch.0.join("part.parquet")).expect("there"), b"somebody else's");
-    assert_eq!(scratch.names().len(), 1);
 }
 
 #[test]
@@ -334,7 +335,7 @@ fn what_was_changed_afterwards_is_found() {
     let scratch = Scratch::new();
     let mut writer = create(&scratch.0, Compression::Snappy, 1 << 20);
     writer.write(batch(0, 1000)).expect("written");
-    let part = writer.finish().expect("finished");
+    let part = finish(writer);
     let path = scratch.0.join("part.parquet");
     let bytes = fs::read(&path).expect("there");
     let refused = |bytes: &[u8], why: &str| {
@@ -346,8 +347,8 @@ fn what_was_changed_afterwards_is_found() {
     let mut flipped = bytes.clone();
     flipped[100] ^= 1;
     refused(&flipped, "sha256");
-    let fewer = PartFile { rows: 999, ..part.clone() };
     fs::write(&path, &bytes).expect("written");
+    let fewer = WrittenPart { rows: 999, ..part };
     assert!(verify(&path, &fewer).expect_err("differs").contains("1000 rows, 999 were written"));
 }
 
@@ -371,7 +372,7 @@ fn what_an_array_has_room_for_makes_its_values_no_longer() {
     let arrays = vec![narrow.column(0).clone(), notes, narrow.column(2).clone()];
     let mut writer = create(&scratch.0, Compression::None, 16 << 20);
     writer.write(RecordBatch::try_new(schema(&columns()), arrays).expect("a batch")).expect("written");
-    writer.finish().expect("finished");
+    finish(writer);
     let file = File::open(scratch.0.join("part.parquet")).expect("opens");
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("reads");
     let notes = reader.metadata().row_group(0).column(1);
@@ -390,7 +391,7 @@ fn a_batch_that_is_wider_than_a_row_group_has_one_to_itself() {
     };
     let batches = [batch(0, 1000), wide, batch(1002, 1000)];
     batches.iter().for_each(|b| writer.write(b.clone()).expect("written"));
-    let part = writer.finish().expect("finished");
+    let part = finish(writer);
     let path = scratch.0.join("part.parquet");
     verify(&path, &part).expect("verifies");
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("opens")).expect("reads");

@@ -1,11 +1,15 @@
 //! Reads a file again and compares it with what is known of it.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
 use sha2::{Digest, Sha256};
+
+use crate::destination::PublishedFile;
 
 /// What a file is known to have been when it was written.
 #[derive(Clone, Copy, Debug)]
@@ -22,17 +26,17 @@ pub struct Written<'a> {
 ///
 /// # Errors
 /// What differs, in words for an operator who knows the file's name.
-pub fn read_back(path: &Path, expected: &Written<'_>) -> Result<(), String> {
+pub fn read_back(file: Arc<dyn PublishedFile>, expected: &Written<'_>) -> Result<(), String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("cannot {what}: {error}");
-    let (bytes, sha256) = digest(path).map_err(|e| failed("be read", &e))?;
+    let (bytes, sha256) = digest(&*file).map_err(|e| failed("be read", &e))?;
     if bytes != expected.bytes {
         return Err(format!("has {bytes} bytes, {} were written", expected.bytes));
     }
     if sha256 != expected.sha256 {
         return Err(format!("its content has changed: sha256 is {sha256}, was {}", expected.sha256));
     }
-    let file = File::open(path).map_err(|e| failed("be opened", &e))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed("read its footer", &e))?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Reading { file, bytes })
+        .map_err(|e| failed("read its footer", &e))?;
     let claimed = reader.metadata().file_metadata().num_rows();
     if u64::try_from(claimed) != Ok(expected.rows) {
         return Err(format!("its footer says {claimed} rows, {} were written", expected.rows));
@@ -48,13 +52,12 @@ pub fn read_back(path: &Path, expected: &Written<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn digest(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
+fn digest(file: &dyn PublishedFile) -> io::Result<(u64, String)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0;
     loop {
-        match file.read(&mut buffer) {
+        match file.read_at(bytes, &mut buffer) {
             Ok(0) => return Ok((bytes, hex::encode(hasher.finalize()))),
             Ok(read) => {
                 hasher.update(&buffer[..read]);
@@ -63,5 +66,46 @@ fn digest(path: &Path) -> io::Result<(u64, String)> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// A published file as the Parquet crate reads it.
+struct Reading {
+    file: Arc<dyn PublishedFile>,
+    bytes: u64,
+}
+
+impl Length for Reading {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for Reading {
+    type T = BufReader<Rest>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(BufReader::new(Rest { file: Arc::clone(&self.file), position: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let mut bytes = vec![0; length];
+        let mut from = Rest { file: Arc::clone(&self.file), position: start };
+        from.read_exact(&mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+/// A published file from a position on.
+struct Rest {
+    file: Arc<dyn PublishedFile>,
+    position: u64,
+}
+
+impl Read for Rest {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(self.position, into)?;
+        self.position += read as u64;
+        Ok(read)
     }
 }

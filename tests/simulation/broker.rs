@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use adu_export::bus::{Delivery, Properties, Queue, Settle};
-use adu_export::message::Event;
+use adu_export::message::{BatchId, ChunkNo, Event};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +65,7 @@ struct Life {
 }
 
 /// By which process, of which job, of which chunk (epoch, table, number).
-type Wake = (u64, String, Option<(u32, u32, u32)>);
+type Wake = (u64, String, Option<(BatchId, ChunkNo)>);
 
 #[derive(Default)]
 pub(crate) struct Broker {

@@ -134,7 +134,7 @@ impl Session for SimSession {
                     if let InboxMessage::Wake(wake) = &inbox
                         && let Some(job) = &wake.job
                     {
-                        let chunk = wake.chunk.map(|c| (c.epoch, c.table, c.chunk));
+                        let chunk = wake.chunk.map(|c| (c.batch_id(), c.chunk));
                         world.broker().wakes.insert((self.process.life, job.to_string(), chunk));
                     }
                     send(world, Line::Coordinator, &body, &properties);

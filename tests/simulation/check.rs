@@ -14,6 +14,15 @@ use crate::ledger::{Ledger, Row};
 use crate::play::Play;
 use crate::schedule::{Job, Schedule};
 use crate::source::sum;
+use crate::world::World;
+
+/// The files of a published table.
+pub(crate) fn published(world: &World, disk: &Disk, directory: &str) -> Vec<String> {
+    match world.has_depot {
+        true => world.depot().list(directory),
+        false => disk.list(directory, Eyes::Truth),
+    }
+}
 
 fn archives(disk: &Disk) -> Vec<Archive> {
     let names = disk.list(layout::BY_ID, Eyes::Truth);
@@ -46,10 +55,15 @@ pub(crate) fn unquiet(play: &Play, schedule: &Schedule) -> Option<String> {
         return Some(format!("{left:?} stay in .temp"));
     }
     for ((directory, base), (_, _, newest)) in newest(&archives(&disk)) {
-        let link = format!("{}/{base}", layout::latest(&directory));
-        let name = newest.rsplit('/').next().unwrap_or_default().to_owned();
-        if disk.pointed(&link, Eyes::Truth) != Some(format!("../{name}")) {
-            return Some(format!("{link} does not point to {name}"));
+        let shown = match play.world.has_depot {
+            true => play.world.depot().latest(&directory, &base),
+            false => {
+                let pointed = disk.pointed(&format!("{}/{base}", layout::latest(&directory)), Eyes::Truth);
+                pointed.and_then(|to| Some(layout::public(&directory, to.strip_prefix("../")?)))
+            }
+        };
+        if shown.as_ref() != Some(&newest) {
+            return Some(format!("readers find {shown:?} instead of {newest}"));
         }
     }
     None
@@ -88,9 +102,9 @@ pub(crate) fn all(play: &Play, schedule: &Schedule) {
             found.push(("I3", format!("nobody asked for job {id}")));
             continue;
         };
-        of_job(world.lives(), &disk, &ledger, schedule, job, archive, &mut found);
+        of_job(world, &disk, &ledger, schedule, job, archive, &mut found);
     }
-    directories(&disk, &archives, &mut found);
+    directories(world, &disk, &archives, &mut found);
     let events = std::mem::take(&mut world.broker().events);
     self::events(&events, &archives, &mut found);
     drop(disk);
@@ -102,7 +116,7 @@ pub(crate) fn all(play: &Play, schedule: &Schedule) {
 type Found = Vec<(&'static str, String)>;
 
 fn of_job(
-    lives: u64,
+    world: &World,
     disk: &Disk,
     ledger: &Ledger,
     schedule: &Schedule,
@@ -143,8 +157,8 @@ fn of_job(
     }
     for table in &archive.tables {
         match table.status {
-            TableStatus::Completed => rows(disk, ledger, job, archive, table, found),
-            TableStatus::Failed => failure(lives, schedule, job, archive, table, found),
+            TableStatus::Completed => rows(world, disk, ledger, job, archive, table, found),
+            TableStatus::Failed => failure(world.lives(), schedule, job, archive, table, found),
             TableStatus::Cancelled => {}
         }
     }
@@ -184,6 +198,7 @@ fn failure(
 }
 
 fn rows(
+    world: &World,
     disk: &Disk,
     ledger: &Ledger,
     job: &Job,
@@ -196,7 +211,7 @@ fn rows(
         found.push(("lost", format!("{shown} is completed and has no directory")));
         return;
     };
-    let there = disk.list(directory, Eyes::Truth);
+    let there = published(world, disk, directory);
     let listed: Vec<String> = table.files.iter().map(|f| f.file.clone()).collect();
     if there != listed {
         found.push(("I4", format!("{shown}: {directory} has {there:?}, the archive lists {listed:?}")));
@@ -204,7 +219,11 @@ fn rows(
     }
     let mut rows: Vec<Row> = Vec::new();
     for file in &table.files {
-        let content = disk.read(&format!("{directory}/{}", file.file), Eyes::Truth).unwrap_or_default();
+        let content = match world.has_depot {
+            true => world.depot().read(directory, &file.file),
+            false => disk.read(&format!("{directory}/{}", file.file), Eyes::Truth),
+        };
+        let content = content.unwrap_or_default();
         if sum(&content) != file.sha256 || content.len() as u64 != file.rows * 16 {
             found.push(("I10", format!("{shown}: {directory}/{} is not the part of the archive", file.file)));
         }
@@ -237,7 +256,7 @@ fn rows(
 }
 
 /// One directory per table and job, and no other.
-fn directories(disk: &Disk, archives: &[Archive], found: &mut Found) {
+fn directories(world: &World, disk: &Disk, archives: &[Archive], found: &mut Found) {
     let mut claimed: BTreeSet<&str> = BTreeSet::new();
     for archive in archives {
         for directory in archive.tables.iter().filter_map(|t| t.directory.as_deref()) {
@@ -245,6 +264,10 @@ fn directories(disk: &Disk, archives: &[Archive], found: &mut Found) {
                 found.push(("twice", format!("{directory} belongs to two tables")));
             }
         }
+    }
+    let in_depot = world.depot().directories();
+    for path in in_depot.iter().filter(|path| !claimed.contains(path.as_str())) {
+        found.push(("twice", format!("{path} belongs to no archive")));
     }
     for output in ["", "crm"] {
         for name in disk.list(output, Eyes::Truth) {

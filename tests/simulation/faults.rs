@@ -34,12 +34,24 @@ pub(crate) struct Fate {
     pub(crate) fails: When,
     /// The process is stopped before it, for so many milliseconds.
     pub(crate) stopped: u64,
+    /// Where the process dies before a change, the change was on its way.
+    pub(crate) late: bool,
 }
 
 impl Fate {
     /// Whether only a part of the effect happens.
     pub(crate) fn is_half(&self) -> bool {
         self.dies == When::Before
+    }
+
+    /// Whether it lands as a whole, some time after its process died.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late && self.dies == When::Before
+    }
+
+    /// The fate of an effect that lands late: nothing more happens to it.
+    pub(crate) fn landing(self) -> Self {
+        Self { dies: When::Never, ..self }
     }
 }
 
@@ -120,12 +132,13 @@ impl Faults {
         let roll = dice.roll();
         // Half of the effects follow at once: whole runs of one task happen too.
         let delay = if roll & 1 == 0 { 0 } else { (roll >> 1) % (self.delay + 1) };
-        let mut fate = Fate { delay, dies: When::Never, fails: When::Never, stopped: 0 };
+        let mut fate = Fate { delay, dies: When::Never, fails: When::Never, stopped: 0, late: false };
         if !stormy {
             return fate;
         }
         if self.crash > 0 && kind != Kind::Look && dice.chance(self.crash) {
             fate.dies = if dice.one_in(2) { When::Before } else { When::After };
+            fate.late = dice.one_in(3);
         }
         let fails = match kind {
             Kind::Look => self.fail_look,

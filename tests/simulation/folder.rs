@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use adu_export::folder::{Created, Renamed, Stat, Store, layout};
+use adu_export::folder::{Committed, Created, NewFile, Renamed, Stat, Store, layout};
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -11,6 +12,7 @@ use crate::disk::{Eyes, HOSTS, Hand};
 use crate::faults::{Fate, Kind};
 use crate::process::{Process, Refused};
 
+#[derive(Clone)]
 pub(crate) struct SimStore(pub(crate) Arc<Process>);
 
 impl From<Refused> for io::Error {
@@ -47,13 +49,57 @@ impl SimStore {
         let _ = self.0.world.disk().create(&temporary, b"half", self.hand(), self.0.host);
     }
 
-    pub(crate) fn write(&self, path: &str, content: &[u8], fate: Fate) -> io::Result<Created> {
+    fn write(&self, path: &str, content: &[u8], fate: Fate) -> io::Result<Created> {
         if fate.is_half() {
             self.leave_temporary(path);
             return Ok(Created::New);
         }
         let hand = self.hand();
         self.0.world.disk().create(path, content, hand, self.0.host)
+    }
+
+    /// A change of the tree: it may land after the process died.
+    async fn change<T: Send + 'static>(
+        &self,
+        what: &str,
+        on: &str,
+        change: impl FnOnce(&Self, Fate) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let store = self.clone();
+        Ok(self.0.send(what, on, move |fate| change(&store, fate)).await?)
+    }
+}
+
+/// A file that is held in memory until it gets its name.
+struct SimFile {
+    store: SimStore,
+    path: String,
+    content: Vec<u8>,
+}
+
+impl io::Write for SimFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.content.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl NewFile for SimFile {
+    async fn commit(self: Box<Self>) -> io::Result<Committed> {
+        let Self { store, path, content } = *self;
+        let to = path.clone();
+        let write = move |store: &SimStore, fate| store.write(&to, &content, fate);
+        match store.change("writes", &path, write).await?? {
+            Created::New => {}
+            Created::Exists => return Err(io::ErrorKind::AlreadyExists.into()),
+        }
+        let inode = store.0.world.disk().stat(&path, Eyes::Truth).map_or(0, |s| s.inode);
+        Ok(Committed { inode, fsync: Duration::ZERO })
     }
 }
 
@@ -65,7 +111,12 @@ impl Store for SimStore {
     }
 
     async fn create(&self, path: &str, content: Vec<u8>) -> io::Result<Created> {
-        self.0.act(Kind::Change, "creates", path, |fate| self.write(path, &content, fate)).await?
+        let to = path.to_owned();
+        self.change("creates", path, move |store, fate| store.write(&to, &content, fate)).await?
+    }
+
+    fn begin(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
+        Ok(Box::new(SimFile { store: self.clone(), path: path.to_owned(), content: Vec::new() }))
     }
 
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -73,13 +124,14 @@ impl Store for SimStore {
     }
 
     async fn make_dirs(&self, parent: &str, mut names: Vec<String>) -> io::Result<()> {
-        let make = |fate: Fate| {
+        let within = parent.to_owned();
+        let make = move |store: &Self, fate: Fate| {
             if fate.is_half() {
                 names.truncate(names.len() / 2);
             }
-            self.0.world.disk().make_dirs(parent, &names, self.hand(), self.0.host)
+            store.0.world.disk().make_dirs(&within, &names, store.hand(), store.0.host)
         };
-        self.0.act(Kind::Change, "makes directories in", parent, make).await?
+        self.change("makes directories in", parent, make).await?
     }
 
     async fn stat(&self, path: &str) -> io::Result<Option<Stat>> {
@@ -87,71 +139,75 @@ impl Store for SimStore {
     }
 
     async fn link(&self, dir: &str, mut links: Vec<(String, String)>) -> io::Result<()> {
-        let link = |fate: Fate| {
+        let within = dir.to_owned();
+        let link = move |store: &Self, fate: Fate| {
             if fate.is_half() {
                 links.truncate(links.len() / 2);
             }
-            self.0.world.disk().link(dir, &links, self.hand(), self.0.host)
+            store.0.world.disk().link(&within, &links, store.hand(), store.0.host)
         };
-        self.0.act(Kind::Change, "links into", dir, link).await?
+        self.change("links into", dir, link).await?
     }
 
-    /// Its parts are durable as they are written.
+    /// What it makes is durable at once.
     async fn sync(&self, _: &str) -> io::Result<()> {
         Ok(())
     }
 
     async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed> {
-        let rename = |fate: Fate| {
+        let (before, after) = (from.to_owned(), to.to_owned());
+        let rename = move |store: &Self, fate: Fate| {
             if fate.is_half() {
                 return Ok(Renamed::Gone);
             }
-            let hand = self.hand();
-            let (renamed, replaced) = self.0.world.disk().rename(from, to, hand, self.0.host)?;
+            let world = &store.0.world;
+            let hand = store.hand();
+            let (renamed, replaced) = world.disk().rename(&before, &after, hand, store.0.host)?;
             if replaced {
-                self.0.world.broken("I4", format_args!("a rename of {from} replaced {to}"));
+                world.broken("I4", format_args!("a rename of {before} replaced {after}"));
             }
             Ok(renamed)
         };
-        self.0.act(Kind::Change, "renames", &format!("{from} to {to}"), rename).await?
+        self.change("renames", &format!("{from} to {to}"), rename).await?
     }
 
     async fn remove(&self, path: &str) -> io::Result<()> {
-        let remove = |fate: Fate| {
+        let gone = path.to_owned();
+        let remove = move |store: &Self, fate: Fate| {
             if !fate.is_half() {
-                self.0.world.disk().remove(path);
+                store.0.world.disk().remove(&gone);
             }
         };
-        Ok(self.0.act(Kind::Change, "removes", path, remove).await?)
+        self.change("removes", path, remove).await
     }
 
     async fn remove_tree(&self, path: &str) -> io::Result<()> {
         if !path.starts_with(layout::TRASH) {
             self.0.world.broken("I4", format_args!("{path} is removed, and not in the trash"));
         }
-        let remove = |fate: Fate| {
-            let mut disk = self.0.world.disk();
+        let gone = path.to_owned();
+        let remove = move |store: &Self, fate: Fate| {
+            let mut disk = store.0.world.disk();
             if fate.is_half() {
-                disk.remove_half(path);
+                disk.remove_half(&gone);
             } else {
-                disk.remove(path);
+                disk.remove(&gone);
             }
         };
-        Ok(self.0.act(Kind::Change, "removes all of", path, remove).await?)
+        self.change("removes all of", path, remove).await
     }
 
     async fn point(&self, link: &str, target: &str) -> io::Result<()> {
-        let point = |fate: Fate| {
-            if fate.is_half() { Ok(()) } else { self.0.world.disk().point(link, target, self.hand()) }
+        let (from, to) = (link.to_owned(), target.to_owned());
+        let point = move |store: &Self, fate: Fate| {
+            if fate.is_half() { Ok(()) } else { store.0.world.disk().point(&from, &to, store.hand()) }
         };
-        self.0.act(Kind::Change, "points", link, point).await?
+        self.change("points", link, point).await?
     }
 
     async fn pointed(&self, link: &str) -> io::Result<Option<String>> {
-        Ok(self
-            .0
-            .act(Kind::Look, "looks at", link, |_| self.0.world.disk().pointed(link, self.eyes()))
-            .await?)
+        let pointed = |_| self.0.world.disk().pointed(link, self.eyes());
+        Ok(self.0.act(Kind::Look, "looks at", link, pointed).await?)
     }
 
     async fn same_file_system(&self, _: &str) -> io::Result<bool> {

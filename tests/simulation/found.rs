@@ -21,6 +21,7 @@ fn calm() -> Schedule {
         faults: Faults::none(),
         hosts: 2,
         slots: 2,
+        depot: false,
         quirks: Quirks::default(),
         jobs: vec![Job {
             id: "j0".into(),
@@ -144,4 +145,17 @@ fn a_chunk_that_kills_its_daemons_is_poison_after_some_deaths() {
             assert!((4..=12).contains(&played.deaths), "{} deaths", played.deaths);
         }
     }
+}
+
+/// Where tables become visible part by part, a coordinator that dies on the way leaves half a table, which the next one
+/// completes, also for a job that is cancelled meanwhile.
+#[test]
+fn a_table_that_was_published_by_half_is_completed() {
+    at_any_moment(|schedule, at| {
+        schedule.depot = true;
+        schedule.jobs[0].ends_early = true;
+        schedule.faults = Faults { delay: 40, ..hidden() };
+        schedule.events.push((at / 2, Event::Kill(usize::from(at % 40 == 0))));
+        schedule.events.push((at / 2 + 200, Event::Send(json!({"cancel": "j0"}), "c0".into())));
+    });
 }

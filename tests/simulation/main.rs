@@ -17,6 +17,7 @@
 mod broker;
 mod bus;
 mod check;
+mod depot;
 mod dice;
 mod disk;
 mod faults;

@@ -11,6 +11,7 @@ use adu_export::config::{Auto, Config, Secret};
 use adu_export::context::{Context, SourceEntry, Sources, Surroundings};
 use adu_export::daemon::roles::Roles;
 use adu_export::daemon::supervise;
+use adu_export::destination::{Destination, FolderDestination};
 use adu_export::folder::Folder;
 use adu_export::http::Health;
 use adu_export::job::outcome::Owner;
@@ -27,6 +28,7 @@ use uuid::Uuid;
 use crate::broker::Line;
 use crate::bus::{self, SimBus};
 use crate::check;
+use crate::depot::SimDepot;
 use crate::folder::SimStore;
 use crate::ledger::Ledger;
 use crate::process::Process;
@@ -67,6 +69,8 @@ impl Stage {
         timing.plan_wait = millis(6_000);
         timing.keeper_wait = millis(1_000);
         timing.unfit_retry = millis(3_000);
+        // What a process had sent before it died may make a workspace anew.
+        timing.abandoned_workspace = millis(20_000);
         timing.retry_first = millis(100);
         timing.retry_longest = millis(3_000);
         timing.retry_limit = millis(10_000);
@@ -86,7 +90,7 @@ impl Stage {
             .expect("a runtime");
         let mut play = None;
         let played = runtime.block_on(async {
-            let world = World::new(dice, schedule.faults.clone(), schedule.hosts, traced);
+            let world = World::new(dice, schedule.faults.clone(), schedule.hosts, schedule.depot, traced);
             let running = Arc::new(Play {
                 hosts: (0..schedule.hosts).map(|_| Mutex::default()).collect(),
                 lives: Mutex::default(),
@@ -179,7 +183,7 @@ impl Play {
 
     /// An initialized root, as `check --init` makes it.
     async fn lay_out(&self) {
-        let world = World::new(crate::dice::Dice::new(0), crate::faults::Faults::none(), 1, false);
+        let world = World::new(crate::dice::Dice::new(0), crate::faults::Faults::none(), 1, false, false);
         std::mem::swap(&mut *world.disk(), &mut *self.world.disk());
         let store = Arc::new(SimStore(Process::new(&world, 0)));
         let id = Uuid::from_u128(1);
@@ -301,10 +305,15 @@ impl Parts<'_> {
         let source = Arc::new(SimSource::new(process, self.source.clone(), self.quirks));
         let mut sources = Sources::new();
         sources.insert(self.source.clone(), Arc::new(SourceEntry { source, config: section }));
+        let destination: Arc<dyn Destination> = match world.has_depot {
+            true => Arc::new(SimDepot::new(process)),
+            false => Arc::new(FolderDestination::new(folder.clone())),
+        };
         let surroundings = Surroundings {
             host: format!("h{}", process.host),
             machine: Arc::new(SimMachine(Arc::clone(world))),
-            parts: Arc::new(SimParts(Arc::clone(process))),
+            parts: Arc::new(SimParts { process: Arc::clone(process), destination: Arc::clone(&destination) }),
+            destination,
         };
         let owner = Owner::Daemons { vhost: "/".into(), prefix: "p".into() };
         let context = Context::within(surroundings, config, folder, owner, sources, Arc::clone(self.metrics));

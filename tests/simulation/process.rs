@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::faults::{Fate, Kind, When};
 use crate::world::World;
 
+/// How long after the death of its process a change may land, in milliseconds.
+const LATEST: u64 = 6_000;
+
 /// The storage, broker or source refused; whether it had an effect is unknown.
 pub(crate) struct Refused;
 
@@ -87,6 +90,33 @@ impl Process {
         self.runs().await;
     }
 
+    /// A change of folder or depot, as [`act`](Self::act), which may also land after its sender died: it was on its way.
+    pub(crate) async fn send<T: Send + 'static>(
+        &self,
+        what: &str,
+        on: &str,
+        perform: impl FnOnce(Fate) -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        let (world, host, line) = (Arc::clone(&self.world), self.host, format!("{what} {on}"));
+        let (mut sent, mut done) = (Some(perform), None);
+        let acted = self.act(Kind::Change, what, on, |fate| {
+            let Some(perform) = sent.take() else { return };
+            if !fate.is_late() {
+                done = Some(perform(fate));
+                return;
+            }
+            let later = world.up_to(LATEST);
+            let world = Arc::clone(&world);
+            tokio::spawn(async move {
+                tokio::time::sleep(later).await;
+                world.note(|| format!("h{host} {line}: lands after its process died"));
+                drop(perform(fate.landing()));
+            });
+        });
+        acted.await?;
+        done.ok_or(Refused)
+    }
+
     /// One effect: after a while, whole or not at all. A change of the folder
     /// that its process does not survive may be done by half: `perform` sees it
     /// by [`Fate::is_half`].
@@ -105,7 +135,7 @@ impl Process {
         }
         if fate.dies == When::Before {
             self.world.note(|| format!("h{} dies before {what} {on}", self.host));
-            if kind == Kind::Change && fate.delay & 1 == 1 {
+            if kind == Kind::Change && (fate.delay & 1 == 1 || fate.is_late()) {
                 let _ = perform(fate);
             }
             self.die();

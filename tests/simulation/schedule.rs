@@ -51,6 +51,8 @@ pub(crate) struct Schedule {
     pub(crate) faults: Faults,
     pub(crate) hosts: usize,
     pub(crate) slots: u32,
+    /// Tables are published in the depot.
+    pub(crate) depot: bool,
     /// Tables and how many rows they have.
     pub(crate) tables: BTreeMap<String, i64>,
     pub(crate) quirks: Quirks,
@@ -78,6 +80,7 @@ impl Schedule {
             faults,
             hosts,
             slots: u32::try_from(dice.between(1, 4)).expect("few"),
+            depot: dice.one_in(3),
             tables,
             quirks,
             jobs: Vec::new(),

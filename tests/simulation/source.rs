@@ -1,10 +1,12 @@
 //! The source and the parts as one process uses them: every call is an effect.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use adu_export::folder::layout;
+use adu_export::destination::Destination;
+use adu_export::job::record::RecordedPart;
 use adu_export::message::SourceName;
 use adu_export::relation::{
     Boundaries, BoundaryMethod, Column, ColumnType, Division, Filter, Frozen, MappingOptions, Relation,
@@ -15,8 +17,8 @@ use adu_export::source::{
     ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Snapshots, Source, SourceError, SourceFacts,
 };
 use adu_export::worker::export::ExportError;
-use adu_export::worker::parts::{PartOrder, Parts};
-use adu_export::write::PartFile;
+use adu_export::worker::parts::{PartOrder, Parts, part_path};
+use adu_export::write::WriteError;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
@@ -24,7 +26,6 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use crate::faults::Kind;
-use crate::folder::SimStore;
 use crate::process::{Process, Refused};
 
 /// Tables with a quirk, by name.
@@ -180,16 +181,23 @@ impl Snapshots for SimSource {
 }
 
 /// Parts that hold nothing but their rows: 16 bytes each, id and value.
-pub(crate) struct SimParts(pub(crate) Arc<Process>);
+pub(crate) struct SimParts {
+    pub(crate) process: Arc<Process>,
+    pub(crate) destination: Arc<dyn Destination>,
+}
 
 #[async_trait]
 impl Parts for SimParts {
-    async fn write(&self, order: PartOrder, mut rows: Box<dyn ChunkStream>) -> Result<PartFile, ExportError> {
-        let task = &order.task;
-        let path = format!("{}/{}", layout::parts(&task.job, task.epoch, task.table), order.file);
+    async fn write(
+        &self,
+        order: PartOrder,
+        mut rows: Box<dyn ChunkStream>,
+    ) -> Result<Vec<RecordedPart>, ExportError> {
+        let place = &order.place;
+        let on = format!("{} {} of {}", place.of.batch, place.chunk, place.job);
         let mut content = Vec::new();
         loop {
-            let batch = self.0.act(Kind::Source, "reads for", &path, |_| rows.next_batch()).await;
+            let batch = self.process.act(Kind::Source, "reads for", &on, |_| rows.next_batch()).await;
             let batch = batch.unwrap_or_else(|Refused| Err(broke())).map_err(ExportError::Source)?;
             let Some(batch) = batch else { break };
             let [ids, values] = [0, 1].map(|c| batch.column(c).as_primitive::<Int64Type>().values().clone());
@@ -200,26 +208,21 @@ impl Parts for SimParts {
         }
         drop(rows);
         if content.is_empty() && !order.even_empty {
-            return Ok(PartFile::not_written(order.file));
+            return Ok(Vec::new());
         }
-        let store = SimStore(Arc::clone(&self.0));
-        let write = |fate| store.write(&path, &content, fate);
-        let written = self.0.act(Kind::Change, "writes", &path, write).await;
-        match written {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Err(ExportError::Gone),
-            Err(Refused) => return Err(ExportError::Storage("the storage failed".into())),
-        }
-        let inode = self.0.world.disk().stat(&path, crate::disk::Eyes::Truth).map_or(0, |s| s.inode);
-        Ok(PartFile {
-            file: order.file,
-            inode,
+        let refused = |source: io::Error| WriteError::Storage { path: "part".into(), source };
+        let mut part = self.destination.begin(place).map_err(refused)?;
+        part.write_all(&content).map_err(refused)?;
+        let finished = part.finish().await.map_err(refused)?;
+        Ok(vec![RecordedPart {
+            path: part_path(place.chunk),
+            reference: finished.reference,
             rows: content.len() as u64 / 16,
             bytes: content.len() as u64,
             sha256: sum(&content),
             row_groups: 1,
             fsync_seconds: 0.0,
-        })
+        }])
     }
 }
 

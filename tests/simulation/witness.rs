@@ -7,6 +7,7 @@ use adu_export::message::event::EventType;
 use adu_export::message::{Event, JobId, Task};
 
 use crate::broker::{Line, Unacked};
+use crate::check::published;
 use crate::disk::{Disk, Eyes};
 use crate::world::World;
 
@@ -42,7 +43,7 @@ pub(crate) fn said(world: &World, event: &Event) {
         EventType::TableCompleted => table.is_some_and(|t| {
             let directory = t.directory.clone().unwrap_or_default();
             let tables = format!("{workspace}/tables");
-            disk.list(&directory, Eyes::Truth).len() == t.files as usize
+            published(world, &disk, &directory).len() == t.files as usize
                 && t.files > 0
                 && (has(&disk, &tables, ".outcome.json", &quoted(&directory)) || archived().is_some())
         }),
@@ -82,14 +83,14 @@ fn work(world: &World, life: u64, task: &Task) {
         // A planner that has an older view than the coordinator may do nothing but wake it.
         Task::Plan(_) => (true, (life, job.to_string(), None)),
         Task::Chunk(t) => {
-            if disk.exists(&layout::outcome(job, t.epoch, t.table)) {
+            if disk.exists(&layout::outcome(job, t.batch_id())) {
                 return;
             }
-            let dir = layout::records(job, t.epoch, t.table);
+            let dir = layout::records(job, t.batch_id());
             let failed = format!("{:06}.fail-", t.chunk);
-            let done = disk.exists(&layout::record(job, t.epoch, t.table, t.chunk))
+            let done = disk.exists(&layout::record(job, t.batch_id(), t.chunk))
                 || disk.list(&dir, Eyes::Truth).iter().any(|name| name.starts_with(&failed));
-            (done, (life, job.to_string(), Some((t.epoch, t.table, t.chunk))))
+            (done, (life, job.to_string(), Some((t.batch_id(), t.chunk))))
         }
     };
     drop(disk);

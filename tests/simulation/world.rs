@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::broker::Broker;
+use crate::depot::Depot;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::faults::{Fate, Faults, Kind};
@@ -26,6 +27,9 @@ pub(crate) struct World {
     pub(crate) hosts: usize,
     pub(crate) database: MemoryDatabase,
     disk: Mutex<Disk>,
+    depot: Mutex<Depot>,
+    /// Tables are published in the depot, and not in the folder.
+    pub(crate) has_depot: bool,
     broker: Mutex<Broker>,
     /// A lock of its own: a handle may be dropped while the broker is locked.
     abandoned: Mutex<Vec<u64>>,
@@ -47,7 +51,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(crate) fn new(dice: Dice, faults: Faults, hosts: usize, traced: bool) -> Arc<Self> {
+    pub(crate) fn new(dice: Dice, faults: Faults, hosts: usize, has_depot: bool, traced: bool) -> Arc<Self> {
         let begin = Instant::now();
         let chance = Chance { dice, steps: 0, lives: 0, trace: traced.then(Vec::new), broken: Vec::new() };
         Arc::new(Self {
@@ -57,6 +61,8 @@ impl World {
             hosts,
             database: MemoryDatabase::default(),
             disk: Mutex::default(),
+            depot: Mutex::default(),
+            has_depot,
             broker: Mutex::default(),
             abandoned: Mutex::default(),
             deliver: Notify::new(),
@@ -85,6 +91,10 @@ impl World {
 
     pub(crate) fn disk(&self) -> MutexGuard<'_, Disk> {
         lock(&self.disk)
+    }
+
+    pub(crate) fn depot(&self) -> MutexGuard<'_, Depot> {
+        lock(&self.depot)
     }
 
     pub(crate) fn broker(&self) -> MutexGuard<'_, Broker> {

@@ -6,17 +6,17 @@ use uuid::Uuid;
 use super::*;
 use crate::message::event::EventData;
 use crate::message::task::PlanTask;
-use crate::message::{Control, EventType, InboxMessage, JobId, Task, Wake};
+use crate::message::{Control, Epoch, EventType, InboxMessage, JobId, Task, Wake};
 
 fn task(epoch: u32) -> Outgoing {
     let job = JobId::parse("j").expect("valid");
-    Outgoing::Task(Task::Plan(PlanTask { job, epoch, root: Uuid::nil() }))
+    Outgoing::Task(Task::Plan(PlanTask { job, epoch: Epoch(epoch), root: Uuid::nil() }))
 }
 
 fn epoch(delivery: &Delivery) -> u32 {
     match serde_json::from_slice(&delivery.body).expect("a task") {
-        Task::Plan(plan) => plan.epoch,
-        Task::Chunk(chunk) => chunk.epoch,
+        Task::Plan(plan) => plan.epoch.0,
+        Task::Chunk(chunk) => chunk.epoch.0,
     }
 }
 

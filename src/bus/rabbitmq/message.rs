@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::message::event::EventData;
     use crate::message::task::PlanTask;
-    use crate::message::{Event, EventType, JobId, Task};
+    use crate::message::{Epoch, Event, EventType, JobId, Task};
 
     fn names() -> Names {
         Names::new("p", Uuid::nil())
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_task_must_reach_a_queue_and_survives_a_restart() {
         let job = JobId::parse("j").expect("valid");
-        let task = Outgoing::Task(Task::Plan(PlanTask { job, epoch: 1, root: Uuid::nil() }));
+        let task = Outgoing::Task(Task::Plan(PlanTask { job, epoch: Epoch(1), root: Uuid::nil() }));
         let (message, reply) = encode(&task, &names()).expect("encodes");
         assert!(message.mandatory && reply.is_none());
         assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), ("p", "work"));

@@ -69,7 +69,7 @@ impl Coordinator {
     }
 
     /// How long daemons still have to say what they hold, where some have been asked.
-    fn census_ends_in(&mut self) -> Option<Duration> {
+    pub(super) fn census_ends_in(&mut self) -> Option<Duration> {
         match self.takeover {
             Takeover::Asked(until) if self.window.daemons() > 0 => {
                 Some(until.saturating_sub(self.clock.now()))
@@ -79,9 +79,9 @@ impl Coordinator {
     }
 }
 
-/// Until the census of a coordinator ends; for ever where there is none.
-pub(super) async fn census_end(term: Option<&mut Coordinator>) {
-    match term.and_then(Coordinator::census_ends_in) {
+/// Waits for so long; for ever where nobody says how long.
+pub(super) async fn after(pause: Option<Duration>) {
+    match pause {
         Some(pause) => tokio::time::sleep(pause).await,
         None => std::future::pending().await,
     }

@@ -8,23 +8,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::{Beat, Coordinator, CoordinatorError, TICK};
 use crate::bus::Outgoing;
-use crate::folder::{Renamed, VERSION, layout};
+use crate::folder::{Renamed, VERSION};
 use crate::job::archive::{Archive, Status};
 use crate::job::decide::{Disposition, Effect};
 use crate::job::look;
-use crate::job::outcome::{CancelCause, CancelMark, TableOutcome, TableResult};
-use crate::job::settle::settle;
+use crate::job::outcome::{CancelCause, CancelMark};
+use crate::job::plan::ClosedPlan;
+use crate::job::settle::Settlement;
 use crate::job::state::{Abandoned, JobState};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
-use crate::message::setting::Compression;
-use crate::message::{Control, JobId};
-use crate::plan::ExportPlan;
-use crate::plan::export_plan::{FailedTable, WriterSettings};
+use crate::message::{Control, Epoch, JobId, TableNo};
+use crate::plan::export_plan::FailedTable;
 
 impl Coordinator {
     pub(super) async fn perform(&mut self, effect: Effect) -> Result<(), CoordinatorError> {
@@ -36,24 +34,19 @@ impl Coordinator {
             Effect::CloseUnplanned(job, error) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
                 let plan = closing_plan(state, error, now);
-                folder.create(&layout::plan(&job, plan.epoch), &plan).await?;
+                folder.job(&job).close_epoch(&plan).await?;
                 look::refresh(&folder, state, up).await?;
             }
             Effect::Settle(job, id, dispositions) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
                 if dispositions.iter().any(|(_, d)| *d != Disposition::Publish) {
-                    look::recheck(&folder, state, id, up).await?;
+                    look::recheck(&folder, &*self.context.destination, state, id, up).await?;
                 }
-                let outcome = settle(&folder, state, id, &dispositions, now).await?;
-                // Whoever wrote it counts it.
-                if outcome.at == now {
-                    let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
-                    let organized = outcome.tables.iter().filter(published).count();
-                    self.context.metrics.tables_organized_total.inc_by(organized as u64);
-                }
+                let settlement = Settlement::of(state, id, &dispositions)?;
                 if let Some(batch) = state.batches.get_mut(&id) {
-                    batch.outcome = Some(outcome);
+                    batch.settling = true;
                 }
+                self.settling.begin(&self.context, job, id, settlement, now);
             }
             Effect::TellBatch(job, id) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
@@ -73,13 +66,13 @@ impl Coordinator {
                 folder.guard().await?;
                 if state.cancel.is_none() {
                     // A predecessor may have closed the plan for a cancel that a cache still hides.
-                    state.cancel = folder.read_anew(&layout::cancel(&job)).await?;
+                    state.cancel = folder.job(&job).cancel_mark_anew().await?;
                     if state.cancel.is_some() {
                         return Ok(());
                     }
                 }
                 let archive = Archive::of(state, now);
-                let archive = folder.create_or_read(&layout::archive_by_id(&job), archive).await?;
+                let archive = folder.job(&job).commit(archive).await?;
                 state.archive = Some(Arc::new(archive));
             }
             Effect::Finish(job) => self.finish(&job).await?,
@@ -113,7 +106,7 @@ impl Coordinator {
 
     async fn cancel(&mut self, job: &JobId, why: CancelCause) -> Result<(), CoordinatorError> {
         let mark = CancelMark { v: VERSION, why, by: None, at: self.context.now() };
-        let mark = self.context.folder.create_or_read(&layout::cancel(job), mark).await?;
+        let mark = self.context.folder.job(job).cancel(mark).await?;
         info!(job.id = %job, why = ?mark.why, "the job is cancelled");
         if let Some(state) = self.jobs.get_mut(job) {
             state.cancel = Some(mark);
@@ -122,20 +115,20 @@ impl Coordinator {
         Ok(())
     }
 
-    async fn tell_plan(&mut self, job: &JobId, epoch: u32) -> Result<(), CoordinatorError> {
+    async fn tell_plan(&mut self, job: &JobId, epoch: Epoch) -> Result<(), CoordinatorError> {
         let Some(state) = self.jobs.get_mut(job) else { return Ok(()) };
-        let Some(plan) = state.plan(epoch).cloned() else { return Ok(()) };
+        let Some(plan) = epoch.index().and_then(|i| state.plans.get(i)).cloned() else { return Ok(()) };
         let mut out = self.context.reporter.unplanned(&state.stored, &plan);
-        if let Some(snapshot) = &plan.snapshot {
+        if let Some(snapshot) = plan.snapshot() {
             out.push(Outgoing::Control(Control::Planned {
                 job: job.clone(),
-                source: plan.source.clone(),
+                source: state.stored.source.clone(),
                 lineage: snapshot.lineage,
             }));
         }
-        info!(job.id = %job, epoch, tables = plan.tables.len(), failed = plan.failed.len(), "planned");
+        info!(job.id = %job, epoch = epoch.0, tables = plan.tables().len(), failed = plan.failed().len(), "planned");
         self.session.publish_all(out).await?;
-        state.said.plans = epoch as usize;
+        state.said.plans = epoch.0 as usize;
         Ok(())
     }
 
@@ -143,20 +136,15 @@ impl Coordinator {
     async fn finish(&mut self, job: &JobId) -> Result<(), CoordinatorError> {
         let Some(archive) = self.jobs.get(job).and_then(|s| s.archive.clone()) else { return Ok(()) };
         let folder = self.context.folder.clone();
-        let by_date = layout::archive_by_date(job, archive.committed_at);
-        let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
-        // Whoever committed it may have died before the name was durable.
-        folder.store().sync(layout::BY_ID).await?;
-        folder.store().link(layout::BY_DATE, vec![(layout::archive_by_id(job), name)]).await?;
+        folder.job(job).link_archive(archive.committed_at).await?;
         self.latest.learn(&archive);
-        if let Err(e) = self.latest.repair(&folder, &*self.beat).await {
+        if let Err(e) = self.latest.repair(&folder, &*self.context.destination, &*self.beat).await {
             // A view: repaired at the next look. The job's end does not wait for it.
             warn!(job.id = %job, error = %e, "`.latest` could not be brought up to date");
         }
         self.session.publish(self.context.reporter.finished(&archive)).await?;
         self.session.publish(Outgoing::Control(Control::Finished { job: job.clone() })).await?;
-        let renamed =
-            beating(&self.beat, folder.discard(&layout::workspace(job), &format!("job_{job}"))).await?;
+        let renamed = beating(&self.beat, folder.job(job).trash()).await?;
         self.jobs.remove(job);
         if renamed == Renamed::Done {
             let metrics = &self.context.metrics;
@@ -193,9 +181,9 @@ pub(super) async fn beating<T>(beat: &Beat, removal: impl Future<Output = T>) ->
     }
 }
 
-/// A plan without tables: the job can end. What waited to be planned fails.
-fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) -> ExportPlan {
-    let name = |number: u32| {
+/// Nothing more is planned: the job can end. What waited to be planned fails.
+fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) -> ClosedPlan {
+    let name = |number: TableNo| {
         let table = state.plans.iter().rev().find_map(|p| p.table(number));
         table.map_or_else(String::new, |t| qualified(&t.schema, &t.name))
     };
@@ -204,26 +192,13 @@ fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) ->
             |a: Abandoned| FailedTable { number: a.table, table: name(a.table), error: error.clone() };
         state.abandoned().into_iter().map(failed)
     });
-    ExportPlan {
+    ClosedPlan {
         v: VERSION,
         job: state.id().clone(),
         epoch: state.next_epoch(),
         source: state.stored.source.clone(),
-        planned_at: now,
-        ready: Uuid::nil(),
-        snapshot: None,
-        session: Vec::new(),
-        writer: WriterSettings {
-            compression: Compression::None,
-            row_group_bytes: 1,
-            types: Default::default(),
-        },
-        on_conflict: state.stored.request.output.on_conflict,
-        on_unfit: state.stored.request.on_unfit,
-        verify: state.stored.request.verify,
-        tables: Vec::new(),
+        closed_at: now,
         failed: failed.collect(),
         error: error.clone().filter(|_| state.plans.is_empty()),
-        skipped: Vec::new(),
     }
 }

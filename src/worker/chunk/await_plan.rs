@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{End, Shared};
-use crate::folder::{FolderError, layout};
+use crate::folder::FolderError;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
 
@@ -23,8 +23,8 @@ pub(super) async fn await_plan(
         if let Some(plan) = shared.plan(&task.job, task.epoch).await? {
             return Ok(Some(plan));
         }
-        let archived = shared.context.folder.store().stat(&layout::archive_by_id(&task.job)).await?;
-        if archived.is_some() || Instant::now() >= deadline || cancel.is_cancelled() {
+        let archived = shared.context.folder.job(&task.job).is_archived().await?;
+        if archived || Instant::now() >= deadline || cancel.is_cancelled() {
             return Ok(None);
         }
         tokio::select! {
@@ -42,7 +42,7 @@ pub(super) async fn unplanned(
     task: &ChunkTask,
     cancel: &CancellationToken,
 ) -> Result<End, FolderError> {
-    if shared.context.folder.store().stat(&layout::archive_by_id(&task.job)).await?.is_some() {
+    if shared.context.folder.job(&task.job).is_archived().await? {
         return Ok(End::Done { wake: false });
     }
     if cancel.is_cancelled() {

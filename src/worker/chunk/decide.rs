@@ -1,17 +1,6 @@
 //! What should happen to a chunk: a pure function of what the folder says of it.
 
-/// What the folder says of a chunk.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    /// Its job has an archive.
-    pub archived: bool,
-    /// Its job is to end.
-    pub cancelled: bool,
-    /// It has a record.
-    pub recorded: bool,
-    /// Its batch has an outcome.
-    pub settled: bool,
-}
+use crate::folder::ChunkFiles;
 
 /// What should happen to a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +15,11 @@ pub enum Step {
 
 /// What should happen to a chunk, given what the folder says.
 #[must_use]
-pub fn decide(seen: &Seen) -> Step {
-    if seen.archived || seen.settled || seen.cancelled {
+pub fn decide(files: &ChunkFiles) -> Step {
+    if files.archived || files.settled || files.cancelled {
         return Step::Forget;
     }
-    if seen.recorded {
+    if files.recorded {
         return Step::Wake;
     }
     Step::Run

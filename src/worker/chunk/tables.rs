@@ -13,7 +13,8 @@ use tracing::warn;
 use super::{End, Work};
 use crate::config::{Advice, Origin};
 use crate::folder::FolderError;
-use crate::job::record::{Cause, RecordedPart};
+use crate::job::record::{Cause, RecordedPart, RecordedTable};
+use crate::message::TableNo;
 use crate::message::event::ErrorReport;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Policy, policy};
@@ -21,28 +22,27 @@ use crate::source::{ErrorKind, Refusal, SourceError};
 use crate::worker::export::{self, ExportError, TableChunk, Turn};
 use crate::worker::patience::Patience;
 use crate::worker::poison::{self, Mark, Trust};
-use crate::write::PartFile;
 
 /// Tables of a batch under way: the one whose turn it is, the next, and those that become durable.
 const TABLES_AT_ONCE: usize = 4;
 
 /// How the export of one table of the batch ended.
 enum TableEnd {
-    Part(RecordedPart),
+    Parts(RecordedTable),
     Failed(Cause, ErrorReport),
     Stop(End),
 }
 
-/// What has come of the tables of a chunk. Where one has ended them all, those told to stop are in none of these; parts
-/// that were finished all the same are, to be removed.
+/// What has come of the tables of a chunk. Where one has ended them all, the tables that were told to stop appear
+/// nowhere. Parts that they had finished are kept here so that the caller can remove them.
 #[derive(Default)]
 pub(super) struct Exported {
     /// In the order of the tables.
-    pub(super) parts: Vec<RecordedPart>,
+    pub(super) tables: Vec<RecordedTable>,
     /// By table.
-    pub(super) failures: BTreeMap<u32, (Cause, ErrorReport)>,
+    pub(super) failures: BTreeMap<TableNo, (Cause, ErrorReport)>,
     /// A table whose snapshot is lost; every other one reads the same.
-    pub(super) lost: Option<(u32, ErrorReport)>,
+    pub(super) lost: Option<(TableNo, ErrorReport)>,
     pub(super) stopped: Option<End>,
     /// The folder refused.
     pub(super) broken: Option<FolderError>,
@@ -57,7 +57,7 @@ impl Work<'_> {
     /// Says why a table fails, for the log: what is written down may name a row.
     fn say(&self, cause: &Cause, code: &str, reason: &str) {
         warn!(
-            job.id = %self.task.job, self.task.table, self.task.chunk, ?cause, code, reason,
+            job.id = %self.task.job, self.task.table = self.task.batch.0, self.task.chunk = self.task.chunk.0, ?cause, code, reason,
             "a chunk cannot be finished as planned"
         );
     }
@@ -68,7 +68,7 @@ impl Work<'_> {
 
     /// Exports the tables. Where one ends them all, those that are under way are told to stop, and waited for.
     pub(super) async fn tables(&self) -> Exported {
-        let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.table);
+        let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.batch);
         let mut under_way = FuturesUnordered::new();
         let mut exported = Exported::default();
         // Not by the token: who is told to stop from outside must say so, or what is missing would not be missed.
@@ -80,8 +80,8 @@ impl Work<'_> {
             }
             let Some((table, end)) = under_way.next().await else { break };
             match end {
-                Ok(TableEnd::Part(part)) => {
-                    exported.parts.push(part);
+                Ok(TableEnd::Parts(table)) => {
+                    exported.tables.push(table);
                     continue;
                 }
                 Ok(TableEnd::Failed(cause, error)) if cause != Cause::LineageLost => {
@@ -97,7 +97,7 @@ impl Work<'_> {
             ended = true;
             self.cancel.cancel();
         }
-        exported.parts.sort_unstable_by_key(|part| part.table);
+        exported.tables.sort_unstable_by_key(|table| table.table);
         exported
     }
 
@@ -118,7 +118,7 @@ impl Work<'_> {
                 Trust::Poisoned => None,
                 Trust::Healthy => Some((Some(shared.lone.read().await), None)),
                 Trust::Suspect => {
-                    warn!(job.id = %task.job, table.number, task.chunk, "a chunk that may have killed its process runs alone");
+                    warn!(job.id = %task.job, table.number = table.number.0, task.chunk = task.chunk.0, "a chunk that may have killed its process runs alone");
                     Some((None, Some(shared.lone.write().await)))
                 }
             }
@@ -171,7 +171,7 @@ impl Work<'_> {
                 None => self.turn().await,
             };
             let Some(turn) = next else { return self.told_to_stop().await };
-            while context.folder.store().free_bytes().await? < context.config.export.min_free_bytes {
+            while context.destination.free().await? < context.config.export.min_free_bytes {
                 if !patience.full("fewer bytes are free than export.min_free_bytes").await {
                     return self.told_to_stop().await;
                 }
@@ -186,7 +186,7 @@ impl Work<'_> {
                 progress: self.progress,
             };
             let error = match self.keep_and_export(&chunk, turn).await {
-                Ok(part) => return Ok(TableEnd::Part(RecordedPart { table: table.number, part })),
+                Ok(parts) => return Ok(TableEnd::Parts(RecordedTable { table: table.number, parts })),
                 Err(error) => error,
             };
             if self.cancel.is_cancelled() {
@@ -222,8 +222,9 @@ impl Work<'_> {
                         context.metrics.retried(&error.kind);
                         self.shared.trouble(format!("{}: {}", self.plan.source, error.message));
                         warn!(
-                            job.id = %self.task.job, self.task.table, self.task.chunk, code = error.code,
-                            reason = %error, "a chunk is tried again"
+                            job.id = %self.task.job, self.task.table = self.task.batch.0,
+                            self.task.chunk = self.task.chunk.0, code = error.code, reason = %error,
+                            "a chunk is tried again"
                         );
                         let elsewhere = error.refusal == Some(Refusal::SnapshotElsewhere);
                         (pace, elsewhere.then(|| error.report(self.origin())))
@@ -255,7 +256,11 @@ impl Work<'_> {
         }
     }
 
-    async fn keep_and_export(&self, chunk: &TableChunk<'_>, turn: Turn) -> Result<PartFile, ExportError> {
+    async fn keep_and_export(
+        &self,
+        chunk: &TableChunk<'_>,
+        turn: Turn,
+    ) -> Result<Vec<RecordedPart>, ExportError> {
         let under = match &self.plan.snapshot {
             Some(snapshot) => {
                 let kept =

@@ -11,6 +11,7 @@ use crate::job::record::Cause;
 use crate::job::state::Abandoned;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::message::request::TableRequest;
+use crate::message::{Epoch, TableNo};
 use crate::plan::export_plan::SkippedRelation;
 use crate::planning::Scope;
 
@@ -21,14 +22,14 @@ impl Planner<'_> {
         let stored = self.stored();
         let mut scope = Scope::first(stored.request.clone());
         let mut lineage = None;
-        if self.task.epoch == 1 {
+        if self.task.epoch == Epoch::FIRST {
             return (scope, lineage);
         }
         let abandoned = self.job.abandoned();
         // One plan has one snapshot: first those that go on with theirs.
         let same: Vec<&Abandoned> =
             abandoned.iter().filter(|a| matches!(a.cause, Cause::Unfit { .. })).collect();
-        let latest = self.job.plans.last().and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
+        let latest = self.job.plans.last().and_then(|p| p.snapshot()).map(|s| s.lineage);
         let of = |a: &Abandoned| self.job.plan(a.epoch)?.snapshot.as_ref().map(|s| s.lineage);
         let group: Vec<&Abandoned> = match same.first() {
             Some(first) => {
@@ -61,9 +62,9 @@ impl Planner<'_> {
             });
         }
         let numbers = self.job.plans.iter().flat_map(|plan| {
-            plan.tables.iter().map(|t| t.number).chain(plan.failed.iter().map(|f| f.number))
+            plan.tables().iter().map(|t| t.number).chain(plan.failed().iter().map(|f| f.number))
         });
-        scope.free = numbers.max().map_or(0, |highest| highest + 1);
+        scope.free = numbers.max().map_or(0, |highest| highest.0 + 1);
         scope.children = self.children(&scope.numbers);
         for outcome in self.job.batches.values().filter_map(|b| b.outcome.as_ref()) {
             for table in &outcome.tables {
@@ -76,9 +77,9 @@ impl Planner<'_> {
     }
 
     /// Tables that patterns matched and that were left out because of tables of this epoch alone.
-    fn children(&self, tables: &BTreeMap<String, u32>) -> Vec<TableRequest> {
+    fn children(&self, tables: &BTreeMap<String, TableNo>) -> Vec<TableRequest> {
         let latest: BTreeMap<&str, &SkippedRelation> =
-            self.job.plans.iter().flat_map(|plan| &plan.skipped).map(|s| (s.table.as_str(), s)).collect();
+            self.job.plans.iter().flat_map(|plan| plan.skipped()).map(|s| (s.table.as_str(), s)).collect();
         let within = latest
             .into_values()
             .filter(|s| !s.within.is_empty() && s.within.iter().all(|table| tables.contains_key(table)));

@@ -1,4 +1,4 @@
-//! The archive of a job: its commit point (primitive 3) and whole metadata.
+//! The archive of a job: its commit point (primitive 3) and whole metadata. `job::archiving` makes it.
 //! When `.archive/by-id/<id>.json` stands, what is left is to finish: the link
 //! that people look for, the final event, the workspace to the trash.
 
@@ -10,25 +10,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::outcome::FinishedFile;
-use crate::folder::{Folder, FolderError, layout};
+use crate::folder::layout;
 use crate::message::event::{ErrorReport, EventType, MAX_CONTAINED, TableReport};
 use crate::message::request::ExportRequest;
 use crate::message::setting::FileTypes;
-use crate::message::{JobId, SourceName};
+use crate::message::{Epoch, JobId, SourceName};
 use crate::plan::export_plan::SkippedRelation;
-
-mod build;
-
-/// Paths of all archives below the root.
-///
-/// # Errors
-/// When the folder refuses.
-pub async fn paths(folder: &Folder) -> Result<Vec<String>, FolderError> {
-    let mut names = folder.store().list(layout::BY_ID).await?;
-    // Files that are just being written have a name that begins with a dot.
-    names.retain(|name| name.ends_with(".json") && !name.starts_with('.'));
-    Ok(names.into_iter().map(|name| format!("{}/{name}", layout::BY_ID)).collect())
-}
 
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -187,7 +174,7 @@ pub struct ArchivedTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Uuid>,
     /// The epoch whose plan it came from.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// Its files in key order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FinishedFile>,
@@ -209,6 +196,14 @@ pub struct ArchivedTable {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,
+}
+
+impl Archive {
+    /// Where it is, below the root.
+    #[must_use]
+    pub fn path(&self) -> String {
+        layout::archive_by_id(&self.job_id)
+    }
 }
 
 impl ArchivedTable {

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Created, Folder, FolderError, Renamed, VERSION, layout};
-use crate::message::JobId;
+use crate::folder::{Created, Folder, FolderError, Renamed, VERSION, layout};
+use crate::message::{Epoch, JobId, TableNo};
 
 /// `tables/<t>.target-<K>.json`: a name that is about to be tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,11 +27,11 @@ pub struct Ready<'a> {
     /// The job.
     pub job: &'a JobId,
     /// Epoch of the plan.
-    pub epoch: u32,
+    pub epoch: Epoch,
     /// The plan's `ready` uuid.
     pub id: Uuid,
     /// The table.
-    pub table: u32,
+    pub table: TableNo,
     /// A part that stands in it when it is published, if one is known.
     pub part: Option<Part>,
 }
@@ -82,7 +82,7 @@ impl Folder {
         };
         let target = Target { v: VERSION, directory: candidate.to_owned(), inode: stat.inode };
         let target = self.create_or_read(&path, target).await?.directory;
-        Ok(match self.store.rename(&from, &target).await? {
+        Ok(match self.store().rename(&from, &target).await? {
             Renamed::Done => Tried::Consumed(Consumed::Published(target)),
             Renamed::Occupied => Tried::Occupied(target),
             Renamed::Gone => Tried::Consumed(self.whereabouts(ready).await?),
@@ -188,7 +188,7 @@ mod tests {
         folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
         folder.store().make_dirs(&layout::workspace(job), vec!["tables".into()]).await.expect("made");
         let target = Target { v: VERSION, directory: directory.into(), inode };
-        folder.create(&layout::target(job, 1, 0, 1), &target).await.expect("created");
+        folder.create(&layout::target(job, Epoch(1), TableNo(0), 1), &target).await.expect("created");
     }
 
     #[tokio::test]
@@ -200,7 +200,7 @@ mod tests {
         tried(&folder, &job, "public_t", inode(&root.0.join("public_t"))).await;
         let own = root.file(".temp/job_a/parts/e1/0/000000.parquet", "ours");
         let part = Some(Part { file: "part-000000.parquet".into(), inode: own });
-        let ready = Ready { job: &job, epoch: 1, id: Uuid::nil(), table: 0, part };
+        let ready = Ready { job: &job, epoch: Epoch(1), id: Uuid::nil(), table: TableNo(0), part };
         assert_eq!(folder.abandon(&ready).await.expect("looks"), Consumed::Trashed);
         let tried = folder.publish(&ready, 1, "public_t").await.expect("looks");
         assert_eq!(tried, Tried::Consumed(Consumed::Trashed));
@@ -216,7 +216,7 @@ mod tests {
         fs::hard_link(root.0.join(from), root.0.join(to)).expect("linked");
         tried(&folder, &job, "public_t", inode(&root.0.join("public_t"))).await;
         for part in [Some(Part { file: "part-000000.parquet".into(), inode: own }), None] {
-            let ready = Ready { job: &job, epoch: 1, id: Uuid::nil(), table: 0, part };
+            let ready = Ready { job: &job, epoch: Epoch(1), id: Uuid::nil(), table: TableNo(0), part };
             let found = folder.abandon(&ready).await.expect("looks");
             assert_eq!(found, Consumed::Published("public_t".into()));
         }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::{Archive, ArchivedColumn, ArchivedTable, Performance, TableStatus, ThreadingConfig};
+use super::archive::{Archive, ArchivedColumn, ArchivedTable, Performance, TableStatus, ThreadingConfig};
 use crate::folder::VERSION;
 use crate::job::decide::final_status;
 use crate::job::outcome::{CancelMark, StoredRequest, TableResult};
 use crate::job::state::JobState;
+use crate::message::{BatchNo, Epoch};
 use crate::plan::export_plan::{PlannedTable, SkippedRelation};
 
 /// To microseconds, or millionths: a number that reads back from JSON as it was
@@ -26,7 +27,7 @@ impl Archive {
     pub fn of(job: &JobState, now: Timestamp) -> Self {
         let stored: &StoredRequest = &job.stored;
         let mut tables = Vec::new();
-        let mut intervals: Vec<(u32, Interval)> = Vec::new();
+        let mut intervals: Vec<(BatchNo, Interval)> = Vec::new();
         for (id, batch) in &job.batches {
             let (Some(outcome), Some(plan)) = (&batch.outcome, job.plan(id.epoch)) else { continue };
             let spans: Vec<Interval> = batch
@@ -38,7 +39,7 @@ impl Archive {
                     (start, start + r.seconds)
                 })
                 .collect();
-            intervals.extend(spans.iter().map(|s| (id.first, *s)));
+            intervals.extend(spans.iter().map(|s| (id.batch, *s)));
             let begin = spans.iter().map(|s| s.0).fold(f64::INFINITY, f64::min);
             let end = spans.iter().map(|s| s.1).fold(f64::NEG_INFINITY, f64::max);
             let seconds = if spans.is_empty() { 0.0 } else { rounded((end - begin).max(0.001)) };
@@ -72,11 +73,11 @@ impl Archive {
             }
         }
         for plan in &job.plans {
-            tables.extend(plan.failed.iter().map(|f| {
+            tables.extend(plan.failed().iter().map(|f| {
                 let mut archived = blank(&f.table);
                 archived.status = TableStatus::Failed;
                 archived.error = Some(f.error.clone());
-                archived.epoch = plan.epoch;
+                archived.epoch = plan.epoch();
                 (f.number, archived)
             }));
         }
@@ -92,11 +93,7 @@ impl Archive {
             source: stored.source.clone(),
             received_at: stored.received_at,
             committed_at: now,
-            snapshots: job
-                .plans
-                .iter()
-                .filter_map(|p| p.snapshot.as_ref().map(|s| (s.lineage, s.time)))
-                .collect(),
+            snapshots: job.plans.iter().filter_map(|p| p.snapshot().map(|s| (s.lineage, s.time))).collect(),
             epochs: u32::try_from(job.plans.len()).unwrap_or(u32::MAX),
             request: stored.request.clone(),
             body_sha256: stored.body_sha256.clone(),
@@ -112,7 +109,7 @@ impl Archive {
                 .cancel
                 .as_ref()
                 .map(CancelMark::report)
-                .or_else(|| job.plans.iter().find_map(|p| p.error.clone())),
+                .or_else(|| job.plans.iter().find_map(|p| p.error().cloned())),
         }
     }
 }
@@ -124,10 +121,10 @@ fn skipped(job: &JobState, tables: &[ArchivedTable]) -> Vec<SkippedRelation> {
     let mut told: HashSet<&str> = HashSet::new();
     let mut skipped = Vec::new();
     for plan in job.plans.iter().rev() {
-        let new = plan.skipped.iter().filter(|s| !told.contains(s.table.as_str()));
+        let new = plan.skipped().iter().filter(|s| !told.contains(s.table.as_str()));
         let apart = new.filter(|s| s.within.is_empty() || !exported.contains(s.table.as_str()));
         skipped.splice(0..0, apart.cloned());
-        told.extend(plan.skipped.iter().map(|s| s.table.as_str()));
+        told.extend(plan.skipped().iter().map(|s| s.table.as_str()));
     }
     skipped
 }
@@ -149,7 +146,7 @@ fn blank(name: &str) -> ArchivedTable {
         full: false,
         snapshot_time: None,
         lineage: None,
-        epoch: 0,
+        epoch: Epoch::default(),
         files: Vec::new(),
         columns: Vec::new(),
         high_water_mark: None,
@@ -188,12 +185,12 @@ fn performance(
     received: Timestamp,
     now: Timestamp,
     tables: &[ArchivedTable],
-    intervals: &[(u32, Interval)],
+    intervals: &[(BatchNo, Interval)],
 ) -> Performance {
     let seconds = (now.as_millisecond() - received.as_millisecond()).max(1) as f64 / 1000.0;
     let done = || tables.iter().filter(|t| t.status == TableStatus::Completed);
     let rows: u64 = done().map(|t| t.rows).sum();
-    let mut by_table: BTreeMap<u32, Vec<Interval>> = BTreeMap::new();
+    let mut by_table: BTreeMap<BatchNo, Vec<Interval>> = BTreeMap::new();
     for (table, interval) in intervals {
         by_table.entry(*table).or_default().push(*interval);
     }

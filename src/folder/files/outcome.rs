@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::job::record::Cause;
+use super::record::Cause;
 use crate::message::event::ErrorReport;
-use crate::message::{ExportRequest, JobId, SourceName};
+use crate::message::{ExportRequest, JobId, SourceName, TableNo};
 
 /// `request.json`: the job as it was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,8 +83,10 @@ impl StoredRequest {
 
 /// Whose workspace it is: daemons leave those of others alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[serde(rename_all = "snake_case", tag = "kind", from = "StoredOwner")]
 pub enum Owner {
+    /// Nobody: a request that no workspace has yet, or a run of an older release, which did not say which one it was.
+    Nobody,
     /// The daemons of a prefix on a virtual host.
     Daemons {
         /// Virtual host of the broker.
@@ -98,14 +100,31 @@ pub enum Owner {
 
 /// A one-shot export: the run that stored the request, and those that resume it.
 /// Two of them in one folder leave each other's jobs alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Made by the first one.
-    #[serde(default)]
     pub id: Uuid,
     /// User, hosts, ports and database that it reads: another server is resumed by no one.
-    #[serde(default)]
     pub server: String,
+}
+
+/// An owner as any release wrote it: older ones told one-shot exports without their run.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+enum StoredOwner {
+    Nobody,
+    Daemons { vhost: String, prefix: String },
+    OneShot { id: Option<Uuid>, server: Option<String> },
+}
+
+impl From<StoredOwner> for Owner {
+    fn from(stored: StoredOwner) -> Self {
+        match stored {
+            StoredOwner::Daemons { vhost, prefix } => Self::Daemons { vhost, prefix },
+            StoredOwner::OneShot { id: Some(id), server: Some(server) } => Self::OneShot(Run { id, server }),
+            StoredOwner::OneShot { .. } | StoredOwner::Nobody => Self::Nobody,
+        }
+    }
 }
 
 /// `cancel.json`
@@ -183,7 +202,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableOutcome {
     /// Its number.
-    pub table: u32,
+    pub table: TableNo,
     /// What became of it.
     #[serde(flatten)]
     pub result: TableResult,
@@ -235,7 +254,7 @@ mod tests {
     #[test]
     fn the_owner_of_an_older_one_shot_export_reads_as_a_run_of_nobody() {
         let old: Owner = serde_json::from_str(r#"{"kind":"one_shot"}"#).expect("readable");
-        assert_eq!(old, Owner::OneShot(Run::default()));
+        assert_eq!(old, Owner::Nobody);
         let run = Owner::OneShot(Run { id: Uuid::from_u128(7), server: "u@h:5433/d".into() });
         let text = serde_json::to_string(&run).expect("JSON");
         assert_eq!(serde_json::from_str::<Owner>(&text).expect("readable"), run, "{text}");

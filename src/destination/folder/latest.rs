@@ -1,0 +1,53 @@
+//! `.latest`: a symbolic link per base name and output directory.
+
+use std::io;
+
+use super::places::owns;
+use crate::destination::base_name;
+use crate::folder::{Folder, FolderError, layout};
+use crate::message::SourceName;
+
+/// Points one view at its newest export; true if it had to move.
+pub(super) async fn point(
+    folder: &Folder,
+    directory: &str,
+    base: &str,
+    newest: &str,
+) -> Result<bool, FolderError> {
+    let link = format!("{}/{base}", layout::latest(directory));
+    let name = newest.rsplit('/').next().unwrap_or(newest);
+    let target = format!("../{name}");
+    if folder.store().pointed(&link).await?.as_deref() == Some(target.as_str()) {
+        return Ok(false);
+    }
+    // An export that was pruned by hand is nothing to point at.
+    if folder.store().stat(newest).await?.is_none() {
+        return Ok(false);
+    }
+    match folder.store().point(&link, &target).await {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            folder.store().make_dirs(directory, vec![".latest".into()]).await?;
+            folder.store().point(&link, &target).await?;
+        }
+        pointed => pointed?,
+    }
+    Ok(true)
+}
+
+/// Where the view of a table points, by the base name that it owns.
+pub(super) async fn find(
+    folder: &Folder,
+    of: (&SourceName, &str, &str),
+    directory: &str,
+) -> Result<Option<String>, FolderError> {
+    let (source, schema, table) = of;
+    for base in base_name::candidates(source, schema, table) {
+        if !owns(folder, source, schema, table, &base).await? {
+            continue;
+        }
+        let link = format!("{}/{base}", layout::latest(directory));
+        let Some(target) = folder.store().pointed(&link).await? else { continue };
+        return Ok(Some(layout::public(directory, target.rsplit('/').next().unwrap_or(&target))));
+    }
+    Ok(None)
+}

@@ -1,0 +1,145 @@
+//! Where tables will stand: base names that belong to one table for ever, and output directories.
+
+use serde::{Deserialize, Serialize};
+
+use crate::destination::{ClaimError, base_name};
+use crate::folder::{Folder, FolderError, VERSION, layout};
+use crate::message::SourceName;
+use crate::message::event::ErrorReport;
+use crate::message::pattern::qualified;
+use crate::message::request::OnConflict;
+
+/// `.archive/names/<base>.json`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct NameClaim {
+    v: u32,
+    source: String,
+    schema: String,
+    table: String,
+}
+
+/// A name is its owner's, whichever release wrote that down.
+impl PartialEq for NameClaim {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.source, &self.schema, &self.table) == (&other.source, &other.schema, &other.table)
+    }
+}
+
+fn refused(code: &str, message: impl Into<String>, remedy: impl Into<String>) -> ClaimError {
+    ClaimError::Refused(ErrorReport::permanent(code, message, remedy))
+}
+
+fn claim_of(source: &SourceName, schema: &str, table: &str) -> NameClaim {
+    NameClaim { v: VERSION, source: source.to_string(), schema: schema.into(), table: table.into() }
+}
+
+/// The base name that belongs to the table, claimed for ever.
+pub(super) async fn claim_base(
+    folder: &Folder,
+    source: &SourceName,
+    schema: &str,
+    table: &str,
+) -> Result<String, ClaimError> {
+    let claim = claim_of(source, schema, table);
+    for base in base_name::candidates(source, schema, table) {
+        if folder.claim(&layout::name_claim(&base), &claim).await? {
+            return Ok(base);
+        }
+    }
+    Err(refused(
+        "name_taken",
+        format!("every directory name of {} belongs to another table", qualified(schema, table)),
+        "look at .archive/names; a claim there was made by hand",
+    ))
+}
+
+/// Whether a base name is a table's.
+pub(super) async fn owns(
+    folder: &Folder,
+    source: &SourceName,
+    schema: &str,
+    table: &str,
+    base: &str,
+) -> Result<bool, FolderError> {
+    let found = folder.read::<NameClaim>(&layout::name_claim(base)).await?;
+    Ok(found == Some(claim_of(source, schema, table)))
+}
+
+/// Where conflicts fail, look before the work.
+pub(super) async fn check_conflict(
+    folder: &Folder,
+    directory: &str,
+    base: &str,
+    on_conflict: OnConflict,
+) -> Result<(), ClaimError> {
+    if on_conflict != OnConflict::Fail {
+        return Ok(());
+    }
+    let path = layout::public(directory, base);
+    if folder.store().stat(&path).await?.is_none() {
+        return Ok(());
+    }
+    Err(refused(
+        "directory_exists",
+        format!("the directory {path} exists and on_conflict is `fail`"),
+        "move the directory away, or use on_conflict version or timestamp",
+    ))
+}
+
+/// Makes an output directory, part by part, on the root's own file system.
+pub(super) async fn make_output(folder: &Folder, output: &str) -> Result<(), ClaimError> {
+    let store = folder.store();
+    let mut parent = String::new();
+    for part in output.split('/') {
+        let next = layout::public(&parent, part);
+        check_output(folder, output, &next, part).await?;
+        store.make_dirs(&parent, vec![part.to_owned()]).await?;
+        parent = next;
+    }
+    if store.same_file_system(output).await? {
+        return Ok(());
+    }
+    Err(refused(
+        "other_file_system",
+        format!("output.directory `{output}` is on another file system than the export folder"),
+        "tables are moved into place by rename: use a directory on the same file system",
+    ))
+}
+
+/// A directory that is a table's, or may become one, takes no others
+/// (invariant I4: nothing writes in a published directory).
+async fn check_output(folder: &Folder, output: &str, path: &str, part: &str) -> Result<(), ClaimError> {
+    let store = folder.store();
+    let claimed = store.stat(&layout::name_claim(part)).await?.is_some();
+    if !claimed && !store.list(path).await?.iter().any(|name| name.ends_with(".parquet")) {
+        return Ok(());
+    }
+    Err(refused(
+        "directory_of_a_table",
+        format!("output.directory `{output}`: {path} is the directory of an exported table"),
+        "use another output.directory",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_stays_its_owners_whichever_release_wrote_it_down() {
+        let root = std::env::temp_dir().join(format!("adu-places-{}", uuid::Uuid::new_v4()));
+        let folder = Folder::init(root.clone(), None).await.expect("initializes");
+        let path = layout::name_claim("s_t");
+        let claim =
+            |v, table: &str| NameClaim { v, source: "w".into(), schema: "s".into(), table: table.into() };
+        folder.create(&path, &claim(1, "t")).await.expect("created");
+        assert!(folder.claim(&path, &claim(VERSION, "t")).await.expect("readable"));
+        assert!(!folder.claim(&path, &claim(VERSION, "other")).await.expect("readable"));
+        let newer = serde_json::json!({"owner": ["w", "s", "t"], "v": 3});
+        let path = layout::name_claim("s_u");
+        folder.create(&path, &newer).await.expect("created");
+        let claimed = folder.claim(&path, &claim(VERSION, "t")).await;
+        assert!(matches!(claimed, Err(FolderError::Newer { .. })), "{claimed:?}");
+        std::fs::remove_dir_all(root).expect("removed");
+    }
+}

@@ -1,0 +1,224 @@
+//! What workers leave behind for each chunk: a record, a failure, a start marker.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::folder::layout;
+use crate::message::event::ErrorReport;
+use crate::message::{ChunkNo, TableNo};
+use crate::relation::UnfitColumn;
+
+/// `records/eN/<t>/000017.json`: exclusive; names the winning parts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the format.
+    pub v: u32,
+    /// The process that wrote it.
+    pub instance: Uuid,
+    /// Its host.
+    pub host: String,
+    /// The parts of each table of the batch; tables that failed have a failure instead.
+    #[serde(rename = "parts")]
+    pub tables: Vec<RecordedTable>,
+    /// When the work on the winning attempt began.
+    pub started_at: Timestamp,
+    /// Seconds it took, fsync included.
+    pub seconds: f64,
+    /// Attempts of this delivery.
+    pub attempts: u32,
+}
+
+impl Record {
+    /// What it says of a table.
+    #[must_use]
+    pub fn of(&self, table: TableNo) -> Option<&RecordedTable> {
+        self.tables.iter().find(|t| t.table == table)
+    }
+}
+
+/// What a chunk gave of one table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "StoredTable")]
+pub struct RecordedTable {
+    /// The table's number.
+    pub table: TableNo,
+    /// Its parts, in the order of the rows. A chunk without rows has none, unless it is the table's first.
+    pub parts: Vec<RecordedPart>,
+}
+
+impl RecordedTable {
+    /// Rows of all parts.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.parts.iter().map(|part| part.rows).sum()
+    }
+
+    /// Bytes of all parts.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+}
+
+/// A part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedPart {
+    /// Path below the table's directory.
+    pub path: String,
+    /// What its destination knows it by.
+    pub reference: PartReference,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Hash of the whole file, hexadecimal.
+    pub sha256: String,
+    /// Row groups.
+    pub row_groups: u32,
+    /// Time that it took to make its bytes durable.
+    pub fsync_seconds: f64,
+}
+
+/// What a destination knows a part by. Nobody else looks into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PartReference(String);
+
+impl PartReference {
+    /// A reference in the words of its destination.
+    #[must_use]
+    pub fn new(words: impl Into<String>) -> Self {
+        Self(words.into())
+    }
+
+    /// The reference of a file in a batch's directory of parts.
+    pub(crate) fn of_file(inode: u64, file: &str) -> Self {
+        Self(format!("{inode}:{file}"))
+    }
+
+    /// The words of its destination.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a chunk gave of one table, as any release wrote it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredTable {
+    Parts {
+        table: TableNo,
+        parts: Vec<RecordedPart>,
+    },
+    /// One file per chunk; without bytes it stood for none.
+    File {
+        table: TableNo,
+        file: String,
+        inode: u64,
+        rows: u64,
+        bytes: u64,
+        sha256: String,
+        row_groups: u32,
+        fsync_seconds: f64,
+    },
+}
+
+impl TryFrom<StoredTable> for RecordedTable {
+    type Error = String;
+
+    fn try_from(stored: StoredTable) -> Result<Self, String> {
+        let (table, parts) = match stored {
+            StoredTable::Parts { table, parts } => (table, parts),
+            StoredTable::File { table, bytes: 0, .. } => (table, Vec::new()),
+            StoredTable::File { table, file, inode, rows, bytes, sha256, row_groups, fsync_seconds } => {
+                let chunk = file.split('.').next().and_then(|chunk| chunk.parse().ok());
+                let chunk = chunk.ok_or_else(|| format!("`{file}` is the name of no part"))?;
+                let path = layout::finished_part(ChunkNo(chunk));
+                let reference = PartReference::of_file(inode, &file);
+                let part = RecordedPart { path, reference, rows, bytes, sha256, row_groups, fsync_seconds };
+                (table, vec![part])
+            }
+        };
+        Ok(Self { table, parts })
+    }
+}
+
+/// `records/eN/<t>/000017.fail-<uuid>.json`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Version of the format.
+    pub v: u32,
+    /// The table of the batch that failed.
+    pub table: TableNo,
+    /// What follows from it.
+    pub cause: Cause,
+    /// What people read.
+    pub error: ErrorReport,
+    /// The process that wrote it.
+    pub instance: Uuid,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Why a table cannot be finished as planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "cause")]
+pub enum Cause {
+    /// It fails.
+    Permanent,
+    /// Planned again on the same snapshot, with these columns as text.
+    Unfit {
+        /// The columns.
+        columns: Vec<UnfitColumn>,
+    },
+    /// Planned again on a new snapshot: the table was changed under the old one.
+    Changed,
+    /// Planned again on a new snapshot: nobody holds the old one.
+    LineageLost,
+}
+
+/// `records/eN/<t>/000017.start-<uuid>.json`: written before work on a chunk
+/// that may have been begun before, removed by an orderly end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartMarker {
+    /// Version of the format.
+    pub v: u32,
+    /// The process.
+    pub instance: Uuid,
+    /// The table of the batch.
+    pub table: TableNo,
+    /// Whether the chunk ran alone in its process.
+    pub alone: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_record_of_one_file_per_table_reads_as_a_list_of_parts() {
+        let file = |table, bytes| {
+            json!({"table": table, "file": "000017.6f.parquet", "inode": 5, "rows": bytes / 2, "bytes": bytes,
+                "sha256": "ab", "row_groups": 1, "fsync_seconds": 0.5})
+        };
+        let record: Record = serde_json::from_value(json!({
+            "v": 1, "instance": Uuid::nil(), "host": "h", "parts": [file(3, 10), file(4, 0)],
+            "started_at": "2026-01-01T00:00:00Z", "seconds": 1.0, "attempts": 1,
+        }))
+        .expect("readable");
+        let part = &record.of(TableNo(3)).expect("there").parts[0];
+        assert_eq!(
+            (part.path.as_str(), part.reference.as_str()),
+            ("part-000017.parquet", "5:000017.6f.parquet")
+        );
+        assert_eq!(record.of(TableNo(4)).expect("there").parts, []);
+        let text = serde_json::to_string(&record).expect("JSON");
+        assert_eq!(serde_json::from_str::<Record>(&text).expect("readable"), record, "{text}");
+    }
+}

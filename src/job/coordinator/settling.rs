@@ -1,0 +1,124 @@
+//! Batches that are being settled, beside the coordinator's loop: publishing may take minutes.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::{Coordinator, CoordinatorError, deal};
+use crate::context::Context;
+use crate::folder::FolderError;
+use crate::job::outcome::{Outcome, TableOutcome, TableResult};
+use crate::job::settle::Settlement;
+use crate::job::state::BatchId;
+use crate::message::JobId;
+
+/// Batches that are settled at once.
+const BATCHES_AT_ONCE: usize = 8;
+
+/// How the settling of a batch ended.
+struct Settled {
+    job: JobId,
+    id: BatchId,
+    began: Timestamp,
+    outcome: Result<Arc<Outcome>, FolderError>,
+}
+
+/// The batches that are being settled. They end with the coordinator's term, wherever they are: whoever coordinates
+/// next goes on from there.
+pub(super) struct Settling {
+    running: JoinSet<Settled>,
+    turns: Arc<Semaphore>,
+    ended: Vec<Settled>,
+}
+
+impl Default for Settling {
+    fn default() -> Self {
+        Self { running: JoinSet::new(), turns: Arc::new(Semaphore::new(BATCHES_AT_ONCE)), ended: Vec::new() }
+    }
+}
+
+impl Settling {
+    /// Begins with a batch.
+    pub(super) fn begin(
+        &mut self,
+        context: &Arc<Context>,
+        job: JobId,
+        id: BatchId,
+        settlement: Settlement,
+        now: Timestamp,
+    ) {
+        let (context, turns) = (Arc::clone(context), Arc::clone(&self.turns));
+        self.running.spawn(async move {
+            let _turn = turns.acquire_owned().await;
+            let outcome = settlement.settle(&context.folder, &*context.destination, now).await;
+            Settled { job, id, began: now, outcome }
+        });
+    }
+
+    /// Returns when the settling of a batch has ended.
+    pub(super) async fn any(&mut self) {
+        match self.running.join_next().await {
+            Some(ended) => self.keep(ended),
+            None => pending().await,
+        }
+    }
+
+    /// Takes what has ended.
+    fn take(&mut self) -> Vec<Settled> {
+        while let Some(ended) = self.running.try_join_next() {
+            self.keep(ended);
+        }
+        std::mem::take(&mut self.ended)
+    }
+
+    fn keep(&mut self, ended: Result<Settled, tokio::task::JoinError>) {
+        match ended {
+            Ok(settled) => self.ended.push(settled),
+            // The term ends with it, and another coordinator goes on.
+            Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+        }
+    }
+}
+
+/// Until the census of a coordinator ends, or the settling of a batch; for ever where there is neither.
+pub(super) async fn due(term: Option<&mut Coordinator>) {
+    let Some(coordinator) = term else { return pending().await };
+    let census = coordinator.census_ends_in();
+    tokio::select! {
+        biased;
+        () = coordinator.settling.any() => {}
+        () = deal::after(census) => {}
+    }
+}
+
+impl Coordinator {
+    /// Takes in what became of batches.
+    pub(super) async fn take_settled(&mut self, touched: &mut Vec<JobId>) -> Result<(), CoordinatorError> {
+        for Settled { job, id, began, outcome } in self.settling.take() {
+            let batch = self.jobs.get_mut(&job).and_then(|state| state.batches.get_mut(&id));
+            let Some(batch) = batch else { continue };
+            batch.settling = false;
+            touched.push(job.clone());
+            match outcome {
+                Ok(outcome) => {
+                    // Whoever wrote it counts it.
+                    if outcome.at == began {
+                        let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
+                        let organized = outcome.tables.iter().filter(published).count();
+                        self.context.metrics.tables_organized_total.inc_by(organized as u64);
+                    }
+                    batch.outcome = Some(outcome);
+                }
+                Err(e) if !e.is_unfit() => {
+                    self.stumbled(&job, e.to_string());
+                    self.postpone(&job).await?;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+}
