@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use clap::Args;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
@@ -93,7 +94,7 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         }
     };
     if args.json {
-        print_json(&plan)?;
+        print_json(&shown(&plan)?)?;
     } else {
         print(&render(&plan, args.chunks))?;
     }
@@ -198,6 +199,20 @@ impl Names for FreeNames<'_> {
 fn error_text(error: &ErrorReport) -> String {
     let remedy = error.remedy.as_deref().map_or(String::new(), |r| format!(" ({r})"));
     format!("{}{remedy}", error.message)
+}
+
+/// The plan as a program reads it: what the source notes of a column, as how it is fetched, stands among the column's
+/// own fields.
+fn shown(plan: &ExportPlan) -> serde_json::Result<Value> {
+    let mut plan = serde_json::to_value(plan)?;
+    let tables = plan["tables"].as_array_mut().into_iter().flatten();
+    for column in tables.filter_map(|table| table["columns"].as_array_mut()).flatten() {
+        let Some(column) = column.as_object_mut() else { continue };
+        if let Some(Value::Object(noted)) = column.remove("reading") {
+            column.extend(noted);
+        }
+    }
+    Ok(plan)
 }
 
 /// The plan as a person reads it; with every chunk if asked for.
@@ -311,6 +326,8 @@ fn warning(column: &Column) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
@@ -418,6 +435,19 @@ skipped public.s: no SELECT right
             text.ends_with("rows, without a snapshot: tables and chunks show different moments\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_the_source_notes_of_a_column_is_shown_among_its_fields() {
+        let mut plan = plan();
+        plan.tables[0].columns[0].reading = Frozen::of(&json!({"fetch": "as_text", "type": "uuid_text"}));
+        let shown = shown(&plan).expect("JSON");
+        let column = json!({
+            "name": "id", "source_type": "numeric", "fetch": "as_text", "type": "uuid_text", "nullable": false,
+            "note": "kept as text",
+        });
+        assert_eq!(shown["tables"][0]["columns"], json!([column]));
+        assert_eq!(shown["tables"][1]["columns"][0]["type"], "text", "of a source that notes nothing");
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl TryFrom<StoredColumn> for Column {
         if reading.is_nothing()
             && let Some(fetch) = fetch
         {
-            reading = Frozen::of(&json!({"fetch": fetch, "form": ty, "infinity": infinity}));
+            reading = Frozen::of(&json!({"fetch": fetch, "type": ty, "infinity": infinity}));
         }
         Ok(Self { name, source_type, ty: ColumnType::deserialize(ty)?, nullable, reading, note })
     }
@@ -330,7 +330,7 @@ mod tests {
         ] {
             let column = old(ty.clone());
             assert_eq!(column.ty, expected, "{ty}");
-            let reading = json!({"fetch": "native", "form": ty, "infinity": "null"});
+            let reading = json!({"fetch": "native", "type": ty, "infinity": "null"});
             assert_eq!(column.reading, Frozen::of(&reading));
             let again = serde_json::to_value(&column).expect("JSON");
             assert_eq!(serde_json::from_value::<Column>(again).expect("a column"), column);

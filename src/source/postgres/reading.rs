@@ -23,19 +23,14 @@ pub(super) enum Fetch {
     Parts,
 }
 
-impl Fetch {
-    fn is_native(&self) -> bool {
-        *self == Self::Native
-    }
-}
-
 /// What a plan says of a column for this source alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reading {
     /// How it is selected.
-    #[serde(default, skip_serializing_if = "Fetch::is_native")]
+    #[serde(default)]
     pub(super) fetch: Fetch,
     /// What its bytes mean.
+    #[serde(rename = "type")]
     pub(super) form: Form,
     /// What becomes of infinite values: see [`StreamColumn`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
