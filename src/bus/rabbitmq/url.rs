@@ -1,13 +1,13 @@
-//! The broker's URL. The client's own parser takes a host in brackets for
-//! `localhost`, and ignores parameters and fragments that it does not know:
-//! here every part is understood, or refused without being shown.
+//! Parses the broker's URL. The parser of the client library takes a host in brackets for `localhost` and
+//! ignores parameters and fragments that it does not know. Here each part is either understood or refused,
+//! and a refusal never shows the part.
 
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 
 /// Reads `amqp://user:password@host:port/vhost?…`.
 ///
 /// # Errors
-/// Says what to write; never a piece of the URL.
+/// The text says what to write and never shows a part of the URL.
 pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     const FORM: &str = "is not a URL such as amqp://user:password@host:5672/%2f";
     const SIGNS: &str = "has a `@`, `/`, `?` or `#` where it ends a part of the URL: write `@` as %40, `/` as %2F, \
@@ -22,7 +22,8 @@ pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
-    // What comes after user, password and host has no `@`: it would be a piece of the password.
+    // A `@` here comes from a password that is not escaped, and a `#` would begin a fragment, which AMQP URLs
+    // do not have.
     if rest.contains(['@', '#']) {
         return Err(SIGNS.into());
     }
@@ -48,7 +49,7 @@ pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     Ok(AMQPUri { scheme, authority: AMQPAuthority { userinfo, host, port }, vhost, query })
 }
 
-/// The host as it is looked up, and the port. None if no host can be so.
+/// The host without brackets, and the port. `None` if this cannot be a host.
 fn host_and_port(place: &str) -> Option<(String, Option<&str>)> {
     let (host, port) = match place.strip_prefix('[') {
         Some(inside) => {
@@ -64,7 +65,7 @@ fn host_and_port(place: &str) -> Option<(String, Option<&str>)> {
     host.chars().all(plain).then(|| (host.to_owned(), port.filter(|port| !port.is_empty())))
 }
 
-/// What of a query is honoured; for the others, what to set.
+/// Reads the parameters that we support. For others the error says which setting to use.
 fn parameters(query: &str) -> Result<AMQPQueryString, String> {
     let mut found = AMQPQueryString::default();
     let mut seen = Vec::new();
@@ -100,7 +101,7 @@ fn parameters(query: &str) -> Result<AMQPQueryString, String> {
     Ok(found)
 }
 
-/// Parameters of RabbitMQ's other clients, and what is set here in their place.
+/// Parameters that other clients of RabbitMQ know, and what to set here instead.
 const INSTEAD: [(&str, &str); 10] = [
     ("heartbeat", "set broker.heartbeat"),
     ("connection_timeout", "set broker.call_timeout"),
@@ -215,7 +216,7 @@ mod tests {
                 }
                 Ok(uri) => {
                     let shown = format!("{}{}", uri.authority.host, uri.vhost);
-                    // Without the sign before the host nobody can tell a password from a host.
+                    // Without the `@` before the host nobody can tell a password from a host.
                     prop_assert!(!shown.contains("geheim") || !text.contains("@h:5672"), "{text}: {shown}");
                 }
             }
