@@ -1,12 +1,12 @@
-//! Work on the shared queue. A task carries identities only: the worker reads
-//! what to do from the folder (invariant I3).
+//! Work on the shared queue. A task only says which work it is; the worker reads what to do from the folder
+//! (invariant I3).
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::JobId;
 
-/// One unit of work, done by whichever daemon takes it.
+/// One unit of work. Any daemon may take it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Task {
@@ -22,9 +22,9 @@ pub struct PlanTask {
     /// The job.
     #[serde(rename = "plan")]
     pub job: JobId,
-    /// The epoch to be planned.
+    /// The epoch to plan.
     pub epoch: u32,
-    /// Identity of the export root it is meant for.
+    /// Identity of the export root that the task belongs to.
     pub root: Uuid,
 }
 
@@ -33,13 +33,13 @@ pub struct PlanTask {
 pub struct ChunkTask {
     /// The job.
     pub job: JobId,
-    /// The epoch of the plan that has the chunk.
+    /// The epoch of the plan that contains the chunk.
     pub epoch: u32,
     /// Number of the batch's first table.
     pub table: u32,
     /// The chunk within the table.
     pub chunk: u32,
-    /// Identity of the export root it is meant for.
+    /// Identity of the export root that the task belongs to.
     pub root: Uuid,
 }
 
@@ -53,7 +53,7 @@ impl Task {
         }
     }
 
-    /// The export root it is meant for.
+    /// The export root that the task belongs to.
     #[must_use]
     pub fn root(&self) -> Uuid {
         match self {
