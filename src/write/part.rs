@@ -1,8 +1,7 @@
-//! Part files: Parquet, written once, durable before anybody hears of them (I1).
+//! Part files: Parquet files that are written once and are durable before any message mentions them (I1).
 //!
-//! Row groups are closed by their encoded bytes, so memory does not depend on
-//! the size of the chunk (I8). A batch that is wider than a row group has one
-//! to itself.
+//! A row group ends when its encoded bytes reach the limit, so memory does not depend on the size of the
+//! chunk (I8). A batch that is wider than the limit has its own row group.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,29 +29,29 @@ use crate::plan::export_plan::WriterSettings;
 pub struct PartFile {
     /// Its name within its directory.
     pub file: String,
-    /// Its inode: hard links of it are the same part.
+    /// Its inode: all hard links to the file are the same part.
     pub inode: u64,
     /// Rows.
     pub rows: u64,
     /// Bytes.
     pub bytes: u64,
-    /// Hash of the whole file, hexadecimal.
+    /// SHA-256 of the whole file, in hexadecimal.
     pub sha256: String,
     /// Row groups.
     pub row_groups: u32,
-    /// Time that fsync took.
+    /// Duration of the fsync.
     pub fsync_seconds: f64,
 }
 
 impl PartFile {
-    /// What stands for the part of a chunk without rows where there is no file.
+    /// The entry for a chunk without rows, for which no file is written.
     #[must_use]
     pub fn not_written(file: String) -> Self {
         let sha256 = String::new();
         Self { file, inode: 0, rows: 0, bytes: 0, sha256, row_groups: 0, fsync_seconds: 0.0 }
     }
 
-    /// Whether there is a file.
+    /// Whether the file exists.
     #[must_use]
     pub fn is_written(&self) -> bool {
         self.bytes > 0
@@ -62,12 +61,12 @@ impl PartFile {
 /// Why a part could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The file system refused: out of space, gone, read-only.
+    /// The file system failed: no space, gone, read-only.
     #[error("write {}", path.display())]
     Storage {
         /// The part.
         path: PathBuf,
-        /// What it said; its kind tells a full disk from others.
+        /// The error; its kind tells a full disk from others.
         source: io::Error,
     },
     /// The rows cannot be put into Parquet.
@@ -75,14 +74,14 @@ pub enum WriteError {
     Encode {
         /// The part.
         path: PathBuf,
-        /// What the encoder said.
+        /// The error of the encoder.
         source: ParquetError,
     },
 }
 
 impl WriteError {
-    /// Whether it says that there is no space left: not the table's fault,
-    /// and over as soon as somebody makes room.
+    /// Whether no space is left. This is not the fault of the table, and it is over as soon as somebody makes
+    /// room.
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
@@ -95,7 +94,7 @@ impl WriteError {
         Self::Storage { path: path.to_owned(), source }
     }
 
-    /// The encoder wraps errors of the file; they are storage's all the same.
+    /// The encoder wraps errors of the file. They count as errors of storage.
     fn parquet(path: &Path, error: ParquetError) -> Self {
         let path = path.to_owned();
         match error {
@@ -108,7 +107,7 @@ impl WriteError {
     }
 }
 
-/// Writes one part. Dropping it removes what was written.
+/// Writes one part. Dropping it before [`finish`](Self::finish) removes the file.
 pub struct PartWriter {
     path: PathBuf,
     name: String,
@@ -116,7 +115,7 @@ pub struct PartWriter {
     settings: WriterSettings,
     columns: Vec<Column>,
     rows: u64,
-    /// Taken away by an error.
+    /// `None` after an error.
     file: Option<Writer>,
     /// The row group that is being encoded.
     group: Option<RowGroup>,
@@ -125,10 +124,10 @@ pub struct PartWriter {
 type Writer = SerializedFileWriter<HashingWriter<ExclusiveFile>>;
 
 impl PartWriter {
-    /// Creates the part in an existing directory, under a temporary name.
+    /// Creates the part under a temporary name in an existing directory.
     ///
     /// # Errors
-    /// When the file cannot be created.
+    /// If the file cannot be created.
     pub fn create(
         dir: &Path,
         file_name: &str,
@@ -154,11 +153,10 @@ impl PartWriter {
         })
     }
 
-    /// Appends a batch; closes the row group when it is large enough.
+    /// Appends a batch, and closes the row group if it is large enough.
     ///
     /// # Errors
-    /// When the batch cannot be encoded or the file not written. The part is
-    /// lost then.
+    /// If the batch cannot be encoded or the file cannot be written. The part is lost then.
     pub fn write(&mut self, batch: RecordBatch) -> Result<(), WriteError> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -185,7 +183,7 @@ impl PartWriter {
         };
         group.write(&batch)?;
         drop(batch);
-        // What is in memory may be much more than what it will be encoded.
+        // A row group may take much more memory than its encoded size.
         if wide || group.encoded_bytes() >= limit || group.memory_bytes() >= limit.saturating_mul(2) {
             group.write_to(file)?;
         } else {
@@ -194,7 +192,7 @@ impl PartWriter {
         Ok(())
     }
 
-    /// Finishes the part: complete, durable, under its name.
+    /// Finishes the part: afterwards it is complete, durable and has its name.
     ///
     /// # Errors
     /// As [`close`](Self::close) and [`WrittenPart::commit`].
@@ -202,10 +200,10 @@ impl PartWriter {
         self.close()?.commit()
     }
 
-    /// Writes what is left; nothing of the rows stays in memory.
+    /// Writes the remaining rows, so that no row stays in memory.
     ///
     /// # Errors
-    /// When it cannot be encoded or written.
+    /// If they cannot be encoded or written.
     pub fn close(mut self) -> Result<WrittenPart, WriteError> {
         let mut file = self.file.take().ok_or_else(|| self.broken())?;
         let path = self.path;
@@ -223,7 +221,7 @@ impl PartWriter {
     }
 }
 
-/// A part that is complete, but neither durable nor under its name. Dropping it removes it.
+/// A part that is complete, but not durable and without its name. Dropping it removes the file.
 pub struct WrittenPart {
     path: PathBuf,
     name: String,
@@ -233,12 +231,11 @@ pub struct WrittenPart {
 }
 
 impl WrittenPart {
-    /// Makes it durable, under its name. The name becomes durable with the
-    /// fsync of the directory that the caller owes for all of its parts, before
-    /// anybody hears of them.
+    /// Makes the part durable and gives it its name. The caller must fsync the directory, once for all of its
+    /// parts, before any message mentions them: only then the names are durable.
     ///
     /// # Errors
-    /// When any step fails, or the name is taken.
+    /// If any step fails or the name exists.
     pub fn commit(self) -> Result<PartFile, WriteError> {
         let Self { path, name, rows, row_groups, digested: Digested { inner, bytes, sha256 } } = self;
         let storage = |e| WriteError::storage(&path, e);
@@ -251,7 +248,7 @@ impl WrittenPart {
     }
 }
 
-/// Begins a file of this schema.
+/// Begins a Parquet file with this schema.
 fn open(
     file: HashingWriter<ExclusiveFile>,
     schema: &SchemaRef,
