@@ -57,7 +57,9 @@ impl OutputDirectory {
         for name in text.split('/').filter(|name| !name.is_empty() && *name != ".") {
             match name {
                 ".." => return fail("contains `..`"),
-                _ if name.starts_with('.') => return fail("has a hidden directory (its name begins with a dot)"),
+                _ if name.starts_with('.') => {
+                    return fail("has a hidden directory (its name begins with a dot)");
+                }
                 _ if name.len() > 255 => return fail("has a name of more than 255 bytes"),
                 _ => names.push(name),
             }

@@ -20,7 +20,8 @@ pub(super) fn filled(page: &str, schemas: &[SchemaFile]) -> String {
         let begin = format!("<!-- begin {} -->\n", file.name);
         let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{begin} is missing"));
         let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("{END} is missing"));
-        text = format!("{before}{begin}\n{}\n{END}{after}", section(file.schema.as_value(), &mut shown).trim());
+        text =
+            format!("{before}{begin}\n{}\n{END}{after}", section(file.schema.as_value(), &mut shown).trim());
     }
     text
 }
