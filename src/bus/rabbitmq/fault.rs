@@ -64,7 +64,7 @@ impl Misfit {
     /// Why such a queue cannot be used; `None` if it can.
     pub(super) fn of_queue(&self) -> Option<String> {
         (self.argument == "x-queue-type" && self.current == "stream").then(|| {
-            "it is a stream, from which nothing is ever removed: delete it, and it is made as a quorum queue"
+            "it is a stream, from which nothing is ever removed: delete it, and a daemon will create a quorum queue"
                 .to_owned()
         })
     }
@@ -81,7 +81,7 @@ impl Misfit {
         let known = ["direct", "fanout", "topic", "headers"].contains(&self.current.as_str());
         (self.argument == "type" && known && !serves.contains(&self.current.as_str())).then(|| {
             format!(
-                "it is a {} exchange, which brings messages to the wrong queues: delete it, or set another broker.prefix",
+                "it is a {} exchange, which routes messages to the wrong queues: delete it, or set another broker.prefix",
                 self.current
             )
         })
@@ -91,7 +91,7 @@ impl Misfit {
 /// Error of an attempt to connect. Bytes that cannot be parsed mean here that the peer speaks another
 /// protocol; on an open connection they mean something else.
 pub(super) fn unconnected(what: impl Into<String>, error: &lapin::Error) -> BusError {
-    let other = "what answers there does not speak AMQP: check the port of broker.url; a port with TLS wants amqps://";
+    let other = "what answers there does not speak AMQP: check the port of broker.url; a port with TLS needs amqps://";
     let other = matches!(error.kind(), ErrorKind::ParsingError(_)).then_some(other);
     with_remedy(what, error, other)
 }
@@ -136,9 +136,9 @@ fn remedy(error: &lapin::Error, said: &str) -> Option<&'static str> {
             NOT_ALLOWED if said.contains("vhost") => Some(
                 "create the vhost (rabbitmqctl add_vhost), grant the user access to it, or correct broker.url; the default vhost `/` is written %2f",
             ),
-            NOT_FOUND => {
-                Some("it was deleted or never made: set broker.declare = true, or have an operator create it")
-            }
+            NOT_FOUND => Some(
+                "it was deleted or never created: set broker.declare = true, or have an operator create it",
+            ),
             RESOURCE_LOCKED => Some("another connection holds it exclusively"),
             PRECONDITION_FAILED if said.contains("acknowledgement") => Some(
                 "a message was held for longer than consumer_timeout of the broker: raise it above the time of the longest chunk, or lower export.chunk_rows",

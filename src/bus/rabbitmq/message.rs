@@ -92,7 +92,7 @@ fn properties(outgoing: &Outgoing, id: ShortString) -> BasicProperties {
 fn reply_queue(outgoing: &Outgoing, names: &Names) -> Option<ShortString> {
     let Outgoing::Event { reply_to: Some(queue), event, .. } = outgoing else { return None };
     if queue.is_empty() || names.is_internal(queue) {
-        warn!(event = %event.id, "no reply is sent: `reply_to` of the request names no queue of a caller");
+        warn!(event = %event.id, "no reply is sent: `reply_to` of the request is empty or names a queue of the daemons");
         return None;
     }
     ShortString::try_new(queue.as_str()).ok()
@@ -143,10 +143,10 @@ mod tests {
         Names::new("p", Uuid::nil())
     }
 
-    fn event(reply_to: &str, part: &str) -> Outgoing {
+    fn event(reply_to: &str, item: &str) -> Outgoing {
         let job_id = Some(JobId::parse("j").expect("valid"));
         let data = EventData { job_id, ..EventData::default() };
-        let mut event = Event::new("p", EventType::TableCompleted, "j", part, Timestamp::UNIX_EPOCH, data);
+        let mut event = Event::new("p", EventType::TableCompleted, "j", item, Timestamp::UNIX_EPOCH, data);
         event.traceparent = Some("00-a-b-01".into());
         Outgoing::Event {
             event: Box::new(event),

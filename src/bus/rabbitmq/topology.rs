@@ -182,7 +182,7 @@ impl Topology<'_> {
             warn!(
                 object = what,
                 reason = misfit.said,
-                "it exists with other arguments than declared and is used as it is"
+                "a queue or exchange exists with other arguments than ours and is used as it is"
             );
         }
         Ok(())

@@ -10,8 +10,8 @@ use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserIn
 /// The text says what to write and never shows a part of the URL.
 pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     const FORM: &str = "is not a URL such as amqp://user:password@host:5672/%2f";
-    const SIGNS: &str = "has a `@`, `/`, `?` or `#` where it ends a part of the URL: write `@` as %40, `/` as %2F, \
-                         `?` as %3F, `#` as %23, `:` as %3A and `%` as %25 inside of user, password and vhost";
+    const SIGNS: &str = "has a `@`, `/`, `?` or `#` that is taken for the end of user, password, host or vhost: \
+                         write `@` as %40, `/` as %2F, `?` as %3F, `#` as %23, `:` as %3A and `%` as %25 inside of user, password and vhost";
     let (scheme, rest) = match text.split_once("://") {
         Some(("amqp", rest)) => (AMQPScheme::AMQP, rest),
         Some(("amqps", rest)) => (AMQPScheme::AMQPS, rest),
@@ -38,7 +38,7 @@ pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     let (host, port) = host_and_port(place).ok_or(SIGNS)?;
     let port = match port {
         Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or(
-            "has a port that is no number from 1 to 65535; if it is a part of the password: write `@` as %40, `/` as \
+            "has a port that is not a number from 1 to 65535; if it belongs to the password, write `@` as %40, `/` as \
              %2F, `?` as %3F and `#` as %23",
         )?,
         None => scheme.default_port(),
@@ -83,11 +83,11 @@ fn parameters(query: &str) -> Result<AMQPQueryString, String> {
                 let instead = INSTEAD.iter().find(|(name, _)| *name == other);
                 return Err(match instead {
                     Some((name, setting)) => {
-                        format!("has a parameter `{name}`, which is not read: {setting}")
+                        format!("has a parameter `{name}`, which is not supported: {setting}")
                     }
                     None => format!(
-                        "has a parameter (number {}) that is none of frame_max, channel_max and auth_mechanism; if it \
-                         is a part of the password: write `?` as %3F, `&` as %26, `@` as %40",
+                        "has a parameter (number {}) that is not frame_max, channel_max or auth_mechanism; if it \
+                         belongs to the password, write `?` as %3F, `&` as %26, `@` as %40",
                         number + 1
                     ),
                 });
@@ -117,7 +117,7 @@ const INSTEAD: [(&str, &str); 10] = [
 
 fn decoded(text: &str) -> Result<String, String> {
     const PERCENT: &str =
-        "has a `%` that stands before no two hex digits, or not for UTF-8: write `%` itself as %25";
+        "has a `%` without two hex digits after it, or bytes that are not UTF-8: write `%` itself as %25";
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
