@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Compares exports with their floor and with peers: `bench.py [--runs N] [--scale S] [--only CASE…] [--write]`.
+"""Compares exports with their floor and with other programs: `bench.py [--runs N] [--scale S] [--only CASE…] [--write]`.
 
-Every round runs every program once, so that all of them see the same machine; figures are medians of the rounds. The
-floor is the server's own work: two psql that COPY half of the table each to /dev/null. Prints tables in Markdown and
-writes `bench/results/<date>.json`, where cases of the same day stay; `--write` puts the tables into README.md and docs/.
+Every round runs every program once, so that all of them see the same machine. Figures are medians of the rounds. The
+floor is the server's own work: two psql processes that each COPY half of the table to /dev/null. The output is tables
+in Markdown and `bench/results/<date>.json`, which keeps other cases of the same day. `--write` puts the tables into
+README.md and docs/.
 """
 
 import argparse
@@ -39,7 +40,7 @@ NAMES = {
 
 
 def rounds(runs, programs):
-    """The costs of each program in interleaved runs."""
+    """The costs of each program; the runs of the programs alternate."""
     costs = {name: [] for name in programs}
     for _ in range(runs):
         for name, program in programs.items():
@@ -52,12 +53,12 @@ def median(costs, field):
 
 
 def recorded(costs):
-    """Runs as they go into the file of results."""
+    """The runs, in the form of the results file."""
     return {name: [dataclasses.asdict(cost) for cost in runs] for name, runs in costs.items()}
 
 
 def table(costs, rows, floor="floor"):
-    """Medians in Markdown."""
+    """The medians as a Markdown table."""
     base = median(costs[floor], "wall")
     lines = ["| | wall | ÷ floor | rows/s | CPU-s per M rows | peak memory | size |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for name, runs in costs.items():
@@ -71,7 +72,7 @@ def table(costs, rows, floor="floor"):
 
 
 def lineitem(site, args):
-    """TPC-H lineitem by every program."""
+    """Exports TPC-H lineitem with every program."""
     dsn = site.lineitem(args.scale)
     rows = int(site.psql(dsn, "SELECT count(*) FROM lineitem"))
     site.start_daemons(dsn, 1, 2)
@@ -96,7 +97,7 @@ def lineitem(site, args):
 
 
 def shapes(site, args):
-    """Tables of odd shapes, beside DuckDB."""
+    """Exports tables of odd shapes, compared with DuckDB."""
     dsn = site.database("shapes", (ROOT / "bench/shapes.sql").read_text())
     result, lines = {}, ["| | wall ÷ DuckDB | CPU ÷ DuckDB | wall ÷ floor | CPU-s per GB of COPY | size ÷ DuckDB |", "| --- | --- | --- | --- | --- | --- |"]
     for name, title in SHAPES.items():
@@ -121,13 +122,13 @@ def shapes(site, args):
 
 
 def copied_bytes(dsn, name):
-    """Bytes that a binary COPY of the table has."""
+    """The size of a binary COPY of the table, in bytes."""
     copy = subprocess.Popen(["psql", "-Xqd", dsn, "-c", f"COPY {name} TO STDOUT (FORMAT binary)"], stdout=subprocess.PIPE)
     return sum(iter(lambda: len(copy.stdout.read(1 << 20)), 0))
 
 
 def small_tables(dsn_of, count):
-    """A database of so many tables of 1,000 rows."""
+    """A database of `count` tables of 1,000 rows."""
     return dsn_of(
         f"small_{count}",
         f"""SET synchronous_commit = off;
@@ -139,7 +140,7 @@ def small_tables(dsn_of, count):
 
 
 def small(site, args):
-    """1,000 tables of 1,000 rows: DuckDB one after the other, without fsync."""
+    """Exports 1,000 tables of 1,000 rows. DuckDB takes them one after the other, without fsync."""
     count = 1000
     dsn = small_tables(site.database, count)
     site.start_daemons(dsn, 2, 2)
@@ -162,7 +163,7 @@ def small(site, args):
 
 
 def growth(site, args):
-    """How the cost of our own exports grows."""
+    """Measures how the cost of our own exports grows."""
     runs = min(args.runs, 3)
     result = {}
 
@@ -205,7 +206,7 @@ def growth(site, args):
 
 
 def core(site, args):
-    """Parts of the whole, each alone: decoding and encoding, chunks, decisions."""
+    """Measures the steps of an export one by one: decoding and encoding, chunks, decisions."""
     result = {}
     for example in ("decode_speed", "chunk_speed", "decide_speed"):
         program = TARGET / "release/examples" / example
@@ -216,8 +217,8 @@ def core(site, args):
     return {**result, "markdown": f"```text\n{said}\n```"}
 
 
-# Those of many small files at the ends: ext4 without a journal makes files slowly where many were removed in the last
-# five minutes.
+# The cases with many small files come first and last: ext4 without a journal creates files slowly where many
+# were removed in the last five minutes.
 CASES = {"small": small, "lineitem": lineitem, "shapes": shapes, "core": core, "growth": growth}
 
 
@@ -238,9 +239,9 @@ def machine(site):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="rounds (5)")
-    parser.add_argument("--scale", type=float, default=1, help="of TPC-H (1: 6 M rows)")
+    parser.add_argument("--scale", type=float, default=1, help="scale of TPC-H (1: 6 M rows)")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="cases (all)")
-    parser.add_argument("--no-slow", action="store_true", help="of the peers DuckDB alone")
+    parser.add_argument("--no-slow", action="store_true", help="run only DuckDB of the other programs")
     parser.add_argument("--write", action="store_true", help="put the tables into README.md and docs/PERFORMANCE.md")
     args = parser.parse_args()
     args.scale = int(args.scale) if args.scale == int(args.scale) else args.scale
@@ -264,7 +265,7 @@ def main():
 
 
 def put_into(path: Path, cases, names):
-    """Replaces what is between the marks of each case."""
+    """Replaces the text between the marks of each case."""
     text = path.read_text()
     for name in names:
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"

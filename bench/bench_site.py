@@ -1,4 +1,4 @@
-"""A private PostgreSQL and RabbitMQ, daemons, and the programs that are compared."""
+"""A private PostgreSQL and RabbitMQ, daemons, and the programs to compare."""
 
 import json
 import os
@@ -18,13 +18,14 @@ SPACE = TARGET / "bench"
 ADU = TARGET / "release/adu-export"
 PEERS = ROOT / "bench/peers"
 ODBC2PARQUET = TARGET / "bench-tools/bin/odbc2parquet"
-# Some file systems are slow where files were removed a moment ago.
+# Larger output is removed at once, smaller output at the end: some file systems are slow where files were
+# just removed.
 KEPT_BYTES = 100_000_000
 ODBC_DRIVER = Path("/usr/lib/x86_64-linux-gnu/odbc/psqlodbcw.so")
 
 
 class Site:
-    """Services of their own below `target/bench`, stopped at the end."""
+    """Private services below `target/bench`. They are stopped at the end."""
 
     def __enter__(self):
         shutil.rmtree(SPACE / "out", ignore_errors=True)
@@ -45,24 +46,24 @@ class Site:
     # Databases.
 
     def database(self, name, script=None):
-        """A new database, filled by a script of SQL; its DSN."""
+        """Creates a database, filled by an SQL script, and returns its DSN."""
         self.psql(f"{self.server}/postgres", f'CREATE DATABASE "{name}"')
         if script:
             self.psql(f"{self.server}/{name}", script)
         return f"{self.server}/{name}"
 
     def lineitem(self, scale):
-        """A database with TPC-H lineitem."""
+        """Creates a database with TPC-H lineitem and returns its DSN."""
         dsn = self.database(f"scale_{scale}")
         subprocess.run([TARGET / "release/examples/load_tpch", dsn, str(scale), "lineitem"], check=True)
         return dsn
 
     def psql(self, dsn, script):
-        """Runs SQL; what it prints."""
+        """Runs SQL and returns its output."""
         command = ["psql", "-XAtqv", "ON_ERROR_STOP=1", "-d", dsn, "-f", "-"]
         return subprocess.run(command, input=script, check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
 
-    # What is compared: each takes a database and a table, and gives its cost.
+    # The programs to compare. Each takes a database and a table, and returns its cost.
 
     def out(self):
         """A directory that does not exist yet."""
@@ -70,7 +71,7 @@ class Site:
         return SPACE / f"out/{self.runs}"
 
     def wrote(self, out, *command):
-        """The cost of a command that writes Parquet files to `out`; many go away again, few stay to the end."""
+        """The cost of a command that writes Parquet files to `out`. Large output is removed again at once."""
         cost = measure.run(command)
         cost.bytes = measure.parquet_bytes(out)
         if cost.bytes > KEPT_BYTES:
@@ -78,13 +79,13 @@ class Site:
         return cost
 
     def floor(self, dsn, table):
-        """Two psql that COPY half of the pages each to /dev/null, in binary."""
+        """Two psql processes that each COPY half of the pages to /dev/null, in binary."""
         half = int(self.psql(dsn, f"SELECT pg_relation_size('{table}') / 8192 / 2"))
         copies = (f"COPY (SELECT * FROM {table} WHERE ctid {side} '({half},0)') TO STDOUT (FORMAT binary)" for side in ("<", ">="))
         return measure.run(*(["psql", "-Xqd", dsn, "-c", copy] for copy in copies))
 
     def one_shot(self, dsn, table, compression="snappy", workers=2):
-        """A one-shot export; without a number of workers it has as many as it takes for itself."""
+        """A one-shot export. Without a number of workers it uses its default."""
         out = self.out()
         options = ["--compression", compression, *(["--workers", workers] if workers else [])]
         return self.wrote(out, ADU, "export", "--quiet", "--dsn", dsn, "--table", f"public.{table}", "--out", out, *options)
@@ -105,7 +106,7 @@ class Site:
         return self.wrote(out, sys.executable, PEERS / "adbc_arrow.py", dsn, out, table)
 
     def odbc2parquet(self, dsn, table):
-        """odbc2parquet with psqlodbc, one connection; rows by a cursor, or the driver keeps all of them in memory."""
+        """odbc2parquet with psqlodbc, one connection. It uses a cursor, else the driver keeps all rows in memory."""
         out = self.out()
         out.mkdir()
         connection = (
@@ -119,7 +120,7 @@ class Site:
     # Daemons.
 
     def start_daemons(self, dsn, count, workers):
-        """Daemons that share a new folder; returns when they consume."""
+        """Starts daemons that share a new folder, and waits until they consume."""
         self.stop_daemons()
         root = self.out()
         root.mkdir()
@@ -169,7 +170,7 @@ dsn = "{dsn}"
         self.daemons = []
 
     def submitted(self, request):
-        """The cost of a request through RabbitMQ, of all daemons together and without the program that waits."""
+        """The cost of a request through RabbitMQ: that of all daemons, without the program that waits."""
         before = measure.parquet_bytes(self.root)
         path = SPACE / "request.json"
         path.write_text(json.dumps(request))

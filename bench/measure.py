@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs programs, and says what they cost: `measure.py CMD ARG…` prints wall-clock seconds, CPU seconds, MiB at the peak."""
+"""Measures the cost of programs: `measure.py CMD ARG…` prints wall-clock seconds, CPU seconds and peak memory in MiB."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Cost:
-    """What one run took. `wall` and `cpu` (user and system) in seconds, `memory` (peak of one process) and `bytes`
+    """The cost of one run: `wall` and `cpu` (user and system) in seconds, `memory` (peak of one process) and `bytes`
     (of the files) in bytes."""
 
     wall: float
@@ -21,7 +21,7 @@ class Cost:
 
 
 def run(*commands):
-    """Runs commands at the same time. What they say is shown for one that fails, which ends the bench."""
+    """Runs commands at the same time. If one fails, the bench ends and shows their errors."""
     said = tempfile.TemporaryFile()
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": said}
     began = time.monotonic()
@@ -55,13 +55,13 @@ def peak_memory(pid):
 
 
 def reset_peak(pid):
-    """Forgets the largest resident memory, proc(5)."""
+    """Resets the largest resident memory, see proc(5)."""
     with open(f"/proc/{pid}/clear_refs", "w", encoding="utf-8") as clear:
         clear.write("5")
 
 
 def parquet_bytes(directory):
-    """Bytes of all Parquet files below a directory; hard links count once."""
+    """The size of all Parquet files below a directory, in bytes. Hard links count once."""
     sizes = {}
     for place, _, files in os.walk(directory):
         for name in files:

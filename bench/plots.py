@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws how cost grows from the newest file of results: `docs/growth.svg`."""
+"""Draws `docs/growth.svg`, which shows how cost grows, from the newest results file."""
 
 import json
 import statistics

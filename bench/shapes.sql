@@ -1,4 +1,4 @@
--- Tables of odd shapes, each of which is a second or two of COPY. Their names are the cases of the bench.
+-- Tables of odd shapes. A COPY of each takes a second or two. Their names are the cases of the bench.
 SET synchronous_commit = off;
 SELECT setseed(0.5);
 
@@ -14,13 +14,13 @@ INSERT INTO text_10kb
   SELECT g, (SELECT string_agg(md5((g * 400 + i)::text), ' ') FROM generate_series(1, 310) i)
     FROM generate_series(1, 40000) g;
 
--- Four values of five are NULL.
+-- Four of five values are NULL.
 SELECT 'CREATE TABLE nulls_80 AS SELECT ' || string_agg(format('CASE WHEN random() < 0.2 THEN %s END AS c%s',
          (ARRAY['(random() * 1e6)::int', '(random() * 1e12)::bigint', 'random()', 'md5(random()::text)'])[1 + i % 4], i), ', ')
          || ' FROM generate_series(1, 1200000)'
   FROM generate_series(1, 20) i \gexec
 
--- Few different strings.
+-- Few distinct strings.
 CREATE TABLE strings_few AS
   SELECT (ARRAY['open', 'paid', 'shipped', 'returned', 'lost'])[1 + (random() * 4)::int] AS status,
          'country of number ' || (random() * 200)::int AS country,

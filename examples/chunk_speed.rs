@@ -1,7 +1,7 @@
-//! How many chunks a process takes from the plan to the archive each second:
-//! of one row, with part and record fsynced, and without rows, with a record
-//! alone. The coordinator deals and settles; there is no server. Beside each
-//! the floor: the same files, written and fsynced by as many bare threads.
+//! Measures how many chunks per second one process exports, from the plan to the archive: chunks of one row,
+//! with part and record fsynced, and chunks without rows, with only a record. The coordinator deals and
+//! settles as in a daemon; there is no server. For comparison it prints the floor: the same files, written
+//! and fsynced by the same number of plain threads.
 //!
 //! `cargo run --release --example chunk_speed [chunks] [workers]`
 
@@ -28,7 +28,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The export folder; removed at the end.
+/// The export folder. It is removed at the end.
 struct Root(PathBuf);
 
 impl Drop for Root {
@@ -44,7 +44,8 @@ async fn main() -> anyhow::Result<()> {
     let workers: NonZeroU32 = args.next().map_or_else(|| "8".parse(), |a| a.parse())?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     std::fs::create_dir_all(&target)?;
-    // All of it stays to the end: where many files were just removed, ext4 without a journal makes new ones slowly.
+    // Everything stays until the end: ext4 without a journal creates files slowly where many were just
+    // removed.
     let root = Root(target.canonicalize()?.join(format!("chunk-speed-{}", Uuid::new_v4().simple())));
     for (what, kinds) in [("of one row", &["parts", "records"][..]), ("without rows", &["records"])] {
         let bare = floor(&root.0.join(format!("bare {what}")), kinds, chunks, workers)?;
@@ -59,7 +60,8 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Seconds from the request to the last event. The rows of chunks without any go away when the table is planned.
+/// Seconds from the request to the final event. If `empty`, all rows are removed after the table was planned,
+/// so that no chunk has rows.
 async fn export(root: &Path, chunks: u32, workers: NonZeroU32, empty: bool) -> anyhow::Result<f64> {
     let database = MemoryDatabase::default();
     let context = context(root, &database, chunks, workers).await?;
@@ -105,8 +107,8 @@ fn rows(count: u32) -> anyhow::Result<RecordBatch> {
     Ok(RecordBatch::try_from_iter_with_nullable([("id", ids, false)])?)
 }
 
-/// Seconds that the files of so many chunks take, with nothing around them: each is written under a temporary name,
-/// fsynced and linked, and its directory fsynced.
+/// Seconds that only the files of these chunks take: each is written under a temporary name, fsynced and
+/// linked, and its directory is fsynced.
 fn floor(dir: &Path, kinds: &[&str], chunks: u32, workers: NonZeroU32) -> std::io::Result<f64> {
     for kind in kinds {
         std::fs::create_dir_all(dir.join(kind))?;

@@ -1,7 +1,6 @@
-//! What the coordinator's knowledge of a large job costs: bytes of memory and
-//! of the plan file per chunk, and microseconds per decision, which is: a
-//! record comes in, what follows is decided, and the next chunk is dealt.
-//! No server and no folder.
+//! Measures what a large job costs the coordinator: bytes of memory and of the plan file per chunk, and
+//! microseconds per decision. In one decision a record arrives, its consequences are decided, and the next
+//! chunk is dealt. There is neither a server nor a folder.
 //!
 //! `cargo run --release --example decide_speed [chunks]`
 
@@ -26,12 +25,12 @@ use adu_export::relation::{Frozen, Snapshot};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// Counts what is allocated.
+/// An allocator that counts the allocated bytes.
 struct Counting;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is left to the system's allocator.
+// SAFETY: all calls go to the system's allocator.
 #[expect(unsafe_code, reason = "an allocator that counts")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -57,7 +56,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Plays a job from its plan to its last outcome.
+/// Simulates a job from its plan to its last outcome.
 fn run(what: &str, tables: u32, chunks: u32) -> anyhow::Result<()> {
     let before = ALLOCATED.load(Ordering::Relaxed);
     let source = SourceName::parse("warehouse")?;
@@ -88,7 +87,7 @@ fn run(what: &str, tables: u32, chunks: u32) -> anyhow::Result<()> {
         let batch = job.batches.get_mut(&chunk.batch_id()).expect("a batch");
         batch.record(chunk.chunk, record(chunk.batch.first(), chunk.chunk));
         for effect in decide(job, &at) {
-            // What the performer would do takes its time in the folder, not here.
+            // In a daemon this costs time in the folder, which is not measured here.
             if let Effect::Settle(_, batch_id, _) = effect {
                 let batch = job.batches.get_mut(&batch_id).expect("a batch");
                 batch.outcome = Some(Arc::new(outcome(&batch.tables)));

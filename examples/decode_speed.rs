@@ -1,6 +1,6 @@
-//! How fast one core turns a COPY stream of TPC-H lineitem into Arrow batches,
-//! and into a Parquet part. No server: a thread writes the stream into a socket
-//! as fast as memory gives it, and one core reads, decodes and encodes.
+//! Measures how fast one core turns a COPY stream of TPC-H lineitem into Arrow batches and into a Parquet
+//! part. There is no server: a thread writes the stream into a socket as fast as it can, and one core reads,
+//! decodes and encodes.
 //!
 //! `cargo run --release --example decode_speed [rows] [repetitions] [compression]…`
 
@@ -20,11 +20,11 @@ use adu_export::write::{PartWriter, Provenance};
 use tpchgen::generators::{LineItem, LineItemGenerator};
 use uuid::Uuid;
 
-/// The exporter's.
+/// The same allocator as in `adu-export`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Bytes that are read at once, as the exporter does.
+/// Largest size of one read, as in `adu-export`.
 const PIECE_BYTES: usize = 256 << 10;
 
 fn main() -> anyhow::Result<()> {
@@ -59,7 +59,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the best of some runs, by the thread's own CPU time.
+/// Prints the best of several runs, by the CPU time of this thread.
 fn report(
     what: &str,
     rows: usize,
@@ -107,13 +107,13 @@ fn replay(
     Ok(())
 }
 
-/// A socket from which the stream can be read.
+/// A socket that delivers the stream.
 fn serve(stream: &Arc<Vec<u8>>) -> std::io::Result<TcpStream> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let reader = TcpStream::connect(listener.local_addr()?)?;
     let (mut writer, _) = listener.accept()?;
     let stream = Arc::clone(stream);
-    // The reader may stop early, when it fails.
+    // A write fails if the reader fails and stops early.
     std::thread::spawn(move || drop(writer.write_all(&stream)));
     Ok(reader)
 }
@@ -175,7 +175,7 @@ fn columns() -> Vec<StreamColumn> {
         .collect()
 }
 
-/// The stream.
+/// The COPY stream of the first `rows` rows of lineitem.
 fn stream(rows: usize) -> Vec<u8> {
     let mut out = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
     for item in LineItemGenerator::new(1.0, 1, 1).iter().take(rows) {
@@ -210,7 +210,7 @@ fn field(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// A `numeric(15,2)` of so many hundredths.
+/// A `numeric(15,2)`, from a number of hundredths.
 fn numeric(out: &mut Vec<u8>, hundredths: i64) {
     let (mut whole, fraction) = (hundredths / 100, (hundredths % 100) as u16 * 100);
     let mut digits = vec![];

@@ -1,6 +1,6 @@
-//! What decoding, framing and encoding cost, in instructions: each case runs
-//! a fixed input through [`measured`], which a tool that counts can single out
-//! (`scripts/instructions.py`, with callgrind).
+//! Cases for counting the instructions of decoding, framing and encoding. Each case runs a fixed input
+//! through [`measured`], so that a tool can count this function alone (`scripts/instructions.py`, with
+//! callgrind).
 //!
 //! `instructions --list`, `instructions CASE`
 
@@ -21,10 +21,10 @@ use uuid::Uuid;
 /// Rows of a decoding case.
 const ROWS: u32 = 8192;
 
-/// One column, and the field of its nth row.
+/// Returns the field of the nth row of a column.
 type Field = fn(u32) -> Option<Vec<u8>>;
 
-/// What is decoded: name, type, field.
+/// The decoding cases: name, form, field.
 fn decoding() -> Vec<(&'static str, Form, Field)> {
     use Form as T;
     let list = || T::List(Box::new(T::Int32));
@@ -58,7 +58,7 @@ fn decoding() -> Vec<(&'static str, Form, Field)> {
     ]
 }
 
-/// What is encoded: name, a column that is decoded before, codec.
+/// The encoding cases: name, form and field of a column that is decoded before, compression.
 fn encoding() -> Vec<(&'static str, Form, Field, Compression)> {
     use Form as T;
     vec![
@@ -100,7 +100,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is counted.
+/// The function whose instructions are counted.
 #[inline(never)]
 fn measured(work: impl FnOnce()) -> anyhow::Result<()> {
     work();
@@ -179,19 +179,19 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes(), bytes].concat()
 }
 
-/// A number that looks like any other.
+/// Scatters numbers, so that they look random.
 fn scatter(n: u32) -> u64 {
     u64::from(n).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31)
 }
 
-/// A numeric with two digits after the point, after so many more groups of four digits.
+/// A numeric with two digits after the point and `groups` more groups of four digits before it.
 fn numeric(n: u32, groups: u16) -> Vec<u8> {
     let digits: Vec<u16> = (0..groups).map(|_| 1234).chain([(n % 10_000) as u16, 2500]).collect();
     let words = [digits.len() as u16, groups, 0, 2];
     words.into_iter().chain(digits).flat_map(u16::to_be_bytes).collect()
 }
 
-/// An array of three.
+/// An array of three int4.
 fn array(n: u32) -> Vec<u8> {
     let head = [1, 0, 23, 3, 1_u32].map(u32::to_be_bytes).concat();
     [head, (0..3).flat_map(|i| sized(&(n + i).to_be_bytes())).collect()].concat()
@@ -199,6 +199,6 @@ fn array(n: u32) -> Vec<u8> {
 
 /// A composite of int4 and text.
 fn composite(n: u32) -> Vec<u8> {
-    let part = |oid: u32, bytes: &[u8]| [oid.to_be_bytes().to_vec(), sized(bytes)].concat();
-    [2_u32.to_be_bytes().to_vec(), part(23, &n.to_be_bytes()), part(25, b"word")].concat()
+    let attribute = |oid: u32, bytes: &[u8]| [oid.to_be_bytes().to_vec(), sized(bytes)].concat();
+    [2_u32.to_be_bytes().to_vec(), attribute(23, &n.to_be_bytes()), attribute(25, b"word")].concat()
 }

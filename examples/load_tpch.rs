@@ -1,5 +1,5 @@
-//! Loads the tables of TPC-H into a PostgreSQL database, for demo, tests and measurements:
-//! `cargo run --example load_tpch -- DSN SCALE [TABLE…]`.
+//! Loads the tables of TPC-H into a PostgreSQL database, for the demo, tests and measurements: `cargo run
+//! --example load_tpch -- DSN SCALE [TABLE…]`.
 
 #[path = "../tests/support/tpch.rs"]
 mod tpch;

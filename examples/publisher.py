@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Asks ADU Export for an export and waits for its end.
+"""Requests an export from ADU Export and waits for its end.
 
     pip install pika
     publisher.py request.json
     echo '{"job_id": "nightly-2026-11-21", "tables": ["public.*"]}' | publisher.py -
 
-Events go to standard output, one JSON object a line; the exit code is that of the job: 0 completed, 3 partial,
-1 failed, 4 rejected, 5 cancelled, and 6 if the end is not known.
+Events go to standard output, one JSON object per line. The exit code says how the job ended: 0 completed, 3 partial,
+1 failed, 4 rejected, 5 cancelled, 6 not known.
 
-Losing the connection costs nothing: the same request under the same id is one job, and one that is finished
-already tells its final event again.
+A lost connection does no harm: this program sends the same request with the same id again, which is the same job. If
+that job has ended already, its final event is sent again.
 """
 
 import argparse
@@ -26,7 +26,7 @@ UNKNOWN = 6
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Ask ADU Export for an export and wait for its end.")
+    parser = argparse.ArgumentParser(description="Request an export from ADU Export and wait for its end.")
     parser.add_argument("request", type=argparse.FileType("r", encoding="utf-8"), help="a file with the request, or -")
     parser.add_argument("--url", default="amqp://guest:guest@127.0.0.1:5672/%2f")
     parser.add_argument("--prefix", default="adu.export", help="broker.prefix of the daemons")
@@ -36,7 +36,7 @@ def arguments():
 
 
 def once(pairs):
-    """Fields of an object; Python alone takes the last of two silently."""
+    """The fields of an object. A field that is given twice is an error; Python would silently take the last value."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
@@ -45,7 +45,7 @@ def once(pairs):
 
 
 def published(channel, args, request, queue):
-    """Returns when the broker has the request; raises if no queue takes it."""
+    """Publishes the request and waits for the broker's confirm. Raises an exception if no queue takes it."""
     channel.basic_publish(
         args.exchange or args.prefix,
         "request",
@@ -55,7 +55,7 @@ def published(channel, args, request, queue):
             delivery_mode=pika.DeliveryMode.Persistent,
             message_id=request["job_id"],
             correlation_id=request["job_id"],
-            # A rejection comes here, also of a request whose id is not valid.
+            # Rejections come here, even if the id of the request is not valid.
             reply_to=queue,
         ),
         mandatory=True,
@@ -63,15 +63,15 @@ def published(channel, args, request, queue):
 
 
 def ended(args, request, until, told):
-    """Asks, and gives the exit code of the job; raises if the connection is lost."""
+    """Publishes the request and returns the exit code of the job. Raises an exception if the connection is lost."""
     parameters = pika.URLParameters(args.url)
-    # A broker with a memory or disk alarm takes nothing: do not wait for ever.
+    # A broker with a memory or disk alarm accepts nothing. Do not wait for ever.
     parameters.blocked_connection_timeout = 60
     connection = pika.BlockingConnection(parameters)
     try:
         channel = connection.channel()
         channel.confirm_delivery()
-        # Listen first: a small job ends before a late listener is there.
+        # Listen before publishing: a small job may end before a late listener is ready.
         queue = f"{args.prefix}.client.{uuid.uuid4()}"
         channel.queue_declare(queue, exclusive=True, auto_delete=True)
         channel.queue_bind(queue, f"{args.prefix}.events", f"*.*.*.{request['job_id']}")
@@ -87,7 +87,7 @@ def ended(args, request, until, told):
             if end is not None:
                 return end
             if time.monotonic() > until:
-                print(f"{request['job_id']} has not ended in time; it goes on", file=sys.stderr)
+                print(f"{request['job_id']} has not ended in time; it continues", file=sys.stderr)
                 return UNKNOWN
         raise ConnectionError("the broker ended the subscription")
     finally:
@@ -100,14 +100,14 @@ def main():
     # Editors on Windows put a byte order mark before the text.
     text = args.request.read().removeprefix("\ufeff")
     request = json.loads(text, object_pairs_hook=once)
-    # With an id of its own a request can be published again and is still one job.
+    # A request with an id can be published again and is still one job.
     request.setdefault("job_id", str(uuid.uuid4()))
     until, told = time.monotonic() + args.timeout, set()
     while True:
         try:
             return ended(args, request, until, told)
         except exceptions.UnroutableError:
-            print("no queue takes requests: no daemon ever ran with this prefix", file=sys.stderr)
+            print("no queue takes requests: no daemon has ever run with this prefix", file=sys.stderr)
             return UNKNOWN
         except (exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDeniedError) as error:
             print(f"the broker refuses this user: {error}", file=sys.stderr)
@@ -119,7 +119,7 @@ def main():
             if time.monotonic() > until:
                 print(f"the broker cannot be reached: {error!r}", file=sys.stderr)
                 return UNKNOWN
-            print(f"the connection is lost, asks again: {error!r}", file=sys.stderr)
+            print(f"the connection is lost, trying again: {error!r}", file=sys.stderr)
             time.sleep(2)
 
 

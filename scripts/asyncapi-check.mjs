@@ -1,5 +1,7 @@
-// Reads an AsyncAPI document, with all that it refers to, by the official parser: asyncapi-check.mjs MODULES FILE
-// MODULES is the node_modules folder that has @asyncapi/parser. Any error or warning is a failure.
+// Checks an AsyncAPI document, with everything that it refers to, with the official parser:
+// asyncapi-check.mjs MODULES FILE
+// MODULES is the node_modules folder that has @asyncapi/parser. Any error or
+// warning is a failure.
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A Debian in a directory, made once: its packages are in the name, so a changed list makes a new one.
+# Creates a Debian in a directory, once. The name of the directory depends on the list of packages, so another
+# list makes a new one.
 #
 #   debian-tree.sh DIR PACKAGE…   prints the path of the tree below DIR; SUITE names another than Debian 12, "bookworm"
 set -euo pipefail

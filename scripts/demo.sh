@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole thing once: TPC-H at scale 1 in a private PostgreSQL, a private RabbitMQ, two daemons,
-# one request for all tables, then a look at what came out. Stops everything it started.
+# A demo of the whole program: TPC-H at scale 1 in a private PostgreSQL, a private RabbitMQ, two daemons, one
+# request for all tables, then a look at the results. Stops everything that it started.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Manual page and completions, as the binary prints them.
+# Writes the manual page and the completions that the binary prints.
 #
 #   describe.sh BINARY DIR
 set -euo pipefail

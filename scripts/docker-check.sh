@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the image without a network, runs compose.yaml with it, and looks at what its containers do. Base images are
-# Debian trees under the names that Dockerfile and compose.yaml use; dockerd, and all that it stores, are below target/docker.
+# Builds the image without a network, runs compose.yaml with it, and checks its containers. The base images
+# are Debian trees under the names that Dockerfile and compose.yaml use. dockerd and its data are below
+# target/docker.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,7 +38,7 @@ services=$(SUITE=trixie scripts/debian-tree.sh "$WORK/tree" \
 echo "==> dockerd in a network that leads nowhere"
 setsid scripts/docker-check/dockerd.sh "$WORK" "$SOCKET" >"$WORK/dockerd.log" 2>&1 &
 dockerd=$!
-# The plugin, or Debian 12's docker-compose.
+# Compose is a plugin, or Debian 12's docker-compose.
 if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
 compose() { "${compose[@]}" --file docker/compose.yaml "$@"; }
 shut_down() {
@@ -115,7 +116,7 @@ say "no root, no capabilities, nothing writable but the export folder"
 echo "==> work"
 operator() { compose --profile operator run --rm -T operator "$@"; }
 psql() { docker exec -i "$(container postgres)" psql --no-psqlrc -U postgres -d warehouse -qAt "$@"; }
-# The rows of a table, as the server prints them and as the files have them.
+# Compares the rows of a table: those of the server and those in the files.
 compare() { # TABLE DIRECTORY
   docker cp "$(container adu-export-1):/data/exports/$2" "$WORK/exported" >/dev/null
   psql -c "COPY (SELECT id, customer, amount, to_char(ordered_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM $1 ORDER BY id) TO STDOUT" >"$WORK/expected"

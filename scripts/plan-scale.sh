@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Planning must not grow with what a database holds but in the plan itself: a pattern that means 20,000 tables, and a
-# table of 20,000 chunks. Prints time, peak memory, statements on the server and bytes of the plan; ends with 1 beyond
-# 10 s, 500 MiB, or more statements for 20,000 tables than for 1,000.
+# Planning must not grow with the database, except in the plan itself. Plans a pattern that matches 20,000
+# tables, and a table of 20,000 chunks. Prints time, peak memory, statements on the server and bytes of the
+# plan. Ends with 1 above 10 s, above 500 MiB, or if 20,000 tables need more statements than 1,000.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/measured-services.sh
@@ -23,7 +23,8 @@ done
 sql postgres -c "ALTER SYSTEM SET log_statement = 'all'" -c "SELECT pg_reload_conf()" >/dev/null
 
 declare -A asked wall peak
-# The larger first: some file systems are slow where files were removed a moment ago, as each run does at its end.
+# The larger one first: each run removes files at its end, and some file systems are slow where files were
+# just removed.
 for tables in 20000 1000; do
   before=$(statements)
   read -r seconds cpu memory < <(bench/measure.py "$adu" plan --dsn "$server/many_$tables" --table '*.*')

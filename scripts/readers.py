@@ -3,9 +3,9 @@
 
     readers.py DSN PROGRAM DIR README
 
-Whether pyarrow sees the server's values the server itself says (cast_back.py); others are compared with pyarrow
-(engines.py). Writes the table between the markers of the README, and all verdicts to DIR/verdicts.json. Ends with 1
-where the server disagrees, and where an engine does otherwise than `LIMITS` says.
+The server compares pyarrow's values with its own (cast_back.py), and the other engines are compared with pyarrow
+(engines.py). Writes the table between the markers of the README, and all results to DIR/results.json. Ends with 1 if
+the server finds a difference, or if an engine does something else than `LIMITS` says.
 """
 
 import json
@@ -18,7 +18,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 ORACLE = HERE.parent / "tests/oracle"
 MODES = ["exact", "portable"]
-# Environments, and the engines in them.
+# Python environments, and their engines.
 ENGINES = {
     "venv": ["pyarrow", "DuckDB", "Polars", "DataFusion", "Spark"],
     "venv-older-arrow": ["ClickHouse", "daft"],
@@ -26,7 +26,8 @@ ENGINES = {
 }
 SECONDS = 1800
 SAME, OTHER, REFUSED = "✓", "≈", "–"
-# Tables of which engines do not have all values as the server has them, even of portable files. README says why.
+# Tables of which an engine does not read all values as the server has them, even from portable files. README
+# says why.
 LIMITS = {
     "ClickHouse": {"a14", "a22"},
     "fastparquet": {"a02", "a03", "a04", "a13", "a14", "a16", "a17", "a18", "a19", "a20", "a22", "a24"},
@@ -45,18 +46,18 @@ def export(dsn, program, out, types):
     subprocess.run(command, check=True)
 
 
-def judged(python, dsn, pairs):
-    """What the server says of what pyarrow reads, by relation."""
+def compared(python, dsn, pairs):
+    """The server's comparison with the values that pyarrow reads, for each relation."""
     order = json.dumps({"dsn": dsn, "pairs": pairs})
     done = subprocess.run([python, ORACLE / "cast_back.py"], input=order, stdout=subprocess.PIPE, text=True, check=True)
     return [json.loads(line)["differences"] for line in done.stdout.splitlines()]
 
 
 def ask(directory, environment, engine, directories):
-    """An engine's version and its verdicts by directory. It may crash: then the rest is asked of another process."""
+    """An engine's version and its results by directory. If it crashes, another process reads the rest."""
     python = directory / environment.strip() / "bin/python3"
     env = os.environ | {"ADU_NODE_MODULES": str(directory / "node_modules"), "RUST_BACKTRACE": "0"}
-    version, verdicts, left = "?", {}, [str(d) for d in directories]
+    version, results, left = "?", {}, [str(d) for d in directories]
     while left:
         order = json.dumps({"directories": left})
         done = subprocess.run(
@@ -68,19 +69,19 @@ def ask(directory, environment, engine, directories):
                 row = json.loads(line)
                 version = row.get("version", version)
                 if "directory" in row:
-                    verdicts[row["directory"]] = row["columns"]
-        rest = [d for d in left if d not in verdicts]
+                    results[row["directory"]] = row["columns"]
+        rest = [d for d in left if d not in results]
         if rest:
-            verdicts[rest[0]] = {"*": "refused: the process crashed"}
+            results[rest[0]] = {"*": "refused: the process crashed"}
             rest = rest[1:]
         left = rest
     if version == "?":
         raise RuntimeError(f"{engine} does not start")
-    return version, verdicts
+    return version, results
 
 
 def symbol(columns):
-    kinds = {verdict.split(":")[0] for verdict in columns.values()}
+    kinds = {result.split(":")[0] for result in columns.values()}
     return REFUSED if "refused" in kinds else OTHER if "other" in kinds else SAME
 
 
@@ -101,17 +102,17 @@ def main():
         directories |= {(mode, table): out / f"readers_{table}" for table in titles}
         schema = lambda table: "portable" if mode == "portable" and table in views else "readers"
         pairs = [{"relation": f"{schema(t)}.{t}", "files": str(directories[mode, t])} for t in titles]
-        for table, differences in zip(titles, judged(directory / "venv/bin/python3", dsn, pairs), strict=True):
+        for table, differences in zip(titles, compared(directory / "venv/bin/python3", dsn, pairs), strict=True):
             wrong += [f"{mode} {table}: the server: {difference}" for difference in differences]
     versions, found = {}, {}
     for environment, engines in ENGINES.items():
         for engine in engines:
-            versions[engine], verdicts = ask(directory, environment, engine, directories.values())
+            versions[engine], results = ask(directory, environment, engine, directories.values())
             for (mode, table), path in directories.items():
-                found[engine, mode, table] = verdicts[str(path)]
+                found[engine, mode, table] = results[str(path)]
             print(f"{engine} {versions[engine]}", flush=True)
-    verdicts = [{"engine": e, "mode": m, "table": t, "title": titles[t], "columns": c} for (e, m, t), c in found.items()]
-    (directory / "verdicts.json").write_text(json.dumps(verdicts, indent=1, ensure_ascii=False), encoding="utf-8")
+    results = [{"engine": e, "mode": m, "table": t, "title": titles[t], "columns": c} for (e, m, t), c in found.items()]
+    (directory / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
     for (engine, mode, table), columns in found.items():
         if mode == "portable" and symbol(columns) != SAME and table not in LIMITS.get(engine, {}):
             wrong += [f"{engine} {table} ({titles[table]}) {c}: {v}" for c, v in columns.items() if v != "same"]

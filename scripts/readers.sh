@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What engines read of our files: odd values of every kind of column (tests/oracle/readers.sql), exported with exact and
-# with portable types, read by each engine, and compared with what the server has. Writes the table of the README.
-# Ends with 1 where an engine does otherwise than scripts/readers.py explains.
+# Shows how engines read our files: odd values of every kind of column (tests/oracle/readers.sql) are exported
+# with exact and with portable types, read by each engine, and compared with the server. Writes the table of
+# the README. Ends with 1 if an engine does something else than scripts/readers.py explains.
 #   scripts/readers.sh [DIR]         DIR, target/readers by default, keeps engines and exports
 #   ADU_EXPORT=…                     the program, target/release/adu-export by default
 set -euo pipefail
@@ -12,7 +12,7 @@ dir=$(cd "${1:-$target/readers}" && pwd -P)
 adu=$(realpath "${ADU_EXPORT:-$target/release/adu-export}")
 hyparquet=(hyparquet@1.33.0 hyparquet-compressors@1.1.2)
 
-# Engines that want different versions of pyarrow have an environment each.
+# Engines that need different versions of pyarrow have separate environments.
 environment() { # NAME REQUIREMENTS
   if ! cmp -s "$2" "$dir/$1/installed.txt"; then
     echo "==> engines of $2 in $dir/$1"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Boots a Debian with systemd, PostgreSQL and RabbitMQ, installs the package there, and runs
-# service-check/inside.sh in it. The tree is kept below target/service; what happens in it is not.
+# service-check/inside.sh in it. The tree is kept below target/service; changes inside it are not kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

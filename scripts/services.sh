@@ -9,18 +9,18 @@
 #   services.sh wipe DIR          removes all data of the broker that is halted
 #   services.sh port              a port that nobody listens on
 #
-# ADU_TEST_PG_BIN names the directory of another PostgreSQL's programs; else Debian's newest is started.
-# ADU_TEST_RABBITMQ_BIN names that of another RabbitMQ's; ADU_RABBITMQ_METRICS=1 has it answer Prometheus on METRICS_PORT.
-# DIR/env says where they listen. A supervisor owns both servers: it stops them
-# when OWNER is gone, and if it is killed itself the kernel tells them.
-# Nothing but the processes named by the pid files below DIR is ever signalled.
+# ADU_TEST_PG_BIN is the directory of another PostgreSQL's programs; else Debian's newest PostgreSQL is started.
+# ADU_TEST_RABBITMQ_BIN is that of another RabbitMQ. ADU_RABBITMQ_METRICS=1 lets RabbitMQ answer Prometheus on METRICS_PORT.
+# DIR/env has the ports. A supervisor owns both servers: it stops them when OWNER has ended. If the supervisor
+# itself is killed, the kernel signals the servers.
+# Only processes named by the pid files below DIR are ever signalled.
 set -euo pipefail
 
 RABBITMQ_BIN=${ADU_TEST_RABBITMQ_BIN:-/usr/lib/rabbitmq/bin}
 
 fail() { echo "services.sh: $*" >&2; exit 1; }
 
-# A process is its pid and its start time: a pid alone may be somebody else's by now.
+# A process is identified by its pid and its start time, because another process may have the pid by now.
 birth() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 note() { echo "$2 $(birth "$2")" >"$DIR/$1.pid"; }
 living() { # NAME → pid, if it is still the process that was noted
@@ -46,7 +46,7 @@ end() { # NAME SIGNAL SECONDS: asks, then insists
   rm -f "$DIR/$1.pid"
 }
 
-# Below the range that the kernel takes for outgoing connections.
+# A port below the range that the kernel uses for outgoing connections.
 free_port() {
   local port
   while :; do
@@ -66,8 +66,8 @@ end_servers() {
   rm -rf "$DIR/data"
 }
 
-# PostgreSQL refuses to run as root, and a clone below /root is closed to others:
-# then the data lives in a temporary directory that DIR/data points to.
+# PostgreSQL refuses to run as root, and other users cannot read a clone below /root. In that case the data is
+# in a temporary directory that DIR/data points to.
 make_data() {
   AS=()
   local user=
@@ -200,7 +200,7 @@ run() { # the supervisor
   local tries=1
   launch
   until await_ready; do
-    # Somebody else may have taken a port between the look and the start.
+    # Another process may have taken a port between the check and the start.
     [ $((tries++)) -lt 3 ] || fail "$WHY"
     end_servers
     launch
@@ -263,7 +263,7 @@ case $command in
 start)
   stop
   rm -f "$DIR"/*.log "$DIR"/*.halted "$DIR"/*.resume
-  # A session of its own: Ctrl-C in the terminal of OWNER must not kill the servers under it.
+  # A new session: Ctrl-C in the terminal of OWNER must not kill the servers.
   setsid "$0" run "$DIR" "$3" </dev/null >"$DIR/supervisor.log" 2>&1 &
   note supervisor $!
   until [ -e "$DIR/env" ]; do

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Two daemons under small and large jobs for a while; what must stay flat is printed and judged.
+"""Runs two daemons with small and large jobs for a while, and checks the figures that must not grow.
 
     target/venv/bin/python3 scripts/soak.py [MINUTES]     (`make soak MINUTES=20` does the rest)
 
-Private PostgreSQL and RabbitMQ below target/soak. Small jobs come all the time, one large job after the
-other runs beside them, every tenth small job is cancelled. Memory, file descriptors, threads, backends,
-workspaces and queues are sampled every five seconds. Exits 1 if a job ends otherwise than it should, if
-something is left behind, or if memory, descriptors or threads of the last third exceed those of the first
-by more than a quarter.
+PostgreSQL and RabbitMQ are private, below target/soak. Small jobs come all the time, large jobs run beside them one
+after the other, and every tenth small job is cancelled. Memory, file descriptors, threads, backends, workspaces and
+queues are sampled every five seconds. The exit code is 1 if a job has the wrong end, if something is left behind, or
+if memory, descriptors or threads of the last third exceed those of the first third by more than a quarter.
 """
 
 import json
@@ -40,7 +39,7 @@ def run(*command):
 
 
 class Daemon:
-    """One daemon process and what the kernel says of it."""
+    """One daemon process, and the kernel's figures about it."""
 
     def __init__(self, number, dsn, amqp):
         self.number, self.port = number, run("scripts/services.sh", "port")

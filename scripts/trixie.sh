@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Packages of Debian 13 with all that they need, unpacked into a directory and not configured: trixie.sh TREE PACKAGES…
+# Unpacks packages of Debian 13, with all their dependencies, into a directory, without configuring them:
+# trixie.sh TREE PACKAGES…
 set -euo pipefail
 
 tree=$1

@@ -1,8 +1,7 @@
-//! Points at which a fault test kills, stops or fails this process: feature
-//! `failpoints`, never part of a release build. Without it every function
-//! here is empty.
+//! Points at which a fault test kills, stops or fails this process. They exist only with the feature
+//! `failpoints`, never in a release build, where every function here is empty.
 //!
-//! A point is named `<moment>:<step>:<subject>`, after what passes a seam:
+//! The name of a point is `<moment>:<step>:<subject>`. These exist:
 //!
 //! | seam | steps | subjects |
 //! | --- | --- | --- |
@@ -12,9 +11,9 @@
 //! | | `ack`, `before:release` | `requests`, `work`, `coordinator`, `control` |
 //! | others | `mid:link:ready`, `mid:copy:<table>`, `mid:join:keeper` | |
 //!
-//! `FAILPOINTS='after:create:record=1*return(kill)'` configures them as the
-//! crate `fail` describes. `kill` is SIGKILL, `stop` is SIGSTOP, `error` an
-//! error of the operation, whether it succeeded (`after`) or not (`before`).
+//! `FAILPOINTS='after:create:record=1*return(kill)'` configures them, in the syntax of the crate `fail`.
+//! `kill` sends SIGKILL, `stop` sends SIGSTOP, and `error` makes the operation fail: before it has an effect
+//! (`before`) or although it had one (`after`).
 
 use std::io;
 
@@ -25,7 +24,7 @@ pub(crate) use armed::*;
 #[cfg(not(feature = "failpoints"))]
 pub(crate) use disarmed::*;
 
-/// What a release build has.
+/// The empty functions of a release build.
 #[cfg(not(feature = "failpoints"))]
 mod disarmed {
     use super::*;
@@ -58,12 +57,12 @@ mod armed {
     use super::*;
     use crate::message::{Control, InboxMessage, Task};
 
-    /// The points of this process, for as long as it lives.
+    /// The points of this process. They are removed when this is dropped.
     pub(crate) struct Armed {
         _scenario: fail::FailScenario<'static>,
     }
 
-    /// Takes the points that `FAILPOINTS` names.
+    /// Reads the points from `FAILPOINTS`.
     pub(crate) fn arm() -> Armed {
         Armed { _scenario: fail::FailScenario::setup() }
     }
@@ -90,7 +89,7 @@ mod armed {
         let _ = at(&format!("{moment}:{step}:{subject}"));
     }
 
-    /// A step with a path of the export folder, relative or absolute.
+    /// A step on a path of the export folder, relative or absolute.
     pub(crate) fn file(moment: &str, step: &str, path: &str) -> io::Result<()> {
         let verb = step.split(' ').next().unwrap_or(step);
         at(&format!("{moment}:{verb}:{}", subject(path)))
@@ -103,7 +102,7 @@ mod armed {
         }
     }
 
-    /// The end of a delivery.
+    /// A step that settles a delivery.
     pub(crate) fn settle(moment: &str, what: &str, queue: Queue) {
         let queue = match queue {
             Queue::Requests => "requests",
@@ -114,7 +113,7 @@ mod armed {
         step(moment, what, queue);
     }
 
-    /// What a path of the export folder stands for.
+    /// The subject for a path of the export folder.
     fn subject(path: &str) -> &'static str {
         let mut names = path.split('/').skip_while(|name| !matches!(*name, ".temp" | ".archive" | ".latest"));
         let (area, place, below) = (names.next(), names.next(), names.next());

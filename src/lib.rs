@@ -1,12 +1,10 @@
-//! ADU Export: tables of PostgreSQL (later Greenplum and Vertica) become clean
-//! directories of Parquet files, on request from RabbitMQ.
+//! ADU Export writes tables of PostgreSQL (later Greenplum and Vertica) to clean directories of Parquet
+//! files, on request from RabbitMQ.
 //!
-//! The story of one request, in the order of the modules: a body arrives on a
-//! [`bus`] and is read as a [`message`]; `intake` makes it durable in the
-//! [`folder`]; the coordinator of [`job`] asks for a [`plan`]; workers read
-//! chunks from a [`source`], [`decode`] them and [`mod@write`] parts; the
-//! coordinator moves finished tables into place and tells the world. What plans
-//! and sources say of tables to each other is in [`relation`].
+//! The path of one request through the modules: a body arrives on a [`bus`] and is read as a [`message`];
+//! `intake` makes it durable in the [`folder`]; the coordinator of [`job`] asks for a [`plan`]; workers read
+//! chunks from a [`source`], [`decode`] them and [`mod@write`] parts for the [`destination`]; the coordinator
+//! has finished tables published and publishes events. Plans and sources describe tables in terms of [`relation`].
 
 pub mod bus;
 mod certificates;

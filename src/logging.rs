@@ -1,5 +1,5 @@
-//! The log: text or JSON lines on standard error, whose level can be changed
-//! while the program runs (SIGHUP).
+//! The log: lines of text or JSON on standard error. Its level can be changed while the program runs
+//! (SIGHUP).
 
 use std::io::IsTerminal;
 
@@ -12,17 +12,17 @@ use crate::config::{LogConfig, LogFormat};
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The level is none.
+    /// The level is not valid.
     #[error(
         "log.level `{level}` is not a filter: {why}; use error, warn, info, debug or trace, or directives such as `info,adu_export::bus=debug`"
     )]
     Level {
-        /// What was given.
+        /// The given text.
         level: String,
         /// What is wrong with it.
         why: String,
     },
-    /// Somebody else has set up logging.
+    /// Logging was set up before.
     #[error("logging is set up already")]
     Twice,
 }
@@ -32,14 +32,13 @@ pub enum LoggingError {
 pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
 
 impl LogHandle {
-    /// Applies the level of a configuration that was read again. The format
-    /// stays as it was at the start.
+    /// Applies the level of a configuration that was read again. The format stays the same.
     ///
     /// # Errors
-    /// When the level cannot be parsed; the old one stays.
+    /// If the level cannot be parsed. The old one stays then.
     pub fn reload(&self, config: &LogConfig) -> Result<(), LoggingError> {
         let filter = filter(config)?;
-        // Fails only when the subscriber is gone, and with it the log.
+        // This fails only if the subscriber no longer exists, and then there is no log either.
         let _ = self.0.reload(filter);
         Ok(())
     }
@@ -48,7 +47,7 @@ impl LogHandle {
 /// Sets up the log of this process.
 ///
 /// # Errors
-/// When the level cannot be parsed, or logging is set up already.
+/// If the level cannot be parsed, or logging was set up before.
 pub fn init(config: &LogConfig) -> Result<LogHandle, LoggingError> {
     let (filter, handle) = reload::Layer::new(filter(config)?);
     let lines = match config.format {
@@ -68,9 +67,9 @@ pub fn init(config: &LogConfig) -> Result<LogHandle, LoggingError> {
     Ok(LogHandle(handle))
 }
 
-/// The directives, with one of our own: the AMQP library reports every broken
-/// connection as an error, which the session says once and better. Whoever
-/// names `lapin` gets it all.
+/// The filter with the directives, and one of our own: it silences the AMQP library `lapin`, which logs every
+/// broken connection as an error. The session logs it once, with a better text. If the directives name
+/// `lapin`, they decide.
 fn filter(config: &LogConfig) -> Result<EnvFilter, LoggingError> {
     let level = config.level.trim();
     let invalid = |why: String| LoggingError::Level { level: level.into(), why };
@@ -78,10 +77,10 @@ fn filter(config: &LogConfig) -> Result<EnvFilter, LoggingError> {
         return Err(invalid("it is empty".into()));
     }
     let directives = if level.contains("lapin") { level.to_owned() } else { format!("{level},lapin=off") };
-    // A lone word that is no level would be taken for the name of a crate.
+    // The filter would take a single word that is not a level for the name of a crate.
     for directive in level.split(',').map(str::trim).filter(|d| !d.contains(['=', '[', ':'])) {
         if directive.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {
-            return Err(invalid(format!("`{directive}` is no level")));
+            return Err(invalid(format!("`{directive}` is not a level")));
         }
     }
     EnvFilter::builder().parse(directives).map_err(|e| invalid(e.to_string()))

@@ -1,6 +1,5 @@
-//! What a process takes from the machine that it runs on: wall clock, fresh
-//! identities, cores. A seam with the real one behind it, so that a simulated
-//! process takes nothing by the back door that its seed does not decide.
+//! What a process takes from its machine: wall clock, new random ids, number of cores. It is a trait, so that
+//! a simulated process gets all of these from its seed.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -10,21 +9,21 @@ pub trait Machine: Send + Sync {
     /// The wall clock.
     fn now(&self) -> Timestamp;
 
-    /// An identity that nobody had before.
+    /// A new UUID.
     fn fresh(&self) -> Uuid;
 
-    /// Cores that this process may use.
+    /// The number of cores that this process may use.
     fn cores(&self) -> u32;
 
-    /// A random number of [0, 1).
+    /// A random number in [0, 1).
     fn fraction(&self) -> f64 {
-        // The last 48 bits of a random UUID are all random.
+        // The last 48 bits of a random UUID are random.
         let bits = self.fresh().as_u128() & ((1 << 48) - 1);
         bits as f64 / (1u64 << 48) as f64
     }
 }
 
-/// The real one.
+/// The real machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThisMachine;
 

@@ -1,13 +1,12 @@
-//! The executable `adu-export`: parses, runs, prints the error chain once.
+//! The executable `adu-export`.
 
-/// Chunks hand memory from thread to thread and last for minutes. With glibc's
-/// allocator each of its arenas keeps the peak of every chunk that ever touched
-/// it, and the process grows with the table (I8).
+/// Chunks pass memory from thread to thread and run for minutes. With glibc's allocator each arena would keep
+/// the peak of every chunk that ever used it, and the process would grow with the table (I8).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// One arena per core instead of four, and free pages go back within a second:
-/// memory stays at what is in use. `_RJEM_MALLOC_CONF` in the environment overrides it.
+/// One arena per core instead of four, and free pages go back to the system within a second, so that memory
+/// stays at what is in use. `_RJEM_MALLOC_CONF` in the environment overrides these settings.
 #[expect(unsafe_code, reason = "the symbol by which jemalloc finds its settings; nothing else has this name")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static SETTINGS: &std::ffi::c_char = {

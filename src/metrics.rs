@@ -1,9 +1,7 @@
-//! Everything that is measured. Names are stable: dashboards and alerts of
-//! operators refer to them.
+//! All metrics. Their names are stable, because dashboards and alerts of operators use them.
 //!
-//! All have the prefix `adu_export_`, base units (seconds, bytes) and
-//! `_total` on what only grows. The only label whose values are not fixed here
-//! is `source`, and that is a name of the configuration.
+//! All names have the prefix `adu_export_` and base units (seconds, bytes); counters end in `_total`. Label
+//! values are fixed here, except those of `source`, which are names of the configuration.
 
 use std::time::Duration;
 
@@ -20,18 +18,18 @@ use crate::source::{ErrorKind, PoolUse};
 
 const PREFIX: &str = "adu_export";
 
-/// How the work on a chunk ended, as `chunks_total{outcome}` tells it.
+/// How the work on a chunk ended: the label `outcome` of `chunks_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkOutcome {
     /// Its part and record are durable.
     Written,
-    /// It was done already: nothing was written.
+    /// The chunk was done already, so nothing was written.
     Duplicate,
     /// A permanent error failed its table.
     Failed,
-    /// Its table is planned again: values, schema or snapshot.
+    /// Its table is planned again because of a value, the schema or the snapshot.
     Replanned,
-    /// Its message was given back for somebody else.
+    /// Its message was given back to the queue.
     Released,
     /// Its job was cancelled.
     Cancelled,
@@ -53,7 +51,7 @@ impl ChunkOutcome {
     }
 }
 
-/// Raises a gauge by one for as long as it lives.
+/// Raises a gauge by one for as long as this exists.
 pub struct Raised<'a>(&'a IntGauge);
 
 impl<'a> Raised<'a> {
@@ -74,7 +72,7 @@ impl Drop for Raised<'_> {
 /// All metrics of a process.
 pub struct Metrics {
     registry: Registry,
-    /// The process metrics keep their usual names, without our prefix.
+    /// Metrics of the process. They have their usual names, without our prefix.
     process: Registry,
     /// Rows written in finished chunks (`source`).
     pub rows_total: IntCounterVec,
@@ -84,33 +82,33 @@ pub struct Metrics {
     pub bytes_written_total: IntCounterVec,
     /// Chunks whose work ended (`source`, `outcome`); see [`Metrics::chunk_ended`].
     pub chunks_total: IntCounterVec,
-    /// From the start of a chunk's work to its durable record (`source`).
+    /// Time from the start of the work on a chunk to its durable record (`source`).
     pub chunk_duration_seconds: HistogramVec,
-    /// Time that a part spent in fsync, its directory included.
+    /// Time that a part spent in fsync, with its directory.
     pub fsync_duration_seconds: Histogram,
     /// Chunks being exported now.
     pub chunks_in_flight: IntGauge,
-    /// Retries of chunks and plans (`kind`: of the error, as `ErrorKind::as_str` names it).
+    /// Retries of chunks and plans (`kind`: kind of the error, as `ErrorKind::as_str` names it).
     pub retries_total: IntCounterVec,
     /// Tasks that the broker delivered before.
     pub redeliveries_total: IntCounter,
-    /// Jobs by state (`state`); filled by the active coordinator, empty elsewhere.
+    /// Jobs by state (`state`). Only the active coordinator fills it.
     pub jobs: IntGaugeVec,
-    /// Jobs of which no chunk ended for `timing.stalled_after`; 0 where another daemon coordinates.
+    /// Jobs in which no chunk ended for `timing.stalled_after`; 0 if another daemon coordinates.
     pub jobs_stalled: IntGauge,
-    /// Jobs that this daemon finished (`status`: of their archive).
+    /// Jobs that this daemon finished (`status`: that of the archive).
     pub jobs_ended_total: IntCounterVec,
     /// Tables moved into place.
     pub tables_organized_total: IntCounter,
-    /// From the acceptance of a job to its archive.
+    /// Time from the acceptance of a job to its archive.
     pub job_duration_seconds: Histogram,
-    /// When a job that this daemon finished last completed, as a Unix time: take the maximum of all daemons.
+    /// Unix time at which this daemon last finished a job that completed. Take the maximum over all daemons.
     pub last_success_timestamp_seconds: Gauge,
-    /// Age of the oldest snapshot that is held open; 0 without one, and where another daemon coordinates.
+    /// Age of the oldest snapshot that is held open; 0 without one, and if another daemon coordinates.
     pub oldest_snapshot_age_seconds: Gauge,
     /// Connections of the pools (`source`, `state`: `idle`, `busy`, `waiting`).
     pub pool_connections: IntGaugeVec,
-    /// 1 while `/readyz` says that the daemon can work; as of the scrape.
+    /// 1 if `/readyz` says that the daemon can work, at the time of the scrape.
     pub ready: IntGauge,
     /// 1 while there is a session with the broker.
     pub broker_connected: IntGauge,
@@ -124,7 +122,7 @@ pub struct Metrics {
     pub worker_paused: IntGauge,
     /// 1 while this daemon is the active coordinator.
     pub coordinator_active: IntGauge,
-    /// Always 1; its label is the version.
+    /// Always 1. Its label is the version.
     pub build_info: GaugeVec,
 }
 
@@ -135,7 +133,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A registry with everything at zero, and what the system knows of this process.
+    /// Creates all metrics, with zero values, and those of the process.
     #[must_use]
     pub fn new() -> Self {
         let r = &Registry::new_custom(Some(PREFIX.into()), None).expect("the prefix is a valid name");
@@ -241,7 +239,7 @@ impl Metrics {
         let process = Box::new(ProcessCollector::for_self());
         metrics.process.register(process).expect("it is the only one in its registry");
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
-        // So that their first increase counts.
+        // Prometheus counts the first increase only if the series existed before.
         for kind in RETRIED {
             metrics.retries_total.with_label_values(&[kind.as_str()]);
         }
@@ -251,7 +249,8 @@ impl Metrics {
         metrics
     }
 
-    /// Makes the series of a source, so that their first increase counts.
+    /// Creates the series of a source, because Prometheus counts a first increase only if the series existed
+    /// before.
     pub fn add_source(&self, source: &SourceName) {
         for counter in [&self.rows_total, &self.bytes_read_total, &self.bytes_written_total] {
             counter.with_label_values(&[source.as_str()]);
@@ -262,7 +261,7 @@ impl Metrics {
         }
     }
 
-    /// Work on a chunk ended, after `took`.
+    /// Counts a chunk whose work ended after `took`.
     pub fn chunk_ended(&self, source: &SourceName, outcome: ChunkOutcome, took: Duration) {
         self.chunks_total.with_label_values(&[source.as_str(), outcome.label()]).inc();
         if outcome == ChunkOutcome::Written {
@@ -270,12 +269,12 @@ impl Metrics {
         }
     }
 
-    /// What met an error of this kind is tried again.
+    /// Counts a retry after an error of this kind.
     pub fn retried(&self, kind: &ErrorKind) {
         self.retries_total.with_label_values(&[kind.as_str()]).inc();
     }
 
-    /// Replaces the numbers of jobs; empty when the coordinator is elsewhere.
+    /// Replaces the numbers of jobs. Pass nothing if another daemon coordinates.
     pub fn set_jobs(&self, states: impl IntoIterator<Item = (&'static str, usize)>) {
         self.jobs.reset();
         for (state, count) in states {
@@ -283,7 +282,7 @@ impl Metrics {
         }
     }
 
-    /// Connections of one pool.
+    /// Sets the numbers of connections of one pool.
     pub fn set_pool(&self, source: &SourceName, pool: PoolUse) {
         for (state, count) in [("idle", pool.idle), ("busy", pool.busy), ("waiting", pool.waiting)] {
             let gauge = self.pool_connections.with_label_values(&[source.as_str(), state]);
@@ -291,7 +290,7 @@ impl Metrics {
         }
     }
 
-    /// The text that Prometheus reads.
+    /// All metrics in the text format of Prometheus.
     #[must_use]
     pub fn render(&self) -> String {
         let mut families = self.registry.gather();
@@ -304,7 +303,7 @@ impl Metrics {
     }
 }
 
-/// What is usually tried again; other kinds appear with their first retry.
+/// Kinds of errors that are usually retried. Other kinds appear with their first retry.
 const RETRIED: [ErrorKind; 4] =
     [ErrorKind::Transient, ErrorKind::Exhausted, ErrorKind::Unreachable, ErrorKind::Authentication];
 

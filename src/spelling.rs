@@ -1,13 +1,12 @@
-//! What somebody may have meant: names close to one that is not known.
+//! Suggests names for one that is not known.
 
 use strsim::osa_distance;
 
-/// Characters of a name that are compared. The time that a comparison takes grows with the
-/// square of the length, and a request can hold a name of any length.
+/// Characters of a name that are compared. The time of a comparison grows with the
+/// square of the length, and a request can contain a name of any length.
 const COMPARED: usize = 128;
 
-/// The known names closest to `wrong`, best first, at most three; none if
-/// nothing is close.
+/// The known names closest to `wrong`, best first, at most three. Empty if none is close.
 #[must_use]
 pub fn close_names<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let folded = wrong.to_lowercase();
@@ -26,7 +25,7 @@ pub fn close_names<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) ->
     close.into_iter().map(|(_, name)| name).take(3).collect()
 }
 
-/// `did you mean a, b or c?`, with a space before it; empty if nothing is close.
+/// `Did you mean a, b or c?`, with a space before it. Empty if no name is close.
 #[must_use]
 pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match close_names(wrong, known).as_slice() {

@@ -1,6 +1,5 @@
-//! Text that people and other programs write: UTF-8, with or without the byte
-//! order mark that editors on Windows put before it. What is something else is
-//! named, so that nobody has to guess from a syntax error in column 1.
+//! Reads text that people and other programs write: UTF-8, with or without the byte order mark of Windows
+//! editors. Errors name other encodings, so that nobody has to guess from a syntax error in column 1.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,13 +12,13 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// Bytes that are not text in UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotUtf8 {
-    /// The first bytes say what it is.
+    /// The first bytes show another character set.
     #[error("it is {0}, not UTF-8")]
     Charset(&'static str),
-    /// The same, of compressed bytes.
+    /// The first bytes show compressed data.
     #[error("it is compressed by {0}")]
     Compressed(&'static str),
-    /// Some byte in the middle.
+    /// Some byte is not UTF-8.
     #[error("it is not UTF-8: byte 0x{byte:02x} at position {at}")]
     Byte {
         /// Position, from 0.
@@ -29,7 +28,7 @@ pub enum NotUtf8 {
     },
 }
 
-/// What follows a byte order mark.
+/// The bytes after a byte order mark, if there is one.
 #[must_use]
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
@@ -38,7 +37,7 @@ pub fn without_mark(bytes: &[u8]) -> &[u8] {
 /// The text, without a byte order mark.
 ///
 /// # Errors
-/// Names what it is instead.
+/// Says what the bytes are instead.
 pub fn utf8(bytes: &[u8]) -> Result<&str, NotUtf8> {
     if let Some(charset) = wide(bytes) {
         return Err(NotUtf8::Charset(charset));
@@ -53,8 +52,8 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, NotUtf8> {
     })
 }
 
-/// UTF-16 and UTF-32 without a mark are known by the zero bytes of their first
-/// character, which is ASCII in JSON and TOML.
+/// The encoding of UTF-16 or UTF-32 text. Without a mark it shows by the zero bytes in the first character,
+/// which is ASCII in JSON and TOML.
 fn wide(bytes: &[u8]) -> Option<&'static str> {
     Some(match bytes {
         [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => "UTF-32",
@@ -65,7 +64,7 @@ fn wide(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// What bytes that are no text begin with. Some of these are text as well: `x^`.
+/// The compression that the first bytes show. Some of these are valid text as well, such as `x^`.
 fn compression(bytes: &[u8]) -> Option<&'static str> {
     Some(match bytes {
         [0x1F, 0x8B, ..] => "gzip",
@@ -78,8 +77,8 @@ fn compression(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// The bytes that percent-encoded ones stand for. None where a `%` has no two hex digits after it:
-/// the library would leave it as it is.
+/// Decodes percent-encoded bytes. `None` if a `%` has no two hex digits after it:
+/// the library would keep it as it is.
 #[must_use]
 pub fn percent_decoded(raw: &[u8]) -> Option<Vec<u8>> {
     let is_escape =
@@ -87,10 +86,10 @@ pub fn percent_decoded(raw: &[u8]) -> Option<Vec<u8>> {
     raw.split(|b| *b == b'%').skip(1).all(is_escape).then(|| percent_decode(raw).collect())
 }
 
-/// A file that people write, as text without a byte order mark.
+/// Reads a file that people write, as text without a byte order mark.
 ///
 /// # Errors
-/// When it cannot be read or is not UTF-8; what stands in it is not shown.
+/// If the file cannot be read or is not UTF-8. The error never shows the content.
 pub fn read_file(path: &Path) -> io::Result<String> {
     let bytes = std::fs::read(path)?;
     match utf8(&bytes) {

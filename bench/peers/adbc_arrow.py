@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A table as a Parquet file by ADBC and pyarrow, one connection: `adbc_arrow.py DSN OUT TABLE`."""
+"""Exports a table to a Parquet file by ADBC and pyarrow, with one connection: `adbc_arrow.py DSN OUT TABLE`."""
 
 import os
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A table as a Parquet file by ConnectorX and Polars, two connections: `connectorx_polars.py DSN OUT TABLE KEY`."""
+"""Exports a table to a Parquet file by ConnectorX and Polars, with two connections: `connectorx_polars.py DSN OUT TABLE KEY`."""
 
 import os
 import sys

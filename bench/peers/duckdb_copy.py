@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Tables of schema public as Parquet files by DuckDB's postgres extension: `duckdb_copy.py DSN OUT TABLE… | --all`.
+"""Exports tables of schema public to Parquet files by DuckDB's postgres extension: `duckdb_copy.py DSN OUT TABLE… | --all`.
 
-DuckDB reads with as many connections as it has threads, two here, and does not fsync.
+DuckDB uses one connection per thread, two here, and does not fsync.
 """
 
 import os

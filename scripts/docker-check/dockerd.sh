@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A dockerd in a network of its own, which leads nowhere, with all that it has below DIR: dockerd.sh DIR SOCKET
+# Starts a dockerd in its own network, which leads nowhere, with all its data below DIR: dockerd.sh DIR SOCKET
 set -euo pipefail
 
 dir=$1

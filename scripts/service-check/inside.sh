@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs as root in the booted machine: what the package and its units promise. Ends at the first broken promise.
+# Runs as root in the booted machine and checks what the package and its units promise. Ends at the first
+# broken promise.
 set -euo pipefail
 cd /
 
@@ -83,7 +84,7 @@ for unit in $UNIT adu-export@9951.service; do
 	User adu-export
 	LoadState loaded
 	PROMISES
-  # `show` has it only of units that run.
+  # `systemctl show` has it only for units that run.
   systemctl cat "$unit" | grep -qx 'WatchdogSec=60s' || fail "$unit has no watchdog"
   [[ " $(property "$unit" RequiresMountsFor) " == *" $ROOT "* ]] || fail "$unit does not want the mount of $ROOT"
 done
@@ -99,13 +100,13 @@ systemctl reset-failed $UNIT
 say "exit code 2 is not restarted"
 install -m 640 -g adu-export /check/daemon.toml $CONFIG
 install -d -m 700 /etc/credstore
-# The unit's minute is long for a test.
+# The one minute of the unit is too long for a test.
 mkdir -p /run/systemd/system/$UNIT.d
 printf '[Service]\nWatchdogSec=15s\n' >/run/systemd/system/$UNIT.d/sooner.conf
 systemctl daemon-reload
 (umask 077 && printf 'amqp://exporter:of-the-broker@127.0.0.1:5672/%%2f' >/etc/credstore/adu-export.broker)
 (umask 077 && printf 'of-the-source' >/etc/credstore/adu-export.warehouse)
-# The root on a mount of its own, as it is on hosts that share it.
+# The root is a mount of its own, as on hosts that share it.
 install -d -m 2750 -o adu-export -g adu-export $DISK
 cat >/run/systemd/system/data-exports.mount <<CONF
 [Mount]
@@ -175,7 +176,7 @@ journalctl -q -u $UNIT --grep "Watchdog timeout" >/dev/null || fail "it was not 
 say "SIGSTOP: killed by the watchdog, restarted"
 
 echo "==> nothing outside the root"
-# As root, whom only the sandbox keeps from it.
+# Runs as root, so that only the sandbox can prevent the writes.
 for place in /etc /etc/adu-export /var/lib /usr /home /opt /data; do
   in_sandbox test -d "$place" || fail "there is no $place"
   in_sandbox touch "$place/written" 2>/dev/null && fail "the sandbox lets it write to $place"

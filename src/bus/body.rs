@@ -1,14 +1,14 @@
-//! What a message looks like on the wire, whichever bus carries it.
+//! What a message looks like: its type, its correlation id and its body. Every bus uses the same.
 
 use super::{BusError, Outgoing};
 use crate::message::{Event, InboxMessage, JobId};
 
-/// Larger bodies are not published: brokers from 4.0 on refuse 16 MiB, and
-/// nothing of ours needs more than this.
+/// Largest body that is published. RabbitMQ 4.0 and newer refuse 16 MiB, and no message of ours needs more
+/// than this.
 pub const MAX_BODY: usize = 1 << 20;
 
 impl Outgoing {
-    /// What it is, for error messages.
+    /// The kind of message, for error texts.
     #[must_use]
     pub fn what(&self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Outgoing {
         }
     }
 
-    /// The `correlation_id` property: the caller's where there is one, else the job.
+    /// The `correlation_id` property: that of the caller if there is one, else the job id.
     #[must_use]
     pub fn correlation(&self) -> Option<String> {
         use crate::message::Control;
@@ -54,10 +54,10 @@ impl Outgoing {
         }
     }
 
-    /// The body: JSON, at most [`MAX_BODY`].
+    /// The body: JSON of at most [`MAX_BODY`] bytes.
     ///
     /// # Errors
-    /// `Refused` when it is larger.
+    /// `Refused` if the body is larger.
     pub fn body(&self) -> Result<Vec<u8>, BusError> {
         let encoded = match self {
             Self::Task(task) => serde_json::to_vec(task),

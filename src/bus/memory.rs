@@ -1,8 +1,8 @@
-//! The bus of a one-shot export: the semantics of the broker in one process.
+//! The bus of a one-shot export: it behaves like the broker, but within one process.
 //!
-//! Deliveries are bounded by the prefetch, stay with their consumer until they
-//! are settled, come again after a release or the end of a session, and reach
-//! one consumer at a time where only one may be active.
+//! The prefetch limits the number of deliveries. A delivery belongs to its consumer until it is settled. It
+//! is delivered again after a release and after the end of the session. Of the consumers of the coordinator's
+//! queue only one is active.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::{Bus, BusError, Consumer, Delivery, Outgoing, Properties, Queue, Session, Settle};
 use crate::message::Event;
 
-/// Events that a slow listener may be behind; then it is told that it missed some.
+/// Number of events that a listener may be behind. A slower listener misses events, and is told so.
 const EVENTS: usize = 4096;
 
 /// An in-process bus. Clones share the queues.
@@ -69,8 +69,8 @@ enum Key {
 
 struct Queues {
     state: Mutex<State>,
-    /// Tags whose handle was dropped unsettled. A lock of its own: a handle may
-    /// be dropped while the state is locked.
+    /// Tags of the handles that were dropped before they settled their message. They have their own lock,
+    /// because a handle may be dropped while `state` is locked.
     abandoned: Mutex<Vec<u64>>,
     events: broadcast::Sender<Event>,
 }
@@ -79,7 +79,7 @@ struct Queues {
 struct State {
     last: u64,
     queues: HashMap<Key, Line>,
-    /// Delivered and not settled, by tag.
+    /// Messages that are delivered and not settled, by tag.
     unacked: BTreeMap<u64, Unacked>,
 }
 
@@ -87,7 +87,8 @@ struct State {
 #[derive(Default)]
 struct Line {
     ready: VecDeque<Stored>,
-    /// In order of subscription.
+    /// The consumer that subscribed first is at the front; work moves a consumer that got a message to the
+    /// back.
     consumers: VecDeque<Subscriber>,
 }
 
@@ -123,7 +124,7 @@ impl State {
         self.last
     }
 
-    /// Puts a delivery back to the front of its queue.
+    /// Puts a delivery back at the front of its queue.
     fn requeue(&mut self, tag: u64) -> Option<Key> {
         let unacked = self.settle(tag)?;
         if let Some(line) = self.queues.get_mut(&unacked.key) {
@@ -161,8 +162,8 @@ impl Queues {
         self.dispatch(&mut state, key);
     }
 
-    /// Hands out what consumers have room for, to each in turn; of the
-    /// coordinator's queue only to the oldest.
+    /// Hands out messages for as long as a consumer has room, to each consumer in turn. Messages of the
+    /// coordinator's queue go to the consumer that subscribed first.
     fn dispatch(self: &Arc<Self>, state: &mut State, key: Key) {
         loop {
             let tag = state.fresh();
@@ -179,9 +180,8 @@ impl Queues {
             let unacked =
                 Unacked { key, consumer: consumer.id, session: consumer.session, stored: stored.clone() };
             let Stored { body, properties, redelivered } = stored;
-            // Never full: its capacity is the prefetch. If the consumer has just
-            // gone, the handle is dropped here and the end of its subscription
-            // puts the message back.
+            // The channel is never full: its capacity is the prefetch. If the consumer has just been dropped,
+            // the handle is dropped here, and `unsubscribe` puts the message back.
             let _ = consumer.deliveries.try_send(Delivery { body, redelivered, properties, settle });
             if !single && let Some(consumer) = line.consumers.remove(at) {
                 line.consumers.push_back(consumer);
@@ -190,7 +190,7 @@ impl Queues {
         }
     }
 
-    /// Ends a subscription: what its consumer never took goes to others.
+    /// Ends a subscription. Messages that the consumer never took go to other consumers.
     fn unsubscribe(self: &Arc<Self>, key: Key, consumer: u64) {
         let mut state = self.lock();
         let mut tags = std::mem::take(&mut *lock(&self.abandoned));
@@ -268,7 +268,7 @@ impl Session for MemorySession {
                     self.queues.push(key, &body, &properties);
                 }
             }
-            // Nobody listening is no error.
+            // An error means that nobody listens, which is allowed.
             Outgoing::Event { event, .. } => drop(self.queues.events.send(*event)),
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! How messages travel: a seam with RabbitMQ and an in-process bus behind it.
+//! How messages travel: the [`Bus`] trait, which RabbitMQ and an in-process bus implement.
 //!
-//! A [`Bus`] opens sessions. A session is one life of the connection: when
-//! anything of it breaks, [`Session::closed`] fires, its deliveries can no
-//! longer be settled, and the daemon opens a new one. No message carries
-//! truth (invariant I3), so nothing is saved across sessions.
+//! A [`Bus`] opens sessions. A session lasts as long as its connection. When the connection breaks,
+//! [`Session::closed`] fires, deliveries of the session can no longer be settled, and the daemon opens a new
+//! session. Messages are only hints (the folder is the truth, invariant I3), so nothing is saved from one
+//! session to the next.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub enum BusError {
     Refused {
         /// The call.
         what: &'static str,
-        /// The broker's word.
+        /// The reason that the broker gave.
         why: String,
     },
     /// The broker could not be reached, or the connection broke.
@@ -56,10 +56,10 @@ pub enum BusError {
     Connection {
         /// The call.
         what: String,
-        /// The library's or broker's word.
+        /// The reason that the library or the broker gave.
         why: String,
     },
-    /// A setting of the broker's section cannot be used.
+    /// A setting of the `[broker]` section cannot be used.
     #[error("{what}: {why}")]
     Setting {
         /// The setting.
@@ -67,7 +67,7 @@ pub enum BusError {
         /// What is wrong with it.
         why: String,
     },
-    /// What is there under one of our names cannot serve.
+    /// A queue or exchange with one of our names exists, but cannot serve our purpose.
     #[error("{what} cannot be used: {why}")]
     Unusable {
         /// The queue or exchange.
@@ -80,7 +80,7 @@ pub enum BusError {
     Closed,
 }
 
-/// What is published, and where to. All of it is persistent and confirmed.
+/// A message to publish, and where it goes. Every message is persistent and confirmed by the broker.
 #[derive(Clone, Debug)]
 pub enum Outgoing {
     /// To `<p>.work`.
@@ -89,20 +89,20 @@ pub enum Outgoing {
     Inbox(InboxMessage),
     /// To every daemon.
     Control(Control),
-    /// To `<p>.events`; also to `reply_to` where one is given.
+    /// To `<p>.events`, and to `reply_to` if the request gave one.
     Event {
         /// The event.
         event: Box<Event>,
-        /// Queue of the caller who waits for it.
+        /// Queue in which the caller waits for the event.
         reply_to: Option<String>,
         /// The caller's correlation id.
         correlation_id: Option<String>,
     },
     /// To `<p>.requests`, as publishers do (CLI `submit`, `cancel`, `retry`).
     Request {
-        /// JSON of the request.
+        /// The request as JSON.
         body: Vec<u8>,
-        /// Identity of the message.
+        /// The `message_id` of the message.
         message_id: String,
     },
 }
@@ -124,14 +124,15 @@ pub struct Properties {
     pub content_type: Option<String>,
     /// `content_encoding`
     pub content_encoding: Option<String>,
-    /// What of the message could not be read, in words.
+    /// A description of the properties and headers that could not be read.
     pub unreadable: Option<String>,
-    /// Bytes of a body that is larger than any may be, and was left out.
+    /// Size in bytes of a body that was left out because it exceeds the limit.
     pub left_out: Option<u64>,
 }
 
 impl Properties {
-    /// What is wrong with the message before anybody looks into its body.
+    /// What is wrong with the message, as far as its properties show. Handlers look at it before they read
+    /// the body.
     #[must_use]
     pub fn defect(&self) -> Option<String> {
         let size = || self.left_out.map(|bytes| format!("its body has {bytes} bytes"));
@@ -139,13 +140,14 @@ impl Properties {
     }
 }
 
-/// Settles one delivery. Dropping it without a word leaves the message to the
-/// broker, which delivers it again when the session ends.
+/// Settles one delivery. If it is dropped without a call, the message stays unsettled, and the broker
+/// delivers it again when the session ends.
 #[async_trait]
 pub trait Settle: Send + Sync {
-    /// The effect is durable: forget the message. An error means that it will come again.
+    /// Tells the broker to forget the message, because its effect is durable. After an error the message will
+    /// come again.
     async fn ack(self: Box<Self>) -> Result<(), BusError>;
-    /// Give it back for somebody else.
+    /// Gives the message back to its queue, so that any consumer can take it.
     async fn release(self: Box<Self>) -> Result<(), BusError>;
 }
 
@@ -153,7 +155,7 @@ pub trait Settle: Send + Sync {
 pub struct Delivery {
     /// The body.
     pub body: Vec<u8>,
-    /// Whether the broker delivered it before.
+    /// Whether the broker has delivered the message before.
     pub redelivered: bool,
     /// Its properties.
     pub properties: Properties,
@@ -170,11 +172,10 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-/// A subscription to a queue. `None` from [`Consumer::next`] means that the
-/// session is over. Dropping the consumer cancels it at the broker and gives
-/// back what was delivered but not yet taken out of it.
+/// A subscription to a queue. [`Consumer::next`] returns `None` when the session has ended. Dropping the
+/// consumer cancels the subscription and gives back the deliveries that nobody has taken from it yet.
 pub struct Consumer {
-    /// Deliveries, in the broker's order; bounded by the prefetch.
+    /// Deliveries in the order of the broker. The prefetch limits their number.
     pub deliveries: mpsc::Receiver<Delivery>,
     /// Cancels the subscription when it is dropped.
     pub guard: tokio_util::sync::DropGuard,
@@ -187,14 +188,14 @@ impl Consumer {
     }
 }
 
-/// One life of the connection.
+/// A connection to the broker, from its start to its end.
 #[async_trait]
 pub trait Session: Send + Sync {
-    /// Publishes one message and waits for the broker's confirm. After an
-    /// error it may or may not be out: publish again, receivers are idempotent.
+    /// Publishes one message and waits for the broker's confirm. After an error nobody knows whether the
+    /// message was delivered: publish it again, because receivers are idempotent.
     async fn publish(&self, message: Outgoing) -> Result<(), BusError>;
 
-    /// Publishes many at once (pipelined); all are confirmed when it returns `Ok`.
+    /// Publishes many messages at once (pipelined). `Ok` means that the broker has confirmed all of them.
     async fn publish_all(&self, messages: Vec<Outgoing>) -> Result<(), BusError> {
         for message in messages {
             self.publish(message).await?;
@@ -202,16 +203,16 @@ pub trait Session: Send + Sync {
         Ok(())
     }
 
-    /// Subscribes. `prefetch` bounds what is delivered and not settled.
+    /// Subscribes to a queue. `prefetch` is the largest number of deliveries that may be unsettled at a time.
     async fn subscribe(&self, queue: Queue, prefetch: u16) -> Result<Consumer, BusError>;
 
-    /// Messages that are ready in a queue, delivered ones aside.
+    /// Number of messages that wait in a queue, without those that are delivered already.
     async fn ready(&self, queue: Queue) -> Result<u32, BusError>;
 
-    /// Fires when the session is over, for whatever reason.
+    /// Fires when the session has ended, for any reason.
     fn closed(&self) -> CancellationToken;
 
-    /// Why the session ended, where nobody closed it.
+    /// Why the session ended; `None` if our side closed it.
     fn cause(&self) -> Option<BusError> {
         None
     }
@@ -223,7 +224,7 @@ pub trait Session: Send + Sync {
 /// Opens sessions.
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// Connects, declares or checks the topology. One attempt: the daemon's
-    /// supervision repeats it with backoff.
+    /// Connects, and declares or checks the topology. It tries once; the daemon calls it again, with growing
+    /// pauses.
     async fn connect(&self) -> Result<Arc<dyn Session>, BusError>;
 }

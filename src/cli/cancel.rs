@@ -3,11 +3,11 @@
 use super::ExitCode;
 use super::follow::{About, JobArgs};
 
-/// Asks the daemons to end the job. With `--wait`, a job that was cancelled is
-/// a success; one that ended otherwise, before or meanwhile, was not cancelled.
+/// Asks the daemons to cancel the job. With `--wait`, success means that the job was cancelled; a job that
+/// ended in another way, before or meanwhile, is a failure.
 ///
 /// # Errors
-/// When the configuration or the broker is not usable.
+/// If the configuration or the broker cannot be used.
 pub async fn run(args: &JobArgs) -> anyhow::Result<ExitCode> {
     args.ask(About::Cancel).await
 }

@@ -18,7 +18,7 @@ pub struct CheckArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Make the export folder one, with an identity of its own
+    /// Create the export folder if it is missing, and give it its identity
     #[arg(long)]
     pub init: bool,
     /// Print JSON
@@ -26,7 +26,7 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Finding {
     what: String,
@@ -36,10 +36,10 @@ struct Finding {
     code: ExitCode,
 }
 
-/// Looks at everything, in the order in which a daemon needs it.
+/// Checks everything, in the order in which a daemon needs it.
 ///
 /// # Errors
-/// When the configuration cannot be read.
+/// If the configuration cannot be read.
 pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let mut findings = vec![finding("configuration", check_daemon(&config))];
@@ -89,11 +89,11 @@ async fn folder(config: &Config, init: bool) -> anyhow::Result<String> {
     let (root, group) = (config.export.root.clone(), crate::daemon::group(config)?);
     let missing = init && !root.exists();
     if missing {
-        // Where the parent is missing too, a file system is more likely not mounted, or the path wrong.
+        // If the parent is missing too, a file system is probably not mounted, or the path is wrong.
         let parent = root.parent().filter(|p| !p.as_os_str().is_empty());
         anyhow::ensure!(
             parent.is_none_or(std::path::Path::is_dir),
-            "{} cannot be made, because the directory above it is missing; mount its file system, or correct export.root",
+            "{} cannot be created, because the directory above it is missing; mount its file system, or correct export.root",
             root.display()
         );
     }
@@ -112,7 +112,7 @@ async fn folder(config: &Config, init: bool) -> anyhow::Result<String> {
 
 async fn broker(config: &Config) -> anyhow::Result<String> {
     let session = RabbitBus::new(&config.broker, "adu-export check")?.connect().await?;
-    // Subscribing would take messages: their number is asked for instead.
+    // A subscription would take messages from the queue, so we only ask for their number.
     let waiting = session.ready(Queue::Requests).await?;
     session.close().await;
     let queues = if config.broker.declare { "declared" } else { "there" };

@@ -17,7 +17,7 @@ pub struct CompletionsArgs {
 /// Prints the script.
 ///
 /// # Errors
-/// When standard output refuses it.
+/// If standard output cannot be written.
 pub fn run(args: &CompletionsArgs, out: &mut dyn io::Write) -> io::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "adu-export", &mut script);

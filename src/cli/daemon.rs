@@ -19,14 +19,14 @@ pub struct DaemonArgs {
 /// Runs a daemon until a signal ends it.
 ///
 /// # Errors
-/// Only while starting.
+/// If the daemon cannot start.
 pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let log = crate::logging::init(&config.log)?;
     let _armed = failpoint::arm();
     let runtime = super::runtime()?;
     let ended = runtime.block_on(crate::daemon::run(&args.config.path(), config, log));
-    // Threads that still encode a chunk that nobody wants do not hold up the end.
+    // Threads may still encode a chunk that nobody needs any more. Do not wait for them.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended?;
     Ok(ExitCode::Done)

@@ -1,5 +1,5 @@
-//! What README, `docs/OPERATIONS.md` and `docs/DOCKER.md` tell people to type exists: commands, options, settings, metrics;
-//! what rules and dashboard in `monitoring/` refer to as well.
+//! Checks that README, `docs/OPERATIONS.md` and `docs/DOCKER.md` mention only commands, options, settings and
+//! metrics that exist, and that rules and dashboard in `monitoring/` do so too.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,25 +15,25 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect(name)
 }
 
-/// README and manuals.
+/// README and the manuals.
 fn pages() -> [String; 3] {
     ["README.md", "docs/OPERATIONS.md", "docs/DOCKER.md"].map(read)
 }
 
-/// Blocks of a language.
+/// The code blocks of a language.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
     let begin = format!("\n```{language}\n");
-    let parts: Vec<&str> = page.split(begin.as_str()).skip(1).collect();
-    parts.into_iter().filter_map(|rest| rest.split("\n```").next()).collect()
+    let rests: Vec<&str> = page.split(begin.as_str()).skip(1).collect();
+    rests.into_iter().filter_map(|rest| rest.split("\n```").next()).collect()
 }
 
-/// Code within lines of text.
+/// The code spans within the text.
 fn spans(page: &str) -> Vec<&str> {
     let text = page.split("```").step_by(2);
     text.flat_map(|t| t.split('`').skip(1).step_by(2)).collect()
 }
 
-/// Words of a command line without comments, as a shell takes them.
+/// The words of a command line as a shell splits it, without comments.
 fn words(line: &str) -> Vec<String> {
     let line = line.split(" #").next().unwrap_or_default();
     line.split_whitespace().map(|word| word.replace('\'', "")).collect()
@@ -57,7 +57,7 @@ fn documented_commands_and_options_are_understood() {
     assert!(lines >= 10, "the pages have examples: {lines}");
 }
 
-/// Whether the sample of the configuration has a setting in a section.
+/// Whether the sample configuration has this setting in this section.
 fn is_setting(sample: &str, section: &str, key: &str) -> bool {
     let begin = format!("\n[{section}]\n");
     let Some((_, rest)) = sample.split_once(begin.as_str()) else { return false };
@@ -119,7 +119,7 @@ fn users_of_the_stack_may_do_what_the_manual_says() {
     let definitions: serde_json::Value = serde_json::from_str(&definitions).expect("JSON");
     let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
     let (_, commands) = manual.split_once("### Permissions").expect("the section");
-    // As one line, whatever its breaks.
+    // As one line, without line breaks.
     let commands = commands.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ");
     let permissions = definitions["permissions"].as_array().expect("a list");
     for p in permissions {

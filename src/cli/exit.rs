@@ -1,4 +1,4 @@
-//! What the process tells its caller.
+//! The exit codes of the process.
 
 use super::one_shot::Explained;
 use crate::bus::BusError;
@@ -12,24 +12,24 @@ use crate::source::{ErrorKind, SourceError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Everything is there.
+    /// Everything was done.
     Done = 0,
-    /// It failed.
+    /// The command or the job failed.
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
-    /// Some tables are there, others failed.
+    /// Some tables are exported, others failed.
     Partial = 3,
     /// The request was refused.
     Rejected = 4,
     /// The job was cancelled.
     Cancelled = 5,
-    /// Broker or database cannot be reached, or the wait timed out.
+    /// The broker or the database cannot be reached, or the wait timed out.
     Unreachable = 6,
 }
 
 impl ExitCode {
-    /// The code for the last event of a job; none for events in between.
+    /// The code for the final event of a job; `None` for other events.
     #[must_use]
     pub fn of(event: EventType) -> Option<Self> {
         match event {
@@ -89,7 +89,7 @@ impl ExitCode {
     }
 }
 
-/// Whether the reader of our output has gone: no error.
+/// Whether the reader of our output has closed the pipe, which is not an error.
 #[must_use]
 pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let closed = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;

@@ -1,5 +1,4 @@
-//! `adu-export export`: the same intake, coordinator and worker as the
-//! daemon's, over an in-process bus.
+//! `adu-export export`: runs the intake, coordinator and worker of a daemon over an in-process bus.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -37,37 +36,37 @@ use crate::worker::Worker;
 /// Arguments of `export`.
 #[derive(Clone, Debug, Args)]
 pub struct ExportArgs {
-    /// What is read.
+    /// The source to read.
     #[command(flatten)]
     pub source: SourceArgs,
     /// The tables.
     #[command(flatten)]
     pub tables: TableArgs,
-    /// Export folder: made if it is missing; a run that was killed is resumed
+    /// Export folder, created if it is missing; a killed run in it is resumed
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// snappy, zstd, zstd:1 to zstd:22, lz4, gzip or none
     #[arg(long, value_name = "C")]
     pub compression: Option<Compression>,
-    /// exact, or portable: types and encodings that every reader takes
+    /// exact, or portable: only types and encodings that every reader supports
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
-    /// Chunks, and so connections, at once
+    /// Number of chunks, and so of connections, at a time
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroU32>,
-    /// Count the rows of every table under the same snapshot
+    /// Count the rows of every table in the same snapshot and compare
     #[arg(long)]
     pub verify: bool,
     /// Print the archive of the job as JSON on standard output
     #[arg(long)]
     pub json: bool,
-    /// No progress, only what went wrong
+    /// Show no progress, only errors
     #[arg(long, short)]
     pub quiet: bool,
 }
 
 impl ExportArgs {
-    /// What overrides the request's file.
+    /// The options that override the request file.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         Overrides {
@@ -81,17 +80,17 @@ impl ExportArgs {
     }
 }
 
-/// How often progress is drawn and the folder is looked at.
+/// How often progress is drawn, and how often the folder is read.
 const DRAW: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the coordinator may take to clean up after the end of a job.
 const TIDY: Duration = Duration::from_secs(10);
 
-/// Exports. An interrupt cancels: finished tables stay, nothing else does. A run
-/// that was killed is resumed by the same command.
+/// Exports. An interrupt cancels the job: finished tables stay, everything else is removed. The same command
+/// resumes a run that was killed.
 ///
 /// # Errors
-/// When source, folder or request are not usable.
+/// If the source, the folder or the request cannot be used.
 pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let (config, name) = args.source.load(&args.out)?;
     let config = args.at_once(config);
@@ -111,9 +110,9 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         }
     };
     if place.resumed {
-        eprintln!("goes on with job {}, which a run that was ended left unfinished", place.job);
+        eprintln!("resumes job {}, which an earlier run left unfinished", place.job);
     }
-    // From here on only the jobs of this run are worked on.
+    // From here on we work only on jobs of this run.
     let context = Context::new(config, folder, place.owner.clone(), sources, metrics);
     let mut signals = Signals::install()?;
     let bus = MemoryBus::new();
@@ -157,22 +156,22 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
                 asked += 1;
                 if asked > 1 {
                     display.finish();
-                    eprintln!("stopped at once; the next export into this directory tidies up");
+                    eprintln!("stopped at once; the next export into this directory cleans up");
                     return Ok(ExitCode::Cancelled);
                 }
-                display.print("cancels the export; finished tables stay");
+                display.print("cancelling the export; finished tables stay");
                 one_shot::cancel(&context, &*bus_session, &place.job).await?;
             },
             ended = &mut playing => {
                 display.finish();
                 ended.context("export")?.context("export")?;
-                anyhow::bail!("the export ended before its job did; the same command goes on where this one was");
+                anyhow::bail!("the export stopped before its job ended; run the same command again to resume it");
             }
         }
     };
     display.finish();
     let archive = archive.with_context(|| format!("job {} ended without an archive", place.job))?;
-    // The workspace goes to the trash after the final event.
+    // The coordinator moves the workspace to the trash after the final event.
     let tidied = Instant::now();
     while context.folder.job(&place.job).exists().await? && tidied.elapsed() < TIDY {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -188,16 +187,16 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl ExportArgs {
-    /// `--workers`: chunks, and so connections, at once.
+    /// Applies `--workers`: the number of chunks, and so of connections, at a time.
     fn at_once(&self, mut config: Config) -> Config {
-        // Nobody else holds anything of this job: what waits for others need not wait long.
+        // No other process works on this job, so waits for other processes can be short.
         config.timing.alive_interval = Span(Duration::from_millis(100));
         config.timing.alive_timeout = Span::seconds(2);
         config.timing.keeper_wait = Span::seconds(1);
         if let Some(workers) = self.workers {
             config.export.workers = Auto::Exactly(workers);
             for source in config.sources.values_mut() {
-                // One more for planning while all chunks run.
+                // One more connection, to plan while all chunks run.
                 source.pool_size = source.pool_size.max(workers.saturating_add(1));
                 source.max_parallel = source.max_parallel.max(workers);
             }
@@ -216,7 +215,7 @@ impl ExportArgs {
     }
 }
 
-/// The job as it is watched: the folder now and then, live figures each time.
+/// Watches the job: it reads the folder now and then, and the live figures every time.
 struct Watched<'a> {
     context: &'a Context,
     worker: &'a Worker,

@@ -1,4 +1,4 @@
-//! Sends a request to the daemons and, if asked to, waits for the end of its job.
+//! Sends a request to the daemons and, with `--wait`, waits for the end of its job.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,23 +21,23 @@ use crate::message::setting::Span;
 use crate::message::{Event, EventType, JobId};
 use crate::plan::size::{Rows, bytes_text};
 
-/// Pause before a lost broker is tried again.
+/// Pause before a new attempt to connect to a lost broker.
 const AGAIN: Duration = Duration::from_secs(2);
-/// A broker that is away for longer counts as unreachable.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A broker that stays away for longer counts as unreachable.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
 
-/// Waiting for the end of a job.
+/// How to wait for the end of a job.
 #[derive(Clone, Debug, Args)]
 pub struct WaitArgs {
-    /// Wait for the end of the job and tell it by the exit code
+    /// Wait for the end of the job; the exit code says how it ended
     #[arg(long)]
     pub wait: bool,
-    /// Wait no longer than this, e.g. 90s or 12h; the job goes on without
+    /// Stop waiting after this time, e.g. 90s or 12h; the job continues
     #[arg(long, value_name = "TIME", requires = "wait")]
     pub timeout: Option<Span>,
 }
 
-/// Arguments of what is asked about one job.
+/// Arguments of a command about one job.
 #[derive(Clone, Debug, Args)]
 pub struct JobArgs {
     /// The configuration: broker and prefix.
@@ -54,12 +54,12 @@ pub struct JobArgs {
     pub json: bool,
 }
 
-/// What is asked about a job.
+/// A command about a job.
 #[derive(Clone, Copy, Debug)]
 pub enum About {
-    /// To end it.
+    /// Cancel it.
     Cancel,
-    /// To export again what failed of it.
+    /// Export its failed tables again.
     Retry,
 }
 
@@ -72,7 +72,7 @@ impl About {
         }
     }
 
-    /// As intake reads it.
+    /// The same for intake.
     fn wish(self, job: &JobId) -> Wish {
         match self {
             Self::Cancel => Wish::Cancel(job.clone()),
@@ -80,7 +80,7 @@ impl About {
         }
     }
 
-    /// The job whose end is the answer.
+    /// The job whose end answers the command: for a retry, the new job.
     fn answered_by(self, job: &JobId) -> JobId {
         match self {
             Self::Cancel => job.clone(),
@@ -90,8 +90,9 @@ impl About {
 }
 
 impl JobArgs {
-    /// Sends what is asked about the job; its end answers a cancel, that of the new job a retry. Where the export folder can be seen from here, a job
-    /// that has ended is told from its archive, and what cannot be done is refused, without a message.
+    /// Sends the command. With `--wait`, it waits for the end of the job, or of the new job of a retry. If
+    /// the export folder is visible from here, a finished job is shown from its archive, and an impossible
+    /// command is refused, both without a message.
     ///
     /// # Errors
     /// As [`send`].
@@ -101,10 +102,10 @@ impl JobArgs {
         match ended::standing(&config, &about.wish(&self.job), &self.job).await {
             Standing::Open => {}
             Standing::Unknown(root) => eprintln!(
-                "job {} is not known in {root}; daemons wait a minute for its request before they reject this",
+                "job {} is not known in {root}; daemons wait a minute for its request before they reject this command",
                 self.job
             ),
-            // Who waits gets the event of its end, as ever.
+            // With `--wait`, the event of its end is still asked for.
             Standing::Ended(archive) if self.wait.wait => eprintln!("{}", ended::line(&archive)),
             Standing::Ended(archive) => {
                 if self.json {
@@ -151,17 +152,17 @@ impl Asked {
     fn is_answered_by(&self, event: &Event) -> bool {
         let ours = event.data.message_id.as_deref() == Some(self.message_id.as_str());
         match event.kind {
-            // Somebody else's request may be refused for the same job.
+            // The rejection may belong to another message about the same job.
             EventType::JobRejected => ours,
             _ => ours || event.data.job_id.as_ref() == Some(&self.job),
         }
     }
 }
 
-/// Sends the message; waits if asked to.
+/// Sends the message, and waits with `--wait`.
 ///
 /// # Errors
-/// When the broker cannot be reached or refuses.
+/// If the broker cannot be reached or refuses the message.
 pub async fn send(
     broker: &BrokerConfig,
     asked: &Asked,
@@ -189,13 +190,13 @@ pub async fn send(
             Err(_) => {
                 if heard.load(Ordering::Relaxed) {
                     eprintln!(
-                        "job {} has not ended within {limit}; it goes on, see `adu-export status {}`",
+                        "job {} has not ended within {limit}; it continues, see `adu-export status {}`",
                         asked.job, asked.job
                     );
                 } else {
                     eprintln!(
-                        "no daemon has said anything of job {} within {limit}; what was asked waits in the queue: \
-                         is a daemon running? `adu-export check` looks at broker and sources",
+                        "no daemon has said anything about job {} within {limit}; the message waits in the queue: \
+                         is a daemon running? `adu-export check` checks broker and sources",
                         asked.job
                     );
                 }
@@ -211,8 +212,8 @@ pub async fn send(
     Ok(ExitCode::of(event.kind).unwrap_or(ExitCode::Failed))
 }
 
-/// The last event of the job. Over a new connection the message is sent again:
-/// daemons know it by its job, and tell an end that was missed. `heard`: whether any event came.
+/// Waits for the final event of the job. After a lost connection it sends the message again: daemons
+/// recognise the job and repeat a final event that was missed. `heard` becomes true when any event arrives.
 async fn follow(bus: &RabbitBus, asked: &Asked, heard: &AtomicBool) -> anyhow::Result<Event> {
     let mut told = 0;
     let mut client = ask(bus, asked).await?;
@@ -220,7 +221,9 @@ async fn follow(bus: &RabbitBus, asked: &Asked, heard: &AtomicBool) -> anyhow::R
         let event = match client.next().await {
             Ok(event) => event,
             Err(error) => {
-                eprintln!("the connection to the broker broke: {error}; the job goes on, trying again");
+                eprintln!(
+                    "the connection to the broker broke: {error}; connecting again (the job continues)"
+                );
                 client = again(bus, asked).await.with_context(|| format!("wait for job {}", asked.job))?;
                 continue;
             }
@@ -257,7 +260,7 @@ async fn again(bus: &RabbitBus, asked: &Asked) -> Result<Client, BusError> {
     loop {
         tokio::time::sleep(AGAIN).await;
         match ask(bus, asked).await {
-            Err(error) if since.elapsed() > PATIENCE => return Err(error),
+            Err(error) if since.elapsed() > GIVE_UP_AFTER => return Err(error),
             Err(_) => {}
             Ok(client) => return Ok(client),
         }

@@ -1,11 +1,11 @@
-//! Text in columns, for people.
+//! Prints text in columns, for people.
 
-/// Where a column's text stands.
+/// How the text of a column is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// Text.
+    /// For text.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
@@ -26,13 +26,13 @@ impl Grid {
         }
     }
 
-    /// Adds a row; control characters in names cannot move the cursor.
+    /// Adds a row. Control characters are replaced, so that names cannot move the cursor.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 }
 
-/// The text without control characters.
+/// The text, with control characters replaced.
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()

@@ -10,9 +10,9 @@ use clap::Args;
 use super::input::ConfigArgs;
 use super::{ExitCode, print};
 
-/// Longest wait for the connection, and for each piece of the answer: a daemon that hangs is told before the 15 s
-/// are over that the image allows.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Largest wait for the connection, and for each piece of the answer. So a daemon that hangs is reported
+/// before the 15 s of the container image's health check are over.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Arguments of `healthcheck`.
 #[derive(Clone, Debug, Args)]
@@ -22,10 +22,10 @@ pub struct HealthcheckArgs {
     pub config: ConfigArgs,
 }
 
-/// Done if the daemon of this configuration is ready, else failed: containers know no other codes.
+/// `Done` if the daemon of this configuration is ready, else `Failed`: containers know only these two codes.
 ///
 /// # Errors
-/// When standard output refuses the answer.
+/// If standard output cannot be written.
 pub fn run(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let found = args.config.load().map_err(Into::into).and_then(|config| ask(&config.http.listen));
     match found {
@@ -42,7 +42,8 @@ fn ask(listen: &str) -> anyhow::Result<()> {
         "http.listen = \"off\": nobody answers; set an address such as 127.0.0.1:9950"
     );
     let addresses = reachable(listen)?;
-    // A name such as localhost may have several, and the daemon listens on the first that it gets.
+    // A name such as localhost may have several addresses, and the daemon listens on the first one that it
+    // can use.
     let mut answers = addresses.iter().map(|address| get(*address, "/readyz"));
     let first = answers.next().with_context(|| format!("http.listen = \"{listen}\" has no address"))?;
     let answer = first.or_else(|error| answers.find_map(Result::ok).ok_or(error)).with_context(|| {
@@ -57,7 +58,7 @@ fn ask(listen: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a server that listens on `listen` may answer on this host.
+/// The addresses at which a server that listens on `listen` answers on this host.
 fn reachable(listen: &str) -> anyhow::Result<Vec<SocketAddr>> {
     let addresses = listen.to_socket_addrs().with_context(|| format!("find http.listen = \"{listen}\""))?;
     let local = |mut address: SocketAddr| {
@@ -73,9 +74,9 @@ fn reachable(listen: &str) -> anyhow::Result<Vec<SocketAddr>> {
 }
 
 fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

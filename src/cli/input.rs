@@ -1,5 +1,4 @@
-//! Arguments that several subcommands share: the configuration, the source,
-//! the tables.
+//! Arguments that several subcommands share: configuration, source, tables.
 
 use std::io::Read;
 use std::num::NonZeroU32;
@@ -17,9 +16,9 @@ use crate::message::request::{
 use crate::message::setting::{Compression, FileTypes};
 use crate::message::{JobId, SourceName};
 
-/// Where the configuration is when nobody says so.
+/// Path of the configuration file by default.
 pub const DEFAULT_CONFIG: &str = "/etc/adu-export/adu-export.toml";
-/// Variable that names the configuration file.
+/// Environment variable with the path of the configuration file.
 pub const CONFIG_VARIABLE: &str = "ADU_EXPORT_CONFIG";
 
 /// The configuration file.
@@ -31,23 +30,23 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The file that counts.
+    /// The path of the file to use.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         let named = || std::env::var_os(CONFIG_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from);
         self.config.clone().or_else(named).unwrap_or_else(|| DEFAULT_CONFIG.into())
     }
 
-    /// Reads it.
+    /// Reads the file.
     ///
     /// # Errors
-    /// Names file, key, bound and remedy.
+    /// The text names file, key, bound and remedy.
     pub fn load(&self) -> Result<Config, crate::config::ConfigError> {
         Config::load(&self.path())
     }
 }
 
-/// A source: from a DSN, or one of the configuration.
+/// A source: given by a DSN, or by name from the configuration.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
 #[command(group = ArgGroup::new("origin").required(true).args(["dsn", "config"]))]
@@ -55,7 +54,7 @@ pub struct SourceArgs {
     /// Database to read, e.g. postgres://user@host/database; no configuration file is read
     #[arg(long, value_name = "URL", value_parser = secret, conflicts_with = "config")]
     pub dsn: Option<Secret>,
-    /// File with the password of --dsn, so that no other user sees it
+    /// File with the password for --dsn, so that other users cannot see it
     #[arg(long, value_name = "FILE", requires = "dsn", conflicts_with = "config")]
     pub password_file: Option<PathBuf>,
     /// Configuration file
@@ -71,11 +70,11 @@ fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
 }
 
 impl SourceArgs {
-    /// The configuration with `root` as its export folder, and the source to
-    /// read, if it is certain already.
+    /// The configuration with `root` as its export folder, and the name of the source, if it is known
+    /// already.
     ///
     /// # Errors
-    /// When the configuration or DSN cannot be used.
+    /// If the configuration or the DSN cannot be used.
     pub fn load(&self, root: &Path) -> anyhow::Result<(Config, Option<SourceName>)> {
         let root = std::path::absolute(root).with_context(|| format!("find {}", root.display()))?;
         if let Some(dsn) = &self.dsn {
@@ -96,7 +95,7 @@ impl SourceArgs {
     }
 }
 
-/// The tables: on the command line, or in a request.
+/// The tables: named on the command line, or in a request file.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
 #[command(group = ArgGroup::new("meant").required(true).args(["tables", "request"]))]
@@ -107,15 +106,15 @@ pub struct TableArgs {
     /// File with a request as JSON; - reads it from standard input
     #[arg(long, value_name = "FILE")]
     pub request: Option<PathBuf>,
-    /// Table or pattern to leave out of what patterns matched; may be repeated
+    /// Table or pattern to leave out where another pattern matches it; may be repeated
     #[arg(long, value_name = "TABLE", requires = "tables", conflicts_with = "request")]
     pub exclude: Vec<TablePattern>,
 }
 
-/// What the command line says beside the tables; it overrides the request's file.
+/// Options of the command line besides the tables. They override the request file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Identity of the job.
+    /// Id of the job.
     pub job: Option<JobId>,
     /// The source.
     pub source: Option<SourceName>,
@@ -125,19 +124,19 @@ pub struct Overrides {
     pub compression: Option<Compression>,
     /// Types of the files.
     pub types: Option<FileTypes>,
-    /// Chunks at once.
+    /// Number of chunks at a time.
     pub workers: Option<NonZeroU32>,
     /// Count the rows of every table.
     pub verify: bool,
-    /// Without a common snapshot.
+    /// Whether each chunk may read its own snapshot.
     pub inconsistent: bool,
 }
 
 impl TableArgs {
-    /// The request that is meant.
+    /// The request from the arguments.
     ///
     /// # Errors
-    /// When the file cannot be read or is no export request.
+    /// If the file cannot be read or is not an export request.
     pub fn request(&self, overrides: &Overrides) -> anyhow::Result<ExportRequest> {
         let mut request = match &self.request {
             Some(file) => {

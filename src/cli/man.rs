@@ -10,11 +10,11 @@ use super::{Cli, ExitCode};
 /// Prints the manual page, with a section for every subcommand.
 ///
 /// # Errors
-/// When standard output refuses it.
+/// If standard output cannot be written.
 pub fn run(out: &mut dyn io::Write) -> io::Result<ExitCode> {
     let mut page = Vec::new();
     let mut cli = Cli::command();
-    // Subcommands know their full names only then.
+    // Subcommands get their full names only here.
     cli.build();
     Man::new(cli.clone()).render(&mut page)?;
     for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {

@@ -1,5 +1,5 @@
-//! The command line: one file per subcommand, wiring only. Results go to
-//! standard output, progress and errors to standard error.
+//! The command line. Each subcommand has a file, which only connects other modules. Results go to standard
+//! output, progress and errors to standard error.
 
 use std::io::Write;
 
@@ -57,11 +57,11 @@ pub enum Command {
     Submit(submit::SubmitArgs),
     /// Show jobs, or where the newest export of a table is
     Status(status::StatusArgs),
-    /// End a job
+    /// Cancel a job
     Cancel(follow::JobArgs),
-    /// Export again what failed in a finished job JOB, as job JOB.rN
+    /// Export the failed tables of a finished job JOB again, as job JOB.rN
     Retry(follow::JobArgs),
-    /// Show how tables would be split, and run nothing
+    /// Show how tables would be split, without exporting them
     Plan(plan::PlanArgs),
     /// Read files again and compare them with the archive
     Verify(verify::VerifyArgs),
@@ -77,7 +77,7 @@ pub enum Command {
     Man,
 }
 
-/// Parses the command line, does what it says, and prints an error once.
+/// Parses and runs the command line, and prints an error once.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
@@ -110,8 +110,7 @@ impl Command {
     }
 }
 
-/// Runs a command whose log tells only what goes wrong, unless
-/// `ADU_EXPORT__LOG__LEVEL` wants more.
+/// Runs a command that logs only errors, unless `ADU_EXPORT__LOG__LEVEL` asks for more.
 fn quietly(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let level = std::env::var("ADU_EXPORT__LOG__LEVEL").unwrap_or_else(|_| "error".into());
     crate::logging::init(&LogConfig { level, ..LogConfig::default() })?;

@@ -1,6 +1,6 @@
-//! How far a job is, on standard error: bars for tables that run and one for
-//! all, or plain lines where no terminal listens. Drawn from [`TableProgress`]
-//! alone; whoever runs the job fills it a few times per second.
+//! Shows the progress of a job on standard error. On a terminal there is a bar for each running table and one
+//! for the whole job; elsewhere there are plain lines. All of it is drawn from [`TableProgress`], which the
+//! caller fills a few times per second.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -11,27 +11,27 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::grid::printable;
 use crate::plan::size::{Rows, bytes_text, count};
 
-/// Bars of tables at most; the rest counts in the bar for all.
+/// Largest number of bars for tables. The other tables only count in the bar for the whole job.
 const MAX_BARS: usize = 12;
-/// How often plain lines tell the progress.
+/// How often a plain line is printed.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// Span over which rates are smoothed.
-const MEMORY: f64 = 5.0;
+/// Seconds over which rates are smoothed.
+const SMOOTHING_SECONDS: f64 = 5.0;
 /// Steps of a bar.
 const STEPS: u64 = 1_000;
 
-/// Where a table stands.
+/// The state of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableState {
-    /// None of its chunks has begun.
+    /// No chunk has begun.
     Waiting,
     /// Chunks run or have run.
     Running,
-    /// It is in place.
+    /// The table is at its final place.
     Done,
-    /// It failed.
+    /// The table failed.
     Failed,
-    /// Its job was cancelled before.
+    /// The job was cancelled before the table was done.
     Cancelled,
 }
 
@@ -40,17 +40,17 @@ pub enum TableState {
 pub struct TableProgress {
     /// `schema.table`
     pub table: String,
-    /// Where it stands.
+    /// Its state.
     pub state: TableState,
-    /// Rows read so far, running chunks included.
+    /// Rows read so far, with those of running chunks.
     pub rows: u64,
     /// Rows expected.
     pub estimated_rows: u64,
     /// Bytes read so far.
     pub bytes: u64,
-    /// Chunks with a record.
+    /// Finished chunks.
     pub chunks_done: u32,
-    /// Chunks in all.
+    /// All chunks.
     pub chunks: u32,
 }
 
@@ -59,7 +59,7 @@ impl TableProgress {
         matches!(self.state, TableState::Done | TableState::Failed | TableState::Cancelled)
     }
 
-    /// Rows that it will have, as far as can be known now.
+    /// The expected number of rows in the end.
     fn expected(&self) -> u64 {
         if self.ended() { self.rows } else { self.estimated_rows.max(self.rows) }
     }
@@ -81,7 +81,7 @@ enum Output {
 }
 
 impl ProgressDisplay {
-    /// On standard error: bars if it is a terminal, else lines; nothing if quiet.
+    /// A display on standard error: bars on a terminal, else lines. With `quiet` there is nothing.
     #[must_use]
     pub fn on_stderr(quiet: bool) -> Self {
         Self::new(match quiet {
@@ -91,7 +91,7 @@ impl ProgressDisplay {
         })
     }
 
-    /// Plain lines to a writer.
+    /// Prints plain lines to a writer.
     #[must_use]
     pub fn lines(out: Box<dyn Write + Send>) -> Self {
         Self::new(Output::Lines(out))
@@ -101,7 +101,7 @@ impl ProgressDisplay {
         Self { output, paces: HashMap::new(), all: Pace::default(), told: HashMap::new(), last_line: None }
     }
 
-    /// Shows how things stand `elapsed` after the start.
+    /// Shows the state of the tables `elapsed` after the start.
     pub fn update(&mut self, tables: &[TableProgress], elapsed: Duration) {
         self.all.update(elapsed, tables.iter().map(|t| t.rows).sum());
         for table in tables.iter().filter(|t| t.state == TableState::Running) {
@@ -129,7 +129,7 @@ impl ProgressDisplay {
     /// Prints a line above the bars.
     pub fn print(&mut self, line: &str) {
         let line = printable(line);
-        // Progress that cannot be shown is no reason to end an export.
+        // An export must not fail because its progress cannot be shown.
         match &mut self.output {
             Output::Bars(bars) => drop(bars.multi.println(line)),
             Output::Lines(out) => drop(writeln!(out, "{line}")),
@@ -137,7 +137,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Removes the bars: what follows is the summary.
+    /// Removes the bars, because the summary follows.
     pub fn finish(self) {
         if let Output::Bars(bars) = self.output {
             drop(bars.multi.clear());
@@ -191,7 +191,7 @@ fn bar() -> ProgressBar {
     ProgressBar::new(STEPS).with_style(style.progress_chars("=> "))
 }
 
-/// Steps of a bar, never full before the end.
+/// The position of a bar.
 fn share(rows: u64, expected: u64) -> u64 {
     let steps = u128::from(rows) * u128::from(STEPS) / u128::from(expected.max(1));
     u64::try_from(steps).unwrap_or(STEPS).min(STEPS)
@@ -276,13 +276,13 @@ impl Pace {
             return;
         }
         self.last = Some((at, rows));
-        // A chunk that is done again takes rows back: that is no pace.
+        // A chunk that starts again lowers the number of rows, which is not a negative rate.
         let now = rows.saturating_sub(had) as f64 / seconds;
-        let weight = 1.0 - (-seconds / MEMORY).exp();
+        let weight = 1.0 - (-seconds / SMOOTHING_SECONDS).exp();
         self.rate = Some(self.rate.map_or(now, |rate| rate + weight * (now - rate)));
     }
 
-    /// None before there is one worth showing.
+    /// The rate, once it is large enough to show.
     fn rate(&self) -> Option<f64> {
         self.rate.filter(|rate| *rate >= 0.5)
     }

@@ -3,10 +3,10 @@
 use super::ExitCode;
 use super::follow::{About, JobArgs};
 
-/// Asks the daemons to export again what failed.
+/// Asks the daemons to export the failed tables of a job again.
 ///
 /// # Errors
-/// When the configuration or the broker is not usable.
+/// If the configuration or the broker cannot be used.
 pub async fn run(args: &JobArgs) -> anyhow::Result<ExitCode> {
     args.ask(About::Retry).await
 }

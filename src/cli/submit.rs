@@ -1,4 +1,4 @@
-//! `adu-export submit`: sends a request, and waits for its end if asked to.
+//! `adu-export submit`: sends a request and, with `--wait`, waits for the end of its job.
 
 use clap::Args;
 
@@ -21,7 +21,7 @@ pub struct SubmitArgs {
     /// Source to read [default: the only one]
     #[arg(long, value_name = "NAME")]
     pub source: Option<SourceName>,
-    /// Identity of the job: a second request with it does nothing new
+    /// Id of the job: the same request with the same id does not run twice
     #[arg(long, value_name = "ID")]
     pub job_id: Option<JobId>,
     /// Directory below the export folder
@@ -30,10 +30,10 @@ pub struct SubmitArgs {
     /// snappy, zstd, zstd:1 to zstd:22, lz4, gzip or none
     #[arg(long, value_name = "C")]
     pub compression: Option<Compression>,
-    /// exact, or portable: types and encodings that every reader takes
+    /// exact, or portable: only types and encodings that every reader supports
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
-    /// Count the rows of every table under the same snapshot
+    /// Count the rows of every table in the same snapshot and compare
     #[arg(long)]
     pub verify: bool,
     /// How to wait.
@@ -45,7 +45,7 @@ pub struct SubmitArgs {
 }
 
 impl SubmitArgs {
-    /// What overrides the request's file.
+    /// The options that override the request file.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         Overrides {
@@ -63,11 +63,11 @@ impl SubmitArgs {
 /// Sends the request.
 ///
 /// # Errors
-/// When the request, the configuration or the broker is not usable.
+/// If the request, the configuration or the broker cannot be used.
 pub async fn run(args: &SubmitArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let mut request = args.tables.request(&args.overrides())?;
-    // With an id the request may be sent again without running twice.
+    // A request with an id can be sent again without running twice.
     let job = request.job_id.clone().unwrap_or_else(|| JobId::from_message_id(None, uuid::Uuid::new_v4()));
     request.job_id = Some(job.clone());
     let body = serde_json::to_vec(&request)?;

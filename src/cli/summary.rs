@@ -1,5 +1,4 @@
-//! The end of a job as a person reads it. Filled from the archive or from the
-//! final event.
+//! The summary of a finished job, for people. It is made from the archive or from the final event.
 
 use std::time::Duration;
 
@@ -8,14 +7,14 @@ use super::progress::clock;
 use crate::message::event::{ErrorReport, EventData, TableReport};
 use crate::plan::size::{Rows, bytes_text, count};
 
-/// What there is to say about a job that ended.
+/// The summary of a finished job.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
     /// The job.
     pub job: String,
     /// `completed`, `partial`, `failed`, `cancelled` or `rejected`.
     pub status: String,
-    /// From the stored request to the end, if it is known.
+    /// Time from the storing of the request to the end of the job, if known.
     pub duration: Option<Duration>,
     /// The tables.
     pub tables: Vec<TableReport>,
@@ -23,19 +22,19 @@ pub struct Summary {
     pub skipped: Vec<(String, String)>,
     /// Why the job as a whole failed.
     pub error: Option<ErrorReport>,
-    /// Tables were left out of the message.
+    /// Whether the event left tables out.
     pub truncated: bool,
 }
 
 impl Summary {
-    /// From the data of a final event.
+    /// The summary of a final event.
     #[must_use]
     pub fn of_event(status: &str, data: &EventData) -> Self {
         Self {
             job: data.job_id.as_ref().map(ToString::to_string).unwrap_or_default(),
             status: status.to_owned(),
             duration: data.duration_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()),
-            // What a cancel left undone is neither there nor failed.
+            // Tables that a cancel left undone have neither directory nor error, and are not shown.
             tables: data
                 .tables
                 .iter()

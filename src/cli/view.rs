@@ -1,4 +1,4 @@
-//! Jobs as the folder has them, in the words of progress and summary.
+//! Translates jobs from the folder for progress display and summary.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -11,8 +11,7 @@ use crate::job::state::JobState;
 use crate::message::pattern::qualified;
 use crate::message::{BatchId, ChunkNo, TableNo, Task};
 
-/// The tables of a job that runs. `live`: rows and bytes of chunks that this
-/// process works on.
+/// The tables of a running job. `live` has the rows and bytes of the chunks that this process works on.
 #[must_use]
 pub fn tables(job: &JobState, live: &[(Task, u64, u64)]) -> Vec<TableProgress> {
     let running: HashMap<(BatchId, ChunkNo), (u64, u64)> = live
@@ -22,7 +21,7 @@ pub fn tables(job: &JobState, live: &[(Task, u64, u64)]) -> Vec<TableProgress> {
             Task::Chunk(_) | Task::Plan(_) => None,
         })
         .collect();
-    // A later epoch replaces what an earlier one said of a table.
+    // A later epoch replaces the entry of an earlier one.
     let mut tables: BTreeMap<TableNo, TableProgress> = BTreeMap::new();
     for (id, batch) in &job.batches {
         let Some(plan) = job.plan(id.epoch) else { continue };
@@ -45,7 +44,7 @@ pub fn tables(job: &JobState, live: &[(Task, u64, u64)]) -> Vec<TableProgress> {
             for chunk in (0..chunks).map(ChunkNo).filter(|c| batch.is_unfinished(*c)) {
                 if let Some((rows, bytes)) = running.get(&(*id, chunk)) {
                     table.state = TableState::Running;
-                    // A batch counts as a whole: its rows are nobody's own.
+                    // The live figures of a batch belong to no single table.
                     if batch.tables.len() == 1 {
                         table.rows += rows;
                         table.bytes += bytes;
@@ -74,7 +73,7 @@ pub fn tables(job: &JobState, live: &[(Task, u64, u64)]) -> Vec<TableProgress> {
 }
 
 impl Summary {
-    /// From the archive of a job.
+    /// The summary of an archive.
     #[must_use]
     pub fn of_archive(archive: &Archive) -> Self {
         let told = archive.tables.iter().filter(|t| t.status != TableStatus::Cancelled);

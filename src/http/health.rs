@@ -1,5 +1,5 @@
-//! Whether the process lives and whether it can work: asked by probes and by
-//! the watchdog, told by the loops themselves.
+//! Health of the daemon: whether its loops move, and whether it can work. Probes and the watchdog ask; the
+//! loops report.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,8 @@ pub struct Health(Arc<Mutex<State>>);
 struct State {
     next: u64,
     loops: BTreeMap<u64, LoopState>,
-    /// What keeps the daemon from working, by what it concerns.
+    /// What keeps the daemon from working. The key is the thing concerned (see `obstacle`), the value the
+    /// reason.
     obstacles: BTreeMap<&'static str, String>,
 }
 
@@ -29,14 +30,14 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Alive, and not ready: the daemon starts.
+    /// The state of a daemon that is starting: alive, but not ready.
     #[must_use]
     pub fn new() -> Self {
         let obstacles = BTreeMap::from([("daemon", "is starting".to_owned())]);
         Self(Arc::new(Mutex::new(State { next: 0, loops: BTreeMap::new(), obstacles })))
     }
 
-    /// A loop that beats at least once in `limit`, until its [`Heartbeat`] is dropped.
+    /// Watches a loop that must beat at least once per `limit`, until its [`Heartbeat`] is dropped.
     #[must_use]
     pub fn watch(&self, name: &'static str, limit: Duration) -> Heartbeat {
         let mut state = self.lock();
@@ -46,23 +47,23 @@ impl Health {
         Heartbeat { id, health: self.clone() }
     }
 
-    /// `what` (`daemon`, `broker`, `storage`, a role, …) keeps the daemon from working.
-    /// True if that is news: what is told again and again is logged once.
+    /// Notes that `what` (`daemon`, `broker`, `storage`, a role, …) keeps the daemon from working. Returns
+    /// true if the reason is new, so that the caller logs a repeated reason only once.
     pub fn obstacle(&self, what: &'static str, why: impl Into<String>) -> bool {
         let why = why.into();
         let before = self.lock().obstacles.insert(what, why.clone());
         before.as_ref() != Some(&why)
     }
 
-    /// `what` no longer does. True if it did.
+    /// Notes that `what` no longer keeps the daemon from working. Returns true if it did before.
     pub fn clear(&self, what: &'static str) -> bool {
         self.lock().obstacles.remove(what).is_some()
     }
 
-    /// Whether every loop has beaten in time.
+    /// Checks that every loop has beaten in time.
     ///
     /// # Errors
-    /// The loops that have not, one in a line.
+    /// Lists the loops that have not, one per line.
     pub fn alive(&self) -> Result<(), String> {
         let now = Instant::now();
         let state = self.lock();
@@ -73,10 +74,10 @@ impl Health {
         none_or_lines(late)
     }
 
-    /// Whether the daemon takes work.
+    /// Checks that nothing keeps the daemon from working.
     ///
     /// # Errors
-    /// What keeps it from that, one reason in a line.
+    /// Lists the reasons, one per line.
     pub fn ready(&self) -> Result<(), String> {
         none_or_lines(self.lock().obstacles.iter().map(|(what, why)| format!("{what}: {why}")))
     }
@@ -91,14 +92,14 @@ fn none_or_lines(reasons: impl Iterator<Item = String>) -> Result<(), String> {
     if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
 }
 
-/// Held by a loop; dropping it says that the loop ended in order.
+/// A watched loop holds it. Dropping it means that the loop has ended in an orderly way.
 pub struct Heartbeat {
     id: u64,
     health: Health,
 }
 
 impl Heartbeat {
-    /// The loop moves.
+    /// Reports that the loop is moving.
     pub fn beat(&self) {
         if let Some(watched) = self.health.lock().loops.get_mut(&self.id) {
             watched.last = Instant::now();

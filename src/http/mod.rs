@@ -22,19 +22,19 @@ pub mod health;
 
 pub use health::{Health, Heartbeat};
 
-/// How long answers under way may take once the server stops.
+/// How long running answers may take after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the API shows of jobs.
+/// The jobs as the API shows them.
 #[async_trait]
 pub trait JobsView: Send + Sync {
-    /// All jobs; or why they cannot be read.
+    /// All jobs, or the reason why they cannot be read.
     async fn jobs(&self) -> Result<Value, String>;
-    /// One job; none if nobody knows it; or why it cannot be read.
+    /// One job, `None` if it is not known, or the reason why it cannot be read.
     async fn job(&self, id: &JobId) -> Result<Option<Value>, String>;
 }
 
-/// What the answers are made of.
+/// The sources of the answers.
 #[derive(Clone)]
 pub struct Views {
     /// For `/metrics`.
@@ -48,12 +48,12 @@ pub struct Views {
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("http.listen = \"{listen}\": {error}; {remedy}")]
     Bind {
         /// The setting.
         listen: String,
-        /// The system's word.
+        /// The error of the system.
         error: std::io::Error,
         /// What to change.
         remedy: &'static str,
@@ -63,12 +63,12 @@ pub enum HttpError {
     Serve {
         /// Where it listened.
         address: SocketAddr,
-        /// The system's word.
+        /// The error of the system.
         error: std::io::Error,
     },
 }
 
-/// A server that has its port and does not answer yet.
+/// A server that has its port, but does not answer yet.
 pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
@@ -76,10 +76,10 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Takes the port of `http.listen`; none if that is `off`.
+    /// Opens the port of `http.listen`. `None` if that is `off`.
     ///
     /// # Errors
-    /// When the address is none, or in use.
+    /// If the address is not valid or in use.
     pub async fn bind(config: &HttpConfig, views: Views) -> Result<Option<Self>, HttpError> {
         let listen = config.listen.trim();
         if listen == "off" {
@@ -104,16 +104,16 @@ impl HttpServer {
         Ok(Some(Self { listener, address, router: router(views) }))
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `stop` fires, and then a little longer.
+    /// Answers until `stop` fires, and then lets running answers finish for a short time.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// If the listener fails.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), HttpError> {
         let address = self.address;
         let orderly = stop.clone().cancelled_owned();

@@ -1,5 +1,5 @@
-//! What the coordinator tells every daemon. Hints only: each of them is also
-//! found in the folder.
+//! Messages of the coordinator to every daemon. They are only hints: daemons also find all of this in the
+//! folder.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -24,9 +24,9 @@ pub enum Control {
         /// The job.
         job: JobId,
     },
-    /// A new coordinator asks who is there and holds what.
+    /// A new coordinator asks which daemons are alive and which tasks they hold.
     Census,
-    /// A job has its archive: nobody needs its snapshot any more.
+    /// The archive of the job exists: nobody needs its snapshot any more.
     Finished {
         /// The job.
         job: JobId,

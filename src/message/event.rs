@@ -1,5 +1,5 @@
-//! Completion events: CloudEvents 1.0 in structured JSON. Their ids are
-//! deterministic, so that a repeated event is recognised (invariant I5).
+//! Events: CloudEvents 1.0 in structured JSON. Their ids are deterministic, so that receivers recognise a
+//! repeated event (invariant I5).
 
 use std::collections::BTreeMap;
 
@@ -9,41 +9,41 @@ use serde::{Deserialize, Serialize};
 
 use super::{JobId, SourceName};
 
-/// Events stay below this: 1 MiB, our limit for messages, with room for headers.
+/// Largest size of an event: the limit of 1 MiB for messages, with room for headers.
 const MAX_BYTES: usize = 1_000_000;
-/// Most tables that are told to be within another.
+/// Largest number of tables in `contains` of a table's report.
 pub const MAX_CONTAINED: usize = 100;
-/// Longest text of an error, in bytes.
+/// Largest length of an error text, in bytes.
 const MAX_TEXT: usize = 4096;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum EventType {
-    /// The request is stored; the job will run.
+    /// The request is stored. The job will run.
     #[serde(rename = "adu.export.job.accepted")]
     JobAccepted,
-    /// Chunks done so far; every `progress_interval`.
+    /// How far the job is; sent every `progress_interval`.
     #[serde(rename = "adu.export.job.progress")]
     JobProgress,
-    /// Nothing finished for `stalled_after`; the reason is in `data.error`.
+    /// No chunk finished for `stalled_after`. The reason is in `data.error`.
     #[serde(rename = "adu.export.job.stalled")]
     JobStalled,
-    /// Every table is there.
+    /// Every table is exported.
     #[serde(rename = "adu.export.job.completed")]
     JobCompleted,
-    /// Some tables are there, others failed.
+    /// Some tables are exported, others failed.
     #[serde(rename = "adu.export.job.partial")]
     JobPartial,
-    /// No table is there.
+    /// No table is exported.
     #[serde(rename = "adu.export.job.failed")]
     JobFailed,
-    /// The job was ended by a request or a limit.
+    /// A request or a limit ended the job.
     #[serde(rename = "adu.export.job.cancelled")]
     JobCancelled,
-    /// The request was refused; nothing ran.
+    /// The request was refused. Nothing was exported.
     #[serde(rename = "adu.export.job.rejected")]
     JobRejected,
-    /// A table is in place.
+    /// A table is exported and at its final place.
     #[serde(rename = "adu.export.table.completed")]
     TableCompleted,
     /// A table failed.
@@ -52,7 +52,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// `job` or `table`, and what happened: the first words of the routing key.
+    /// `job` or `table`, and what happened. These are the first words of the routing key.
     #[must_use]
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
@@ -86,28 +86,28 @@ impl EventType {
     }
 }
 
-/// A CloudEvent of this system.
+/// An event in the format of CloudEvents 1.0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Always `1.0`.
     pub specversion: String,
-    /// Deterministic: job id, what happened, table or number of the report.
+    /// Deterministic id: job id, what happened, and the table or the number of the progress report.
     pub id: String,
     /// `/adu-export/<prefix>`.
     pub source: String,
     /// What happened.
     #[serde(rename = "type")]
     pub kind: EventType,
-    /// The job, or `job/table`.
+    /// The job id, or `<job id>/<table>`.
     pub subject: String,
-    /// When it became durable.
+    /// When the fact that the event tells became durable.
     pub time: Timestamp,
     /// Always `application/json`.
     pub datacontenttype: String,
     /// W3C trace context of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// What there is to say.
+    /// The payload.
     pub data: EventData,
 }
 
@@ -119,31 +119,31 @@ pub struct EventData {
     /// Its source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceName>,
-    /// `message_id` of the request; on rejections the way to know one's own.
+    /// `message_id` of the request. A publisher recognises by it that its own request was rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
     /// Labels of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The instant whose rows were exported.
+    /// The time of the snapshot: the rows are those that were committed then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_time: Option<Timestamp>,
-    /// Path of the archive below the root.
+    /// Path of the archive, relative to the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
-    /// Seconds from the stored request to the end of the job; on final events.
+    /// Seconds from the storing of the request to the end of the job. Final events have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<f64>,
-    /// The tables; on table events exactly one.
+    /// The tables. An event about a table has exactly one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableReport>,
-    /// Tables were left out to keep the message small: the archive has all.
+    /// Tables were left out because the event became too large. The archive has all of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     /// How far the job is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<JobProgress>,
-    /// Why it failed, stalled, or was rejected or cancelled.
+    /// Why the job failed, stalled, was rejected or was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,
 }
@@ -153,7 +153,7 @@ pub struct EventData {
 pub struct TableReport {
     /// `schema.table`.
     pub table: String,
-    /// Directory below the root.
+    /// Directory of the table, relative to the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
     /// Rows exported.
@@ -162,25 +162,26 @@ pub struct TableReport {
     pub bytes: u64,
     /// Number of its files.
     pub files: u32,
-    /// Seconds from the begin of its first chunk to the end of its last.
+    /// Seconds from the start of its first chunk to the end of its last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// How it was split.
+    /// How the table was split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
-    /// Maximum of the `after` column under the same snapshot.
+    /// Largest value of the `after` column in the same snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,
-    /// Columns that are not what their type suggests, and why: a value did not fit, or it was asked for.
+    /// Columns with another file type than their source type suggests, and why: a value did not fit, or the
+    /// request asked for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
-    /// Which rows it has or lacks, where that may not be what one expects.
+    /// A remark about the rows that the table has or lacks, if this may surprise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Tables that inherit from it and whose rows are among its own; at most 100, the archive has all.
+    /// Tables that inherit from this one and whose rows are included: at most 100 names. The archive has all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contains: Vec<String>,
-    /// Why it failed.
+    /// Why the table failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,
 }
@@ -188,28 +189,28 @@ pub struct TableReport {
 /// How far a job is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobProgress {
-    /// Tables that are organized.
+    /// Finished tables.
     pub tables_done: u32,
-    /// Tables planned.
+    /// Planned tables.
     pub tables: u32,
-    /// Chunks with a record.
+    /// Finished chunks.
     pub chunks_done: u64,
-    /// Chunks planned.
+    /// Planned chunks.
     pub chunks: u64,
     /// Rows in finished chunks.
     pub rows: u64,
-    /// Rows expected, from statistics.
+    /// Expected number of rows, from statistics.
     pub rows_estimated: u64,
     /// Bytes of finished files.
     pub bytes: u64,
 }
 
-/// An error as a person or a program reads it.
+/// An error, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorReport {
-    /// Stable code: an SQLSTATE or a word such as `unknown_table`.
+    /// A stable code: an SQLSTATE, or a word such as `unknown_table`.
     pub code: String,
-    /// What happened, to which object.
+    /// What happened, and to which object.
     pub message: String,
     /// What to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,13 +221,13 @@ pub struct ErrorReport {
 }
 
 impl ErrorReport {
-    /// An error that stays until somebody changes something.
+    /// An error that comes again until somebody changes something.
     #[must_use]
     pub fn permanent(code: &str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into(), remedy: Some(remedy.into()), retryable: false }
     }
 
-    /// Cuts texts that quote too much of what they are about.
+    /// Cuts the texts at their largest length: they may quote long values.
     pub fn shorten(&mut self) {
         for text in [&mut self.code, &mut self.message].into_iter().chain(self.remedy.as_mut()) {
             if text.len() > MAX_TEXT {
@@ -239,19 +240,19 @@ impl ErrorReport {
 }
 
 impl Event {
-    /// Builds an event whose id follows from what it says. `part` is the table
-    /// or the number of the report; empty for what happens once in a job.
+    /// Builds an event with its deterministic id. `item` is the table or the number of the progress report,
+    /// and empty for events that happen once in a job.
     #[must_use]
     pub fn new(
         prefix: &str,
         kind: EventType,
         subject: &str,
-        part: &str,
+        item: &str,
         time: Timestamp,
         data: EventData,
     ) -> Self {
         let (noun, what) = kind.words();
-        let tail = if part.is_empty() { String::new() } else { format!("/{part}") };
+        let tail = if item.is_empty() { String::new() } else { format!("/{item}") };
         let mut event = Self {
             specversion: "1.0".into(),
             id: format!("{subject}/{noun}.{what}{tail}"),
@@ -267,8 +268,8 @@ impl Event {
         event
     }
 
-    /// Shortens what a request or a server may have made long, then leaves
-    /// tables out until the message is small enough; failures stay longest.
+    /// Shortens the texts of errors, then leaves tables out until the event is small enough. Failed tables
+    /// are left out last.
     fn cut(&mut self) {
         let errors = self.data.tables.iter_mut().filter_map(|t| t.error.as_mut());
         errors.chain(self.data.error.as_mut()).for_each(ErrorReport::shorten);

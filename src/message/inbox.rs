@@ -1,4 +1,4 @@
-//! What daemons tell the coordinator.
+//! Messages of the daemons to the coordinator.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -6,18 +6,18 @@ use uuid::Uuid;
 use super::task::Task;
 use super::{BatchId, BatchNo, ChunkNo, Epoch, JobId, SourceName};
 
-/// A message of the coordinator's inbox. None of them carries truth: a wake-up
-/// says where to look, an `alive` what its sender holds.
+/// A message of the coordinator's inbox. It is only a hint: a wake-up says where to look in the folder, and
+/// `alive` says what its sender holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InboxMessage {
     /// Look at the folder.
     Wake(Wake),
-    /// A daemon is here.
+    /// A daemon is alive.
     Alive(Alive),
 }
 
-/// Whether a body is a message all the same, of a kind that a newer release knows.
+/// Whether a body that we cannot read may be a message of a kind that a newer release added.
 #[must_use]
 pub fn may_be_newer(body: &[u8]) -> bool {
     serde_json::from_slice::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>(body).is_ok()
@@ -26,10 +26,10 @@ pub fn may_be_newer(body: &[u8]) -> bool {
 /// Something in the folder changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Wake {
-    /// The job; none: look at all.
+    /// The job; `None` means all jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobId>,
-    /// The chunk that has a record or a failure now; none: the job as a whole.
+    /// The chunk that has a record or a failure now; `None` means the job as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<ChunkRef>,
 }
@@ -54,25 +54,25 @@ impl ChunkRef {
     }
 }
 
-/// What a daemon is and holds; sent on connecting and every `alive_interval`.
+/// What a daemon can do and what it holds. Every daemon sends it on connecting and every `alive_interval`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alive {
-    /// Unique per process start.
+    /// Identity of the daemon; new at every start of the process.
     pub instance: Uuid,
-    /// Chunks it takes at once.
+    /// How many chunks it exports at once.
     pub slots: u32,
-    /// Its cores.
+    /// Number of its cores.
     pub cores: u32,
     /// The sources it can read.
     pub sources: Vec<SourceName>,
-    /// What it works on.
+    /// The tasks that it works on.
     pub holding: Vec<Task>,
     /// The snapshot lineages it keeps alive.
     pub lineages: Vec<Uuid>,
-    /// What keeps it from working, for people; no secrets.
+    /// What keeps it from working, for people to read; without secrets.
     #[serde(default)]
     pub troubles: Vec<String>,
-    /// It is going away: count on it no longer.
+    /// The daemon is stopping, so it takes no more tasks.
     #[serde(default)]
     pub leaving: bool,
 }

@@ -1,15 +1,15 @@
-//! JSON as people write it. A field that is given twice is told: most readers
-//! take the last one without a word, and another one was meant half of the time.
+//! Reads JSON that people write. It reports a field that is given twice: most parsers silently take the last
+//! value, and often the writer meant the other one.
 
 use std::fmt::{self, Write};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// A text that was read.
+/// A JSON text that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    /// What it says; of a field that is given twice, the last.
+    /// The value. Of a field that is given twice it has the last value.
     pub value: Value,
     /// Path of the first field that is given twice, e.g. `tables[2].where`.
     pub repeated: Option<String>,
@@ -19,7 +19,7 @@ impl Document {
     /// Reads a text.
     ///
     /// # Errors
-    /// Says line and column of what is no JSON.
+    /// Says at which line and column the text is not JSON.
     pub fn read(text: &str) -> serde_json::Result<Self> {
         let mut place = Place::default();
         let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -29,7 +29,7 @@ impl Document {
     }
 }
 
-/// Where the reader is, and what it found.
+/// The current place of the reader, and what it found.
 #[derive(Default)]
 struct Place {
     path: String,
@@ -86,7 +86,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         let length = path.len();
         let mut list = Vec::new();
         loop {
-            // A String takes all.
+            // Writing to a String cannot fail.
             let _ = write!(self.0.path, "[{}]", list.len());
             let item = items.next_element_seed(Node(self.0))?;
             self.0.path.truncate(length);

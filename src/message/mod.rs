@@ -1,7 +1,7 @@
-//! What travels: requests in, tasks and wake-ups between daemons, events out.
+//! The messages: requests that come in, tasks and wake-ups between daemons, and events that go out.
 //!
-//! Requests are strict (an unknown field is named in the rejection), internal
-//! messages are lenient, so that daemons of two versions can share a queue.
+//! Requests are strict: a rejection names the unknown field. Internal messages are lenient, so that daemons
+//! of two versions can share a queue.
 
 pub mod control;
 pub mod event;

@@ -1,4 +1,4 @@
-//! Names that reach paths, routing keys and metrics: validated once, here.
+//! Names that become part of paths, routing keys and metrics. They are validated once, here.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +17,7 @@ pub struct InvalidName {
 
 const RULE: &str = "use 1 to 64 of the characters A-Z a-z 0-9 _ -";
 
-/// Splits the suffix `.rN` of a retry off.
+/// Splits off the suffix `.rN` of a retry.
 fn split_retry(value: &str) -> (&str, Option<&str>) {
     match value.rsplit_once(".r") {
         Some((stem, n)) if !n.is_empty() && n.len() <= 4 && n.bytes().all(|b| b.is_ascii_digit()) => {
@@ -48,7 +48,7 @@ macro_rules! name {
             /// Parses a name.
             ///
             /// # Errors
-            /// When it is empty, longer than 64 bytes or has other characters than `[A-Za-z0-9_-]`.
+            /// If the name is empty, longer than 64 bytes, or has other characters than `[A-Za-z0-9_-]`.
             pub fn parse(value: &str) -> Result<Self, InvalidName> {
                 let stem: fn(&str) -> &str = $stem;
                 check($what, stem(value))?;
@@ -106,14 +106,14 @@ macro_rules! name {
 }
 
 name!(
-    /// Identity of a job: also the name of its workspace and part of every event id.
+    /// Id of a job. The name of its workspace and the ids of its events contain it.
     JobId,
     "job id",
     |value| split_retry(value).0,
     r"^[A-Za-z0-9_-]{1,64}(\.r[0-9]{1,4})?$"
 );
 name!(
-    /// Name of a source as the configuration calls it.
+    /// Name of a source in the configuration.
     SourceName,
     "source name",
     |value| value,
@@ -121,8 +121,8 @@ name!(
 );
 
 impl JobId {
-    /// The job id of a request that names none: the broker's `message_id` if
-    /// it may be one, else its UUIDv5, else a new UUID.
+    /// The job id of a request that gives none: the broker's `message_id` if it is a valid job id, else the
+    /// UUIDv5 of the `message_id`, else a new UUID.
     #[must_use]
     pub fn from_message_id(message_id: Option<&str>, fresh: uuid::Uuid) -> Self {
         let text = match message_id.filter(|id| !id.is_empty()) {
@@ -135,13 +135,13 @@ impl JobId {
         Self(text.into())
     }
 
-    /// The id of the n-th retry of this job: `<job_id>.rN`, also for the retry of a retry.
+    /// The id of the n-th retry of this job: `<job_id>.rN`. The retry of a retry has the same form.
     #[must_use]
     pub fn retry(&self, n: u32) -> Self {
         Self(format!("{}.r{n}", split_retry(&self.0).0).into())
     }
 
-    /// Which retry this is; 0 for a job that somebody requested.
+    /// The number of this retry; 0 for a job that is not a retry.
     #[must_use]
     pub fn retry_number(&self) -> u32 {
         split_retry(&self.0).1.and_then(|n| n.parse().ok()).unwrap_or(0)
@@ -149,9 +149,8 @@ impl JobId {
 }
 
 impl SourceName {
-    /// The name of the source of `--dsn`: `<host>_<database>`, or
-    /// `<host>_<port>_<database>` where the port is not the usual one; other
-    /// bytes replaced.
+    /// The name of the source of `--dsn`: `<host>_<database>`, or `<host>_<port>_<database>` if the port is
+    /// not 5432. Other characters than letters, digits and `-` become `_`.
     #[must_use]
     pub fn of_dsn(host: &str, port: Option<&str>, database: &str) -> Self {
         let port = port.filter(|p| *p != "5432").map_or_else(String::new, |p| format!("_{p}"));

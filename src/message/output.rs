@@ -9,27 +9,27 @@ use serde::{Deserialize, Serialize};
 
 use super::setting::{Compression, FileTypes, or_default};
 
-/// Bounds of `row_group_bytes` in a request: it may not take a daemon's memory.
+/// Bounds of `row_group_bytes` in a request: a request must not use up the memory of a daemon.
 pub(super) const ROW_GROUP_BYTES: std::ops::RangeInclusive<u64> = 1024..=256 << 20;
 
 /// Where and how files are written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputRequest {
-    /// Directory below the root: relative, without `..`.
+    /// Directory below the root: a relative path without `..`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<OutputDirectory>,
-    /// Compression of pages; else the source's preset.
+    /// Compression of the pages; else that of the source's preset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
-    /// Encoded bytes of a row group: 1 KiB to 256 MiB. A worker's memory grows with it.
+    /// Size of a row group in encoded bytes: 1 KiB to 256 MiB. A worker's memory grows with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 268_435_456))]
     pub row_group_bytes: Option<NonZeroU64>,
-    /// Which types and encodings the files have; else `[export] types` of the configuration.
+    /// Which types and encodings the files may have; else `[export] types` of the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub types: Option<FileTypes>,
-    /// What happens when the directory of a table exists.
+    /// What happens if the directory of a table exists already.
     #[serde(default, deserialize_with = "or_default")]
     pub on_conflict: OnConflict,
 }
@@ -43,7 +43,7 @@ impl OutputDirectory {
     /// Parses a relative directory.
     ///
     /// # Errors
-    /// When it is absolute, leaves the root, is hidden or has control characters.
+    /// If the path is absolute, leaves the root, is hidden or has control characters.
     pub fn parse(text: &str) -> Result<Self, String> {
         let fail =
             |why: &str| Err(format!("directory `{text}` {why}; use a relative directory such as crm/daily"));
@@ -53,19 +53,21 @@ impl OutputDirectory {
         if text.len() > 1024 || text.chars().any(|c| c.is_control() || c == '\\') {
             return fail("is too long or has control characters or a backslash");
         }
-        let mut parts = Vec::new();
-        for part in text.split('/').filter(|p| !p.is_empty() && *p != ".") {
-            match part {
+        let mut names = Vec::new();
+        for name in text.split('/').filter(|name| !name.is_empty() && *name != ".") {
+            match name {
                 ".." => return fail("contains `..`"),
-                _ if part.starts_with('.') => return fail("has a hidden part"),
-                _ if part.len() > 255 => return fail("has a part over 255 bytes"),
-                _ => parts.push(part),
+                _ if name.starts_with('.') => {
+                    return fail("has a hidden directory (its name begins with a dot)");
+                }
+                _ if name.len() > 255 => return fail("has a name of more than 255 bytes"),
+                _ => names.push(name),
             }
         }
-        if parts.is_empty() {
+        if names.is_empty() {
             return fail("is empty");
         }
-        Ok(Self(parts.join("/")))
+        Ok(Self(names.join("/")))
     }
 
     /// The directory, relative to the root.
@@ -99,18 +101,18 @@ impl JsonSchema for OutputDirectory {
         "OutputDirectory".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({"type": "string", "description": "relative to the root, without .. and hidden parts"})
+        schemars::json_schema!({"type": "string", "description": "relative to the root, without `..` and without hidden directories"})
     }
 }
 
-/// What happens when a directory of the table's name exists already.
+/// What happens if a directory with the table's name exists already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnConflict {
-    /// `_v2`, `_v3`, …
+    /// The name gets `_v2`, `_v3`, …
     #[default]
     Version,
-    /// `_2025-08-05`, then with the time.
+    /// The name gets the date, as in `_2025-08-05`; if that exists too, also the time.
     Timestamp,
     /// The table fails.
     Fail,

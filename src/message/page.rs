@@ -1,5 +1,5 @@
-//! The parts of `docs/MESSAGES.md` that follow from the types: tables of fields, lists of values.
-//! The prose around them is written by hand.
+//! The sections of `docs/MESSAGES.md` that follow from the types: tables of fields, lists of values. People
+//! write the text around them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 
 use super::schema::SchemaFile;
 
-/// Ends a part.
+/// Marks the end of a section.
 const END: &str = "<!-- end -->";
 
-/// The page with its parts as these schemas have them. A part begins with `<!-- begin FILE -->`.
-/// A definition that several schemas have is shown in the first part that needs it.
+/// The page with the sections that these schemas give. A section begins with `<!-- begin FILE -->`. A
+/// definition that several schemas have is shown in the first section that needs it.
 pub(super) fn filled(page: &str, schemas: &[SchemaFile]) -> String {
     let mut shown = BTreeSet::new();
     let mut text = page.to_owned();
@@ -20,13 +20,14 @@ pub(super) fn filled(page: &str, schemas: &[SchemaFile]) -> String {
         let begin = format!("<!-- begin {} -->\n", file.name);
         let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{begin} is missing"));
         let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("{END} is missing"));
-        text = format!("{before}{begin}\n{}\n{END}{after}", part(file.schema.as_value(), &mut shown).trim());
+        text =
+            format!("{before}{begin}\n{}\n{END}{after}", section(file.schema.as_value(), &mut shown).trim());
     }
     text
 }
 
-/// All that one schema says, in the order in which it is mentioned.
-fn part(schema: &Value, shown: &mut BTreeSet<String>) -> String {
+/// The section of one schema. Definitions come in the order in which they are mentioned.
+fn section(schema: &Value, shown: &mut BTreeSet<String>) -> String {
     let mut text = body(schema);
     let mut open = mentioned(schema);
     while !open.is_empty() {
@@ -58,7 +59,7 @@ fn name_of(reference: &str) -> String {
     reference.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// What one type is: a description, then its fields, its values or its form.
+/// The text about one type: its description, then its fields, its values or its form.
 fn body(schema: &Value) -> String {
     let mut text = description(schema).map_or_else(String::new, |d| format!("{d}\n\n"));
     if let Some(fields) = schema["properties"].as_object() {
@@ -107,7 +108,7 @@ fn about(field: &Value) -> String {
 }
 
 fn description(schema: &Value) -> Option<String> {
-    // Links of the code's own documentation lead nowhere here, and `<` begins a tag outside of code.
+    // Links to Rust items lead nowhere on this page, and `<` outside of code would begin a tag.
     let plain = |d: &str| d.replace('\n', " ").replace("[`", "`").replace("`]", "`");
     let text = schema["description"].as_str().map(plain)?;
     let pieces = text.split('`').enumerate();
@@ -124,7 +125,7 @@ fn kind(schema: &Value) -> String {
     if let Some(value) = schema.get("const") {
         return format!("`{}`", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     }
-    // `null` is what a field that is left out stands for.
+    // `null` is not listed: it is the same as leaving the field out.
     let given = |v: &&Value| v["type"] != "null";
     if let Some(values) = alternatives(schema) {
         return values.iter().filter(given).map(kind).collect::<Vec<_>>().join(" or ");
@@ -160,12 +161,12 @@ fn plain_kind(word: &Value, schema: &Value) -> String {
     }
 }
 
-/// Text within a row of a table.
+/// Escapes text for a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-/// JSON examples of a page.
+/// The JSON examples of a page.
 pub(super) fn examples(page: &str) -> Vec<Map<String, Value>> {
     let blocks = page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks.map(|block| serde_json::from_str(block).unwrap_or_else(|e| panic!("{e}: {block}"))).collect()

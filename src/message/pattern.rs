@@ -1,6 +1,5 @@
-//! Names and patterns of tables as requests write them: `schema.table`,
-//! literal and case-sensitive, `*` and `?` as wildcards, parts with a dot,
-//! space, quote or wildcard of their own double-quoted as in SQL.
+//! Names and patterns of tables in requests: `schema.table`, literal and case-sensitive. `*` and `?` are
+//! wildcards. A name with a dot, space, quote or wildcard of its own is written in double quotes, as in SQL.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,10 +17,10 @@ pub struct InvalidPattern {
     why: &'static str,
 }
 
-/// Longest part of a pattern, in characters: names have at most 63 bytes.
-const MAX_PART: usize = 256;
+/// Largest length of the pattern of one name, in characters. Names have at most 63 bytes.
+const MAX_NAME: usize = 256;
 
-/// One part of a name: a sequence of literal characters and wildcards.
+/// A character of a name's pattern: literal or a wildcard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Glyph {
     Literal(char),
@@ -42,54 +41,54 @@ impl TablePattern {
     /// Parses `schema.table`.
     ///
     /// # Errors
-    /// When the text has not exactly two non-empty parts, or an open quote.
+    /// If the text does not have exactly two non-empty names, or has an open quote.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let fail = |why| InvalidPattern { text: text.chars().take(200).collect(), why };
-        let mut parts: Vec<Vec<Glyph>> = vec![Vec::new()];
+        let mut names: Vec<Vec<Glyph>> = vec![Vec::new()];
         let mut chars = text.chars().peekable();
         let mut quoted = false;
         let mut closed = false;
         while let Some(c) = chars.next() {
-            let part = parts.last_mut().expect("there is always a last part");
+            let name = names.last_mut().expect("there is always a last name");
             match c {
                 '\0' => return Err(fail("a NUL character")),
                 '"' if quoted && chars.peek() == Some(&'"') => {
                     chars.next();
-                    part.push(Glyph::Literal('"'));
+                    name.push(Glyph::Literal('"'));
                 }
                 '"' if quoted => {
                     quoted = false;
                     closed = true;
                 }
-                _ if quoted => part.push(Glyph::Literal(c)),
+                _ if quoted => name.push(Glyph::Literal(c)),
                 '.' => {
-                    parts.push(Vec::new());
+                    names.push(Vec::new());
                     closed = false;
                 }
                 _ if closed => return Err(fail("text after a closing quote")),
-                '"' if part.is_empty() => quoted = true,
-                '"' => return Err(fail("a quote in the middle of a part")),
-                '*' => part.push(Glyph::Any),
-                '?' => part.push(Glyph::One),
+                '"' if name.is_empty() => quoted = true,
+                '"' => return Err(fail("a quote in the middle of a name")),
+                '*' => name.push(Glyph::Any),
+                '?' => name.push(Glyph::One),
                 c if c.is_whitespace() => return Err(fail("a space outside of quotes")),
-                c => part.push(Glyph::Literal(c)),
+                c => name.push(Glyph::Literal(c)),
             }
         }
         if quoted {
             return Err(fail("a quote that is never closed"));
         }
         let [schema, table] =
-            <[_; 2]>::try_from(parts).map_err(|_| fail("it needs one dot between schema and table"))?;
+            <[_; 2]>::try_from(names).map_err(|_| fail("it needs one dot between schema and table"))?;
         if schema.is_empty() || table.is_empty() {
-            return Err(fail("an empty part"));
+            return Err(fail("an empty name"));
         }
-        if schema.len().max(table.len()) > MAX_PART {
-            return Err(fail("a part of more than 256 characters"));
+        if schema.len().max(table.len()) > MAX_NAME {
+            return Err(fail("a name of more than 256 characters"));
         }
         Ok(Self { text: text.to_owned(), schema, table })
     }
 
-    /// The pattern that means exactly this table.
+    /// The pattern that matches only this table.
     #[must_use]
     pub fn exact(schema: &str, table: &str) -> Self {
         let literal = |s: &str| s.chars().map(Glyph::Literal).collect();
@@ -108,7 +107,7 @@ impl TablePattern {
         literal(&self.schema)
     }
 
-    /// Whether the table is meant.
+    /// Whether the pattern matches the table.
     #[must_use]
     pub fn matches(&self, schema: &str, table: &str) -> bool {
         glob(&self.schema, schema) && glob(&self.table, table)
@@ -121,22 +120,22 @@ impl TablePattern {
     }
 }
 
-/// A table's name as a request would write it: quoted where it must be.
+/// A table's name as a request writes it: quoted if necessary.
 #[must_use]
 pub fn qualified(schema: &str, table: &str) -> String {
-    let part = |s: &str| {
+    let quoted = |s: &str| {
         let plain =
             !s.is_empty() && !s.chars().any(|c| c.is_whitespace() || matches!(c, '.' | '"' | '*' | '?'));
         if plain { s.to_owned() } else { format!("\"{}\"", s.replace('"', "\"\"")) }
     };
-    format!("{}.{}", part(schema), part(table))
+    format!("{}.{}", quoted(schema), quoted(table))
 }
 
 fn literal(glyphs: &[Glyph]) -> Option<String> {
     glyphs.iter().map(|g| if let Glyph::Literal(c) = g { Some(*c) } else { None }).collect()
 }
 
-/// Wildcard match in linear space, `*` backtracking to its last position only.
+/// Matches wildcards without recursion: after a mismatch it goes back only to the last `*`.
 fn glob(pattern: &[Glyph], text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     let (mut p, mut t) = (0, 0);
@@ -207,7 +206,7 @@ impl JsonSchema for TablePattern {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "schema.table, case-sensitive; * and ? are wildcards; parts with a dot, space, quote or wildcard of their own in double quotes",
+            "description": "`schema.table`, case-sensitive. `*` and `?` are wildcards. A name with a dot, space, quote or wildcard of its own is written in double quotes.",
             "examples": ["public.orders", "sales.*", "\"my schema\".\"a.b\""]
         })
     }
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn quoted_parts_keep_dots_quotes_and_case() {
+    fn quoted_names_keep_dots_quotes_and_case() {
         let p = pattern("\"my schema\".\"a.\"\"b\"");
         assert_eq!(p.literal(), Some(("my schema".into(), "a.\"b".into())));
         assert_eq!(qualified("my schema", "a.\"b"), p.as_str());
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_two_parts_is_refused() {
+    fn what_is_not_two_names_is_refused() {
         for bad in ["orders", "a.b.c", ".x", "x.", "a.\"b", "a b.c", "\"a\"b.c", "a.b\"c\""] {
             assert!(TablePattern::parse(bad).is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! What publishers may ask for: an export, a cancel, a retry.
+//! Requests of publishers: an export, a cancel, a retry.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -15,21 +15,21 @@ pub use super::table::{After, AfterNulls, StrategyRequest, TableRequest};
 use super::{JobId, SourceName};
 use crate::text::{NotUtf8, utf8};
 
-/// A request that was read; `job_id` may still be missing.
+/// A request that was read. Its `job_id` may still be missing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RequestMessage {
     /// Export tables.
     Export(Box<ExportRequest>),
-    /// End a job.
+    /// Cancel a job.
     Cancel(JobId),
-    /// Export again what failed in a finished job.
+    /// Export again the tables that failed in a finished job.
     Retry(JobId),
 }
 
-/// Why a request body was refused; the text names the field.
+/// Why a request body was refused. The text names the field.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidRequest {
-    /// The body is not a JSON object at all.
+    /// The body is not a JSON object.
     #[error("the request is not JSON: {0}; send one JSON object in UTF-8")]
     NotJson(String),
     /// A field is unknown, missing, of a wrong type or out of bounds.
@@ -81,7 +81,7 @@ impl RequestMessage {
     }
 }
 
-/// What a body is instead of text, and what would make it one.
+/// Says why a body is not text, and what to change.
 fn not_text(what: &NotUtf8) -> String {
     match what {
         NotUtf8::Compressed(_) => {
@@ -91,7 +91,7 @@ fn not_text(what: &NotUtf8) -> String {
     }
 }
 
-/// Deserializes and names the path of the field that does not fit.
+/// Deserializes a value. An error names the path of the field that does not fit.
 fn field_path<T: de::DeserializeOwned>(value: serde_json::Value) -> Result<T, InvalidRequest> {
     serde_path_to_error::deserialize(value).map_err(|e| {
         let field = e.path().to_string();
@@ -104,43 +104,43 @@ fn field_path<T: de::DeserializeOwned>(value: serde_json::Value) -> Result<T, In
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportRequest {
-    /// Identity of the job; else the `message_id`, else a new UUID.
+    /// Id of the job; else the `message_id`, else a new UUID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<JobId>,
-    /// Which configured source; may be left out when there is only one.
+    /// Name of a configured source. It may be left out if only one source is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceName>,
-    /// The tables, by name or pattern; a bare string is a table.
+    /// The tables, by name or pattern. A bare string is a table.
     #[schemars(length(min = 1))]
     pub tables: Vec<TableRequest>,
-    /// Patterns of tables to leave out of what patterns matched.
+    /// Patterns of tables to leave out where a pattern of `tables` matched them.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<TablePattern>,
     /// Where and how the files are written.
     #[serde(default, deserialize_with = "object_or_default")]
     pub output: OutputRequest,
-    /// Whether all chunks read one snapshot; default: snapshot where the source can.
+    /// Whether all chunks read one snapshot. Default: `snapshot` if the source has snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
-    /// What becomes of values that do not fit their column.
+    /// What happens to a value that does not fit the type of its column.
     #[serde(default, deserialize_with = "or_default")]
     pub on_unfit: OnUnfit,
-    /// Whether each table is counted before it is organized.
+    /// Whether the rows of each table are counted before the table is published.
     #[serde(default, deserialize_with = "or_default")]
     pub verify: Verify,
     /// Bounds of this job's parallelism.
     #[serde(default, deserialize_with = "object_or_default")]
     pub parallelism: Parallelism,
-    /// The job is cancelled when it has not finished this long after its request was stored.
+    /// The job is cancelled if it has not finished this long after its request was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Span>,
-    /// Passed on in events and the archive.
+    /// Labels that events and the archive repeat.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
 impl ExportRequest {
-    /// What was asked for a table: by its name, else by the first pattern that takes it.
+    /// The entry of the request for a table: the one with its name, else the first pattern that matches it.
     #[must_use]
     pub fn entry_for(&self, schema: &str, table: &str) -> Option<&TableRequest> {
         let named = |r: &&TableRequest| r.table.literal().is_some_and(|(s, t)| s == schema && t == table);
@@ -148,7 +148,7 @@ impl ExportRequest {
         self.tables.iter().find(named).or_else(|| self.tables.iter().find(taken))
     }
 
-    /// Bounds that types alone do not keep.
+    /// Checks the bounds that the types do not express.
     fn check(&self) -> Result<(), InvalidRequest> {
         let fail =
             |field: &str, why: &str| Err(InvalidRequest::Field { field: field.into(), why: why.into() });
@@ -187,12 +187,12 @@ impl ExportRequest {
 pub enum Consistency {
     /// One snapshot for all tables of the job.
     Snapshot,
-    /// Each chunk reads what it finds: rows that move between chunks while
-    /// the job runs may be missed or read twice.
+    /// Each chunk reads the rows that are committed when it runs. Rows that move from one chunk's range to
+    /// another's meanwhile may be missing or come twice.
     None,
 }
 
-/// What becomes of values that do not fit the type of their column.
+/// What happens to values that do not fit the type of their column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnUnfit {
@@ -205,25 +205,25 @@ pub enum OnUnfit {
     Error,
 }
 
-/// Whether tables are counted before they are organized.
+/// Whether the rows of tables are counted before the tables are published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verify {
     /// Not counted.
     #[default]
     None,
-    /// `count(*)` under the same snapshot must equal the rows exported.
+    /// `count(*)` in the same snapshot must equal the number of exported rows.
     Count,
 }
 
-/// Bounds of a job's parallelism; what is left out follows the fleet.
+/// Bounds of a job's parallelism. A missing one follows from the number of cores of all daemons.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Parallelism {
-    /// Tables at once.
+    /// Largest number of tables that are exported at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_threads: Option<NonZeroU32>,
-    /// Chunks of one table at once.
+    /// Largest number of chunks of one table that are exported at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk_workers: Option<NonZeroU32>,
 }

@@ -1,5 +1,5 @@
-//! JSON Schemas of what other systems send and receive, generated from the
-//! types. `config/schemas/` holds them; a test keeps them current.
+//! JSON Schemas of the messages that other systems send and receive. They are generated from the types.
+//! `config/schemas/` holds them, and a test keeps them current.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -17,7 +17,7 @@ pub struct SchemaFile {
 }
 
 impl SchemaFile {
-    /// The schema of a type, as values of it are written.
+    /// The schema of a type in its serialized form.
     #[must_use]
     pub fn of<T: JsonSchema>(name: &'static str) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl SchemaFile {
     }
 }
 
-/// The schemas of all messages that cross the border of the system.
+/// The schemas of all messages that other systems send or receive.
 #[must_use]
 pub fn messages() -> Vec<SchemaFile> {
     vec![
@@ -45,7 +45,7 @@ pub fn messages() -> Vec<SchemaFile> {
     ]
 }
 
-/// All that may be sent to `<prefix>.requests`.
+/// All messages that may be sent to `<prefix>.requests`.
 fn request() -> Schema {
     let mut generator: SchemaGenerator = SchemaSettings::draft2020_12().into_generator();
     let export = generator.subschema_for::<ExportRequest>();
@@ -66,14 +66,14 @@ fn request() -> Schema {
         "description": "A message to the queue <prefix>.requests.",
         "anyOf": [
             export,
-            about_job("cancel", "End a job."),
-            about_job("retry", "Export again what failed in a finished job, as job <job_id>.rN."),
+            about_job("cancel", "Cancel a job."),
+            about_job("retry", "Export again the tables that failed in a finished job, as job <job_id>.rN."),
         ],
         "$defs": definitions,
     })
 }
 
-/// In requests `null` is the same as leaving a field out, wherever that is allowed.
+/// Allows `null` for optional fields: in requests it is the same as leaving the field out.
 fn optional_may_be_null(mut definitions: Map<String, Value>) -> Map<String, Value> {
     for definition in definitions.values_mut() {
         let required = definition["required"].as_array().cloned().unwrap_or_default();
@@ -111,13 +111,13 @@ mod tests {
     use super::*;
     use crate::message::{EventType, RequestMessage, page};
 
-    /// Set to anything, it lets the test write the files anew.
+    /// If this variable is set, the tests write the files again.
     const REGENERATE: &str = "ADU_EXPORT_WRITE_SCHEMAS";
 
     #[test]
     fn the_schemas_in_config_are_those_of_the_types() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schemas");
-        // The archive is no message, but others read it all the same.
+        // The archive is not a message, but other systems read it too.
         let archive = SchemaFile::of::<crate::job::archive::Archive>("archive.schema.json");
         for file in messages().into_iter().chain([archive]) {
             let path = directory.join(file.name);
@@ -125,7 +125,7 @@ mod tests {
                 std::fs::write(&path, file.text()).expect("writes");
             }
             let stored = std::fs::read_to_string(&path).unwrap_or_default();
-            // The order of keys is none of the types' business.
+            // The types do not fix the order of keys.
             let stored = serde_json::from_str(&stored).unwrap_or(serde_json::Value::Null);
             assert!(
                 stored == *file.schema.as_value(),

@@ -1,5 +1,5 @@
-//! Small values that requests and configuration share: compression,
-//! durations, sizes of choice lists. Each parses from one string.
+//! Small settings that requests and the configuration share: compression, durations, sets of choices. Each is
+//! parsed from one string.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,21 +22,22 @@ fn invalid(value: &str, expected: &'static str) -> InvalidSetting {
     InvalidSetting { value: value.chars().take(80).collect(), expected }
 }
 
-/// For fields with a default: `null` is the same as leaving them out.
+/// For fields with a default: `null` means the default.
 pub(super) fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The same for an object.
+/// Like `or_default`, for objects.
 pub(super) fn object_or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(object(deserializer)?.unwrap_or_default())
 }
 
-/// An object or `null`. Derived code also takes a list of its fields' values in their order, which is nobody's intention.
+/// An object or `null`. Derived code would also accept a list of the fields' values in their order, which
+/// nobody intends.
 pub(super) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -155,15 +156,15 @@ impl fmt::Display for Span {
     }
 }
 
-/// What becomes of `numeric` columns.
+/// The type that `numeric` columns get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum NumericMode {
-    /// The server's text: exact.
+    /// Text as the server prints it: exact.
     Text,
-    /// A double: may lose digits, and was asked for.
+    /// A double, which may lose digits.
     Double,
-    /// A decimal of this precision and scale.
+    /// A decimal with this precision and scale.
     Decimal(u8, i8),
 }
 
@@ -196,16 +197,17 @@ impl fmt::Display for NumericMode {
     }
 }
 
-/// What becomes of infinite dates and timestamps.
+/// What happens to infinite dates and timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InfinityMode {
-    /// The highest value of the type, and the negative of it: what DuckDB reads as infinity.
+    /// The largest value of the type for infinity, and its negative for -infinity. DuckDB reads both as
+    /// infinities.
     #[default]
     Max,
     /// NULL.
     Null,
-    /// A value that does not fit: the column becomes text, unless `on_unfit` says otherwise.
+    /// The value counts as one that does not fit: the column becomes text, unless `on_unfit` says otherwise.
     Text,
 }
 
@@ -213,16 +215,16 @@ pub enum InfinityMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FileTypes {
-    /// The types that keep every value as it is, and the smallest encodings.
+    /// Types that keep every value exactly, and the smallest encodings.
     #[default]
     Exact,
-    /// Those that every common reader of Parquet reads: others become text, infinite dates and timestamps NULL; no
-    /// encodings but plain and dictionary.
+    /// Only types that every common Parquet reader supports: other types become text, and infinite dates and
+    /// timestamps become NULL. The only encodings are plain and dictionary.
     Portable,
 }
 
 impl FileTypes {
-    /// Whether nothing was asked for.
+    /// Whether this is the default.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         *self == Self::Exact

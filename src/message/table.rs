@@ -16,23 +16,23 @@ use super::setting::{InfinityMode, NumericMode, object, or_default};
 pub struct TableRequest {
     /// Name or pattern.
     pub table: TablePattern,
-    /// Without the rows of child tables.
+    /// Whether the rows of child tables are left out.
     pub only: bool,
-    /// Columns in the order wanted; all when left out.
+    /// The columns, in the order that the files will have; all columns if left out.
     pub columns: Option<Vec<String>>,
     /// A filter: one expression of columns, literals and operators.
     pub where_: Option<String>,
-    /// Only rows newer than a value.
+    /// Only rows that are newer than a value.
     pub after: Option<After>,
     /// How the table is split.
     pub strategy: StrategyRequest,
-    /// Column of `range`.
+    /// Column by which `range` splits the table.
     pub chunk_column: Option<String>,
-    /// Rows of a chunk.
+    /// Number of rows in a chunk.
     pub chunk_rows: Option<NonZeroU64>,
-    /// What becomes of numeric columns without precision.
+    /// The type that numeric columns without precision get.
     pub numeric: Option<NumericMode>,
-    /// What becomes of infinite dates and timestamps.
+    /// What happens to infinite dates and timestamps.
     pub infinity: Option<InfinityMode>,
     /// Text columns that are exported as bytes, whatever their encoding.
     pub as_bytes: Vec<String>,
@@ -45,7 +45,8 @@ impl TableRequest {
         TableBody { table, ..TableBody::default_body() }.into()
     }
 
-    /// Whether every row and column is wanted, those of child tables aside: only such exports are `.latest`.
+    /// Whether the request asks for every row and column; rows of child tables do not count. Only such
+    /// exports become `.latest`.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.columns.is_none() && self.where_.is_none() && self.after.is_none()
@@ -59,14 +60,15 @@ impl TableRequest {
 struct TableBody {
     /// Name or pattern.
     table: TablePattern,
-    /// Only the table's own rows, without those of the tables that inherit from it (`FROM ONLY`).
+    /// Only the table's own rows, without those of tables that inherit from it (`FROM ONLY`).
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "std::ops::Not::not")]
     only: bool,
-    /// Columns in the order wanted; all when left out.
+    /// The columns, in the order that the files will have; all columns if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     columns: Option<Vec<String>>,
-    /// A filter: one expression of columns, literals, comparison, boolean, IN, BETWEEN, LIKE, IS NULL, arithmetic and casts.
+    /// A filter: one expression of columns, literals, comparisons, boolean operators, IN, BETWEEN, LIKE, IS
+    /// NULL, arithmetic and casts.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     where_: Option<String>,
     /// Only rows whose column is greater than a value.
@@ -75,19 +77,20 @@ struct TableBody {
     /// How the table is split into chunks.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_auto")]
     strategy: StrategyRequest,
-    /// Column of `range`.
+    /// Column by which `range` splits the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     chunk_column: Option<String>,
-    /// Rows of a chunk.
+    /// Number of rows in a chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     chunk_rows: Option<NonZeroU64>,
-    /// What becomes of numeric columns without precision.
+    /// The type that numeric columns without precision get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     numeric: Option<NumericMode>,
-    /// What becomes of infinite dates and timestamps.
+    /// What happens to infinite dates and timestamps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     infinity: Option<InfinityMode>,
-    /// Text columns that are exported as the bytes that the server has, for texts that are not UTF-8.
+    /// Text columns that are exported as bytes, as the server stores them. This is for texts that are not
+    /// UTF-8.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     as_bytes: Vec<String>,
 }
@@ -193,29 +196,29 @@ impl JsonSchema for TableRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct After {
-    /// A column that grows.
+    /// A column whose values grow, so that new and changed rows have larger ones.
     pub column: String,
     /// The high-water mark of the last export.
     pub value: String,
-    /// Rows that are older than `value` by less than this come again, for what was committed late: a number where the
-    /// column is one, else a time as in `1 hour`.
+    /// Also export the rows that are less than this below `value`, because a transaction may commit late. It
+    /// is a number for a numeric column, else a time such as `1 hour`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<String>,
-    /// What becomes of rows without a value in `column`, which are neither older nor newer than any.
+    /// What happens to rows whose `column` is NULL: they are neither older nor newer than any value.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "AfterNulls::is_skip")]
     pub nulls: AfterNulls,
 }
 
-/// What becomes of the rows of an incremental export whose column is NULL.
+/// What happens to rows of an incremental export whose column is NULL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AfterNulls {
-    /// They are in no increment; plan, event and archive say so where there may be such.
+    /// No increment contains them. Plan, event and archive say so if the column may be NULL.
     #[default]
     Skip,
-    /// They come with every increment.
+    /// Every increment contains them.
     Include,
-    /// The table fails if there are such.
+    /// The table fails if such rows exist.
     Error,
 }
 
@@ -229,7 +232,7 @@ impl AfterNulls {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StrategyRequest {
-    /// Chosen from facts; the plan says why.
+    /// The planner chooses from facts about the table. The plan says why.
     #[default]
     Auto,
     /// One chunk.

@@ -1,12 +1,12 @@
-//! Work on the shared queue. A task carries identities only: the worker reads
-//! what to do from the folder (invariant I3).
+//! Work on the shared queue. A task only says which work it is; the worker reads what to do from the folder
+//! (invariant I3).
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{BatchId, BatchNo, ChunkNo, Epoch, JobId};
 
-/// One unit of work, done by whichever daemon takes it.
+/// One unit of work. Any daemon may take it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Task {
@@ -22,9 +22,9 @@ pub struct PlanTask {
     /// The job.
     #[serde(rename = "plan")]
     pub job: JobId,
-    /// The epoch to be planned.
+    /// The epoch to plan.
     pub epoch: Epoch,
-    /// Identity of the export root it is meant for.
+    /// Identity of the export root that the task belongs to.
     pub root: Uuid,
 }
 
@@ -33,14 +33,14 @@ pub struct PlanTask {
 pub struct ChunkTask {
     /// The job.
     pub job: JobId,
-    /// The epoch of the plan that has the chunk.
+    /// The epoch of the plan that contains the chunk.
     pub epoch: Epoch,
     /// Number of the batch's first table.
     #[serde(rename = "table")]
     pub batch: BatchNo,
     /// The chunk within the batch.
     pub chunk: ChunkNo,
-    /// Identity of the export root it is meant for.
+    /// Identity of the export root that the task belongs to.
     pub root: Uuid,
 }
 
@@ -62,7 +62,7 @@ impl Task {
         }
     }
 
-    /// The export root it is meant for.
+    /// The export root that the task belongs to.
     #[must_use]
     pub fn root(&self) -> Uuid {
         match self {

@@ -1,4 +1,4 @@
-//! Compresses pages one after the other, with tables and buffers that are kept.
+//! Compresses pages one after the other, and reuses its tables and buffers.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -10,7 +10,7 @@ use parquet::errors::{ParquetError, Result};
 
 use crate::message::setting::Compression;
 
-/// What Parquet calls the compression.
+/// The compression in the terms of the Parquet crate.
 pub(super) fn codec(compression: Compression) -> Codec {
     match compression {
         Compression::Snappy => Codec::SNAPPY,
@@ -21,18 +21,19 @@ pub(super) fn codec(compression: Compression) -> Codec {
     }
 }
 
-/// Bytes of a buffer that are kept for the next page.
+/// Buffers up to this size are kept for the next page.
 pub(super) const KEEP_BYTES: usize = 4 << 20;
 
 /// Compresses the pages of a row group.
 pub(super) struct Compressor {
     codec: Codec,
     method: Method,
-    /// As long as the longest page so far may have become; what lies beyond the last one is of no use.
+    /// A buffer as long as the longest compressed page so far could be. The bytes after the current page are
+    /// meaningless.
     compressed: Arc<Vec<u8>>,
 }
 
-/// A page in the compressor's buffer, which is used again once the page is gone.
+/// A page in the compressor's buffer. The compressor reuses the buffer when this is dropped.
 struct Lent {
     buffer: Arc<Vec<u8>>,
     bytes: usize,
@@ -67,12 +68,12 @@ impl Compressor {
         Ok(Self { codec: codec(compression), method, compressed: Arc::default() })
     }
 
-    /// What Parquet calls it.
+    /// The compression in the terms of the Parquet crate.
     pub(super) fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// The page, compressed.
+    /// Compresses a page.
     pub(super) fn compress(&mut self, page: &[u8]) -> Result<Bytes> {
         let failed =
             |error: &dyn Display| ParquetError::General(format!("a page is not compressed: {error}"));
@@ -108,13 +109,13 @@ impl Compressor {
         Ok(page)
     }
 
-    /// Bytes that it has in memory, nearly.
+    /// Approximate size in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.compressed.capacity()
     }
 }
 
-/// At least so many bytes; they are not cleared each time.
+/// Makes the buffer at least `bytes` long, without clearing it.
 fn room(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
     if buffer.len() < bytes {
         buffer.resize(bytes, 0);

@@ -1,12 +1,11 @@
-//! How each column is encoded: decided per row group from its first batch.
+//! Chooses the encoding of each column, for each row group, from its first batch.
 //!
-//! A dictionary makes columns of few values small, and costs a hash look-up
-//! per value before it overflows and is given up where almost every value is
-//! new. The first batch tells the two apart well enough. Whole numbers without
-//! a dictionary are stored as differences where these are no larger: a column of
-//! keys in order nearly vanishes. Of columns that are encoded in `flat/` each page
-//! has what is smaller; of others the first batch decides. Portable files have no
-//! differences, which not every reader reads right.
+//! A dictionary makes a column with few distinct values small. Where almost every value is new, it only costs
+//! time: one look-up per value, until it becomes too large and is given up. The first batch shows well enough
+//! which case it is. Whole numbers without a dictionary are stored as differences if these are not larger; a
+//! column of ascending keys then nearly vanishes. Columns that `flat/` encodes choose for each page; for
+//! others the first batch decides. Portable files have no differences, because not every reader decodes them
+//! correctly.
 
 use std::sync::Arc;
 
@@ -24,21 +23,21 @@ use crate::message::setting::FileTypes;
 use crate::plan::export_plan::WriterSettings;
 use crate::relation::column::{Column, ELEMENT};
 
-/// Rows that are looked at.
+/// Number of rows in the sample.
 const SAMPLE_ROWS: usize = 2048;
-/// A dictionary is given up when it is this large.
+/// A dictionary is given up at this size.
 const DICTIONARY_BYTES: usize = 1 << 20;
-/// Values that are longer than this on average are documents.
+/// A column whose values are longer on average counts as documents.
 const LONG_BYTES: usize = 4096;
 /// Pages are cut at this size before compression.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Who wrote a file, in the form that parquet-java reads:
+/// The writer of a file, in the form that parquet-java parses:
 /// <https://github.com/apache/parquet-java/blob/master/parquet-common/src/main/java/org/apache/parquet/VersionParser.java>.
 const CREATED_BY: &str =
     concat!("adu-export version ", env!("CARGO_PKG_VERSION"), " (build ", env!("ADU_EXPORT_BUILD"), ")");
 
-/// What a file says of itself.
+/// The properties of a whole file.
 pub(super) fn file_properties(
     provenance: &Provenance,
     columns: &[Column],
@@ -50,8 +49,8 @@ pub(super) fn file_properties(
         .build()
 }
 
-/// The properties of a row group that begins with this batch. A wide one has
-/// no other, and its pages are made when the batch is gone from memory.
+/// The properties of a row group that begins with this batch. A wide batch is the only one of its row group,
+/// and its pages are written when the batch is no longer in memory.
 pub(super) fn properties(
     settings: &WriterSettings,
     columns: &[Column],
@@ -76,7 +75,7 @@ pub(super) fn properties(
     builder.build()
 }
 
-/// Sets the encodings of the leaves of a field, at `path`.
+/// Sets the encodings of all leaves of the field at `path`.
 fn encode(
     builder: WriterPropertiesBuilder,
     path: &[&str],
@@ -87,7 +86,7 @@ fn encode(
     let below = |name| [path, &[name]].concat();
     match field.data_type() {
         DataType::Struct(fields) => fields.iter().enumerate().fold(builder, |builder, (index, field)| {
-            let array = array.and_then(|a| a.as_struct_opt()).map(|parts| parts.column(index));
+            let array = array.and_then(|a| a.as_struct_opt()).map(|fields| fields.column(index));
             encode(builder, &below(field.name()), field, array, may_differ)
         }),
         DataType::List(field) => {
@@ -114,12 +113,12 @@ fn encode_leaf(
     array: Option<&ArrayRef>,
     may_differ: bool,
 ) -> WriterPropertiesBuilder {
-    let path = ColumnPath::new(path.iter().map(|&part| part.to_owned()).collect());
+    let path = ColumnPath::new(path.iter().map(|&name| name.to_owned()).collect());
     let whole = is_signed_whole(field.data_type()) || field.data_type() == &DataType::UInt32;
     let long = array.is_some_and(is_long);
     let dictionary = !long && array.is_none_or(|array| pays(array, whole));
-    // Nobody looks for a range of documents or blobs, and the Parquet crate copies
-    // their extremes whole before it cuts them.
+    // Documents and blobs get no statistics: nobody filters by a range of them, and the Parquet crate copies
+    // whole minima and maxima before it cuts them.
     let is_document = field.data_type() == &DataType::Binary
         || field.extension_type_name() == Some(<Json as ExtensionType>::NAME);
     let statistics = if is_document || long { EnabledStatistics::None } else { EnabledStatistics::Page };
@@ -134,17 +133,16 @@ fn encode_leaf(
     }
 }
 
-/// Whether the mean value is long. What the array has room for does not count: the last batch of a
-/// chunk has room for as many values as the one before.
+/// Whether values are long on average. The capacity of the array does not count: the last batch of a chunk
+/// has the same capacity as the one before, but fewer values.
 fn is_long(array: &ArrayRef) -> bool {
     let bytes = array.to_data().get_slice_memory_size().unwrap_or(usize::MAX);
     bytes / array.len().max(1) > LONG_BYTES
 }
 
-/// Whether a dictionary pays for values like these: enough of them come again,
-/// and not only next to each other (keys in order never do). Ninety percent of
-/// new values in 2048 are ten thousand different ones in all: still few for
-/// texts, but whole numbers take as little space without a dictionary then.
+/// Whether a dictionary pays for these values: enough of them repeat, and not only next to each other (sorted
+/// keys repeat only so). If 90 % of 2048 values are new, the column has about ten thousand distinct values.
+/// For texts a dictionary still pays then; whole numbers take as little space without one.
 fn pays(array: &ArrayRef, whole: bool) -> bool {
     let rows = array.len().min(SAMPLE_ROWS);
     let mut hashes = Vec::with_capacity(rows);
@@ -168,7 +166,7 @@ fn pays(array: &ArrayRef, whole: bool) -> bool {
         }
     }
     let found = hashes.len();
-    // Runs of equal neighbours that never come back are keys in order.
+    // If no value comes back after its run of equal neighbours, the keys are in order.
     let runs = 1 + hashes.windows(2).filter(|pair| pair[0] != pair[1]).count();
     hashes.sort_unstable();
     hashes.dedup();
@@ -178,7 +176,7 @@ fn pays(array: &ArrayRef, whole: bool) -> bool {
     found < 64 || (distinct <= few && !keys_in_order)
 }
 
-/// Good enough to tell values of a sample apart.
+/// A simple hash, good enough to count distinct values in a sample.
 fn hash(bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
     let mut hash = bytes.len() as u64;

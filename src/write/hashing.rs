@@ -1,13 +1,13 @@
-//! A buffered writer that hashes what passes.
+//! A buffered writer that hashes the bytes it writes.
 
 use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
-/// Bytes that are written at once.
+/// Size of the buffer.
 const BUFFER: usize = 1 << 20;
 
-/// Writes to `inner` in large pieces; knows length and hash of what it wrote.
+/// Writes to `inner` in large pieces. It counts and hashes the bytes.
 pub(super) struct HashingWriter<W: Write> {
     inner: W,
     buffer: Vec<u8>,
@@ -15,7 +15,7 @@ pub(super) struct HashingWriter<W: Write> {
     bytes: u64,
 }
 
-/// What passed a [`HashingWriter`].
+/// The result of a [`HashingWriter`].
 pub(super) struct Digested<W> {
     pub(super) inner: W,
     pub(super) bytes: u64,
@@ -27,7 +27,7 @@ impl<W: Write> HashingWriter<W> {
         Self { inner, buffer: Vec::new(), hasher: Sha256::new(), bytes: 0 }
     }
 
-    /// Writes what is buffered and gives the inner writer back.
+    /// Writes the buffered bytes and returns the inner writer.
     pub(super) fn finish(mut self) -> io::Result<Digested<W>> {
         self.write_buffer()?;
         let sha256 = hex::encode(self.hasher.finalize());
@@ -58,7 +58,7 @@ impl<W: Write> Write for HashingWriter<W> {
         Ok(bytes.len())
     }
 
-    /// Nobody reads the file before it is finished: there is nothing to flush.
+    /// Does nothing: nobody reads the file before it is finished.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

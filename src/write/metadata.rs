@@ -9,7 +9,7 @@ use crate::message::setting::FileTypes;
 use crate::message::{ChunkNo, Epoch, JobId, SourceName};
 use crate::relation::column::{Column, ColumnType, Geometry};
 
-/// Longitude and latitude as most of the world has them.
+/// WGS 84: longitude and latitude, the default of GeoParquet.
 const WGS_84: u32 = 4326;
 
 /// Where a file's rows come from.
@@ -25,17 +25,18 @@ pub struct Provenance {
     pub epoch: Epoch,
     /// Chunk within the table.
     pub chunk: ChunkNo,
-    /// The chunk's predicate; a filter only as `filtered`, never its literals.
+    /// The predicate of the chunk. A filter of the request appears only as `filtered`, never with its
+    /// literals.
     pub predicate: String,
-    /// The instant its snapshot shows, and its lineage.
+    /// Time and lineage of the snapshot.
     pub snapshot: Option<(Timestamp, Uuid)>,
 }
 
-/// What GeoParquet says of columns with shapes, <https://geoparquet.org/releases/v1.1.0/>; none if
-/// there are none, or the column does not declare reference and kind: it may hold curves then, which
-/// GeoParquet does not have and DuckDB refuses. WGS 84 is the default; another reference
-/// would have to be spelled out, which the source cannot: it is unknown to readers, and the number
-/// is in the field's metadata.
+/// The GeoParquet metadata of geometry columns, <https://geoparquet.org/releases/v1.1.0/>. `None` if no
+/// column can be described. A column is described only if it declares its reference system and kind:
+/// otherwise it may hold curves, which GeoParquet does not have and DuckDB refuses. Another reference system
+/// than WGS 84 is marked as unknown (`null`), because GeoParquet wants it spelled out, which the source
+/// cannot do. Its number is in the metadata of the field.
 fn geo(columns: &[Column]) -> Option<String> {
     let mut described = serde_json::Map::new();
     let mut primary = None;
@@ -59,8 +60,8 @@ fn geo(columns: &[Column]) -> Option<String> {
 }
 
 impl Provenance {
-    /// The key-value metadata of a file with these columns. Portable ones are not described as GeoParquet, of which
-    /// readers make types of their own: ClickHouse 26.9 a point (0,0) where there is NULL.
+    /// The key-value metadata of a file with these columns. Portable files have no GeoParquet metadata,
+    /// because readers would make their own types of it: ClickHouse 26.9 reads a NULL as the point (0,0).
     #[must_use]
     pub fn key_values(&self, columns: &[Column], types: FileTypes) -> Vec<KeyValue> {
         let source_types: serde_json::Map<String, Value> =

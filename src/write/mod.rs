@@ -1,4 +1,4 @@
-//! Batches become row groups, row groups a durable part file.
+//! Writes batches as row groups, and row groups as a durable part file.
 
 mod compressor;
 mod encoding;

@@ -1,8 +1,7 @@
-//! Part files: Parquet, written once, wherever their bytes go.
+//! Part files: Parquet files that are written once. A destination makes their bytes durable (I1).
 //!
-//! Row groups are closed by their encoded bytes, so memory does not depend on
-//! the size of the chunk (I8). A batch that is wider than a row group has one
-//! to itself.
+//! A row group ends when its encoded bytes reach the limit, so memory does not depend on the size of the
+//! chunk (I8). A batch that is wider than the limit has its own row group.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -26,12 +25,12 @@ use crate::relation::column::Column;
 /// Why a part could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The file system refused: out of space, gone, read-only.
+    /// The file system failed: no space, gone, read-only.
     #[error("write {}", path.display())]
     Storage {
         /// The part.
         path: PathBuf,
-        /// What it said; its kind tells a full disk from others.
+        /// The error; its kind tells a full disk from others.
         source: io::Error,
     },
     /// The rows cannot be put into Parquet.
@@ -39,14 +38,14 @@ pub enum WriteError {
     Encode {
         /// The part.
         path: PathBuf,
-        /// What the encoder said.
+        /// The error of the encoder.
         source: ParquetError,
     },
 }
 
 impl WriteError {
-    /// Whether it says that there is no space left: not the table's fault,
-    /// and over as soon as somebody makes room.
+    /// Whether no space is left. This is not the fault of the table, and it is over as soon as somebody makes
+    /// room.
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
@@ -59,7 +58,7 @@ impl WriteError {
         Self::Storage { path: path.to_owned(), source }
     }
 
-    /// The encoder wraps errors of the file; they are storage's all the same.
+    /// The encoder wraps errors of the file. They count as errors of storage.
     fn parquet(path: &Path, error: ParquetError) -> Self {
         let path = path.to_owned();
         match error {
@@ -79,7 +78,7 @@ pub struct PartWriter<W: Write + Send> {
     settings: WriterSettings,
     columns: Vec<Column>,
     rows: u64,
-    /// Taken away by an error.
+    /// `None` after an error.
     file: Option<Writer<W>>,
     /// The row group that is being encoded.
     group: Option<RowGroup>,
@@ -88,10 +87,10 @@ pub struct PartWriter<W: Write + Send> {
 type Writer<W> = SerializedFileWriter<HashingWriter<W>>;
 
 impl<W: Write + Send> PartWriter<W> {
-    /// Begins a part; `path` is what it is called in errors.
+    /// Begins a part. Errors call it `path`.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn create(
         sink: W,
         path: PathBuf,
@@ -114,11 +113,10 @@ impl<W: Write + Send> PartWriter<W> {
         })
     }
 
-    /// Appends a batch; closes the row group when it is large enough.
+    /// Appends a batch, and closes the row group if it is large enough.
     ///
     /// # Errors
-    /// When the batch cannot be encoded or the file not written. The part is
-    /// lost then.
+    /// If the batch cannot be encoded or the file cannot be written. The part is lost then.
     pub fn write(&mut self, batch: RecordBatch) -> Result<(), WriteError> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -145,7 +143,7 @@ impl<W: Write + Send> PartWriter<W> {
         };
         group.write(&batch)?;
         drop(batch);
-        // What is in memory may be much more than what it will be encoded.
+        // A row group may take much more memory than its encoded size.
         if wide || group.encoded_bytes() >= limit || group.memory_bytes() >= limit.saturating_mul(2) {
             group.write_to(file)?;
         } else {
@@ -154,10 +152,10 @@ impl<W: Write + Send> PartWriter<W> {
         Ok(())
     }
 
-    /// Writes what is left; nothing of the rows stays in memory.
+    /// Writes the remaining rows, so that no row stays in memory.
     ///
     /// # Errors
-    /// When it cannot be encoded or written.
+    /// If they cannot be encoded or written.
     pub fn close(mut self) -> Result<WrittenPart<W>, WriteError> {
         let mut file = self.file.take().ok_or_else(|| self.broken())?;
         let path = self.path;
@@ -178,21 +176,21 @@ impl<W: Write + Send> PartWriter<W> {
 
 /// A part whose bytes are all written.
 pub struct WrittenPart<W> {
-    /// Where they went.
+    /// The sink of the bytes.
     pub sink: W,
-    /// What it is called in errors.
+    /// Its name in errors.
     pub path: PathBuf,
     /// Rows.
     pub rows: u64,
     /// Bytes.
     pub bytes: u64,
-    /// Hash of all bytes, hexadecimal.
+    /// SHA-256 of all bytes, in hexadecimal.
     pub sha256: String,
     /// Row groups.
     pub row_groups: u32,
 }
 
-/// Begins a file of this schema.
+/// Begins a Parquet file with this schema.
 fn open<W: Write + Send>(
     file: HashingWriter<W>,
     schema: &SchemaRef,

@@ -95,7 +95,7 @@ fn finish(writer: PartWriter<ExclusiveFile>) -> WrittenPart<UnsyncedLink> {
     WrittenPart { sink, path, rows, bytes, sha256, row_groups }
 }
 
-/// What is in the footer of a file that holds these arrays, indexes included.
+/// The footer of a file that holds these arrays, with its indexes.
 fn footer_of(types: FileTypes, columns: &[Column], arrays: Vec<ArrayRef>) -> Arc<ParquetMetaData> {
     let scratch = Scratch::new();
     let settings = WriterSettings { compression: Compression::None, row_group_bytes: 1 << 20, types };
@@ -119,7 +119,7 @@ fn nullable(name: &str, ty: ColumnType) -> Column {
     Column { name: name.into(), ty, nullable: true, ..columns()[1].clone() }
 }
 
-/// So many values of a field, every second leaf NULL where that may be, with so many elements in each list.
+/// `count` values of a field. Every second leaf is NULL if it may be. Each list has `elements` elements.
 fn values(field: &Field, count: usize, elements: usize) -> ArrayRef {
     let one = |i: usize| (i.is_multiple_of(2) || !field.is_nullable()).then_some(i);
     let offsets = || OffsetBuffer::from_lengths(std::iter::repeat_n(elements, count));
@@ -166,7 +166,8 @@ fn no_page_with_values_is_said_to_be_null() {
         nullable("multirange", ColumnType::Multirange(int())),
         nullable("map", ColumnType::Map),
     ];
-    // With two elements NULLs are as many as rows; empty lists make pages that are NULL indeed.
+    // With two elements there are as many NULLs as rows. With empty lists there are pages that really are all
+    // NULL.
     for (rows, elements) in [(64, 2), (64, 0), (64, 1), (64, 3), (1, 2), (2000, 2), (2000, 0)] {
         let fields: Vec<_> = schema(&columns).fields().iter().cloned().collect();
         let arrays = fields.iter().map(|field| values(field, rows, elements)).collect();
@@ -397,7 +398,7 @@ fn a_batch_that_is_wider_than_a_row_group_has_one_to_itself() {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).expect("opens")).expect("reads");
     let groups = reader.metadata().row_groups().to_vec();
     assert_eq!(groups.iter().map(|g| g.num_rows()).collect::<Vec<_>>(), [1000, 2, 1000]);
-    // Neither a dictionary nor extremes of it are kept: each is a copy.
+    // Neither a dictionary nor minima and maxima are kept: each would be a copy.
     let notes: Vec<_> = groups.iter().map(|g| g.column(1)).collect();
     assert!(notes[1].statistics().is_none() && notes[1].dictionary_page_offset().is_none());
     assert!(notes[0].statistics().is_some() && notes[2].statistics().is_some());

@@ -1,4 +1,4 @@
-//! Reads a file again and compares it with what is known of it.
+//! Reads a file again and compares it with what was recorded when it was written.
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use sha2::{Digest, Sha256};
 
 use crate::destination::PublishedFile;
 
-/// What a file is known to have been when it was written.
+/// What was recorded when the file was written.
 #[derive(Clone, Copy, Debug)]
 pub struct Written<'a> {
     /// Rows.
     pub rows: u64,
     /// Size in bytes.
     pub bytes: u64,
-    /// Hash of all bytes, as `sha256sum` prints it.
+    /// SHA-256 of the file, as `sha256sum` prints it.
     pub sha256: &'a str,
 }
 
-/// Checks size, hash, footer and rows of a file; all of its pages are decoded.
+/// Checks size, hash, footer and rows of a file. It decodes all pages.
 ///
 /// # Errors
-/// What differs, in words for an operator who knows the file's name.
+/// Says what differs, for an operator who knows the name of the file.
 pub fn read_back(file: Arc<dyn PublishedFile>, expected: &Written<'_>) -> Result<(), String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("cannot {what}: {error}");
     let (bytes, sha256) = digest(&*file).map_err(|e| failed("be read", &e))?;

@@ -1,8 +1,8 @@
-//! One row group, encoded in memory and then written at once.
+//! One row group. It is encoded in memory and then written in one go.
 //!
-//! `ArrowWriter` has one set of properties per file. Here each row group has
-//! its own, made from its first batch: a wide row that comes late is neither
-//! put into a dictionary nor copied as minimum and maximum (invariant I8).
+//! `ArrowWriter` has one set of properties per file. Here each row group has its own properties, made from
+//! its first batch. So a wide row that comes late in the file is neither put into a dictionary nor copied as
+//! minimum and maximum (invariant I8).
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -25,15 +25,15 @@ pub(super) struct RowGroup {
     workspace: Workspace,
 }
 
-/// Encodes a column of the table.
+/// Encodes one column of the table.
 enum ColumnWriter {
     Flat(Box<FlatColumn>),
-    /// The leaves of any other.
+    /// The leaves of any other column.
     Leaves(Vec<ArrowColumnWriter>),
 }
 
 impl RowGroup {
-    /// An empty row group for this file.
+    /// Begins a row group of this file.
     pub(super) fn begin<W: Write + Send>(
         file: &SerializedFileWriter<W>,
         schema: &SchemaRef,
@@ -48,7 +48,8 @@ impl RowGroup {
             leaves_of[descriptor.get_column_root_idx(leaf)].push(leaf);
         }
         let columns = schema.fields().iter().zip(&leaves_of).map(|(field, leaves)| {
-            // The pages of a wide batch are made when the batch is gone from memory.
+            // `flat/` does not encode wide batches, because their pages are written when the batch is no
+            // longer in memory.
             let leaf = leaves.first().filter(|_| !wide && !field.data_type().is_nested())?;
             FlatColumn::begin(&descriptor.column(*leaf), field.data_type(), &properties, &workspace)
         });
@@ -78,12 +79,12 @@ impl RowGroup {
         Ok(())
     }
 
-    /// Bytes that it will have in the file, nearly.
+    /// Approximate size in the file, in bytes.
     pub(super) fn encoded_bytes(&self) -> usize {
         self.sum(FlatColumn::encoded_bytes, ArrowColumnWriter::get_estimated_total_bytes)
     }
 
-    /// Bytes that it has in memory, nearly.
+    /// Approximate size in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.workspace.memory_bytes() + self.sum(FlatColumn::memory_bytes, ArrowColumnWriter::memory_size)
     }
@@ -96,7 +97,8 @@ impl RowGroup {
         self.columns.iter().map(bytes).sum()
     }
 
-    /// Writes it to its file; each column is gone from memory before the next is finished.
+    /// Writes the row group to its file. The memory of each column is freed before the next column is
+    /// finished.
     pub(super) fn write_to<W: Write + Send>(mut self, file: &mut SerializedFileWriter<W>) -> Result<()> {
         let mut group = file.next_row_group()?;
         for column in self.columns {
@@ -116,8 +118,9 @@ impl RowGroup {
     }
 }
 
-/// Leaves a column index out that says of a page with values that all of it is NULL, so that readers would skip it.
-/// The crate (60.1.0) compares the NULLs of a page with its rows, and a list has several elements in one.
+/// Removes a column index that calls a page all NULL although it has values: readers would skip the page. The
+/// crate (60.1.0) compares the number of NULLs in a page with its rows, but a row of a list has several
+/// elements.
 fn leave_out_if_wrong(index: &mut Option<ColumnIndexMetaData>) {
     let is_wrong = |index: &ColumnIndexMetaData| {
         let levels = |page| index.definition_level_histogram(page);
@@ -140,7 +143,7 @@ fn leaf_writers<W: Write + Send>(
     let root = file.schema_descr().root_schema();
     let fields = columns.iter().map(|&index| root.get_fields()[index].clone()).collect();
     let root = Type::group_type_builder(root.name()).with_fields(fields).build()?;
-    // The factory takes its properties from a file.
+    // The factory takes its properties only from a file, so we begin one that goes nowhere.
     let with_properties = SerializedFileWriter::new(io::sink(), Arc::new(root), Arc::new(properties))?;
     let factory = ArrowRowGroupWriterFactory::new(&with_properties, Arc::new(schema.clone()));
     factory.create_column_writers(file.flushed_row_groups().len())

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""PostgreSQL judges: what pyarrow reads from Parquet, cast back, must be what the server has.
+"""Lets PostgreSQL compare: the values that pyarrow reads from Parquet, cast back, must be those of the server.
 
 Standard input is JSON:
     {"dsn": "postgres://…", "pairs": [{"relation": "schema.table", "files": "DIR",
                                        "arrow": {"column": "type"}, "columns": ["column", …]}, …]}
-Every value travels to the server as the literal of its type and is read there by the type's own
-input function. Rows, as the server prints them, must then be the same ones equally often, compared
-by the server with EXCEPT ALL both ways. `arrow` says which types columns must have in the files.
+Every value is sent to the server as a literal of its type, and the type's own input function reads it there. The
+server then compares the rows, as it prints them, with EXCEPT ALL in both directions: both sides must have the same
+rows equally often. `arrow` says which types columns must have in the files.
 Standard output is JSON, one object per pair: {"relation", "rows", "differences": [text, …]}.
 """
 
@@ -35,7 +35,7 @@ def psql(dsn, sql):
 
 
 class Types:
-    """The server's types by the name that format_type gives them."""
+    """The server's types, by the name that format_type returns."""
 
     def __init__(self, dsn):
         rows = psql(
@@ -58,7 +58,7 @@ class Types:
             self.by_name[row["name"]] = row
 
     def get(self, name):
-        """A type, without its domain."""
+        """A type; for a domain its base type."""
         row = self.by_name[name]
         while row["kind"] == "d":
             row = self.by_name[row["base"]]
@@ -66,7 +66,7 @@ class Types:
 
 
     def exact(self, name, with_typmod):
-        """What a column of the type is without its domain, whose constraints are not its values."""
+        """The type of a column; for a domain its base type, because values do not depend on its constraints."""
         row = self.by_name[name]
         while row["kind"] == "d":
             with_typmod, row = row["exact"], self.by_name[row["base"]]
@@ -87,7 +87,7 @@ def clock(microseconds):
 
 
 def span(microseconds):
-    """Servers before 15 read no number of microseconds beyond 32 bits, and no server so many hours."""
+    """An interval's time. Servers before 15 cannot read more than 32 bits of microseconds, and no server can read so many hours."""
     if microseconds is None or abs(microseconds) >= 2**31 * 3_600_000_000:
         return f"{microseconds} microseconds"
     return ("-" if microseconds < 0 else "") + clock(abs(microseconds))
@@ -113,7 +113,7 @@ def floating(value):
 
 
 def scalar(ty):
-    """How a value that is no number of others is written; and what pyarrow makes of it first."""
+    """For a value without elements: the type that pyarrow casts it to first (or None), and a function that writes it."""
     if pa.types.is_boolean(ty):
         return None, lambda v: "t" if v else "f"
     if pa.types.is_integer(ty):
@@ -138,7 +138,7 @@ def scalar(ty):
 
 
 def literals(types, array, pg):
-    """The literals of an array whose type on the server is `pg`; None for NULL."""
+    """The literals of an array whose type on the server is `pg`. NULL is None."""
     ty, valid = array.type, array.is_valid().to_pylist()
     if pa.types.is_map(ty):
         keys, values = (literals(types, a, types.get("text")) for a in (array.keys, array.items))
@@ -160,7 +160,7 @@ def literals(types, array, pg):
         return structs(types, array, pg, valid)
     cast, write = scalar(ty)
     if pa.types.is_binary(ty) and re.search(r"\bgeo(metry|graphy)$", pg.get("name", "")):
-        # The column's declared reference is added by the server.
+        # The server adds the reference system that the column declares.
         write = bytes.hex
     values = (array.cast(cast) if cast else array).to_pylist()
     return [None if v is None else write(v) for v in values]
@@ -179,7 +179,7 @@ def structs(types, array, pg, valid):
         parts = [["" if v is None else in_quotes(v) for v in part] for part in parts]
         return ["(" + ",".join(row) + ")" if ok else None for ok, row in zip(valid, zip(*parts))]
     if pg["kind"] == "r":
-        # What a bound is on the server does not change how it is written, as far as it is no composite.
+        # The server's type of a bound does not matter for its literal, as long as it is not a composite.
         bounds = [literals(types, f, {"kind": "b", "element": None}) for f in fields[:2]]
         flags = [f.to_pylist() for f in fields[2:]]
 
@@ -224,7 +224,7 @@ def read(files):
 
 
 def compare(dsn, types, pair):
-    """Rows, and what differs, as lines of text."""
+    """The number of rows, and the differences as lines of text."""
     relation = pair["relation"]
     columns = columns_of(dsn, relation)
     if pair.get("columns"):
@@ -234,7 +234,7 @@ def compare(dsn, types, pair):
         return table.num_rows, [f"columns {table.column_names} instead of {[c[0] for c in columns]}"]
     wrong = []
     for field in table.schema:
-        # pyarrow shows how the entries of a map are called, which nobody else does.
+        # Only pyarrow shows the name of a map's entries.
         found = re.sub(r" \('[^']*'\)", "", str(field.type))
         expected = pair.get("arrow", {}).get(field.name, found)
         if found != expected:
@@ -247,7 +247,7 @@ def compare(dsn, types, pair):
         base = types.get(pg)
         chunks = table.column(index).chunks
         fields.append([value for chunk in chunks for value in literals(types, chunk, base)])
-        # The server makes no columns of pseudo-types.
+        # The server does not allow columns of pseudo-types.
         shown = "text" if row["kind"] == "p" else types.exact(pg, with_typmod)
         definitions.append(f"c{index} {shown}")
         originals.append(quoted(name) + ("::text" if row["kind"] == "p" else ""))
@@ -263,7 +263,7 @@ def compare(dsn, types, pair):
 
     load = (
         f"{SETTINGS} CREATE TEMP TABLE back ({', '.join(definitions)});\nCOPY back FROM STDIN;\n{rows}\\.\n"
-        # Functions of views may depend on the path that they were made for.
+        # Functions of views may depend on the search path that they were made for.
         "RESET search_path;\n"
     )
     only = psql(dsn, load + differences(", ".join(originals), ", ".join(back))).split()
@@ -283,7 +283,7 @@ def main():
     for pair in order["pairs"]:
         try:
             rows, wrong = compare(order["dsn"], types, pair)
-        except Exception as error:  # named with its relation; the others go on
+        except Exception as error:  # reported with its relation; the other pairs are still compared
             rows, wrong = 0, [f"{type(error).__name__}: {error}"]
         print(json.dumps({"relation": pair["relation"], "rows": rows, "differences": wrong}), flush=True)
 

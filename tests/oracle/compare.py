@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compares Parquet directories with what PostgreSQL says, as multisets of rows.
+"""Compares Parquet directories with query results of PostgreSQL, as multisets of rows.
 
 Standard input is JSON:
     {"dsn": "postgres://…", "pairs": [{"query": "SELECT …", "files": "DIR", "as_text": ["column", …]}, …]}
-For every pair the server's answer travels as CSV, is read back in the types that
-DuckDB finds in the files, and both sides must hold the same rows equally often. The
-type of a column of the files must be the one that its PostgreSQL type deserves, unless
-`as_text` says that this column fell back to text: a lossy type would compare equal to
-itself. What differs is written to standard output; the exit code is then 1.
+For every pair the server's answer comes as CSV and is read with the types that DuckDB
+finds in the files. Both sides must have the same rows equally often. The type of a column
+in the files must be the one expected for its PostgreSQL type, because a lossy type would
+compare equal to itself; `as_text` lists the columns that may be text instead.
+Differences go to standard output, and the exit code is then 1.
 """
 
 import json
@@ -50,7 +50,7 @@ def psql(dsn, sql, out=None):
 
 
 def expected_type(pg):
-    """The DuckDB type that a PostgreSQL type deserves in the files."""
+    """The DuckDB type that a PostgreSQL type must have in the files."""
     if pg.endswith("[]"):
         return expected_type(pg[:-2]) + "[]"
     if pg in TYPES:
@@ -69,7 +69,7 @@ def quoted(name):
 
 
 def from_text(column, ty):
-    """SQL that turns the server's text of a value into the type of the files."""
+    """SQL that converts the server's text of a value to its type in the files."""
     if ty.endswith("[]"):
         strings = f"from_json({column}, '[\"VARCHAR\"]')"
         element = from_text("x", ty[:-2])
@@ -80,7 +80,7 @@ def from_text(column, ty):
 
 
 def compare(duck, dsn, pair, scratch):
-    """What differs between the files and the server, as lines of text."""
+    """The differences between the files and the server, as lines of text."""
     described = psql(dsn, f"{pair['query']} \\gdesc\n").splitlines()
     columns = [line.split("\x1f") for line in described]
     select = ", ".join(
@@ -103,7 +103,7 @@ def compare(duck, dsn, pair, scratch):
     csv = os.path.join(scratch, "rows.csv")
     with open(csv, "w", encoding="utf-8") as out:
         psql(dsn, f"COPY (SELECT {select} FROM ({pair['query']}) AS q) TO STDOUT (FORMAT csv)", out)
-    # Names of our own: those of the table may differ by case only, which DuckDB would not tell apart.
+    # Our own names: names of the table may differ only by case, which DuckDB ignores.
     names = [f"c{i}" for i in range(len(found))]
     duck.execute(
         "CREATE OR REPLACE TEMP TABLE server AS SELECT "

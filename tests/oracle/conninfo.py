@@ -1,4 +1,4 @@
-"""What libpq makes of connection strings: a JSON list of strings in, for each an object of its settings or null out."""
+"""Parses connection strings with libpq. Input: a JSON list of strings. Output: for each an object of its settings, or null."""
 
 import ctypes
 import json

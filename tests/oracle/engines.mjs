@@ -1,4 +1,4 @@
-// Reads Parquet files with hyparquet, and writes their rows as JSON; what JSON does not have is marked.
+// Reads Parquet files with hyparquet and writes their rows as JSON. Values that JSON does not have are marked.
 //   node engines.mjs NODE_MODULES '["column", …]' FILE…
 import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Engines that read Parquet: does each see in a file what pyarrow sees?
+"""Compares how engines read Parquet files: does an engine read the same values as pyarrow?
 
     engines.py ENGINE     standard input is JSON, {"directories": ["DIR", …]}
 
-Standard output is JSON, one object per directory: {"directory", "columns": {"column": VERDICT, …}}, and its rows are
-those of its files in the order of their names. A verdict is "same", or says how the column is not: "refused: …", or
-"other: …" with the first value that differs. Whether pyarrow is right is for cast_back.py to say.
-A column is read alone where the engine refuses the whole file.
+Standard output is JSON, one object per directory: {"directory", "columns": {"column": RESULT, …}}. The rows of a
+directory are those of its files, in the order of their names. A RESULT is "same", "refused: …", or "other: …" with the
+first value that differs. cast_back.py checks whether pyarrow is right. If the engine refuses the whole file, each
+column is read alone.
 """
 
 import datetime
@@ -27,13 +27,13 @@ MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
 def number(value):
-    """A float, in one form: its shortest text, with the sign of zero."""
+    """A float in a unique form: its shortest text, with the sign of zero."""
     value = float(value)
     return "NaN" if math.isnan(value) else repr(value)
 
 
 def digits(value):
-    """A decimal, in one form: without zeros at its end."""
+    """A decimal in a unique form: without zeros at its end."""
     text = format(value, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
@@ -46,7 +46,7 @@ def instant(count, unit):
 
 
 def plain(array, like):
-    """The values of an array in a form that can be compared; `like` is the type that pyarrow sees."""
+    """The values of an array in a form that can be compared. `like` is the type that pyarrow finds in the file."""
     if isinstance(array, pa.ChunkedArray):
         return [value for chunk in array.chunks for value in plain(chunk, like)]
     if isinstance(array, pa.ExtensionArray):
@@ -67,7 +67,7 @@ def plain(array, like):
         keys, items = plain(array.keys, pa.string()), plain(array.items, item)
         return between(array, list(zip(keys, items)), array.offsets)
     if pa.types.is_fixed_size_list(ty):
-        # Not `flatten`: it leaves out the values that NULLs have.
+        # Not `flatten`: it leaves out the values below NULLs.
         whole = pa.types.is_list(like) or pa.types.is_fixed_size_list(like)
         values = plain(array.values, like.value_type if whole else ty.value_type)
         size, start = ty.list_size, array.offset
@@ -96,7 +96,7 @@ def listed(value):
 
 
 def value_like(value, like):
-    """A value of Python in the form of `plain`."""
+    """A Python value in the form of `plain`."""
     if isinstance(like, pa.BaseExtensionType):
         like = like.storage_type
     if value is None:
@@ -131,7 +131,7 @@ def value_like(value, like):
 
 
 def pandas_like(values, like):
-    """The same for a column of pandas."""
+    """Like `value_like`, for a column of pandas."""
     import numpy
     import pandas
 
@@ -156,7 +156,7 @@ def pandas_like(values, like):
 
 
 def unmarked(value, like):
-    """A value of readers.mjs, which marks what JSON does not have."""
+    """A value from engines.mjs, which marks values that JSON does not have."""
     if isinstance(like, pa.BaseExtensionType):
         like = like.storage_type
     if isinstance(value, list):
@@ -185,7 +185,7 @@ def unmarked(value, like):
 
 
 class Arrow:
-    """An engine that gives Arrow."""
+    """An engine that returns Arrow data."""
 
     def read(self, paths, names, schema):
         table = self.table(paths, names)
@@ -332,7 +332,7 @@ def first_difference(ours, theirs):
     if len(ours) != len(theirs):
         return f"{len(theirs)} rows instead of {len(ours)}"
     for row, (left, right) in enumerate(zip(ours, theirs)):
-        # As texts, since 1 == True.
+        # Compared as texts, because 1 == True in Python.
         if json.dumps(left, sort_keys=True, default=str) != json.dumps(right, sort_keys=True, default=str):
             return f"row {row} is {short(right)} instead of {short(left)}"
     return None
@@ -343,27 +343,27 @@ def short(value):
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def verdicts(engine, directory):
-    """What an engine makes of each column."""
+def results(engine, directory):
+    """The result of an engine for each column."""
     paths = sorted(str(path) for path in pathlib.Path(directory).glob("*.parquet"))
     reference = Pyarrow()
     schema = pq.read_schema(paths[0])
     expected = reference.read(paths, schema.names, schema)
 
-    def judge(names):
+    def compare(names):
         try:
             found = engine.read(paths, names, schema)
-        except BaseException as error:  # a panic of Rust is no Exception
+        except BaseException as error:  # a panic of Rust is not an Exception
             if isinstance(error, KeyboardInterrupt):
                 raise
             if len(names) > 1:
-                return {name: verdict for each in names for name, verdict in judge([each]).items()}
+                return {name: result for each in names for name, result in compare([each]).items()}
             said = " ".join(f"{type(error).__name__}: {error}".split())
             return {names[0]: "refused: " + said[:160]}
         differ = {name: first_difference(expected[name], found[name]) for name in names}
         return {name: "same" if why is None else "other: " + why for name, why in differ.items()}
 
-    return judge(schema.names)
+    return compare(schema.names)
 
 
 def main():
@@ -371,7 +371,7 @@ def main():
     engine = ENGINES[name]()
     print(json.dumps({"engine": name, "version": engine.version}), flush=True)
     for directory in json.load(sys.stdin)["directories"]:
-        columns = verdicts(engine, directory)
+        columns = results(engine, directory)
         print(json.dumps({"directory": directory, "columns": columns}), flush=True)
 
 

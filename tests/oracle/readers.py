@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Do pyarrow, DuckDB and Polars open the same files, without a warning, and see their logical types?
+"""Checks that pyarrow, DuckDB and Polars open the same files without a warning and find their logical types.
 
 Standard input is JSON: {"pairs": [{"files": "DIR", "types": {"column": "type name of PostgreSQL"}}, …]}.
-Standard output says what does not hold, one line each; the exit code is then 1.
-What a reader cannot do is named in KNOWN, and must still be so.
+Standard output lists the problems, one per line; the exit code is then 1.
+KNOWN_DUCKDB and KNOWN_POLARS list what a reader cannot do. This must still be true.
 """
 
 import json
@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 warnings.simplefilter("error")
 
-# `VersionParser.FORMAT` of parquet-java, which takes bounds for wrong where it does not match (PARQUET-251).
+# `VersionParser.FORMAT` of parquet-java. If it does not match, parquet-java treats the bounds as wrong
+# (PARQUET-251).
 CREATED_BY = re.compile(r"(.*?)\s+version\s*(?:([^(]*?)\s*(?:\(\s*build\s*([^)]*?)\s*\))?)?")
 
-# What the footer must say, and what DuckDB then makes of it.
+# The logical type that the footer must have, and the type that DuckDB must find.
 LOGICAL = {
     "uuid": ("UUID", "UUID"),
     "json": ("JSON", "JSON"),
@@ -35,10 +36,10 @@ LOGICAL = {
     "timestamp with time zone": ("Timestamp(isAdjustedToUTC=true, timeUnit=microseconds", "TIMESTAMP WITH TIME ZONE"),
     "time without time zone": ("Time(isAdjustedToUTC=false, timeUnit=microseconds)", "TIME"),
 }
-# Decimals of more than 38 digits: DuckDB reads doubles, Polars refuses the column.
+# Decimals of more than 38 digits: DuckDB reads doubles, and Polars refuses the column.
 KNOWN_DUCKDB = {"numeric(76,30)": "DOUBLE"}
 KNOWN_POLARS = {"numeric(76,30)"}
-# Types whose values Polars gives back as pyarrow has them.
+# Types whose values Polars returns like pyarrow.
 FLAT = (pa.types.is_integer, pa.types.is_string, pa.types.is_binary, pa.types.is_decimal, pa.types.is_date32)
 
 

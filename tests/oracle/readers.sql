@@ -1,5 +1,5 @@
--- Odd values of every kind of column, for readers of Parquet. A table's comment is its line in the README. Where a
--- portable export means other values, a view of the same name in the schema `portable` has them.
+-- Odd values of every kind of column, for readers of Parquet. A table's comment is its line in the README. If a
+-- portable export has other values, a view of the same name in the schema `portable` has these values.
 CREATE SCHEMA readers;
 CREATE SCHEMA portable;
 CREATE EXTENSION IF NOT EXISTS hstore;

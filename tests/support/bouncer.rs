@@ -1,4 +1,4 @@
-//! A PgBouncer of one test before the PostgreSQL of all, as the user that the servers run as.
+//! A PgBouncer for one test in front of the shared PostgreSQL. It runs as the same user as the servers.
 
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -11,7 +11,7 @@ use super::postgres::{new_directory, program};
 use super::services::{Services, block_on, free_port};
 use super::wait::eventually;
 
-/// Ended with this value.
+/// A PgBouncer process. Dropping this value ends it.
 pub(crate) struct Bouncer {
     pub(crate) port: u16,
     directory: PathBuf,
@@ -19,7 +19,7 @@ pub(crate) struct Bouncer {
 }
 
 impl Bouncer {
-    /// Before this database, with this `pool_mode` and so many connections to the server.
+    /// Starts PgBouncer for this database, with this `pool_mode` and `pool` connections to the server.
     #[track_caller]
     pub(crate) fn start(db: &Database, mode: &str, pool: u32) -> Self {
         let (port, server) = (free_port(), Services::get().postgres);
@@ -48,9 +48,9 @@ impl Bouncer {
         new
     }
 
-    /// A session through it, as the exporting role.
+    /// A session through PgBouncer, as the exporting role.
     pub(crate) fn client(&self, db: &Database) -> Client {
-        // Right after a server connection ended it may refuse one.
+        // PgBouncer may refuse a session right after a server connection ended.
         let connect = || async {
             let (client, connection) = tokio_postgres::connect(&db.url_at(self.port), NoTls).await?;
             tokio::spawn(connection);

@@ -1,4 +1,4 @@
-//! A publisher's and an observer's view of the broker.
+//! The broker as publishers and observers see it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +16,10 @@ use super::events::Events;
 use super::services::{Services, block_on};
 use super::wait::{PATIENCE, eventually};
 
-/// The queue of all events of a site.
+/// The queue that receives all events of a site.
 const OBSERVER: &str = "observer";
 
-/// Names below one prefix; they are deleted with this value.
+/// The names with one prefix on the broker. Dropping this value deletes them.
 pub(crate) struct Broker {
     pub(crate) prefix: String,
     pub(crate) events: Events,
@@ -34,14 +34,16 @@ struct Link {
 }
 
 impl Broker {
-    /// Connects and collects every event of `prefix` from now on; `root` is where they point to.
+    /// Connects and collects every event of `prefix` from now on. `root` is the folder that the events refer
+    /// to.
     pub(crate) fn new(services: &'static Services, prefix: &str, root: &Path) -> Self {
         let events = Events::default();
         let link = block_on(Link::open(services, prefix, root, &events)).expect("connect to RabbitMQ");
         Self { prefix: prefix.to_owned(), events, services, root: root.to_owned(), link: Mutex::new(link) }
     }
 
-    /// Connects again after the broker was away. Events of the meantime are heard now, unless it was wiped.
+    /// Connects again after the broker was away. Events of the meantime arrive now, unless the broker was
+    /// wiped.
     #[track_caller]
     pub(crate) fn reconnect(&self) {
         let link = eventually("the observer is connected again", PATIENCE, || {
@@ -54,7 +56,7 @@ impl Broker {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).channel.clone()
     }
 
-    /// A channel of its own: what a broker refuses closes the channel.
+    /// A new channel, because a call that the broker refuses closes its channel.
     async fn fresh_channel(&self) -> lapin::Result<Channel> {
         let connection = self.link.lock().unwrap_or_else(PoisonError::into_inner).connection.clone();
         connection.create_channel().await
@@ -67,7 +69,7 @@ impl Broker {
         block_on(purge.queue_purge(self.queue(queue), QueuePurgeOptions::default())).expect("purge a queue")
     }
 
-    /// Deletes a queue with all that is in it.
+    /// Deletes a queue with its messages.
     #[track_caller]
     pub(crate) fn delete(&self, queue: &str) {
         let delete = self.channel();
@@ -75,7 +77,7 @@ impl Broker {
             .expect("delete a queue");
     }
 
-    /// Declares a queue before any daemon does, with arguments of the test's own.
+    /// Declares a queue before any daemon does, with other arguments.
     #[track_caller]
     pub(crate) fn declare(&self, queue: &str, arguments: FieldTable) {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
@@ -100,7 +102,7 @@ impl Broker {
             .expect("delete an exchange");
     }
 
-    /// Publishes a request as other systems do: persistent, confirmed, by the default exchange.
+    /// Publishes a request as other systems do: persistent and confirmed, through the default exchange.
     pub(crate) fn publish(&self, body: &[u8], properties: BasicProperties) {
         self.publish_to("requests", body, properties);
     }
@@ -116,7 +118,7 @@ impl Broker {
             let sent = channel.basic_publish("".into(), name, options, body, properties.clone());
             sent.await.expect("publish").await.expect("confirm")
         };
-        // A quorum queue that was just declared has no leader yet and refuses.
+        // A quorum queue that was just declared has no leader yet and refuses messages.
         eventually(&format!("{queue} takes a message"), PATIENCE, || match block_on(publish()) {
             Confirmation::Ack(None) => Some(()),
             Confirmation::Nack(_) => None,
@@ -135,7 +137,7 @@ impl Broker {
         block_on(publish).expect("publish to the control exchange");
     }
 
-    /// Publishes a request with a queue for the answer and waits for it.
+    /// Publishes a request with a reply queue and waits for the reply.
     #[track_caller]
     pub(crate) fn call(&self, body: &[u8], properties: BasicProperties, correlation_id: &str) -> Value {
         let options = QueueDeclareOptions::exclusive();
@@ -155,7 +157,7 @@ impl Broker {
         serde_json::from_slice(&answer.data).expect("answers are JSON")
     }
 
-    /// Messages that wait in a queue; those delivered and not acknowledged do not count.
+    /// Number of messages that wait in a queue, without the delivered ones that are not acknowledged.
     pub(crate) fn ready(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let name = self.queue(queue);
@@ -164,7 +166,7 @@ impl Broker {
             .message_count()
     }
 
-    /// Whether a queue exists. Asked on a channel of its own: a missing queue closes it.
+    /// Whether a queue exists. It uses a new channel, because a missing queue closes the channel.
     pub(crate) fn declared(&self, queue: &str) -> bool {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         block_on(async {
@@ -184,7 +186,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         block_on(async {
-            // A test that failed may have lost its channel.
+            // A failed test may have lost its channel.
             let Ok(channel) = self.fresh_channel().await else { return };
             for queue in ["requests", "work", "coordinator", OBSERVER] {
                 let _ = channel.queue_delete(self.queue(queue), QueueDeleteOptions::default()).await;
@@ -209,7 +211,7 @@ impl Link {
     }
 }
 
-/// Where the broker of all is.
+/// The URL of the shared broker.
 pub(crate) fn url() -> String {
     Services::get().url()
 }
@@ -219,7 +221,7 @@ async fn collect(channel: &Channel, prefix: &str, root: &Path, events: &Events) 
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let none = FieldTable::default;
     channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, durable, none()).await?;
-    // Durable: what is told while the observer is away waits for it.
+    // The queue is durable, so that events wait in it while the observer is away.
     let queue: ShortString = format!("{prefix}.{OBSERVER}").into();
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(queue.clone(), options, none()).await?;

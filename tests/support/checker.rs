@@ -1,5 +1,5 @@
-//! What must hold after every job, however it went. Modelled on a total queue:
-//! nothing lost, nothing twice, nothing unexpected, nothing left behind.
+//! What must hold after every job, however it ended. The model is a total queue: nothing is lost, doubled,
+//! unexpected or left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -44,9 +44,9 @@ pub(crate) fn assert_sound(site: &Site, jobs: &[&str], daemons: Vec<Daemon>) {
     }
 }
 
-/// Nobody holds a message any more: what is in hand when its daemon stops goes
-/// back to its queue. Between the end of a chunk and its acknowledgement
-/// nothing shows that a message is held, so it is looked twice.
+/// No daemon holds a message any more. A message that is held when its daemon stops goes back to its queue.
+/// Between the end of a chunk and its acknowledgement nothing shows that a message is held, so this checks
+/// twice.
 #[track_caller]
 fn assert_idle(site: &Site, daemons: &[Daemon]) {
     let mut idle = 0;
@@ -64,7 +64,8 @@ fn assert_idle(site: &Site, daemons: &[Daemon]) {
     });
 }
 
-/// At least one final event, all of one id; every event with the headers that consumers rely on.
+/// A job has at least one final event, and all its final events have one id. Every event has the headers that
+/// consumers rely on.
 #[track_caller]
 fn assert_events(site: &Site, job: &str) {
     let events: Vec<_> = site.broker.events.all().into_iter().filter(|e| e.job() == job).collect();
@@ -98,7 +99,7 @@ fn tables(archive: &Value) -> &Vec<Value> {
     archive["tables"].as_array().expect("an archive has tables")
 }
 
-/// The archive agrees with the files; gives the directories of its tables.
+/// The archive agrees with the files. Returns the directories of its tables.
 #[track_caller]
 fn assert_archive(site: &Site, job: &str) -> Vec<String> {
     let archive = site.exports.archive(job);
@@ -132,7 +133,7 @@ fn assert_archive(site: &Site, job: &str) -> Vec<String> {
     directories
 }
 
-/// Every table ended once, as the job's status says, on one of at most five snapshots.
+/// Every table ended once, as the job's status says, and read one of at most five snapshots.
 #[track_caller]
 fn assert_statuses(archive: &Value) {
     let names: BTreeSet<_> = tables(archive).iter().map(|t| t["table_name"].as_str()).collect();
@@ -159,7 +160,7 @@ fn assert_statuses(archive: &Value) {
     }
 }
 
-/// The snapshot that a file's rows were read from, as the file says itself.
+/// The snapshot of a file's rows, from the metadata of the file.
 fn lineage(path: &Path) -> Option<String> {
     let reader =
         SerializedFileReader::new(File::open(path).expect("open a part")).expect("a part is Parquet");
@@ -167,7 +168,7 @@ fn lineage(path: &Path) -> Option<String> {
     pairs.iter().find(|p| p.key == "adu.lineage")?.value.clone()
 }
 
-/// `.latest` leads to the full export with the newest snapshot.
+/// `.latest` points to the full export with the newest snapshot.
 #[track_caller]
 fn assert_latest(site: &Site) {
     let mut newest: BTreeMap<String, (Timestamp, Timestamp, String)> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A daemon process that a test can signal, kill and ask.
+//! A daemon process that a test can signal, kill and query.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use super::wait::eventually;
 /// The built binary.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_adu-export");
 
-/// A process of the binary; killed with this value.
+/// A process of the binary. Dropping this value kills it.
 pub(crate) struct Daemon {
     pub(crate) name: String,
     child: Child,
@@ -23,7 +23,7 @@ pub(crate) struct Daemon {
     log: PathBuf,
 }
 
-/// A command that the kernel kills when the test's thread is gone.
+/// A command that the kernel kills when the test's thread ends.
 pub(crate) fn leashed(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", program]).stdin(Stdio::null());
@@ -31,12 +31,12 @@ pub(crate) fn leashed(program: &str) -> Command {
 }
 
 impl Daemon {
-    /// Starts `adu-export daemon` with more in its environment; it listens on `port` and logs to `log`.
+    /// Starts `adu-export daemon` with more environment variables. It listens on `port` and logs to `log`.
     pub(crate) fn spawn(name: &str, config: &Path, port: u16, log: &Path, env: &[(&str, &str)]) -> Self {
         Self::spawn_of(BINARY, name, config, port, log, env)
     }
 
-    /// The same of another build.
+    /// The same with another build.
     pub(crate) fn spawn_of(
         binary: &str,
         name: &str,
@@ -58,7 +58,7 @@ impl Daemon {
         Self { name: name.into(), child, port, log: log.into() }
     }
 
-    /// Waits until it says that it consumes.
+    /// Waits until the daemon reports that it consumes.
     #[track_caller]
     pub(crate) fn ready(mut self) -> Self {
         let what = format!("{} is ready", self.name);
@@ -71,7 +71,7 @@ impl Daemon {
         self
     }
 
-    /// Waits until it says that it cannot work; gives its reasons.
+    /// Waits until the daemon reports that it cannot work, and returns its reasons.
     #[track_caller]
     pub(crate) fn unready(&self, because: &str) -> String {
         let what = format!("{} is not ready because of {because}", self.name);
@@ -81,7 +81,7 @@ impl Daemon {
         })
     }
 
-    /// Waits until it can work again.
+    /// Waits until the daemon can work again.
     #[track_caller]
     pub(crate) fn ready_again(&self) {
         eventually(&format!("{} is ready again", self.name), Duration::from_secs(40), || {
@@ -89,12 +89,12 @@ impl Daemon {
         });
     }
 
-    /// Its process.
+    /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Nothing that it logged as a warning or an error since `from` is the same again and again.
+    /// Checks that no warning or error in the log since `from` repeats again and again.
     #[track_caller]
     pub(crate) fn assert_no_loop(&self, from: usize) {
         let log = self.log();
@@ -111,11 +111,11 @@ impl Daemon {
         }
     }
 
-    /// Status and body of a GET; none if nobody answers.
+    /// Status and body of a GET; `None` if there is no answer.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        // HTTP/1.0: no keep-alive, no chunks.
+        // HTTP/1.0 has neither keep-alive nor chunked bodies.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -124,7 +124,7 @@ impl Daemon {
         Some((status, body.to_owned()))
     }
 
-    /// JSON of a GET.
+    /// The JSON body of a GET.
     #[track_caller]
     pub(crate) fn json(&self, path: &str) -> Value {
         let (status, body) = self.get(path).unwrap_or_else(|| panic!("{} does not answer", self.name));
@@ -132,7 +132,7 @@ impl Daemon {
         serde_json::from_str(&body).expect(path)
     }
 
-    /// Sum of a metric over all its labels; 0 if there is none yet.
+    /// The sum of a metric over all its labels; 0 if it does not exist yet.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics").unwrap_or_else(|| panic!("{} does not answer", self.name));
@@ -143,13 +143,13 @@ impl Daemon {
         values.sum()
     }
 
-    /// Rows that this process has exported.
+    /// Number of rows that this process has exported.
     #[track_caller]
     pub(crate) fn rows_exported(&self) -> u64 {
         self.metric("adu_export_rows_total") as u64
     }
 
-    /// Chunks that this process works on.
+    /// Number of chunks that this process works on.
     #[track_caller]
     pub(crate) fn chunks_in_flight(&self) -> u64 {
         self.metric("adu_export_chunks_in_flight") as u64
@@ -159,41 +159,41 @@ impl Daemon {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// SIGSTOP: it neither works nor answers, and knows nothing of it.
+    /// Sends SIGSTOP: the process neither works nor answers, and does not notice the pause.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Whether it is stopped by a signal, all of it.
+    /// Whether a signal has stopped all threads of the process.
     pub(crate) fn is_frozen(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     }
 
-    /// SIGKILL, and it is gone when this returns.
+    /// Sends SIGKILL and waits for the end of the process.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.child.wait().expect("a killed process ends");
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     #[track_caller]
     pub(crate) fn ended(&mut self, within: Duration) -> ExitStatus {
         let what = format!("{} ends", self.name);
         eventually(&what, within, || self.child.try_wait().expect("wait for a child"))
     }
 
-    /// Stops it in an orderly way.
+    /// Stops the daemon in an orderly way.
     #[track_caller]
     pub(crate) fn stop(mut self) {
         self.terminate();
@@ -201,12 +201,12 @@ impl Daemon {
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
-    /// What it logged.
+    /// The log of the process.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Whether it still runs.
+    /// Whether the process still runs.
     pub(crate) fn lives(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

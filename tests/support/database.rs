@@ -1,4 +1,4 @@
-//! A database of one test, and what its server says.
+//! A database for one test, and queries to its server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -8,19 +8,19 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use super::services::{Services, block_on};
 use super::tpch;
 
-/// The role that exports; it owns nothing and may read what the tests create.
+/// The role that exports. It owns nothing and may read everything that the tests create.
 pub(crate) const EXPORTER: &str = "exporter";
-/// Its password.
+/// The password of the role.
 pub(crate) const PASSWORD: &str = "not a secret: p@ss/word";
 
-/// TPC-H at scale 0.1, loaded once and copied for every test that wants it.
+/// TPC-H at scale 0.1. It is loaded once and copied for every test that wants it.
 static TPCH: LazyLock<()> = LazyLock::new(|| {
     let services = Services::get();
     create(services, "tpch01", "template1");
     block_on(tpch::load(&admin_dsn(services, "tpch01"), 0.1, &[])).expect("load TPC-H");
 });
 
-/// A database of its own; dropped with this value.
+/// A database for one test. Dropping this value drops the database.
 pub(crate) struct Database {
     pub(crate) name: String,
     services: &'static Services,
@@ -28,23 +28,23 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// One without tables.
+    /// A database without tables.
     pub(crate) fn empty() -> Self {
         Self::on(Services::get())
     }
 
-    /// One without tables, on this server.
+    /// A database without tables, on this server.
     pub(crate) fn on(services: &'static Services) -> Self {
         Self::new(services, "template1")
     }
 
-    /// One with the eight tables of TPC-H at scale 0.1.
+    /// A database with the eight tables of TPC-H at scale 0.1.
     pub(crate) fn tpch() -> Self {
         LazyLock::force(&TPCH);
         Self::new(Services::get(), "tpch01")
     }
 
-    /// One without tables whose texts are in this encoding.
+    /// A database without tables, whose texts have this encoding.
     pub(crate) fn encoded(encoding: &str) -> Self {
         Self::new(Services::get(), &format!("template0 ENCODING '{encoding}' LOCALE 'C'"))
     }
@@ -57,7 +57,7 @@ impl Database {
         Self { name, services, client }
     }
 
-    /// A connection that lives: the server may have been started again.
+    /// An open connection; a new one if the server was restarted.
     fn client(&self) -> Arc<Client> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if client.is_closed() {
@@ -66,12 +66,12 @@ impl Database {
         client.clone()
     }
 
-    /// Another session: what one of them holds, the other waits for.
+    /// Another session, which can wait for locks that the first one holds.
     pub(crate) fn session(&self) -> Session {
         Session(connect(self.services, &self.name))
     }
 
-    /// Runs statements as the owner of everything.
+    /// Runs statements as the superuser.
     #[track_caller]
     pub(crate) fn execute(&self, sql: &str) {
         if let Err(error) = block_on(self.client().batch_execute(sql)) {
@@ -79,7 +79,7 @@ impl Database {
         }
     }
 
-    /// The answer to a query, as the server's text; NULL is empty.
+    /// The rows of a query as the server's text. NULL is empty.
     #[track_caller]
     pub(crate) fn rows(&self, sql: &str) -> Vec<Vec<String>> {
         let messages = match block_on(self.client().simple_query(sql)) {
@@ -93,34 +93,34 @@ impl Database {
         rows.map(|r| (0..r.len()).map(|i| r.get(i).unwrap_or_default().to_owned()).collect()).collect()
     }
 
-    /// The one number that a query answers.
+    /// The single number that a query returns.
     #[track_caller]
     pub(crate) fn number(&self, sql: &str) -> u64 {
         self.rows(sql)[0][0].parse().expect(sql)
     }
 
-    /// How daemons connect, through `port`.
+    /// The DSN of the daemons, through `port`.
     pub(crate) fn dsn_at(&self, port: u16) -> String {
         format!("postgres://{EXPORTER}@127.0.0.1:{port}/{}", self.name)
     }
 
-    /// How daemons connect.
+    /// The DSN of the daemons.
     pub(crate) fn dsn(&self) -> String {
         self.dsn_at(self.services.postgres)
     }
 
-    /// A URL with the password in it, as people type it.
+    /// A URL that contains the password, as people type it.
     pub(crate) fn url_at(&self, port: u16) -> String {
         let password: String = PASSWORD.bytes().map(|b| format!("%{b:02X}")).collect();
         format!("postgres://{EXPORTER}:{password}@127.0.0.1:{port}/{}", self.name)
     }
 
-    /// How the oracle connects.
+    /// The DSN of the oracle.
     pub(crate) fn admin_dsn(&self) -> String {
         admin_dsn(self.services, &self.name)
     }
 
-    /// Sessions of exporting roles in one of `states`, with what they do.
+    /// The sessions of exporting roles in one of `states`, with their queries.
     pub(crate) fn backends(&self, states: &[&str]) -> Vec<String> {
         let states = states.join("', '");
         let rows = self.rows(&format!(
@@ -130,7 +130,7 @@ impl Database {
         rows.iter().map(|r| r.join(" | ")).collect()
     }
 
-    /// Sessions of exporting roles that hold a transaction: chunks, planners, keepers.
+    /// The sessions of exporting roles that hold a transaction: chunks, planners, keepers.
     pub(crate) fn busy_backends(&self) -> Vec<String> {
         self.backends(&["active", "idle in transaction", "idle in transaction (aborted)"])
     }
@@ -141,11 +141,11 @@ impl Database {
     }
 }
 
-/// A session beside that of the database.
+/// A session besides that of [`Database`].
 pub(crate) struct Session(Client);
 
 impl Session {
-    /// Runs a statement; what the server says where it refuses.
+    /// Runs a statement. The error is the text of the server.
     pub(crate) fn run(&self, sql: &str) -> Result<(), String> {
         block_on(self.0.batch_execute(sql)).map_err(|e| format!("{sql}: {e:?}"))
     }
@@ -184,7 +184,7 @@ fn create(services: &Services, name: &str, template: &str) {
          EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     );
     block_on(server.batch_execute(&role)).expect("create the exporting role");
-    // Copying files is quicker than logging every page of them; older servers do nothing else.
+    // Copying files is faster than logging every page to the WAL. Older servers can do nothing else.
     let version = block_on(server.query_one("SELECT current_setting('server_version_num')::int", &[]));
     let version: i32 = version.expect("a version").get(0);
     let strategy = if version < 150_000 { "" } else { "STRATEGY file_copy" };

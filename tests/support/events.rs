@@ -1,4 +1,4 @@
-//! The events of one test, in the order of their arrival.
+//! The events of one test, in the order in which they arrived.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ pub(crate) struct Event {
     /// Headers of the message that every consumer relies on.
     pub(crate) message_id: Option<String>,
     pub(crate) content_type: Option<String>,
-    /// What it says and was not there when it arrived (invariant I5).
+    /// Things that the event mentions but that did not exist when it arrived (invariant I5).
     pub(crate) premature: Vec<PathBuf>,
 }
 
@@ -45,22 +45,22 @@ impl Event {
         kind.strip_prefix("adu.export.").expect("types begin with adu.export.")
     }
 
-    /// Its deterministic id.
+    /// The deterministic id.
     pub(crate) fn id(&self) -> &str {
         self.body["id"].as_str().expect("events have an id")
     }
 
-    /// The job it tells of.
+    /// The job of the event.
     pub(crate) fn job(&self) -> &str {
         self.data()["job_id"].as_str().unwrap_or_default()
     }
 
-    /// What it says.
+    /// The payload.
     pub(crate) fn data(&self) -> &Value {
         &self.body["data"]
     }
 
-    /// The error of the job, or of its first table that has one, as one text.
+    /// The error of the job, or of its first failed table, as one text.
     pub(crate) fn error(&self) -> String {
         let tables = self.data()["tables"].as_array().into_iter().flatten().map(|t| &t["error"]);
         let errors = [&self.data()["error"]].into_iter().chain(tables).filter(|e| e.is_object());
@@ -68,19 +68,19 @@ impl Event {
         parts.filter_map(Value::as_str).collect::<Vec<_>>().join(" | ")
     }
 
-    /// Whether it is the last of its job.
+    /// Whether it is the final event of its job.
     pub(crate) fn is_final(&self) -> bool {
         let last = ["job.completed", "job.partial", "job.failed", "job.cancelled", "job.rejected"];
         last.contains(&self.kind())
     }
 }
 
-/// A collector of events.
+/// Collects events.
 #[derive(Default)]
 pub(crate) struct Events(Arc<Mutex<Vec<Event>>>);
 
 impl Events {
-    /// Collects until the consumer ends; must be called on the runtime.
+    /// Collects until the consumer ends. It must be called on the runtime.
     pub(crate) fn collect(&self, mut consumer: lapin::Consumer, root: &Path) {
         let (store, root) = (self.0.clone(), root.to_owned());
         tokio::spawn(async move {
@@ -92,12 +92,12 @@ impl Events {
         });
     }
 
-    /// All so far.
+    /// All events so far.
     pub(crate) fn all(&self) -> Vec<Event> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Those of one job and kind so far.
+    /// All events of one job and kind so far.
     pub(crate) fn of(&self, job: &str, kind: &str) -> Vec<Event> {
         self.all().into_iter().filter(|e| e.job() == job && e.kind() == kind).collect()
     }
@@ -108,7 +108,7 @@ impl Events {
         eventually(&format!("{kind} of {job}"), within, || self.of(job, kind).into_iter().next())
     }
 
-    /// Waits for the last event of a job, whichever it is.
+    /// Waits for the final event of a job, of any kind.
     #[track_caller]
     pub(crate) fn wait_final(&self, job: &str, within: Duration) -> Event {
         let last = || self.all().into_iter().find(|e| e.job() == job && e.is_final());

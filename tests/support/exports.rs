@@ -1,4 +1,4 @@
-//! What stands in the export folder, and whether it agrees with itself.
+//! The content of the export folder.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,7 @@ use sha2::{Digest, Sha256};
 pub(crate) struct Exports(pub(crate) PathBuf);
 
 impl Exports {
-    /// Published directories relative to the root: every directory that has files
-    /// and is not hidden.
+    /// Published directories relative to the root: every directory that has files and is not hidden.
     pub(crate) fn directories(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         self.walk(&self.0, &mut found);
@@ -37,13 +36,13 @@ impl Exports {
         self.0.join(directory)
     }
 
-    /// Names of what a directory holds.
+    /// The names in a directory.
     pub(crate) fn names(&self, directory: &str) -> Vec<String> {
         let name = |p: PathBuf| p.file_name().map(|n| n.to_string_lossy().into_owned());
         entries(&self.0.join(directory)).into_iter().filter_map(name).collect()
     }
 
-    /// Workspaces and trash: empty when every job is over.
+    /// Workspaces and trash. They are empty when every job has ended.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let mut left = self.names(".temp");
         left.retain(|name| name != "trash");
@@ -51,7 +50,7 @@ impl Exports {
         left
     }
 
-    /// The archive of a job, if it is there.
+    /// The archive of a job, if it exists.
     pub(crate) fn find_archive(&self, job: &str) -> Option<Value> {
         let text = std::fs::read(self.0.join(format!(".archive/by-id/{job}.json"))).ok()?;
         Some(serde_json::from_slice(&text).expect("an archive is JSON, and whole"))
@@ -69,7 +68,7 @@ impl Exports {
         names.iter().filter_map(|name| self.find_archive(name.strip_suffix(".json")?)).collect()
     }
 
-    /// What `.latest/<base>` points to, as a directory relative to the root.
+    /// The directory that `.latest/<base>` points to, relative to the root.
     pub(crate) fn latest(&self, base: &str) -> Option<String> {
         let target = std::fs::read_link(self.0.join(".latest").join(base)).ok()?;
         Some(target.to_string_lossy().strip_prefix("../").expect("relative to .latest").to_owned())
@@ -85,13 +84,13 @@ impl Exports {
     }
 }
 
-/// Lower-case hex of a file's SHA-256.
+/// The SHA-256 of a file in lower-case hex.
 pub(crate) fn sha256(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Paths in a directory, sorted; none if it is not there.
+/// The sorted paths in a directory; empty if the directory does not exist.
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let Ok(read) = std::fs::read_dir(directory) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = read.filter_map(|e| Some(e.ok()?.path())).collect();

@@ -1,11 +1,11 @@
-//! What `docs/OPERATIONS.md` tells operators to do, with the names of one site.
+//! Commands and settings from `docs/OPERATIONS.md`, with the names of one site.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::services::{Services, project, python};
 
-/// Code blocks of a language in the section under a heading, for these names on the broker.
+/// The code blocks of a language in the section with this heading, changed to these names on the broker.
 #[track_caller]
 pub(crate) fn blocks(heading: &str, language: &str, prefix: &str) -> Vec<String> {
     let text = std::fs::read_to_string(project().join("docs/OPERATIONS.md")).expect("read OPERATIONS.md");
@@ -16,7 +16,7 @@ pub(crate) fn blocks(heading: &str, language: &str, prefix: &str) -> Vec<String>
     blocks.filter_map(|rest| rest.split("```").next()).map(|block| named(block, prefix)).collect()
 }
 
-/// A file of the project with these names on the broker.
+/// A file of the project, changed to these names on the broker.
 #[track_caller]
 pub(crate) fn file(path: &str, prefix: &str) -> String {
     named(&std::fs::read_to_string(project().join(path)).expect(path), prefix)
@@ -27,7 +27,7 @@ fn named(text: &str, prefix: &str) -> String {
 }
 
 impl Services {
-    /// Runs commands of an operator in a directory; `rabbitmqctl` is that of this broker.
+    /// Runs an operator's commands in a directory. `rabbitmqctl` talks to this broker.
     #[track_caller]
     pub(crate) fn operate(&self, directory: &Path, commands: &str) {
         let script = project().join("scripts/services.sh");
@@ -38,13 +38,13 @@ impl Services {
         assert!(output.status.success(), "{commands}\n{}", super::said(&output));
     }
 
-    /// Where the broker is, for one of its users.
+    /// The URL of the broker for one of its users.
     pub(crate) fn url_of(&self, user: &str, password: &str) -> String {
         format!("amqp://{user}:{password}@127.0.0.1:{}/%2f", self.amqp)
     }
 }
 
-/// Runs Python code to its end and gives what it printed.
+/// Runs Python code to its end and returns its output.
 #[track_caller]
 pub(crate) fn run_python(code: &str, directory: &Path) -> String {
     let output = Command::new(python()).args(["-c", code]).current_dir(directory).output();

@@ -1,6 +1,5 @@
-//! What the tests stand on. A test owns a [`Site`]: a database, names on the
-//! broker, an export root and daemons of its own. The two servers behind all
-//! sites start with the first test and end with the test process.
+//! Support code for tests. A test owns a [`Site`]: a database, names on the broker, an export root and
+//! daemons. All sites share two servers, which start with the first test and end with the test process.
 
 mod bouncer;
 mod broker;

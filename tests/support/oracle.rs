@@ -1,4 +1,4 @@
-//! PostgreSQL as the oracle: what DuckDB reads from files must be what the server says.
+//! PostgreSQL as the oracle: the values that DuckDB reads from files must be those of the server.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(crate) fn pair(query: &str, files: &Path) -> Value {
     json!({"query": query, "files": files})
 }
 
-/// What differs, empty if nothing does.
+/// The differences; empty if there are none.
 pub(crate) fn differences(database: &Database, pairs: &[Value]) -> String {
     said("compare.py", database, pairs)
 }
@@ -24,20 +24,20 @@ fn said(script: &str, database: &Database, pairs: &[Value]) -> String {
     let (code, said) = run(script, database, pairs);
     match code {
         Some(0) => String::new(),
-        // Python's own failures end with 1 as well, but say nothing here.
+        // A failure of Python also ends with 1, but prints nothing to standard output.
         Some(1) if !said.is_empty() => said,
         _ => panic!("{script}: {code:?}"),
     }
 }
 
-/// What the server says of values that were cast back.
+/// The server's comparison of a relation with the values that were cast back.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Judgement {
     /// `schema.table`.
     pub(crate) relation: String,
-    /// Rows in the files.
+    /// Number of rows in the files.
     pub(crate) rows: u64,
-    /// What differs; empty if nothing does.
+    /// The differences; empty if there are none.
     pub(crate) differences: Vec<String>,
 }
 
@@ -45,16 +45,16 @@ pub(crate) struct Judgement {
 pub(crate) fn cast_back(database: &Database, pairs: &[Value]) -> Vec<Judgement> {
     let (code, said) = run("cast_back.py", database, pairs);
     assert_eq!(code, Some(0), "cast_back.py");
-    said.lines().map(|line| serde_json::from_str(line).expect("a judgement")).collect()
+    said.lines().map(|line| serde_json::from_str(line).expect("a comparison")).collect()
 }
 
-/// What keeps pyarrow, DuckDB and Polars from reading files without a warning
-/// and with their logical types; empty if nothing does.
+/// The problems that pyarrow, DuckDB and Polars have with reading files without a warning and with their
+/// logical types; empty if there are none.
 pub(crate) fn unreadable(database: &Database, pairs: &[Value]) -> String {
     said("readers.py", database, pairs)
 }
 
-/// What an engine makes of each column of the files in directories: directory, column, verdict.
+/// How an engine reads each column of the files in directories: directory, column, result.
 pub(crate) fn engines(engine: &str, directories: &[Value]) -> Vec<Vec<(String, String, String)>> {
     let (code, said) = ask("engines.py", &[engine], &json!({"directories": directories}));
     assert_eq!(code, Some(0), "engines.py {engine}");
@@ -62,10 +62,10 @@ pub(crate) fn engines(engine: &str, directories: &[Value]) -> Vec<Vec<(String, S
         let told: Value = serde_json::from_str(line).expect("JSON");
         let directory = told["directory"].as_str().expect("a directory").to_owned();
         let columns = told["columns"].as_object().expect("columns").clone();
-        let verdict = |(column, verdict): (String, Value)| {
-            (directory.clone(), column, verdict.as_str().expect("a verdict").to_owned())
+        let row = |(column, result): (String, Value)| {
+            (directory.clone(), column, result.as_str().expect("a result").to_owned())
         };
-        columns.into_iter().map(verdict).collect()
+        columns.into_iter().map(row).collect()
     };
     said.lines().skip(1).map(columns).collect()
 }
@@ -74,7 +74,7 @@ fn run(script: &str, database: &Database, pairs: &[Value]) -> (Option<i32>, Stri
     ask(script, &[], &json!({"dsn": database.admin_dsn(), "pairs": pairs}))
 }
 
-/// Runs a script with an order as its input.
+/// Runs a script with `order` as its input.
 fn ask(script: &str, arguments: &[&str], order: &Value) -> (Option<i32>, String) {
     let mut child = Command::new(python())
         .arg(project().join("tests/oracle").join(script))

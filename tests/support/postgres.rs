@@ -1,4 +1,4 @@
-//! A PostgreSQL of one test, beside the one of all: with settings of its own, and with a standby.
+//! A private PostgreSQL for one test, with its own settings and perhaps a standby.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 use super::services::{Services, block_on, free_port};
 use super::wait::eventually;
 
-/// A server; ended with this value, and its data removed.
+/// A server. Dropping this value ends the server and removes its data.
 pub(crate) struct Postgres {
     pub(crate) port: u16,
     data: PathBuf,
@@ -20,12 +20,12 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// An empty one with these settings.
+    /// Starts an empty server with these settings.
     #[track_caller]
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         let data = new_directory();
         let mut init = program("initdb");
-        // No file of it needs to outlive a power cut.
+        // Its files need not survive a power failure.
         init.args([
             "--username=postgres",
             "--auth=trust",
@@ -38,7 +38,7 @@ impl Postgres {
         Self::serve(data, settings)
     }
 
-    /// A hot standby that follows this one from now on.
+    /// Starts a hot standby that follows this server.
     #[track_caller]
     pub(crate) fn standby(&self, settings: &[(&str, &str)]) -> Self {
         let data = new_directory();
@@ -76,12 +76,12 @@ impl Postgres {
         new
     }
 
-    /// It, in the place of the PostgreSQL of all.
+    /// The shared services, but with this server as the PostgreSQL.
     pub(crate) fn services(&self) -> &'static Services {
         Services::get().with_postgres(self.port)
     }
 
-    /// The one number that a query of a superuser answers.
+    /// The single number that a query returns, run as superuser.
     #[track_caller]
     pub(crate) fn number(&self, database: &str, sql: &str) -> u64 {
         match block_on(self.try_rows(database, sql)) {
@@ -102,7 +102,7 @@ impl Postgres {
         Ok(messages.iter().filter_map(first).collect())
     }
 
-    /// What it logged.
+    /// The log of the server.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.with_extension("log")).unwrap_or_default()
     }
@@ -116,7 +116,7 @@ impl Drop for Postgres {
             eprintln!("---- last of the log of PostgreSQL at port {}", self.port);
             lines[lines.len().saturating_sub(40)..].iter().for_each(|line| eprintln!("{line}"));
         }
-        // Nobody needs its data any more.
+        // Nobody needs the data any more, so an immediate shutdown is enough.
         let _ = kill_process(Pid::from_child(&self.server), Signal::QUIT);
         let _ = self.server.wait();
         let _ = std::fs::remove_dir_all(&self.data);
@@ -124,7 +124,8 @@ impl Drop for Postgres {
     }
 }
 
-/// A directory beside the data of the servers of all, of the same owner: gone with theirs at the latest.
+/// A new directory next to the data of the shared servers, with the same owner. It is removed with their data
+/// at the latest.
 pub(super) fn new_directory() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let beside = &Services::get().data;
@@ -137,7 +138,8 @@ pub(super) fn new_directory() -> PathBuf {
     directory
 }
 
-/// A program of PostgreSQL (or any, by its path), as the user that the servers run as; it ends with the test's thread.
+/// A command that runs a program of PostgreSQL, or any program by its path, as the user of the servers. It
+/// ends with the test's thread.
 pub(super) fn program(name: &str) -> Command {
     let services = Services::get();
     let mut command = Command::new("setpriv");

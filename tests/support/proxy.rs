@@ -1,6 +1,5 @@
-//! A TCP proxy between a daemon and a server: it slows what the server sends,
-//! so that "in the middle of a chunk" is a moment that a test can choose, and
-//! it can be a network that is gone or that swallows everything.
+//! A TCP proxy between a daemon and a server. It can slow down the server's data, so that a test can act in
+//! the middle of a chunk. It can also act as a network that is gone or that loses everything.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,13 +14,13 @@ pub(crate) struct Proxy {
     flow: Arc<Flow>,
 }
 
-/// The server's bytes, all connections together.
+/// The state of the flow from the server, for all connections together.
 struct Flow {
-    /// Bytes a second.
+    /// Bytes per second.
     rate: AtomicU64,
     passed: AtomicU64,
     next: Mutex<Instant>,
-    /// Connections so far: the number of the next one.
+    /// Number of connections so far; also the number of the next one.
     accepted: AtomicU64,
     /// Connections with a lower number forward nothing.
     stalled: AtomicU64,
@@ -30,17 +29,17 @@ struct Flow {
     open: Mutex<Vec<TcpStream>>,
 }
 
-/// Faster than anything that the tests send.
+/// A rate that is faster than any test sends.
 const FREE: u64 = 1 << 40;
 
-/// Bytes that never wait.
+/// Answers up to this size never wait.
 const SHORT: u64 = 2048;
 
-/// How often a stalled connection looks whether it may go on.
+/// How often a stalled connection checks whether it may continue.
 const STEP: Duration = Duration::from_millis(20);
 
 impl Proxy {
-    /// Listens on a port of its own; forwards freely at first.
+    /// Listens on a new port. At first it forwards without delay.
     pub(crate) fn to(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen");
         let port = listener.local_addr().expect("bound").port();
@@ -79,7 +78,7 @@ impl Proxy {
         Self { port, flow }
     }
 
-    /// The server is gone: every connection ends, and no new one lives.
+    /// Acts as if the server were gone: every connection ends, and new ones are closed at once.
     pub(crate) fn cut(&self) {
         self.flow.gone.store(true, Ordering::Relaxed);
         for client in self.flow.open().drain(..) {
@@ -87,19 +86,19 @@ impl Proxy {
         }
     }
 
-    /// All is as before.
+    /// Undoes [`cut`](Self::cut), [`stall`](Self::stall) and [`slow_to`](Self::slow_to).
     pub(crate) fn mend(&self) {
         self.flow.gone.store(false, Ordering::Relaxed);
         self.flow.stalled.store(0, Ordering::Relaxed);
         self.free();
     }
 
-    /// What is connected now stays so and carries nothing any more; new connections work.
+    /// Keeps existing connections open but forwards nothing on them. New connections work.
     pub(crate) fn stall(&self) {
         self.flow.stalled.store(self.flow.accepted.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// From now on the server's bytes pass at this rate, all connections together.
+    /// From now on the server's bytes pass at this rate, for all connections together.
     pub(crate) fn slow_to(&self, bytes_per_second: u64) {
         self.flow.rate.store(bytes_per_second, Ordering::Relaxed);
     }
@@ -109,7 +108,7 @@ impl Proxy {
         self.slow_to(FREE);
     }
 
-    /// Bytes that the server has sent through it.
+    /// Number of bytes that the server has sent through the proxy.
     pub(crate) fn passed(&self) -> u64 {
         self.flow.passed.load(Ordering::Relaxed)
     }
@@ -126,8 +125,8 @@ impl Flow {
         }
     }
 
-    /// Waits until `bytes` more may pass. Short answers pass at once: rows are
-    /// slow, the rest of the conversation (a new connection, a cancel) is not.
+    /// Waits until `bytes` more may pass. Short answers pass at once: only rows are slow, not the rest of the
+    /// conversation (a new connection, a cancel).
     fn pass(&self, bytes: u64) {
         self.passed.fetch_add(bytes, Ordering::Relaxed);
         if bytes < SHORT {
@@ -152,7 +151,7 @@ fn forward(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(u64)) {
             break;
         }
     }
-    // One side gone is both sides gone, as for a connection without a proxy.
+    // If one side closes, close the other one, as without a proxy.
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
 }

@@ -1,4 +1,4 @@
-//! A publisher that writes bytes where libraries insist on text.
+//! A publisher that can write any bytes where client libraries demand text.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ pub(crate) fn long(text: &[u8]) -> Vec<u8> {
     [&u32::try_from(text.len()).expect("fits").to_be_bytes(), text].concat()
 }
 
-/// A connection with one channel; each message has one of its own, for a broker ends some of them.
+/// A connection with one channel. Each message needs a new connection, because the broker ends some of them.
 struct RawConnection(TcpStream);
 
 impl RawConnection {
@@ -57,7 +57,8 @@ impl RawConnection {
     }
 }
 
-/// Publishes a message with properties as they stand on the wire: flags and values. Whether the broker took it.
+/// Publishes a message with raw properties: flags and values as they are sent. Returns whether the broker
+/// accepted it.
 pub(crate) fn publish_raw(
     port: u16,
     exchange: &str,
@@ -74,7 +75,7 @@ pub(crate) fn publish_raw(
         for piece in body.chunks(100_000) {
             connection.frame(3, 1, piece)?;
         }
-        // basic.ack, else the channel or the connection is closed.
+        // The answer is basic.ack, or a close of the channel or connection.
         Ok(connection.answer()?.starts_with(&[0, 60, 0, 80]))
     };
     publish().expect("a broker that answers")

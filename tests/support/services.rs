@@ -1,6 +1,5 @@
-//! The private servers: started by the first test that needs them, stopped by
-//! `scripts/services.sh` when this process ends, however it ends. Tests that
-//! restart, wipe or alarm a server borrow one that nobody else uses.
+//! The private servers. The first test that needs them starts them, and `scripts/services.sh` stops them when
+//! this process ends, however it ends. A test that restarts, wipes or alarms a server borrows a private one.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -12,7 +11,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use tokio::runtime::Runtime;
 
 static SERVICES: LazyLock<Services> = LazyLock::new(|| {
-    // Fails early, not after a minute in the first comparison.
+    // Fails now, and not after a minute in the first comparison.
     assert!(python().exists(), "{} is missing: run `make test`", python().display());
     let _ = std::fs::remove_dir_all(scratch().join("sites"));
     Services::start("services")
@@ -20,37 +19,36 @@ static SERVICES: LazyLock<Services> = LazyLock::new(|| {
 static SPARE: Mutex<Vec<&'static Services>> = Mutex::new(Vec::new());
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("start tokio"));
 
-/// Drives a future of the test's own clients.
+/// Runs a future of the test's own clients.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     RUNTIME.block_on(future)
 }
 
-/// Where the servers listen.
+/// The addresses of the servers.
 pub(crate) struct Services {
     pub(crate) postgres: u16,
     pub(crate) amqp: u16,
-    /// Programs of PostgreSQL.
+    /// The directory of PostgreSQL's programs.
     pub(super) pg_bin: PathBuf,
-    /// Where the data of both servers is.
+    /// The directory with the data of both servers.
     pub(super) data: PathBuf,
     pub(super) directory: PathBuf,
 }
 
 impl Services {
-    /// The servers of this process.
+    /// The shared servers of this process.
     pub(crate) fn get() -> &'static Self {
         &SERVICES
     }
 
-    /// Servers that nobody else uses while the answer lives; they serve one
-    /// test after the other.
+    /// Servers that no other test uses until the returned value is dropped. Later tests use them again.
     pub(crate) fn borrow() -> Borrowed {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         Self::get();
         let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Borrowed(spare.unwrap_or_else(|| {
             let name = format!("services-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-            // They end with this process, like the others.
+            // They end with this process, like the shared ones.
             Box::leak(Box::new(Self::start(&name)))
         }))
     }
@@ -73,7 +71,7 @@ impl Services {
     /// The same broker with another PostgreSQL.
     pub(super) fn with_postgres(&self, postgres: u16) -> &'static Self {
         let (pg_bin, data) = (self.pg_bin.clone(), self.data.clone());
-        // Few tests want one, and they all end with this process.
+        // Few tests need this, and the memory is freed when the process ends.
         Box::leak(Box::new(Self {
             postgres,
             amqp: self.amqp,
@@ -83,19 +81,18 @@ impl Services {
         }))
     }
 
-    /// Where the broker is.
+    /// The URL of the broker.
     pub(crate) fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.amqp)
     }
 
-    /// Runs `rabbitmqctl` of this broker and gives its output.
+    /// Runs `rabbitmqctl` for this broker and returns its output.
     pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> String {
         script(&[&["ctl", &self.directory.to_string_lossy()], arguments].concat())
     }
 
-    /// Has the broker close connections by a command of `rabbitmqctl`. The
-    /// command fails, and leaves the others open, when one of them ends by
-    /// itself just then.
+    /// Lets the broker close connections by a command of `rabbitmqctl`. The command fails, and leaves other
+    /// connections open, if one of them ends by itself at that moment.
     pub(crate) fn close_connections(&self, arguments: &[&str]) {
         let directory = self.directory.to_string_lossy();
         let all = [&["ctl", &directory], arguments].concat();
@@ -110,7 +107,7 @@ impl Services {
     }
 }
 
-/// Servers on loan; given back with this value, unless the test failed.
+/// Borrowed servers. Dropping this value gives them back, unless the test failed.
 pub(crate) struct Borrowed(&'static Services);
 
 impl Deref for Borrowed {
@@ -122,7 +119,7 @@ impl Deref for Borrowed {
 }
 
 impl Borrowed {
-    /// Ends a server, `postgres` or `rabbitmq`, by a signal; it is gone when this returns.
+    /// Ends a server (`postgres` or `rabbitmq`) by a signal and waits for its end.
     pub(crate) fn halt(&self, server: &str, signal: &str) {
         script(&["halt", &self.directory.to_string_lossy(), server, signal]);
     }
@@ -132,7 +129,7 @@ impl Borrowed {
         script(&["resume", &self.directory.to_string_lossy(), server]);
     }
 
-    /// Removes all that the halted broker knew.
+    /// Removes all data of the halted broker.
     pub(crate) fn wipe_broker(&self) {
         script(&["wipe", &self.directory.to_string_lossy()]);
     }
@@ -140,19 +137,19 @@ impl Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        // Who knows in which state a failed test leaves them.
+        // A failed test may leave them in any state.
         if !std::thread::panicking() {
             SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
         }
     }
 }
 
-/// Runs `scripts/services.sh` and gives its output.
+/// Runs `scripts/services.sh` and returns its output.
 fn script(arguments: &[&str]) -> String {
     try_script(arguments).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// As [`script`]; gives the arguments and what it said when it fails.
+/// Like [`script`], but an error has the arguments and the output.
 fn try_script(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(project().join("scripts/services.sh"))
         .args(arguments)
@@ -170,20 +167,20 @@ pub(crate) fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where the tests of this target keep their files.
+/// The directory for files of this test target.
 pub(crate) fn scratch() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"))
 }
 
-/// The interpreter that has DuckDB, pyarrow, Polars and pika.
+/// The Python interpreter with DuckDB, pyarrow, Polars and pika.
 pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv").join("bin/python3")
 }
 
-/// A port that nobody listens on, below those that the kernel gives to outgoing connections.
+/// A free port, below the range that the kernel uses for outgoing connections.
 pub(crate) fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
-        // Test processes that run side by side have neighbouring ids: far apart, please.
+        // Test processes that run at the same time have neighbouring ids. Spread their ports widely.
         let spread = std::process::id().wrapping_mul(2_654_435_761) % 9_000;
         let start = 10_000 + u16::try_from(spread).expect("below 9000");
         AtomicU16::new(start)

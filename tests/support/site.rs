@@ -17,7 +17,7 @@ use super::oracle::{self, Judgement};
 use super::services::{Services, free_port, scratch};
 use super::wait::{PATIENCE, eventually};
 
-/// A database, names on the broker, an export root and daemons of one test.
+/// The database, broker names, export root and daemons of one test.
 pub(crate) struct Site {
     pub(crate) db: Database,
     pub(crate) broker: Broker,
@@ -33,12 +33,12 @@ impl Site {
         Self::on(Services::get(), db)
     }
 
-    /// The same, on this broker.
+    /// The same, with this broker.
     pub(crate) fn on(services: &'static Services, db: Database) -> Self {
         Self::prepared(services, db, |_| {})
     }
 
-    /// The same, on a root that was prepared while it was empty.
+    /// The same, with a root that `prepare` changed while it was empty.
     pub(crate) fn prepared(services: &'static Services, db: Database, prepare: impl FnOnce(&Path)) -> Self {
         let id = &Uuid::new_v4().simple().to_string()[..8];
         let directory = scratch().join("sites").join(id);
@@ -53,8 +53,7 @@ impl Site {
         site
     }
 
-    /// The configuration of a daemon: two workers, all intervals at a tenth. Each
-    /// has an HTTP port of its own.
+    /// The configuration of a daemon: two workers, all intervals at a tenth, and an HTTP port of its own.
     pub(crate) fn config(&self) -> Value {
         json!({
             "broker": {
@@ -93,14 +92,14 @@ impl Site {
         })
     }
 
-    /// Writes a configuration and gives its path.
+    /// Writes a configuration and returns its path.
     pub(crate) fn write(&self, name: &str, config: &Value) -> String {
         let path = self.directory.join(name);
         std::fs::write(&path, toml::to_string(config).expect("TOML")).expect("write a configuration");
         path.to_string_lossy().into_owned()
     }
 
-    /// A path of this test's own.
+    /// A path in the private directory of this test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -123,7 +122,7 @@ impl Site {
         self.spawn_in(config, &[])
     }
 
-    /// Starts a daemon with this configuration and more in its environment.
+    /// Starts a daemon with this configuration and more environment variables.
     #[track_caller]
     pub(crate) fn spawn_in(&self, config: &Value, env: &[(&str, &str)]) -> Daemon {
         self.spawn_of(BINARY, config, env)
@@ -145,7 +144,7 @@ impl Site {
         leashed(BINARY).args(arguments).current_dir(&self.directory).output().expect("run adu-export")
     }
 
-    /// Starts a command of the binary; its output goes to `name.log`.
+    /// Starts a command of the binary. Its output goes to `name.log`.
     pub(crate) fn start(&self, name: &str, arguments: &[&str]) -> std::process::Child {
         let log = std::fs::File::create(self.directory.join(format!("{name}.log"))).expect("create a log");
         leashed(BINARY)
@@ -157,7 +156,7 @@ impl Site {
             .expect("run adu-export")
     }
 
-    /// Publishes a request; gives its job id, which is a new one unless the request has one.
+    /// Publishes a request and returns its job id, which is a new one unless the request has one.
     pub(crate) fn request(&self, mut body: Value) -> String {
         let fresh = format!("job-{}", &Uuid::new_v4().simple().to_string()[..8]);
         let job = body["job_id"].as_str().map_or(fresh, ToOwned::to_owned);
@@ -167,7 +166,7 @@ impl Site {
         job
     }
 
-    /// Publishes a request to a daemon that may never be ready: as soon as the queue is there.
+    /// Publishes a request as soon as the queue exists, because the daemon may never become ready.
     pub(crate) fn request_when_declared(&self, daemon: &Daemon, body: Value) -> String {
         let what = format!("{} declares its queues", daemon.name);
         eventually(&what, PATIENCE, || self.broker.declared("requests").then_some(()));
@@ -189,22 +188,22 @@ impl Site {
         last
     }
 
-    /// Every query's rows must be those of its directory.
+    /// Checks that the rows of every query are those of its directory.
     #[track_caller]
     pub(crate) fn assert_equal(&self, pairs: &[(&str, &str)]) {
         let differences = self.differences(pairs);
         assert!(differences.is_empty(), "{differences}");
     }
 
-    /// What differs between queries and directories.
+    /// The differences between queries and directories.
     pub(crate) fn differences(&self, pairs: &[(&str, &str)]) -> String {
         let pairs: Vec<Value> =
             pairs.iter().map(|(query, files)| oracle::pair(query, &self.exports.path(files))).collect();
         oracle::differences(&self.db, &pairs)
     }
 
-    /// pyarrow, DuckDB and Polars read a directory without a warning; `types` says what its columns are
-    /// on the server.
+    /// Checks that pyarrow, DuckDB and Polars read a directory without a warning. `types` has the types of
+    /// its columns on the server.
     #[track_caller]
     pub(crate) fn assert_readable(&self, directory: &str, types: &Value) {
         let pair = json!({"files": self.exports.path(directory), "types": types});
@@ -212,7 +211,7 @@ impl Site {
         assert!(unreadable.is_empty(), "{unreadable}");
     }
 
-    /// Lets the server compare relations with the newest directories of theirs, value by value.
+    /// Lets the server compare relations with their newest directories, value by value.
     #[track_caller]
     pub(crate) fn cast_back(&self, pairs: &[Value]) -> Vec<Judgement> {
         let pairs: Vec<Value> = pairs
@@ -226,20 +225,20 @@ impl Site {
                 pair
             })
             .collect();
-        let judged = oracle::cast_back(&self.db, &pairs);
-        assert_eq!(judged.len(), pairs.len(), "every pair is judged");
-        judged
+        let compared = oracle::cast_back(&self.db, &pairs);
+        assert_eq!(compared.len(), pairs.len(), "every pair is compared");
+        compared
     }
 
-    /// The one checker: whatever happened before, this holds when `jobs` are over.
-    /// It stops the daemons, so that unacknowledged messages are seen too.
+    /// Checks everything that must hold when `jobs` have ended, whatever happened before. It stops the
+    /// daemons, so that unacknowledged messages are seen too.
     #[track_caller]
     pub(crate) fn assert_sound(&self, jobs: &[&str], daemons: impl IntoIterator<Item = Daemon>) {
         super::checker::assert_sound(self, jobs, daemons.into_iter().collect());
     }
 }
 
-/// What a command said.
+/// The output of a command.
 pub(crate) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))

@@ -13,7 +13,7 @@ use tpchgen::generators::*;
 /// A table: its name, its columns, its primary key.
 struct Table(&'static str, &'static str, &'static str);
 
-/// The largest first: the two loaders are then busy to the end.
+/// The largest tables come first, so that both loaders are busy until the end.
 const TABLES: [Table; 8] = [
     Table(
         "lineitem",
@@ -72,7 +72,7 @@ const TABLES: [Table; 8] = [
     ),
 ];
 
-/// Names of the tables.
+/// The names of the tables.
 pub(crate) fn table_names() -> impl Iterator<Item = &'static str> {
     TABLES.iter().map(|t| t.0)
 }
@@ -103,7 +103,8 @@ async fn connect(dsn: &str) -> Result<Client> {
 }
 
 async fn fill(client: &mut Client, Table(name, columns, key): &Table, scale: f64) -> Result<()> {
-    // Created and filled in one transaction: the server writes no WAL and the rows are frozen.
+    // The table is created and filled in one transaction, so that the server writes no WAL for it and its
+    // rows are frozen.
     let transaction = client.transaction().await?;
     transaction.batch_execute(&format!("CREATE TABLE {name} ({columns})")).await?;
     let copy = format!("COPY {name} FROM STDIN WITH (FORMAT csv, FREEZE)");

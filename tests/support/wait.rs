@@ -1,13 +1,13 @@
-//! Waiting for what must happen, with a deadline and a name.
+//! Waits with a deadline for things that must happen.
 
 use std::time::{Duration, Instant};
 
-/// Long enough for any job of the tests on a busy machine.
+/// Long enough for any job of the tests, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 const STEP: Duration = Duration::from_millis(20);
 
-/// Asks until there is an answer; panics with `what` when time is up.
+/// Asks until there is an answer. Panics with `what` after the deadline.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + within;
@@ -20,7 +20,7 @@ pub(crate) fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut(
     }
 }
 
-/// Asks until nothing is left; panics with what still is when time is up.
+/// Asks until nothing is left. Panics with the rest after the deadline.
 #[track_caller]
 pub(crate) fn none_left(what: &str, within: Duration, mut probe: impl FnMut() -> Vec<String>) {
     let end = Instant::now() + within;
@@ -34,7 +34,7 @@ pub(crate) fn none_left(what: &str, within: Duration, mut probe: impl FnMut() ->
     }
 }
 
-/// Watches for something that must not happen during `span`; panics as soon as it does.
+/// Watches for something that must not happen during `span`. Panics as soon as it happens.
 #[track_caller]
 pub(crate) fn never(what: &str, span: Duration, mut happened: impl FnMut() -> bool) {
     let end = Instant::now() + span;

@@ -1,4 +1,4 @@
-//! Where the broker is and how it is spoken to: URL, vhost, TLS.
+//! The address of the broker (URL, virtual host) and the TLS settings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::url;
 use crate::certificates;
 use crate::config::BrokerConfig;
 
-/// A broker's address. Its text form has no user and no password.
+/// A broker's address. Its text form shows neither user nor password.
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
     /// None: in plain text.
@@ -39,8 +39,8 @@ impl Address {
         &self.uri.vhost
     }
 
-    /// Reads URL and certificates: at every attempt to connect, so that
-    /// secrets can be replaced while the daemon runs.
+    /// Reads the URL and the certificates. It runs at every attempt to connect, so that secrets can be
+    /// replaced while the daemon runs.
     pub(super) fn read(config: &BrokerConfig) -> Result<Self, BusError> {
         let url = config.resolve_url().map_err(|e| wrong("[broker]", e.to_string()))?;
         let mut uri = url::read(url.expose().trim()).map_err(|why| wrong("broker.url", why))?;

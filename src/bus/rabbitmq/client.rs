@@ -1,4 +1,4 @@
-//! What the command line needs: publish a request, and hear of its job.
+//! The connection of the command line: it publishes a request and receives the events of the job.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::topology::Names;
 use super::{IoRuntime, fault};
 use crate::message::{Event, JobId};
 
-/// A connection of somebody who asks for exports.
+/// A connection that publishes requests and receives events.
 pub struct Client {
     names: Names,
     life: Life,
@@ -40,18 +40,18 @@ impl Client {
         Ok(Self { names, life, link, publisher, events: None, tasks, _io: io })
     }
 
-    /// Listens for the events of a job, and for replies. To miss none, call it
-    /// before the request is published.
+    /// Subscribes to the events of a job and to replies. Call it before you publish the request, so that no
+    /// event is missed.
     ///
     /// # Errors
-    /// When the broker refuses the queue or its binding.
+    /// If the broker refuses the queue or its binding.
     pub async fn watch(&mut self, job: &JobId) -> Result<(), BusError> {
         let channel = self.life.call("open a channel", self.link.connection().create_channel()).await?;
         let queue = self.names.client();
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let declare = channel.queue_declare(queue.clone(), options, FieldTable::default());
         self.life.call("declare a queue for events", declare).await?;
-        // `job.<what>.<source>.<job_id>`; the `.rN` of a retry is a word of the key like any other.
+        // The key is `job.<what>.<source>.<job_id>`. In the id of a retry, `.rN` counts as one more word.
         let key = format!("*.*.*.{job}").into();
         let bind = channel.queue_bind(
             queue.clone(),
@@ -67,11 +67,11 @@ impl Client {
         Ok(())
     }
 
-    /// Publishes a request, a cancel or a retry. While a job is watched, the
-    /// final event, a rejection above all, also comes as a reply.
+    /// Publishes a request, a cancel or a retry. If [`Client::watch`] was called, the final event also comes
+    /// as a reply. A rejection may come only so, because it may have no job id.
     ///
     /// # Errors
-    /// When the broker does not take it, e.g. because no daemon ever made the queue.
+    /// If the broker does not accept the message, e.g. because no daemon has created the queue yet.
     pub async fn submit(&self, body: Vec<u8>, message_id: String) -> Result<(), BusError> {
         let request = Outgoing::Request { body, message_id };
         let (mut message, _) = message::encode(&request, &self.names)?;
@@ -81,10 +81,10 @@ impl Client {
         self.publisher.publish(vec![message]).await
     }
 
-    /// The next event; the same one may come twice, with the same id.
+    /// The next event. The same event may come twice, with the same id.
     ///
     /// # Errors
-    /// When the connection is lost: nothing more will come.
+    /// If the connection is lost. No more events come then.
     pub async fn next(&mut self) -> Result<Event, BusError> {
         let Some(events) = self.events.as_mut() else { return Err(BusError::Closed) };
         loop {
@@ -94,7 +94,7 @@ impl Client {
                 delivery = events.next() => delivery,
             };
             match delivery {
-                // What is no event of ours is not for us.
+                // Messages that are not our events are skipped.
                 Some(Ok(delivery)) => {
                     if let Ok(event) = serde_json::from_slice(&delivery.data) {
                         return Ok(event);
@@ -106,7 +106,7 @@ impl Client {
         }
     }
 
-    /// Says goodbye.
+    /// Closes the connection in an orderly way.
     pub async fn close(self) {
         self.link.close(self.life.call_timeout()).await;
         self.life.end();

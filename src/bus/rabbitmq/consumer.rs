@@ -1,8 +1,7 @@
-//! Subscriptions: one channel each, a task that forwards deliveries, and the
-//! handles that settle them.
+//! Subscriptions: each has a channel, a task that forwards deliveries, and handles that settle them.
 //!
-//! The channel outlives the subscription: what handlers still work on after
-//! the consumer was dropped is acknowledged on it.
+//! The channel stays open after the consumer was dropped, because handlers settle their last deliveries on
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +24,11 @@ use super::link::Link;
 use super::message;
 use crate::failpoint;
 
-/// What the end of a stream of deliveries means.
+/// Why the stream of deliveries ends.
 const ENDED: &str = "the broker ended the subscription: the queue was deleted, or a message was held for longer than the broker's consumer timeout";
 
-/// A chunk may be held for longer than the 30 minutes after which the broker
-/// ends a consumer by default. Brokers before 3.12 ignore the argument.
+/// How long a message may stay unsettled. A chunk may take longer than the 30 minutes after which RabbitMQ
+/// ends a consumer by default. RabbitMQ before 3.12 ignores this argument.
 const HELD_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// Subscribes on a new channel; the caller runs the task.
@@ -63,23 +62,22 @@ pub(super) struct Subscription {
     incoming: lapin::Consumer,
     deliveries: mpsc::Sender<Delivery>,
     handles: Arc<Handles>,
-    /// Deliveries whose handle was dropped unsettled.
+    /// Deliveries whose handle was dropped before it settled them.
     abandoned: mpsc::Receiver<Acker>,
     cancelled: CancellationToken,
     life: Life,
 }
 
-/// What the handles of one subscription share. When the last one is gone,
-/// nothing is left to settle.
+/// Shared by the handles of one subscription. When the last handle is dropped, no delivery is left to settle.
 struct Handles {
-    /// Names the failpoints.
+    /// Part of the names of the failpoints.
     queue: Queue,
     life: Life,
     abandon: mpsc::Sender<Acker>,
 }
 
 impl Subscription {
-    /// Forwards until the consumer is dropped or the life ends.
+    /// Forwards deliveries until the consumer is dropped or the session ends.
     pub(super) async fn run(mut self) {
         loop {
             let delivery = tokio::select! {
@@ -88,7 +86,7 @@ impl Subscription {
                 () = self.cancelled.cancelled() => break,
                 delivery = self.incoming.next() => delivery,
             };
-            // After `None` the stream must not be polled again: it never ends.
+            // Do not poll the stream after it returned `None`: it would wait for ever.
             let delivery = match delivery {
                 Some(Ok(delivery)) => match self.read(delivery).await {
                     Ok(Some(delivery)) => delivery,
@@ -104,7 +102,7 @@ impl Subscription {
                     return;
                 }
             };
-            // Room for all that the prefetch allows: as a rule this does not wait.
+            // The channel has room for the whole prefetch, so this normally does not wait.
             let sent = tokio::select! {
                 biased;
                 () = self.life.closed().cancelled() => return,
@@ -117,9 +115,9 @@ impl Subscription {
         self.wind_down().await;
     }
 
-    /// A delivery for the handlers. Where only daemons publish, a message that
-    /// cannot be read as a whole is nobody's: it is dropped here. Requests have
-    /// a publisher who is to be told.
+    /// Makes a delivery for the handlers. If the message cannot be read as a whole and its queue is one in
+    /// which only daemons publish, it is dropped here. A request is passed on, because its publisher must get
+    /// a rejection.
     async fn read(&self, delivery: lapin::message::Delivery) -> Result<Option<Delivery>, BusError> {
         let properties = message::received(&delivery.properties);
         if let Some(reason) = properties.defect() {
@@ -146,7 +144,7 @@ impl Subscription {
         format!("consume from `{}`", self.incoming.queue())
     }
 
-    /// Cancels, gives back what nobody took, and keeps the channel open until
+    /// Cancels the subscription, gives back the deliveries that nobody took, and keeps the channel open until
     /// the last delivery is settled.
     async fn wind_down(self) {
         let Self { channel, mut incoming, deliveries, handles, mut abandoned, life, .. } = self;
@@ -186,7 +184,7 @@ async fn release(life: &Life, acker: &Acker) -> Result<(), BusError> {
     settled(life.call("release a message", acker.nack(options)).await?)
 }
 
-/// `false` says that the delivery belongs to a channel that is gone.
+/// `written` is false if the channel of the delivery is closed.
 fn settled(written: bool) -> Result<(), BusError> {
     if written { Ok(()) } else { Err(BusError::Closed) }
 }
@@ -216,9 +214,8 @@ impl Settle for Handle {
 }
 
 impl Drop for Handle {
-    /// Left to the task, which gives it back when the subscription ends. There
-    /// is room for as many as the prefetch allows; beyond, the broker waits
-    /// for the end of the session.
+    /// Hands the unsettled delivery to the task, which gives it back when the subscription ends. The channel
+    /// has room for the whole prefetch; a delivery that does not fit comes back when the session ends.
     fn drop(&mut self) {
         if let Some(acker) = self.acker.take() {
             let _ = self.shared.abandon.try_send(acker);

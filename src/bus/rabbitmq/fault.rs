@@ -1,5 +1,5 @@
-//! What the broker or the library says, as an operator reads it: what
-//! happened, to which object, and what to change.
+//! Errors of the broker and the library in the words of an operator: what happened, to which object, and what
+//! to change.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use lapin::{ErrorKind, ExchangeKind};
 
 use super::super::BusError;
 
-/// Reply codes of AMQP 0-9-1 that are told apart.
+/// Reply codes of AMQP 0-9-1 that have their own remedy.
 pub(super) const ACCESS_REFUSED: u16 = 403;
 pub(super) const NOT_FOUND: u16 = 404;
 pub(super) const PRECONDITION_FAILED: u16 = 406;
@@ -15,7 +15,7 @@ const CONNECTION_FORCED: u16 = 320;
 const RESOURCE_LOCKED: u16 = 405;
 const NOT_ALLOWED: u16 = 530;
 
-/// The broker's reply code, where it gave one.
+/// The broker's reply code, if it gave one.
 pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
     match error.kind() {
         ErrorKind::ProtocolError(e) => Some(e.get_id()),
@@ -23,7 +23,7 @@ pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
     }
 }
 
-/// The word of the broker.
+/// The text of the error.
 fn said(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(e) => e.get_message().to_string(),
@@ -32,20 +32,20 @@ fn said(error: &lapin::Error) -> String {
     }
 }
 
-/// What exists under one of our names, where a declaration found it different.
+/// A queue or exchange with one of our names that differs from our declaration.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit {
-    /// The word of the broker.
+    /// The text of the broker's error.
     pub(super) said: String,
-    /// What differs: `x-queue-type`, `durable`, `type`, …
+    /// The argument that differs: `x-queue-type`, `durable`, `type`, …
     argument: String,
-    /// What it is.
+    /// Its value at the broker.
     current: String,
 }
 
 impl Misfit {
-    /// Reads `inequivalent arg 'x-queue-type' for queue 'q' in vhost '/':
-    /// received 'quorum' but current is 'classic'`, in all its shapes.
+    /// Parses the error text, in all its forms: `inequivalent arg 'x-queue-type' for queue 'q' in vhost '/':
+    /// received 'quorum' but current is 'classic'`.
     pub(super) fn read(error: &lapin::Error) -> Option<Self> {
         if reply_code(error) != Some(PRECONDITION_FAILED) {
             return None;
@@ -61,18 +61,19 @@ impl Misfit {
         })
     }
 
-    /// Why a queue like this cannot serve.
+    /// Why such a queue cannot be used; `None` if it can.
     pub(super) fn of_queue(&self) -> Option<String> {
         (self.argument == "x-queue-type" && self.current == "stream").then(|| {
-            "it is a stream, from which nothing is ever removed: delete it, and it is made as a quorum queue"
+            "it is a stream, from which nothing is ever removed: delete it, and a daemon will create a quorum queue"
                 .to_owned()
         })
     }
 
-    /// Why an exchange like this cannot serve where `wanted` is meant.
+    /// Why such an exchange cannot be used instead of `wanted`; `None` if it can.
     pub(super) fn of_exchange(&self, wanted: &ExchangeKind) -> Option<String> {
         let serves: &[&str] = match wanted {
-            // Our routing keys are plain words, which all three take literally.
+            // Our routing keys are plain words without wildcards, so a topic exchange routes them like a
+            // direct one.
             ExchangeKind::Direct => &["topic"],
             ExchangeKind::Fanout => &["direct", "topic"],
             _ => &[],
@@ -80,17 +81,17 @@ impl Misfit {
         let known = ["direct", "fanout", "topic", "headers"].contains(&self.current.as_str());
         (self.argument == "type" && known && !serves.contains(&self.current.as_str())).then(|| {
             format!(
-                "it is a {} exchange, which brings messages to the wrong queues: delete it, or set another broker.prefix",
+                "it is a {} exchange, which routes messages to the wrong queues: delete it, or set another broker.prefix",
                 self.current
             )
         })
     }
 }
 
-/// A connection that did not come about. Bytes that cannot be read mean
-/// another protocol then, and something else later on.
+/// Error of an attempt to connect. Bytes that cannot be parsed mean here that the peer speaks another
+/// protocol; on an open connection they mean something else.
 pub(super) fn unconnected(what: impl Into<String>, error: &lapin::Error) -> BusError {
-    let other = "what answers there does not speak AMQP: check the port of broker.url; a port with TLS wants amqps://";
+    let other = "what answers there does not speak AMQP: check the port of broker.url; a port with TLS needs amqps://";
     let other = matches!(error.kind(), ErrorKind::ParsingError(_)).then_some(other);
     with_remedy(what, error, other)
 }
@@ -109,7 +110,7 @@ fn with_remedy(what: impl Into<String>, error: &lapin::Error, better: Option<&'s
     BusError::Connection { what: what.into(), why }
 }
 
-/// An I/O error with what is behind it: TLS errors hide their cause there.
+/// The text of an I/O error with its causes, because TLS errors hide the reason there.
 fn io_text(error: &io::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -135,9 +136,9 @@ fn remedy(error: &lapin::Error, said: &str) -> Option<&'static str> {
             NOT_ALLOWED if said.contains("vhost") => Some(
                 "create the vhost (rabbitmqctl add_vhost), grant the user access to it, or correct broker.url; the default vhost `/` is written %2f",
             ),
-            NOT_FOUND => {
-                Some("it was deleted or never made: set broker.declare = true, or have an operator create it")
-            }
+            NOT_FOUND => Some(
+                "it was deleted or never created: set broker.declare = true, or have an operator create it",
+            ),
             RESOURCE_LOCKED => Some("another connection holds it exclusively"),
             PRECONDITION_FAILED if said.contains("acknowledgement") => Some(
                 "a message was held for longer than consumer_timeout of the broker: raise it above the time of the longest chunk, or lower export.chunk_rows",

@@ -1,5 +1,5 @@
-//! One life of a connection pair: it ends once, with one cause, and every call
-//! to the broker within it has a deadline.
+//! The lifetime of a session's connections. It ends once and has one cause. Every call to the broker within
+//! it has a deadline.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::BusError;
 use super::fault;
 
-/// Shared by everything that belongs to a session.
+/// The lifetime of a session; all its tasks and handles share it.
 #[derive(Clone)]
 pub(super) struct Life {
     closed: CancellationToken,
@@ -31,7 +31,7 @@ impl Life {
         }
     }
 
-    /// Fires when the life is over.
+    /// Fires when the session has ended.
     pub(super) fn closed(&self) -> &CancellationToken {
         &self.closed
     }
@@ -40,32 +40,32 @@ impl Life {
         self.call_timeout
     }
 
-    /// Fires when somebody closes the session: what breaks from then on is no failure.
+    /// Fires when our side starts to close the session. Errors after that are not failures.
     pub(super) fn closing(&self) -> &CancellationToken {
         &self.closing
     }
 
-    /// Ends the life without a cause: somebody closed the session.
+    /// Ends the session without a cause, because our side closed it.
     pub(super) fn end(&self) {
         self.closed.cancel();
     }
 
-    /// Ends the life because of `error`; the first one is the cause.
+    /// Ends the session because of `error`. The first error is the cause.
     pub(super) fn fail(&self, error: BusError) -> BusError {
         if !self.closed.is_cancelled() && !self.closing.is_cancelled() {
-            // Somebody else may be faster: then theirs is the cause.
+            // If another task has set its error in the meantime, that error stays the cause.
             let _ = self.cause.set(error.clone());
             self.closed.cancel();
         }
         error
     }
 
-    /// Why the life ended; none if somebody closed it.
+    /// Why the session ended; `None` if our side closed it.
     pub(super) fn cause(&self) -> Option<&BusError> {
         self.cause.get()
     }
 
-    /// A call with the deadline. Whatever goes wrong ends the life.
+    /// Runs a call with the deadline. Any error ends the session.
     pub(super) async fn call<T>(
         &self,
         what: &'static str,
@@ -76,7 +76,8 @@ impl Life {
             .map_err(|e| self.fail(fault::failed(format!("{what} ({})", self.broker), &e)))
     }
 
-    /// A call with the deadline whose refusal the caller handles.
+    /// Runs a call with the deadline. A missed deadline ends the session; an error of the broker goes to the
+    /// caller.
     pub(super) async fn attempt<T>(
         &self,
         what: &'static str,

@@ -1,11 +1,10 @@
-//! One AMQP connection that can be torn down whatever state it is in.
+//! One AMQP connection that can be closed in any state.
 //!
-//! A connection that the broker has blocked writes nothing, not even its own
-//! close: left alone it would linger until the alarm ends and then send what
-//! its publisher had given up. Hence a second handle on the socket: severing
-//! it ends the library's I/O loop at once.
+//! A connection that the broker has blocked writes nothing, not even its own close. It would stay open until
+//! the alarm ends, and would then send messages that its publisher had given up. So we keep a second handle
+//! on the socket: shutting the socket down ends the I/O loop of the library at once.
 //!
-//! Between socket and library is the [`Wire`], above TLS where there is TLS.
+//! The [`Wire`] stands between the library and the socket, or the TLS stream if there is one.
 
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
@@ -25,7 +24,7 @@ use super::fault;
 use super::life::Life;
 use super::wire::{self, Kit, Wire};
 
-/// What the connection is for, as the broker's management shows it.
+/// The purpose of a connection. The broker's management page shows it.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose {
     Publish,
@@ -45,24 +44,24 @@ impl Purpose {
     }
 }
 
-/// All that it takes to connect.
+/// Everything that is needed to connect.
 #[derive(Clone)]
 pub(super) struct Dial {
     pub(super) address: Arc<Address>,
-    /// How the broker's management shows the connections.
+    /// The broker's management page shows the connections under this name.
     pub(super) name: String,
     pub(super) io: Handle,
     pub(super) call_timeout: Duration,
 }
 
 impl Dial {
-    /// A connection with a life of its own.
+    /// Opens a connection with its own lifetime.
     pub(super) async fn open(&self, purpose: Purpose) -> Result<(Link, Life), BusError> {
         let life = Life::new(self.call_timeout, &self.address.to_string());
         Ok((self.link(purpose).await?, life))
     }
 
-    /// A connection that belongs to the life of others.
+    /// Opens a connection that shares the lifetime of another one.
     pub(super) async fn link(&self, purpose: Purpose) -> Result<Link, BusError> {
         Link::open(&self.address, &self.name, purpose, &self.io, self.call_timeout).await
     }
@@ -84,14 +83,14 @@ impl Socket {
 
     fn sever(&self) {
         if let Some(stream) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // An error means that the peer was faster.
+            // An error means that the peer has closed the connection already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
 
 impl Link {
-    /// Connects and authenticates within `deadline`, with all I/O on `runtime`.
+    /// Connects and authenticates within `deadline`. All I/O runs on `runtime`.
     async fn open(
         address: &Address,
         name: &str,
@@ -137,12 +136,12 @@ impl Link {
         &self.connection
     }
 
-    /// Whether the broker has blocked it because of an alarm.
+    /// Whether the broker blocks this connection because of an alarm.
     pub(super) fn blocked(&self) -> bool {
         self.connection.status().blocked()
     }
 
-    /// Says goodbye, for at most `deadline`, then severs.
+    /// Closes the connection in an orderly way, which may take `deadline`, then shuts the socket down.
     pub(super) async fn close(&self, deadline: Duration) {
         if self.connection.status().connected() && !self.blocked() {
             let _ = tokio::time::timeout(deadline, self.connection.close(200, "bye".into())).await;
@@ -150,7 +149,7 @@ impl Link {
         self.sever();
     }
 
-    /// Ends it now, without a word.
+    /// Shuts the socket down at once, without an AMQP close.
     pub(super) fn sever(&self) {
         self.socket.sever();
     }

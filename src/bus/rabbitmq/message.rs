@@ -1,4 +1,4 @@
-//! An [`Outgoing`] as RabbitMQ takes it: where to, how, with which properties.
+//! Translates an [`Outgoing`] for RabbitMQ: exchange, routing key, properties.
 
 use jiff::Timestamp;
 use lapin::BasicProperties;
@@ -14,21 +14,21 @@ const APP_ID: &str = "adu-export";
 const PERSISTENT: u8 = 2;
 const TRACEPARENT: &str = "traceparent";
 
-/// Ready to be published.
+/// A message that is ready to be published.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     pub(super) what: &'static str,
-    /// `message_id`: by it a returned message is known again.
+    /// The `message_id`. It identifies the message if the broker returns it.
     pub(super) id: ShortString,
     pub(super) exchange: ShortString,
     pub(super) routing_key: ShortString,
-    /// Returned by the broker if no queue takes it.
+    /// Whether the broker returns the message if no queue takes it.
     pub(super) mandatory: bool,
     pub(super) properties: BasicProperties,
     pub(super) body: Vec<u8>,
 }
 
-/// The message, and its copy for whoever asked for a reply.
+/// The message, and a copy for the caller if the request asked for a reply.
 pub(super) fn encode(outgoing: &Outgoing, names: &Names) -> Result<(Message, Option<Message>), BusError> {
     let what = outgoing.what();
     let body = outgoing.body()?;
@@ -88,11 +88,11 @@ fn properties(outgoing: &Outgoing, id: ShortString) -> BasicProperties {
     properties
 }
 
-/// Where the caller waits. A queue of the daemons themselves is no such place.
+/// The queue in which the caller waits. Replies never go to a queue of the daemons.
 fn reply_queue(outgoing: &Outgoing, names: &Names) -> Option<ShortString> {
     let Outgoing::Event { reply_to: Some(queue), event, .. } = outgoing else { return None };
     if queue.is_empty() || names.is_internal(queue) {
-        warn!(event = %event.id, "no reply is sent: `reply_to` of the request names no queue of a caller");
+        warn!(event = %event.id, "no reply is sent: `reply_to` of the request is empty or names a queue of the daemons");
         return None;
     }
     ShortString::try_new(queue.as_str()).ok()
@@ -103,14 +103,14 @@ fn short(what: &'static str, text: impl Into<String>) -> Result<ShortString, Bus
         .map_err(|e| BusError::Refused { what, why: format!("its id or routing key is too long: {e}") })
 }
 
-/// Ids of events hold table names and may be longer than AMQP allows.
+/// The event's id, or its UUIDv5 if the id is longer than AMQP allows: ids of events contain table names.
 fn bounded_id(id: &str) -> ShortString {
     ShortString::try_new(id)
         .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string().into())
 }
 
-/// What handlers look at in a received message. The wire has made its header
-/// from what it could read; what is read here must be kept there.
+/// The properties of a received message that handlers use. `wire/header.rs` keeps only some properties and
+/// headers; whoever wants to read another one here must add it there.
 pub(super) fn received(properties: &BasicProperties) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
     let header = |name| match properties.headers().as_ref()?.inner().get(name)? {
@@ -123,7 +123,7 @@ pub(super) fn received(properties: &BasicProperties) -> Properties {
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
         user_id: text(properties.user_id()),
-        // Version 00 has 55 characters; what is much longer is none.
+        // Version 00 has 55 characters. A much longer value is not a trace context.
         traceparent: header(TRACEPARENT).filter(|text| text.len() <= 256),
         content_type: text(properties.content_type()),
         content_encoding: text(properties.content_encoding()),
@@ -143,10 +143,10 @@ mod tests {
         Names::new("p", Uuid::nil())
     }
 
-    fn event(reply_to: &str, part: &str) -> Outgoing {
+    fn event(reply_to: &str, item: &str) -> Outgoing {
         let job_id = Some(JobId::parse("j").expect("valid"));
         let data = EventData { job_id, ..EventData::default() };
-        let mut event = Event::new("p", EventType::TableCompleted, "j", part, Timestamp::UNIX_EPOCH, data);
+        let mut event = Event::new("p", EventType::TableCompleted, "j", item, Timestamp::UNIX_EPOCH, data);
         event.traceparent = Some("00-a-b-01".into());
         Outgoing::Event {
             event: Box::new(event),

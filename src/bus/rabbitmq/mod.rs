@@ -1,9 +1,8 @@
-//! RabbitMQ behind the [`Bus`].
+//! The [`Bus`] over RabbitMQ.
 //!
-//! Two connections per session, all their I/O on threads of their own, so that
-//! a busy program never misses a heartbeat. The library's recovery is not
-//! used: any error, ended stream or returned message ends the session, and the
-//! daemon opens another one.
+//! A session has two connections. Their I/O runs on its own threads, so that a busy program never misses a
+//! heartbeat. We do not use the recovery of the library: any error, ended stream or returned message ends the
+//! session, and the daemon opens a new one.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -42,17 +41,16 @@ pub struct RabbitBus {
     config: BrokerConfig,
     name: String,
     blocked: watch::Sender<bool>,
-    /// What was said of queues and exchanges that differ from ours.
+    /// Differences of queues and exchanges that were logged already.
     told: Mutex<BTreeSet<String>>,
     io: Arc<IoRuntime>,
 }
 
 impl RabbitBus {
-    /// Prepares a bus; nothing is connected yet. `name` is how the broker's
-    /// management shows the connections.
+    /// Prepares a bus without connecting. The broker's management page shows the connections under `name`.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// If no thread can be started.
     pub fn new(config: &BrokerConfig, name: &str) -> Result<Self, BusError> {
         let io = Arc::new(IoRuntime::start()?);
         let (blocked, _) = watch::channel(false);
@@ -62,7 +60,7 @@ impl RabbitBus {
     /// The virtual host that the configuration names.
     ///
     /// # Errors
-    /// When URL or certificates cannot be read.
+    /// If the URL or a certificate cannot be read.
     pub fn vhost(&self) -> Result<String, BusError> {
         Ok(Address::read(&self.config)?.vhost().to_owned())
     }
@@ -73,11 +71,11 @@ impl RabbitBus {
         self.blocked.subscribe()
     }
 
-    /// Connects as the command line does: to publish requests and wait for
-    /// their events, with no need for the rights of a daemon.
+    /// Connects for the command line, which only publishes requests and waits for their events. This needs
+    /// fewer permissions than a daemon has.
     ///
     /// # Errors
-    /// When the broker cannot be reached or refuses.
+    /// If the broker cannot be reached or refuses the connection.
     pub async fn client(&self) -> Result<Client, BusError> {
         let (link, life) = self.dial()?.open(Purpose::Client).await?;
         Client::start(Names::new(&self.config.prefix, Uuid::new_v4()), life, link, self.io.clone()).await
@@ -141,7 +139,7 @@ impl IoRuntime {
 
 impl Drop for IoRuntime {
     fn drop(&mut self) {
-        // Dropping a runtime waits, which is not allowed where tasks run.
+        // Dropping a runtime waits for its threads, which tokio forbids on a thread that runs tasks.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }

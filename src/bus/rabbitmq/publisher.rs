@@ -1,12 +1,13 @@
-//! Publishing with confirms: one task, one channel, one window at a time.
+//! Publishing with confirms. One task publishes on one channel, one window of messages at a time.
 //!
-//! The library hands a returned message to whichever confirm completes next,
-//! so a plain ack says nothing while others are in flight. It is sound to
-//! judge a whole window: the broker sends a return before the ack of the same
-//! message, so when every confirm of the window is there, every return of the
-//! window was handed to one of them, and its `message_id` says whose it is.
-//! What arrives meanwhile shares the next window: publishers that wait at the
-//! same time pay for one round trip.
+//! When the broker returns a message, the library attaches it to the confirm that completes next, which may
+//! be that of another message. So a single confirm proves nothing while other messages are in flight. A whole
+//! window can be decided: the broker sends a return before the confirm of the same message. When all confirms
+//! of the window have arrived, all its returns are attached to them, and the `message_id` shows which
+//! messages were returned.
+//!
+//! Messages that arrive in the meantime form the next window, so that publishers that wait at the same time
+//! share one round trip.
 
 use std::collections::HashSet;
 
@@ -21,16 +22,16 @@ use super::life::Life;
 use super::link::Link;
 use super::message::Message;
 
-/// Messages in flight at once.
+/// A window takes no further parcel once it has this many messages. One parcel has at most as many.
 const WINDOW: usize = 256;
 
-/// The way to the task that publishes.
+/// Sends messages to the task that publishes them.
 #[derive(Clone)]
 pub(super) struct Publisher {
     parcels: mpsc::Sender<Parcel>,
 }
 
-/// Messages of one caller, published in one window.
+/// Messages of one caller that are published in the same window.
 struct Parcel {
     messages: Vec<Message>,
     done: oneshot::Sender<Result<(), BusError>>,
@@ -43,7 +44,7 @@ pub(super) struct PublisherTask {
     life: Life,
 }
 
-/// Opens the channel; the caller runs the task.
+/// Opens the channel. The caller runs the task.
 pub(super) async fn open(link: &Link, life: &Life) -> Result<(Publisher, PublisherTask), BusError> {
     let channel = confirming_channel(link, life).await?;
     let (sender, parcels) = mpsc::channel(WINDOW);
@@ -58,7 +59,7 @@ pub(super) async fn confirming_channel(link: &Link, life: &Life) -> Result<Chann
 }
 
 impl Publisher {
-    /// Publishes all; `Ok` when the broker has confirmed every one of them.
+    /// Publishes all messages. `Ok` means that the broker has confirmed every one of them.
     pub(super) async fn publish(&self, messages: Vec<Message>) -> Result<(), BusError> {
         let mut messages = messages.into_iter().peekable();
         while messages.peek().is_some() {
@@ -72,7 +73,7 @@ impl Publisher {
 }
 
 impl PublisherTask {
-    /// Publishes until the life ends.
+    /// Publishes until the session ends.
     pub(super) async fn run(mut self) {
         loop {
             let first = tokio::select! {
@@ -86,7 +87,7 @@ impl PublisherTask {
         }
     }
 
-    /// What waits already, up to about a window.
+    /// Collects parcels that wait already, up to about one window.
     fn collect(&mut self, first: Parcel) -> Vec<Parcel> {
         let mut size = first.messages.len();
         let mut window = vec![first];
@@ -109,7 +110,7 @@ impl PublisherTask {
                 return;
             }
         };
-        // Callers get their own answer before the others hear that the session ends.
+        // Each caller gets its own answer before the others learn that the session ends.
         let mut last = None;
         for parcel in window {
             let refused = parcel.messages.iter().find_map(|m| refusals.of(m));
@@ -124,7 +125,7 @@ impl PublisherTask {
     }
 }
 
-/// Messages of a window that the broker did not take.
+/// Messages of a window that the broker did not accept.
 #[derive(Default)]
 struct Refusals {
     returned: Vec<(ShortString, String)>,
@@ -148,7 +149,8 @@ impl Refusals {
     }
 
     fn returned(&mut self, message: &BasicReturnMessage, sent: &ShortString) {
-        // A message without id cannot be ours to tell apart: blame the confirm it came with.
+        // All our messages have an id. For a return without id we assume the message that this confirm
+        // belongs to.
         let id = message.properties.message_id().clone().unwrap_or_else(|| sent.clone());
         self.returned.push((id, format!("{} {}", message.reply_code, message.reply_text)));
     }
@@ -167,7 +169,7 @@ async fn send(channel: &Channel, window: &[Parcel]) -> lapin::Result<Refusals> {
         }
     }
     if let Some(error) = broken {
-        // The channel closed under way: what is in flight knows the broker's word.
+        // The channel was closed meanwhile. The first message in flight carries the broker's reason.
         let first = confirms.into_iter().next();
         return Err(match first {
             Some((_, confirm)) => confirm.await.err().unwrap_or(error),
@@ -179,7 +181,7 @@ async fn send(channel: &Channel, window: &[Parcel]) -> lapin::Result<Refusals> {
         let (acked, returned) = match confirm.await? {
             Confirmation::Ack(returned) => (true, returned),
             Confirmation::Nack(returned) => (false, returned),
-            // Confirms are on since the channel was opened.
+            // Cannot happen: the channel is in confirm mode from its start.
             Confirmation::NotRequested => (false, None),
         };
         if !acked {
@@ -192,7 +194,7 @@ async fn send(channel: &Channel, window: &[Parcel]) -> lapin::Result<Refusals> {
     Ok(refusals)
 }
 
-/// Writes one message; the confirm is awaited by the caller.
+/// Writes one message. The caller waits for its confirm.
 pub(super) async fn publish(channel: &Channel, message: &Message) -> lapin::Result<lapin::PublisherConfirm> {
     let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
     let Message { exchange, routing_key, properties, body, .. } = message;

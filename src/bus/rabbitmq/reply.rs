@@ -1,12 +1,11 @@
 //! Copies of events for callers who gave a `reply_to`.
 //!
-//! The queue's name comes from a stranger. What the broker says about it (no
-//! permission, no such exchange) ends the channel of replies, never the
-//! session: else one request could keep every daemon reconnecting.
+//! The name of the queue comes from a publisher. An error of the broker about it (no permission, no such
+//! exchange) ends only the channel of replies, not the session; otherwise one request could make every daemon
+//! reconnect again and again.
 //!
-//! Names of direct reply-to are taken apart by the broker itself, and RabbitMQ
-//! ends the whole connection for one that it cannot decode. Such a reply has a
-//! connection of its own.
+//! RabbitMQ decodes the names of direct reply-to queues and closes the whole connection if it cannot. So each
+//! such reply has its own connection.
 
 use lapin::{Channel, Confirmation};
 use tokio::sync::Mutex;
@@ -19,13 +18,13 @@ use super::link::{Dial, Link, Purpose};
 use super::message::Message;
 use super::publisher;
 
-/// What the queues of direct reply-to begin with.
+/// Prefix of the names of direct reply-to queues.
 const DIRECT: &str = "amq.rabbitmq.reply-to.";
 
-/// The channel of replies, opened when there is one to send.
+/// Sends replies on a channel that is opened for the first of them.
 pub(super) struct Replies {
     channel: Mutex<Option<Channel>>,
-    /// For connections of single replies.
+    /// Opens the connections of single replies.
     dial: Dial,
 }
 
@@ -34,7 +33,8 @@ impl Replies {
         Self { channel: Mutex::default(), dial }
     }
 
-    /// Sends a reply. A queue that is gone swallows it: the caller stopped waiting.
+    /// Sends a reply. If its queue no longer exists, the reply is lost without an error: the caller has
+    /// stopped waiting.
     pub(super) async fn send(&self, reply: &Message, link: &Link, life: &Life) -> Result<(), BusError> {
         if reply.routing_key.as_str().starts_with(DIRECT) {
             return tokio::select! {
@@ -66,7 +66,7 @@ impl Replies {
         Ok(())
     }
 
-    /// Sends a reply on a connection of its own, whose end is no concern of the session.
+    /// Sends a reply on its own connection. Errors of this connection do not concern the session.
     async fn send_apart(&self, reply: &Message) {
         let sent = async {
             let (link, life) = self.dial.open(Purpose::Reply).await?;

@@ -1,4 +1,4 @@
-//! One life of the two connections, and the tasks that belong to it.
+//! A session: its two connections and their tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +24,9 @@ use super::topology::Names;
 use super::{IoRuntime, consumer, publisher};
 use crate::failpoint;
 
-/// How often the state of the connections is looked at, beside their events.
+/// How often the state of the connections is checked, in addition to their events.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a goodbye may take.
+/// How long an orderly close of one connection may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A session with RabbitMQ.
@@ -35,14 +35,15 @@ pub(super) struct RabbitSession {
     life: Life,
     links: Arc<Links>,
     publisher: Publisher,
-    /// For looking at queues.
+    /// Counts the messages of queues.
     inspector: Channel,
     tasks: TaskTracker,
-    /// Keeps the threads of the I/O alive for as long as the session.
+    /// Keeps the I/O threads alive as long as the session.
     io: Arc<IoRuntime>,
 }
 
-/// Publishing and consuming are apart: a blocked publisher still acknowledges.
+/// The connections. Publishing and consuming are separate, so that a session whose publishing is blocked can
+/// still acknowledge.
 pub(super) struct Links {
     pub(super) publish: Link,
     pub(super) consume: Link,
@@ -50,7 +51,7 @@ pub(super) struct Links {
 }
 
 impl RabbitSession {
-    /// Starts the tasks of a session whose topology stands.
+    /// Starts the tasks of a session. Its topology exists already.
     pub(super) async fn start(
         names: Names,
         life: Life,
@@ -73,8 +74,8 @@ impl RabbitSession {
     }
 }
 
-/// Watches both connections; whatever ends one of them ends the session, and
-/// the end of the session ends both.
+/// Watches both connections. If one of them ends, the session ends; when the session ends, both are shut
+/// down.
 async fn supervise(links: Arc<Links>, life: Life, blocked: watch::Sender<bool>) {
     let mut events = stream::select(
         links.publish.connection().events_listener(),
@@ -110,8 +111,8 @@ impl Links {
     }
 }
 
-/// Events of single channels are noticed by whoever uses them; here only the
-/// connections count.
+/// Ends the session if a connection has ended. Errors of channels are left to the code that uses these
+/// channels.
 fn look(links: &Links, life: &Life, event: Option<&lapin::Event>) {
     for (link, what) in [(&links.publish, "publishing connection"), (&links.consume, "consuming connection")]
     {

@@ -1,7 +1,7 @@
-//! The names on the broker, and how they come to be.
+//! Names of queues and exchanges, and how they are created.
 //!
-//! Declared are type, durability and single-active-consumer, nothing else:
-//! any further argument could clash with what operators have.
+//! We declare only type, durability and single-active-consumer: any other argument could clash with settings
+//! of the operators.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +17,7 @@ use super::fault::{self, Misfit};
 use super::life::Life;
 use super::link::Link;
 
-/// The names that follow from the prefix, and the control queue of one session.
+/// The names that begin with the prefix, and the names of one session's own queues.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     prefix: String,
@@ -60,7 +60,7 @@ impl Names {
         format!("{}.client.{}", self.prefix, self.session).into()
     }
 
-    /// Whether a queue is one of the daemons' own, where no reply belongs.
+    /// Whether the queue belongs to the daemons. No reply may go there.
     pub(super) fn is_internal(&self, queue: &str) -> bool {
         let own = |q| self.queue(q).as_str() == queue;
         own(Queue::Requests)
@@ -74,18 +74,18 @@ impl Names {
     }
 }
 
-/// Makes what is missing, or only looks whether it is there.
+/// Creates the queues and exchanges that are missing, or only checks them.
 pub(super) struct Topology<'a> {
     pub(super) names: &'a Names,
     pub(super) declare: bool,
     pub(super) link: &'a Link,
     pub(super) life: &'a Life,
-    /// What was said of objects that differ: once, not at every connection.
+    /// Differences that were logged already, so that they are not logged at every connection.
     pub(super) told: &'a Mutex<BTreeSet<String>>,
 }
 
 impl Topology<'_> {
-    /// Declares or checks everything; returns the channel that is left over.
+    /// Declares or checks everything. Returns its channel, which the session uses further.
     pub(super) async fn establish(&self) -> Result<Channel, BusError> {
         let mut channel = self.channel().await?;
         let names = self.names;
@@ -163,8 +163,8 @@ impl Topology<'_> {
         self.life.call("check a queue", attempt(channel, true)).await
     }
 
-    /// An object with other arguments is used as it is, unless it cannot serve;
-    /// any other refusal ends the session.
+    /// Accepts an object that has other arguments than ours, unless it cannot work. Any other error ends the
+    /// session.
     fn tolerate(
         &self,
         what: &str,
@@ -182,7 +182,7 @@ impl Topology<'_> {
             warn!(
                 object = what,
                 reason = misfit.said,
-                "it exists with other arguments than declared and is used as it is"
+                "a queue or exchange exists with other arguments than ours and is used as it is"
             );
         }
         Ok(())

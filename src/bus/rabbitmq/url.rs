@@ -1,6 +1,6 @@
-//! The broker's URL. The client's own parser takes a host in brackets for
-//! `localhost`, and ignores parameters and fragments that it does not know:
-//! here every part is understood, or refused without being shown.
+//! Parses the broker's URL. The parser of the client library takes a host in brackets for `localhost` and
+//! ignores parameters and fragments that it does not know. Here each part is either understood or refused,
+//! and a refusal never shows the part.
 
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 
@@ -9,11 +9,11 @@ use crate::text::percent_decoded;
 /// Reads `amqp://user:password@host:port/vhost?…`.
 ///
 /// # Errors
-/// Says what to write; never a piece of the URL.
+/// The text says what to write and never shows a part of the URL.
 pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     const FORM: &str = "is not a URL such as amqp://user:password@host:5672/%2f";
-    const SIGNS: &str = "has a `@`, `/`, `?` or `#` where it ends a part of the URL: write `@` as %40, `/` as %2F, \
-                         `?` as %3F, `#` as %23, `:` as %3A and `%` as %25 inside of user, password and vhost";
+    const SIGNS: &str = "has a `@`, `/`, `?` or `#` that is taken for the end of user, password, host or vhost: \
+                         write `@` as %40, `/` as %2F, `?` as %3F, `#` as %23, `:` as %3A and `%` as %25 inside of user, password and vhost";
     let (scheme, rest) = match text.split_once("://") {
         Some(("amqp", rest)) => (AMQPScheme::AMQP, rest),
         Some(("amqps", rest)) => (AMQPScheme::AMQPS, rest),
@@ -24,7 +24,8 @@ pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
-    // What comes after user, password and host has no `@`: it would be a piece of the password.
+    // A `@` here comes from a password that is not escaped, and a `#` would begin a fragment, which AMQP URLs
+    // do not have.
     if rest.contains(['@', '#']) {
         return Err(SIGNS.into());
     }
@@ -39,7 +40,7 @@ pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     let (host, port) = host_and_port(place).ok_or(SIGNS)?;
     let port = match port {
         Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or(
-            "has a port that is no number from 1 to 65535; if it is a part of the password: write `@` as %40, `/` as \
+            "has a port that is not a number from 1 to 65535; if it belongs to the password, write `@` as %40, `/` as \
              %2F, `?` as %3F and `#` as %23",
         )?,
         None => scheme.default_port(),
@@ -50,7 +51,7 @@ pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     Ok(AMQPUri { scheme, authority: AMQPAuthority { userinfo, host, port }, vhost, query })
 }
 
-/// The host as it is looked up, and the port. None if no host can be so.
+/// The host without brackets, and the port. `None` if this cannot be a host.
 fn host_and_port(place: &str) -> Option<(String, Option<&str>)> {
     let (host, port) = match place.strip_prefix('[') {
         Some(inside) => {
@@ -66,7 +67,7 @@ fn host_and_port(place: &str) -> Option<(String, Option<&str>)> {
     host.chars().all(plain).then(|| (host.to_owned(), port.filter(|port| !port.is_empty())))
 }
 
-/// What of a query is honoured; for the others, what to set.
+/// Reads the parameters that we support. For others the error says which setting to use.
 fn parameters(query: &str) -> Result<AMQPQueryString, String> {
     let mut found = AMQPQueryString::default();
     let mut seen = Vec::new();
@@ -84,11 +85,11 @@ fn parameters(query: &str) -> Result<AMQPQueryString, String> {
                 let instead = INSTEAD.iter().find(|(name, _)| *name == other);
                 return Err(match instead {
                     Some((name, setting)) => {
-                        format!("has a parameter `{name}`, which is not read: {setting}")
+                        format!("has a parameter `{name}`, which is not supported: {setting}")
                     }
                     None => format!(
-                        "has a parameter (number {}) that is none of frame_max, channel_max and auth_mechanism; if it \
-                         is a part of the password: write `?` as %3F, `&` as %26, `@` as %40",
+                        "has a parameter (number {}) that is not frame_max, channel_max or auth_mechanism; if it \
+                         belongs to the password, write `?` as %3F, `&` as %26, `@` as %40",
                         number + 1
                     ),
                 });
@@ -102,7 +103,7 @@ fn parameters(query: &str) -> Result<AMQPQueryString, String> {
     Ok(found)
 }
 
-/// Parameters of RabbitMQ's other clients, and what is set here in their place.
+/// Parameters that other clients of RabbitMQ know, and what to set here instead.
 const INSTEAD: [(&str, &str); 10] = [
     ("heartbeat", "set broker.heartbeat"),
     ("connection_timeout", "set broker.call_timeout"),
@@ -118,7 +119,7 @@ const INSTEAD: [(&str, &str); 10] = [
 
 fn decoded(text: &str) -> Result<String, String> {
     const PERCENT: &str =
-        "has a `%` that stands before no two hex digits, or not for UTF-8: write `%` itself as %25";
+        "has a `%` without two hex digits after it, or bytes that are not UTF-8: write `%` itself as %25";
     let bytes = percent_decoded(text.as_bytes()).ok_or(PERCENT)?;
     String::from_utf8(bytes).map_err(|_| PERCENT.into())
 }
@@ -207,7 +208,7 @@ mod tests {
                 }
                 Ok(uri) => {
                     let shown = format!("{}{}", uri.authority.host, uri.vhost);
-                    // Without the sign before the host nobody can tell a password from a host.
+                    // Without the `@` before the host nobody can tell a password from a host.
                     prop_assert!(!shown.contains("geheim") || !text.contains("@h:5672"), "{text}: {shown}");
                 }
             }

@@ -1,6 +1,5 @@
-//! The schema of requests and the program that reads them say the same of every
-//! field at every depth: of `null`, of values of another type, of fields that
-//! are missing or that nobody knows.
+//! The schema of requests and the program accept and refuse the same, for every field at every depth: `null`,
+//! values of another type, missing fields and unknown fields.
 
 use serde_json::{Map, Value, json};
 
@@ -26,7 +25,8 @@ impl Schema {
         schema
     }
 
-    /// One of several forms: the first value of a list, else the last form that is not null (of a table the object).
+    /// Chooses one of several forms: the first value of a list, else the last form that is not null (for a
+    /// table the object).
     fn form<'a>(&'a self, schema: &'a Value) -> &'a Value {
         let schema = self.resolve(schema);
         let forms = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array());
@@ -37,7 +37,7 @@ impl Schema {
         }
     }
 
-    /// A value with every field that there is.
+    /// A value with every field of the schema.
     fn sample(&self, name: &str, schema: &Value) -> Value {
         let schema = self.form(schema);
         if let Some(value) = schema.get("const") {
@@ -60,7 +60,7 @@ impl Schema {
         }
     }
 
-    /// Whether a value is valid; the form of texts is not looked at.
+    /// Whether a value is valid. Patterns of texts are not checked.
     fn takes(&self, schema: &Value, value: &Value) -> bool {
         let schema = self.resolve(schema);
         if let Some(forms) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
@@ -110,7 +110,7 @@ fn within(schema: &Value, number: Option<f64>) -> bool {
     bound("minimum").is_none_or(|least| number >= least) && bound("maximum").is_none_or(|most| number <= most)
 }
 
-/// A text that a field of this name takes.
+/// A text that a field of this name accepts.
 fn text(field: &str) -> &'static str {
     match field {
         "tables" | "exclude" | "table" => "public.t",
@@ -121,7 +121,7 @@ fn text(field: &str) -> &'static str {
     }
 }
 
-/// Places of all values within a value, as JSON pointers.
+/// The places of all values within a value, as JSON pointers.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(fields) => fields.iter().map(|(n, v)| (n.clone(), v)).collect(),
@@ -135,7 +135,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The program's word on a request: the field that it refuses.
+/// The field that the program refuses in a request.
 fn refusal(request: &Value) -> Option<String> {
     RequestMessage::parse(request.to_string().as_bytes()).err().map(|e| e.to_string())
 }
@@ -166,7 +166,7 @@ fn schema_and_program_agree_on_every_field() {
         if valid != refused.is_none() {
             wrong += &format!("{place} {what}: the schema says {valid}, the program {refused:?}\n");
         }
-        // A union says only that nothing fits; its place is named at least.
+        // For a union the program says only that no form fits. At least it names the field.
         let name = place.split('/').rfind(|part| part.parse::<usize>().is_err()).unwrap_or_default();
         if refused.as_ref().is_some_and(|text| !text.contains(name)) {
             wrong += &format!("{place} {what}: `{name}` is not named: {refused:?}\n");
@@ -196,7 +196,7 @@ fn schema_and_program_agree_on_every_field() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// A request and the same with `null` for all that may be left out are one request.
+/// A request stays the same if every optional field is `null`.
 #[test]
 fn null_is_the_same_as_leaving_a_field_out() {
     let schema = Schema::of_requests();

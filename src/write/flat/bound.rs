@@ -1,5 +1,5 @@
-//! Minima and maxima of pages and column chunks. Of texts only so much is kept
-//! as the file will say: they may be of any length.
+//! Minima and maxima of pages and column chunks. Texts may have any length, so only the bytes that the file
+//! will have are kept.
 
 use std::str;
 
@@ -7,10 +7,10 @@ use parquet::basic::Type;
 use parquet::data_type::ByteArray;
 use parquet::file::statistics::{Statistics, ValueStatistics};
 
-/// Bytes of text that minima and maxima keep.
+/// Largest length of a text in a minimum or maximum, in bytes.
 pub(in crate::write) const BOUND_BYTES: usize = 64;
 
-/// A minimum or a maximum. Those of one column are of one kind.
+/// A minimum or a maximum. All bounds of a column have the same variant.
 #[derive(Clone, PartialEq, PartialOrd)]
 pub(super) enum Bound {
     Int32(i32),
@@ -18,12 +18,12 @@ pub(super) enum Bound {
     Text(Cut),
 }
 
-/// The first bytes of a text. They have the order of the texts, where these differ there; what is written is cut to
-/// whole characters, which have not.
+/// The first bytes of a text. These bytes sort like the whole texts if the texts differ in them. The file
+/// gets only whole characters, which may sort differently.
 #[derive(Clone, Default, PartialEq, PartialOrd)]
 pub(super) struct Cut {
     bytes: Vec<u8>,
-    /// Whether more followed. Such a text comes after the one that ends here.
+    /// Whether the text was longer. Such a text sorts after one that ends here.
     is_cut: bool,
 }
 
@@ -61,15 +61,15 @@ impl Cut {
         self.characters().as_bytes().to_vec()
     }
 
-    /// A text that is not less than the whole one. Where more followed, the
-    /// last character that has a successor becomes that, and what follows it
-    /// goes; `None` where none has one.
+    /// A text that is not less than the whole one. If the text was cut, the last character that has a
+    /// successor is replaced by it, and the characters after it are removed. `None` if no character has a
+    /// successor.
     fn upper(&self) -> Option<Vec<u8>> {
         if !self.is_cut {
             return Some(self.bytes.clone());
         }
         self.characters().char_indices().rev().find_map(|(start, last)| {
-            // The numbers between these two are no characters.
+            // The code points between these two are surrogates, not characters.
             let next = if last == '\u{D7FF}' { '\u{E000}' } else { char::from_u32(u32::from(last) + 1)? };
             let upper = || [&self.bytes[..start], next.encode_utf8(&mut [0; 4]).as_bytes()].concat();
             (start + next.len_utf8() <= BOUND_BYTES).then(upper)
@@ -77,13 +77,13 @@ impl Cut {
     }
 }
 
-/// What a bound keeps of a text, and whether more follows.
+/// The bytes of a text that a bound keeps, and whether the text is longer.
 #[inline]
 fn cut(text: &[u8]) -> (&[u8], bool) {
     text.get(..BOUND_BYTES).filter(|_| text.len() > BOUND_BYTES).map_or((text, false), |cut| (cut, true))
 }
 
-/// The least and the greatest value.
+/// The smallest and the largest value.
 #[derive(Clone)]
 pub(super) struct Bounds {
     pub(super) min: Bound,
@@ -91,7 +91,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Widens them to what is in others.
+    /// Widens the bounds so that they include `other`.
     pub(super) fn include(&mut self, other: &Self) {
         if other.min < self.min {
             self.min = other.min.clone();
@@ -101,7 +101,7 @@ impl Bounds {
         }
     }
 
-    /// As they stand in the file; `None` where no text of [`BOUND_BYTES`] is an upper bound.
+    /// The bounds as the file has them. `None` if no text of at most [`BOUND_BYTES`] is an upper bound.
     pub(super) fn written(&self) -> Option<Self> {
         let whole = |bytes| Bound::Text(Cut { bytes, is_cut: false });
         let min = if let Bound::Text(text) = &self.min { whole(text.lower()) } else { self.min.clone() };
@@ -109,7 +109,7 @@ impl Bounds {
         Some(Self { min, max })
     }
 
-    /// What is [`written`](Self::written), as the column index holds it.
+    /// The [`written`](Self::written) bounds in the form of the column index.
     pub(super) fn to_bytes(&self) -> (Vec<u8>, Vec<u8>) {
         let bytes = |bound: &Bound| match bound {
             Bound::Int32(number) => number.to_le_bytes().to_vec(),
@@ -120,12 +120,12 @@ impl Bounds {
     }
 }
 
-/// What the footer says of a column chunk; no bounds where all of it is NULL.
+/// The statistics of a column chunk in the footer. They have no bounds if all values are NULL.
 pub(super) fn statistics(ty: Type, bounds: Option<Bounds>, nulls: u64) -> Statistics {
     let nulls = Some(nulls);
     match bounds.map(|bounds| (bounds.min, bounds.max)) {
-        // Readers of old find the bounds of numbers, too: signed ones were
-        // compared right before Parquet said how.
+        // Old readers may use these bounds, too: they compared signed numbers correctly even before Parquet
+        // defined the order.
         Some((Bound::Int32(min), Bound::Int32(max))) => {
             ValueStatistics::new(Some(min), Some(max), None, nulls, false)
                 .with_backwards_compatible_min_max(true)

@@ -3,9 +3,9 @@
 
 use super::pack::{pack, read_varint, unpack, varint, width_of};
 
-/// Differences that share their minimum.
+/// Number of differences with a common minimum.
 const BLOCK: usize = 128;
-/// Differences that share the bits they take.
+/// Number of differences with a common bit width.
 const MINIBLOCK: usize = 32;
 
 /// The numbers of a page.
@@ -14,11 +14,11 @@ pub(super) struct Delta {
     first: i64,
     last: i64,
     count: usize,
-    /// Differences of the block under way.
+    /// Differences of the current block.
     block: Vec<i64>,
-    /// The blocks before.
+    /// The encoded blocks before it.
     blocks: Vec<u8>,
-    /// The numbers have 32 bits, where their differences wrap around.
+    /// Whether the numbers have 32 bits; their differences wrap around at 32 bits then.
     is_int32: bool,
 }
 
@@ -66,8 +66,9 @@ impl Delta {
         self.block.clear();
     }
 
-    /// Appends the page, and begins the next; unless it would take more than `limit` bytes for each number. Then
-    /// nothing is appended, and each number handed out. Says whether it is appended.
+    /// Appends the page to `out` and begins the next one. If the page would take more than `limit` bytes per
+    /// number, it is not appended, and `hand_out` gets each number instead. Returns whether the page was
+    /// appended.
     pub(super) fn finish(&mut self, limit: usize, out: &mut Vec<u8>, hand_out: impl FnMut(i64)) -> bool {
         self.finish_block();
         let start = out.len();
@@ -91,7 +92,7 @@ impl Delta {
         varint(zigzag(self.first), out);
     }
 
-    /// The numbers of the page, from their differences.
+    /// Computes the numbers of the page from their differences.
     fn hand_out(&self, mut hand_out: impl FnMut(i64)) {
         if self.count == 0 {
             return;
@@ -114,23 +115,23 @@ impl Delta {
         }
     }
 
-    /// Bytes of the page under way, nearly.
+    /// Approximate size of the current page, in bytes.
     pub(super) fn encoded_bytes(&self) -> usize {
         self.blocks.len() + self.block.len() * 2
     }
 
-    /// Bytes that it has in memory.
+    /// Size in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.blocks.capacity() + self.block.capacity() * 8
     }
 }
 
-/// The number that [`zigzag`] made small.
+/// The inverse of [`zigzag`].
 fn unzigzag(small: u64) -> i64 {
     (small >> 1) as i64 ^ -((small & 1) as i64)
 }
 
-/// Small for numbers near zero, of either sign.
+/// Maps numbers near zero, of either sign, to small numbers.
 fn zigzag(number: i64) -> u64 {
     (number << 1 ^ number >> 63) as u64
 }

@@ -1,5 +1,4 @@
-//! What is known of the pages of a column chunk: counts, minima and maxima,
-//! for the footer and for the page indexes.
+//! Counts, minima and maxima of the pages of a column chunk, for the footer and the page indexes.
 
 use parquet::basic::{BoundaryOrder, Type};
 use parquet::errors::Result;
@@ -12,17 +11,17 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use super::bound::{Bounds, statistics};
 use super::values::Encoded;
 
-/// Grows with each page.
+/// The statistics and indexes of a column chunk; every page adds to them.
 pub(super) struct Indexes {
     ty: Type,
     has_statistics: bool,
-    /// Whether rows may have no value.
+    /// Whether values may be NULL.
     is_nullable: bool,
     column: ColumnIndexBuilder,
     offset: OffsetIndexBuilder,
-    /// Of all pages.
+    /// The bounds of all pages.
     bounds: Option<Bounds>,
-    /// Those of the last page that has a value, as the column index holds them.
+    /// The bounds of the last page with a value, in the form of the column index.
     last: Option<Bounds>,
     is_ascending: bool,
     is_descending: bool,
@@ -78,7 +77,7 @@ impl Indexes {
                 self.column.append(false, min, max, nulls as i64, None);
                 self.last = Some(written);
             }
-            // There is no index with a page without bounds.
+            // A column index needs bounds of every page.
             None => self.column.to_invalid(),
         }
         match &mut self.bounds {
@@ -87,8 +86,8 @@ impl Indexes {
         }
     }
 
-    /// The indexes of pages of these sizes, the first of which begins at
-    /// `start`; tells the footer the rest.
+    /// Builds the indexes for pages of these sizes, the first of which begins at `start`, and adds the
+    /// statistics to the footer.
     pub(super) fn close(
         mut self,
         mut footer: ColumnChunkMetaDataBuilder,
@@ -116,7 +115,7 @@ impl Indexes {
     }
 }
 
-/// How many rows have no value, and how many one.
+/// The number of NULLs and the number of values.
 fn levels(nulls: u64, rows: u64) -> LevelHistogram {
     LevelHistogram::from(vec![nulls as i64, (rows - nulls) as i64])
 }

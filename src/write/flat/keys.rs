@@ -1,15 +1,15 @@
-//! The keys of a column that has a dictionary.
+//! The dictionary keys of a column.
 
 use super::pack::{hybrid, width_of};
 use super::table::Table;
 
-/// Keys of the page under way, and the look-up of those to come.
+/// Keys of the current page, and the look-up for further values.
 pub(super) struct Keys {
-    /// Gone when the dictionary has been given up: it would have become too large.
+    /// `None` after the dictionary was given up because it would have become too large.
     pub(super) table: Option<Table>,
-    /// Those of the page.
+    /// Keys of the current page.
     pub(super) page: Vec<u32>,
-    /// Whether a page has keys.
+    /// Whether any finished page has keys.
     pub(super) is_used: bool,
 }
 
@@ -18,12 +18,12 @@ impl Keys {
         Self { table: Some(Table::new()), page: Vec::new(), is_used: false }
     }
 
-    /// Whether the page under way has keys, or will have.
+    /// Whether the current page has keys or will have keys.
     pub(super) fn has_page(&self) -> bool {
         self.table.is_some() || !self.page.is_empty()
     }
 
-    /// Appends the keys of the page, of a dictionary of so many values, and begins the next.
+    /// Appends the keys of the page to `body` and begins the next page. The dictionary has `values` values.
     pub(super) fn finish_page(&mut self, values: usize, body: &mut Vec<u8>) {
         let width = width_of(values.saturating_sub(1) as u64);
         body.push(width as u8);
@@ -35,12 +35,12 @@ impl Keys {
         self.is_used = true;
     }
 
-    /// Bytes of the page under way, nearly.
+    /// Approximate size of the current page, in bytes.
     pub(super) fn encoded_bytes(&self, values: usize) -> usize {
         self.page.len() * width_of(values as u64) / 8
     }
 
-    /// Bytes that they have in memory.
+    /// Size in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.table.as_ref().map_or(0, Table::memory_bytes) + self.page.capacity() * size_of::<u32>()
     }

@@ -1,13 +1,11 @@
-//! Columns of whole numbers and texts that are not nested, encoded here.
+//! Encodes columns of whole numbers and texts that are not nested.
 //!
-//! The Parquet crate can do that, too, and does all the others. But most of
-//! what exports spend on Parquet goes into such columns: the crate hashes and
-//! compares each value of a dictionary whole, even one of a few bytes, and
-//! looks for minima and maxima value by value; its encoders cannot be replaced
-//! one by one. What is written is nearly the same: data pages of version 1,
-//! dictionaries, plain texts and differences, statistics and page indexes. Only
-//! whole numbers whose dictionary is given up become differences, where these
-//! are no larger than plain ones.
+//! The Parquet crate can encode them too, and encodes all other columns. But exports spend most of their
+//! Parquet time on such columns, and the crate is slow there: it hashes and compares each dictionary value as
+//! a whole, even one of a few bytes, and it compares value by value for minima and maxima. Its encoders
+//! cannot be replaced one by one. Our output is nearly the same as the crate's: data pages of version 1,
+//! dictionaries, plain texts, differences, statistics and page indexes. The one difference: whole numbers
+//! whose dictionary is given up become differences, if these are not larger than plain numbers.
 
 mod bound;
 mod delta;
@@ -51,7 +49,7 @@ pub(super) struct FlatColumn {
     page_rows: usize,
 }
 
-/// What the columns of a row group share while they finish their pages.
+/// Buffers that the columns of a row group share while they finish their pages.
 pub(super) struct Workspace {
     /// A page before compression.
     body: Vec<u8>,
@@ -63,14 +61,14 @@ impl Workspace {
         Ok(Self { body: Vec::new(), compressor: Compressor::new(compression)? })
     }
 
-    /// Bytes that it has in memory, nearly.
+    /// Approximate size in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.body.capacity() + self.compressor.memory_bytes()
     }
 }
 
 impl FlatColumn {
-    /// An empty column, if columns like this are encoded here.
+    /// An empty column; `None` if columns of this kind are not encoded here.
     pub(super) fn begin(
         descriptor: &ColumnDescPtr,
         ty: &DataType,
@@ -82,7 +80,8 @@ impl FlatColumn {
         let dictionary_bytes =
             properties.dictionary_enabled(path).then(|| properties.dictionary_page_size_limit());
         let values: Box<dyn Values> = match ty {
-            // Bounds are cut as texts; columns of bytes have none, see `encoding.rs`.
+            // Bounds are cut as texts, so only byte columns without bounds are encoded here. `encoding.rs`
+            // gives byte columns none.
             DataType::Binary if has_statistics => return None,
             DataType::Utf8 | DataType::Binary => {
                 let page_bytes = properties.data_page_size_limit();
@@ -127,12 +126,12 @@ impl FlatColumn {
         Ok(())
     }
 
-    /// Bytes that it will have in the file, nearly.
+    /// Approximate size in the file, in bytes.
     pub(super) fn encoded_bytes(&self) -> usize {
         self.pages.bytes() + self.values.encoded_bytes()
     }
 
-    /// Bytes that it has in memory, nearly.
+    /// Approximate size in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.pages.bytes() + self.values.memory_bytes()
     }
@@ -151,10 +150,10 @@ impl FlatColumn {
     }
 }
 
-/// Whether differences of the first of these numbers take no more room than the numbers.
+/// Whether the first `rows` numbers are no larger as differences than as plain numbers.
 pub(super) fn differences_pay(array: &ArrayRef, rows: usize) -> bool {
     let array: ArrayRef = match array.data_type() {
-        // In the file it is a number of 32 bits, too.
+        // The file stores it as a number of 32 bits, too.
         DataType::UInt32 => Arc::new(array.as_primitive::<UInt32Type>().unary::<_, Int32Type>(|n| n as i32)),
         _ => array.clone(),
     };

@@ -1,20 +1,20 @@
-//! A short way to the keys of numbers that lie close together.
+//! A fast look-up of the keys of numbers that lie close together.
 
 use super::table::FREE;
 
-/// Numbers that may be between the least and the greatest one in any case.
+/// The range from the smallest to the largest number may always have this many numbers.
 const FEW: usize = 64;
-/// So many more for each number that has a key.
+/// The range may have this many more numbers for each number that has a key.
 const FOR_EACH: usize = 4;
-/// The most.
+/// The range never has more numbers than this.
 const MANY: usize = 1 << 16;
 
-/// Keys by the distance of their numbers from the first. It has some of the keys of a dictionary; of dense numbers, after
-/// a while, nearly all.
+/// Keys, indexed by the distance of their number from the first number. It knows some of the keys of a
+/// dictionary; if the numbers are dense, it soon knows nearly all.
 #[derive(Default)]
 pub(super) struct Near {
     first: i64,
-    /// [`FREE`] where none is known.
+    /// [`FREE`] if the key is not known.
     keys: Vec<u32>,
 }
 
@@ -26,7 +26,7 @@ impl Near {
         self.keys.get(usize::try_from(distance).ok()?).copied().filter(|&key| key != FREE)
     }
 
-    /// Learns one of the `numbers` keys of a dictionary.
+    /// Learns a key of a dictionary that has `numbers` keys.
     pub(super) fn learn(&mut self, number: i64, key: u32, numbers: usize) {
         if self.keys.is_empty() {
             self.first = number;
@@ -40,7 +40,8 @@ impl Near {
         self.keys[distance] = key;
     }
 
-    /// Makes room for a number so far from the first, and for half as much again; false if the numbers are not dense.
+    /// Makes room for a number at `distance` from the first one, and half as much again. Returns false if the
+    /// numbers are not dense.
     fn reach(&mut self, distance: i128, numbers: usize) -> bool {
         let before = distance.min(0).unsigned_abs();
         let length = before + (self.keys.len() as u128).max(distance.max(0) as u128 + 1);
@@ -49,7 +50,7 @@ impl Near {
         }
         let (before, length) = (before as usize, length as usize);
         let spare = length / 2;
-        // Not before the least number that there is.
+        // The range must not begin below `i64::MIN`.
         let ahead = if distance < 0 { before + spare } else { 0 };
         let Some(first) = self.first.checked_sub(ahead as i64) else { return false };
         let mut keys = vec![FREE; length + spare];
@@ -58,7 +59,7 @@ impl Near {
         true
     }
 
-    /// Bytes that it has in memory.
+    /// Size in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.keys.capacity() * size_of::<u32>()
     }
@@ -68,7 +69,7 @@ impl Near {
 mod tests {
     use super::*;
 
-    /// Learns numbers in this order, each with its place as its key, and looks that nothing is mixed up.
+    /// Learns numbers in this order, each with its position as its key, and checks that no keys are mixed up.
     fn learned(numbers: &[i64]) -> Near {
         let mut near = Near::default();
         for (key, &number) in numbers.iter().enumerate() {

@@ -1,24 +1,24 @@
-//! Whole numbers that are in no dictionary: as differences where these are no larger, else plainly.
+//! Whole numbers without a dictionary: differences if these are not larger, else plain numbers.
 
 use parquet::basic::Encoding;
 
 use super::delta::Delta;
 
-/// Pages that are plain after one whose differences were larger, before differences are tried again.
+/// After a page whose differences were larger, this many pages are plain before differences are tried again.
 const PLAIN_PAGES: u32 = 15;
-/// Fewer numbers say nothing of the pages to come.
+/// A page with fewer numbers does not decide how the next pages are encoded.
 const MANY: usize = 512;
 
 /// The numbers of a page.
 pub(super) struct Numbers {
-    /// Bytes of a plain one.
+    /// Size of a plain number in bytes.
     width: usize,
-    /// Whether there may be differences at all.
+    /// Whether differences are allowed.
     has_differences: bool,
     delta: Delta,
-    /// The page under way, where it is plain.
+    /// The current page, if it is plain.
     plain: Vec<u8>,
-    /// Pages that are plain before differences are tried again, that under way included.
+    /// Number of plain pages before differences are tried again, with the current one.
     plain_pages: u32,
 }
 
@@ -33,7 +33,7 @@ impl Numbers {
         }
     }
 
-    /// Whether the page under way is plain from its first number on.
+    /// Whether the current page is plain from its first number on.
     #[inline]
     fn is_plain(&self) -> bool {
         !self.has_differences || self.plain_pages > 0
@@ -53,7 +53,7 @@ impl Numbers {
         }
     }
 
-    /// Appends the page to `body`, and begins the next.
+    /// Appends the page to `body` and begins the next one.
     pub(super) fn finish(&mut self, body: &mut Vec<u8>) -> Encoding {
         if !self.is_plain() {
             let (width, plain) = (self.width, &mut self.plain);
@@ -70,12 +70,12 @@ impl Numbers {
         Encoding::PLAIN
     }
 
-    /// Bytes of the page under way, nearly.
+    /// Approximate size of the current page, in bytes.
     pub(super) fn encoded_bytes(&self) -> usize {
         self.delta.encoded_bytes() + self.plain.len()
     }
 
-    /// Bytes that it has in memory.
+    /// Size in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.delta.memory_bytes() + self.plain.capacity()
     }

@@ -1,8 +1,7 @@
-//! Parquet's ways to write small numbers: varints, bit packing, and the hybrid
-//! of runs and bit packing that holds levels and dictionary keys
-//! (<https://parquet.apache.org/docs/file-format/data-pages/encodings/>).
+//! Parquet's encodings of small numbers: varints, bit packing, and the hybrid of runs and bit packing for
+//! levels and dictionary keys (<https://parquet.apache.org/docs/file-format/data-pages/encodings/>).
 
-/// Appends a number in groups of seven bits, the lowest first.
+/// Appends a number in groups of seven bits, the lowest group first.
 pub(super) fn varint(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -11,16 +10,16 @@ pub(super) fn varint(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
-/// Bits that the number takes.
+/// The number of bits that a number needs.
 pub(super) fn width_of(number: u64) -> usize {
     (u64::BITS - number.leading_zeros()) as usize
 }
 
-/// Appends the lowest `width` bits of each number, and zeros up to a whole byte.
+/// Appends the lowest `width` bits of each number, and zero bits up to a whole byte.
 pub(super) fn pack(numbers: impl ExactSizeIterator<Item = u64>, width: usize, out: &mut Vec<u8>) {
     let start = out.len();
     let bytes = (numbers.len() * width).div_ceil(8);
-    // Whole words are written; what is too much is cut off in the end.
+    // Whole words are written. The surplus bytes are cut off at the end.
     out.resize(start + bytes.next_multiple_of(8), 0);
     let mut words = out[start..].chunks_exact_mut(8);
     let (mut word, mut filled) = (0, 0);
@@ -41,7 +40,7 @@ pub(super) fn pack(numbers: impl ExactSizeIterator<Item = u64>, width: usize, ou
     out.truncate(start + bytes);
 }
 
-/// The number at `index` of those that were packed in so many bits each.
+/// The number at `index` of numbers that were packed with `width` bits each.
 pub(super) fn unpack(packed: &[u8], width: usize, index: usize) -> u64 {
     let (byte, bit) = (index * width / 8, index * width % 8);
     let mut window = [0; 16];
@@ -52,7 +51,7 @@ pub(super) fn unpack(packed: &[u8], width: usize, index: usize) -> u64 {
     number as u64 & u64::MAX.checked_shr(64 - width as u32).unwrap_or(0)
 }
 
-/// Reads what [`varint`] wrote at `at`, and moves it behind.
+/// Reads what [`varint`] wrote at `at`, and moves `at` behind it.
 pub(super) fn read_varint(bytes: &[u8], at: &mut usize) -> u64 {
     let (mut number, mut shift) = (0, 0);
     loop {
@@ -72,20 +71,19 @@ pub(super) fn run(number: u32, count: usize, width: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&number.to_le_bytes()[..width.div_ceil(8)]);
 }
 
-/// Appends the header of bit-packed numbers. They come in groups of eight: who
-/// has fewer appends zeros.
+/// Appends the header of bit-packed numbers. They come in groups of eight; the caller fills the last group
+/// with zeros.
 pub(super) fn packed_header(count: usize, out: &mut Vec<u8>) {
     varint((count.div_ceil(8) as u64) << 1 | 1, out);
 }
 
-/// Appends keys, none of which takes more than `width` bits: long runs of one
-/// key as such, the others packed.
+/// Appends keys of at most `width` bits: long runs of one key as runs, the others bit-packed.
 pub(super) fn hybrid(keys: &[u32], width: usize, out: &mut Vec<u8>) {
     if width == 0 && !keys.is_empty() {
-        // Not packed: some readers want a byte there.
+        // A run instead of bit packing: some readers expect a byte after its header.
         return run(0, keys.len(), 0, out);
     }
-    // A run and the header of what is packed after it take four bytes.
+    // A run, with the header of the bit-packed keys after it, takes four bytes.
     let worth = (4 * 8_usize).div_ceil(width.max(1)).next_multiple_of(8);
     let (mut packed, mut at) = (0, 0);
     while at < keys.len() {

@@ -19,28 +19,28 @@ use super::splice::Splice;
 use super::values::Encoded;
 use crate::write::compressor::Compressor;
 
-/// Bytes that the header of a page takes, about.
+/// Approximate size of a page's header, in bytes.
 const HEADER_BYTES: usize = 32;
 
-/// Finished pages of a column, and the NULLs of the one under way.
+/// The finished pages of a column, and the NULLs of the current page.
 pub(super) struct Pages {
     descriptor: ColumnDescPtr,
     codec: Codec,
-    /// Which rows of the page under way have a value; `None` where all rows must.
+    /// Which rows of the current page have a value; `None` if the column cannot be NULL.
     validity: Option<BooleanBufferBuilder>,
     rows: usize,
     nulls: usize,
-    /// As they will stand in the file.
+    /// The finished pages, as the file will have them.
     finished: Vec<Bytes>,
     bytes: usize,
-    /// Bytes before compression.
+    /// Size of the finished pages before compression, in bytes.
     uncompressed: usize,
     encodings: Vec<PageEncodingStats>,
     indexes: Indexes,
 }
 
 impl Pages {
-    /// No page yet.
+    /// A column without pages.
     pub(super) fn new(descriptor: ColumnDescPtr, codec: Codec, has_statistics: bool) -> Self {
         let is_nullable = descriptor.max_def_level() > 0;
         let indexes = Indexes::new(descriptor.physical_type(), is_nullable, has_statistics);
@@ -58,17 +58,17 @@ impl Pages {
         }
     }
 
-    /// Rows of the page under way.
+    /// Rows of the current page.
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Bytes of the finished pages.
+    /// Size of the finished pages, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Adds rows to the page under way: which of them are NULL.
+    /// Adds rows to the current page, with their NULLs.
     pub(super) fn append_rows(&mut self, nulls: Option<&NullBuffer>, rows: Range<usize>) {
         self.rows += rows.len();
         let Some(validity) = &mut self.validity else { return };
@@ -81,7 +81,7 @@ impl Pages {
         }
     }
 
-    /// Appends what stands before the values of the page: which rows have one.
+    /// Appends the levels, which come before the values of the page and say which rows have one.
     pub(super) fn levels(&self, body: &mut Vec<u8>) {
         let Some(validity) = &self.validity else { return };
         let start = body.len();
@@ -89,7 +89,7 @@ impl Pages {
         if self.nulls == 0 || self.nulls == self.rows {
             run(u32::from(self.nulls == 0), self.rows, 1, body);
         } else {
-            // Bit-packed levels are the bitmap.
+            // Bit-packed levels are the same as the validity bitmap.
             packed_header(self.rows, body);
             body.extend_from_slice(&validity.as_slice()[..self.rows.div_ceil(8)]);
         }
@@ -97,7 +97,7 @@ impl Pages {
         body[start..start + 4].copy_from_slice(&length.to_le_bytes());
     }
 
-    /// Finishes the page under way; its levels and values are in `body`.
+    /// Finishes the current page. Its levels and values are in `body`.
     pub(super) fn finish(&mut self, body: &[u8], values: Encoded, compressor: &mut Compressor) -> Result<()> {
         let page = Page::DataPage {
             buf: compressor.compress(body)?,
@@ -118,7 +118,7 @@ impl Pages {
         Ok(())
     }
 
-    /// The column chunk, and what is known of it.
+    /// Finishes the column chunk: its pages, and its metadata.
     pub(super) fn close(
         mut self,
         dictionary: Option<(Vec<u8>, usize)>,
@@ -134,7 +134,7 @@ impl Pages {
             };
             let page = self.serialize(page, plain.len())?;
             dictionary_bytes = page.len();
-            // It comes first.
+            // The dictionary comes before the data pages.
             self.encodings.rotate_right(1);
             self.finished.insert(0, page);
         }
@@ -164,7 +164,7 @@ impl Pages {
         Ok((Splice::new(self.finished), close))
     }
 
-    /// The page with its header; counts it.
+    /// Makes the bytes of a page with its header, and counts the page.
     fn serialize(&mut self, page: Page, uncompressed: usize) -> Result<Bytes> {
         let (page_type, encoding) = (page.page_type(), page.encoding());
         let mut sink = TrackedWrite::new(Vec::with_capacity(page.buffer().len() + HEADER_BYTES));

@@ -1,4 +1,5 @@
-//! Pages as one column chunk, which nobody has to put together before it is written.
+//! Reads separate pages as one column chunk, so that they need not be copied together before they are
+//! written.
 
 use std::io::{self, Read};
 use std::vec;
@@ -7,7 +8,7 @@ use bytes::{Buf, Bytes};
 use parquet::errors::Result;
 use parquet::file::reader::{ChunkReader, Length};
 
-/// The pages of a column chunk, one after the other. Whoever appends it to a file reads it once, from its begin.
+/// The pages of a column chunk, in order. The writer of the file reads them once, from the start.
 pub(super) struct Splice(Vec<Bytes>);
 
 impl Splice {

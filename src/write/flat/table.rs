@@ -1,55 +1,55 @@
-//! The look-up of dictionaries: which key a value has.
+//! The hash table of a dictionary: it finds the key of a value.
 
 use std::hash::{BuildHasher, RandomState};
 
 /// The key of a free slot.
 pub(super) const FREE: u32 = u32::MAX;
 
-/// Keys of values by their hashes. The values are kept by whoever asks. Slots
-/// are searched one after the other, and half of them stay free.
+/// Keys of values, by hash. The caller keeps the values. A look-up tries slots one after the other; half of
+/// the slots stay free.
 pub(super) struct Table {
     slots: Vec<u32>,
-    /// Keys given so far; also the next one.
+    /// Number of keys; also the next key.
     keys: u32,
     seed: u64,
 }
 
-/// What a look-up found.
-pub(super) enum Found {
+/// The result of a look-up.
+pub(super) enum Lookup {
     /// The key of the value.
     Key(u32),
-    /// Where a new value belongs, see [`Table::insert`].
+    /// The free slot for a new value, see [`Table::insert`].
     Free(usize),
 }
 
 impl Table {
     pub(super) fn new() -> Self {
-        // Nobody can choose values that collide: each table has hashes of its own.
+        // Each table has its own seed, so that nobody can choose values whose hashes collide.
         Self { slots: vec![FREE; 64], keys: 0, seed: RandomState::new().hash_one(()) }
     }
 
-    /// The hash of what tells values apart.
+    /// The hash of a word that identifies a value.
     #[inline]
     pub(super) fn hash(&self, word: u64) -> u64 {
         mix(word ^ self.seed)
     }
 
-    /// Looks up a value with this hash; `is_it` says whether a key is the value's.
+    /// Looks up a value by its hash. `is_it` says whether a key belongs to the value.
     #[inline]
-    pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Found {
+    pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Lookup {
         let mask = self.slots.len() - 1;
         let mut index = hash as usize & mask;
         loop {
             match self.slots[index] {
-                FREE => return Found::Free(index),
-                key if is_it(key) => return Found::Key(key),
+                FREE => return Lookup::Free(index),
+                key if is_it(key) => return Lookup::Key(key),
                 _ => index = (index + 1) & mask,
             }
         }
     }
 
-    /// Gives the next key to a value where [`find`](Self::find) said that it
-    /// belongs. `word_of` is what a key's value is hashed by, see [`Table::hash`].
+    /// Gives the next key to a new value, in the slot that [`find`](Self::find) returned. `word_of` returns
+    /// the word that identifies the value of a key, see [`Table::hash`].
     #[inline]
     pub(super) fn insert(&mut self, index: usize, word_of: impl Fn(u32) -> u64) -> u32 {
         let key = self.keys;
@@ -74,13 +74,13 @@ impl Table {
         }
     }
 
-    /// Bytes that it has in memory.
+    /// Size in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<u32>()
     }
 }
 
-/// Spreads what differs in any bit over all bits.
+/// Mixes a word so that a change of any bit changes many bits.
 #[inline]
 pub(super) fn mix(word: u64) -> u64 {
     let product = u128::from(word ^ 0x9E37_79B9_7F4A_7C15) * 0xD6E8_FEB8_6659_FD93;

@@ -1,5 +1,5 @@
-//! What is read back, statistics and page indexes, against the values and
-//! against what the Parquet crate's own writer makes of them.
+//! Compares the values read back, the statistics and the page indexes with the original values and with the
+//! output of the Parquet crate's own writer.
 
 mod check;
 
@@ -24,8 +24,8 @@ use super::*;
 use crate::write::compressor::codec;
 use crate::write::row_group::RowGroup;
 
-/// Rows of a page; batches have a multiple of it, since the crate looks at the
-/// size of a page only so often.
+/// Rows of a page. Batches have a multiple of it, because the crate checks the size of a page only now and
+/// then.
 const PAGE_ROWS: usize = 1024;
 
 fn properties(compression: Compression, dictionary: bool, dictionary_bytes: usize) -> WriterProperties {
@@ -33,7 +33,7 @@ fn properties(compression: Compression, dictionary: bool, dictionary_bytes: usiz
         .set_compression(codec(compression))
         .set_dictionary_enabled(dictionary)
         .set_dictionary_page_size_limit(dictionary_bytes)
-        // As all columns of bytes have it.
+        // Like all byte columns, see `encoding.rs`.
         .set_column_statistics_enabled("bytes".into(), EnabledStatistics::None)
         .set_data_page_row_count_limit(PAGE_ROWS)
         .build()
@@ -86,10 +86,10 @@ fn one_column(array: ArrayRef, nullable: bool) -> RecordBatch {
     RecordBatch::try_new(schema, vec![array]).expect("a batch")
 }
 
-/// An array, and bytes for each value that have its order.
+/// An array, and for each value bytes that sort like it.
 type Keyed = (ArrayRef, Vec<Option<Vec<u8>>>);
 
-/// Arrays of every kind that is encoded here, from the same numbers.
+/// Arrays of every kind that is encoded here, made from the same numbers.
 fn arrays(numbers: &[Option<i64>]) -> Vec<Keyed> {
     let text = |number: i64| {
         let length = number.rem_euclid(90) as usize;
@@ -137,7 +137,7 @@ fn arrays(numbers: &[Option<i64>]) -> Vec<Keyed> {
     ]
 }
 
-/// Pieces of so many rows, of which the first is shorter: no slice begins with a byte.
+/// Pieces of `rows` rows. The first one is shorter, so that no slice begins at a byte of the bitmap.
 fn pieces(whole: &RecordBatch, rows: usize) -> Vec<RecordBatch> {
     let all = whole.num_rows();
     let starts = [0].into_iter().chain((rows.min(all).div_ceil(3)..all).step_by(rows)).chain([all]);
@@ -145,7 +145,7 @@ fn pieces(whole: &RecordBatch, rows: usize) -> Vec<RecordBatch> {
     starts.windows(2).map(|pair| whole.slice(pair[0], pair[1] - pair[0])).collect()
 }
 
-/// Numbers as columns have them: few, any, in order, in runs, at the limits.
+/// Numbers as columns have them: few distinct ones, any, in order, in runs, at the limits of the type.
 fn numbers() -> impl Strategy<Value = Vec<i64>> {
     let rows = 1..3000_usize;
     prop_oneof![
@@ -190,7 +190,7 @@ proptest! {
 
 #[test]
 fn a_dictionary_that_grows_too_large_is_given_up() {
-    // Once amid values, once right after rows without any.
+    // Once between values, once right after rows without values.
     for nulls in [0, 500] {
         let numbers: Vec<_> = (0..3000).map(|row| (row >= nulls).then_some(row * 77_777_777_777)).collect();
         for (array, keys) in arrays(&numbers) {
@@ -209,7 +209,7 @@ fn a_dictionary_that_grows_too_large_is_given_up() {
                 (PageType::DATA_PAGE, Encoding::RLE_DICTIONARY),
                 (PageType::DATA_PAGE, then),
             ];
-            // A page without values takes nothing when it is plain.
+            // A page without values takes no bytes if it is plain.
             let without_values = [(PageType::DATA_PAGE, Encoding::PLAIN), expected[2]];
             let expected = match (nulls, then) {
                 (0, _) => &expected[..],
@@ -217,7 +217,7 @@ fn a_dictionary_that_grows_too_large_is_given_up() {
                 _ => &without_values,
             };
             let mut found = encodings(&metadata);
-            // A page of differences that would be larger than its numbers is plain.
+            // A page whose differences would be larger than its numbers is plain.
             if then == Encoding::DELTA_BINARY_PACKED && found.len() > expected.len() {
                 assert_eq!(
                     found.pop(),
@@ -275,7 +275,7 @@ fn differences_of_any_number_of_values_wrap_around() {
     }
 }
 
-/// Bytes of the column before compression, headers of pages included, and the encodings of its pages.
+/// Size of the column before compression, with the headers of the pages, and the encodings of its pages.
 fn size_of_column(
     batches: &[RecordBatch],
     properties: &WriterProperties,
@@ -336,7 +336,7 @@ fn bounds_hold_whatever_character_they_are_cut_in() {
         for b in &texts[first + 1..] {
             let keys: Vec<_> = [a, b].map(|text| Some(text.clone().into_bytes())).into();
             let batch = one_column(Arc::new(StringArray::from_iter_values([a, b])), false);
-            // Both in one page, and each in its own.
+            // Both texts in one page, and each in its own page.
             for (dictionary, rows) in [(false, PAGE_ROWS), (true, PAGE_ROWS), (false, 1)] {
                 let properties = properties(Compression::None, dictionary, 1 << 20).into_builder();
                 let properties = properties.set_data_page_row_count_limit(rows).build();

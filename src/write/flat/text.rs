@@ -1,4 +1,4 @@
-//! Texts and byte strings: in a dictionary, or plainly.
+//! Encodes texts and byte strings: with a dictionary, or as plain values.
 
 use std::ops::Range;
 
@@ -8,32 +8,32 @@ use parquet::basic::Encoding;
 
 use super::bound::{Bound, Bounds, Cut};
 use super::keys::Keys;
-use super::table::{Found, mix};
+use super::table::{Lookup, mix};
 use super::values::{Encoded, Values, take_runs};
 use crate::write::compressor::KEEP_BYTES;
 
-/// Short values are copied as a window of so many bytes and then cut to their
-/// length: a few moves of the processor instead of a call.
+/// Short values are copied as a window of this many bytes and then cut to their length: this takes a few
+/// instructions instead of a call.
 const WINDOW: usize = 64;
-/// Bytes of the length that stands before a plain value.
+/// Size of the length in front of a plain value, in bytes.
 const LENGTH_BYTES: usize = 4;
 
 /// Encodes values of any length.
 pub(super) struct Text {
     dictionary: Option<Dictionary>,
-    /// Values of the page under way, where there is no dictionary (any more).
+    /// Values of the current page, if it has no dictionary keys.
     plain: Vec<u8>,
     /// Bounds of the plain values.
     extremes: Extremes,
-    /// Bytes of all values of the page.
+    /// Size of all values of the page, in bytes.
     text_bytes: u64,
-    /// Bytes after which plain pages end.
+    /// A plain page ends at this size.
     page_bytes: usize,
     has_statistics: bool,
 }
 
 impl Text {
-    /// A column without values; with a dictionary of at most so many bytes, if with one.
+    /// A column without values. With `dictionary_bytes` it has a dictionary of at most this size.
     pub(super) fn new(dictionary_bytes: Option<usize>, page_bytes: usize, has_statistics: bool) -> Self {
         let dictionary = dictionary_bytes.map(|limit| Dictionary {
             keys: Keys::new(),
@@ -51,7 +51,7 @@ impl Text {
         }
     }
 
-    /// Takes values until one finds no room in the page.
+    /// Takes values until the next one has no room in the page.
     fn take_plain(&mut self, data: &[u8], offsets: &[i32]) -> usize {
         for (index, ends) in offsets.windows(2).enumerate() {
             let (start, end) = (ends[0] as usize, ends[1] as usize);
@@ -134,21 +134,21 @@ impl Values for Text {
     }
 }
 
-/// The values that have keys.
+/// The values of the dictionary, and their keys.
 struct Dictionary {
     keys: Keys,
     entries: Vec<Entry>,
-    /// The values as the dictionary's page holds them.
+    /// The values in the form of the dictionary page.
     plain: Vec<u8>,
-    /// Bytes that the page may have.
+    /// Largest size of the page, in bytes.
     limit: usize,
 }
 
 /// A value in a dictionary.
 struct Entry {
-    /// All of a value of up to eight bytes, the hash of any other.
+    /// The value itself if it has at most eight bytes, else its hash.
     tag: u64,
-    /// Where it begins in the dictionary's page, after its length.
+    /// Where the value begins in the dictionary page, after its length.
     start: u32,
     length: u32,
 }
@@ -158,7 +158,7 @@ impl Entry {
         &plain[self.start as usize..][..self.length as usize]
     }
 
-    /// What it is looked up by.
+    /// The word that identifies the value in the table.
     #[inline]
     fn word(tag: u64, length: usize) -> u64 {
         tag ^ (length as u64) << 56
@@ -166,7 +166,7 @@ impl Entry {
 }
 
 impl Dictionary {
-    /// Takes values until one finds no room.
+    /// Takes values until the next one has no room in the dictionary.
     fn take(&mut self, data: &[u8], offsets: &[i32]) -> usize {
         let Some(table) = &mut self.keys.table else { return 0 };
         self.keys.page.reserve(offsets.len() - 1);
@@ -182,8 +182,8 @@ impl Dictionary {
                     && (is_short || entry.value(&self.plain) == value)
             });
             let key = match found {
-                Found::Key(key) => key,
-                Found::Free(index) if self.plain.len() + LENGTH_BYTES + value.len() <= self.limit => {
+                Lookup::Key(key) => key,
+                Lookup::Free(index) if self.plain.len() + LENGTH_BYTES + value.len() <= self.limit => {
                     let length = value.len() as u32;
                     self.plain.extend_from_slice(&length.to_le_bytes());
                     self.entries.push(Entry { tag, start: self.plain.len() as u32, length });
@@ -193,7 +193,7 @@ impl Dictionary {
                         Entry::word(entry.tag, entry.length as usize)
                     })
                 }
-                Found::Free(_) => {
+                Lookup::Free(_) => {
                     self.keys.table = None;
                     return index;
                 }
@@ -214,7 +214,7 @@ impl Dictionary {
     }
 }
 
-/// The first eight bytes of a value, zeros after its end.
+/// The first eight bytes of a value, with zeros after its end.
 #[inline]
 fn first_word(data: &[u8], start: usize, end: usize) -> u64 {
     let length = end - start;
@@ -227,17 +227,17 @@ fn first_word(data: &[u8], start: usize, end: usize) -> u64 {
     if length < 8 { word & ((1 << (length * 8)) - 1) } else { word }
 }
 
-/// Hash of more than eight bytes.
+/// The hash of a value of more than eight bytes.
 #[inline]
 fn hash(value: &[u8], seed: u64) -> u64 {
     let last = value.last_chunk::<8>().map_or(0, |last| u64::from_le_bytes(*last));
     let (words, _) = value.as_chunks::<8>();
-    // Each step depends on the seed: nobody can choose words that cancel each other out.
+    // Each step depends on the seed, so nobody can choose words that cancel each other out.
     words.iter().fold(mix(seed ^ last), |hash, word| mix(hash.rotate_left(23) ^ u64::from_le_bytes(*word)))
 }
 
-/// The least and the greatest of the plain values of a page, and their first
-/// words: most values differ from them there already.
+/// The smallest and the largest plain value of a page, and their first words, by which most values can be
+/// compared already.
 #[derive(Default)]
 struct Extremes {
     found: bool,
@@ -248,7 +248,7 @@ struct Extremes {
 }
 
 impl Extremes {
-    /// `word` has the first eight bytes of the value, the first of them highest.
+    /// `word` is the first eight bytes of the value as a big-endian number.
     #[inline]
     fn include(&mut self, word: u64, value: &[u8]) {
         if !self.found || word <= self.min_word && (word < self.min_word || self.min.is_above(value)) {

@@ -1,4 +1,4 @@
-//! What encoders of the values of one column have in common.
+//! The interface of the encoders of one column's values.
 
 use std::ops::Range;
 
@@ -11,33 +11,33 @@ use super::bound::Bounds;
 
 /// Encodes the values of a column, page after page.
 pub(super) trait Values: Send {
-    /// Takes rows of an array, all of them or until the page must end; says how many.
+    /// Takes rows of an array: all of them, or fewer if the page must end before. Returns their number.
     fn append(&mut self, array: &dyn Array, rows: Range<usize>) -> usize;
 
-    /// Appends the encoded values of the page to `body`, and begins the next.
+    /// Appends the encoded values of the page to `body` and begins the next page.
     fn finish_page(&mut self, body: &mut Vec<u8>) -> Encoded;
 
-    /// The dictionary, plainly, and the values in it, once all pages are finished.
+    /// The dictionary as plain values, and their number. Call it when all pages are finished.
     fn take_dictionary(&mut self) -> Option<(Vec<u8>, usize)>;
 
-    /// Bytes of the page under way and of the dictionary, before compression, nearly.
+    /// Approximate size of the current page and the dictionary before compression, in bytes.
     fn encoded_bytes(&self) -> usize;
 
-    /// Bytes in memory, nearly.
+    /// Approximate size in memory, in bytes.
     fn memory_bytes(&self) -> usize;
 }
 
-/// What is known of the encoded values of a page.
+/// Facts about the encoded values of a page.
 pub(super) struct Encoded {
     pub(super) encoding: Encoding,
-    /// None where there is no value but NULL, or none are wanted.
+    /// `None` if all values are NULL or no bounds are wanted.
     pub(super) bounds: Option<Bounds>,
-    /// Bytes of texts without their lengths.
+    /// Size of the texts without their lengths, in bytes.
     pub(super) text_bytes: Option<u64>,
 }
 
-/// Hands out the runs of valid rows until one is not taken whole; `take` says
-/// how many rows it took, and so does this.
+/// Gives `take` each run of valid rows, until it takes less than a whole run. `take` returns how many rows it
+/// took, and so does this function.
 pub(super) fn take_runs(
     nulls: Option<&NullBuffer>,
     rows: Range<usize>,

@@ -1,4 +1,4 @@
-//! Whole numbers: in a dictionary, as differences, or plainly.
+//! Encodes whole numbers: with a dictionary, as differences, or as plain numbers.
 
 use std::ops::Range;
 
@@ -14,27 +14,27 @@ use super::bound::{Bound, Bounds};
 use super::keys::Keys;
 use super::near::Near;
 use super::numbers::Numbers;
-use super::table::{Found, Table};
+use super::table::{Lookup, Table};
 use super::values::{Encoded, Values, take_runs};
 
 /// Encodes signed numbers of 32 or 64 bits.
 pub(super) struct Whole {
     is_int32: bool,
     dictionary: Option<Dictionary>,
-    /// Numbers of the page under way, where there is no dictionary (any more).
+    /// Numbers of the current page, if it has no dictionary keys.
     numbers: Numbers,
-    /// Bounds of the page; none has been seen while the minimum is the greater one.
+    /// Bounds of the page. While `min` is greater than `max`, the page has no number.
     min: i64,
     max: i64,
     has_statistics: bool,
 }
 
-/// The numbers that have keys.
+/// The numbers of the dictionary, and their keys.
 struct Dictionary {
     keys: Keys,
     near: Near,
     numbers: Vec<i64>,
-    /// Numbers that it may have.
+    /// Largest number of entries.
     limit: usize,
 }
 
@@ -53,7 +53,7 @@ pub(in crate::write) fn is_signed_whole(ty: &DataType) -> bool {
 }
 
 impl Whole {
-    /// A column without values; with a dictionary of at most so many bytes, if with one.
+    /// A column without values. With `dictionary_bytes` it has a dictionary of at most this size.
     pub(super) fn new(
         is_int32: bool,
         dictionary_bytes: Option<usize>,
@@ -114,7 +114,7 @@ impl Whole {
 }
 
 impl Dictionary {
-    /// Takes numbers until one finds no room.
+    /// Takes numbers until the next one has no room in the dictionary.
     fn take(
         &mut self,
         numbers: impl ExactSizeIterator<Item = i64>,
@@ -144,7 +144,7 @@ impl Dictionary {
     }
 }
 
-/// The key of a number that is not near; none if there is no room for it.
+/// The key of a number that `near` does not know. `None` if the dictionary has no room for it.
 fn find_far(
     table: &mut Table,
     near: &mut Near,
@@ -153,12 +153,12 @@ fn find_far(
     number: i64,
 ) -> Option<u32> {
     let key = match table.find(table.hash(number as u64), |key| numbers[key as usize] == number) {
-        Found::Key(key) => key,
-        Found::Free(index) if numbers.len() < limit => {
+        Lookup::Key(key) => key,
+        Lookup::Free(index) if numbers.len() < limit => {
             numbers.push(number);
             table.insert(index, |key| numbers[key as usize] as u64)
         }
-        Found::Free(_) => return None,
+        Lookup::Free(_) => return None,
     };
     near.learn(number, key, numbers.len());
     Some(key)
@@ -184,7 +184,7 @@ impl Values for Whole {
             DataType::Timestamp(..) => {
                 self.take((array.as_primitive::<TimestampMicrosecondType>().values(), nulls), rows, |n| n)
             }
-            // No more than 18 digits: see `is_signed_whole`.
+            // A decimal of at most 18 digits, see `is_signed_whole`.
             _ => self.take((array.as_primitive::<Decimal128Type>().values(), nulls), rows, |n| n as i64),
         }
     }

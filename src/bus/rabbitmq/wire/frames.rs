@@ -1,5 +1,5 @@
-//! Frames of AMQP 0-9-1, in whatever pieces they come: type, channel, size,
-//! payload, end.
+//! Splits the byte stream into frames of AMQP 0-9-1 (type, channel, size, payload, end), however the bytes
+//! arrive.
 
 use std::collections::HashMap;
 
@@ -11,23 +11,23 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 const END: u8 = 0xCE;
-/// Stands for what is left out: the library must see that the broker lives.
+/// Replaces a frame that is removed, so that the library sees that the broker is alive.
 const SIGN_OF_LIFE: [u8; 8] = [HEARTBEAT, 0, 0, 0, 0, 0, 0, END];
 
 /// Bytes before the payload.
 const HEAD: usize = 7;
-/// No method with strings that others chose is larger.
+/// Methods with strings that other people chose are never larger.
 const METHOD_AT_MOST: u64 = 1024;
-/// What is kept of a content header: more than a frame may have as a rule.
+/// Content headers are read up to this size, which is more than a frame normally has.
 const HEADER_AT_MOST: usize = 256 * 1024;
 
-/// Follows the frames of one connection. Its memory is bounded, whatever comes.
+/// Filters the frames of one connection. Its memory is bounded for any input.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     state: State,
-    /// The head of a frame, then as much of its payload and end as is to be looked at.
+    /// The head of the current frame, and its payload and end as far as they are examined.
     held: Vec<u8>,
-    /// Bytes of bodies still to be left out, by channel.
+    /// For each channel, how many bytes of a body must still be removed.
     unwanted: HashMap<u16, u64>,
 }
 
@@ -36,31 +36,31 @@ enum State {
     /// Collects the head.
     #[default]
     Head,
-    /// Collects payload and end: so many bytes to come.
+    /// Collects payload and end; so many bytes are missing.
     Hold(u64),
     /// Passes payload and end on.
     Pass(u64),
-    /// Leaves payload and end out.
+    /// Removes payload and end.
     Drop(u64),
-    /// This is no AMQP that we know: all that comes passes.
+    /// The stream is not AMQP as we know it: everything passes unchanged.
     Blind,
 }
 
 impl Frames {
-    /// Takes what came and appends what the library may see of it.
+    /// Filters `input` and appends the result to `out`.
     pub(super) fn screen(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
         while !input.is_empty() {
             let taken = match self.state {
                 State::Head => self.head(input, out),
                 State::Hold(left) => self.hold(input, left, out),
                 State::Pass(left) => {
-                    let n = part(input, left);
+                    let n = frame_bytes(input, left);
                     out.extend_from_slice(&input[..n]);
                     self.state = remaining(left, n, State::Pass);
                     n
                 }
                 State::Drop(left) => {
-                    let n = part(input, left);
+                    let n = frame_bytes(input, left);
                     self.state = remaining(left, n, State::Drop);
                     n
                 }
@@ -84,7 +84,7 @@ impl Frames {
         let rest = size + 1;
         self.state = match kind {
             METHOD => {
-                // Whatever content the channel was in the middle of has ended.
+                // A method ends the content that the channel was sending.
                 self.unwanted.remove(&channel);
                 if size <= METHOD_AT_MOST { State::Hold(rest) } else { State::Pass(rest) }
             }
@@ -114,7 +114,7 @@ impl Frames {
     }
 
     fn hold(&mut self, input: &[u8], left: u64, out: &mut Vec<u8>) -> usize {
-        let n = part(input, left);
+        let n = frame_bytes(input, left);
         let room = (HEAD + HEADER_AT_MOST + 1).saturating_sub(self.held.len());
         self.held.extend_from_slice(&input[..n.min(room)]);
         self.state = remaining(left, n, State::Hold);
@@ -124,7 +124,7 @@ impl Frames {
         n
     }
 
-    /// A frame that was held is there up to its last byte.
+    /// Handles a collected frame, of which the last byte has arrived.
     fn complete(&mut self, last: u8, out: &mut Vec<u8>) {
         let Some(Head { kind, channel, size }) = Head::read(&self.held) else { return self.blind(out) };
         if last != END {
@@ -141,7 +141,7 @@ impl Frames {
             return;
         }
         let Some(content) = header::Content::read(&self.held[HEAD..], whole, MAX_BODY as u64) else {
-            // Not even the size of the body: the library refuses it.
+            // The header ends before the size of the body. The library will refuse it.
             return self.blind(out);
         };
         if let Some(bytes) = content.left_out {
@@ -157,7 +157,7 @@ impl Frames {
         self.held.shrink_to(METHOD_AT_MOST as usize);
     }
 
-    /// Gives up: what is held passes, and all that follows.
+    /// Gives up filtering: the collected bytes and all later ones pass unchanged.
     fn blind(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);
         self.state = State::Blind;
@@ -178,8 +178,8 @@ impl Head {
     }
 }
 
-/// How many bytes of the input belong to what is left.
-fn part(input: &[u8], left: u64) -> usize {
+/// How many bytes of the input belong to the current frame, of which `left` bytes are missing.
+fn frame_bytes(input: &[u8], left: u64) -> usize {
     usize::try_from(left).map_or(input.len(), |left| left.min(input.len()))
 }
 
@@ -192,7 +192,7 @@ fn remaining(left: u64, n: usize, state: impl FnOnce(u64) -> State) -> State {
 
 #[cfg(test)]
 impl Frames {
-    /// Bytes that are kept for now.
+    /// Bytes that the buffer occupies.
     pub(super) fn held(&self) -> usize {
         self.held.capacity()
     }

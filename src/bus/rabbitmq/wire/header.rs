@@ -1,37 +1,36 @@
-//! The content header of a message: size of the body, and properties.
+//! The content header of a message: the size of the body, and the properties.
 //!
-//! What is kept is a list of what is read, not of what is harmless: the library
-//! sees only values that were looked at here. A value that we would use is
-//! never changed: it is there as it was sent, or it is missing and named.
+//! Only listed properties are kept, so the library sees no value that was not checked here. A value that we
+//! use is never changed: it is passed on as it was sent, or it is removed and its name is reported.
 
 use std::fmt::Write;
 
 use super::table::{self, Broken, Bytes};
 
-/// Our header that says what could not be read.
+/// Our header that describes what could not be read.
 pub(in crate::bus::rabbitmq) const UNREADABLE: &str = "adu-export-unreadable";
-/// Our header that says how large the body was that is left out.
+/// Our header with the size of a body that was removed.
 pub(in crate::bus::rabbitmq) const LEFT_OUT: &str = "adu-export-left-out";
 
-/// Headers that are read, and how long they may be.
+/// Headers that we use, and their largest length in bytes.
 const HEADERS: [&str; 1] = ["traceparent"];
 const HEADER_AT_MOST: usize = 256;
-/// Bytes of the text that says what could not be read.
+/// Largest length of the text about unreadable values, in bytes.
 const SAID_AT_MOST: usize = 1024;
-/// Bytes of a value that are shown.
+/// How many bytes of a value the text shows.
 const SHOWN: usize = 40;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Text that is read.
+    /// Text that we use.
     Kept,
-    /// Text that nobody reads.
+    /// Text that nobody uses.
     Text,
     Table,
     Octets(usize),
 }
 
-/// The properties of class `basic` in their order, by the bits of their flags from the highest.
+/// The properties of class `basic` in their order; the first one has the highest bit of the flags.
 const PROPERTIES: [(&str, Kind); 14] = [
     ("content_type", Kind::Kept),
     ("content_encoding", Kind::Kept),
@@ -49,25 +48,24 @@ const PROPERTIES: [(&str, Kind); 14] = [
     ("cluster_id", Kind::Text),
 ];
 const HEADERS_BIT: u16 = 1 << 13;
-/// The bits of [`PROPERTIES`].
+/// All bits of [`PROPERTIES`].
 const KNOWN: u16 = !0b11;
 
-/// A content header as the library gets to see it.
+/// A content header as the library will receive it.
 #[derive(Debug, Default)]
 pub(super) struct Content<'a> {
     class: u16,
     body: u64,
-    /// Bit of the flags, value.
+    /// Bit of the flags, and value.
     texts: Vec<(u16, &'a [u8])>,
     headers: Vec<(&'static str, &'a [u8])>,
     unreadable: String,
-    /// Bytes of a body that is too large.
+    /// Size of a body that is removed because it is too large.
     pub(super) left_out: Option<u64>,
 }
 
 impl<'a> Content<'a> {
-    /// Takes a payload apart; `whole` says that none of it is missing. `None`
-    /// if it has no size.
+    /// Parses a payload. `whole` says whether it is complete. `None` if it ends before the size of the body.
     pub(super) fn read(payload: &'a [u8], whole: bool, largest_body: u64) -> Option<Self> {
         let mut rest = Bytes(payload);
         let class = u16::from_be_bytes(rest.array()?);
@@ -103,7 +101,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// `None` if the payload ends within it.
+    /// Reads one property; `None` if the payload ends within it.
     fn property(&mut self, rest: &mut Bytes<'a>, bit: u16, name: &str, kind: Kind) -> Option<()> {
         match kind {
             Kind::Octets(n) => drop(rest.take(n)?),
@@ -148,12 +146,12 @@ impl<'a> Content<'a> {
     fn say(&mut self, what: std::fmt::Arguments<'_>) {
         let separator = if self.unreadable.is_empty() { "" } else { ", " };
         if self.unreadable.len() < SAID_AT_MOST {
-            // A String takes all.
+            // Writing to a String cannot fail.
             let _ = write!(self.unreadable, "{separator}{what}");
         }
     }
 
-    /// The payload of its frame.
+    /// The payload of the new frame.
     pub(super) fn encode(&self) -> Vec<u8> {
         let size = self.left_out.map(|bytes| bytes.to_string());
         let mut headers = Vec::new();
@@ -182,7 +180,7 @@ impl<'a> Content<'a> {
     }
 }
 
-/// At most 255 bytes: names of ours, and values that came as short ones.
+/// Appends a short string. It has at most 255 bytes, because it is a name of ours or came as a short string.
 fn short(out: &mut Vec<u8>, text: &[u8]) {
     out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
     out.extend_from_slice(text);
@@ -193,7 +191,7 @@ fn long(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-/// Bytes as people can compare them with what they sent: `caf\xe9`.
+/// Bytes in an escaped form that people can compare with what they sent: `caf\xe9`.
 struct Shown<'a>(&'a [u8]);
 
 impl std::fmt::Display for Shown<'_> {

@@ -1,5 +1,4 @@
-//! The runtime that the library does its I/O with: tokio's, but that the
-//! streams are screened.
+//! The runtime for the library's I/O: tokio's, but with filtered streams.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -16,13 +15,13 @@ use tokio::runtime::Handle;
 
 use super::Wire;
 
-/// A connection to the broker as tokio makes it, with TLS or without.
+/// A connection to the broker as tokio opens it, with or without TLS.
 pub(in crate::bus::rabbitmq) type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
-/// Runs tasks as tokio does, and opens screened streams.
+/// Runs tasks like tokio, and opens filtered streams.
 pub(in crate::bus::rabbitmq) type Kit = RuntimeParts<Tokio, Screened>;
 
-/// Tokio's I/O with screened streams.
+/// Tokio's I/O with filtered streams.
 #[derive(Clone, Debug)]
 pub(in crate::bus::rabbitmq) struct Screened(Tokio);
 
@@ -33,7 +32,7 @@ pub(in crate::bus::rabbitmq) fn runtime(handle: &Handle) -> Runtime<Kit> {
 }
 
 impl Reactor for Screened {
-    /// The stream is above TLS: what is screened are frames.
+    /// The filter is above TLS, so it sees plain frames.
     type TcpStream = Wire<Socket>;
     type Sleep = <Tokio as Reactor>::Sleep;
 

@@ -1,8 +1,8 @@
-//! Strings within methods of the broker.
+//! Repairs strings in methods that the broker sends.
 
 use super::table::Bytes;
 
-/// What stands in a method, in its order.
+/// An argument of a method.
 #[derive(Clone, Copy)]
 enum Field {
     Text,
@@ -10,7 +10,7 @@ enum Field {
 }
 use Field::{Octets, Text};
 
-/// Where the arguments of a method have strings, up to the last one.
+/// The arguments of a method up to its last string; empty if it has none that other people chose.
 fn layout(class: u16, method: u16) -> &'static [Field] {
     match (class, method) {
         // connection.close, channel.close: code and text.
@@ -27,8 +27,8 @@ fn layout(class: u16, method: u16) -> &'static [Field] {
     }
 }
 
-/// Puts `?` for bytes of strings that are not UTF-8, one for one. What does not
-/// have the expected form stays as it is.
+/// Replaces each byte that is not UTF-8 by `?`, so that lengths stay the same. A method with an unexpected
+/// form stays unchanged.
 pub(super) fn repair(payload: &mut [u8]) {
     let mut head = Bytes(payload);
     let (Some(class), Some(method)) = (head.array(), head.array()) else { return };

@@ -1,25 +1,22 @@
-//! The stream between the broker and the library that speaks AMQP: what any
-//! publisher can have delivered is made harmless on it.
+//! A filter between the broker and the AMQP library. It repairs frames that a publisher can cause and the
+//! library cannot read.
 //!
-//! AMQP's strings are bytes, and a broker passes on whatever a publisher wrote
-//! into the properties of a message. The library refuses a frame with a string
-//! that is not UTF-8, or one that grew beyond `frame_max` because the broker
-//! added a header, and the connection with it; it walks nested header tables
-//! by recursion until the stack ends. The broker keeps the message and delivers
-//! it again: one message would stop every daemon for good. So:
+//! Strings in AMQP are bytes, and a broker delivers the properties of a message as the publisher wrote them.
+//! The library ends the connection if a string is not UTF-8, or if a frame exceeds `frame_max` because the
+//! broker added a header. It parses nested header tables by recursion until the stack overflows. The broker
+//! keeps such a message and delivers it again, so one message would stop every daemon for good. Therefore:
 //!
-//! - The **content header** of each message is taken apart here and made anew
-//!   from the few properties that are read ([`header`]). What could not be read
-//!   is said in a header of our own, which no publisher can forge, as all other
-//!   headers are left out.
-//! - A **body** larger than any message of ours may be is left out too, and its
-//!   size is said: 32 requests of 128 MiB would be 4 GiB.
-//! - Strings of **methods** get `?` for bytes that are no UTF-8 ([`method`]):
-//!   routing keys, and texts that a broker cut within a character.
+//! - The **content header** of each message is parsed here and written anew with the few properties that we
+//!   use ([`header`]). A header of our own describes what could not be read. No publisher can forge it,
+//!   because all other headers are removed.
+//! - A **body** that is larger than any message of ours may be is removed, and a header tells its size: 32
+//!   requests of 128 MiB would need 4 GiB of memory.
+//! - In strings of **methods** each byte that is not UTF-8 becomes `?` ([`method`]). This concerns routing
+//!   keys, and texts that the broker cut in the middle of a character.
 //!
-//! Everything else passes as it is: what is no AMQP at all is for the library
-//! to refuse. A copy of the library's parser with all of this mended would have
-//! to be kept up with every release; frames do not change.
+//! Everything else passes unchanged; the library refuses a stream that is not AMQP. The alternative, a
+//! patched copy of the library's parser, would need work at every release, while the frame format of AMQP
+//! does not change.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -38,16 +35,16 @@ pub(super) use kit::{Kit, Socket, runtime};
 
 use frames::Frames;
 
-/// Bytes that are read from the socket at once.
+/// Size of the buffer for one read from the socket.
 const PIECE: usize = 16 * 1024;
 
-/// A stream whose incoming frames are screened.
+/// A stream that filters incoming frames.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     inner: S,
     input: Box<[u8]>,
     frames: Frames,
-    /// Screened, and not yet handed out.
+    /// Filtered bytes; the first `handed` of them are handed out already.
     output: Vec<u8>,
     handed: usize,
 }

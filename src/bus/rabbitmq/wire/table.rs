@@ -1,8 +1,7 @@
-//! Header tables: pairs of a name and a value with its type. Tables and arrays
-//! within are walked without recursion: a publisher can nest 20,000 of them in
-//! one frame.
+//! Header tables: pairs of a name and a typed value. Nested tables and arrays are walked without recursion,
+//! because a publisher can nest 20,000 of them in one frame.
 
-/// Reads bytes from the front; `None` where there are not enough.
+/// Reads bytes from the front. `None` means that there are not enough.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
@@ -33,19 +32,19 @@ impl<'a> Bytes<'a> {
 pub(super) enum Broken<'a> {
     /// A name that is not UTF-8.
     Name(&'a [u8]),
-    /// A type of which nobody here knows how long its values are.
+    /// A type whose values have an unknown length.
     Type(u8),
-    /// A value is longer than what it stands in.
+    /// A value is longer than the table or array that contains it.
     Short,
 }
 
-/// Walks a table with all that it holds. `seen` gets names, types and values
-/// of its own entries, not of tables within.
+/// Walks a table and everything nested in it. `seen` gets name, type and value of the table's own entries
+/// only.
 pub(super) fn walk<'a>(
     table: &'a [u8],
     mut seen: impl FnMut(&'a [u8], u8, &'a [u8]),
 ) -> Result<(), Broken<'a>> {
-    // What is still to be walked: outer tables wait below inner ones.
+    // A stack of what is still to be walked; the innermost table is on top.
     let mut open = vec![(Bytes(table), true)];
     while let Some((mut rest, named)) = open.pop() {
         let outermost = open.is_empty() && named;
@@ -65,7 +64,8 @@ pub(super) fn walk<'a>(
         if outermost {
             seen(name, kind, value);
         }
-        // An exhausted one is not kept: the depth costs nothing that is not in the message.
+        // A table without further entries is not put back, so that the stack is never larger than the
+        // message.
         if !rest.0.is_empty() || outermost {
             open.push((rest, named));
         }
@@ -76,7 +76,7 @@ pub(super) fn walk<'a>(
     Ok(())
 }
 
-/// Bytes of a value, as RabbitMQ writes them.
+/// The length of a value in bytes, as RabbitMQ writes it.
 fn width(kind: u8) -> Option<usize> {
     Some(match kind {
         b'V' => 0,

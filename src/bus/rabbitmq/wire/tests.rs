@@ -1,5 +1,4 @@
-//! Frames of every kind, in pieces of every size. The judge of what the library
-//! can read is its own parser.
+//! Frames of every kind, in pieces of every size. The library's own parser decides what the library can read.
 
 use std::io;
 use std::pin::Pin;
@@ -57,7 +56,7 @@ enum Parsed {
     Other(Vec<u8>),
 }
 
-/// What the library makes of a stream; `None` where it would end the connection.
+/// The frames that the library parses from a stream; `None` if it would end the connection.
 fn parsed(mut stream: &[u8]) -> Option<Vec<Parsed>> {
     let mut frames = Vec::new();
     while !stream.is_empty() {
@@ -83,7 +82,7 @@ fn parsed(mut stream: &[u8]) -> Option<Vec<Parsed>> {
     Some(frames)
 }
 
-/// What handlers get of the only header in a stream.
+/// The properties that handlers get from the only header in a stream.
 fn properties(stream: &[u8]) -> Properties {
     let out = screened([stream]);
     match &parsed(&out).expect("the library reads it")[..] {
@@ -178,7 +177,7 @@ fn headers_that_cannot_be_read_are_told_at_every_depth() {
     assert_eq!(properties(&headers(&ours)).unreadable, None, "only the wire says it");
 }
 
-/// `levels` tables or arrays, each within the other.
+/// `levels` tables or arrays, each nested in the other.
 fn nested(levels: usize, table: bool) -> Vec<u8> {
     let mut bytes = if table { vec![] } else { short(b"a") };
     for level in (0..levels).rev() {
@@ -253,7 +252,7 @@ fn a_body_that_is_too_large_is_left_out_and_the_next_one_is_not() {
     assert_eq!((&theirs[..], &last[..]), (&b"of another channel"[..], &b"abc"[..]));
     let exact = [header(MAX_BODY as u64, 0, &[]), body(MAX_BODY)].concat();
     assert_eq!(screened([&exact[..]]), exact);
-    // A content that ends early does not swallow the next one.
+    // A content that ends early does not take bytes of the next one.
     let cut = [header(size as u64, 0, &[]), deliver(b"", b"q"), small.clone()].concat();
     assert!(screened([&cut[..]]).ends_with(&small));
 }

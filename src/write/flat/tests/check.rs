@@ -1,4 +1,4 @@
-//! All that a file says of its column against the values in it.
+//! Checks everything that a file says about its column against the values in it.
 
 use parquet::basic::BoundaryOrder;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
@@ -7,7 +7,7 @@ use parquet::file::statistics::Statistics;
 
 use super::*;
 
-/// Compares a file of ours with the values in it, and with its twin.
+/// Compares a file of ours with its values, and with the same file written by the crate.
 pub(super) fn check(
     batches: &[RecordBatch],
     keys: &[Option<Vec<u8>>],
@@ -27,7 +27,7 @@ pub(super) fn check(
     let (_, plain) = read(&ours(batches, Compression::None, properties));
     let (plain, pages) = (plain.row_group(0).column(0), pages(&metadata).page_locations().len() as i64 + 1);
     assert_eq!(plain.compressed_size(), plain.uncompressed_size());
-    // A header says how long its page is, in up to five bytes.
+    // A page header stores the length of its page in up to five bytes.
     assert!((plain.uncompressed_size() - our.uncompressed_size()).abs() <= 4 * pages);
 
     let Some(statistics) = our.statistics() else {
@@ -76,7 +76,7 @@ pub(super) fn check(
     }
 }
 
-/// Checks what is said of the least and the greatest of these.
+/// Checks the stated minimum and maximum of these values.
 fn check_bounds(
     keys: &[Option<Vec<u8>>],
     found: Option<(&[u8], &[u8])>,
@@ -94,7 +94,7 @@ fn check_bounds(
     assert!(exact.is_none_or(|exact| exact == is_exact));
 }
 
-/// Bytes that have the order of the value whose plain bytes these are.
+/// Bytes that sort like the value with these plain bytes.
 fn key_of(plain: &[u8], is_text: bool) -> Vec<u8> {
     match (is_text, plain.try_into(), plain.try_into()) {
         (false, Ok(bytes), _) => key(i32::from_le_bytes(bytes).into()),
@@ -119,7 +119,7 @@ fn split<'a>(metadata: &ParquetMetaData, keys: &'a [Option<Vec<u8>>]) -> Vec<&'a
     starts.windows(2).map(|rows| &keys[rows[0]..rows[1]]).collect()
 }
 
-/// Checks where the pages are said to be, how many, of which encodings and sizes.
+/// Checks the stated places, number, encodings and sizes of the pages.
 fn check_layout(metadata: &ParquetMetaData, keys: &[Option<Vec<u8>>]) {
     let (column, pages) = (metadata.row_group(0).column(0), pages(metadata));
     let mut end = column.data_page_offset();
