@@ -167,6 +167,22 @@ impl Site {
         job
     }
 
+    /// Publishes a cancel of a job.
+    pub(crate) fn cancel(&self, job: &str) {
+        self.tell("cancel", job);
+    }
+
+    /// Publishes a retry of a job; gives the id of the new one, if it is its first.
+    pub(crate) fn retry(&self, job: &str) -> String {
+        self.tell("retry", job);
+        format!("{job}.r1")
+    }
+
+    fn tell(&self, what: &str, job: &str) {
+        let properties = BasicProperties::default().with_message_id(format!("{what}-{job}").into());
+        self.broker.publish(json!({what: job}).to_string().as_bytes(), properties);
+    }
+
     /// Publishes a request to a daemon that may never be ready: as soon as the queue is there.
     pub(crate) fn request_when_declared(&self, daemon: &Daemon, body: Value) -> String {
         let what = format!("{} declares its queues", daemon.name);
@@ -187,6 +203,12 @@ impl Site {
         let last = self.broker.events.wait_final(job, PATIENCE);
         assert_eq!(last.kind(), "job.completed", "{}", last.body);
         last
+    }
+
+    /// The job has not ended: what a test did came in its middle.
+    #[track_caller]
+    pub(crate) fn assert_runs(&self, job: &str, what: &str) {
+        assert!(self.exports.find_archive(job).is_none(), "{job} ended too early: {what}");
     }
 
     /// Every query's rows must be those of its directory.
@@ -236,6 +258,13 @@ impl Site {
     #[track_caller]
     pub(crate) fn assert_sound(&self, jobs: &[&str], daemons: impl IntoIterator<Item = Daemon>) {
         super::checker::assert_sound(self, jobs, daemons.into_iter().collect());
+    }
+
+    /// The same of one-shot exports into the root, which tell no events: of all jobs that are archived there.
+    #[track_caller]
+    pub(crate) fn assert_one_shots_sound(&self) {
+        let jobs = self.exports.jobs();
+        super::checker::assert_one_shots_sound(self, &jobs.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
 

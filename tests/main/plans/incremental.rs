@@ -226,8 +226,7 @@ fn rows_without_a_value_are_left_out_come_with_every_increment_or_fail_the_table
     };
     again(&some);
     // A retry asks for the same.
-    site.broker.publish(json!({"retry": some}).to_string().as_bytes(), lapin::BasicProperties::default());
-    let retried = format!("{some}.r1");
+    let retried = site.retry(&some);
     again(&retried);
     jobs.extend([some, retried]);
 
