@@ -151,8 +151,7 @@ fn assert_whole(site: &Site, job: &str) {
     };
     let pairs: Vec<(String, String)> =
         TABLES.iter().filter_map(|name| Some((format!("SELECT * FROM {name}"), directory(name)?))).collect();
-    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(q, d)| (q.as_str(), d.as_str())).collect();
-    site.assert_equal(&pairs);
+    site.assert_all_equal(&pairs);
     if archive["status"] == "completed" {
         assert_eq!(pairs.len(), TABLES.len(), "all tables of {job}: {archive}");
     }

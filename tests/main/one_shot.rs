@@ -54,7 +54,7 @@ impl OneShot {
         let expected: BTreeSet<String> = TABLES.iter().map(|t| format!("public_{t}")).collect();
         assert_eq!(self.slow.site.exports.directories(), expected, "each table once");
         let queries = TABLES.map(|t| (format!("SELECT * FROM {t}"), format!("public_{t}")));
-        self.slow.site.assert_equal(&queries.each_ref().map(|(q, d)| (q.as_str(), d.as_str())));
+        self.slow.site.assert_all_equal(&queries);
         assert_eq!(self.slow.site.exports.names(".archive/by-id").len(), 1, "one job");
         self.slow.site.assert_one_shots_sound();
     }

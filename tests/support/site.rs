@@ -218,6 +218,13 @@ impl Site {
         assert!(differences.is_empty(), "{differences}");
     }
 
+    /// The same of pairs that a test has gathered: one look for all of them.
+    #[track_caller]
+    pub(crate) fn assert_all_equal(&self, pairs: &[(String, String)]) {
+        let pairs: Vec<_> = pairs.iter().map(|(query, files)| (query.as_str(), files.as_str())).collect();
+        self.assert_equal(&pairs);
+    }
+
     /// What differs between queries and directories.
     pub(crate) fn differences(&self, pairs: &[(&str, &str)]) -> String {
         let pairs: Vec<Value> =
