@@ -1,4 +1,4 @@
-# ADU Export. `make test` proves it, `make demo` shows it; everything else is a part of these.
+# ADU Export. `make test` proves it, `make quick` is for the daily loop, `make demo` shows it.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,17 +11,32 @@ ASYNCAPI_PARSER := 3.6.6
 BENCH_PYTHON := $(TARGET)/bench-venv/bin/python3
 CARGO_DEB := $(TARGET)/tools/bin/cargo-deb
 SAY := @echo; echo "==>"
+# All eight tables of TPC-H, compared with the server.
+PIPELINE := pipeline::two_daemons_export_all_tables_equal_to_the_source
+LINTS := cargo clippy --locked --all-targets --features failpoints -- -D warnings
 
 .PHONY: help
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+.PHONY: quick
+quick: packages $(PYTHON) ## For the daily loop: format, lints, unit tests, one export by two daemons (minutes on a warm tree)
+	$(SAY) "format"
+	cargo fmt --check
+	echo "==> lints: all targets, warnings denied"
+	$(LINTS)
+	echo "==> unit tests"
+	cargo test --locked --features failpoints --lib
+	echo "==> one export by two daemons, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"
+	cargo test --locked --features failpoints --test main -- --exact $(PIPELINE)
+	echo "==> quick, but not all: make test"
 
 .PHONY: test
 test: packages $(PYTHON) ## Everything that must hold: format, lints, docs, all tests on real services
 	$(SAY) "format"
 	cargo fmt --check
 	echo "==> lints: all targets, warnings denied"
-	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	$(LINTS)
 	echo "==> documentation without warnings"
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --features failpoints --no-deps --document-private-items
 	echo "==> tests, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"

@@ -7,10 +7,7 @@
 #   PYTHON=…                         an interpreter with pyarrow, target/venv's by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${CARGO_TARGET_DIR:-target}
-mkdir -p "${1:-$target/fidelity}"
-dir=$(cd "${1:-$target/fidelity}" && pwd -P)
-adu=$(realpath "${ADU_EXPORT:-$target/release/adu-export}")
+. scripts/compared.sh fidelity "$@"
 python=${PYTHON:-$target/venv/bin/python3}
 
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
@@ -47,8 +44,7 @@ prepare() {
 
 echo "==> the regression suite of postgresql-$major $version"
 prepare
-scripts/services.sh start "$dir/services" $$
-. "$dir/services/env"
+start_servers
 # The server reads files of the suite, so they must be where the server's user may read.
 suite=$DATA/suite
 cp -r "$dir"/postgresql-"$major".*/src/test/regress "$suite"

@@ -6,10 +6,7 @@
 #   ADU_EXPORT=…                     the program, target/release/adu-export by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${CARGO_TARGET_DIR:-target}
-mkdir -p "${1:-$target/readers}"
-dir=$(cd "${1:-$target/readers}" && pwd -P)
-adu=$(realpath "${ADU_EXPORT:-$target/release/adu-export}")
+. scripts/compared.sh readers "$@"
 hyparquet=(hyparquet@1.33.0 hyparquet-compressors@1.1.2)
 
 # Engines that need different versions of pyarrow have separate environments.
@@ -31,10 +28,7 @@ if [ "$(cat "$dir/node_modules/installed.txt" 2>/dev/null)" != "${hyparquet[*]}"
   echo "${hyparquet[*]}" >"$dir/node_modules/installed.txt"
 fi
 
-trap 'scripts/services.sh stop "$dir/services"' EXIT
-trap 'exit 130' INT TERM
-scripts/services.sh start "$dir/services" $$
-. "$dir/services/env"
+start_servers
 server=postgres://postgres@127.0.0.1:$PG_PORT
 psql -q -d "$server/postgres" -c "DROP DATABASE IF EXISTS readers" -c "CREATE DATABASE readers TEMPLATE template0 ENCODING 'UTF8'"
 psql -q -v ON_ERROR_STOP=1 -d "$server/readers" -f tests/oracle/readers.sql >/dev/null

@@ -17,7 +17,7 @@ use crate::job::report::Rejection;
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
 use crate::message::json::Document;
-use crate::message::{Control, InboxMessage, JobId};
+use crate::message::{Caller, Control, InboxMessage, JobId};
 use crate::text::utf8;
 
 mod decide;
@@ -132,10 +132,9 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
     if let (Wish::Retry(_), Step::Store(stored)) = (&wish, &mut step) {
         stored.received_at = desk.now;
         stored.owner = desk.owner.clone();
-        stored.message_id = delivery.properties.message_id.clone();
-        stored.reply_to = delivery.properties.reply_to.clone();
-        stored.correlation_id = delivery.properties.correlation_id.clone();
-        stored.user_id = delivery.properties.user_id.clone();
+        // The trace is still that of the job that is done again.
+        let traceparent = stored.caller.traceparent.take();
+        stored.caller = Caller { traceparent, ..delivery.properties.caller() };
         job = stored.job.clone();
         // The same retry may have been stored before.
         seen = known_anew(context, &job).await?;
@@ -238,9 +237,7 @@ async fn reject(
     let rejection = Rejection {
         job: job.or_else(|| job_of(delivery)),
         source: None,
-        message_id: delivery.properties.message_id.clone(),
-        reply_to: delivery.properties.reply_to.clone(),
-        correlation_id: delivery.properties.correlation_id.clone(),
+        caller: delivery.properties.caller(),
         body_sha256: sha256(&delivery.body),
         error,
     };

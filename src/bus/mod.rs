@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::message::{Control, Event, InboxMessage, Task};
+use crate::message::{Caller, Control, Event, InboxMessage, Task};
 
 pub mod body;
 pub mod memory;
@@ -131,6 +131,18 @@ pub struct Properties {
 }
 
 impl Properties {
+    /// The fields that a job keeps.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        Caller {
+            message_id: self.message_id.clone(),
+            reply_to: self.reply_to.clone(),
+            correlation_id: self.correlation_id.clone(),
+            traceparent: self.traceparent.clone(),
+            user_id: self.user_id.clone(),
+        }
+    }
+
     /// What is wrong with the message, as far as its properties show. Handlers look at it before they read
     /// the body.
     #[must_use]

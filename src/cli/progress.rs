@@ -363,15 +363,18 @@ mod tests {
     }
 
     #[test]
-    fn bars_can_be_drawn_and_removed_without_a_terminal() {
-        let mut display = ProgressDisplay::new(Output::Bars(Bars::new()));
-        for rows in 0..5 {
-            let many: Vec<_> =
-                (0..40).map(|n| table(&format!("s.t{n}"), TableState::Running, rows)).collect();
-            display.update(&many, Duration::from_millis(rows * 100));
-        }
-        display.update(&[table("s.t1", TableState::Done, 5)], Duration::from_secs(1));
-        display.finish();
+    fn bars_are_those_of_tables_that_run_and_one_for_all() {
+        let (mut bars, paces) = (Bars::new(), HashMap::new());
+        let many: Vec<_> = (0..40).map(|n| table(&format!("s.t{n}"), TableState::Running, 5)).collect();
+        bars.draw(&many, &paces, "40 tables");
+        assert_eq!(bars.tables.len(), MAX_BARS, "the rest counts in the bar for all");
+        let shown = bars.tables["s.t1"].clone();
+        assert_eq!(shown.prefix(), "s.t1");
+        assert_eq!((bars.all.message(), shown.is_finished()), ("40 tables".to_owned(), false));
+        bars.draw(&[table("s.t1", TableState::Done, 5), many[2].clone()], &paces, "2 tables");
+        assert_eq!(bars.tables.keys().collect::<Vec<_>>(), ["s.t2"]);
+        assert!(shown.is_finished(), "the bar of a table that is done is removed");
+        assert!(bars.all.position() < STEPS, "not all is done");
     }
 
     #[test]

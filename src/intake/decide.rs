@@ -10,7 +10,7 @@ use crate::job::outcome::{Owner, StoredRequest, sha256};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::TablePattern;
 use crate::message::request::{InvalidRequest, RequestMessage};
-use crate::message::{ExportRequest, JobId, SourceName, TableRequest};
+use crate::message::{Caller, ExportRequest, JobId, SourceName, TableRequest};
 
 /// Largest request.
 pub const MAX_BYTES: usize = crate::bus::body::MAX_BODY;
@@ -123,11 +123,7 @@ fn stored(
         .unwrap_or_else(|| JobId::from_message_id(properties.message_id.as_deref(), desk.fresh));
     Ok(StoredRequest {
         body_sha256: sha256(body),
-        message_id: properties.message_id.clone(),
-        reply_to: properties.reply_to.clone(),
-        correlation_id: properties.correlation_id.clone(),
-        traceparent: properties.traceparent.clone(),
-        user_id: properties.user_id.clone(),
+        caller: properties.caller(),
         ..StoredRequest::new(job, source, request, desk.now, desk.owner.clone())
     })
 }
@@ -248,7 +244,7 @@ fn retry(job: &JobId, archive: &Archive) -> Step {
     // Whoever stores it becomes its owner.
     let stored = StoredRequest::new(id, archive.source.clone(), request, archive.committed_at, Owner::Nobody);
     Step::Store(Box::new(StoredRequest {
-        traceparent: archive.traceparent.clone(),
+        caller: Caller { traceparent: archive.caller.traceparent.clone(), ..Caller::default() },
         retry_of: Some(job.clone()),
         ..stored
     }))

@@ -78,12 +78,17 @@ fn charset(properties: &Properties) -> Option<String> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/packed.rs"]
+mod packed;
+
+#[cfg(test)]
 mod tests {
     use std::io::Write;
 
     use flate2::Compression;
-    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use flate2::write::DeflateEncoder;
 
+    use super::packed::{gzip, zlib};
     use super::*;
 
     const BODY: &[u8] = br#"{"tables": ["public.gr\u00f6\u00dfe"]}"#;
@@ -95,18 +100,6 @@ mod tests {
             ..Properties::default()
         };
         decoded(body, &properties).map(Cow::into_owned).map_err(|e| format!("{} {}", e.code, e.message))
-    }
-
-    fn gzip(body: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(body).expect("memory");
-        encoder.finish().expect("memory")
-    }
-
-    fn zlib(body: &[u8]) -> Vec<u8> {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(body).expect("memory");
-        encoder.finish().expect("memory")
     }
 
     fn deflate(body: &[u8]) -> Vec<u8> {

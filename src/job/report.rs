@@ -10,7 +10,7 @@ use super::state::JobState;
 use crate::bus::Outgoing;
 use crate::message::event::{ErrorReport, Event, EventData, EventType, MAX_CONTAINED, TableReport};
 use crate::message::pattern::qualified;
-use crate::message::{JobId, SourceName};
+use crate::message::{Caller, JobId, SourceName};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 
@@ -26,7 +26,7 @@ impl Reporter {
         EventData {
             job_id: Some(stored.job.clone()),
             source: Some(stored.source.clone()),
-            message_id: stored.message_id.clone(),
+            message_id: stored.caller.message_id.clone(),
             labels: stored.request.labels.clone(),
             ..EventData::default()
         }
@@ -41,7 +41,7 @@ impl Reporter {
         data: EventData,
     ) -> Outgoing {
         let mut event = Event::new(&self.prefix, kind, stored.job.as_str(), part, at, data);
-        event.traceparent.clone_from(&stored.traceparent);
+        event.traceparent.clone_from(&stored.caller.traceparent);
         Outgoing::Event { event: Box::new(event), reply_to: None, correlation_id: None }
     }
 
@@ -132,7 +132,7 @@ impl Reporter {
         let data = EventData {
             job_id: Some(archive.job_id.clone()),
             source: Some(archive.source.clone()),
-            message_id: archive.message_id.clone(),
+            message_id: archive.caller.message_id.clone(),
             labels: archive.labels.clone(),
             snapshot_time: archive.snapshots.values().max().copied(),
             archive: Some(archive.path()),
@@ -146,11 +146,11 @@ impl Reporter {
             Event::new(&self.prefix, kind, archive.job_id.as_str(), "", archive.committed_at, data);
         // One id for the end, however a job ended: whoever counts ends counts one.
         event.id = format!("{}/job.final", archive.job_id);
-        event.traceparent.clone_from(&archive.traceparent);
+        event.traceparent.clone_from(&archive.caller.traceparent);
         Outgoing::Event {
             event: Box::new(event),
-            reply_to: archive.reply_to.clone(),
-            correlation_id: archive.correlation_id.clone(),
+            reply_to: archive.caller.reply_to.clone(),
+            correlation_id: archive.caller.correlation_id.clone(),
         }
     }
 
@@ -161,12 +161,12 @@ impl Reporter {
             .job
             .as_ref()
             .map(JobId::to_string)
-            .or_else(|| rejection.message_id.clone())
+            .or_else(|| rejection.caller.message_id.clone())
             .unwrap_or_else(|| rejection.body_sha256.clone());
         let data = EventData {
             job_id: rejection.job,
             source: rejection.source,
-            message_id: rejection.message_id,
+            message_id: rejection.caller.message_id,
             error: Some(rejection.error),
             ..EventData::default()
         };
@@ -174,8 +174,8 @@ impl Reporter {
         let event = Event::new(&self.prefix, EventType::JobRejected, &subject, part, at, data);
         Outgoing::Event {
             event: Box::new(event),
-            reply_to: rejection.reply_to,
-            correlation_id: rejection.correlation_id,
+            reply_to: rejection.caller.reply_to,
+            correlation_id: rejection.caller.correlation_id,
         }
     }
 }
@@ -187,12 +187,8 @@ pub struct Rejection {
     pub job: Option<JobId>,
     /// Its source, if it could be resolved.
     pub source: Option<SourceName>,
-    /// `message_id` of the request.
-    pub message_id: Option<String>,
-    /// Queue of the caller.
-    pub reply_to: Option<String>,
-    /// The caller's correlation id.
-    pub correlation_id: Option<String>,
+    /// Who asked.
+    pub caller: Caller,
     /// SHA-256 of the body.
     pub body_sha256: String,
     /// Why.

@@ -3,6 +3,7 @@
 //! Requests are strict: a rejection names the unknown field. Internal messages are lenient, so that daemons
 //! of two versions can share a queue.
 
+pub mod caller;
 pub mod control;
 pub mod event;
 pub mod inbox;
@@ -19,6 +20,7 @@ pub mod setting;
 mod table;
 pub mod task;
 
+pub use caller::Caller;
 pub use control::Control;
 pub use event::{Event, EventType};
 pub use inbox::{Alive, ChunkRef, InboxMessage, Wake};

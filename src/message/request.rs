@@ -11,6 +11,7 @@ use super::output::ROW_GROUP_BYTES;
 pub use super::output::{OnConflict, OutputDirectory, OutputRequest};
 use super::pattern::TablePattern;
 use super::setting::{Span, object_or_default, or_default};
+use super::table::NameOrTable;
 pub use super::table::{After, AfterNulls, StrategyRequest, TableRequest};
 use super::{JobId, SourceName};
 use crate::text::{NotUtf8, utf8};
@@ -111,7 +112,7 @@ pub struct ExportRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceName>,
     /// The tables, by name or pattern. A bare string is a table.
-    #[schemars(length(min = 1))]
+    #[schemars(with = "Vec<NameOrTable>", length(min = 1))]
     pub tables: Vec<TableRequest>,
     /// Patterns of tables to leave out where a pattern of `tables` matched them.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]

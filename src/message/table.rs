@@ -11,30 +11,43 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::pattern::TablePattern;
 use super::setting::{InfinityMode, NumericMode, object, or_default};
 
-/// One table, or a pattern of tables, with its options.
-#[derive(Clone, Debug, PartialEq)]
+/// One table, or a pattern of tables, with its options: in messages an object, or the name alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, remote = "Self")]
+#[schemars(rename = "Table")]
 pub struct TableRequest {
     /// Name or pattern.
     pub table: TablePattern,
-    /// Whether the rows of child tables are left out.
+    /// Only the table's own rows, without those of tables that inherit from it (`FROM ONLY`).
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "std::ops::Not::not")]
     pub only: bool,
     /// The columns, in the order that the files will have; all columns if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub columns: Option<Vec<String>>,
-    /// A filter: one expression of columns, literals and operators.
+    /// A filter: one expression of columns, literals, comparison, boolean, IN, BETWEEN, LIKE, IS NULL, arithmetic and casts.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub where_: Option<String>,
-    /// Only rows that are newer than a value.
+    /// Only rows whose column is greater than a value.
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
-    /// How the table is split.
+    /// How the table is split into chunks.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_auto")]
     pub strategy: StrategyRequest,
     /// Column by which `range` splits the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk_column: Option<String>,
     /// Number of rows in a chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk_rows: Option<NonZeroU64>,
     /// The type that numeric columns without precision get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numeric: Option<NumericMode>,
     /// What happens to infinite dates and timestamps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infinity: Option<InfinityMode>,
-    /// Text columns that are exported as bytes, whatever their encoding.
+    /// Text columns that are exported as the bytes that the server has, for texts that are not UTF-8.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub as_bytes: Vec<String>,
 }
 
@@ -42,67 +55,8 @@ impl TableRequest {
     /// A request for all of a table.
     #[must_use]
     pub fn all_of(table: TablePattern) -> Self {
-        TableBody { table, ..TableBody::default_body() }.into()
-    }
-
-    /// Whether the request asks for every row and column; rows of child tables do not count. Only such
-    /// exports become `.latest`.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.columns.is_none() && self.where_.is_none() && self.after.is_none()
-    }
-}
-
-/// The object form of [`TableRequest`].
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Table")]
-struct TableBody {
-    /// Name or pattern.
-    table: TablePattern,
-    /// Only the table's own rows, without those of tables that inherit from it (`FROM ONLY`).
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "std::ops::Not::not")]
-    only: bool,
-    /// The columns, in the order that the files will have; all columns if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    columns: Option<Vec<String>>,
-    /// A filter: one expression of columns, literals, comparisons, boolean operators, IN, BETWEEN, LIKE, IS
-    /// NULL, arithmetic and casts.
-    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
-    where_: Option<String>,
-    /// Only rows whose column is greater than a value.
-    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
-    after: Option<After>,
-    /// How the table is split into chunks.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_auto")]
-    strategy: StrategyRequest,
-    /// Column by which `range` splits the table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    chunk_column: Option<String>,
-    /// Number of rows in a chunk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    chunk_rows: Option<NonZeroU64>,
-    /// The type that numeric columns without precision get.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    numeric: Option<NumericMode>,
-    /// What happens to infinite dates and timestamps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    infinity: Option<InfinityMode>,
-    /// Text columns that are exported as bytes, as the server stores them. This is for texts that are not
-    /// UTF-8.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    as_bytes: Vec<String>,
-}
-
-fn is_auto(strategy: &StrategyRequest) -> bool {
-    *strategy == StrategyRequest::Auto
-}
-
-impl TableBody {
-    fn default_body() -> Self {
         Self {
-            table: TablePattern::exact("", ""),
+            table,
             only: false,
             columns: None,
             where_: None,
@@ -115,42 +69,16 @@ impl TableBody {
             as_bytes: Vec::new(),
         }
     }
-}
 
-impl From<TableBody> for TableRequest {
-    fn from(b: TableBody) -> Self {
-        Self {
-            table: b.table,
-            only: b.only,
-            columns: b.columns,
-            where_: b.where_,
-            after: b.after,
-            strategy: b.strategy,
-            chunk_column: b.chunk_column,
-            chunk_rows: b.chunk_rows,
-            numeric: b.numeric,
-            infinity: b.infinity,
-            as_bytes: b.as_bytes,
-        }
+    /// Whether every row and column is wanted, those of child tables aside: only such exports are `.latest`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.columns.is_none() && self.where_.is_none() && self.after.is_none()
     }
 }
 
-impl From<TableRequest> for TableBody {
-    fn from(b: TableRequest) -> Self {
-        Self {
-            table: b.table,
-            only: b.only,
-            columns: b.columns,
-            where_: b.where_,
-            after: b.after,
-            strategy: b.strategy,
-            chunk_column: b.chunk_column,
-            chunk_rows: b.chunk_rows,
-            numeric: b.numeric,
-            infinity: b.infinity,
-            as_bytes: b.as_bytes,
-        }
-    }
+fn is_auto(strategy: &StrategyRequest) -> bool {
+    *strategy == StrategyRequest::Auto
 }
 
 impl Serialize for TableRequest {
@@ -158,7 +86,8 @@ impl Serialize for TableRequest {
         if *self == Self::all_of(self.table.clone()) {
             return self.table.serialize(serializer);
         }
-        TableBody::from(self.clone()).serialize(serializer)
+        // What the derive made for `remote`: the object.
+        Self::serialize(self, serializer)
     }
 }
 
@@ -174,21 +103,24 @@ impl<'de> Deserialize<'de> for TableRequest {
                 TablePattern::parse(text).map(TableRequest::all_of).map_err(E::custom)
             }
             fn visit_map<M: de::MapAccess<'de>>(self, map: M) -> Result<TableRequest, M::Error> {
-                TableBody::deserialize(MapAccessDeserializer::new(map)).map(Into::into)
+                TableRequest::deserialize(MapAccessDeserializer::new(map))
             }
         }
         deserializer.deserialize_any(StringOrObject)
     }
 }
 
-impl JsonSchema for TableRequest {
+/// The schema of both forms of a table.
+pub(super) struct NameOrTable;
+
+impl JsonSchema for NameOrTable {
     fn schema_name() -> Cow<'static, str> {
         "TableRequest".into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let name = generator.subschema_for::<TablePattern>();
-        let body = generator.subschema_for::<TableBody>();
-        schemars::json_schema!({"anyOf": [name, body]})
+        let table = generator.subschema_for::<TableRequest>();
+        schemars::json_schema!({"anyOf": [name, table]})
     }
 }
 

@@ -4,7 +4,6 @@
 //! round that failed is run again alone. The moments are the seed's, what the
 //! machine does between them is not: a schedule repeats nearly, not exactly.
 
-mod dice;
 mod mischief;
 mod round;
 #[path = "../support/mod.rs"]

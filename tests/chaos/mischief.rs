@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::dice::Dice;
-use crate::support::{Borrowed, Daemon, EXPORTER, Site};
+use crate::support::{Borrowed, Daemon, Dice, EXPORTER, Site};
 
 /// One blow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::statistics::Statistics;
 use serde_json::{Value, json};
 
-use crate::dice::Dice;
 use crate::mischief::{Mischief, Service, commit};
-use crate::support::{Borrowed, Database, Proxy, Site};
+use crate::support::{Borrowed, Database, Dice, Site, Slow};
 
 const DAEMONS: usize = 3;
 /// The longest time for all jobs of a round.
@@ -59,15 +58,9 @@ enum Deed {
 
 pub(crate) fn play(servers: &Borrowed, seed: u64) {
     let mut dice = Dice::new(seed);
-    let site = Site::on(**servers, database(servers));
-    let proxy = Proxy::to(servers.postgres);
-    proxy.slow_to(1_500_000);
-    let config = || {
-        let mut config = site.config();
-        config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(proxy.port));
-        config
-    };
-    let mut services: Vec<Service> = (0..DAEMONS).map(|_| Service::start(&site, config())).collect();
+    let slow = Slow::of(Site::on(**servers, database(servers)), servers.postgres).at(1_500_000);
+    let site = &slow.site;
+    let mut services: Vec<Service> = (0..DAEMONS).map(|_| Service::start(site, slow.config())).collect();
     let mut jobs = Vec::new();
     let cancelled = format!("cancelled-{seed}");
     let mut cancel_sent = false;
@@ -79,14 +72,14 @@ pub(crate) fn play(servers: &Borrowed, seed: u64) {
     deeds.insert(1 + dice.below(5), Deed::Cancel);
     let begin = Instant::now();
     jobs.push(site.request_when_declared(&services[0].daemon, everything()));
-    jobs.push(with_id(&site, everything(), &cancelled));
+    jobs.push(with_id(site, everything(), &cancelled));
     let declared = Instant::now();
     let mut ended = BTreeSet::new();
     let mut next = Instant::now() + dice.millis(300, 2500);
     let mut deeds = deeds.into_iter().peekable();
     loop {
-        services.iter_mut().for_each(|s| s.tend(&site));
-        change(&site);
+        services.iter_mut().for_each(|s| s.tend(site));
+        change(site);
         if let Some(Deed::Blow(Mischief::KillBroker)) = deeds.peek() {
             next = next.max(declared + DECLARED);
         }
@@ -100,8 +93,7 @@ pub(crate) fn play(servers: &Borrowed, seed: u64) {
                     println!("chaos: {at:6.2} another job");
                 }
                 Deed::Cancel => {
-                    site.broker
-                        .publish(json!({"cancel": cancelled}).to_string().as_bytes(), Default::default());
+                    site.cancel(&cancelled);
                     cancel_sent = true;
                     println!("chaos: {at:6.2} cancel");
                 }
@@ -121,18 +113,18 @@ pub(crate) fn play(servers: &Borrowed, seed: u64) {
             break;
         }
         if deeds.peek().is_none() {
-            proxy.free();
+            slow.proxy.free();
         }
         assert!(begin.elapsed() < LIMIT, "not all of {jobs:?} ended within {LIMIT:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(cancel_sent, "the cancel was published");
-    let daemons: Vec<_> = services.into_iter().map(|s| s.settled(&site)).collect();
+    let daemons: Vec<_> = services.into_iter().map(|s| s.settled(site)).collect();
     for job in &jobs {
         let end = site.broker.events.wait_final(job, LIMIT);
         let fine = end.kind() == "job.completed" || (*job == cancelled && end.kind() == "job.cancelled");
         assert!(fine, "{}", end.body);
-        assert_whole(&site, job);
+        assert_whole(site, job);
     }
     let names: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&names, daemons);
@@ -159,8 +151,7 @@ fn assert_whole(site: &Site, job: &str) {
     };
     let pairs: Vec<(String, String)> =
         TABLES.iter().filter_map(|name| Some((format!("SELECT * FROM {name}"), directory(name)?))).collect();
-    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(q, d)| (q.as_str(), d.as_str())).collect();
-    site.assert_equal(&pairs);
+    site.assert_all_equal(&pairs);
     if archive["status"] == "completed" {
         assert_eq!(pairs.len(), TABLES.len(), "all tables of {job}: {archive}");
     }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::scene::{Scene, died, froze, revive};
-use crate::support::{Daemon, Proxy, Services, eventually};
+use crate::support::{Daemon, Proxy, Slow, eventually};
 
 struct Joined {
     scene: Scene,
@@ -16,12 +14,10 @@ struct Joined {
 
 /// A job in its middle, whose coordinator holds the snapshot.
 fn mid_job() -> Joined {
-    let scene = Scene::new();
-    let proxy = Proxy::to(Services::get().postgres);
-    proxy.slow_to(30_000);
-    let mut config = scene.site.config();
-    config["sources"]["warehouse"]["dsn"] = json!(scene.site.db.dsn_at(proxy.port));
-    let first = scene.site.daemon_with(&config);
+    let slow = Slow::new(Scene::database()).at(30_000);
+    let first = slow.daemon();
+    let Slow { site, proxy, .. } = slow;
+    let scene = Scene { site };
     let job = scene.request();
     eventually("chunks are in flight", Duration::from_secs(30), || {
         (first.chunks_in_flight() > 0).then_some(())

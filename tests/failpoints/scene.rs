@@ -17,6 +17,10 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
+        Self { site: Site::new(Self::database()) }
+    }
+
+    pub(crate) fn database() -> Database {
         let db = Database::empty();
         db.execute(
             "CREATE TABLE ordered AS SELECT g::bigint AS id, 'note ' || g AS note FROM generate_series(1, 3000) g; \
@@ -26,7 +30,7 @@ impl Scene {
              CREATE TABLE empty (id integer); \
              ANALYZE",
         );
-        Self { site: Site::new(db) }
+        db
     }
 
     /// A daemon that obeys failpoints.

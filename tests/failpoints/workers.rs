@@ -65,7 +65,7 @@ fn a_worker_that_stops_after_a_refused_record_leaves_the_parts_that_it_may_name(
     });
     first.terminate();
     first.ended(PATIENCE);
-    assert!(scene.site.exports.find_archive(&job).is_none(), "nobody has settled it");
+    scene.site.assert_runs(&job, "nobody has settled it");
     let second = scene.doomed("");
     scene.site.completed(&job);
     none_left("the workspace goes", PATIENCE, || scene.site.exports.leftovers());

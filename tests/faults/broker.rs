@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::mid_job::{Slow, fill, mid_job, whole};
-use crate::support::{Borrowed, Daemon, Database, PATIENCE, Services, Site, eventually, never};
+use crate::support::{
+    Borrowed, Daemon, Database, PATIENCE, Services, Site, Slow, eventually, fill, mid_job, never,
+};
 
 /// Three of the heartbeats that the tests' daemons have, and more.
 const AWAY: Duration = Duration::from_secs(14);
@@ -15,9 +16,7 @@ const AWAY: Duration = Duration::from_secs(14);
 fn slow(servers: &Borrowed) -> Slow {
     let db = Database::on(**servers);
     fill(&db, "big", 80_000);
-    let slow = Slow::of(Site::on(**servers, db), **servers);
-    slow.proxy.slow_to(700_000);
-    slow
+    Slow::of(Site::on(**servers, db), servers.postgres).at(700_000)
 }
 
 /// The broker ends in the middle of a job, is away for a while and comes back with its data.
@@ -50,7 +49,7 @@ fn away(servers: &Borrowed, signal: &str) {
         assert!(daemon.metric("adu_export_broker_connected") > 0.5);
         daemon.assert_no_loop(before);
     }
-    whole(&slow, &job, daemons);
+    slow.assert_whole(&[&job], daemons);
 }
 
 #[test]
@@ -86,7 +85,7 @@ fn a_broker_that_lost_all_its_data_gets_every_job_back_from_the_folder() {
     for job in &waiting {
         assert!(slow.plan(job, 1).is_none(), "{job} was not planned when the broker lost it");
     }
-    assert!(slow.site.exports.find_archive(&first).is_none(), "the broker was wiped while the job ran");
+    slow.site.assert_runs(&first, "the broker was wiped while the job ran");
     daemons.iter().for_each(Daemon::ready_again);
 
     let archive = slow.completes(&first);
@@ -118,7 +117,7 @@ fn chunks_longer_than_the_broker_lets_anybody_hold_a_message_are_finished_once()
     set(6_000, 1_000);
     let db = Database::on(*servers);
     fill(&db, "big", 12_000);
-    let slow = Slow::of(Site::on(*servers, db), *servers);
+    let slow = Slow::of(Site::on(*servers, db), servers.postgres);
     let mut config = slow.config();
     config["export"]["chunk_rows"] = json!(6000);
     let daemon = slow.site.daemon_with(&config);
@@ -166,7 +165,7 @@ fn alarmed(alarm: &[&str], lift: &[&str]) {
     never("a job ends that nobody can be told of", Duration::from_secs(8), || {
         slow.site.broker.events.all().iter().any(crate::support::Event::is_final)
     });
-    assert!(slow.site.exports.find_archive(&job).is_none(), "the alarm was raised while the job ran");
+    slow.site.assert_runs(&job, "the alarm was raised while the job ran");
     servers.rabbitmqctl(lift);
     for (daemon, before) in daemons.iter().zip(before) {
         daemon.ready_again();
@@ -174,7 +173,7 @@ fn alarmed(alarm: &[&str], lift: &[&str]) {
         assert!(daemon.metric("adu_export_broker_connected") > 0.5);
         daemon.assert_no_loop(before);
     }
-    whole(&slow, &job, daemons);
+    slow.assert_whole(&[&job], daemons);
 }
 
 #[test]
@@ -247,6 +246,6 @@ fn rights_that_are_revoked_are_named_and_waited_for() {
     account.may(".*", ".*", ".*");
     daemon.ready_again();
     daemon.assert_no_loop(before);
-    whole(&slow, &job, [daemon]);
+    slow.assert_whole(&[&job], [daemon]);
     servers.rabbitmqctl(&["delete_user", &account.user]);
 }

@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use crate::mid_job::{Slow, every_table_mid_job, table};
-use crate::support::{Database, PATIENCE, Services};
+use crate::support::{Database, PATIENCE, Services, Slow, assert_planned_again, table};
 
 #[test]
 fn no_table_mixes_two_definitions() {
@@ -44,22 +43,18 @@ fn no_table_mixes_two_definitions() {
     });
     let ranges = |name: &str| json!({"table": format!("public.{name}"), "strategy": "range", "chunk_column": "id", "chunk_rows": 1000});
     let names = ["labels", "opened", "hidden", "above", "grows", "plain"];
-    let job = slow.site.request(json!({
-        "tables": names.map(ranges),
-        "parallelism": {"table_threads": 6, "chunk_workers": 2},
-    }));
-    every_table_mid_job(&slow, &job);
-    for change in [
-        "ALTER TABLE plain ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON plain USING (id % 2 = 0)",
-        "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",
-        "ALTER TABLE opened ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON opened USING (id % 2 = 0)",
-        "ALTER POLICY half ON hidden USING (id % 2 = 1)",
-        "CREATE OR REPLACE VIEW shown AS SELECT id, 'new' AS version, filler FROM below",
-        "ALTER TYPE size ADD VALUE 'large'",
-    ] {
-        slow.site.db.execute(change);
-    }
-    assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
+    let job = slow.request_together(&json!(names.map(ranges)));
+    slow.change_mid_job(
+        &job,
+        &[
+            "ALTER TABLE plain ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON plain USING (id % 2 = 0)",
+            "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",
+            "ALTER TABLE opened ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON opened USING (id % 2 = 0)",
+            "ALTER POLICY half ON hidden USING (id % 2 = 1)",
+            "CREATE OR REPLACE VIEW shown AS SELECT id, 'new' AS version, filler FROM below",
+            "ALTER TYPE size ADD VALUE 'large'",
+        ],
+    );
     slow.proxy.mend();
 
     slow.site.completed(&job);
@@ -72,10 +67,7 @@ fn no_table_mixes_two_definitions() {
         ("SELECT * FROM above", "public_above"),
         ("SELECT * FROM grows", "public_grows"),
     ]);
-    for changed in ["labels", "opened", "hidden", "above", "plain"] {
-        let table = table(&archive, &format!("public.{changed}"));
-        assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
-    }
+    assert_planned_again(&archive, &["labels", "opened", "hidden", "above", "plain"]);
     assert_eq!(
         table(&archive, "public.grows")["epoch"],
         1,
@@ -117,37 +109,27 @@ fn conditions_and_orders_of_a_chunk_are_those_of_its_snapshot() {
     ));
     let slow = Slow::new(db);
     let daemons = [slow.daemon(), slow.daemon()];
-    let job = slow.site.request(json!({
-        "tables": [
+    let job = slow.request_together(&json!([
             {"table": "public.keyed", "columns": ["id", "filler"], "strategy": "range", "chunk_column": "k", "chunk_rows": 1000},
             {"table": "public.filtered", "columns": ["id", "filler"], "where": "k > 0", "strategy": "ctid", "chunk_rows": 1000},
             {"table": "public.sorted", "strategy": "range", "chunk_column": "k", "chunk_rows": 1000},
             {"table": "public.calls", "chunk_column": "k", "chunk_rows": 1000},
             {"table": "public.grown", "strategy": "range", "chunk_column": "id", "chunk_rows": 1000},
-        ],
-        "parallelism": {"table_threads": 5, "chunk_workers": 2},
-    }));
-    every_table_mid_job(&slow, &job);
-    for change in [
+        ]));
+    slow.change_mid_job(&job, &[
         "BEGIN; ALTER TABLE keyed RENAME k TO old; ALTER TABLE keyed RENAME other TO k; COMMIT",
         "BEGIN; ALTER TABLE filtered RENAME k TO old; ALTER TABLE filtered RENAME other TO k; COMMIT",
         "ALTER TABLE sorted ALTER k TYPE text COLLATE \"C\"",
         "CREATE OR REPLACE FUNCTION turned(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 12001 - $1'",
         "CREATE FOREIGN TABLE far PARTITION OF grown FOR VALUES FROM (20000) TO (30000) SERVER far",
-    ] {
-        slow.site.db.execute(change);
-    }
-    assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
+    ]);
     slow.proxy.mend();
     let last = slow.site.broker.events.wait_final(&job, PATIENCE);
     assert_eq!(last.kind(), "job.partial", "{}", last.body);
     let archive = slow.site.exports.archive(&job);
     let grown = table(&archive, "public.grown");
     assert_eq!(grown["error"]["code"], "strategy_unavailable", "what it became cannot be split: {grown}");
-    for changed in ["keyed", "filtered", "sorted", "calls"] {
-        let table = table(&archive, &format!("public.{changed}"));
-        assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
-    }
+    assert_planned_again(&archive, &["keyed", "filtered", "sorted", "calls"]);
     slow.site.assert_equal(&[
         ("SELECT id, filler FROM keyed", "public_keyed"),
         ("SELECT id, filler FROM filtered WHERE k > 0", "public_filtered"),

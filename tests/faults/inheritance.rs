@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use crate::mid_job::{Slow, every_table_mid_job, fill, table};
-use crate::support::Database;
+use crate::support::{Database, Slow, assert_planned_again, fill, table};
 
 /// A table, a child and a grandchild, of 12,000 rows together.
 fn family(db: &Database, name: &str) {
@@ -40,28 +39,21 @@ fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
     let daemons = [slow.daemon(), slow.daemon()];
     let ranges =
         |name: &str| json!({"table": name, "strategy": "range", "chunk_column": "id", "chunk_rows": 1000});
-    let job = slow.site.request(json!({
-        "tables": [ranges("public.joined"), ranges("public.parted"), ranges("public.seen"), ranges("public.childless"),
+    let job = slow.request_together(&json!([ranges("public.joined"), ranges("public.parted"), ranges("public.seen"), ranges("public.childless"),
                    ranges("public.through"), ranges("public.alone"),
-                   {"table": "public.unneeded", "columns": ["id", "v"], "chunk_column": "id", "chunk_rows": 1000}],
-        "parallelism": {"table_threads": 7, "chunk_workers": 2},
-    }));
-    every_table_mid_job(&slow, &job);
-    for change in [
-        "ALTER TABLE older INHERIT joined",
-        "ALTER TABLE adopted INHERIT alone",
-        "ALTER TABLE later INHERIT behind",
-        "ALTER TABLE parted_grandkid NO INHERIT parted_kid",
-        "ALTER TABLE under_kid NO INHERIT under",
-    ] {
-        slow.site.db.execute(change);
-    }
-    assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
+                   {"table": "public.unneeded", "columns": ["id", "v"], "chunk_column": "id", "chunk_rows": 1000}]));
+    slow.change_mid_job(
+        &job,
+        &[
+            "ALTER TABLE older INHERIT joined",
+            "ALTER TABLE adopted INHERIT alone",
+            "ALTER TABLE later INHERIT behind",
+            "ALTER TABLE parted_grandkid NO INHERIT parted_kid",
+            "ALTER TABLE under_kid NO INHERIT under",
+        ],
+    );
     let archive = slow.completes(&job);
-    for name in ["public.joined", "public.parted", "public.seen", "public.through"] {
-        let table = table(&archive, name);
-        assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
-    }
+    assert_planned_again(&archive, &["joined", "parted", "seen", "through"]);
     // A table that had no child in the snapshot is read without those that it has got since.
     assert_eq!(table(&archive, "public.alone")["epoch"], 1);
     slow.site.assert_equal(&[
@@ -86,9 +78,7 @@ fn a_child_that_leaves_its_parent_while_a_pattern_s_job_runs_is_exported_by_itse
     let job = slow.site.request(json!({
         "tables": [{"table": "public.clan*", "strategy": "range", "chunk_column": "id", "chunk_rows": 1000}],
     }));
-    every_table_mid_job(&slow, &job);
-    slow.site.db.execute("ALTER TABLE clan_kid NO INHERIT clan");
-    assert!(slow.site.exports.find_archive(&job).is_none(), "it changed while the job ran");
+    slow.change_mid_job(&job, &["ALTER TABLE clan_kid NO INHERIT clan"]);
     let archive = slow.completes(&job);
     let parent = table(&archive, "public.clan");
     assert!(parent["epoch"].as_u64() > Some(1) && parent.get("contains").is_none(), "{parent}");

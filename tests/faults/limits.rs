@@ -7,8 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::mid_job::{Slow, fill, mid_job, table};
-use crate::support::{Daemon, Database, PATIENCE, Site, eventually, never};
+use crate::support::{Daemon, Database, PATIENCE, Site, Slow, eventually, fill, mid_job, never, table};
 
 const PASSWORD: &str = "first";
 
@@ -37,8 +36,7 @@ fn a_server_without_a_free_connection_is_asked_again() {
     fill(&db, "big", 12_000);
     // A keeper and one chunk: the second worker is refused.
     let role = role(&db, "CONNECTION LIMIT 2");
-    let slow = Slow::new(db);
-    slow.proxy.slow_to(500_000);
+    let slow = Slow::new(db).at(500_000);
     let daemon = slow.site.daemon_with(&config_of(&slow, &role));
     let job = slow.site.request(json!({"tables": ["public.big"]}));
     eventually("a chunk is refused", PATIENCE, || {
@@ -176,8 +174,7 @@ fn a_deadline_ends_a_job_that_runs_and_one_that_waits() {
     let db = Database::empty();
     fill(&db, "quick", 1000);
     fill(&db, "big", 40_000);
-    let slow = Slow::new(db);
-    slow.proxy.slow_to(400_000);
+    let slow = Slow::new(db).at(400_000);
     let mut config = slow.config();
     config["sources"]["warehouse"]["max_jobs"] = json!(1);
     let daemon = slow.site.daemon_with(&config);
@@ -185,7 +182,7 @@ fn a_deadline_ends_a_job_that_runs_and_one_that_waits() {
     slow.site.broker.events.wait(&job, "table.completed", PATIENCE);
     let waiting = slow.site.request(json!({"tables": ["public.quick"], "deadline": "2s"}));
     ended_by(&slow.site, &waiting, "deadline", "`deadline`");
-    assert!(slow.site.exports.find_archive(&job).is_none(), "it ended while it waited");
+    slow.site.assert_runs(&job, "it ended while it waited");
     ended_by(&slow.site, &job, "deadline", "`deadline`");
     let archive = slow.site.exports.archive(&job);
     assert_eq!(table(&archive, "public.quick")["status"], "completed");
@@ -211,10 +208,7 @@ fn a_deadline_ends_a_job_that_is_still_being_planned() {
 
 #[test]
 fn a_snapshot_that_grows_too_old_ends_its_job_and_lets_vacuum_go_on() {
-    let db = Database::empty();
-    fill(&db, "big", 40_000);
-    let slow = Slow::new(db);
-    slow.proxy.slow_to(400_000);
+    let slow = Slow::big(40_000).at(400_000);
     let mut config = slow.config();
     config["sources"]["warehouse"]["max_snapshot_age"] = json!("3s");
     let daemon = slow.site.daemon_with(&config);

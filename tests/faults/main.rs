@@ -7,7 +7,6 @@ mod definitions;
 mod fixtures;
 mod inheritance;
 mod limits;
-mod mid_job;
 mod mounts;
 mod partial;
 mod planner;

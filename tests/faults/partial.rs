@@ -3,8 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::mid_job::{Slow, fill, mid_job, table};
-use crate::support::{Daemon, Database, PATIENCE, Site};
+use crate::support::{Daemon, Database, PATIENCE, Site, Slow, fill, mid_job, table};
 
 /// The job ends as partial: `failed` has this error, all others are there.
 #[track_caller]
@@ -23,8 +22,7 @@ fn partial(site: &Site, job: &str, failed: &str) -> Value {
 /// `retry` makes a job for what failed, and it completes.
 #[track_caller]
 fn retried(site: &Site, job: &str, tables: &[&str]) -> String {
-    site.broker.publish(json!({"retry": job}).to_string().as_bytes(), lapin::BasicProperties::default());
-    let again = format!("{job}.r1");
+    let again = site.retry(job);
     site.completed(&again);
     let archive = site.exports.archive(&again);
     assert_eq!(archive["retry_of"], job);
@@ -45,13 +43,10 @@ fn three_tables() -> Slow {
 fn a_right_that_is_revoked_fails_its_table_alone_and_a_retry_mends_it() {
     let slow = three_tables();
     let daemons: [Daemon; 2] = [slow.daemon(), slow.daemon()];
-    let job = slow.site.request(json!({
-        "tables": ["public.one", "public.secret", "public.other"],
-        "parallelism": {"table_threads": 3, "chunk_workers": 2},
-    }));
+    let job = slow.request_together(&json!(["public.one", "public.secret", "public.other"]));
     daemons.iter().for_each(mid_job);
     slow.site.db.execute("REVOKE ALL ON secret FROM exporter");
-    assert!(slow.site.exports.find_archive(&job).is_none(), "it was revoked while the job ran");
+    slow.site.assert_runs(&job, "it was revoked while the job ran");
     slow.proxy.mend();
     let error = partial(&slow.site, &job, "public.secret");
     assert_eq!(error["code"], "42501", "{error}");

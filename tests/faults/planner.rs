@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::mid_job::{Slow, every_table_mid_job, fill, mid_job, table};
-use crate::support::{Database, PATIENCE, eventually};
+use crate::support::{Database, PATIENCE, Slow, eventually, fill, mid_job, table};
 
 #[test]
 fn what_holds_now_leaves_no_row_of_the_snapshot_out() {
@@ -39,30 +38,33 @@ fn what_holds_now_leaves_no_row_of_the_snapshot_out() {
     let slow = Slow::new(db);
     let daemons = [slow.daemon(), slow.daemon()];
     let ranges = |name: &str, column: &str| json!({"table": format!("public.{name}"), "strategy": "range", "chunk_column": column, "chunk_rows": 1000});
-    let job = slow.site.request(json!({
-        "tables": [ranges("narrowed", "k"), ranges("checked", "k"), ranges("filled", "k"), ranges("joined", "id"), ranges("moved", "k"), ranges("indexed", "id")],
-        "parallelism": {"table_threads": 6, "chunk_workers": 2},
-    }));
-    every_table_mid_job(&slow, &job);
-    for change in [
-        "ALTER TABLE narrowed DETACH PARTITION narrowed_high",
-        "DELETE FROM narrowed_high WHERE k < 11500",
-        "ALTER TABLE narrowed ATTACH PARTITION narrowed_high FOR VALUES FROM (11500) TO (12001)",
-        "BEGIN; CREATE TABLE moved_late (LIKE moved); DELETE FROM moved WHERE k BETWEEN 11000 AND 11999;
+    let job = slow.request_together(&json!([
+        ranges("narrowed", "k"),
+        ranges("checked", "k"),
+        ranges("filled", "k"),
+        ranges("joined", "id"),
+        ranges("moved", "k"),
+        ranges("indexed", "id")
+    ]));
+    slow.change_mid_job(
+        &job,
+        &[
+            "ALTER TABLE narrowed DETACH PARTITION narrowed_high",
+            "DELETE FROM narrowed_high WHERE k < 11500",
+            "ALTER TABLE narrowed ATTACH PARTITION narrowed_high FOR VALUES FROM (11500) TO (12001)",
+            "BEGIN; CREATE TABLE moved_late (LIKE moved); DELETE FROM moved WHERE k BETWEEN 11000 AND 11999;
          ALTER TABLE moved ATTACH PARTITION moved_late FOR VALUES FROM (11000) TO (12000); COMMIT",
-        "UPDATE indexed SET k = -k",
-        "CREATE UNIQUE INDEX late ON indexed (id); ALTER TABLE indexed CLUSTER ON indexed_pkey",
-        "ALTER TABLE indexed ADD more int NOT NULL DEFAULT 7; ALTER INDEX late RENAME TO later",
-        "UPDATE checked SET k = -k WHERE k > 6000",
-        "ALTER TABLE checked ADD CHECK (k <= 6000)",
-        "UPDATE filled SET k = 0 WHERE k IS NULL",
-        "ALTER TABLE filled ALTER k SET NOT NULL",
-        "DELETE FROM twins a USING twins b WHERE a.k = b.k AND a.ctid < b.ctid",
-        "CREATE UNIQUE INDEX ON twins (k)",
-    ] {
-        slow.site.db.execute(change);
-    }
-    assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
+            "UPDATE indexed SET k = -k",
+            "CREATE UNIQUE INDEX late ON indexed (id); ALTER TABLE indexed CLUSTER ON indexed_pkey",
+            "ALTER TABLE indexed ADD more int NOT NULL DEFAULT 7; ALTER INDEX late RENAME TO later",
+            "UPDATE checked SET k = -k WHERE k > 6000",
+            "ALTER TABLE checked ADD CHECK (k <= 6000)",
+            "UPDATE filled SET k = 0 WHERE k IS NULL",
+            "ALTER TABLE filled ALTER k SET NOT NULL",
+            "DELETE FROM twins a USING twins b WHERE a.k = b.k AND a.ctid < b.ctid",
+            "CREATE UNIQUE INDEX ON twins (k)",
+        ],
+    );
     let archive = slow.completes(&job);
     let version = slow.site.db.number("SHOW server_version_num") / 10_000;
     // Since 17 the server takes NOT NULL for true of all rows; before 14 it does not tell how an index was built.
@@ -96,9 +98,7 @@ fn what_holds_now_leaves_no_row_of_the_snapshot_out() {
 /// daemon takes over from another afterwards.
 #[test]
 fn an_index_without_rows_of_the_snapshot_is_not_believed() {
-    let db = Database::empty();
-    fill(&db, "big", 12_000);
-    let slow = Slow::new(db);
+    let slow = Slow::big(12_000);
     let mut first = slow.daemon();
     let ranges =
         json!({"table": "public.big", "strategy": "range", "chunk_column": "id", "chunk_rows": 1000});
@@ -117,7 +117,7 @@ fn an_index_without_rows_of_the_snapshot_is_not_believed() {
     eventually("a second keeper", Duration::from_secs(20), || (db.number(keepers) == 2).then_some(()));
     first.kill();
     building.join().expect("no panic").expect("built");
-    assert!(slow.site.exports.find_archive(&job).is_none(), "it was built while the job ran");
+    slow.site.assert_runs(&job, "it was built while the job ran");
     let archive = slow.completes(&job);
     slow.site.assert_equal(&[("SELECT * FROM big", "public_big")]);
     assert!(table(&archive, "public.big")["epoch"].as_u64() > Some(1), "{archive}");

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::mid_job::fill;
 use crate::support::manual::run_python;
-use crate::support::{Bouncer, Daemon, Database, PATIENCE, Site, block_on, eventually, none_left, said};
+use crate::support::{
+    Bouncer, Daemon, Database, PATIENCE, Site, block_on, eventually, fill, none_left, said,
+};
 
 /// Two daemons with two workers each, a keeper in both, and one for questions.
 const POOL: u32 = 7;
@@ -125,7 +126,7 @@ fn transaction_mode_keeps_values_snapshots_and_cancels_and_leaves_nothing_behind
     eventually("the view is read", PATIENCE, || {
         site.db.backends(&["active"]).iter().any(|b| b.contains("COPY")).then_some(())
     });
-    site.broker.publish(json!({"cancel": endless}).to_string().as_bytes(), Default::default());
+    site.cancel(&endless);
     assert_eq!(site.broker.events.wait_final(&endless, PATIENCE).kind(), "job.cancelled");
     // Its sessions are not asked any more: PgBouncer 1.18 may refuse all new clients after a cancel request.
     none_left("the server was told to stop", Duration::from_secs(30), || site.db.busy_backends());
@@ -166,4 +167,5 @@ fn session_mode_works_and_statement_mode_says_what_to_set() {
     let (code, text) = export("statement");
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("statement pooling mode") && text.contains("pool_mode = transaction"), "{text}");
+    site.assert_one_shots_sound();
 }

@@ -7,15 +7,14 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, ExchangeKind};
 use serde_json::{Value, json};
 
-use crate::mid_job::{Slow, fill, mid_job, whole};
-use crate::support::{Broker, Daemon, Database, PATIENCE, Services, Site, eventually, never, none_left};
+use crate::support::{
+    Broker, Daemon, Database, PATIENCE, Services, Site, Slow, eventually, mid_job, never, none_left,
+};
 
 const DURABLE: [&str; 3] = ["requests", "work", "coordinator"];
 
 fn slow() -> Slow {
-    let db = Database::empty();
-    fill(&db, "big", 40_000);
-    Slow::new(db)
+    Slow::big(40_000)
 }
 
 fn request(slow: &Slow) -> String {
@@ -34,8 +33,8 @@ fn queues_that_are_purged_again_and_again_cost_no_chunk() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(lost > 0, "something was in the queues");
-    assert!(slow.site.exports.find_archive(&job).is_none(), "they were purged while the job ran");
-    whole(&slow, &job, daemons);
+    slow.site.assert_runs(&job, "they were purged while the job ran");
+    slow.assert_whole(&[&job], daemons);
 }
 
 #[test]
@@ -56,8 +55,8 @@ fn queues_that_are_deleted_are_there_again_and_cost_no_chunk() {
         daemons.iter().for_each(Daemon::ready_again);
         daemons[0].assert_no_loop(before);
     }
-    assert!(slow.site.exports.find_archive(&job).is_none(), "they were deleted while the job ran");
-    whole(&slow, &job, daemons);
+    slow.site.assert_runs(&job, "they were deleted while the job ran");
+    slow.assert_whole(&[&job], daemons);
 }
 
 #[test]
@@ -136,7 +135,7 @@ fn queues_with_other_arguments_are_used_as_they_are() {
     }
     let job = request(&slow);
     daemons.iter().for_each(mid_job);
-    whole(&slow, &job, daemons);
+    slow.assert_whole(&[&job], daemons);
 }
 
 /// The daemon is refused because of `name`, says so once, and works when it is gone.
@@ -210,11 +209,11 @@ fn messages_of_a_release_to_come_are_left_alone() {
     // Requests are strict: who asks for what we cannot do is told so.
     let refused = slow.site.broker.events.wait_final("from-the-future", PATIENCE);
     assert_eq!(refused.kind(), "job.rejected");
-    assert!(refused.error().contains('v'), "{}", refused.error());
+    assert!(refused.error().contains("`v`"), "{}", refused.error());
     for daemon in &daemons {
         assert_eq!(daemon.get("/readyz").map(|r| r.0), Some(200));
     }
-    whole(&slow, &job, daemons);
+    slow.assert_whole(&[&job], daemons);
 }
 
 #[test]
@@ -240,5 +239,5 @@ fn a_daemon_that_meets_files_of_a_newer_release_stops_consuming_until_they_are_g
     daemon.assert_no_loop(before);
     std::fs::remove_dir_all(&workspace).expect("removed");
     daemon.ready_again();
-    whole(&slow, &job, [daemon]);
+    slow.assert_whole(&[&job], [daemon]);
 }

@@ -1,30 +1,11 @@
 //! What happens at the same moment as a job's end.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 
-use crate::mid_job::{Slow, fill};
-use crate::support::{Database, PATIENCE, Site, eventually};
-
-/// A seeded sequence (SplitMix64): failures print the seed and can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
-
-fn cancel(site: &Site, job: &str) {
-    let body = json!({"cancel": job}).to_string();
-    site.broker.publish(body.as_bytes(), lapin::BasicProperties::default());
-}
+use crate::support::{Database, Dice, PATIENCE, Site, Slow, eventually, fill};
 
 #[test]
 fn cancel_deadline_and_completion_at_once_leave_one_end() {
@@ -47,20 +28,20 @@ fn cancel_deadline_and_completion_at_once_leave_one_end() {
     let mut jobs = vec![warm.job().to_owned(), usual.job().to_owned()];
     let mut ends = BTreeSet::new();
     for seed in 0..ORDERS {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         // Around the moment when it would complete.
-        let deadline = usual_ms / 2 + dice.below(usual_ms);
-        let pause = usual_ms / 2 + dice.below(usual_ms);
+        let mut moment = || dice.millis(usual_ms / 2, usual_ms / 2 + usual_ms);
+        let (deadline, pause) = (moment(), moment());
         let asked = Instant::now();
-        let job = site.request(json!({"tables": tables, "deadline": format!("{deadline}ms")}));
+        let job = site.request(json!({"tables": tables, "deadline": format!("{}ms", deadline.as_millis())}));
         if seed % 3 != 0 {
-            let at = asked + Duration::from_millis(pause);
+            let at = asked + pause;
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
-            cancel(&site, &job);
+            site.cancel(&job);
         }
         let last = site.broker.events.wait_final(&job, PATIENCE);
         println!(
-            "seed {seed}: deadline {deadline} ms, cancel {pause} ms, usual {usual_ms} ms: {}",
+            "seed {seed}: deadline {deadline:?}, cancel {pause:?}, usual {usual_ms} ms: {}",
             last.kind()
         );
         ends.insert(format!("{} {}", last.kind(), last.data()["error"]["code"]));
@@ -77,8 +58,7 @@ fn exports_of_one_table_that_finish_out_of_order_leave_the_newest_as_latest() {
     fill(&db, "hot", 500);
     fill(&db, "large", 8000);
     fill(&db, "larger", 20_000);
-    let slow = Slow::new(db);
-    slow.proxy.slow_to(600_000);
+    let slow = Slow::new(db).at(600_000);
     let daemons = [slow.daemon(), slow.daemon()];
     let plans = |job: &str| eventually("the plan", PATIENCE, || slow.plan(job, 1));
     // Each takes its snapshot after the one before, and ends before it.
@@ -92,14 +72,14 @@ fn exports_of_one_table_that_finish_out_of_order_leave_the_newest_as_latest() {
 
     let directory = |job: &str| {
         let archive = slow.site.exports.archive(job);
-        let hot = crate::mid_job::table(&archive, "public.hot").clone();
+        let hot = crate::support::table(&archive, "public.hot").clone();
         hot["directory"].as_str().expect("a directory").to_owned()
     };
     slow.site.completed(&third);
     let newest = directory(&third);
-    assert!(slow.site.exports.find_archive(&second).is_none(), "the second one ends later");
+    slow.site.assert_runs(&second, "the second one ends later");
     slow.site.completed(&second);
-    assert!(slow.site.exports.find_archive(&first).is_none(), "the first one ends last");
+    slow.site.assert_runs(&first, "the first one ends last");
     assert_eq!(slow.site.exports.latest("public_hot").as_ref(), Some(&newest));
     slow.completes(&first);
     assert_eq!(slow.site.exports.latest("public_hot").as_ref(), Some(&newest));

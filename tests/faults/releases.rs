@@ -6,17 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::mid_job::{Slow, fill, mid_job, whole};
 use crate::mounts::Mount;
-use crate::support::{Database, PATIENCE, eventually, never};
+use crate::support::{PATIENCE, Slow, eventually, mid_job, never};
 
 /// What nobody of this release can know more of.
 const NEWER: &str = r#"{"unknown":{"kind":"of a release to come"},"v":3}"#;
 
 fn slow() -> Slow {
-    let db = Database::empty();
-    fill(&db, "big", 12_000);
-    Slow::new(db)
+    Slow::big(12_000)
 }
 
 fn json_of(path: &Path) -> Value {
@@ -60,10 +57,10 @@ fn a_newer_file_of_any_kind_makes_a_daemon_wait_and_costs_nothing() {
         assert!(why.contains("version 3") && why.contains("upgrade adu-export"), "{why}");
         before = Some(path);
     }
-    assert!(exports.find_archive(&job).is_none(), "the job is in its middle");
+    slow.site.assert_runs(&job, "the job is in its middle");
     std::fs::remove_file(before.expect("the last one")).expect("removed");
     daemon.ready_again();
-    whole(&slow, &job, [daemon]);
+    slow.assert_whole(&[&job], [daemon]);
 }
 
 #[test]
@@ -95,12 +92,12 @@ fn a_daemon_that_cannot_read_the_plan_gives_its_chunks_back_and_others_do_them()
     eventually("the reader goes on", PATIENCE, || (reader.rows_exported() > before).then_some(()));
     assert_eq!((other.rows_exported(), other.chunks_in_flight()), (0, 0), "it gave all of them back");
     assert_eq!(reader.get("/readyz").map(|r| r.0), Some(200));
-    assert!(slow.site.exports.find_archive(&job).is_none(), "the job is in its middle");
+    slow.site.assert_runs(&job, "the job is in its middle");
 
     drop(hidden);
     other.ready_again();
     eventually("the other one takes chunks now", PATIENCE, || (other.rows_exported() > 0).then_some(()));
-    whole(&slow, &job, [reader, other]);
+    slow.assert_whole(&[&job], [reader, other]);
 }
 
 #[test]
@@ -115,9 +112,7 @@ fn commands_say_which_file_is_newer_and_what_to_do() {
     let by_date = exports.names(".archive/jobs").pop().expect("one");
     let archive = exports.path(&format!(".archive/by-id/{job}.json"));
     let kept = std::fs::read(&archive).expect("an archive");
-    let workspace = exports.path(&format!(".temp/job_{job}"));
-    eventually("the job has no workspace", PATIENCE, || (!workspace.exists()).then_some(()));
-    drop(daemon);
+    slow.site.assert_sound(&[job], [daemon]);
     let says = |name: &str, commands: &[&[&str]]| {
         for command in commands {
             let output = slow.site.run(command);

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::mid_job::{Slow, every_table_mid_job, fill, mid_job, table};
-use crate::support::{Database, PATIENCE, Services, Site, eventually};
+use crate::support::{
+    Database, PATIENCE, Services, Site, Slow, assert_planned_again, eventually, fill, mid_job, table,
+};
 
 /// Sessions that keep a snapshot, by the server's word.
 fn keepers(site: &Site) -> u64 {
@@ -52,7 +53,7 @@ fn no_table_is_planned_again_while_one_keeper_lives() {
     let fourth = slow.daemon();
     await_keepers(&slow.site, 2);
     third.kill();
-    assert!(slow.site.exports.find_archive(&job).is_none(), "they died while the job ran");
+    slow.site.assert_runs(&job, "they died while the job ran");
 
     assert_one_snapshot(&slow.completes(&job));
     slow.site.assert_equal(&[("SELECT * FROM before", "public_big")]);
@@ -76,7 +77,7 @@ fn the_only_daemon_hands_its_snapshot_over_before_it_goes() {
     let second = slow.daemon();
     let status = first.ended(Duration::from_secs(20));
     assert_eq!(status.code(), Some(0), "{}", first.log());
-    assert!(slow.site.exports.find_archive(&job).is_none(), "it left while the job ran");
+    slow.site.assert_runs(&job, "it left while the job ran");
 
     assert_one_snapshot(&slow.completes(&job));
     slow.site.assert_equal(&[("SELECT * FROM before", "public_big")]);
@@ -94,7 +95,7 @@ fn a_lost_snapshot_is_taken_anew(slow: &Slow, end_all: impl FnOnce()) {
     await_keepers(site, 2);
     site.db.execute("UPDATE quick SET v = 'too late'; UPDATE big SET v = 'in time'");
     end_all();
-    assert!(site.exports.find_archive(&job).is_none(), "the snapshot went while the job ran");
+    site.assert_runs(&job, "the snapshot went while the job ran");
 
     let archive = slow.completes(&job);
     assert_eq!(archive["epochs"], 2, "{archive}");
@@ -122,7 +123,7 @@ fn a_server_that_crashes_and_comes_back_costs_a_snapshot_and_no_row() {
     fill(&db, "quick", 2000);
     fill(&db, "big", 60_000);
     db.execute("CREATE TABLE quick_before AS SELECT * FROM quick; CHECKPOINT");
-    let slow = Slow::of(Site::on(Services::get(), db), *servers);
+    let slow = Slow::of(Site::on(Services::get(), db), servers.postgres);
     a_lost_snapshot_is_taken_anew(&slow, || {
         slow.site.db.execute("CHECKPOINT");
         // As `pg_ctl restart -m immediate` does.
@@ -133,10 +134,7 @@ fn a_server_that_crashes_and_comes_back_costs_a_snapshot_and_no_row() {
 
 #[test]
 fn a_job_that_loses_its_fifth_snapshot_fails_and_says_why() {
-    let db = Database::empty();
-    fill(&db, "big", 60_000);
-    let slow = Slow::new(db);
-    slow.proxy.slow_to(200_000);
+    let slow = Slow::big(60_000).at(200_000);
     let mut config = slow.config();
     config["timing"]["keeper_wait"] = json!("1s");
     let daemon = slow.site.daemon_with(&config);
@@ -179,29 +177,30 @@ fn tables_that_change_under_their_snapshot_are_exported_whole_or_fail() {
     let pages = |name: &str| json!({"table": name, "strategy": "ctid", "chunk_rows": 1000});
     let ranges =
         |name: &str| json!({"table": name, "strategy": "range", "chunk_column": "id", "chunk_rows": 1000});
-    let job = slow.site.request(json!({
-        "tables": [
-            "public.truncated", pages("public.vacuumed"), "public.altered", "public.widened", "public.dropped",
-            ranges("public.refreshed"), ranges("public.seen"),
+    let job = slow.request_together(&json!([
+        "public.truncated",
+        pages("public.vacuumed"),
+        "public.altered",
+        "public.widened",
+        "public.dropped",
+        ranges("public.refreshed"),
+        ranges("public.seen"),
+    ]));
+    slow.change_mid_job(
+        &job,
+        &[
+            "TRUNCATE truncated; INSERT INTO truncated SELECT g, 'new' FROM generate_series(1, 500) g",
+            "DELETE FROM vacuumed WHERE id % 2 = 0",
+            "VACUUM FULL vacuumed",
+            "ALTER TABLE altered ALTER v TYPE varchar(10) USING left(v, 10), ALTER id TYPE bigint",
+            "ALTER TABLE widened ADD COLUMN more int DEFAULT 7",
+            "UPDATE widened SET v = 'too late'",
+            "DROP TABLE dropped",
+            "DELETE FROM base WHERE id > 3000",
+            "REFRESH MATERIALIZED VIEW refreshed",
+            "TRUNCATE under; INSERT INTO under SELECT g, 'new' FROM generate_series(1, 700) g",
         ],
-        "parallelism": {"table_threads": 7, "chunk_workers": 2},
-    }));
-    every_table_mid_job(&slow, &job);
-    for change in [
-        "TRUNCATE truncated; INSERT INTO truncated SELECT g, 'new' FROM generate_series(1, 500) g",
-        "DELETE FROM vacuumed WHERE id % 2 = 0",
-        "VACUUM FULL vacuumed",
-        "ALTER TABLE altered ALTER v TYPE varchar(10) USING left(v, 10), ALTER id TYPE bigint",
-        "ALTER TABLE widened ADD COLUMN more int DEFAULT 7",
-        "UPDATE widened SET v = 'too late'",
-        "DROP TABLE dropped",
-        "DELETE FROM base WHERE id > 3000",
-        "REFRESH MATERIALIZED VIEW refreshed",
-        "TRUNCATE under; INSERT INTO under SELECT g, 'new' FROM generate_series(1, 700) g",
-    ] {
-        slow.site.db.execute(change);
-    }
-    assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
+    );
     slow.proxy.mend();
 
     let last = slow.site.broker.events.wait_final(&job, PATIENCE);
@@ -211,10 +210,7 @@ fn tables_that_change_under_their_snapshot_are_exported_whole_or_fail() {
     assert_eq!(dropped["status"], "failed", "{dropped}");
     assert!(dropped["error"]["message"].as_str().is_some_and(|m| m.contains("public.dropped")), "{dropped}");
     assert_eq!(table(&archive, "public.widened")["epoch"], 1, "a new column changes no file");
-    for rewritten in ["truncated", "vacuumed", "altered", "refreshed", "seen"] {
-        let table = table(&archive, &format!("public.{rewritten}"));
-        assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
-    }
+    assert_planned_again(&archive, &["truncated", "vacuumed", "altered", "refreshed", "seen"]);
     slow.site.assert_equal(&[
         ("SELECT * FROM truncated", "public_truncated"),
         ("SELECT * FROM vacuumed", "public_vacuumed"),
@@ -257,35 +253,32 @@ fn columns_and_tables_under_the_names_of_others_are_never_taken_for_them() {
         }
         table
     };
-    let job = slow.site.request(json!({
-        "tables": [
-            pages("added", &[]), pages("swapped", &[]), pages("exchanged", &["mood"]), pages("shifted", &[]),
-            pages("turned", &[]), pages("unplanned", &["id", "kept", "filler"]),
-        ],
-        "parallelism": {"table_threads": 6, "chunk_workers": 2},
-    }));
-    every_table_mid_job(&slow, &job);
-    for change in [
-        "ALTER TABLE added RENAME mood TO old; ALTER TABLE added ADD mood mood DEFAULT 'new'",
-        "ALTER TABLE swapped RENAME home TO x; ALTER TABLE swapped RENAME work TO home; \
+    let job = slow.request_together(&json!([
+        pages("added", &[]),
+        pages("swapped", &[]),
+        pages("exchanged", &["mood"]),
+        pages("shifted", &[]),
+        pages("turned", &[]),
+        pages("unplanned", &["id", "kept", "filler"]),
+    ]));
+    slow.change_mid_job(
+        &job,
+        &[
+            "ALTER TABLE added RENAME mood TO old; ALTER TABLE added ADD mood mood DEFAULT 'new'",
+            "ALTER TABLE swapped RENAME home TO x; ALTER TABLE swapped RENAME work TO home; \
          ALTER TABLE swapped RENAME x TO work",
-        "ALTER TABLE exchanged RENAME TO old; ALTER TABLE other RENAME TO exchanged",
-        "ALTER TYPE pair DROP ATTRIBUTE x, ADD ATTRIBUTE z int",
-        "ALTER TYPE named RENAME ATTRIBUTE first TO x; ALTER TYPE named RENAME ATTRIBUTE last TO first; \
+            "ALTER TABLE exchanged RENAME TO old; ALTER TABLE other RENAME TO exchanged",
+            "ALTER TYPE pair DROP ATTRIBUTE x, ADD ATTRIBUTE z int",
+            "ALTER TYPE named RENAME ATTRIBUTE first TO x; ALTER TYPE named RENAME ATTRIBUTE last TO first; \
          ALTER TYPE named RENAME ATTRIBUTE x TO last",
-        "ALTER TABLE unplanned RENAME mood TO temper",
-    ] {
-        slow.site.db.execute(change);
-    }
-    assert!(slow.site.exports.find_archive(&job).is_none(), "all of it changed while the job ran");
+            "ALTER TABLE unplanned RENAME mood TO temper",
+        ],
+    );
     slow.proxy.mend();
 
     slow.site.completed(&job);
     let archive = slow.site.exports.archive(&job);
-    for changed in ["added", "swapped", "exchanged", "shifted", "turned"] {
-        let table = table(&archive, &format!("public.{changed}"));
-        assert!(table["epoch"].as_u64() > Some(1), "it was planned again: {table}");
-    }
+    assert_planned_again(&archive, &["added", "swapped", "exchanged", "shifted", "turned"]);
     assert_eq!(table(&archive, "public.unplanned")["epoch"], 1, "a name that nobody asked for may change");
     let pair = |name: &str| json!({"relation": format!("public.{name}")});
     let only =
@@ -308,8 +301,7 @@ fn a_table_that_changes_again_and_again_fails_and_says_why() {
     let db = Database::empty();
     fill(&db, "restless", 12_000);
     fill(&db, "calm", 2000);
-    let slow = Slow::new(db);
-    slow.proxy.slow_to(500_000);
+    let slow = Slow::new(db).at(500_000);
     let daemon = slow.daemon();
     let job = slow.site.request(json!({"tables": ["public.restless", "public.calm"]}));
     let over = || slow.site.broker.events.all().into_iter().any(|e| e.job() == job && e.is_final());
@@ -330,8 +322,7 @@ fn a_waiting_alter_table_gets_its_turn_after_a_chunk() {
     let db = Database::empty();
     fill(&db, "big", 30_000);
     db.execute("CREATE TABLE before AS SELECT * FROM big");
-    let slow = Slow::new(db);
-    slow.proxy.slow_to(400_000);
+    let slow = Slow::new(db).at(400_000);
     let daemons = [(); 2].map(|()| {
         let mut config = slow.config();
         config["sources"]["warehouse"]["lock_timeout"] = json!("500ms");
@@ -345,7 +336,7 @@ fn a_waiting_alter_table_gets_its_turn_after_a_chunk() {
         slow.site.db.execute(&format!("ALTER TABLE big ADD COLUMN more_{n} int"));
         waits.push(asked.elapsed());
     }
-    assert!(slow.site.exports.find_archive(&job).is_none(), "it waited while the job ran");
+    slow.site.assert_runs(&job, "it waited while the job ran");
     let longest = longest_chunk(&slow, &job);
     for wait in &waits {
         assert!(
@@ -373,9 +364,7 @@ fn longest_chunk(slow: &Slow, job: &str) -> Duration {
 
 #[test]
 fn a_table_that_is_locked_for_a_while_is_waited_for() {
-    let db = Database::empty();
-    fill(&db, "big", 30_000);
-    let slow = Slow::new(db);
+    let slow = Slow::big(30_000);
     let mut config = slow.config();
     config["sources"]["warehouse"]["lock_timeout"] = json!("300ms");
     let daemon = slow.site.daemon_with(&config);

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::mid_job::{Slow, fill, mid_job};
 use crate::mounts::Mount;
-use crate::support::{Daemon, Database, Event, PATIENCE, Services, Site, eventually, never};
+use crate::support::{
+    Daemon, Database, Event, PATIENCE, Services, Site, Slow, eventually, fill, mid_job, never,
+};
 use crate::tampering::{Injection, Liar};
 
 fn database() -> Database {
@@ -28,24 +29,11 @@ fn assert_attempts_kept(daemon: &Daemon) {
     }
 }
 
-#[track_caller]
-fn whole(slow: &Slow, jobs: &[&str], daemons: impl IntoIterator<Item = Daemon>) {
-    slow.proxy.mend();
-    for job in jobs {
-        slow.site.completed(job);
-        let archive = slow.site.exports.archive(job);
-        assert_eq!(archive["epochs"], 1, "no table was planned again: {archive}");
-        let directory = archive["tables"][0]["directory"].as_str().expect("a directory");
-        slow.site.assert_equal(&[("SELECT * FROM big", directory)]);
-    }
-    slow.site.assert_sound(jobs, daemons);
-}
-
 #[test]
 fn a_full_disk_is_waited_out_and_said_so() {
     let mut disk = None;
     let site = Site::prepared(Services::get(), database(), |root| disk = Some(Mount::tmpfs(root, 24)));
-    let slow = Slow::of(site, Services::get());
+    let slow = Slow::of(site, Services::get().postgres);
     let disk = disk.expect("mounted");
     let mut config = slow.config();
     config["timing"]["stalled_after"] = json!("5s");
@@ -85,7 +73,7 @@ fn a_full_disk_is_waited_out_and_said_so() {
     slow.site.completed(&job);
     slow.site.completed(&later);
     assert_attempts_kept(&daemon);
-    whole(&slow, &[&job, &later], [daemon]);
+    slow.assert_whole(&[&job, &later], [daemon]);
     drop(disk);
 }
 
@@ -120,7 +108,7 @@ fn a_storage_that_cannot_make_anything_durable_holds_everything_up_and_spoils_no
     eventually(".latest leads to the newest export", PATIENCE, || {
         (slow.site.exports.latest("public_big") == newest).then_some(())
     });
-    whole(&slow, &[&job, &later], [daemon]);
+    slow.assert_whole(&[&job, &later], [daemon]);
 }
 
 #[test]
@@ -139,7 +127,7 @@ fn an_end_that_cannot_be_written_says_why_nothing_moves() {
     std::fs::remove_file(&by_date).expect("removed");
     std::fs::create_dir(&by_date).expect("made");
     slow.site.completed(&job);
-    whole(&slow, &[&job], [daemon]);
+    slow.assert_whole(&[&job], [daemon]);
 }
 
 #[test]
@@ -153,15 +141,17 @@ fn links_and_renames_that_succeed_and_report_an_error_are_seen_through() {
     let daemons = [(); 2].map(|()| slow.site.spawn_in(&slow.config(), &liar.environment()).ready());
     let tables = json!({"tables": ["public.big", "public.small", "public.empty"]});
     let jobs = [(); 4].map(|()| slow.site.request(tables.clone()));
+    let mut pairs = Vec::new();
     for job in &jobs {
         slow.site.completed(job);
         let archive = slow.site.exports.archive(job);
         for table in archive["tables"].as_array().expect("tables") {
             let name = table["table_name"].as_str().expect("a name");
             let directory = table["directory"].as_str().expect("a directory");
-            slow.site.assert_equal(&[(&format!("SELECT * FROM {name}"), directory)]);
+            pairs.push((format!("SELECT * FROM {name}"), directory.to_owned()));
         }
     }
+    slow.site.assert_all_equal(&pairs);
     let lies = liar.lies();
     for place in ["request.json", "/plans/", "/parts/", "/records/", "/ready/", "/tables/", "/by-id/"] {
         let lied = |lie: &&String| lie.starts_with("link ") && lie.contains(place);
@@ -291,7 +281,7 @@ fn elsewhere(how: Loss) {
     });
     eventually("it holds no chunk", PATIENCE, || (loser.chunks_in_flight() == 0).then_some(()));
     let rows = loser.rows_exported();
-    assert!(slow.site.exports.find_archive(&job).is_none(), "the root was lost while the job ran");
+    slow.site.assert_runs(&job, "the root was lost while the job ran");
     slow.proxy.mend();
     slow.site.completed(&job);
     // A whole job while it is away, from request to end.
@@ -304,7 +294,7 @@ fn elsewhere(how: Loss) {
     slow.proxy.slow_to(1_000_000);
     let after = slow.site.request(json!({"tables": ["public.big"]}));
     eventually("it works again", PATIENCE, || (loser.rows_exported() > rows).then_some(()));
-    whole(&slow, &[&job, during.job(), &after], [loser, other]);
+    slow.assert_whole(&[&job, during.job(), &after], [loser, other]);
 }
 
 #[test]
@@ -345,7 +335,7 @@ fn waited_for(how: Loss) {
     daemon.assert_no_loop(before);
     root.give_back(how);
     daemon.ready_again();
-    whole(&slow, &[&job, &later], [daemon]);
+    slow.assert_whole(&[&job, &later], [daemon]);
 }
 
 #[test]

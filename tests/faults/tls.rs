@@ -6,9 +6,11 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::mid_job::{Slow, fill, mid_job};
-use crate::support::raw::{publish_raw, short};
-use crate::support::{Database, EXPORTER, PATIENCE, Services, Site, eventually, free_port, none_left, said};
+use crate::support::amqp::short;
+use crate::support::raw::publish_raw;
+use crate::support::{
+    Database, EXPORTER, PATIENCE, Services, Site, Slow, eventually, fill, free_port, mid_job, none_left, said,
+};
 
 /// A CA and what it signed: `server` and the `expired` one for `localhost`, `client` and the `late` one for the
 /// exporting role. A `stranger` of the same name has his from another CA.
@@ -107,7 +109,7 @@ fn rows_and_cancel_requests_travel_in_tls_as_sslmode_demands() {
     let servers = Services::borrow();
     let db = Database::on(&servers);
     fill(&db, "big", 40_000);
-    let slow = Slow::of(Site::on(&servers, db), &servers);
+    let slow = Slow::of(Site::on(&servers, db), servers.postgres);
     let db = &slow.site.db;
     let certificates = Certificates::new(&slow.site);
     certificates.install(db, "server");
@@ -137,9 +139,7 @@ fn rows_and_cancel_requests_travel_in_tls_as_sslmode_demands() {
     );
     assert!(!db.busy_backends().is_empty());
     assert_eq!(db.rows(&unsafe_sessions), Vec::<Vec<String>>::new());
-    slow.site
-        .broker
-        .publish(json!({"cancel": cancelled}).to_string().as_bytes(), lapin::BasicProperties::default());
+    slow.site.cancel(&cancelled);
     let last = slow.site.broker.events.wait_final(&cancelled, PATIENCE);
     assert_eq!(last.kind(), "job.cancelled", "{}", last.body);
     none_left("the cancel reaches the server", PATIENCE, || db.busy_backends());

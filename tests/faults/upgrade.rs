@@ -3,8 +3,7 @@
 
 use serde_json::json;
 
-use crate::mid_job::{Slow, fill, mid_job};
-use crate::support::{BINARY, Daemon, Database, PATIENCE, eventually, said};
+use crate::support::{BINARY, Daemon, Database, PATIENCE, Slow, eventually, fill, mid_job, said};
 
 fn older() -> String {
     std::env::var("ADU_OLDER").expect("ADU_OLDER names the older release: make upgrade-check")

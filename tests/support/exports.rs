@@ -64,8 +64,13 @@ impl Exports {
 
     /// The archives of all jobs.
     pub(crate) fn archives(&self) -> Vec<Value> {
+        self.jobs().iter().map(|job| self.archive(job)).collect()
+    }
+
+    /// All jobs that have an archive.
+    pub(crate) fn jobs(&self) -> Vec<String> {
         let names = self.names(".archive/by-id");
-        names.iter().filter_map(|name| self.find_archive(name.strip_suffix(".json")?)).collect()
+        names.iter().filter_map(|name| name.strip_suffix(".json")).map(str::to_owned).collect()
     }
 
     /// The directory that `.latest/<base>` points to, relative to the root.

@@ -4,15 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// A short string of AMQP.
-pub(crate) fn short(text: &[u8]) -> Vec<u8> {
-    [&[u8::try_from(text.len()).expect("short")], text].concat()
-}
-
-/// A long string of AMQP, or a table.
-pub(crate) fn long(text: &[u8]) -> Vec<u8> {
-    [&u32::try_from(text.len()).expect("fits").to_be_bytes(), text].concat()
-}
+use super::amqp::{frame, header, long, short};
 
 /// A connection with one channel. Each message needs a new connection, because the broker ends some of them.
 struct RawConnection(TcpStream);
@@ -38,7 +30,7 @@ impl RawConnection {
     }
 
     fn frame(&mut self, kind: u8, channel: u16, payload: &[u8]) -> io::Result<()> {
-        self.0.write_all(&[&[kind], &channel.to_be_bytes()[..], &long(payload), &[0xCE]].concat())
+        self.0.write_all(&frame(kind, channel, payload))
     }
 
     fn method(&mut self, channel: u16, class: u16, method: u16, arguments: &[u8]) -> io::Result<()> {
@@ -70,8 +62,7 @@ pub(crate) fn publish_raw(
         let mut connection = RawConnection::open(port)?;
         let to = [&[0, 0][..], &short(exchange.as_bytes()), &short(routing_key), &[0]].concat();
         connection.method(1, 60, 40, &to)?;
-        let size = (body.len() as u64).to_be_bytes();
-        connection.frame(2, 1, &[&[0, 60, 0, 0], &size[..], &flags.to_be_bytes(), properties].concat())?;
+        connection.frame(2, 1, &header(body.len() as u64, flags, properties))?;
         for piece in body.chunks(100_000) {
             connection.frame(3, 1, piece)?;
         }

@@ -166,6 +166,22 @@ impl Site {
         job
     }
 
+    /// Publishes a cancel of a job.
+    pub(crate) fn cancel(&self, job: &str) {
+        self.tell("cancel", job);
+    }
+
+    /// Publishes a retry of a job; gives the id of the new one, if it is its first.
+    pub(crate) fn retry(&self, job: &str) -> String {
+        self.tell("retry", job);
+        format!("{job}.r1")
+    }
+
+    fn tell(&self, what: &str, job: &str) {
+        let properties = BasicProperties::default().with_message_id(format!("{what}-{job}").into());
+        self.broker.publish(json!({what: job}).to_string().as_bytes(), properties);
+    }
+
     /// Publishes a request as soon as the queue exists, because the daemon may never become ready.
     pub(crate) fn request_when_declared(&self, daemon: &Daemon, body: Value) -> String {
         let what = format!("{} declares its queues", daemon.name);
@@ -188,11 +204,24 @@ impl Site {
         last
     }
 
+    /// The job has not ended: what a test did came in its middle.
+    #[track_caller]
+    pub(crate) fn assert_runs(&self, job: &str, what: &str) {
+        assert!(self.exports.find_archive(job).is_none(), "{job} ended too early: {what}");
+    }
+
     /// Checks that the rows of every query are those of its directory.
     #[track_caller]
     pub(crate) fn assert_equal(&self, pairs: &[(&str, &str)]) {
         let differences = self.differences(pairs);
         assert!(differences.is_empty(), "{differences}");
+    }
+
+    /// The same for pairs that a test has gathered: the oracle runs once for all of them.
+    #[track_caller]
+    pub(crate) fn assert_all_equal(&self, pairs: &[(String, String)]) {
+        let pairs: Vec<_> = pairs.iter().map(|(query, files)| (query.as_str(), files.as_str())).collect();
+        self.assert_equal(&pairs);
     }
 
     /// The differences between queries and directories.
@@ -235,6 +264,13 @@ impl Site {
     #[track_caller]
     pub(crate) fn assert_sound(&self, jobs: &[&str], daemons: impl IntoIterator<Item = Daemon>) {
         super::checker::assert_sound(self, jobs, daemons.into_iter().collect());
+    }
+
+    /// The same of one-shot exports into the root, which tell no events: of all jobs that are archived there.
+    #[track_caller]
+    pub(crate) fn assert_one_shots_sound(&self) {
+        let jobs = self.exports.jobs();
+        super::checker::assert_one_shots_sound(self, &jobs.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
 

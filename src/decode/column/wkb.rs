@@ -169,7 +169,7 @@ mod tests {
         Shape { rest: ewkb, made: &mut made }.translate().map(|()| made)
     }
 
-    /// EWKB, and ISO WKB of the same; all kinds are compared with a server by `tests/values/shapes.rs`.
+    /// EWKB, and ISO WKB of the same; all kinds are compared with a server by `tests/main/values/shapes.rs`.
     const PAIRS: [(&str, &str); 5] = [
         // TRIANGLE EMPTY, POLYGON M EMPTY
         ("0111000020e610000000000000", "011100000000000000"),

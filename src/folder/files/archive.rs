@@ -14,7 +14,7 @@ use crate::folder::layout;
 use crate::message::event::{ErrorReport, EventType, MAX_CONTAINED, TableReport};
 use crate::message::request::ExportRequest;
 use crate::message::setting::FileTypes;
-use crate::message::{Epoch, JobId, SourceName};
+use crate::message::{Caller, Epoch, JobId, SourceName};
 use crate::plan::export_plan::SkippedRelation;
 
 /// How a job ended.
@@ -80,21 +80,9 @@ pub struct Archive {
     pub request: ExportRequest,
     /// SHA-256 of the request's body.
     pub body_sha256: String,
-    /// `message_id` of the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message_id: Option<String>,
-    /// Queue that the final event is also sent to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply_to: Option<String>,
-    /// The caller's correlation id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub correlation_id: Option<String>,
-    /// W3C trace context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
-    /// Who asked, as the broker validated it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_id: Option<String>,
+    /// Who asked, and where the answer goes.
+    #[serde(flatten)]
+    pub caller: Caller,
     /// Labels of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::record::Cause;
 use crate::message::event::ErrorReport;
-use crate::message::{ExportRequest, JobId, SourceName, TableNo};
+use crate::message::{Caller, ExportRequest, JobId, SourceName, TableNo};
 
 /// `request.json`: the job as it was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,21 +24,9 @@ pub struct StoredRequest {
     pub body_sha256: String,
     /// When it was stored.
     pub received_at: Timestamp,
-    /// `message_id` of the message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message_id: Option<String>,
-    /// Queue for the final event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply_to: Option<String>,
-    /// The caller's correlation id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub correlation_id: Option<String>,
-    /// W3C trace context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
-    /// Who asked, as the broker validated it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_id: Option<String>,
+    /// Who asked, and where the answer goes.
+    #[serde(flatten)]
+    pub caller: Caller,
     /// Who works on it.
     pub owner: Owner,
     /// The job whose failed tables this one exports again.
@@ -70,11 +58,7 @@ impl StoredRequest {
             request,
             body_sha256: sha256(&body),
             received_at,
-            message_id: None,
-            reply_to: None,
-            correlation_id: None,
-            traceparent: None,
-            user_id: None,
+            caller: Caller::default(),
             owner,
             retry_of: None,
         }

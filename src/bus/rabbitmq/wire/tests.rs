@@ -14,22 +14,14 @@ use super::super::message::received;
 use super::Wire;
 use super::frames::Frames;
 use crate::bus::body::MAX_BODY;
+use amqp::{TEXTS, field, frame, long, nested, short};
 
-fn short(text: &[u8]) -> Vec<u8> {
-    [&[u8::try_from(text.len()).expect("short")], text].concat()
-}
-
-fn long(text: &[u8]) -> Vec<u8> {
-    [&u32::try_from(text.len()).expect("fits").to_be_bytes(), text].concat()
-}
-
-fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
-    [&[kind], &channel.to_be_bytes()[..], &long(payload), &[0xCE]].concat()
-}
+#[path = "../../../../tests/support/amqp.rs"]
+mod amqp;
 
 /// A content header frame on channel 1.
 fn header(body: u64, flags: u16, properties: &[u8]) -> Vec<u8> {
-    frame(2, 1, &[&[0, 60, 0, 0], &body.to_be_bytes()[..], &flags.to_be_bytes(), properties].concat())
+    frame(2, 1, &amqp::header(body, flags, properties))
 }
 
 fn headers(table: &[u8]) -> Vec<u8> {
@@ -129,19 +121,7 @@ fn a_message_is_delivered_with_what_is_read_of_it() {
 
 #[test]
 fn a_text_that_is_not_utf8_is_left_out_and_named() {
-    let names = [
-        (15, "content_type"),
-        (14, "content_encoding"),
-        (10, "correlation_id"),
-        (9, "reply_to"),
-        (8, "expiration"),
-        (7, "message_id"),
-        (5, "type"),
-        (4, "user_id"),
-        (3, "app_id"),
-        (2, "cluster_id"),
-    ];
-    for (bit, name) in names {
+    for (bit, name) in TEXTS {
         let others = if bit == 7 { (1 << 9, short(b"q")) } else { (1 << 7, short(b"id")) };
         let (first, second) = match bit > if bit == 7 { 9 } else { 7 } {
             true => (short(b"caf\xe9"), others.1),
@@ -159,37 +139,21 @@ fn a_text_that_is_not_utf8_is_left_out_and_named() {
 #[test]
 fn headers_that_cannot_be_read_are_told_at_every_depth() {
     let bad = [short(b"\xff"), vec![b'V']].concat();
-    let inner = |kind: u8, content: &[u8]| [short(b"a"), vec![kind], long(content)].concat();
     let listed = [&[b'F'][..], &long(&bad)].concat();
-    for table in [bad.clone(), inner(b'F', &bad), inner(b'F', &inner(b'F', &bad)), inner(b'A', &listed)] {
+    for table in [bad.clone(), field(b'F', &bad), field(b'F', &field(b'F', &bad)), field(b'A', &listed)] {
         let read = properties(&headers(&table));
         let why = read.unreadable.expect("unreadable");
         assert_eq!(why, r"the name of one of its `headers` is not UTF-8: \xff");
     }
-    let after = [inner(b'F', &[]), inner(b'A', b"VV"), bad].concat();
+    let after = [field(b'F', &[]), field(b'A', b"VV"), bad].concat();
     assert!(properties(&headers(&after)).unreadable.is_some(), "what follows a table is looked at as well");
     let unknown = [short(b"a"), vec![b'Z', 0, 0]].concat();
     assert!(properties(&headers(&unknown)).unreadable.expect("unreadable").contains("unknown type Z"));
     assert!(
-        properties(&headers(&inner(b'S', b"x")[..5])).unreadable.expect("unreadable").contains("end within")
+        properties(&headers(&field(b'S', b"x")[..5])).unreadable.expect("unreadable").contains("end within")
     );
     let ours = [short(super::UNREADABLE.as_bytes()), vec![b'S'], long(b"forged")].concat();
     assert_eq!(properties(&headers(&ours)).unreadable, None, "only the wire says it");
-}
-
-/// `levels` tables or arrays, each nested in the other.
-fn nested(levels: usize, table: bool) -> Vec<u8> {
-    let mut bytes = if table { vec![] } else { short(b"a") };
-    for level in (0..levels).rev() {
-        if table {
-            bytes.extend([0, b'F']);
-            bytes.extend(u32::try_from(level * 6).expect("fits").to_be_bytes());
-        } else {
-            bytes.push(b'A');
-            bytes.extend(u32::try_from(level * 5).expect("fits").to_be_bytes());
-        }
-    }
-    bytes
 }
 
 #[test]

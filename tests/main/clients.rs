@@ -109,6 +109,7 @@ fn a_submitter_who_waits_gets_progress_and_the_exit_code() {
     let verified = site.run(&["verify", "--config", &config, "none"]);
     assert_eq!(verified.status.code(), Some(1), "nothing is no success: {}", said(&verified));
     assert!(said(&verified).contains("public.missing: was not exported"), "{}", said(&verified));
+    site.assert_sound(&["good", "some", "none"], [daemon]);
     let part = site.exports.path("public_orders/part-000000.parquet");
     let mut bytes = std::fs::read(&part).expect("read a part");
     let middle = bytes.len() / 2;
@@ -118,7 +119,6 @@ fn a_submitter_who_waits_gets_progress_and_the_exit_code() {
     assert_eq!(verified.status.code(), Some(1), "one changed bit is found");
     let text = said(&verified);
     assert!(text.contains("public_orders") && text.contains("part-000000.parquet"), "{text}");
-    daemon.stop();
 }
 
 #[test]
@@ -137,7 +137,10 @@ fn what_is_missing_is_said_before_anybody_waits_for_it() {
     let daemon = site.daemon();
     let export = site.run(&["submit", "--config", &config, "--table", "public.one", "--wait"]);
     assert!(said(&export).contains("1 table, 1 row,"), "{}", said(&export));
-    daemon.stop();
+    // What was asked for before there was a daemon is done as well.
+    let jobs =
+        eventually("both jobs end", PATIENCE, || Some(site.exports.jobs()).filter(|jobs| jobs.len() == 2));
+    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), [daemon]);
 
     let mut elsewhere = site.config();
     let root = site.exports.path("unmounted/exports");
@@ -233,7 +236,8 @@ fn the_directory_of_a_pruned_job_is_told_from_a_damaged_one() {
     for job in ["second", "third"] {
         assert_eq!(verify(job).0, Some(0), "{}", verify(job).1);
     }
-    daemon.stop();
+    // The first one's directory is another job's now.
+    site.assert_sound(&["second", "third"], [daemon]);
 }
 
 #[test]

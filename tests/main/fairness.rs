@@ -2,28 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use lapin::BasicProperties;
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Database, PATIENCE, Proxy, Services, Site, eventually, none_left};
+use crate::support::{Daemon, Database, PATIENCE, Site, Slow, eventually, fill, none_left};
 
-/// A daemon with two workers behind a slow proxy, in the middle of a job of about 300 chunks.
-fn large_job(rate: u64) -> (Site, Proxy, Daemon, String) {
-    let (site, proxy, daemon, job) = job_of_chunks(rate, 2000);
+/// Rows of the large job.
+const LARGE: u32 = 60_000;
+
+/// A daemon with two workers in the middle of a job of 300 chunks, beside tables for smaller ones.
+fn large_job() -> (Slow, Daemon, String) {
+    let db = Database::empty();
+    fill(&db, "big", LARGE);
+    fill(&db, "other", 10_000);
+    fill(&db, "small", 1000);
+    fill(&db, "tiny", 10);
+    let slow = Slow::new(db).chunks_of(200).at(400_000);
+    let daemon = slow.daemon();
+    let job = slow.request(&["big"]);
     eventually("the large job is under way", PATIENCE, || (daemon.rows_exported() > 0).then_some(()));
-    (site, proxy, daemon, job)
-}
-
-/// A daemon with two workers behind a slow proxy, and a job.
-fn job_of_chunks(bytes_per_second: u64, chunk_rows: u64) -> (Site, Proxy, Daemon, String) {
-    let site = Site::new(Database::tpch());
-    let proxy = Proxy::to(Services::get().postgres);
-    let mut config = site.config();
-    config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(proxy.port));
-    let daemon = site.daemon_with(&config);
-    proxy.slow_to(bytes_per_second);
-    let job = site.request(json!({"tables": [{"table": "public.lineitem", "chunk_rows": chunk_rows}]}));
-    (site, proxy, daemon, job)
+    (slow, daemon, job)
 }
 
 fn progress(site: &Site, job: &str) -> Option<Value> {
@@ -32,32 +29,34 @@ fn progress(site: &Site, job: &str) -> Option<Value> {
 
 #[test]
 fn a_small_job_finishes_long_before_a_large_one() {
-    let (site, proxy, daemon, large) = large_job(2_000_000);
-    let small = site.request(json!({"tables": ["public.supplier", "public.nation"]}));
+    let (slow, daemon, large) = large_job();
+    let site = &slow.site;
+    let small = slow.request(&["small", "tiny"]);
     site.completed(&small);
-    let (exported, all) = (daemon.rows_exported(), site.db.number("SELECT count(*) FROM lineitem"));
-    assert!(exported * 2 < all, "half of the large job is not done: {exported} of {all} rows");
-    assert!(site.exports.find_archive(&large).is_none(), "the large job still runs");
-    let seen = eventually("progress of the large job", Duration::from_secs(10), || progress(&site, &large));
+    let exported = daemon.rows_exported();
+    assert!(exported * 2 < u64::from(LARGE), "half of the large job is not done: {exported} of {LARGE} rows");
+    site.assert_runs(&large, "the large job still runs");
+    let seen = eventually("progress of the large job", Duration::from_secs(10), || progress(site, &large));
     assert!(seen["chunks"].as_u64().is_some_and(|n| n >= 200), "{seen}");
 
-    proxy.free();
-    site.completed(&large);
+    slow.completes(&large);
     let order: Vec<_> = site.broker.events.all().into_iter().filter(|e| e.is_final()).collect();
     assert_eq!(order[0].job(), small);
-    site.assert_equal(&[("SELECT * FROM lineitem", "public_lineitem")]);
+    site.assert_equal(&[("SELECT * FROM big", "public_big"), ("SELECT * FROM small", "public_small")]);
     site.assert_sound(&[&large, &small], [daemon]);
 }
 
 #[test]
 fn a_cancel_frees_the_workers_at_once_and_leaves_nothing() {
-    // Two chunks of 40,000 rows, each of more than 100 bytes, by one wire: longer than 20 s.
-    let (site, proxy, daemon, large) = job_of_chunks(400_000, 40_000);
+    // Two chunks of 4 MB each by one wire: longer than 20 s.
+    let slow = Slow::big(LARGE).chunks_of(LARGE / 3).at(300_000);
+    let (site, daemon) = (&slow.site, slow.daemon());
+    let large = slow.request(&["big"]);
     eventually("chunks in flight", PATIENCE, || {
-        (daemon.chunks_in_flight() == 2 && proxy.passed() > 200_000).then_some(())
+        (daemon.chunks_in_flight() == 2 && slow.proxy.passed() > 200_000).then_some(())
     });
 
-    site.broker.publish(json!({"cancel": large}).to_string().as_bytes(), BasicProperties::default());
+    site.cancel(&large);
     let (began, half) = (Instant::now(), Duration::from_secs(10));
     eventually("the workers are free", half, || (daemon.chunks_in_flight() == 0).then_some(()));
     eprintln!("the workers are free {:?} after the cancel", began.elapsed());
@@ -73,33 +72,27 @@ fn a_cancel_frees_the_workers_at_once_and_leaves_nothing() {
 
 #[test]
 fn a_job_that_waits_or_is_unknown_can_be_cancelled_too() {
-    let (site, proxy, daemon, large) = large_job(2_000_000);
-    let cancel = |job: &str| {
-        site.broker.publish(
-            json!({"cancel": job}).to_string().as_bytes(),
-            BasicProperties::default().with_message_id(format!("cancel-{job}").into()),
-        );
-    };
+    let (slow, daemon, large) = large_job();
+    let site = &slow.site;
     // max_jobs is 4: the last of these waits as accepted.
-    let slow = json!({"tables": [{"table": "public.partsupp", "chunk_rows": 2000}]});
-    let others: Vec<String> = (0..4).map(|_| site.request(slow.clone())).collect();
+    let others = [(); 4].map(|()| slow.request(&["other"]));
     for job in &others {
         site.broker.events.wait(job, "job.accepted", PATIENCE);
     }
-    cancel(&others[3]);
+    site.cancel(&others[3]);
     let last = site.broker.events.wait_final(&others[3], Duration::from_secs(10));
     assert_eq!(last.kind(), "job.cancelled");
-    cancel("never-heard-of");
+    site.cancel("never-heard-of");
     let refused = eventually("an answer", PATIENCE, || {
         site.broker.events.all().into_iter().find(|e| e.kind() == "job.rejected")
     });
     assert!(refused.error().contains("never-heard-of"), "{}", refused.error());
 
-    proxy.free();
-    for job in others[..3].iter().chain([&large]) {
+    slow.completes(&large);
+    for job in &others[..3] {
         site.completed(job);
     }
-    cancel(&large);
+    site.cancel(&large);
     let jobs: Vec<&str> = others.iter().chain([&large]).map(String::as_str).collect();
     site.assert_sound(&jobs, [daemon]);
     assert_eq!(site.exports.archive(&large)["status"], "completed", "what is over stays over");
@@ -107,22 +100,19 @@ fn a_job_that_waits_or_is_unknown_can_be_cancelled_too() {
 
 #[test]
 fn a_cancel_that_overtakes_its_request_waits_for_it() {
-    let (site, proxy, daemon, large) = large_job(400_000);
+    let (slow, daemon, large) = large_job();
+    let site = &slow.site;
     let late = "job-late";
-    site.broker.publish(
-        json!({"cancel": late}).to_string().as_bytes(),
-        BasicProperties::default().with_message_id("cancel-late".into()),
-    );
+    site.cancel(late);
     // Published later, stored first: the cancel holds up nobody behind it.
-    let between = site.request(json!({"tables": ["public.nation"]}));
+    let between = slow.request(&["tiny"]);
     site.broker.events.wait(&between, "job.accepted", PATIENCE);
-    site.request(json!({"job_id": late, "tables": ["public.partsupp"]}));
+    site.request(json!({"job_id": late, "tables": ["public.other"]}));
     let last = site.broker.events.wait_final(late, PATIENCE);
     assert_eq!(last.kind(), "job.cancelled", "{}", last.body);
 
-    proxy.free();
+    slow.completes(&large);
     site.completed(&between);
-    site.completed(&large);
     site.assert_sound(&[&large, late, &between], [daemon]);
 }
 
@@ -135,7 +125,7 @@ fn a_cancel_reaches_a_job_that_is_still_being_planned() {
     eventually("the view is being counted", PATIENCE, || {
         site.db.busy_backends().iter().any(|b| b.contains("count(*)")).then_some(())
     });
-    site.broker.publish(json!({"cancel": job}).to_string().as_bytes(), BasicProperties::default());
+    site.cancel(&job);
     none_left("nothing of it goes on", Duration::from_secs(10), || site.db.busy_backends());
     let last = site.broker.events.wait_final(&job, PATIENCE);
     assert_eq!(last.kind(), "job.cancelled", "{}", last.body);

@@ -7,27 +7,26 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Database, PATIENCE, Proxy, Services, Site, eventually, none_left, said};
+use crate::support::{Database, PATIENCE, Services, Site, Slow, eventually, none_left, said};
 
 const TABLES: [&str; 5] = ["nation", "supplier", "part", "orders", "lineitem"];
 
 struct OneShot {
-    site: Site,
-    proxy: Proxy,
+    slow: Slow,
     arguments: Vec<String>,
 }
 
 impl OneShot {
     fn new() -> Self {
-        let site = Site::new(Database::tpch());
-        let proxy = Proxy::to(Services::get().postgres);
-        let mut arguments = vec!["export".into(), "--dsn".into(), site.db.url_at(proxy.port)];
+        let slow = Slow::new(Database::tpch());
+        slow.proxy.free();
+        let mut arguments = vec!["export".into(), "--dsn".into(), slow.site.db.url_at(slow.proxy.port)];
         for table in TABLES {
             arguments.extend(["--table".into(), format!("public.{table}")]);
         }
-        let out = site.exports.0.to_string_lossy().into_owned();
+        let out = slow.site.exports.0.to_string_lossy().into_owned();
         arguments.extend(["--out".into(), out, "--workers".into(), "2".into()]);
-        Self { site, proxy, arguments }
+        Self { slow, arguments }
     }
 
     fn arguments(&self) -> Vec<&str> {
@@ -36,29 +35,28 @@ impl OneShot {
 
     /// Starts it and waits until some tables are there and lineitem is not.
     fn interrupted(&self) -> Child {
-        self.proxy.slow_to(8_000_000);
-        let mut child = self.site.start("export", &self.arguments());
+        self.slow.proxy.slow_to(8_000_000);
+        let mut child = self.slow.site.start("export", &self.arguments());
         eventually("some tables are there", PATIENCE, || {
             assert!(child.try_wait().expect("wait").is_none(), "it ended before its time");
-            (!self.site.exports.directories().is_empty()).then_some(())
+            (!self.slow.site.exports.directories().is_empty()).then_some(())
         });
-        assert!(!self.site.exports.directories().contains("public_lineitem"));
+        assert!(!self.slow.site.exports.directories().contains("public_lineitem"));
         child
     }
 
     fn fingerprints(&self) -> BTreeMap<String, Vec<String>> {
-        let directories = self.site.exports.directories();
-        directories.into_iter().map(|d| (d.clone(), self.site.exports.fingerprint(&d))).collect()
+        let directories = self.slow.site.exports.directories();
+        directories.into_iter().map(|d| (d.clone(), self.slow.site.exports.fingerprint(&d))).collect()
     }
 
     fn assert_complete(&self) {
         let expected: BTreeSet<String> = TABLES.iter().map(|t| format!("public_{t}")).collect();
-        assert_eq!(self.site.exports.directories(), expected, "each table once");
+        assert_eq!(self.slow.site.exports.directories(), expected, "each table once");
         let queries = TABLES.map(|t| (format!("SELECT * FROM {t}"), format!("public_{t}")));
-        self.site.assert_equal(&queries.each_ref().map(|(q, d)| (q.as_str(), d.as_str())));
-        assert_eq!(self.site.exports.names(".archive/by-id").len(), 1, "one job");
-        none_left("nothing is left in .temp", Duration::from_secs(5), || self.site.exports.leftovers());
-        none_left("no connection is left", Duration::from_secs(5), || self.site.db.all_backends());
+        self.slow.site.assert_all_equal(&queries);
+        assert_eq!(self.slow.site.exports.names(".archive/by-id").len(), 1, "one job");
+        self.slow.site.assert_one_shots_sound();
     }
 }
 
@@ -67,10 +65,11 @@ fn a_one_shot_export_needs_no_broker_and_no_config() {
     let one = OneShot::new();
     let mut arguments = one.arguments();
     arguments.push("--json");
-    let output = one.site.run(&arguments);
+    let output = one.slow.site.run(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else on stdout");
-    let total = TABLES.iter().map(|t| one.site.db.number(&format!("SELECT count(*) FROM {t}"))).sum::<u64>();
+    let total =
+        TABLES.iter().map(|t| one.slow.site.db.number(&format!("SELECT count(*) FROM {t}"))).sum::<u64>();
     assert_eq!(summary["performance"]["total_rows_exported"], total, "{summary}");
     one.assert_complete();
 }
@@ -85,8 +84,8 @@ fn a_killed_export_resumes_and_repeats_nothing() {
     let rows_before: usize = finished.len();
     assert!((1..TABLES.len()).contains(&rows_before), "{finished:?}");
 
-    one.proxy.free();
-    let output = one.site.run(&one.arguments());
+    one.slow.proxy.free();
+    let output = one.slow.site.run(&one.arguments());
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     one.assert_complete();
     let after = one.fingerprints();
@@ -101,15 +100,15 @@ fn another_request_in_the_same_directory_does_not_resume() {
     let mut child = one.interrupted();
     kill_process(Pid::from_child(&child), Signal::KILL).expect("kill");
     child.wait().expect("it ends");
-    one.proxy.free();
-    let out = one.site.exports.0.to_string_lossy().into_owned();
-    let dsn = one.site.db.url_at(one.proxy.port);
+    one.slow.proxy.free();
+    let out = one.slow.site.exports.0.to_string_lossy().into_owned();
+    let dsn = one.slow.site.db.url_at(one.slow.proxy.port);
     let other = ["export", "--dsn", &dsn, "--table", "public.region", "--out", &out];
-    let output = one.site.run(&other);
+    let output = one.slow.site.run(&other);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    one.site.assert_equal(&[("SELECT * FROM region", "public_region")]);
-    assert!(!one.site.exports.directories().contains("public_lineitem"));
-    none_left("the old workspace is gone", Duration::from_secs(5), || one.site.exports.leftovers());
+    one.slow.site.assert_equal(&[("SELECT * FROM region", "public_region")]);
+    assert!(!one.slow.site.exports.directories().contains("public_lineitem"));
+    none_left("the old workspace is gone", Duration::from_secs(5), || one.slow.site.exports.leftovers());
 }
 
 /// The processes that wrote records of a job.
@@ -132,40 +131,34 @@ fn exporters(site: &Site, workspace: &str) -> BTreeSet<String> {
 fn two_exports_into_one_directory_do_not_touch_each_others_job() {
     let one = OneShot::new();
     let mut first = one.interrupted();
-    one.proxy.slow_to(100_000);
-    let workspaces = one.site.exports.names(".temp");
+    one.slow.proxy.slow_to(100_000);
+    let workspaces = one.slow.site.exports.names(".temp");
     let workspace = workspaces.iter().find(|n| n.starts_with("job_")).expect("the first one works");
-    let before = exporters(&one.site, workspace);
+    let before = exporters(&one.slow.site, workspace);
     assert_eq!(before.len(), 1, "{before:?}");
     // The same tables, from the same database by another way, and not slow.
-    let direct = one.site.db.url_at(Services::get().postgres);
+    let direct = one.slow.site.db.url_at(Services::get().postgres);
     let mut arguments = one.arguments();
     arguments[2] = &direct;
-    let output = one.site.run(&arguments);
+    let output = one.slow.site.run(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(first.try_wait().expect("wait").is_none(), "the first one has not ended");
-    assert_eq!(exporters(&one.site, workspace), before, "nobody else worked on it");
-    one.proxy.free();
+    assert_eq!(exporters(&one.slow.site, workspace), before, "nobody else worked on it");
+    one.slow.proxy.free();
     let end = eventually("the first one ends", PATIENCE, || first.try_wait().expect("wait"));
     assert!(end.success(), "{end}");
-    assert_eq!(one.site.exports.names(".archive/by-id").len(), 2, "two jobs");
-    one.site.assert_equal(&[("SELECT * FROM lineitem", "public_lineitem")]);
-    none_left("nothing is left in .temp", Duration::from_secs(5), || one.site.exports.leftovers());
+    assert_eq!(one.slow.site.exports.names(".archive/by-id").len(), 2, "two jobs");
+    one.slow.site.assert_equal(&[("SELECT * FROM lineitem", "public_lineitem")]);
+    one.slow.site.assert_one_shots_sound();
 }
 
 #[test]
 fn a_job_id_that_daemons_work_on_is_refused_and_their_job_goes_on() {
-    let site = Site::new(Database::tpch());
-    let proxy = Proxy::to(Services::get().postgres);
-    proxy.slow_to(1_000_000);
-    let mut config = site.config();
-    config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(proxy.port));
-    let daemon = site.daemon_with(&config);
-    let body = json!({"job_id": "nightly", "tables": ["public.lineitem"]});
+    let slow = Slow::big(40_000).at(500_000);
+    let (site, daemon) = (&slow.site, slow.daemon());
+    let body = json!({"job_id": "nightly", "tables": ["public.big"]});
     site.request(body.clone());
-    eventually("it is planned", PATIENCE, || {
-        site.exports.path(".temp/job_nightly/plans/e1.json").exists().then_some(())
-    });
+    eventually("it is planned", PATIENCE, || slow.plan("nightly", 1));
     let request = site.path("nightly.json");
     std::fs::write(&request, body.to_string()).expect("write a request");
     let (request, out) = (request.to_string_lossy(), site.exports.0.to_string_lossy());
@@ -173,10 +166,7 @@ fn a_job_id_that_daemons_work_on_is_refused_and_their_job_goes_on() {
     let output = site.run(&["export", "--dsn", &dsn, "--request", &request, "--out", &out]);
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
     assert!(said(&output).contains("`nightly` belongs to daemons"), "{}", said(&output));
-    proxy.free();
-    site.completed("nightly");
-    site.assert_equal(&[("SELECT * FROM lineitem", "public_lineitem")]);
-    site.assert_sound(&["nightly"], [daemon]);
+    slow.assert_whole(&["nightly"], [daemon]);
 }
 
 #[test]
@@ -186,15 +176,16 @@ fn ctrl_c_leaves_nothing_half_done_and_no_backend() {
     kill_process(Pid::from_child(&child), Signal::INT).expect("interrupt");
     let end = eventually("it ends", Duration::from_secs(10), || child.try_wait().expect("wait"));
     assert!(end.code().is_some_and(|code| code != 0), "{end}");
-    none_left("no connection is left", Duration::from_secs(2), || one.site.db.all_backends());
+    none_left("no connection is left", Duration::from_secs(2), || one.slow.site.db.all_backends());
     // What is there is whole.
-    for directory in one.site.exports.directories() {
+    for directory in one.slow.site.exports.directories() {
         let table = directory.strip_prefix("public_").expect("public");
-        one.site.assert_equal(&[(&format!("SELECT * FROM {table}"), &directory)]);
+        one.slow.site.assert_equal(&[(&format!("SELECT * FROM {table}"), &directory)]);
     }
-    one.proxy.free();
-    let output = one.site.run(&one.arguments());
+    one.slow.proxy.free();
+    let output = one.slow.site.run(&one.arguments());
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    one.slow.site.assert_one_shots_sound();
 }
 
 #[test]

@@ -5,45 +5,36 @@ use std::time::Duration;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Database, Proxy, Services, Site, eventually, never};
+use crate::support::{Daemon, Database, Site, Slow, eventually, fill, mid_job, never};
 
 fn with_id(id: &str) -> BasicProperties {
     BasicProperties::default().with_message_id(id.into())
 }
 
-/// A site in the middle of a job of many chunks that two daemons work on slowly.
+/// A job of many chunks in its middle, on two daemons.
 struct MidJob {
-    site: Site,
-    proxy: Proxy,
+    slow: Slow,
     daemons: Vec<Daemon>,
     job: String,
 }
 
 impl MidJob {
     fn new() -> Self {
-        let site = Site::new(Database::tpch());
-        let proxy = Proxy::to(Services::get().postgres);
-        let mut daemons = Vec::new();
-        for _ in 0..2 {
-            let mut config = site.config();
-            config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(proxy.port));
-            config["export"]["chunk_rows"] = json!(10_000);
-            daemons.push(site.daemon_with(&config));
-        }
-        proxy.slow_to(10_000_000);
-        let job = site.request(json!({"tables": ["public.orders", "public.partsupp"]}));
-        let what = "chunks are done and others in flight";
-        eventually(what, Duration::from_secs(30), || {
-            daemons.iter().all(|d| d.rows_exported() > 0 && d.chunks_in_flight() > 0).then_some(())
-        });
-        Self { site, proxy, daemons, job }
+        let db = Database::empty();
+        fill(&db, "big", 20_000);
+        fill(&db, "other", 10_000);
+        let slow = Slow::new(db).at(1_000_000);
+        let daemons = vec![slow.daemon(), slow.daemon()];
+        let job = slow.request(&["big", "other"]);
+        daemons.iter().for_each(mid_job);
+        Self { slow, daemons, job }
     }
 
     /// The identity of every chunk of the plan, as it travels on the work queue.
     fn tasks(&self) -> Vec<Value> {
-        let text = std::fs::read(self.site.exports.path(&format!(".temp/job_{}/plans/e1.json", self.job)));
-        let plan: Value = serde_json::from_slice(&text.expect("the plan")).expect("JSON");
-        let root = std::fs::read_to_string(self.site.exports.path(".adu-root")).expect("the root's identity");
+        let plan = self.slow.plan(&self.job, 1).expect("the plan");
+        let root =
+            std::fs::read_to_string(self.slow.site.exports.path(".adu-root")).expect("the root's identity");
         let mut tasks = Vec::new();
         for table in plan["tables"].as_array().expect("tables") {
             let bounds = table["strategy"]["bounds"].as_array().map_or(0, Vec::len);
@@ -58,21 +49,19 @@ impl MidJob {
     }
 
     fn publish(&self, queue: &str, body: &Value) {
-        self.site.broker.publish_to(queue, body.to_string().as_bytes(), BasicProperties::default());
+        self.slow.site.broker.publish_to(queue, body.to_string().as_bytes(), BasicProperties::default());
     }
 
     /// Every row is there once, in one directory per table, and the job ended once.
     fn assert_nothing_twice(self) {
-        self.proxy.free();
-        self.site.completed(&self.job);
-        let expected = ["public_orders".to_owned(), "public_partsupp".to_owned()];
-        assert!(self.site.exports.directories().iter().eq(&expected));
-        self.site.assert_equal(&[
-            ("SELECT * FROM orders", "public_orders"),
-            ("SELECT * FROM partsupp", "public_partsupp"),
-        ]);
-        assert_eq!(self.site.broker.events.of(&self.job, "table.completed").len(), 2);
-        self.site.assert_sound(&[&self.job], self.daemons);
+        self.slow.completes(&self.job);
+        let expected = ["public_big".to_owned(), "public_other".to_owned()];
+        assert!(self.slow.site.exports.directories().iter().eq(&expected));
+        self.slow
+            .site
+            .assert_equal(&[("SELECT * FROM big", "public_big"), ("SELECT * FROM other", "public_other")]);
+        assert_eq!(self.slow.site.broker.events.of(&self.job, "table.completed").len(), 2);
+        self.slow.site.assert_sound(&[&self.job], self.daemons);
     }
 }
 
@@ -85,7 +74,7 @@ fn a_chunk_that_is_delivered_again_writes_nothing() {
             mid.publish("work", &task);
         }
     }
-    assert!(mid.site.exports.find_archive(&mid.job).is_none(), "the messages came while the job ran");
+    mid.slow.site.assert_runs(&mid.job, "the messages came while the job ran");
     mid.assert_nothing_twice();
 }
 
@@ -112,13 +101,13 @@ fn two_workers_on_one_chunk_leave_one_part() {
     for task in mid.tasks() {
         mid.publish("work", &task);
     }
-    mid.proxy.free();
-    mid.site.completed(&mid.job);
+    mid.slow.proxy.free();
+    mid.slow.site.completed(&mid.job);
     sleeper.thaw();
-    let before = mid.site.exports.fingerprint("public_orders");
+    let before = mid.slow.site.exports.fingerprint("public_big");
     let healthy = || sleeper.get("/readyz").is_some_and(|(status, _)| status == 200);
     eventually("the sleeper is back", Duration::from_secs(30), || healthy().then_some(()));
-    assert_eq!(mid.site.exports.fingerprint("public_orders"), before, "a late worker changes nothing");
+    assert_eq!(mid.slow.site.exports.fingerprint("public_big"), before, "a late worker changes nothing");
     mid.daemons.push(sleeper);
     mid.assert_nothing_twice();
 }
@@ -127,11 +116,11 @@ fn two_workers_on_one_chunk_leave_one_part() {
 fn messages_for_a_finished_job_bring_nothing_back() {
     let mid = MidJob::new();
     let tasks = mid.tasks();
-    mid.proxy.free();
-    mid.site.completed(&mid.job);
-    let workspace = mid.site.exports.path(&format!(".temp/job_{}", mid.job));
+    mid.slow.proxy.free();
+    mid.slow.site.completed(&mid.job);
+    let workspace = mid.slow.site.exports.path(&format!(".temp/job_{}", mid.job));
     eventually("the workspace is gone", Duration::from_secs(15), || (!workspace.exists()).then_some(()));
-    let before = mid.site.exports.fingerprint("public_orders");
+    let before = mid.slow.site.exports.fingerprint("public_big");
 
     for task in &tasks {
         mid.publish("work", task);
@@ -144,10 +133,10 @@ fn messages_for_a_finished_job_bring_nothing_back() {
     mid.publish("coordinator", &json!({"noise": []}));
 
     eventually("the messages are consumed", Duration::from_secs(20), || {
-        (mid.site.broker.ready("work") == 0).then_some(())
+        (mid.slow.site.broker.ready("work") == 0).then_some(())
     });
     never("a workspace comes back", Duration::from_secs(2), || workspace.exists());
-    assert_eq!(mid.site.exports.fingerprint("public_orders"), before);
+    assert_eq!(mid.slow.site.exports.fingerprint("public_big"), before);
     mid.assert_nothing_twice();
 }
 
@@ -203,6 +192,7 @@ fn a_job_id_with_another_request_is_rejected_and_the_job_stands() {
     assert_eq!(site.exports.directories().len(), 1);
     assert_eq!(site.exports.archive("nightly")["status"], "completed");
     assert_eq!(daemon.rows_exported(), 15_000);
+    site.assert_sound(&["nightly"], [daemon]);
 }
 
 #[test]
@@ -227,7 +217,9 @@ fn a_job_id_that_others_work_on_in_the_same_folder_is_refused() {
     }
     assert!(!workspace.join("cancel.json").exists(), "nobody cancels what is not theirs");
     assert!(site.broker.events.of("nightly", "job.accepted").is_empty());
-    daemon.stop();
+    // Whoever owns it takes it away.
+    std::fs::remove_dir_all(&workspace).expect("removed");
+    site.assert_sound(&[], [daemon]);
 }
 
 #[test]

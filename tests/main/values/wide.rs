@@ -79,4 +79,5 @@ fn values_of_256_mb_take_four_times_their_size_and_no_more() {
     for (exported, expected) in exported.iter().zip(&expected) {
         assert_eq!(exported, expected);
     }
+    site.assert_one_shots_sound();
 }

@@ -76,6 +76,7 @@ fn what_is_newer_is_exported_and_what_was_committed_late_comes_with_an_overlap()
             id * interval '1 hour' AS long, id::money AS price, at::timestamp AS local FROM log;
          ALTER TABLE made ADD PRIMARY KEY (ddd); ANALYZE made",
     );
+    let mut pairs = Vec::new();
     for (column, value, overlap, from) in [
         ("dd", "2005", "5", "2000"),
         ("ddd", "2005", "5", "2000"),
@@ -97,12 +98,13 @@ fn what_is_newer_is_exported_and_what_was_committed_late_comes_with_an_overlap()
         let done = site.export(json!({"tables": [table]}));
         let archived = &site.exports.archive(done.job())["tables"][0];
         let directory = archived["directory"].as_str().expect("a directory");
-        site.assert_equal(&[(&format!("SELECT id, ddd FROM made WHERE id > {from}"), directory)]);
+        pairs.push((format!("SELECT id, ddd FROM made WHERE id > {from}"), directory.to_owned()));
         let last = format!("SELECT {column} FROM made WHERE {column} > '{value}' ORDER BY 1 DESC LIMIT 1");
         let mark = site.db.rows(&last).first().map_or(value.to_owned(), |row| row[0].clone());
         assert_eq!(archived["high_water_mark"], mark, "{column}");
         made += 1;
     }
+    site.assert_all_equal(&pairs);
     let time = site.request(json!({"tables": [
         {"table": "public.made", "after": {"column": "id", "value": "1", "overlap": "1 hour"}}]}));
     let refused = site.broker.events.wait_final(&time, crate::support::PATIENCE);
@@ -203,8 +205,7 @@ fn rows_without_a_value_are_left_out_come_with_every_increment_or_fail_the_table
         pairs.push((format!("SELECT * FROM {relation} WHERE {newer}"), directory));
     }
     jobs.push(none.job().to_owned());
-    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(q, d)| (q.as_str(), d.as_str())).collect();
-    site.assert_equal(&pairs);
+    site.assert_all_equal(&pairs);
     let config = site.write("verify.toml", &site.config());
     for job in &jobs {
         let done = site.run(&["verify", job, "--config", &config, "--against-source"]);
@@ -226,8 +227,7 @@ fn rows_without_a_value_are_left_out_come_with_every_increment_or_fail_the_table
     };
     again(&some);
     // A retry asks for the same.
-    site.broker.publish(json!({"retry": some}).to_string().as_bytes(), lapin::BasicProperties::default());
-    let retried = format!("{some}.r1");
+    let retried = site.retry(&some);
     again(&retried);
     jobs.extend([some, retried]);
 

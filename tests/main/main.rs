@@ -15,6 +15,7 @@ mod properties;
 mod selftest;
 mod shutdown;
 #[expect(dead_code, unused_imports, reason = "every test target uses its own share")]
+#[path = "../support/mod.rs"]
 mod support;
 mod values;
 mod versions;

@@ -188,7 +188,7 @@ fn heaps_of_every_kind_are_split_and_parents_of_foreign_tables_are_not() {
     assert_says(&archive["tables"][2].to_string(), &["foreign tables, which do not follow the snapshot"]);
     let names = ["unlogged", "kept", "half", "parent"];
     let pairs = names.map(|name| (format!("SELECT * FROM {name}"), format!("public_{name}")));
-    site.assert_equal(&pairs.each_ref().map(|(query, files)| (query.as_str(), files.as_str())));
+    site.assert_all_equal(&pairs);
     site.assert_sound(&[done.job()], [daemon]);
 }
 

@@ -65,8 +65,7 @@ fn a_filter_means_what_it_means_to_the_role_on_a_table_and_on_a_view_of_it() {
     }
     let daemon = site.daemon();
     let done = site.export(json!({"tables": tables, "verify": "count"}));
-    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(q, d)| (q.as_str(), d.as_str())).collect();
-    site.assert_equal(&pairs);
+    site.assert_all_equal(&pairs);
 
     // What is newer, and the highest value, are in the order of the type, wherever its operators are.
     site.db.execute(

@@ -1,15 +1,14 @@
 //! Messages with properties, headers and bodies that a publisher may write and the library refuses:
 //! none of them stops a daemon, whichever queue it comes to.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
-use flate2::Compression;
-use flate2::write::{GzEncoder, ZlibEncoder};
 use lapin::BasicProperties;
 use serde_json::json;
 
-use crate::support::raw::{long, publish_raw, short};
+use crate::support::amqp::{TEXTS, field, long, nested, short};
+use crate::support::packed::{gzip, zlib};
+use crate::support::raw::publish_raw;
 use crate::support::{Daemon, Database, PATIENCE, Services, Site, eventually};
 
 /// Name, flags and values of the properties, and what the rejection says.
@@ -19,44 +18,21 @@ fn headers(name: &'static str, table: &[u8], says: &'static str) -> Case {
     (name, 1 << 13, long(table), says)
 }
 
-/// Values within each other, so many that a reader by recursion has no stack left.
-fn nested(levels: usize, table: bool) -> Vec<u8> {
-    let mut bytes = if table { vec![] } else { short(b"a") };
-    for level in (0..levels).rev() {
-        bytes.extend(if table { &[0, b'F'][..] } else { b"A" });
-        bytes.extend(u32::try_from(level * if table { 6 } else { 5 }).expect("fits").to_be_bytes());
-    }
-    bytes
-}
-
 fn cases() -> Vec<Case> {
-    let names = [
-        (15, "content_type"),
-        (14, "content_encoding"),
-        (10, "correlation_id"),
-        (9, "reply_to"),
-        (8, "expiration"),
-        (7, "message_id"),
-        (5, "type"),
-        (4, "user_id"),
-        (3, "app_id"),
-        (2, "cluster_id"),
-    ];
     let bad = [short(b"caf\xe9"), vec![b'V']].concat();
-    let inner = |kind: u8, content: &[u8]| [short(b"a"), vec![kind], long(content)].concat();
     let full = 131_072 - 8 - 14 - 4 - 2 - 1 - 4;
     let mut cases: Vec<Case> =
-        names.iter().map(|(bit, name)| (*name, 1 << bit, short(b"\xe9"), *name)).collect();
+        TEXTS.iter().map(|(bit, name)| (*name, 1 << bit, short(b"\xe9"), *name)).collect();
     cases.extend([
         headers("name of a header", &bad, "headers"),
-        headers("name in a table", &inner(b'F', &bad), "headers"),
-        headers("name in a table of an array", &inner(b'A', &[&[b'F'][..], &long(&bad)].concat()), "headers"),
+        headers("name in a table", &field(b'F', &bad), "headers"),
+        headers("name in a table of an array", &field(b'A', &[&[b'F'][..], &long(&bad)].concat()), "headers"),
         // What the library cannot read and nobody has to: these are good requests.
         headers("deep tables", &nested(20_000, true), ""),
         headers("deep arrays", &nested(25_000, false), ""),
         headers(
             "a header frame that has no room for what the broker adds",
-            &inner(b'S', &vec![b'x'; full]),
+            &field(b'S', &vec![b'x'; full]),
             "",
         ),
         ("a time before 1970", 1 << 6, vec![0xFF; 8], ""),
@@ -131,18 +107,6 @@ fn no_property_of_a_message_stops_a_fleet() {
     }
     let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&jobs, daemons);
-}
-
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(body).expect("memory");
-    encoder.finish().expect("memory")
-}
-
-fn zlib(body: &[u8]) -> Vec<u8> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(body).expect("memory");
-    encoder.finish().expect("memory")
 }
 
 #[test]

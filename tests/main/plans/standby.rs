@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::bank;
-use crate::support::{Daemon, Database, PATIENCE, Postgres, Proxy, Site, eventually, none_left};
+use crate::support::{Daemon, Database, PATIENCE, Postgres, Site, Slow, eventually, none_left, table};
 
 const EXPORTS: usize = 5;
 
@@ -68,8 +68,7 @@ fn every_export_of_a_standby_is_one_moment_of_tables_that_are_written_on_its_pri
 struct Conflict {
     job: String,
     daemons: [Daemon; 2],
-    proxy: Proxy,
-    site: Site,
+    slow: Slow,
     standby: Postgres,
     _primary: Postgres,
 }
@@ -88,23 +87,19 @@ impl Conflict {
             ));
         }
         let standby = primary.standby(&[("max_standby_streaming_delay", "1s")]);
-        let proxy = Proxy::to(standby.port);
-        proxy.slow_to(1_000_000);
-        let site = Site::new(db);
+        let slow = Slow::of(Site::new(db), standby.port).chunks_of(chunk_rows).at(1_000_000);
         let daemon = || {
-            let mut config = site.config();
-            config["sources"]["warehouse"]["dsn"] = json!(site.db.dsn_at(proxy.port));
-            config["export"]["chunk_rows"] = json!(chunk_rows);
+            let mut config = slow.config();
             config["timing"]["keeper_wait"] = json!("1s");
-            site.daemon_with(&config)
+            slow.site.daemon_with(&config)
         };
         let daemons = [daemon(), daemon()];
-        let job = site.request(json!({"tables": ["public.quick", "public.big"]}));
-        site.broker.events.wait(&job, "table.completed", PATIENCE);
+        let job = slow.request(&["quick", "big"]);
+        slow.site.broker.events.wait(&job, "table.completed", PATIENCE);
         for daemon in &daemons {
             eventually("every daemon reads", PATIENCE, || (daemon.chunks_in_flight() > 0).then_some(()));
         }
-        Self { job, daemons, proxy, site, standby, _primary: primary }
+        Self { job, daemons, slow, standby, _primary: primary }
     }
 
     /// Waits until the standby has cancelled a session for this reason, `lock` or `snapshot`.
@@ -114,21 +109,14 @@ impl Conflict {
             "SELECT confl_{reason} FROM pg_stat_database_conflicts WHERE datname = current_database()"
         );
         eventually(&format!("a conflict of {reason}"), Duration::from_secs(20), || {
-            (self.standby.number(&self.site.db.name, &sql) > 0).then_some(())
+            (self.standby.number(&self.slow.site.db.name, &sql) > 0).then_some(())
         });
-        assert!(self.site.exports.find_archive(&self.job).is_none(), "the conflict came while the job ran");
-    }
-
-    #[track_caller]
-    fn completes(&self) -> Value {
-        self.proxy.mend();
-        self.site.completed(&self.job);
-        self.site.exports.archive(&self.job)
+        self.slow.site.assert_runs(&self.job, "the conflict came while the job ran");
     }
 
     #[track_caller]
     fn assert_sound(self) {
-        assert_sound(&self.site, &self.standby, &[&self.job], self.daemons);
+        assert_sound(&self.slow.site, &self.standby, &[&self.job], self.daemons);
     }
 }
 
@@ -136,12 +124,12 @@ impl Conflict {
 fn a_chunk_that_a_standby_cancels_is_read_again_under_the_same_snapshot() {
     // More than what sockets hold: the server is in the middle of its COPY.
     let conflict = Conflict::new(20_000);
-    let site = &conflict.site;
+    let site = &conflict.slow.site;
     site.db.execute("UPDATE quick SET v = 'too late'; UPDATE big SET v = 'too late'");
     // Its lock is in the way of chunks; keepers hold none.
     site.db.execute("ALTER TABLE big ADD COLUMN more int");
     conflict.await_cancelled("lock");
-    let archive = conflict.completes();
+    let archive = conflict.slow.completes(&conflict.job);
     assert_eq!(archive["epochs"], 1, "{archive}");
     let told = |daemon: &Daemon| daemon.log().contains("canceling statement due to conflict with recovery");
     assert!(conflict.daemons.iter().any(told), "no daemon was told of the conflict");
@@ -155,20 +143,15 @@ fn a_chunk_that_a_standby_cancels_is_read_again_under_the_same_snapshot() {
 #[test]
 fn a_snapshot_that_a_standby_cancels_is_taken_anew() {
     let conflict = Conflict::new(1000);
-    let site = &conflict.site;
+    let site = &conflict.slow.site;
     site.db.execute(
         "UPDATE quick SET v = 'too late'; DELETE FROM big WHERE id % 3 = 0; UPDATE big SET v = 'in time'",
     );
     site.db.execute("VACUUM big");
     conflict.await_cancelled("snapshot");
-    eventually("the job is planned again", PATIENCE, || {
-        site.exports.path(&format!(".temp/job_{}/plans/e2.json", conflict.job)).exists().then_some(())
-    });
-    let archive = conflict.completes();
-    let of = |name: &str| {
-        let found = archive["tables"].as_array().expect("tables").iter().find(|t| t["table_name"] == name);
-        found.expect(name)["lineage"].as_str().expect("a lineage").to_owned()
-    };
+    eventually("the job is planned again", PATIENCE, || conflict.slow.plan(&conflict.job, 2));
+    let archive = conflict.slow.completes(&conflict.job);
+    let of = |name: &str| table(&archive, name)["lineage"].as_str().expect("a lineage").to_owned();
     assert_ne!(of("public.quick"), of("public.big"), "{archive}");
     site.assert_equal(&[("SELECT * FROM quick_before", "public_quick"), ("SELECT * FROM big", "public_big")]);
     conflict.assert_sound();

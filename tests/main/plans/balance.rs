@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, PATIENCE, Site, eventually};
+use crate::support::{Daemon, Database, PATIENCE, Site, eventually};
 
 const ROWS: u64 = 600_000;
 
@@ -36,6 +36,14 @@ fn split(site: &Site, table: Value) -> (String, Vec<u64>) {
     let rows = |file: &Value| file["rows"].as_u64().unwrap_or_else(|| panic!("no rows in {file}"));
     let files = table["files"].as_array().expect("files").iter().map(rows).collect();
     (table["strategy_reason"].as_str().expect("a reason").to_owned(), files)
+}
+
+/// Every job that ever ran here is sound; gives how many these are.
+#[track_caller]
+fn assert_all_sound(site: &Site, daemon: Daemon) -> usize {
+    let jobs = site.exports.jobs();
+    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), [daemon]);
+    jobs.len()
 }
 
 #[track_caller]
@@ -85,10 +93,7 @@ fn a_skewed_key_is_split_into_chunks_of_at_most_twice_the_mean() {
         ("SELECT * FROM skewed", "public_skewed"),
         ("SELECT * FROM leaves", "public_leaves"),
     ]);
-    let archives = site.exports.archives();
-    assert_eq!(archives.len(), jobs + 1);
-    let jobs: Vec<&str> = archives.iter().map(|a| a["job_id"].as_str().expect("an id")).collect();
-    site.assert_sound(&jobs, [daemon]);
+    assert_eq!(assert_all_sound(&site, daemon), jobs + 1);
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn a_column_without_an_index_is_not_read_by_scans_of_the_whole_table() {
     let (range, files) = split(&site, table("range"));
     assert!(range.contains("each chunk scans the whole table") && files.len() == 5, "{range}");
     site.assert_equal(&[("SELECT * FROM plain", "public_plain"), ("SELECT * FROM plain", "public_plain_v2")]);
-    daemon.stop();
+    assert_eq!(assert_all_sound(&site, daemon), 2);
 }
 
 /// A server that holds scans for cheaper than they are would read the whole table for each chunk.
@@ -131,7 +136,7 @@ fn ranges_of_a_key_in_no_order_are_read_by_its_index() {
     );
     assert!(reason.contains("histogram bounds") && files.len() == 8, "{reason}: {files:?}");
     // Sessions tell what they did when they end, and before that once a second at most.
-    daemon.stop();
+    assert_eq!(assert_all_sound(&site, daemon), 1);
     let (seq, idx) =
         eventually("all chunks are counted", PATIENCE, || Some(scans()).filter(|s| s.0 - before + s.1 >= 8));
     assert_eq!((seq - before, idx), (0, 8), "scans of the whole table, and of the index");
