@@ -9,13 +9,13 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
-use adu_export::decode::{CopyDecoder, Form, StreamColumn};
 use adu_export::folder::exclusive::ExclusiveFile;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
 use adu_export::message::{ChunkNo, Epoch};
 use adu_export::plan::export_plan::WriterSettings;
 use adu_export::relation::Column;
+use adu_export::source::decode::{CopyDecoder, Form, StreamColumn};
 use adu_export::write::{PartWriter, Provenance};
 use tpchgen::generators::{LineItem, LineItemGenerator};
 use uuid::Uuid;

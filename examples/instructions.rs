@@ -6,7 +6,6 @@
 
 use std::hint::black_box;
 
-use adu_export::decode::{CopyDecoder, Form, FormPart, StreamColumn};
 use adu_export::folder::exclusive::ExclusiveFile;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
@@ -14,6 +13,7 @@ use adu_export::message::{ChunkNo, Epoch};
 use adu_export::plan::export_plan::WriterSettings;
 use adu_export::relation::Column;
 use adu_export::relation::column::schema;
+use adu_export::source::decode::{CopyDecoder, Form, FormPart, StreamColumn};
 use adu_export::write::{PartWriter, Provenance};
 use arrow::array::RecordBatch;
 use uuid::Uuid;

@@ -9,14 +9,13 @@ use uuid::Uuid;
 use crate::config::{Config, SourceConfig};
 use crate::destination::{Destination, FolderDestination};
 use crate::folder::Folder;
-use crate::job::outcome::Owner;
-use crate::job::report::Reporter;
+use crate::folder::files::outcome::Owner;
 use crate::machine::{Machine, ThisMachine};
 use crate::message::SourceName;
 use crate::metrics::Metrics;
+use crate::parts::{ParquetParts, Parts};
 use crate::retry::Pauses;
 use crate::source::Source;
-use crate::worker::parts::{ParquetParts, Parts};
 
 /// A source and how it was configured.
 pub struct SourceEntry {
@@ -55,8 +54,6 @@ pub struct Context {
     pub folder: Folder,
     /// Whose workspaces are worked on.
     pub owner: Owner,
-    /// Builds events.
-    pub reporter: Reporter,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Unique per process start.
@@ -103,12 +100,10 @@ impl Context {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let Surroundings { host, machine, destination, parts } = surroundings;
-        let reporter = Reporter { prefix: config.broker.prefix.clone() };
         Arc::new(Self {
             config,
             folder,
             owner,
-            reporter,
             metrics,
             instance: machine.fresh(),
             host,

@@ -17,8 +17,6 @@
 
 use std::io;
 
-use crate::bus::{Outgoing, Queue};
-
 #[cfg(feature = "failpoints")]
 pub(crate) use armed::*;
 #[cfg(not(feature = "failpoints"))]
@@ -42,12 +40,6 @@ mod disarmed {
     pub(crate) fn file(_moment: &str, _step: &str, _path: &str) -> io::Result<()> {
         Ok(())
     }
-
-    #[inline]
-    pub(crate) fn publish(_moment: &str, _messages: &[Outgoing]) {}
-
-    #[inline]
-    pub(crate) fn settle(_moment: &str, _step: &str, _queue: Queue) {}
 }
 
 #[cfg(feature = "failpoints")]
@@ -55,7 +47,6 @@ mod armed {
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
-    use crate::message::{Control, InboxMessage, Task};
 
     /// The points of this process. They are removed when this is dropped.
     pub(crate) struct Armed {
@@ -95,24 +86,6 @@ mod armed {
         at(&format!("{moment}:{verb}:{}", subject(path)))
     }
 
-    /// Messages that are published together.
-    pub(crate) fn publish(moment: &str, messages: &[Outgoing]) {
-        for message in messages {
-            step(moment, "publish", &kind(message));
-        }
-    }
-
-    /// A step that settles a delivery.
-    pub(crate) fn settle(moment: &str, what: &str, queue: Queue) {
-        let queue = match queue {
-            Queue::Requests => "requests",
-            Queue::Work => "work",
-            Queue::Coordinator => "coordinator",
-            Queue::Control => "control",
-        };
-        step(moment, what, queue);
-    }
-
     /// The subject for a path of the export folder.
     fn subject(path: &str) -> &'static str {
         let mut names = path.split('/').skip_while(|name| !matches!(*name, ".temp" | ".archive" | ".latest"));
@@ -142,25 +115,6 @@ mod armed {
             (Some(_), Some(_), Some(_)) => "workspace",
             (None, ..) if file == ".adu-root" => "root-id",
             (None, ..) => "public",
-        }
-    }
-
-    fn kind(message: &Outgoing) -> String {
-        match message {
-            Outgoing::Task(Task::Plan(_)) => "plan-task".into(),
-            Outgoing::Task(Task::Chunk(_)) => "chunk-task".into(),
-            Outgoing::Inbox(InboxMessage::Wake(wake)) if wake.chunk.is_none() => "wake-job".into(),
-            Outgoing::Inbox(InboxMessage::Wake(_)) => "wake-chunk".into(),
-            Outgoing::Inbox(InboxMessage::Alive(_)) => "alive".into(),
-            Outgoing::Control(Control::Planned { .. }) => "planned".into(),
-            Outgoing::Control(Control::Cancel { .. }) => "cancel".into(),
-            Outgoing::Control(Control::Census) => "census".into(),
-            Outgoing::Control(Control::Finished { .. }) => "finished".into(),
-            Outgoing::Event { event, .. } => {
-                let (subject, what) = event.kind.words();
-                format!("{subject}.{what}")
-            }
-            Outgoing::Request { .. } => "request".into(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
 use crate::context::Context;
 use crate::folder::{Created, FolderError, VERSION};
 use crate::job::outcome::{CancelCause, CancelMark, sha256};
-use crate::job::report::Rejection;
+use crate::job::report::{Rejection, Reporter};
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
 use crate::message::json::Document;
@@ -143,7 +143,7 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
     if let Step::Store(stored) = &step {
         if context.folder.job(&stored.job).store(stored).await? == Created::New {
             info!(job.id = %job, source = %stored.source, "a request is stored");
-            session.publish(context.reporter.accepted(stored)).await?;
+            session.publish(Reporter::new(&context.config).accepted(stored)).await?;
             session.publish(wake(&job)).await?;
             return Ok(());
         }
@@ -156,13 +156,13 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
             // Whoever stored it may have died before it said so, and before the name was durable.
             context.folder.job(&job).sync_request().await?;
             if let Some(stored) = &seen.request {
-                session.publish(context.reporter.accepted(stored)).await?;
+                session.publish(Reporter::new(&context.config).accepted(stored)).await?;
             }
             Ok(session.publish(wake(&job)).await?)
         }
         Step::TellEnd(job) => {
             if let Some(archive) = context.folder.job(&job).archive().await? {
-                let mut end = context.reporter.finished(&archive);
+                let mut end = Reporter::new(&context.config).finished(&archive);
                 if let Outgoing::Event { reply_to, correlation_id, .. } = &mut end {
                     reply_to.clone_from(&delivery.properties.reply_to);
                     correlation_id.clone_from(&delivery.properties.correlation_id);
@@ -241,7 +241,7 @@ async fn reject(
         body_sha256: sha256(&delivery.body),
         error,
     };
-    Ok(session.publish(context.reporter.rejected(rejection, context.now())).await?)
+    Ok(session.publish(Reporter::new(&context.config).rejected(rejection, context.now())).await?)
 }
 
 /// The job id of a request that is not taken, if it has a single one.

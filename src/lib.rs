@@ -3,7 +3,7 @@
 //!
 //! The path of one request through the modules: a body arrives on a [`bus`] and is read as a [`message`];
 //! `intake` makes it durable in the [`folder`]; the coordinator of [`job`] asks for a [`plan`]; workers read
-//! chunks from a [`source`], [`decode`] them and [`mod@write`] parts for the [`destination`]; the coordinator
+//! chunks from a [`source`], decode them and [`mod@write`] parts for the [`destination`]; the coordinator
 //! has finished tables published and publishes events. Plans and sources describe tables in terms of [`relation`].
 
 pub mod bus;
@@ -12,7 +12,6 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod daemon;
-pub mod decode;
 pub mod destination;
 mod failpoint;
 pub mod folder;
@@ -23,6 +22,7 @@ pub mod logging;
 pub mod machine;
 pub mod message;
 pub mod metrics;
+pub mod parts;
 pub mod plan;
 pub mod planning;
 pub mod relation;

@@ -12,7 +12,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::job::archive::Status;
+use crate::folder::files::archive::Status;
 use crate::message::SourceName;
 use crate::source::{ErrorKind, PoolUse};
 

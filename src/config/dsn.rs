@@ -8,8 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use self::grammar::Values;
 pub use self::invalid::InvalidDsn;
+use self::keyword::Values;
 pub use self::server::{DEFAULT_PORT, Host, Server};
 pub use self::tls::{Roots, Tls, TlsDemand};
 

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::encoding::decoded;
+use super::encoding::{decoded, too_large};
 use crate::bus::Properties;
 use crate::job::archive::{Archive, TableStatus};
 use crate::job::outcome::{Owner, StoredRequest, sha256};
@@ -100,14 +100,6 @@ pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, E
         RequestMessage::Retry(job) => Wish::Retry(job),
         RequestMessage::Export(request) => Wish::Export(Box::new(stored(*request, body, properties, desk)?)),
     })
-}
-
-pub(super) fn too_large(size: &str) -> ErrorReport {
-    ErrorReport::permanent(
-        "too_large",
-        format!("the request has {size}, at most 1 MiB is read"),
-        "use patterns such as sales.*, or several requests",
-    )
 }
 
 fn stored(

@@ -63,7 +63,7 @@ fn unpacked(packed: impl Read, coding: &str) -> Result<Vec<u8>, ErrorReport> {
         )
     })?;
     if plain.len() > MAX_BYTES {
-        return Err(super::decide::too_large("more than 1 MiB when it is unpacked"));
+        return Err(too_large("more than 1 MiB when it is unpacked"));
     }
     Ok(plain)
 }
@@ -75,6 +75,15 @@ fn charset(properties: &Properties) -> Option<String> {
         let value = value.trim().trim_matches('"').to_ascii_lowercase();
         name.trim().eq_ignore_ascii_case("charset").then_some(value)
     })
+}
+
+/// The rejection of a request that is too large.
+pub(super) fn too_large(size: &str) -> ErrorReport {
+    ErrorReport::permanent(
+        "too_large",
+        format!("the request has {size}, at most 1 MiB is read"),
+        "use patterns such as sales.*, or several requests",
+    )
 }
 
 #[cfg(test)]

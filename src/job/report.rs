@@ -8,6 +8,7 @@ use super::outcome::{Outcome, StoredRequest, TableResult};
 use super::plan::EpochPlan;
 use super::state::JobState;
 use crate::bus::Outgoing;
+use crate::config::Config;
 use crate::message::event::{ErrorReport, Event, EventData, EventType, MAX_CONTAINED, TableReport};
 use crate::message::pattern::qualified;
 use crate::message::{Caller, JobId, SourceName};
@@ -22,6 +23,12 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    /// For the daemons of this configuration.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self { prefix: config.broker.prefix.clone() }
+    }
+
     fn about(stored: &StoredRequest) -> EventData {
         EventData {
             job_id: Some(stored.job.clone()),

@@ -22,6 +22,7 @@ use crate::relation::{
     Snapshot, SplitKey, SurveyColumn, SurveyRequest,
 };
 
+pub mod decode;
 mod error;
 pub mod memory;
 pub mod postgres;

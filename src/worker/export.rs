@@ -7,18 +7,17 @@ use arrow::array::RecordBatch;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::parts::PartOrder;
 use crate::context::Context;
 use crate::destination::PartPlace;
 use crate::job::record::RecordedPart;
 use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
+use crate::parts::{ExportError, PartOrder};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 use crate::relation::{Selection, Slice};
 use crate::source::{ChunkRead, ChunkStream, Keeper, Progress, Source, SourceError};
 use crate::write::metadata::Provenance;
-use crate::write::part::WriteError;
 
 /// A chunk of one table, and all it takes to export it.
 pub struct TableChunk<'a> {
@@ -49,21 +48,6 @@ impl ChunkStream for Rows {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         self.rows.next_batch()
     }
-}
-
-/// What can keep a part from being made.
-#[derive(Debug)]
-pub enum ExportError {
-    /// The source.
-    Source(SourceError),
-    /// The storage is full.
-    Full(String),
-    /// The storage lets nobody write.
-    ReadOnly(String),
-    /// The storage failed otherwise.
-    Storage(String),
-    /// The workspace is gone: nobody wants the part.
-    Gone,
 }
 
 /// Exports a chunk of one table under a snapshot, if the plan names one. It is its turn until the part is written and has only to become durable.
@@ -117,28 +101,6 @@ pub async fn export(
         context.metrics.fsync_duration_seconds.observe(part.fsync_seconds);
     }
     Ok(parts)
-}
-
-impl From<WriteError> for ExportError {
-    fn from(error: WriteError) -> Self {
-        let text = error.to_string();
-        match &error {
-            _ if error.is_full() => Self::Full(text),
-            WriteError::Storage { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Self::Gone,
-            WriteError::Storage { source, .. } => {
-                let text = format!("{text}: {source}");
-                if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
-                    Self::ReadOnly(text)
-                } else {
-                    Self::Storage(text)
-                }
-            }
-            WriteError::Encode { source, .. } => Self::Source(
-                SourceError::permanent("encode", format!("{text}: {source}"))
-                    .with_remedy("leave the column out by `columns`, and report this"),
-            ),
-        }
-    }
 }
 
 fn no_such_chunk(chunk: &TableChunk<'_>) -> ExportError {

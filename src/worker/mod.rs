@@ -26,7 +26,6 @@ use crate::source::Progress;
 pub mod chunk;
 pub mod export;
 pub mod keepers;
-pub mod parts;
 mod patience;
 pub mod planning;
 pub mod poison;

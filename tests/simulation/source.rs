@@ -8,6 +8,7 @@ use std::time::Duration;
 use adu_export::destination::Destination;
 use adu_export::job::record::RecordedPart;
 use adu_export::message::SourceName;
+use adu_export::parts::{ExportError, PartOrder, Parts, part_path};
 use adu_export::relation::{
     Boundaries, BoundaryMethod, Column, ColumnType, Division, Filter, Frozen, MappingOptions, Relation,
     Selection, SplitKey, SurveyColumn, SurveyRequest, UnfitColumn,
@@ -16,8 +17,6 @@ use adu_export::source::memory::MemorySource;
 use adu_export::source::{
     ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Snapshots, Source, SourceError, SourceFacts,
 };
-use adu_export::worker::export::ExportError;
-use adu_export::worker::parts::{PartOrder, Parts, part_path};
 use adu_export::write::WriteError;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;

@@ -22,7 +22,7 @@ use super::fault;
 use super::life::Life;
 use super::link::Link;
 use super::message;
-use crate::failpoint;
+use super::steps;
 
 /// Why the stream of deliveries ends.
 const ENDED: &str = "the broker ended the subscription: the queue was deleted, or a message was held for longer than the broker's consumer timeout";
@@ -200,15 +200,15 @@ impl Settle for Handle {
     async fn ack(mut self: Box<Self>) -> Result<(), BusError> {
         let Some(acker) = self.acker.take() else { return Err(BusError::Closed) };
         let options = BasicAckOptions { multiple: false };
-        failpoint::settle("before", "ack", self.shared.queue);
+        steps::settle("before", "ack", self.shared.queue);
         settled(self.shared.life.call("acknowledge a message", acker.ack(options)).await?)?;
-        failpoint::settle("after", "ack", self.shared.queue);
+        steps::settle("after", "ack", self.shared.queue);
         Ok(())
     }
 
     async fn release(mut self: Box<Self>) -> Result<(), BusError> {
         let Some(acker) = self.acker.take() else { return Err(BusError::Closed) };
-        failpoint::settle("before", "release", self.shared.queue);
+        steps::settle("before", "release", self.shared.queue);
         release(&self.shared.life, &acker).await
     }
 }

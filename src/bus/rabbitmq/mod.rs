@@ -30,6 +30,7 @@ mod message;
 mod publisher;
 mod reply;
 mod session;
+mod steps;
 mod topology;
 mod url;
 mod wire;

@@ -20,9 +20,9 @@ use super::link::Link;
 use super::message;
 use super::publisher::Publisher;
 use super::reply::Replies;
+use super::steps;
 use super::topology::Names;
 use super::{IoRuntime, consumer, publisher};
-use crate::failpoint;
 
 /// How often the state of the connections is checked, in addition to their events.
 const LOOK: Duration = Duration::from_millis(500);
@@ -141,9 +141,9 @@ impl Session for RabbitSession {
             encoded.push(message);
             replies.extend(reply);
         }
-        failpoint::publish("before", &messages);
+        steps::publish("before", &messages);
         self.publisher.publish(encoded).await?;
-        failpoint::publish("after", &messages);
+        steps::publish("after", &messages);
         for reply in &replies {
             self.links.replies.send(reply, &self.links.publish, &self.life).await?;
         }

@@ -5,14 +5,9 @@
 //! the host or the database, which messages show. Where the pieces cannot be
 //! what their author meant, the string is refused.
 
-use std::collections::BTreeMap;
-
 use super::InvalidDsn;
-use super::keyword::{known, like};
+use super::keyword::{Values, known, like};
 use crate::text::percent_decoded;
-
-/// Values by keyword. As in libpq the last value of a keyword is the one that counts.
-pub(super) type Values = BTreeMap<&'static str, Vec<u8>>;
 
 /// Reads `postgres://…` or `keyword=value …`.
 pub(super) fn read(text: &str) -> Result<Values, InvalidDsn> {

@@ -2,8 +2,9 @@
 //! error; one that would not be honoured is one too, unless its value asks for
 //! nothing that this client does not do anyway.
 
+use std::collections::BTreeMap;
+
 use super::InvalidDsn;
-use super::grammar::Values;
 use crate::spelling::close_names;
 
 /// What becomes of a keyword.
@@ -17,6 +18,9 @@ enum Meaning {
     Refused(&'static str),
 }
 use Meaning::{Honoured, Only, Refused};
+
+/// Values by keyword. As in libpq the last value of a keyword is the one that counts.
+pub(super) type Values = BTreeMap<&'static str, Vec<u8>>;
 
 const NO_GSSAPI: &str =
     "this client does not speak GSSAPI; leave it out, and use a password or a certificate";

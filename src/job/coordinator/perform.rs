@@ -17,6 +17,7 @@ use crate::job::decide::{Disposition, Effect};
 use crate::job::look;
 use crate::job::outcome::{CancelCause, CancelMark};
 use crate::job::plan::ClosedPlan;
+use crate::job::report::Reporter;
 use crate::job::settle::Settlement;
 use crate::job::state::{Abandoned, JobState};
 use crate::message::event::ErrorReport;
@@ -52,7 +53,7 @@ impl Coordinator {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
                 let told = state.batches.get(&id).and_then(|b| b.outcome.as_ref());
                 if let (Some(plan), Some(outcome)) = (state.plan(id.epoch), told) {
-                    let events = self.context.reporter.batch(&state.stored, plan, outcome);
+                    let events = Reporter::new(&self.context.config).batch(&state.stored, plan, outcome);
                     self.session.publish_all(events).await?;
                 }
                 if let Some(batch) = state.batches.get_mut(&id) {
@@ -78,7 +79,7 @@ impl Coordinator {
             Effect::Finish(job) => self.finish(&job).await?,
             Effect::TellProgress(job) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
-                let report = self.context.reporter.progress(state, now);
+                let report = Reporter::new(&self.context.config).progress(state, now);
                 state.said.progress = up;
                 state.said.chunks = state.progress().chunks_done;
                 self.session.publish(report).await?;
@@ -91,7 +92,7 @@ impl Coordinator {
                 }
                 warn!(job.id = %job, why, "the job is stalled");
                 state.said.stalled = Some(up);
-                let report = self.context.reporter.stalled(state, &why, now);
+                let report = Reporter::new(&self.context.config).stalled(state, &why, now);
                 self.session.publish(report).await?;
             }
             Effect::Retry(job, id, failure) => {
@@ -118,7 +119,7 @@ impl Coordinator {
     async fn tell_plan(&mut self, job: &JobId, epoch: Epoch) -> Result<(), CoordinatorError> {
         let Some(state) = self.jobs.get_mut(job) else { return Ok(()) };
         let Some(plan) = epoch.index().and_then(|i| state.plans.get(i)).cloned() else { return Ok(()) };
-        let mut out = self.context.reporter.unplanned(&state.stored, &plan);
+        let mut out = Reporter::new(&self.context.config).unplanned(&state.stored, &plan);
         if let Some(snapshot) = plan.snapshot() {
             out.push(Outgoing::Control(Control::Planned {
                 job: job.clone(),
@@ -142,7 +143,7 @@ impl Coordinator {
             // A view: repaired at the next look. The job's end does not wait for it.
             warn!(job.id = %job, error = %e, "`.latest` could not be brought up to date");
         }
-        self.session.publish(self.context.reporter.finished(&archive)).await?;
+        self.session.publish(Reporter::new(&self.context.config).finished(&archive)).await?;
         self.session.publish(Outgoing::Control(Control::Finished { job: job.clone() })).await?;
         let renamed = beating(&self.beat, folder.job(job).trash()).await?;
         self.jobs.remove(job);

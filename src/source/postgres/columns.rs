@@ -13,11 +13,11 @@ use super::session::Session;
 use super::sqlstate::Stage;
 use super::type_facts::Types;
 use super::types::{PgType, map, map_bytes, range_key};
-use crate::decode::Form;
-use crate::decode::portable::{MAX_DIGITS, portable};
 use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
 use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn};
 use crate::source::SourceError;
+use crate::source::decode::Form;
+use crate::source::decode::portable::{MAX_DIGITS, portable};
 
 /// First version in which a NOT NULL may stand for rows that break it.
 const HAS_INVALID_NOT_NULL: u32 = 180_000;

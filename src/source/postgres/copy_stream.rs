@@ -21,7 +21,7 @@ use super::session::Session;
 use super::sqlstate::Stage;
 use super::tap::{Piece, Sink, TapHandle};
 use crate::config::Advice;
-use crate::decode::{CopyDecoder, StreamColumn};
+use crate::source::decode::{CopyDecoder, StreamColumn};
 use crate::source::{ChunkRead, ChunkStream, Progress, SourceError};
 
 /// Pieces on their way.

@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{Form, StreamColumn};
 use crate::message::setting::InfinityMode;
 use crate::relation::{Column, Frozen};
 use crate::source::SourceError;
+use crate::source::decode::{Form, StreamColumn};
 
 /// How a column is selected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,10 +6,10 @@
 use super::order::{Cast, cast};
 use super::quote::{ident, literal, shown, table};
 use super::reading::{Fetch, Readings};
-use crate::decode::{Form, FormPart, Shape};
 use crate::relation::column::Geometry;
 use crate::relation::{Frozen, Selection, Slice};
 use crate::source::SourceError;
+use crate::source::decode::{Form, FormPart, Shape};
 
 /// A relation and what is read of it, with its filter in SQL.
 #[derive(Clone, Copy, Debug)]

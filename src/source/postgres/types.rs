@@ -6,9 +6,9 @@
 //! to the others in `decode/column/`.
 
 use super::reading::Fetch;
-use crate::decode::{Form, FormPart, Shape};
 use crate::message::setting::NumericMode;
 use crate::relation::column::Geometry;
+use crate::source::decode::{Form, FormPart, Shape};
 
 /// Facts of one type, as `pg_type` and `pg_attribute` have them. They travel
 /// as `SurveyColumn::facts`.

@@ -16,10 +16,11 @@ use crate::folder::FolderError;
 use crate::job::record::{Cause, RecordedPart, RecordedTable};
 use crate::message::TableNo;
 use crate::message::event::ErrorReport;
+use crate::parts::ExportError;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Policy, policy};
 use crate::source::{ErrorKind, Refusal, SourceError};
-use crate::worker::export::{self, ExportError, TableChunk, Turn};
+use crate::worker::export::{self, TableChunk, Turn};
 use crate::worker::patience::Patience;
 use crate::worker::poison::{self, Mark, Trust};
 

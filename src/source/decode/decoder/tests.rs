@@ -9,8 +9,8 @@ use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::{Form, FormPart};
 use crate::relation::Column;
+use crate::source::decode::{Form, FormPart};
 
 type Field = Option<Vec<u8>>;
 

@@ -8,8 +8,8 @@ use arrow::error::ArrowError;
 
 use super::walk::Walk;
 use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, of_form, step_of_whole};
-use crate::decode::form::FormPart;
 use crate::message::setting::InfinityMode;
+use crate::source::decode::form::FormPart;
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of the planned composite");
 

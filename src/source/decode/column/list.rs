@@ -9,9 +9,9 @@ use arrow::error::ArrowError;
 
 use super::walk::Walk;
 use super::{Builder, Faults, Fields, Misfit, Room, bytes_of_null, of_form, step_of_whole};
-use crate::decode::form::Form;
 use crate::message::setting::InfinityMode;
 use crate::relation::column::ELEMENT;
+use crate::source::decode::form::Form;
 
 /// A NULL that takes no more than this is no matter: at most 16 times its bytes in the stream.
 const NARROW: usize = 64;

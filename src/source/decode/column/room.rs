@@ -11,16 +11,16 @@ const FULL: Misfit = Misfit::Unfit("the values of its row become more than 256 M
 
 /// Counts these bytes over all builders of a decoder.
 #[derive(Clone, Default)]
-pub(in crate::decode) struct Room(Arc<AtomicUsize>);
+pub(in crate::source::decode) struct Room(Arc<AtomicUsize>);
 
 impl Room {
     /// Bytes taken since it was cleared.
-    pub(in crate::decode) fn taken(&self) -> usize {
+    pub(in crate::source::decode) fn taken(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
     /// For the next batch.
-    pub(in crate::decode) fn clear(&self) {
+    pub(in crate::source::decode) fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::export::ExportError;
 use crate::destination::{Destination, NewPart, PartPlace};
 use crate::failpoint;
-use crate::job::record::RecordedPart;
+use crate::folder::files::record::RecordedPart;
 use crate::message::ChunkNo;
 use crate::message::pattern::qualified;
 use crate::plan::ExportPlan;
@@ -42,6 +41,43 @@ pub trait Parts: Send + Sync {
         order: PartOrder,
         rows: Box<dyn ChunkStream>,
     ) -> Result<Vec<RecordedPart>, ExportError>;
+}
+
+/// What can keep a part from being made.
+#[derive(Debug)]
+pub enum ExportError {
+    /// The source.
+    Source(SourceError),
+    /// The storage is full.
+    Full(String),
+    /// The storage lets nobody write.
+    ReadOnly(String),
+    /// The storage failed otherwise.
+    Storage(String),
+    /// The workspace is gone: nobody wants the part.
+    Gone,
+}
+
+impl From<WriteError> for ExportError {
+    fn from(error: WriteError) -> Self {
+        let text = error.to_string();
+        match &error {
+            _ if error.is_full() => Self::Full(text),
+            WriteError::Storage { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Self::Gone,
+            WriteError::Storage { source, .. } => {
+                let text = format!("{text}: {source}");
+                if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+                    Self::ReadOnly(text)
+                } else {
+                    Self::Storage(text)
+                }
+            }
+            WriteError::Encode { source, .. } => Self::Source(
+                SourceError::permanent("encode", format!("{text}: {source}"))
+                    .with_remedy("leave the column out by `columns`, and report this"),
+            ),
+        }
+    }
 }
 
 /// Path of a chunk's part below its table's directory.
