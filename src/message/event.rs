@@ -100,7 +100,7 @@ pub struct Event {
     pub kind: EventType,
     /// The job id, or `<job id>/<table>`.
     pub subject: String,
-    /// When the fact that the event tells became durable.
+    /// Time at which the reported fact became durable.
     pub time: Timestamp,
     /// Always `application/json`.
     pub datacontenttype: String,

@@ -135,7 +135,7 @@ pub struct ExportRequest {
     /// The job is cancelled if it has not finished this long after its request was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Span>,
-    /// Labels that events and the archive repeat.
+    /// Labels, which are passed on in the events and the archive.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }

@@ -132,8 +132,8 @@ pub struct After {
     pub column: String,
     /// The high-water mark of the last export.
     pub value: String,
-    /// Also export the rows that are less than this below `value`, because a transaction may commit late. It
-    /// is a number for a numeric column, else a time such as `1 hour`.
+    /// Rows that are older than `value` by less than this are exported again, because a transaction may
+    /// commit late. It is a number if the column is numeric, else a time such as `1 hour`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<String>,
     /// What happens to rows whose `column` is NULL: they are neither older nor newer than any value.
