@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::quote::table;
+use super::quote::{shown, table};
 use super::seen::{Conditions, FIXED_OIDS, SeenColumn, SeenRelation};
 use super::session::Session;
 use super::slice::opaque;
@@ -38,8 +38,8 @@ pub(super) async fn doubts(
         session
             .each(&question(session.version(), &asked), stage, what, |row| {
                 let oid = row.get(0).and_then(|t| t.parse().ok()).unwrap_or(DEFAULT);
-                let name = row.get(1).zip(row.get(2)).map(|(schema, name)| table(schema, name));
-                doubts.insert(oid, why(name.as_deref(), row.get(3), row.get(4)));
+                let name = row.get(1).zip(row.get(2));
+                doubts.insert(oid, why(name, row.get(3), row.get(4)));
             })
             .await?;
     }
@@ -47,9 +47,12 @@ pub(super) async fn doubts(
 }
 
 /// Without a name it is the collation of the database.
-fn why(name: Option<&str>, noted: Option<&str>, now: Option<&str>) -> String {
+fn why(name: Option<(&str, &str)>, noted: Option<&str>, now: Option<&str>) -> String {
     let (collation, refresh) = match name {
-        Some(name) => (format!("collation {name}"), format!("ALTER COLLATION {name} REFRESH VERSION")),
+        Some((schema, name)) => {
+            let refresh = format!("ALTER COLLATION {} REFRESH VERSION", table(schema, name));
+            (format!("collation {}", shown(schema, name)), refresh)
+        }
         None => ("the database's collation".into(), "ALTER DATABASE … REFRESH COLLATION VERSION".into()),
     };
     match (noted, now) {
@@ -162,9 +165,9 @@ mod tests {
     #[test]
     fn what_is_not_known_is_in_doubt() {
         assert_eq!(
-            why(Some("x.y"), Some("1"), Some("2")),
-            "collation x.y was of version 1 when its indexes were made and is of version 2 now (REINDEX them, then \
-             ALTER COLLATION x.y REFRESH VERSION)"
+            why(Some(("x", "de-x-icu")), Some("1"), Some("2")),
+            "collation x.de-x-icu was of version 1 when its indexes were made and is of version 2 now (REINDEX them, then \
+             ALTER COLLATION \"x\".\"de-x-icu\" REFRESH VERSION)"
         );
         for (noted, now) in [(None, Some("2")), (Some("1"), None), (None, None)] {
             assert!(why(None, noted, now).contains("no version of the database's collation"));
