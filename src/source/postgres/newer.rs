@@ -28,9 +28,13 @@ pub(super) fn greater_than(
     value: &str,
     overlap: Option<&str>,
 ) -> Result<String, SourceError> {
-    let (name, value) = (ident(&column.column.name), literal(value));
+    let (mut name, value) = (ident(&column.column.name), literal(value));
     let facts: Option<PgType> = serde_json::from_value(column.type_facts.clone()).ok();
     let base = facts.as_ref().map(PgType::undomained);
+    // The server knows no order of an enum's domain.
+    if let Some(base) = base.filter(|base| base.typtype == 'e' && facts.as_ref() != Some(base)) {
+        name = format!("{name}::{}", base.name);
+    }
     let greater = base.map_or_else(|| ">".to_owned(), operator);
     let Some(amount) = overlap else {
         return Ok(format!("{name} {greater} {value}"));
@@ -129,6 +133,10 @@ mod tests {
             let sql = greater_than(&column(&ty), "a", None).expect("none");
             assert_eq!(sql, "\"k\"\"\" OPERATOR(\"my \"\"ext\".>) 'a'");
         }
+        let mood = PgType { typtype: 'e', ..PgType::base(80_002, "public.\"Mood\"", -1) };
+        assert_eq!(greater_than(&column(&mood), "a", None).expect("none"), "\"k\"\"\" > 'a'");
+        let sql = greater_than(&column(&domain(mood)), "a", None).expect("none");
+        assert_eq!(sql, "\"k\"\"\"::public.\"Mood\" > 'a'");
         let of_an_enum = PgType::base(80_001, "public.mood", -1);
         assert_eq!(greater_than(&column(&of_an_enum), "a", None).expect("none"), "\"k\"\"\" > 'a'");
     }

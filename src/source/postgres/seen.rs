@@ -50,7 +50,9 @@ pub(super) struct Conditions<'a> {
 impl Conditions<'_> {
     /// Whether the filter may read other tables.
     pub(super) fn may_read_tables(&self) -> bool {
-        self.filter.is_some_and(|filter| filter.to_lowercase().contains("select"))
+        let filter = self.filter.map(str::to_lowercase).unwrap_or_default();
+        // Or by the command TABLE.
+        filter.contains("select") || has_word(&filter, "table")
     }
 
     /// Whether a column's name occurs in them: rather once too often, as in a text.

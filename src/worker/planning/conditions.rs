@@ -7,6 +7,7 @@ use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::{After, AfterNulls};
 use crate::plan::choose::ChosenTable;
+use crate::plan::column::{ColumnType, Fetch};
 use crate::plan::filter;
 use crate::plan::size::count;
 use crate::source::{Relation, SourceError, Unreadable};
@@ -40,7 +41,8 @@ impl Planner<'_> {
                     "name a column of the table",
                 )));
             };
-            if filter::is_moving(&after.value) {
+            let is_text = column.column.ty == ColumnType::Text && column.column.fetch == Fetch::Native;
+            if !is_text && filter::is_moving(&after.value) {
                 return Err(PlanError::Failed(ErrorReport::permanent(
                     "invalid_value",
                     format!("field `after.value`: '{}' is another date at each reading", after.value),
