@@ -156,6 +156,11 @@ impl Dsn {
         let servers = server::servers(texts)?;
         let tls = Tls::of(texts, &servers)?;
         let (user, database) = (owned("user")?, owned("dbname")?);
+        for (keyword, value) in [("user", &user), ("dbname", &database)] {
+            if value.as_deref().is_some_and(grammar::holds_settings) {
+                return Err(InvalidDsn::Within(keyword));
+            }
+        }
         Ok(Self {
             servers,
             database: database.ok_or(InvalidDsn::NoDatabase)?,

@@ -241,10 +241,16 @@ impl<'a> Choosing<'a> {
     }
 }
 
-/// Why nothing of it can be read by an entry. Of a view, and of the rows that a filter wants, only the server's own planner
-/// knows what is read.
+/// Why nothing of it can be read by an entry. Of a view, and of partitions that a filter may leave out, only the server's
+/// own planner knows what is read.
 fn unreadable<'a>(relation: &'a Relation, entry: &TableRequest) -> Option<&'a Unreadable> {
-    let is_sure = relation.kind != RelationKind::View && entry.where_.is_none() && entry.after.is_none();
+    let is_sure = match relation.kind {
+        RelationKind::View => false,
+        RelationKind::Partitioned | RelationKind::Partition => {
+            entry.where_.is_none() && entry.after.is_none()
+        }
+        RelationKind::Table | RelationKind::MaterializedView | RelationKind::Foreign => true,
+    };
     relation.unreadable.as_ref().or(relation.elsewhere.as_ref().filter(|_| is_sure))
 }
 

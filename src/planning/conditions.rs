@@ -6,7 +6,7 @@ use crate::message::pattern::qualified;
 use crate::message::request::{After, AfterNulls};
 use crate::plan::choose::ChosenTable;
 use crate::plan::size::count;
-use crate::relation::filter::{Expression, is_moving};
+use crate::relation::filter::Expression;
 use crate::relation::{Filter, Frozen, Relation, Unreadable};
 use crate::source::{Keeper, Refusal, SourceError};
 
@@ -49,13 +49,6 @@ impl Ground<'_> {
             .iter()
             .find(|c| c.column.name == after.column)
             .expect("`choose` takes no table without the column of `after`");
-        if is_moving(&after.value) {
-            return Err(PlanError::Failed(ErrorReport::permanent(
-                "invalid_value",
-                format!("field `after.value`: '{}' is another date at each reading", after.value),
-                "write the date itself, e.g. 2026-01-31",
-            )));
-        }
         if let Some(overlap) = after.overlap.as_ref().filter(|o| o.trim_start().starts_with('-')) {
             return Err(PlanError::Failed(ErrorReport::permanent(
                 "invalid_value",

@@ -114,6 +114,13 @@ fn holds_parameters(credentials: &[u8]) -> bool {
     pairs.any(|pair| position(pair, b"=").is_some_and(|equals| is_name(&pair[..equals])))
 }
 
+/// Whether a setting stands in a value, set apart by a sign that sets none apart there: its value would be shown as a part
+/// of a name.
+pub(super) fn holds_settings(value: &str) -> bool {
+    let pairs = value.split([';', '&', ',', '?', '#']).skip(1).filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, _)| name.trim().to_ascii_lowercase()).any(|name| is_name(name.as_bytes()))
+}
+
 fn is_name(bytes: &[u8]) -> bool {
     bytes == b"ssl" || std::str::from_utf8(bytes).is_ok_and(|name| known(name).is_some())
 }

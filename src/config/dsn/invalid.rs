@@ -23,6 +23,11 @@ pub enum InvalidDsn {
         "an IPv6 address stands in brackets before its port, e.g. postgres://user@[fe80::1]:5432/database"
     )]
     Brackets,
+    /// A setting within a name.
+    #[error(
+        "a setting stands in its `{0}`: those of a URL begin after a `?` and are set apart by `&`, others by spaces"
+    )]
+    Within(&'static str),
     /// A host with signs that no host has.
     #[error(
         "its host has a sign that no host name has; if it is one of the password or of a parameter, write `@` as %40, \

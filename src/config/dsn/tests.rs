@@ -68,6 +68,25 @@ fn what_cannot_be_meant_is_refused_with_a_word_about_the_sign() {
 }
 
 #[test]
+fn a_setting_is_no_part_of_a_name() {
+    for text in [
+        "postgres://u@h/d;password=geheim",
+        "postgres://u@h/d&password=geheim&sslmode=verify-full",
+        "postgres://u@h/d#x&Password=geheim",
+        "postgres://u;password=geheim@h/d",
+        "host=h user=u dbname=d;password=geheim",
+        "host=h dbname=d user=u,sslmode=verify-full",
+    ] {
+        let text = refused(text);
+        assert!(text.contains("a setting stands in its `"), "{text}");
+        assert!(!text.contains("heim") && !text.contains("verify"), "{text}");
+    }
+    for name in ["d;e", "d=e", "cn=u,dc=e", "a&b"] {
+        assert_eq!(dsn(&format!("host=h user='{name}' dbname='{name}'")).database, name);
+    }
+}
+
+#[test]
 fn every_setting_is_honoured_or_refused_by_its_name() {
     for (keyword, value) in [
         ("passfile", "/x"),

@@ -72,7 +72,7 @@ impl Table<'_> {
                 Some(why) => why,
             },
             None if self.relation.primary_key.is_empty() => "there is no primary key".to_owned(),
-            None => "the primary key cannot be sorted".to_owned(),
+            None => "the primary key cannot be sorted, or may not be read".to_owned(),
         };
         match (self.no_ctid(), key) {
             (None, _) => self.ctid(&key_reason),
@@ -147,10 +147,10 @@ impl Table<'_> {
         Some((column, column.order.as_ref()?))
     }
 
-    /// First column of the primary key, if it can be sorted.
+    /// First column of the primary key, if it can be sorted and read.
     fn key_column(&self) -> Option<(&SurveyColumn, &Frozen)> {
         let name = self.relation.primary_key.first()?;
-        let column = self.relation.columns.iter().find(|c| c.column.name == *name)?;
+        let column = self.relation.columns.iter().find(|c| c.column.name == *name && c.readable)?;
         Some((column, column.order.as_ref()?))
     }
 
@@ -181,7 +181,7 @@ impl Table<'_> {
         let why = if self.relation.primary_key.is_empty() {
             "it has no primary key"
         } else {
-            "its primary key cannot be sorted"
+            "its primary key cannot be sorted, or may not be read"
         };
         ErrorReport::permanent(
             "strategy_unavailable",
@@ -343,7 +343,9 @@ impl NoCtid {
             Self::Foreign => "rows of foreign tables are not on its pages",
             Self::NoTable => "it is a view or a foreign table",
             Self::NoSnapshot => "without a snapshot rows may move between pages",
-            Self::Pages => "the server is older than PostgreSQL 14 or the table is no heap",
+            Self::Pages => {
+                "the server is older than PostgreSQL 14, the table is no heap, or the role may read some of its columns only"
+            }
         }
     }
 }

@@ -100,8 +100,10 @@ fn relation(
     version: u32,
     all_rows: Option<&str>,
 ) -> Relation {
+    // A right to columns is none to where their rows are.
     let has_pages = version >= HAS_TID_RANGE_SCAN
         && facts.heap
+        && facts.select
         && facts.members == 1
         && facts.foreign_members == 0
         && matches!(n.kind, RelationKind::Table | RelationKind::MaterializedView | RelationKind::Partition);

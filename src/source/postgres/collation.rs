@@ -22,6 +22,12 @@ pub(super) const DEFAULT: u32 = 100;
 const BYTEWISE: [u32; 2] = [950, 951];
 /// First version in which a database notes the version of its own collation.
 const HAS_DATABASE_VERSION: u32 = 150_000;
+/// Stands for every collation that something in the database is made with: of a range or a composite nobody sees by which
+/// its texts are compared.
+const USED: u32 = 0;
+/// Stands for the database's own where an index, a part of one or partitions are made of an expression that is compared by
+/// it: of what functions and operators give nobody sees whether it is a text.
+const OF_EXPRESSIONS: u32 = 1;
 /// Built-in types that are compared by the collation of the database, although they have none: `jsonb`, `jsonb[]`.
 const OF_DEFAULT: [u32; 2] = [3802, 3807];
 
@@ -66,7 +72,27 @@ fn why(name: Option<(&str, &str)>, noted: Option<&str>, now: Option<&str>) -> St
 
 /// The collations among these that are in doubt, with the versions that are noted and those of now.
 fn question(version: u32, collations: &BTreeSet<u32>) -> String {
-    let list: Vec<String> = collations.iter().map(u32::to_string).collect();
+    let by_used = collations.contains(&USED);
+    let list: Vec<String> =
+        collations.iter().chain(by_used.then_some(&DEFAULT)).map(u32::to_string).collect();
+    // What depends on the database's own is not noted.
+    let used = if by_used {
+        " OR l.oid IN (SELECT e.refobjid FROM pg_catalog.pg_depend e \
+           WHERE e.refclassid = 'pg_catalog.pg_collation'::pg_catalog.regclass)"
+    } else {
+        ""
+    };
+    let of_expressions = if collations.contains(&OF_EXPRESSIONS) {
+        format!(
+            " OR EXISTS (SELECT FROM pg_catalog.pg_index i \
+                WHERE i.indexprs IS NOT NULL AND {DEFAULT} = ANY (i.indcollation) \
+                   OR pg_catalog.strpos(i.indpred::pg_catalog.text, ':inputcollid {DEFAULT} ') > 0) \
+             OR EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p \
+                WHERE p.partexprs IS NOT NULL AND {DEFAULT} = ANY (p.partcollation))"
+        )
+    } else {
+        String::new()
+    };
     let (noted, now, trusted) = if version >= HAS_DATABASE_VERSION {
         (
             "d.datcollversion",
@@ -80,13 +106,14 @@ fn question(version: u32, collations: &BTreeSet<u32>) -> String {
         "SELECT v.oid, v.nspname, v.collname, v.noted, v.now FROM ( \
            SELECT {DEFAULT} AS oid, NULL AS nspname, NULL AS collname, {noted} AS noted, {now} AS now, \
                   ({trusted}) AS trusted \
-           FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() \
+           FROM pg_catalog.pg_database d \
+           WHERE d.datname = pg_catalog.current_database() AND ({DEFAULT} IN ({list}){of_expressions}) \
            UNION ALL \
            SELECT l.oid, n.nspname, l.collname, l.collversion, pg_catalog.pg_collation_actual_version(l.oid), \
                   l.collprovider = 'b' OR l.collprovider = 'c' AND l.collcollate IN ('C', 'POSIX') \
            FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace \
-           WHERE l.oid <> {DEFAULT} AND l.oid IN ({list})) v \
-         WHERE v.oid IN ({list}) AND v.trusted IS NOT TRUE AND (v.noted = v.now) IS NOT TRUE",
+           WHERE l.oid <> {DEFAULT} AND (l.oid IN ({list}){used})) v \
+         WHERE v.trusted IS NOT TRUE AND (v.noted = v.now) IS NOT TRUE",
         list = list.join(", "),
     )
 }
@@ -122,8 +149,13 @@ pub(super) async fn care(
     let of_filter = of_filter(seen, conditions);
     let of_key = conditions.key.and_then(|key| seen.columns.get(key)).and_then(of_column);
     let asked = of_filter.iter().copied().chain(of_key).collect();
-    let mut doubts = doubts(session, &asked, stage, what).await?;
-    let doubted = of_filter.iter().any(|collation| doubts.contains_key(collation));
+    let doubts = doubts(session, &asked, stage, what).await?;
+    let of = |asked: u32| {
+        let asked = if asked == OF_EXPRESSIONS { DEFAULT } else { asked };
+        let mut found = doubts.iter().filter(move |(doubted, _)| asked == USED || **doubted == asked);
+        found.next().map(|(_, why)| why.clone())
+    };
+    let doubted = of_filter.iter().any(|collation| of(*collation).is_some());
     // A subquery that the planner could not look into would run once for each row.
     let (opaque_filter, settings) = match conditions.may_read_tables() {
         _ if !doubted => (false, &[][..]),
@@ -131,20 +163,62 @@ pub(super) async fn care(
         false => (true, &[][..]),
     };
     let filter = conditions.filter.map(|f| if opaque_filter { opaque(f) } else { f.to_owned() });
-    Ok(Care { filter, settings, key: of_key.and_then(|collation| doubts.remove(&collation)) })
+    Ok(Care { filter, settings, key: of_key.and_then(of) })
 }
 
-/// The collations by which a filter may compare; one too many is safe, only slower. A cast to text is in the order of the database.
+/// The collations by which a filter may compare; one too many is safe, only slower. A cast to text is in the order of the
+/// database, and so is a text that operators and functions make of values without collation.
 fn of_filter(seen: &SeenRelation, conditions: Conditions<'_>) -> BTreeSet<u32> {
     let Some(filter) = conditions.filter else { return BTreeSet::new() };
     let filter_alone = Conditions { key: None, filter: Some(filter) };
     let named = seen.columns.iter().filter(|(name, _)| filter_alone.name(name));
     let mut collations: BTreeSet<u32> = named.filter_map(|(_, column)| of_column(column)).collect();
     let words = filter.to_lowercase();
-    if filter_alone.may_read_tables() || ["text", "char", "collate"].iter().any(|word| words.contains(word)) {
+    let has = |some: &[&str]| some.iter().any(|word| words.contains(word));
+    // Those that it names, or that other tables have.
+    if has(&["collate"]) || conditions.may_read_tables() {
+        collations.insert(USED);
+    }
+    if has(&["text", "char", "json"]) {
         collations.insert(DEFAULT);
     }
+    if has(&["||", "->", "#>"]) || calls_function(&words) {
+        collations.insert(OF_EXPRESSIONS);
+    }
     collations
+}
+
+/// Words that may stand before a parenthesis and are no functions.
+const NO_FUNCTIONS: [&str; 20] = [
+    "all",
+    "and",
+    "any",
+    "as",
+    "between",
+    "case",
+    "cast",
+    "dec",
+    "decimal",
+    "else",
+    "float",
+    "in",
+    "like",
+    "not",
+    "numeric",
+    "or",
+    "then",
+    "time",
+    "timestamp",
+    "when",
+];
+
+/// Whether a filter, in small letters, may call a function.
+fn calls_function(filter: &str) -> bool {
+    filter.match_indices('(').any(|(at, _)| {
+        let before = filter[..at].trim_end();
+        let word = before.rsplit(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '$' | '"'))).next();
+        word.is_some_and(|word| !word.is_empty() && !NO_FUNCTIONS.contains(&word))
+    })
 }
 
 /// The collation by which values of a column are compared, if any.
@@ -153,7 +227,7 @@ fn of_column(column: &SeenColumn) -> Option<u32> {
     match column.collation {
         0 if OF_DEFAULT.contains(&made_of) => Some(DEFAULT),
         0 if made_of < FIXED_OIDS || column.kind == 'e' => None,
-        0 => Some(DEFAULT),
+        0 => Some(USED),
         collation => Some(collation).filter(|c| !BYTEWISE.contains(c)),
     }
 }
@@ -182,6 +256,34 @@ mod tests {
     }
 
     #[test]
+    fn what_a_filter_may_compare_as_text_is_found() {
+        let range = SeenColumn { kind: 'r', ..SeenColumn::of(70_000) };
+        let seen = SeenRelation::plain([("id", SeenColumn::of(23)), ("r", range)]);
+        let of = |filter: &str| of_filter(&seen, Conditions { key: None, filter: Some(filter) });
+        for filter in [
+            "\"id\" > 5",
+            "\"id\" IN ( 1 , 2 ) AND ( \"id\" > 1 )",
+            "NOT ( \"id\" = CAST ( '1' AS NUMERIC(9,1) ) )",
+        ] {
+            assert_eq!(of(filter), BTreeSet::new(), "{filter}");
+        }
+        for filter in [
+            "\"j\" ->> 'a' = 'b'",
+            "encode ( \"b\" , 'hex' ) = 'a'",
+            "\"id\" || 'a' = '1a'",
+            "\"F\" ( 1 ) = 'a'",
+        ] {
+            assert_eq!(of(filter), BTreeSet::from([OF_EXPRESSIONS]), "{filter}");
+        }
+        assert_eq!(of("\"j\" :: JSONB = '1'"), BTreeSet::from([DEFAULT]));
+        for filter in ["\"r\" = '[a,b)'", "\"id\" IN ( SELECT 1 )", "\"id\" IN ( TABLE t )"] {
+            assert!(of(filter).contains(&USED), "{filter}");
+        }
+        assert!(of("\"id\" = 1 COLLATE \"x\"").contains(&USED));
+        assert!(question(150_000, &BTreeSet::from([USED])).contains("100 IN (0, 100)"));
+    }
+
+    #[test]
     fn types_that_are_compared_as_texts_have_a_collation() {
         let column = |oid, kind, base, collation| SeenColumn { kind, base, collation, ..SeenColumn::of(oid) };
         for (column, expected) in [
@@ -194,8 +296,10 @@ mod tests {
             (column(70_000, 'd', 23, 0), None),
             (column(70_000, 'd', 3802, 0), Some(100)),
             (column(70_000, 'd', 25, 100), Some(100)),
-            (column(70_000, 'c', 0, 0), Some(100)),
-            (column(70_000, 'r', 0, 0), Some(100)),
+            (column(70_000, 'd', 70_001, 0), Some(USED)),
+            (column(70_000, 'c', 0, 0), Some(USED)),
+            (column(70_000, 'r', 0, 0), Some(USED)),
+            (column(70_000, 'b', 0, 0), Some(USED)),
         ] {
             assert_eq!(of_column(&column), expected, "{} {}", column.oid, column.kind);
         }

@@ -1,10 +1,13 @@
 //! The condition of an incremental export: rows whose column is greater than a value.
 
 use super::quote::{ident, literal};
+use super::reading::{Fetch, Reading};
 use super::seen::FIXED_OIDS;
 use super::types::{PgType, oid};
 use crate::relation::SurveyColumn;
+use crate::relation::filter::is_moving;
 use crate::source::SourceError;
+use crate::source::decode::Form;
 
 /// What is subtracted from values of a type, and in which type that is done. Values of single
 /// precision are subtracted in double precision, which rounds less; PostgreSQL compares the two.
@@ -31,8 +34,21 @@ pub(super) fn greater_than(
     overlap: Option<&str>,
 ) -> Result<String, SourceError> {
     let column = columns.iter().find(|c| c.column.name == name);
-    let (quoted, value) = (ident(name), literal(value));
-    let base = column.and_then(|c| c.facts.get::<PgType>()).map(PgType::undomained);
+    let mut quoted = ident(name);
+    let facts = column.and_then(|c| c.facts.get::<PgType>());
+    let base = facts.map(PgType::undomained);
+    if is_moving(value) && !column.is_some_and(is_text) {
+        return Err(SourceError::permanent(
+            "invalid_value",
+            format!("field `after.value`: '{value}' is another date at each reading"),
+        )
+        .with_remedy("write the date itself, e.g. 2026-01-31"));
+    }
+    // The server knows no order of an enum's domain.
+    if let Some(base) = base.filter(|base| base.typtype == 'e' && facts != Some(base)) {
+        quoted = format!("{quoted}::{}", base.name);
+    }
+    let value = literal(value);
     let greater = base.map_or_else(|| ">".to_owned(), operator);
     let Some(amount) = overlap else {
         return Ok(format!("{quoted} {greater} {value}"));
@@ -55,6 +71,12 @@ pub(super) fn greater_than(
     };
     // An overlap below zero would leave rows out.
     Ok(format!("{quoted} {greater} LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))
+}
+
+/// Whether the type reads every word as itself.
+fn is_text(column: &SurveyColumn) -> bool {
+    Reading::of(&column.column)
+        .is_ok_and(|reading| reading.fetch == Fetch::Native && reading.form == Form::Text)
 }
 
 /// The operator by which values of a type are sorted, and so its highest one was found: that of the type's own order,
@@ -127,6 +149,10 @@ mod tests {
             let sql = of(column(&ty), "a", None).expect("none");
             assert_eq!(sql, "\"k\"\"\" OPERATOR(\"my \"\"ext\".>) 'a'");
         }
+        let mood = PgType { typtype: 'e', ..PgType::base(80_002, "public.\"Mood\"", -1) };
+        assert_eq!(of(column(&mood), "a", None).expect("none"), "\"k\"\"\" > 'a'");
+        let sql = of(column(&domain(mood)), "a", None).expect("none");
+        assert_eq!(sql, "\"k\"\"\"::public.\"Mood\" > 'a'");
         let of_an_enum = PgType::base(80_001, "public.mood", -1);
         assert_eq!(of(column(&of_an_enum), "a", None).expect("none"), "\"k\"\"\" > 'a'");
     }

@@ -52,6 +52,7 @@ impl Conditions<'_> {
     /// Whether the filter may read other tables.
     pub(super) fn may_read_tables(&self) -> bool {
         let filter = self.filter.map(str::to_lowercase).unwrap_or_default();
+        // Or by the command TABLE.
         filter.contains("select") || has_word(&filter, "table")
     }
 

@@ -242,3 +242,39 @@ fn rows_without_a_value_are_left_out_come_with_every_increment_or_fail_the_table
     let ids: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&ids, [daemon]);
 }
+
+#[test]
+fn a_mark_is_the_next_value_whatever_its_type() {
+    let site = Site::new(Database::empty());
+    site.db.execute(
+        "CREATE TYPE mood AS ENUM ('low', 'now', 'high'); CREATE DOMAIN \"Mood\" AS mood; CREATE DOMAIN moods AS \"Mood\";
+         CREATE TABLE marked AS SELECT g AS id, m, m::\"Mood\" AS d, m::moods AS dd, w AS t, w::varchar AS v, w::name AS n
+             FROM (SELECT g, (enum_range(NULL::mood))[g] AS m, (ARRAY['a', 'now', 'yesterday'])[g] AS w
+                   FROM generate_series(1, 3) g) q;
+         CREATE VIEW marked_seen AS SELECT * FROM marked",
+    );
+    let daemon = site.daemon();
+    let mut jobs = Vec::new();
+    for relation in ["marked", "marked_seen"] {
+        for (column, values) in [
+            ("m", ["low", "now", "high"]),
+            ("d", ["low", "now", "high"]),
+            ("dd", ["low", "now", "high"]),
+            ("t", ["a", "now", "yesterday"]),
+            ("v", ["a", "now", "yesterday"]),
+            ("n", ["a", "now", "yesterday"]),
+        ] {
+            for (rows, value) in [2, 1, 0].into_iter().zip(values) {
+                let after = json!({"column": column, "value": value});
+                let done =
+                    site.export(json!({"tables": [{"table": format!("public.{relation}"), "after": after}]}));
+                let table = site.exports.archive(done.job())["tables"][0].clone();
+                assert_eq!(table["rows"], rows, "{column} after {value}: {table}");
+                assert_eq!(table["high_water_mark"], values[2], "{column} after {value}: {table}");
+                jobs.push(done.job().to_owned());
+            }
+        }
+    }
+    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
+    site.assert_sound(&jobs, [daemon]);
+}

@@ -311,3 +311,36 @@ fn what_nothing_changed_is_never_taken_for_changed() {
     ]);
     site.assert_sound(&[done.job()], [daemon]);
 }
+
+#[test]
+fn a_table_of_which_some_columns_may_be_read_is_split_by_nothing_else() {
+    let site = Site::new(Database::empty());
+    site.db.execute(&format!(
+        "CREATE TABLE few (id int PRIMARY KEY, v int NOT NULL, secret text);
+         CREATE TABLE few_parts (LIKE few INCLUDING ALL) PARTITION BY RANGE (id);
+         CREATE TABLE few_parts_0 PARTITION OF few_parts DEFAULT;
+         INSERT INTO few SELECT g, g, 's' FROM generate_series(1, 5000) g; INSERT INTO few_parts SELECT * FROM few;
+         ANALYZE; REVOKE ALL ON few, few_parts FROM {EXPORTER}; GRANT SELECT (v) ON few, few_parts TO {EXPORTER}"
+    ));
+    let daemon = site.daemon();
+    let mut jobs = Vec::new();
+    for (more, strategy) in [(json!({}), "single"), (json!({"chunk_column": "v"}), "range")] {
+        let table = |name: &str| {
+            let mut table = json!({"table": name, "columns": ["v"], "chunk_rows": 1000});
+            table.as_object_mut().expect("a table").extend(more.as_object().expect("options").clone());
+            table
+        };
+        let done = site.export(json!({"tables": [table("public.few"), table("public.few_parts")],
+                                      "output": {"directory": strategy}, "verify": "count"}));
+        for table in site.exports.archive(done.job())["tables"].as_array().expect("tables") {
+            assert_eq!(table["strategy"], strategy, "{table}");
+        }
+        site.assert_equal(&[
+            ("SELECT v FROM few", &format!("{strategy}/public_few")),
+            ("SELECT v FROM few_parts", &format!("{strategy}/public_few_parts")),
+        ]);
+        jobs.push(done.job().to_owned());
+    }
+    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
+    site.assert_sound(&jobs, [daemon]);
+}

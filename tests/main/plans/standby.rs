@@ -230,6 +230,17 @@ fn what_only_the_primary_has_is_skipped_by_patterns_and_refused_by_name_until_th
         ("SELECT * FROM parts WHERE id < 20", "public_parts"),
         ("SELECT * FROM ONLY parent", "public_parent"),
     ]);
+    // A filter makes no difference to a pattern, but where it leaves partitions out.
+    let filtered = site.export(json!({
+        "tables": [{"table": "public.*", "where": "id < 20"}], "output": {"directory": "filtered"}}));
+    let archive = site.exports.archive(filtered.job());
+    let skipped = archive["skipped"].as_array().expect("skipped relations");
+    let names: Vec<&str> = skipped.iter().filter_map(|s| s["table"].as_str()).collect();
+    assert_eq!(names, ["public.child", "public.parent", "public.volatile"]);
+    site.assert_equal(&[
+        ("SELECT * FROM logged WHERE id < 20", "filtered/public_logged"),
+        ("SELECT * FROM parts WHERE id < 20", "filtered/public_parts"),
+    ]);
 
     // Once promoted, it has such tables, without rows.
     assert_eq!(standby.number("postgres", "SELECT pg_promote()::int"), 1);
@@ -239,5 +250,10 @@ fn what_only_the_primary_has_is_skipped_by_patterns_and_refused_by_name_until_th
         ("SELECT * FROM over WHERE false", "public_over"),
         ("SELECT * FROM parts_1", "public_parts_v2"),
     ]);
-    assert_sound(&site, &standby, &[matched.job(), &named, some.job(), &mixed, promoted.job()], [daemon]);
+    assert_sound(
+        &site,
+        &standby,
+        &[matched.job(), &named, some.job(), &mixed, filtered.job(), promoted.job()],
+        [daemon],
+    );
 }
