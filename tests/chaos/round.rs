@@ -126,8 +126,7 @@ pub(crate) fn play(servers: &Borrowed, seed: u64) {
         assert!(fine, "{}", end.body);
         assert_whole(site, job);
     }
-    let names: Vec<&str> = jobs.iter().map(String::as_str).collect();
-    site.assert_sound(&names, daemons);
+    site.assert_sound(&jobs, daemons);
 }
 
 fn with_id(site: &Site, mut body: Value, job: &str) -> String {

@@ -1,7 +1,7 @@
 //! A broker that goes away, forgets, refuses or chokes. Each of these tests has
 //! one of its own: nobody else is to suffer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -24,11 +24,14 @@ fn slow(servers: &Borrowed) -> Slow {
 fn away(servers: &Borrowed, signal: &str) {
     let slow = slow(servers);
     let daemons = [slow.daemon(), slow.daemon()];
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let declared = Instant::now();
+    let job = slow.request(&["big"]);
     daemons.iter().for_each(mid_job);
-    // RabbitMQ 3.10 that is killed within seconds of declaring a quorum queue forgets
-    // who leads it, for good: a fault of its own, and another one than this.
-    std::thread::sleep(Duration::from_secs(5));
+    if signal == "KILL" {
+        // RabbitMQ 3.10 that is killed within seconds of declaring a quorum queue forgets
+        // who leads it, for good: a fault of its own, and another one than this.
+        std::thread::sleep(Duration::from_secs(5).saturating_sub(declared.elapsed()));
+    }
     let before = daemons.each_ref().map(|d| d.log().len());
     // One of them may be between two chunks.
     let exported = || daemons.iter().map(Daemon::rows_exported).sum::<u64>();
@@ -73,9 +76,9 @@ fn a_broker_that_lost_all_its_data_gets_every_job_back_from_the_folder() {
         config["http"] = slow.config()["http"].clone();
         slow.site.daemon_with(&config)
     }];
-    let first = slow.site.request(json!({"tables": ["public.big"]}));
+    let first = slow.request(&["big"]);
     daemons.iter().for_each(mid_job);
-    let waiting = [(); 2].map(|()| slow.site.request(json!({"tables": ["public.small"]})));
+    let waiting = [(); 2].map(|()| slow.request(&["small"]));
     let stored = |job: &String| slow.site.exports.path(&format!(".temp/job_{job}/request.json")).exists();
     eventually("all requests are stored", PATIENCE, || waiting.iter().all(stored).then_some(()));
     servers.halt("rabbitmq", "KILL");
@@ -123,7 +126,7 @@ fn chunks_longer_than_the_broker_lets_anybody_hold_a_message_are_finished_once()
     let daemon = slow.site.daemon_with(&config);
     // Two chunks of 1.2 MB side by side: about fourteen seconds.
     slow.proxy.slow_to(180_000);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     eventually("both chunks run", PATIENCE, || (daemon.chunks_in_flight() == 2).then_some(()));
     eventually("the broker takes a message back", Duration::from_secs(30), || {
         daemon.log().contains("consumer_timeout").then_some(())
@@ -148,7 +151,7 @@ fn alarmed(alarm: &[&str], lift: &[&str]) {
     let servers = Services::borrow();
     let slow = slow(&servers);
     let daemons = [slow.daemon(), slow.daemon()];
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     daemons.iter().for_each(mid_job);
     let before = daemons.each_ref().map(|d| d.log().len());
     // However long the command takes.
@@ -225,7 +228,7 @@ fn rights_that_are_revoked_are_named_and_waited_for() {
     let mut config = slow.config();
     config["broker"]["url"] = account.url();
     let daemon = slow.site.daemon_with(&config);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&daemon);
     let before = daemon.log().len();
 

@@ -38,7 +38,7 @@ fn a_server_without_a_free_connection_is_asked_again() {
     let role = role(&db, "CONNECTION LIMIT 2");
     let slow = Slow::new(db).at(500_000);
     let daemon = slow.site.daemon_with(&config_of(&slow, &role));
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     eventually("a chunk is refused", PATIENCE, || {
         (daemon.metric("adu_export_retries_total") > 0.0).then_some(())
     });
@@ -65,7 +65,7 @@ fn a_password_that_is_rotated_in_the_middle_of_a_job_costs_nothing() {
     source.remove("password");
     source.insert("password_file".into(), json!(secret));
     let daemon = slow.site.daemon_with(&config);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&daemon);
     slow.site.db.execute(&format!(
         "ALTER ROLE {role} PASSWORD 'second'; UPDATE big SET v = 'too late';
@@ -93,12 +93,12 @@ fn a_server_that_is_gone_for_longer_than_retries_last_comes_back_to_a_job_that_g
         config["timing"]["stalled_after"] = json!("15s");
         slow.site.daemon_with(&config)
     });
-    let job = slow.site.request(json!({"tables": ["public.quick", "public.big"]}));
+    let job = slow.request(&["quick", "big"]);
     slow.site.broker.events.wait(&job, "table.completed", PATIENCE);
     daemons.iter().for_each(mid_job);
     slow.proxy.cut();
     // Another one that has not begun when the server goes.
-    let later = slow.site.request(json!({"tables": ["public.quick"]}));
+    let later = slow.request(&["quick"]);
     let end = || slow.site.broker.events.all().into_iter().any(|e| e.is_final());
     never("a job ends because its server is away", Duration::from_secs(30), end);
     let stalled = slow.site.broker.events.wait(&job, "job.stalled", Duration::from_secs(5));
@@ -124,7 +124,7 @@ fn a_statement_timeout_fails_the_table_and_names_the_setting() {
     db.execute(&format!("ALTER ROLE {role} SET statement_timeout = '1500ms'"));
     let slow = Slow::new(db);
     let daemon = slow.site.daemon_with(&config_of(&slow, &role));
-    let job = slow.site.request(json!({"tables": ["public.endless", "public.quick"]}));
+    let job = slow.request(&["endless", "quick"]);
     let last = slow.site.broker.events.wait_final(&job, PATIENCE);
     assert_eq!(last.kind(), "job.partial", "{}", last.body);
     let archive = slow.site.exports.archive(&job);
@@ -144,7 +144,7 @@ fn a_connection_that_carries_nothing_any_more_is_given_up() {
     let mut config = slow.config();
     config["sources"]["warehouse"]["stall_timeout"] = json!("2s");
     let daemon = slow.site.daemon_with(&config);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&daemon);
     slow.proxy.stall();
     slow.site.db.execute("UPDATE big SET v = 'too late'");
@@ -212,7 +212,7 @@ fn a_snapshot_that_grows_too_old_ends_its_job_and_lets_vacuum_go_on() {
     let mut config = slow.config();
     config["sources"]["warehouse"]["max_snapshot_age"] = json!("3s");
     let daemon = slow.site.daemon_with(&config);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&daemon);
     ended_by(&slow.site, &job, "max_snapshot_age", "max_snapshot_age");
     eventually("nothing holds the snapshot", Duration::from_secs(10), || {

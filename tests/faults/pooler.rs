@@ -136,7 +136,7 @@ fn transaction_mode_keeps_values_snapshots_and_cancels_and_leaves_nothing_behind
     drop(bouncer);
     // What stopped daemons left in the trash is for the next one.
     let daemon = site.daemon();
-    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), [daemon]);
+    site.assert_sound(&jobs, [daemon]);
 }
 
 #[test]

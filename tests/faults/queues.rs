@@ -85,7 +85,7 @@ fn a_request_whose_wake_up_is_lost_after_its_acknowledgement_is_found_in_the_fol
         slow.site.completed(job);
     }
     slow.site.assert_equal(&[("SELECT * FROM big", "public_big"), ("SELECT * FROM big", "public_big_v2")]);
-    slow.site.assert_sound(&jobs.each_ref().map(String::as_str), [coordinator, other]);
+    slow.site.assert_sound(&jobs, [coordinator, other]);
 }
 
 /// Arguments that somebody else declared a queue with.

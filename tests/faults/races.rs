@@ -48,7 +48,6 @@ fn cancel_deadline_and_completion_at_once_leave_one_end() {
         jobs.push(job);
     }
     assert!(ends.len() >= 2, "the orders came out alike: {ends:?}");
-    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&jobs, daemons);
 }
 
@@ -62,13 +61,13 @@ fn exports_of_one_table_that_finish_out_of_order_leave_the_newest_as_latest() {
     let daemons = [slow.daemon(), slow.daemon()];
     let plans = |job: &str| eventually("the plan", PATIENCE, || slow.plan(job, 1));
     // Each takes its snapshot after the one before, and ends before it.
-    let first = slow.site.request(json!({"tables": ["public.larger", "public.large", "public.hot"]}));
+    let first = slow.request(&["larger", "large", "hot"]);
     plans(&first);
     slow.site.db.execute("CREATE TABLE hot_1 AS SELECT * FROM hot; UPDATE hot SET v = 'second'");
-    let second = slow.site.request(json!({"tables": ["public.large", "public.hot"]}));
+    let second = slow.request(&["large", "hot"]);
     plans(&second);
     slow.site.db.execute("CREATE TABLE hot_2 AS SELECT * FROM hot; UPDATE hot SET v = 'third'");
-    let third = slow.site.request(json!({"tables": ["public.hot"]}));
+    let third = slow.request(&["hot"]);
 
     let directory = |job: &str| {
         let archive = slow.site.exports.archive(job);
@@ -111,7 +110,6 @@ fn jobs_that_finish_in_one_second_get_names_of_their_own() {
     assert_eq!(directories.len(), jobs.len(), "{directories:?}");
     assert!(directories.contains("public_small"), "{directories:?}");
     assert!(directories.iter().any(|d| today(d)), "{directories:?}");
-    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&jobs, daemons);
 }
 

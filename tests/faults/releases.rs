@@ -30,7 +30,7 @@ fn place(path: &Path, text: &str) {
 fn a_newer_file_of_any_kind_makes_a_daemon_wait_and_costs_nothing() {
     let slow = slow();
     let daemon = slow.daemon();
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&daemon);
     slow.proxy.slow_to(60_000);
     let exports = &slow.site.exports;
@@ -67,7 +67,7 @@ fn a_newer_file_of_any_kind_makes_a_daemon_wait_and_costs_nothing() {
 fn a_daemon_that_cannot_read_the_plan_gives_its_chunks_back_and_others_do_them() {
     let slow = slow();
     let reader = slow.daemon();
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&reader);
     slow.proxy.slow_to(60_000);
     let plans = slow.site.exports.path(&format!(".temp/job_{job}/plans"));

@@ -41,7 +41,7 @@ fn no_table_is_planned_again_while_one_keeper_lives() {
     let slow = Slow::new(db);
     let mut first = slow.daemon();
     let mut second = slow.daemon();
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&first);
     await_keepers(&slow.site, 2);
     slow.site.db.execute("UPDATE big SET v = 'too late'");
@@ -67,7 +67,7 @@ fn the_only_daemon_hands_its_snapshot_over_before_it_goes() {
     db.execute("CREATE TABLE before AS SELECT * FROM big");
     let slow = Slow::new(db);
     let mut first = slow.daemon();
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&first);
     slow.site.db.execute("UPDATE big SET v = 'too late'");
     first.terminate();
@@ -138,7 +138,7 @@ fn a_job_that_loses_its_fifth_snapshot_fails_and_says_why() {
     let mut config = slow.config();
     config["timing"]["keeper_wait"] = json!("1s");
     let daemon = slow.site.daemon_with(&config);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     let over = || slow.site.broker.events.all().into_iter().any(|e| e.job() == job && e.is_final());
     for epoch in 1..=5 {
         let plan = eventually(&format!("plan {epoch}"), PATIENCE, || slow.plan(&job, epoch));
@@ -303,7 +303,7 @@ fn a_table_that_changes_again_and_again_fails_and_says_why() {
     fill(&db, "calm", 2000);
     let slow = Slow::new(db).at(500_000);
     let daemon = slow.daemon();
-    let job = slow.site.request(json!({"tables": ["public.restless", "public.calm"]}));
+    let job = slow.request(&["restless", "calm"]);
     let over = || slow.site.broker.events.all().into_iter().any(|e| e.job() == job && e.is_final());
     eventually("it is planned again until it is given up", PATIENCE, || {
         slow.site.db.execute("VACUUM FULL restless");
@@ -328,7 +328,7 @@ fn a_waiting_alter_table_gets_its_turn_after_a_chunk() {
         config["sources"]["warehouse"]["lock_timeout"] = json!("500ms");
         slow.site.daemon_with(&config)
     });
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     daemons.iter().for_each(mid_job);
     let mut waits = Vec::new();
     for n in 0..3 {
@@ -368,7 +368,7 @@ fn a_table_that_is_locked_for_a_while_is_waited_for() {
     let mut config = slow.config();
     config["sources"]["warehouse"]["lock_timeout"] = json!("300ms");
     let daemon = slow.site.daemon_with(&config);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&daemon);
     slow.site.db.execute("BEGIN; LOCK TABLE big IN ACCESS EXCLUSIVE MODE");
     eventually("chunks are tried again", Duration::from_secs(20), || {

@@ -38,7 +38,7 @@ fn a_full_disk_is_waited_out_and_said_so() {
     let mut config = slow.config();
     config["timing"]["stalled_after"] = json!("5s");
     let daemon = slow.site.daemon_with(&config);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&daemon);
     let before = daemon.log().len();
     let ballast = slow.site.exports.path(".temp/ballast");
@@ -48,7 +48,7 @@ fn a_full_disk_is_waited_out_and_said_so() {
         (daemon.metric("adu_export_worker_paused") > 1.5).then_some(())
     });
     // Who asks now is not answered before the request can be stored.
-    let later = slow.site.request(json!({"tables": ["public.big"]}));
+    let later = slow.request(&["big"]);
     daemon.unready("storage: ");
     daemon.unready("intake: ");
     let stalled = slow.site.broker.events.wait(&job, "job.stalled", PATIENCE);
@@ -81,14 +81,14 @@ fn a_full_disk_is_waited_out_and_said_so() {
 fn a_storage_that_cannot_make_anything_durable_holds_everything_up_and_spoils_nothing() {
     let slow = Slow::new(database());
     let daemon = slow.daemon();
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&daemon);
     let before = daemon.log().len();
     let broken = Injection::into(&daemon, &slow.site, "fsync:error=EIO");
     let why = daemon.unready("work: ");
     assert!(why.contains("Input/output error"), "{why}");
     let rows = daemon.rows_exported();
-    let later = slow.site.request(json!({"tables": ["public.big"]}));
+    let later = slow.request(&["big"]);
     daemon.unready("intake: ");
     never("anything is said to be durable", Duration::from_secs(8), || {
         let said = |e: &Event| e.is_final() || e.job() == later;
@@ -121,7 +121,7 @@ fn an_end_that_cannot_be_written_says_why_nothing_moves() {
     let mut config = slow.config();
     config["timing"]["stalled_after"] = json!("5s");
     let daemon = slow.site.daemon_with(&config);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     let stalled = slow.site.broker.events.wait(&job, "job.stalled", PATIENCE);
     assert!(stalled.error().contains("Not a directory"), "{}", stalled.error());
     std::fs::remove_file(&by_date).expect("removed");
@@ -161,7 +161,7 @@ fn links_and_renames_that_succeed_and_report_an_error_are_seen_through() {
         let lied = |lie: &&String| lie.starts_with("rename ") && lie.contains(place);
         assert!(lies.iter().any(|lie| lied(&lie)), "no rename to {place} was denied: {lies:#?}");
     }
-    slow.site.assert_sound(&jobs.each_ref().map(String::as_str), daemons);
+    slow.site.assert_sound(&jobs, daemons);
 }
 
 /// What becomes of the root under a daemon.
@@ -270,7 +270,7 @@ fn elsewhere(how: Loss) {
     });
     let other = slow.site.daemon_with(&stays.config(&slow));
     slow.proxy.slow_to(500_000);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     [&loser, &other].into_iter().for_each(mid_job);
     let before = loser.log().len();
     root.lose(how);
@@ -292,7 +292,7 @@ fn elsewhere(how: Loss) {
     root.give_back(how);
     loser.ready_again();
     slow.proxy.slow_to(1_000_000);
-    let after = slow.site.request(json!({"tables": ["public.big"]}));
+    let after = slow.request(&["big"]);
     eventually("it works again", PATIENCE, || (loser.rows_exported() > rows).then_some(()));
     slow.assert_whole(&[&job, during.job(), &after], [loser, other]);
 }
@@ -320,12 +320,12 @@ fn waited_for(how: Loss) {
     root.prepare_other(&slow.site);
     let daemon = slow.site.daemon_with(&root.config(&slow));
     slow.proxy.slow_to(500_000);
-    let job = slow.site.request(json!({"tables": ["public.big"]}));
+    let job = slow.request(&["big"]);
     mid_job(&daemon);
     let before = daemon.log().len();
     root.lose(how);
     daemon.unready(how.word());
-    let later = slow.site.request(json!({"tables": ["public.big"]}));
+    let later = slow.request(&["big"]);
     never("it works without its root", Duration::from_secs(8), || {
         let said = |e: &Event| e.is_final() || e.job() == later;
         let ready = daemon.get("/readyz").is_some_and(|(status, _)| status == 200);

@@ -131,7 +131,7 @@ fn rows_and_cancel_requests_travel_in_tls_as_sslmode_demands() {
     let options = format!("sslmode=verify-full&channel_binding=require&sslrootcert={right}");
     config["sources"]["warehouse"]["dsn"] = dsn(db, "localhost", slow.proxy.port, &options);
     let daemon = slow.site.daemon_with(&config);
-    let cancelled = slow.site.request(json!({"tables": ["public.big"]}));
+    let cancelled = slow.request(&["big"]);
     mid_job(&daemon);
     let unsafe_sessions = format!(
         "SELECT a.application_name FROM pg_stat_activity a JOIN pg_stat_ssl s USING (pid)
@@ -147,7 +147,7 @@ fn rows_and_cancel_requests_travel_in_tls_as_sslmode_demands() {
     slow.proxy.mend();
     let done = slow.site.export(json!({"tables": ["public.big"]}));
     slow.site.assert_equal(&[("SELECT * FROM big", "public_big")]);
-    slow.site.assert_sound(&[&cancelled, done.job()], [daemon]);
+    slow.site.assert_sound(&[done.job(), &cancelled], [daemon]);
     db.execute("ALTER SYSTEM RESET ssl");
     db.execute("ALTER SYSTEM RESET ssl_ca_file");
     reload(db);

@@ -145,7 +145,7 @@ fn a_bad_request_is_refused_by_field_and_remedy_and_stops_nothing() {
     site.assert_equal(&[("SELECT * FROM t", "public_t")]);
     assert_eq!(site.exports.archive(good.job())["status"], "completed");
     jobs.push(good.job().to_owned());
-    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), [daemon]);
+    site.assert_sound(&jobs, [daemon]);
 }
 
 #[test]
@@ -171,7 +171,6 @@ fn a_bad_table_among_good_ones_is_partial() {
         assert!(archive.to_string().contains(words[0]), "the archive says why: {archive}");
         jobs.push(job);
     }
-    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&jobs, [daemon]);
 }
 

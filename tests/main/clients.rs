@@ -140,7 +140,7 @@ fn what_is_missing_is_said_before_anybody_waits_for_it() {
     // What was asked for before there was a daemon is done as well.
     let jobs =
         eventually("both jobs end", PATIENCE, || Some(site.exports.jobs()).filter(|jobs| jobs.len() == 2));
-    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), [daemon]);
+    site.assert_sound(&jobs, [daemon]);
 
     let mut elsewhere = site.config();
     let root = site.exports.path("unmounted/exports");

@@ -113,7 +113,7 @@ fn a_cancel_that_overtakes_its_request_waits_for_it() {
 
     slow.completes(&large);
     site.completed(&between);
-    site.assert_sound(&[&large, late, &between], [daemon]);
+    site.assert_sound(&[late, &large, &between], [daemon]);
 }
 
 #[test]

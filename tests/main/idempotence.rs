@@ -219,7 +219,7 @@ fn a_job_id_that_others_work_on_in_the_same_folder_is_refused() {
     assert!(site.broker.events.of("nightly", "job.accepted").is_empty());
     // Whoever owns it takes it away.
     std::fs::remove_dir_all(&workspace).expect("removed");
-    site.assert_sound(&[], [daemon]);
+    site.assert_sound(&[""; 0], [daemon]);
 }
 
 #[test]

@@ -105,7 +105,6 @@ fn no_property_of_a_message_stops_a_fleet() {
         };
         assert!(log.lines().any(named), "{queue}: {log}");
     }
-    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&jobs, daemons);
 }
 

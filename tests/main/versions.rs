@@ -43,7 +43,7 @@ fn two_jobs_on_one_table_make_two_versions() {
     let names = ["public_orders", "public_orders_v2", "public_orders_v3"];
     assert!(site.exports.directories().iter().eq(&names));
     site.assert_equal(&names.map(|name| ("SELECT * FROM orders", name)));
-    site.assert_sound(&jobs.each_ref().map(String::as_str), daemons);
+    site.assert_sound(&jobs, daemons);
 }
 
 #[test]
@@ -206,5 +206,5 @@ fn prune_removes_old_versions_only_when_told_and_never_the_newest() {
     assert!(site.exports.path(".latest/public_region").join("part-000000.parquet").exists());
     // Whose notes these are takes them away, and what was left with them.
     std::fs::remove_dir_all(site.exports.path("public_nation_v2")).expect("removed");
-    site.assert_sound(&jobs[2..].iter().map(String::as_str).collect::<Vec<_>>(), [daemon]);
+    site.assert_sound(&jobs[2..], [daemon]);
 }

@@ -262,8 +262,9 @@ impl Site {
     /// Checks everything that must hold when `jobs` have ended, whatever happened before. It stops the
     /// daemons, so that unacknowledged messages are seen too.
     #[track_caller]
-    pub(crate) fn assert_sound(&self, jobs: &[&str], daemons: impl IntoIterator<Item = Daemon>) {
-        super::checker::assert_sound(self, jobs, daemons.into_iter().collect());
+    pub(crate) fn assert_sound(&self, jobs: &[impl AsRef<str>], daemons: impl IntoIterator<Item = Daemon>) {
+        let jobs: Vec<&str> = jobs.iter().map(AsRef::as_ref).collect();
+        super::checker::assert_sound(self, &jobs, daemons.into_iter().collect());
     }
 
     /// The same of one-shot exports into the root, which tell no events: of all jobs that are archived there.

@@ -42,7 +42,7 @@ fn split(site: &Site, table: Value) -> (String, Vec<u64>) {
 #[track_caller]
 fn assert_all_sound(site: &Site, daemon: Daemon) -> usize {
     let jobs = site.exports.jobs();
-    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), [daemon]);
+    site.assert_sound(&jobs, [daemon]);
     jobs.len()
 }
 

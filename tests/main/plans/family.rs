@@ -288,6 +288,5 @@ fn what_contains_what_is_told_and_only_the_own_rows_of_a_table_can_be_asked_for(
     let leaf = site.export(json!({"tables": [{"table": "public.parts_0_0", "only": true}]}));
     site.assert_equal(&[("SELECT * FROM parts", "public_parts_0_0")]);
     jobs.push(leaf.job().to_owned());
-    let ids: Vec<&str> = jobs.iter().map(String::as_str).collect();
-    site.assert_sound(&ids, [daemon]);
+    site.assert_sound(&jobs, [daemon]);
 }

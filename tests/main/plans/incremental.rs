@@ -239,8 +239,7 @@ fn rows_without_a_value_are_left_out_come_with_every_increment_or_fail_the_table
         assert!(told.get("note").is_none() && told["files"].as_u64() > Some(1), "{told}");
         jobs.push(done.job().to_owned());
     }
-    let ids: Vec<&str> = jobs.iter().map(String::as_str).collect();
-    site.assert_sound(&ids, [daemon]);
+    site.assert_sound(&jobs, [daemon]);
 }
 
 #[test]

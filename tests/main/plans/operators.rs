@@ -83,7 +83,6 @@ fn a_filter_means_what_it_means_to_the_role_on_a_table_and_on_a_view_of_it() {
         );
         jobs.push(done.job().to_owned());
     }
-    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&jobs, [daemon]);
 }
 

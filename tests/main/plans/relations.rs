@@ -128,7 +128,7 @@ fn leaves_for_whose_locks_the_server_has_no_room_fail_the_table_and_name_the_set
     let done = site.export(request());
     assert_eq!(archived(&site, done.job())["chunks"], 10, "nine ranges and one for NULL");
     site.assert_equal(&[("SELECT * FROM tree", "public_tree")]);
-    site.assert_sound(&[&full, done.job()], daemons);
+    site.assert_sound(&[done.job(), &full], daemons);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn rows_that_a_policy_hides_are_left_out_only_where_the_source_says_so_and_the_p
     ]);
     let chunks = |i: usize| site.exports.archive(done.job())["tables"][i]["chunks"].as_u64();
     assert!((0..4).all(|i| chunks(i) > Some(1)), "all of them were split");
-    site.assert_sound(&[&job, done.job()], [daemon]);
+    site.assert_sound(&[done.job(), &job], [daemon]);
 }
 
 #[test]

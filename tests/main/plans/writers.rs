@@ -20,5 +20,5 @@ fn every_export_is_one_moment_of_tables_that_are_written_all_the_time() {
 
     let kinds = bank::assert_every_job_is_one_moment(&site, &jobs);
     assert!(bank::KINDS.iter().all(|kind| kinds[kind] >= 4), "every kind of split: {kinds:?}");
-    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), daemons);
+    site.assert_sound(&jobs, daemons);
 }

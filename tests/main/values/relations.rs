@@ -178,5 +178,5 @@ fn refuses_then_exports_bytes(encoding: u8) {
     declare(SQL_ASCII);
     site.assert_equal(&[("SELECT id, good, convert_to(bad, 'SQL_ASCII') AS bad, n FROM raw", "public_raw")]);
     assert!(done.data()["tables"][0]["notes"]["bad"].as_str().is_some_and(|n| n.contains("bytes")));
-    site.assert_sound(&[&job, done.job()], [daemon]);
+    site.assert_sound(&[done.job(), &job], [daemon]);
 }

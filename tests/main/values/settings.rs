@@ -143,7 +143,6 @@ fn no_setting_of_role_or_database_changes_values_names_or_plans() {
     }
     // Daemons that stopped right after a job may have left its workspace in the trash.
     let daemon = site.daemon();
-    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&jobs, [daemon]);
 }
 

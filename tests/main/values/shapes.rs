@@ -179,5 +179,5 @@ fn whoever_lacks_a_right_is_told_which_one_whatever_it_is_on() {
         json!({"tables": ["public.plain", "apart.t", "public.computed", "public.owned", "public.qualified"]}),
     );
     jobs.push(done.job().to_owned());
-    site.assert_sound(&jobs.iter().map(String::as_str).collect::<Vec<_>>(), [daemon]);
+    site.assert_sound(&jobs, [daemon]);
 }

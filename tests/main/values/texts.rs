@@ -52,6 +52,5 @@ fn a_text_is_what_the_type_s_output_function_writes() {
         assert_eq!(table["high_water_mark"], mark, "{column}: {table}");
         jobs.push(done.job().to_owned());
     }
-    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
     site.assert_sound(&jobs, [daemon]);
 }
