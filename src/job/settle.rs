@@ -229,6 +229,7 @@ mod tests {
     use crate::folder::layout;
     use crate::job::tests::{planned, record, running};
     use crate::message::ChunkNo;
+    use crate::parts::part_path;
 
     struct Root(PathBuf);
 
@@ -254,9 +255,10 @@ mod tests {
     }
 
     /// The record of a chunk whose part is this file.
-    fn record_of(inode: u64) -> Record {
+    fn record_of(chunk: ChunkNo, inode: u64) -> Record {
         let mut record = record(&[0]);
-        record.tables[0].parts[0].reference = PartReference::of_file(inode, "f");
+        let part = &mut record.tables[0].parts[0];
+        (part.path, part.reference) = (part_path(chunk), PartReference::of_file(inode, "f"));
         record
     }
 
@@ -282,10 +284,10 @@ mod tests {
         let target = Target { v: VERSION, directory: "s_t0".into(), inode };
         folder.create(&layout::target(job.id(), id.epoch, TableNo(0), 1), &target).await.expect("created");
         // This coordinator has not seen the other record yet.
-        job.batches.get_mut(&id).expect("planned").record(ChunkNo(1), record_of(inodes[1]));
+        job.batches.get_mut(&id).expect("planned").record(ChunkNo(1), record_of(ChunkNo(1), inodes[1]));
         let early = settled(&folder, &job, id, Disposition::Cancel).await;
         assert!(matches!(early, Err(FolderError::Inconsistent(_))), "{early:?}");
-        job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(inodes[0]));
+        job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(ChunkNo(0), inodes[0]));
         match settled(&folder, &job, id, Disposition::Cancel).await.expect("settled") {
             TableResult::Published { directory, files } => {
                 assert_eq!((directory.as_str(), files.len()), ("s_t0", 2));
@@ -302,7 +304,7 @@ mod tests {
         plan.on_conflict = OnConflict::Fail;
         job.plans[0] = plan.into();
         let part = root.file(".temp/job_j/parts/e1/0/f");
-        job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(part));
+        job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(ChunkNo(0), part));
         let ready = layout::ready_table(job.id(), id.epoch, Uuid::nil(), TableNo(0));
         for directory in [ready.as_str(), ".temp/job_j/tables", "s_t0"] {
             fs::create_dir_all(root.0.join(directory)).expect("made");

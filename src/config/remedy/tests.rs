@@ -52,7 +52,7 @@ fn advice_for_a_dsn_names_flags_that_exist_and_no_configuration() {
 fn no_other_text_of_a_source_or_a_plan_names_the_configuration() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    for room in ["source/postgres", "plan", "decode", "write", "worker", "source/memory"] {
+    for room in ["source", "relation", "planning", "plan", "write", "worker"] {
         let mut rooms = vec![root.join(room)];
         while let Some(room) = rooms.pop() {
             for entry in std::fs::read_dir(&room).expect("a directory").flatten() {
