@@ -23,7 +23,7 @@ use crate::text::utf8;
 mod decide;
 mod encoding;
 
-pub use decide::{Desk, Known, MAX_BYTES, Step, Wish, decide, read};
+pub use decide::{Desk, Known, MAX_BYTES, RequestedAction, Step, decide, read};
 
 /// Prefetch of the requests queue.
 const PREFETCH: u16 = 32;
@@ -116,20 +116,20 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         now: context.now(),
         fresh: context.machine.fresh(),
     };
-    let wish = match read(&delivery.body, &delivery.properties, &desk) {
-        Ok(wish) => wish,
+    let action = match read(&delivery.body, &delivery.properties, &desk) {
+        Ok(action) => action,
         Err(error) => return reject(context, session, delivery, None, error).await,
     };
-    let mut job = match &wish {
-        Wish::Export(stored) => stored.job.clone(),
-        Wish::Cancel(job) | Wish::Retry(job) => job.clone(),
+    let mut job = match &action {
+        RequestedAction::Export(stored) => stored.job.clone(),
+        RequestedAction::Cancel(job) | RequestedAction::Retry(job) => job.clone(),
     };
-    let mut seen = match &wish {
-        Wish::Export(_) => known_anew(context, &job).await?,
-        Wish::Cancel(_) | Wish::Retry(_) => known_soon(context, &job).await?,
+    let mut seen = match &action {
+        RequestedAction::Export(_) => known_anew(context, &job).await?,
+        RequestedAction::Cancel(_) | RequestedAction::Retry(_) => known_soon(context, &job).await?,
     };
-    let mut step = decide(&wish, &seen);
-    if let (Wish::Retry(_), Step::Store(stored)) = (&wish, &mut step) {
+    let mut step = decide(&action, &seen);
+    if let (RequestedAction::Retry(_), Step::Store(stored)) = (&action, &mut step) {
         stored.received_at = desk.now;
         stored.owner = desk.owner.clone();
         // The trace is still that of the job that is done again.
@@ -138,7 +138,7 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         job = stored.job.clone();
         // The same retry may have been stored before.
         seen = known_anew(context, &job).await?;
-        step = decide(&Wish::Export(stored.clone()), &seen);
+        step = decide(&RequestedAction::Export(stored.clone()), &seen);
     }
     if let Step::Store(stored) = &step {
         if context.folder.job(&stored.job).store(stored).await? == Created::New {
@@ -148,7 +148,7 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
             return Ok(());
         }
         seen = known(context, &job).await?;
-        step = decide(&Wish::Export(stored.clone()), &seen);
+        step = decide(&RequestedAction::Export(stored.clone()), &seen);
     }
     match step {
         Step::Store(_) => Err(FolderError::Inconsistent("a request appeared and vanished").into()),

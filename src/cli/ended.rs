@@ -7,7 +7,7 @@ use super::ExitCode;
 use super::summary::Summary;
 use crate::config::Config;
 use crate::folder::Folder;
-use crate::intake::{Known, Step, Wish, decide};
+use crate::intake::{Known, RequestedAction, Step, decide};
 use crate::job::archive::Archive;
 use crate::job::outcome::Owner;
 use crate::message::JobId;
@@ -27,7 +27,7 @@ pub(super) enum Standing {
 }
 
 /// Looks at the folder, where it can be seen from here.
-pub(super) async fn standing(config: &Config, wish: &Wish, job: &JobId) -> Standing {
+pub(super) async fn standing(config: &Config, action: &RequestedAction, job: &JobId) -> Standing {
     let Ok(folder) = Folder::open(config.export.root.clone(), None).await else { return Standing::Open };
     let workspace = folder.job(job);
     let stored = workspace.request().await;
@@ -42,7 +42,7 @@ pub(super) async fn standing(config: &Config, wish: &Wish, job: &JobId) -> Stand
     }
     let foreign = request.as_ref().is_some_and(|r| !matches!(r.owner, Owner::Daemons { .. }));
     let known = Known { request, archive, foreign };
-    match (decide(wish, &known), known.archive) {
+    match (decide(action, &known), known.archive) {
         (Step::TellEnd(_), Some(archive)) => Standing::Ended(Box::new(archive)),
         (Step::Reject(error), _) => Standing::Refused(error),
         _ => Standing::Open,

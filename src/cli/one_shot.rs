@@ -16,7 +16,7 @@ use crate::bus::{Outgoing, Properties, Session};
 use crate::config::Origin;
 use crate::context::{Context, Sources};
 use crate::folder::{Created, VERSION};
-use crate::intake::{self, Desk, Wish};
+use crate::intake::{self, Desk, RequestedAction};
 use crate::job::archive::Archive;
 use crate::job::outcome::{CancelCause, CancelMark, Owner, Run, StoredRequest};
 use crate::message::event::ErrorReport;
@@ -74,8 +74,10 @@ pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Re
     };
     let body = serde_json::to_vec(&request)?;
     let mut wanted = match intake::read(&body, &Properties::default(), &desk) {
-        Ok(Wish::Export(stored)) => *stored,
-        Ok(Wish::Cancel(_) | Wish::Retry(_)) => anyhow::bail!("the request is no export"),
+        Ok(RequestedAction::Export(stored)) => *stored,
+        Ok(RequestedAction::Cancel(_) | RequestedAction::Retry(_)) => {
+            anyhow::bail!("the request is no export")
+        }
         Err(error) => return Ok(Place::Rejected(error)),
     };
     let server = server(context, &wanted.source);
@@ -215,7 +217,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Secret};
     use crate::folder::Folder;
-    use crate::job::look::{self, Found};
+    use crate::job::look::{self, OpenedJob};
     use crate::message::request::RequestMessage;
     use crate::metrics::Metrics;
 
@@ -278,8 +280,8 @@ mod tests {
         let (first, second) = (ours(&context, "s.a").await, ours(&context, "s.a").await);
         for (one, other) in [(&first, &second), (&second, &first)] {
             let open = |job| look::open(&context.folder, job, &one.owner, Duration::ZERO);
-            assert!(matches!(open(&one.job).await, Ok(Found::Job(_))));
-            assert!(matches!(open(&other.job).await, Ok(Found::NotOurs)));
+            assert!(matches!(open(&one.job).await, Ok(OpenedJob::Job(_))));
+            assert!(matches!(open(&other.job).await, Ok(OpenedJob::NotOurs)));
         }
         let (job, owner) = (first.job.clone(), first.owner.clone());
         drop(first);

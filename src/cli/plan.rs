@@ -23,7 +23,7 @@ use crate::context::SourceEntry;
 use crate::daemon::sources;
 use crate::destination::base_name;
 use crate::folder::VERSION;
-use crate::intake::{self, Desk, Wish};
+use crate::intake::{self, Desk, RequestedAction};
 use crate::job::outcome::{Owner, StoredRequest};
 use crate::machine::ThisMachine;
 use crate::message::event::ErrorReport;
@@ -78,8 +78,10 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     };
     let body = serde_json::to_vec(&request)?;
     let stored = match intake::read(&body, &Properties::default(), &desk) {
-        Ok(Wish::Export(stored)) => stored,
-        Ok(Wish::Cancel(_) | Wish::Retry(_)) => anyhow::bail!("the request is no export"),
+        Ok(RequestedAction::Export(stored)) => stored,
+        Ok(RequestedAction::Cancel(_) | RequestedAction::Retry(_)) => {
+            anyhow::bail!("the request is no export")
+        }
         Err(error) => {
             eprintln!("rejected: {}", error_text(&error));
             return Ok(ExitCode::Rejected);

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::destination::{Destination, FolderDestination};
 use crate::folder::Folder;
 use crate::job::archive::Archive;
-use crate::job::look::{self, Found};
+use crate::job::look::{self, OpenedJob};
 use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OutputDirectory;
@@ -77,8 +77,8 @@ pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 async fn state(folder: &Folder, job: &JobId) -> anyhow::Result<Option<Box<JobState>>> {
     let Some(stored) = folder.job(job).request().await? else { return Ok(None) };
     Ok(match look::open(folder, job, &stored.owner, Duration::ZERO).await? {
-        Found::Job(state) => Some(state),
-        Found::NotOurs | Found::Headless => None,
+        OpenedJob::Job(state) => Some(state),
+        OpenedJob::NotOurs | OpenedJob::Headless => None,
     })
 }
 

@@ -17,7 +17,7 @@ pub const MAX_BYTES: usize = crate::bus::body::MAX_BODY;
 
 /// What a message asks for, read without looking at the folder.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
+pub enum RequestedAction {
     /// Store a job.
     Export(Box<StoredRequest>),
     /// End a job.
@@ -71,7 +71,7 @@ pub struct Desk {
 ///
 /// # Errors
 /// Names the field or object and the remedy.
-pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, ErrorReport> {
+pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<RequestedAction, ErrorReport> {
     if let Some(why) = &properties.unreadable {
         return Err(ErrorReport::permanent(
             "unreadable_message",
@@ -96,9 +96,11 @@ pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, E
         ErrorReport::permanent(code, e.to_string(), remedy)
     })?;
     Ok(match message {
-        RequestMessage::Cancel(job) => Wish::Cancel(job),
-        RequestMessage::Retry(job) => Wish::Retry(job),
-        RequestMessage::Export(request) => Wish::Export(Box::new(stored(*request, body, properties, desk)?)),
+        RequestMessage::Cancel(job) => RequestedAction::Cancel(job),
+        RequestMessage::Retry(job) => RequestedAction::Retry(job),
+        RequestMessage::Export(request) => {
+            RequestedAction::Export(Box::new(stored(*request, body, properties, desk)?))
+        }
     })
 }
 
@@ -140,7 +142,7 @@ fn resolve(asked: Option<&SourceName>, sources: &[SourceName]) -> Result<SourceN
 
 /// What should happen, given what the folder says of the job.
 #[must_use]
-pub fn decide(wish: &Wish, known: &Known) -> Step {
+pub fn decide(action: &RequestedAction, known: &Known) -> Step {
     if known.foreign && known.archive.is_none() {
         return Step::Reject(ErrorReport {
             retryable: true,
@@ -151,8 +153,8 @@ pub fn decide(wish: &Wish, known: &Known) -> Step {
             )
         });
     }
-    match wish {
-        Wish::Export(stored) => {
+    match action {
+        RequestedAction::Export(stored) => {
             let seen = known
                 .archive
                 .as_ref()
@@ -171,12 +173,12 @@ pub fn decide(wish: &Wish, known: &Known) -> Step {
                 Some(_) => Step::Wake(stored.job.clone()),
             }
         }
-        Wish::Cancel(job) => match known {
+        RequestedAction::Cancel(job) => match known {
             Known { archive: Some(_), .. } => Step::TellEnd(job.clone()),
             Known { request: Some(_), .. } => Step::Cancel(job.clone()),
             _ => Step::Reject(unknown_job(job)),
         },
-        Wish::Retry(job) => match known {
+        RequestedAction::Retry(job) => match known {
             Known { archive: Some(archive), .. } => retry(job, archive),
             Known { request: Some(_), .. } => Step::Reject(ErrorReport {
                 retryable: true,

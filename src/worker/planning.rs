@@ -16,7 +16,7 @@ use crate::config::SourceConfig;
 use crate::destination::Stage;
 use crate::folder::{Created, FolderError, VERSION};
 use crate::job::decide::MAX_LINEAGES;
-use crate::job::look::{self, Found};
+use crate::job::look::{self, OpenedJob};
 use crate::job::outcome::{PlanFailure, StoredRequest};
 use crate::job::state::JobState;
 use crate::message::event::ErrorReport;
@@ -49,8 +49,8 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         return Ok(End::Done { wake: true });
     }
     let job = match look::open(&context.folder, &task.job, &context.owner, std::time::Duration::ZERO).await? {
-        Found::Job(job) => job,
-        Found::NotOurs | Found::Headless => {
+        OpenedJob::Job(job) => job,
+        OpenedJob::NotOurs | OpenedJob::Headless => {
             // On NFS it may not be visible yet: not at once again.
             let pause = tokio::time::sleep(context.config.timing.retry_first.0);
             cancel.run_until_cancelled(pause).await;

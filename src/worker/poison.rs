@@ -62,7 +62,7 @@ pub enum Trust {
 
 /// Judges one table's chunk by its unfinished starts.
 #[must_use]
-pub fn judge(starts: &[Start], table: TableNo) -> Trust {
+pub fn trust(starts: &[Start], table: TableNo) -> Trust {
     let own = || starts.iter().filter(move |s| s.marker.table == table);
     let alone = own().filter(|s| s.marker.alone).count();
     let epochs: BTreeSet<Epoch> = own().map(|s| s.epoch).collect();
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn two_deaths_make_a_suspect_and_three_alone_a_verdict() {
         let history = [(1, 7, false), (1, 7, false), (1, 7, true), (1, 7, true), (1, 7, true)];
-        let verdicts = [0, 1, 2, 3, 4, 5].map(|n| judge(&starts(&history[..n]), TableNo(7)));
+        let verdicts = [0, 1, 2, 3, 4, 5].map(|n| trust(&starts(&history[..n]), TableNo(7)));
         let (healthy, suspect) = (Trust::Healthy, Trust::Suspect);
         assert_eq!(verdicts, [healthy, healthy, suspect, suspect, suspect, Trust::Poisoned]);
     }
@@ -310,11 +310,11 @@ mod tests {
     #[test]
     fn a_chunk_that_costs_every_epoch_its_snapshot_leaves_one_to_the_others() {
         let history = [(2, 7, false), (3, 7, false), (4, 7, true)];
-        assert_eq!(judge(&starts(&history[..2]), TableNo(7)), Trust::Suspect);
-        assert_eq!(judge(&starts(&history), TableNo(7)), Trust::Poisoned);
+        assert_eq!(trust(&starts(&history[..2]), TableNo(7)), Trust::Suspect);
+        assert_eq!(trust(&starts(&history), TableNo(7)), Trust::Poisoned);
         // One that was only there when others killed the process is never condemned unheard.
         assert_eq!(
-            judge(&starts(&[(2, 7, false), (3, 7, false), (4, 7, false)]), TableNo(7)),
+            trust(&starts(&[(2, 7, false), (3, 7, false), (4, 7, false)]), TableNo(7)),
             Trust::Suspect
         );
     }
@@ -322,6 +322,6 @@ mod tests {
     #[test]
     fn a_table_does_not_answer_for_another_of_its_batch() {
         let history = [(1, 7, false), (1, 7, false), (1, 7, true), (1, 7, true), (1, 7, true)];
-        assert_eq!(judge(&starts(&history), TableNo(8)), Trust::Healthy);
+        assert_eq!(trust(&starts(&history), TableNo(8)), Trust::Healthy);
     }
 }

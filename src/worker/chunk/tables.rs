@@ -106,11 +106,11 @@ impl Work<'_> {
     /// together, one that has killed it too often not at all.
     async fn guarded(&self, table: &PlannedTable) -> Result<TableEnd, FolderError> {
         let (shared, task) = (self.shared, self.task);
-        let mut trust = self.starts.as_ref().map_or(Trust::Healthy, |s| poison::judge(s, table.number));
+        let mut trust = self.starts.as_ref().map_or(Trust::Healthy, |s| poison::trust(s, table.number));
         if trust == Trust::Poisoned {
             let starts = self.starts.as_deref().unwrap_or_default();
             match poison::deaths(shared, task, starts, self.cancel).await? {
-                Some(deaths) => trust = poison::judge(&deaths, table.number),
+                Some(deaths) => trust = poison::trust(&deaths, table.number),
                 None => return self.told_to_stop().await,
             }
         }
