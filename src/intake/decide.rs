@@ -1,5 +1,5 @@
-//! What a message asks for, and what should happen to it: pure functions of
-//! the message and of what the folder says of its job.
+//! What a message asks for, and what should happen to it: pure functions of the message and of the job's
+//! state in the folder.
 
 use uuid::Uuid;
 
@@ -33,22 +33,21 @@ pub struct Known {
     pub request: Option<StoredRequest>,
     /// Its archive, if it is finished.
     pub archive: Option<Archive>,
-    /// Whether the workspace is another owner's: a one-shot export's, or that
-    /// of daemons with another broker or prefix.
+    /// Whether the workspace belongs to another owner: a one-shot export, or daemons with another broker or
+    /// prefix.
     pub foreign: bool,
 }
 
 /// What should happen to a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Make the workspace and store the request; if somebody else was first,
-    /// decide again.
+    /// Make the workspace and store the request. If the request exists already, decide again.
     Store(Box<StoredRequest>),
-    /// Write `cancel.json` and tell everybody.
+    /// Write `cancel.json` and tell all daemons.
     Cancel(JobId),
     /// Wake the coordinator: the job goes on.
     Wake(JobId),
-    /// Tell its end again.
+    /// Publish its final event again.
     TellEnd(JobId),
     /// Refuse it.
     Reject(ErrorReport),
@@ -59,18 +58,18 @@ pub enum Step {
 pub struct Desk {
     /// Sources that the configuration names.
     pub sources: Vec<SourceName>,
-    /// Whose jobs they become.
+    /// The owner that the jobs get.
     pub owner: Owner,
     /// The wall clock.
     pub now: jiff::Timestamp,
-    /// For a request without any id.
+    /// The id for a request without any id.
     pub fresh: Uuid,
 }
 
-/// Reads a message. The error is what its publisher gets to read.
+/// Reads a message. Its publisher reads the error.
 ///
 /// # Errors
-/// Names the field or object and the remedy.
+/// The error names the field or object and the remedy.
 pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<RequestedAction, ErrorReport> {
     if let Some(why) = &properties.unreadable {
         return Err(ErrorReport::permanent(
@@ -201,7 +200,7 @@ fn unknown_job(job: &JobId) -> ErrorReport {
     )
 }
 
-/// The request of a retry: the tables that are not in place, as they were asked for.
+/// The request of a retry: the tables that were not completed, as they were asked for.
 fn retry(job: &JobId, archive: &Archive) -> Step {
     let missing: Vec<TableRequest> = archive
         .tables
@@ -235,7 +234,7 @@ fn retry(job: &JobId, archive: &Archive) -> Step {
     }
     let id = job.retry(job.retry_number() + 1);
     request.job_id = Some(id.clone());
-    // Whoever stores it becomes its owner.
+    // The process that stores it sets the owner.
     let stored = StoredRequest::new(id, archive.source.clone(), request, archive.committed_at, Owner::Nobody);
     Step::Store(Box::new(StoredRequest {
         caller: Caller { traceparent: archive.caller.traceparent.clone(), ..Caller::default() },
