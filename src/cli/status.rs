@@ -1,4 +1,4 @@
-//! `adu-export status`: reads the export folder; no daemon is asked.
+//! `adu-export status`: reads the export folder and asks no daemon.
 
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,7 @@ pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The state of a job that has a workspace, whoever works on it.
+/// The state of a job that has a workspace, whoever owns it.
 async fn state(folder: &Folder, job: &JobId) -> anyhow::Result<Option<Box<JobState>>> {
     let Some(stored) = folder.job(job).request().await? else { return Ok(None) };
     Ok(match look::open(folder, job, &stored.owner, Duration::ZERO).await? {
@@ -106,7 +106,7 @@ async fn one(folder: &Folder, job: &JobId, args: &StatusArgs) -> anyhow::Result<
             return Ok(if args.watch { ended } else { ExitCode::Done });
         }
         let Some(state) = state(folder, job).await? else {
-            // It may just have been committed.
+            // The job may just have been committed.
             if folder.job(job).is_archived().await? {
                 continue;
             }
@@ -220,7 +220,7 @@ async fn list(folder: &Folder, as_json: bool) -> anyhow::Result<()> {
     print(&grid.to_string())
 }
 
-/// `.latest` of a table, by the base name that it owns.
+/// Prints where `.latest` of a table points.
 async fn latest(
     folder: &Folder,
     config: &Config,
