@@ -65,7 +65,7 @@ pub async fn run(
                     while takes.join_next().await.is_some() {}
                     return Err(e);
                 }
-                Err(broken) => warn!(error = %broken, "a request broke its intake; it comes again"),
+                Err(broken) => warn!(error = %broken, "the intake of a request panicked; the request comes again"),
             },
             delivery = requests.next() => {
                 let delivery = delivery.ok_or(BusError::Closed)?;

@@ -151,7 +151,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
         match signal {
             Signal::Reload => reload(file, &roles.context, &log),
             Signal::Stop if !stop.is_cancelled() => {
-                info!("stops: takes no more work, finishes or releases what runs");
+                info!("stops: takes no more work, finishes or releases running work");
                 systemd::stopping();
                 stop.cancel();
                 let (roles, hurry, end) = (roles.clone(), hurry.clone(), end.clone());

@@ -127,7 +127,7 @@ pub trait PublishedFile: Send + Sync {
     /// Its size in bytes.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When it cannot be found out.
     fn size(&self) -> io::Result<u64>;
 
     /// Reads from a position into a buffer. Blocks. 0 at the end.
@@ -153,7 +153,7 @@ pub trait Destination: Send + Sync {
     /// Bytes that may still be written.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When it cannot be found out.
     async fn free(&self) -> Result<u64, FolderError>;
 
     /// Claims a public name for a table. Returns the base name, which belongs to the table for ever.

@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn a_file_has_mode_and_group_before_its_name() {
         let dir = scratch();
-        // Root may give files to any group, others to those that they are members of.
+        // Root may give files to any group. Other users may give files only to their own groups.
         let own = fs::metadata(&dir).expect("metadata").gid();
         let group = if rustix::process::geteuid().is_root() { own + 4321 } else { own };
         let file =

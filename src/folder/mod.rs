@@ -160,8 +160,8 @@ impl Folder {
         Ok(Self { store, id, root, newer: Arc::default() })
     }
 
-    /// Checks that this still is the folder that was opened, that it is writable, and that no file of a newer
-    /// release stands in it that a role of this process met. While such a file stands, the whole process is
+    /// Checks that this still is the folder that was opened, that it is writable, and that the file of a
+    /// newer release that a role of this process met is gone. While that file exists, the whole process is
     /// too old, not only that role.
     ///
     /// # Errors
@@ -342,7 +342,7 @@ impl Folder {
         Ok(renamed)
     }
 
-    /// Removes what stands in the trash.
+    /// Removes everything in the trash.
     ///
     /// # Errors
     /// When the trash cannot be listed.

@@ -25,7 +25,7 @@ pub enum Renamed {
     Done,
     /// The old place is empty: somebody else moved the directory.
     Gone,
-    /// Something stands at the new place.
+    /// The new place is taken.
     Occupied,
 }
 

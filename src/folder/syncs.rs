@@ -88,7 +88,8 @@ mod tests {
 
     use super::*;
 
-    /// Holds the first fsync while `others` more ask; gives what each was told, and the number of fsyncs.
+    /// Holds the first fsync while `others` more callers ask. Returns the result of each caller and the
+    /// number of fsyncs.
     fn together(others: usize, second: fn() -> io::Result<()>) -> (Vec<io::Result<()>>, usize) {
         let syncs = DirectorySyncs::default();
         let path = Path::new("/somewhere");

@@ -185,9 +185,9 @@ impl Coordinator {
                     }
                 },
                 Err(e) if may_be_newer(&delivery.body) => {
-                    debug!(error = %e, "a message of another release is left alone");
+                    debug!(error = %e, "a message of another release is ignored");
                 }
-                Err(e) => warn!(error = %e, "the inbox holds a message that is none of ours; it is dropped"),
+                Err(e) => warn!(error = %e, "the inbox holds a message that no daemon sent; it is dropped"),
             }
         }
         self.take_settled(&mut touched).await?;
@@ -237,7 +237,7 @@ impl Coordinator {
         let up = self.clock.now();
         match look::open(self.folder(), job, &self.context.owner, up).await? {
             OpenedJob::Job(state) => {
-                debug!(job.id = %job, "a job is known now");
+                debug!(job.id = %job, "a job became known");
                 self.jobs.insert(job.clone(), *state);
             }
             OpenedJob::NotOurs => {}

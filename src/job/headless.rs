@@ -81,7 +81,7 @@ mod tests {
     struct Root(PathBuf);
 
     impl Root {
-        /// What stands in `.temp`, the trash aside.
+        /// The entries of `.temp`, apart from the trash.
         fn names(&self) -> Vec<String> {
             let entries = fs::read_dir(self.0.join(layout::TEMP)).expect("there");
             let names = entries.map(|e| e.expect("entry").file_name().to_string_lossy().into_owned());
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(root.aside(), Some(aside.clone()), "a request may still come into it");
         assert!(!put_back_or_trash(&folder, &aside, after(7400)).await.expect("discards"));
         assert!(root.names().is_empty(), "{:?}", root.names());
-        // Whoever comes late to the same decision finds nothing.
+        // A coordinator that makes the same decision later finds nothing.
         assert!(!put_back_or_trash(&folder, &aside, after(7400)).await.expect("looks"));
     }
 

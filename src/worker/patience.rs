@@ -97,7 +97,7 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// False if it was told to stop.
+    /// Waits for the next try. False if the work is to stop.
     async fn pause(&mut self) -> bool {
         let pause = self.pauses.next(Pace::Soon).unwrap_or(self.shared.context.config.timing.retry_longest.0);
         tokio::select! {

@@ -153,7 +153,7 @@ pub async fn deaths(
 ) -> Result<Option<Vec<Start>>, FolderError> {
     info!(
         job.id = %task.job, task.table = task.batch.0, task.chunk = task.chunk.0, starts = starts.len(),
-        "a chunk looks like poison; this daemon watches whether those that began it still live"
+        "a chunk looks like poison; this daemon checks whether the daemons that began it still live"
     );
     let timing = &shared.context.config.timing;
     // Wait in steps: if this machine pauses, the other processes may pause too.
