@@ -38,7 +38,7 @@ pub enum IntakeError {
     Folder(#[from] FolderError),
 }
 
-/// Takes requests in while the session lasts.
+/// Takes requests while the session lasts.
 ///
 /// # Errors
 /// When the session ends, or when the folder fails as a whole: then others should take the requests for a

@@ -17,7 +17,7 @@ use crate::worker::Worker;
 /// Finished jobs that the list shows.
 const RECENT: usize = 100;
 
-/// Jobs as the folder has them.
+/// The jobs in the folder.
 pub struct FolderView {
     context: Arc<Context>,
     worker: Arc<Worker>,

@@ -187,7 +187,9 @@ impl Coordinator {
                 Err(e) if may_be_newer(&delivery.body) => {
                     debug!(error = %e, "a message of another release is ignored");
                 }
-                Err(e) => warn!(error = %e, "the inbox holds a message that no daemon sent; it is dropped"),
+                Err(e) => {
+                    warn!(error = %e, "the inbox holds a message that is no inbox message; it is dropped")
+                }
             }
         }
         self.take_settled(&mut touched).await?;

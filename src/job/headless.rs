@@ -107,7 +107,7 @@ mod tests {
         JobId::parse("a").expect("valid")
     }
 
-    /// After so many seconds from now.
+    /// The age limit as it is so many seconds from now.
     fn after(seconds: i64) -> AgeLimit {
         let now = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).expect("in range");
         AgeLimit { now, longest: LONGEST }
@@ -159,7 +159,7 @@ mod tests {
         store(&folder, ".temp/job_a", "first").await;
         move_aside(&folder, &job(), after(3700)).await.expect("moves");
         let aside = root.aside().expect("it is moved aside");
-        // An intake that has made the directories and not yet stored anything.
+        // An intake has made the directories and not yet stored anything.
         folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
         folder.store().make_dirs(".temp/job_a", vec!["plans".into()]).await.expect("made");
         assert!(!put_back_or_trash(&folder, &aside, after(100_000)).await.expect("waits"));

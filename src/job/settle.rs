@@ -41,7 +41,7 @@ struct Leaving {
     name: String,
     parts: Vec<WinningPart>,
     files: Vec<FinishedFile>,
-    /// Whether every chunk has a record of it.
+    /// Whether every chunk has a record with this table.
     complete: bool,
     disposition: Disposition,
 }
@@ -234,7 +234,7 @@ mod tests {
     struct Root(PathBuf);
 
     impl Root {
-        /// Makes a file with the directories above it; gives its inode.
+        /// Makes a file, and the directories above it. Returns the file's inode.
         fn file(&self, path: &str) -> u64 {
             let path = self.0.join(path);
             fs::create_dir_all(path.parent().expect("below the root")).expect("made");

@@ -143,7 +143,7 @@ impl Window {
         self.daemons.values().filter(|d| d.alive.sources.contains(source)).map(|d| d.alive.slots).sum()
     }
 
-    /// Why nothing of a source moves, for people.
+    /// Why a job does not move, as text for people.
     #[must_use]
     pub fn why_quiet(&self, job: &JobState) -> String {
         let source = &job.stored.source;

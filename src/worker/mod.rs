@@ -45,7 +45,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub enum End {
     /// Its effect is durable, or it had none.
     Done {
-        /// Whether the coordinator has something to look at.
+        /// Whether the coordinator must look at something.
         wake: bool,
     },
     /// Not done. The message goes back to the queue.
@@ -324,7 +324,7 @@ impl Worker {
         }
     }
 
-    /// Waits for what runs, at most until the deadline, then releases the rest.
+    /// Waits for running tasks, at most until the deadline, then releases the rest.
     pub async fn drain(&self, until: Instant, hurry: &CancellationToken) {
         self.tracker.close();
         let running = lock(&self.runs).len();

@@ -32,7 +32,7 @@ pub(crate) struct Fate {
     pub(crate) delay: u64,
     pub(crate) dies: When,
     pub(crate) fails: When,
-    /// The process is stopped before it, for so many milliseconds.
+    /// For how many milliseconds the process is stopped before the effect.
     pub(crate) stopped: u64,
     /// If the process dies before a change, the change was sent already and happens later.
     pub(crate) late: bool,

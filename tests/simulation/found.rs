@@ -72,8 +72,8 @@ fn an_unfit_table_that_was_rewritten_is_planned_on_a_new_snapshot() {
     });
 }
 
-/// A coordinator did not see a `ready` directory yet and took it for trashed; so too the public directory to
-/// which another coordinator had just renamed it.
+/// A coordinator did not see a `ready` directory yet and took it for trashed. It did not see either the
+/// public directory to which another coordinator had just renamed it.
 #[test]
 fn a_directory_that_a_cache_hides_is_not_taken_for_trashed() {
     at_any_moment(|schedule, at| {

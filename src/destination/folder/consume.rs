@@ -181,7 +181,7 @@ mod tests {
         JobId::parse("a").expect("valid")
     }
 
-    /// A coordinator wrote the name down that it was about to try, and died.
+    /// A coordinator wrote down the name that it was about to try, and died.
     async fn tried(folder: &Folder, job: &JobId, directory: &str, inode: u64) {
         folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
         folder.store().make_dirs(&layout::workspace(job), vec!["tables".into()]).await.expect("made");

@@ -151,7 +151,7 @@ impl TryFrom<StoredTable> for RecordedTable {
 pub struct Failure {
     /// Version of the format.
     pub v: u32,
-    /// The table of the batch that failed.
+    /// The table that failed.
     pub table: TableNo,
     /// What follows from it.
     pub cause: Cause,

@@ -198,7 +198,7 @@ impl Work<'_> {
             }
             let (pace, elsewhere) = match error {
                 ExportError::Gone => {
-                    // The workspace is gone, or all of the root is.
+                    // Either the workspace is gone or the whole root is. The guard tells.
                     context.folder.guard().await?;
                     return Ok(TableEnd::Stop(End::Done { wake: false }));
                 }
