@@ -1,4 +1,4 @@
-//! What every role of a process shares.
+//! The state that every role of a process shares.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Where a process runs.
+/// The surroundings of a process, which tests replace.
 pub struct Surroundings {
     /// Name of the host.
     pub host: String,
@@ -46,15 +46,15 @@ pub struct Surroundings {
     pub parts: Arc<dyn Parts>,
 }
 
-/// What every role of a process shares.
+/// The state that every role of a process shares.
 pub struct Context {
     /// The configuration.
     pub config: Config,
     /// The export folder.
     pub folder: Folder,
-    /// Whose workspaces are worked on.
+    /// The owner whose workspaces this process works on.
     pub owner: Owner,
-    /// Counts.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Unique per process start.
     pub instance: Uuid,
@@ -70,7 +70,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Puts it together on this machine, with tables as directories of Parquet files below the folder's root.
+    /// Makes a context for this machine, with tables as directories of Parquet files below the folder's root.
     #[must_use]
     pub fn new(
         config: Config,
@@ -89,7 +89,7 @@ impl Context {
         Self::within(surroundings, config, folder, owner, sources, metrics)
     }
 
-    /// Puts it together within other surroundings.
+    /// Makes a context for given surroundings.
     #[must_use]
     pub fn within(
         surroundings: Surroundings,

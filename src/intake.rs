@@ -1,6 +1,5 @@
-//! From a message to a durable request (invariant I2). What should happen is
-//! decided from the message and from what the folder says of its job; one thin
-//! layer performs it and acknowledges last.
+//! From a message to a durable request (invariant I2). The message and the folder decide what should happen;
+//! one thin layer performs it and acknowledges last.
 
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use crate::text::utf8;
 mod decide;
 mod encoding;
 
-pub use decide::{Desk, Known, MAX_BYTES, Step, Wish, decide, read};
+pub use decide::{Desk, Known, MAX_BYTES, RequestedAction, Step, decide, read};
 
 /// Prefetch of the requests queue.
 const PREFETCH: u16 = 32;
@@ -39,19 +38,19 @@ pub enum IntakeError {
     Folder(#[from] FolderError),
 }
 
-/// Takes requests in while the session lasts.
+/// Takes requests while the session lasts.
 ///
 /// # Errors
-/// When the session ends, or the folder as a whole refuses: then requests are
-/// better left to others for a while.
+/// When the session ends, or when the folder fails as a whole: then others should take the requests for a
+/// while.
 pub async fn run(
     context: Arc<Context>,
     session: Arc<dyn Session>,
     stop: CancellationToken,
 ) -> Result<(), IntakeError> {
     let mut requests = session.subscribe(Queue::Requests, PREFETCH).await?;
-    // Side by side: a message may wait for the job that it names. Whatever is
-    // left undone here at the end comes again with the next session.
+    // Messages are taken side by side, because one may wait for the job that it names. Messages that are
+    // unfinished at the end come again with the next session.
     let mut takes: JoinSet<Result<(), IntakeError>> = JoinSet::new();
     loop {
         tokio::select! {
@@ -61,11 +60,12 @@ pub async fn run(
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => {
                     drop(requests);
-                    // The session may go on: what is in hand is settled, or nobody gets it before its end.
+                    // The session may go on without this subscription: settle the messages that are in hand,
+                    // else nobody gets them before the session ends.
                     while takes.join_next().await.is_some() {}
                     return Err(e);
                 }
-                Err(broken) => warn!(error = %broken, "a request broke its intake; it comes again"),
+                Err(broken) => warn!(error = %broken, "the intake of a request panicked; the request comes again"),
             },
             delivery = requests.next() => {
                 let delivery = delivery.ok_or(BusError::Closed)?;
@@ -103,8 +103,7 @@ async fn settle(
     }
 }
 
-/// Performs what one message asks for; when it returns `Ok`, all of it is
-/// durable and confirmed.
+/// Performs what one message asks for. When this returns `Ok`, all of it is durable and confirmed.
 ///
 /// # Errors
 /// When the folder or the bus refuses: the message must come again.
@@ -116,29 +115,29 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         now: context.now(),
         fresh: context.machine.fresh(),
     };
-    let wish = match read(&delivery.body, &delivery.properties, &desk) {
-        Ok(wish) => wish,
+    let action = match read(&delivery.body, &delivery.properties, &desk) {
+        Ok(action) => action,
         Err(error) => return reject(context, session, delivery, None, error).await,
     };
-    let mut job = match &wish {
-        Wish::Export(stored) => stored.job.clone(),
-        Wish::Cancel(job) | Wish::Retry(job) => job.clone(),
+    let mut job = match &action {
+        RequestedAction::Export(stored) => stored.job.clone(),
+        RequestedAction::Cancel(job) | RequestedAction::Retry(job) => job.clone(),
     };
-    let mut seen = match &wish {
-        Wish::Export(_) => known_anew(context, &job).await?,
-        Wish::Cancel(_) | Wish::Retry(_) => known_soon(context, &job).await?,
+    let mut seen = match &action {
+        RequestedAction::Export(_) => known_anew(context, &job).await?,
+        RequestedAction::Cancel(_) | RequestedAction::Retry(_) => known_soon(context, &job).await?,
     };
-    let mut step = decide(&wish, &seen);
-    if let (Wish::Retry(_), Step::Store(stored)) = (&wish, &mut step) {
+    let mut step = decide(&action, &seen);
+    if let (RequestedAction::Retry(_), Step::Store(stored)) = (&action, &mut step) {
         stored.received_at = desk.now;
         stored.owner = desk.owner.clone();
-        // The trace is still that of the job that is done again.
+        // Keep the trace of the job that is retried.
         let traceparent = stored.caller.traceparent.take();
         stored.caller = Caller { traceparent, ..delivery.properties.caller() };
         job = stored.job.clone();
-        // The same retry may have been stored before.
+        // The same retry may be stored already.
         seen = known_anew(context, &job).await?;
-        step = decide(&Wish::Export(stored.clone()), &seen);
+        step = decide(&RequestedAction::Export(stored.clone()), &seen);
     }
     if let Step::Store(stored) = &step {
         if context.folder.job(&stored.job).store(stored).await? == Created::New {
@@ -148,12 +147,13 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
             return Ok(());
         }
         seen = known(context, &job).await?;
-        step = decide(&Wish::Export(stored.clone()), &seen);
+        step = decide(&RequestedAction::Export(stored.clone()), &seen);
     }
     match step {
         Step::Store(_) => Err(FolderError::Inconsistent("a request appeared and vanished").into()),
         Step::Wake(job) => {
-            // Whoever stored it may have died before it said so, and before the name was durable.
+            // The process that stored the request may have died before it published the event, and before the
+            // name was durable.
             context.folder.job(&job).sync_request().await?;
             if let Some(stored) = &seen.request {
                 session.publish(Reporter::new(&context.config).accepted(stored)).await?;
@@ -174,7 +174,7 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         Step::Cancel(job) => {
             let by = delivery.properties.user_id.clone();
             let mark = CancelMark { v: VERSION, why: CancelCause::Request, by, at: desk.now };
-            // The end of a job that has just finished is told by its coordinator.
+            // If the job has just finished, its coordinator publishes the end.
             context.folder.job(&job).cancel_if_there(&mark).await?;
             session.publish(Outgoing::Control(Control::Cancel { job: job.clone() })).await?;
             Ok(session.publish(wake(&job)).await?)
@@ -188,7 +188,7 @@ fn wake(job: &JobId) -> Outgoing {
 }
 
 async fn known(context: &Context, job: &JobId) -> Result<Known, FolderError> {
-    // The archive last: a job that is just being finished has one of both.
+    // Read the archive last: a job that is just being finished then has at least one of the two.
     let workspace = context.folder.job(job);
     let request = workspace.request().await?;
     let foreign = request.as_ref().is_some_and(|r| r.owner != context.owner);
@@ -196,8 +196,8 @@ async fn known(context: &Context, job: &JobId) -> Result<Known, FolderError> {
     Ok(Known { request, archive, foreign })
 }
 
-/// What is known of a job before it is stored or refused as unknown: by the
-/// server's word, for a job that is finished must not run again.
+/// What is known of a job before it is stored or refused as unknown. Asks the server itself, because a
+/// finished job must not run again.
 async fn known_anew(context: &Context, job: &JobId) -> Result<Known, FolderError> {
     let seen = known(context, job).await?;
     if seen.request.is_some() || seen.archive.is_some() {
@@ -207,8 +207,8 @@ async fn known_anew(context: &Context, job: &JobId) -> Result<Known, FolderError
     known(context, job).await
 }
 
-/// What is known of a job that must have been asked for before: its request may
-/// still be in another daemon's hands, or not be visible yet on NFS.
+/// What is known of a job that must have been requested before. Waits a while: another daemon may still hold
+/// the request, or NFS may not show it yet.
 async fn known_soon(context: &Context, job: &JobId) -> Result<Known, FolderError> {
     let timing = &context.config.timing;
     let until = Instant::now() + timing.plan_wait.0;
@@ -244,14 +244,15 @@ async fn reject(
     Ok(session.publish(Reporter::new(&context.config).rejected(rejection, context.now())).await?)
 }
 
-/// The job id of a request that is not taken, if it has a single one.
+/// The job id of a refused request, if it has exactly one.
 fn job_of(delivery: &Delivery) -> Option<JobId> {
     if delivery.body.len() > MAX_BYTES {
         return None;
     }
     let plain = encoding::decoded(&delivery.body, &delivery.properties).ok()?;
     let Document { value, repeated } = Document::read(utf8(&plain).ok()?).ok()?;
-    // Only the first field that is repeated is known: where one of the top level is, the job id may be another.
+    // Only the first repeated field is known. If that is a field of the top level, `job_id` may be repeated
+    // too.
     let given = value.get("job_id").filter(|_| repeated.is_none_or(|path| path.contains(['.', '['])));
     JobId::parse(given?.as_str()?).ok()
 }

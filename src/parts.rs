@@ -1,4 +1,5 @@
-//! From the rows of a chunk to finished parts: a seam with Parquet behind it. The bytes go to the destination.
+//! From the rows of a chunk to finished parts. This is a seam: Parquet is behind it, and tests put something
+//! simpler there. The bytes go to the destination.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,26 +17,26 @@ use crate::source::{ChunkStream, SourceError};
 use crate::write::metadata::Provenance;
 use crate::write::{PartWriter, WriteError, WrittenPart};
 
-/// Parts that are to be written.
+/// An order for the parts of one chunk.
 #[derive(Clone, Debug)]
 pub struct PartOrder {
-    /// What they are of.
+    /// The chunk and table that they belong to.
     pub place: PartPlace,
-    /// The plan of the chunk, which has the table.
+    /// The plan, which contains the table.
     pub plan: Arc<ExportPlan>,
-    /// Whether one is written also where there are no rows.
+    /// Whether a part is written even if there are no rows.
     pub even_empty: bool,
-    /// What a file says of itself.
+    /// The metadata that a file carries about its origin.
     pub provenance: Provenance,
 }
 
 /// Writes parts.
 #[async_trait]
 pub trait Parts: Send + Sync {
-    /// Reads a chunk to its end and makes parts of it, in the order of the rows: whole and finished when
-    /// this returns, else there are none. A chunk without rows has one only if
-    /// the order says so. They are durable once the destination has secured their batch, which the caller asks for. The
-    /// rows are dropped when nothing of them is in memory any more: others wait for that.
+    /// Reads a chunk to its end and writes its parts, in the order of the rows. When this returns `Ok`, all
+    /// parts are finished; on an error there are none. A chunk without rows gets a part only if the order
+    /// says so. The parts are durable once the caller has had the destination secure their batch. The
+    /// implementation must drop `rows` as soon as none of them is in memory: other tables wait for that.
     async fn write(
         &self,
         order: PartOrder,
@@ -43,7 +44,7 @@ pub trait Parts: Send + Sync {
     ) -> Result<Vec<RecordedPart>, ExportError>;
 }
 
-/// What can keep a part from being made.
+/// Why a part could not be made.
 #[derive(Debug)]
 pub enum ExportError {
     /// The source.
@@ -54,7 +55,7 @@ pub enum ExportError {
     ReadOnly(String),
     /// The storage failed otherwise.
     Storage(String),
-    /// The workspace is gone: nobody wants the part.
+    /// The workspace is gone, so nobody needs the part.
     Gone,
 }
 

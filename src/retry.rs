@@ -1,4 +1,4 @@
-//! From what went wrong to what happens next: one table, and the pauses between tries.
+//! From an error to its consequence: one table, and the pauses between tries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::source::{ErrorKind, SourceError};
 pub enum Policy {
     /// Try again after a pause.
     Retry(Pace),
-    /// The attempt cannot succeed as planned: write it down.
+    /// The attempt cannot succeed as planned: write a failure.
     Report(Cause),
-    /// We were told to stop: no trace, the message goes back.
+    /// We were told to stop: write nothing, and give the message back.
     Stop,
 }
 
 /// How long to pause between tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// From a second on.
+    /// Start with a short pause.
     Soon,
-    /// Others must give resources back first.
+    /// Pause longer: others must give resources back first.
     Later,
 }
 
@@ -54,7 +54,7 @@ pub struct Pauses {
     machine: Arc<dyn Machine>,
 }
 
-/// The clock by which pauses are slept.
+/// The clock that measures the pauses.
 #[derive(Default)]
 struct RuntimeClock;
 
@@ -74,7 +74,7 @@ impl Pauses {
                 current_interval: timing.retry_first.0,
                 max_interval: timing.retry_longest.0,
                 max_elapsed_time: Some(timing.retry_limit.0),
-                // The machine rolls the dice, below.
+                // The machine adds the randomness below, so that a simulation can repeat it.
                 randomization_factor: 0.0,
                 ..ExponentialBackoff::default()
             },
@@ -91,9 +91,10 @@ impl Pauses {
         pauses
     }
 
-    /// The next pause; none when it has been tried for long enough.
+    /// The next pause. `None` when it has been tried for long enough.
     pub fn next(&mut self, pace: Pace) -> Option<Duration> {
-        // Half to one and a half times as long: whoever failed together does not come back together.
+        // Vary the pause from half to one and a half times its length, so that those who failed together do
+        // not come back together.
         let pause = self.backoff.next_backoff()?.mul_f64(0.5 + self.machine.fraction());
         Some(match pace {
             Pace::Soon => pause,

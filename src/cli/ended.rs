@@ -1,5 +1,5 @@
-//! What is known of a job before the daemons are asked to cancel or retry it:
-//! a job that has ended is told at once, from its archive.
+//! Looks at a job before the daemons are asked to cancel or retry it. If the job has ended, its end is
+//! printed at once from its archive.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::ExitCode;
 use super::summary::Summary;
 use crate::config::Config;
 use crate::folder::Folder;
-use crate::intake::{Known, Step, Wish, decide};
+use crate::intake::{Known, RequestedAction, Step, decide};
 use crate::job::archive::Archive;
 use crate::job::outcome::Owner;
 use crate::message::JobId;
@@ -16,22 +16,22 @@ use crate::message::event::ErrorReport;
 /// What the export folder says of a job.
 #[derive(Debug)]
 pub(super) enum Standing {
-    /// The daemons decide: the job runs, or what was asked can be done.
+    /// The daemons decide: the job runs, or the request can be carried out.
     Open,
-    /// The folder can be seen from here and does not know the job. Its request may still wait.
+    /// The folder is visible here and does not know the job. The job's request may still wait in the queue.
     Unknown(String),
     /// It has ended.
     Ended(Box<Archive>),
-    /// What was asked cannot be done.
+    /// The request cannot be carried out.
     Refused(ErrorReport),
 }
 
-/// Looks at the folder, where it can be seen from here.
-pub(super) async fn standing(config: &Config, wish: &Wish, job: &JobId) -> Standing {
+/// Looks at the folder, if it is visible here.
+pub(super) async fn standing(config: &Config, action: &RequestedAction, job: &JobId) -> Standing {
     let Ok(folder) = Folder::open(config.export.root.clone(), None).await else { return Standing::Open };
     let workspace = folder.job(job);
     let stored = workspace.request().await;
-    // The archive last: a job that is just being finished has one of both.
+    // Read the archive last: a job that is just being finished then has at least one of the two.
     let archive = workspace.archive().await;
     let (Ok(request), Ok(archive)) = (stored, archive) else { return Standing::Open };
     if request.is_none() && archive.is_none() {
@@ -42,7 +42,7 @@ pub(super) async fn standing(config: &Config, wish: &Wish, job: &JobId) -> Stand
     }
     let foreign = request.as_ref().is_some_and(|r| !matches!(r.owner, Owner::Daemons { .. }));
     let known = Known { request, archive, foreign };
-    match (decide(wish, &known), known.archive) {
+    match (decide(action, &known), known.archive) {
         (Step::TellEnd(_), Some(archive)) => Standing::Ended(Box::new(archive)),
         (Step::Reject(error), _) => Standing::Refused(error),
         _ => Standing::Open,
@@ -78,7 +78,7 @@ pub(super) fn json(archive: &Archive) -> Value {
     })
 }
 
-/// The code of a cancel for the end of its job: whatever ended otherwise was not cancelled.
+/// The exit code of a cancel, given the end of its job: a job that ended otherwise was not cancelled.
 pub(super) fn code_of_cancel(code: ExitCode) -> ExitCode {
     match code {
         ExitCode::Cancelled => ExitCode::Done,

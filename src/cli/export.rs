@@ -25,7 +25,7 @@ use crate::daemon::signals::{Signal, Signals};
 use crate::folder::Folder;
 use crate::http::Health;
 use crate::job::archive::Archive;
-use crate::job::look::{self, Found};
+use crate::job::look::{self, OpenedJob};
 use crate::job::outcome::Owner;
 use crate::job::state::JobState;
 use crate::message::setting::{Compression, FileTypes, Span};
@@ -233,7 +233,7 @@ impl Watched<'_> {
                 Some(state) => look::refresh(folder, state, Duration::ZERO).await?,
                 None => {
                     let found = look::open(folder, self.job, &self.context.owner, Duration::ZERO).await?;
-                    if let Found::Job(state) = found {
+                    if let OpenedJob::Job(state) = found {
                         self.state = Some(state);
                     }
                 }

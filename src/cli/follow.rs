@@ -15,7 +15,7 @@ use super::{ExitCode, print, print_json};
 use crate::bus::BusError;
 use crate::bus::rabbitmq::{Client, RabbitBus};
 use crate::config::BrokerConfig;
-use crate::intake::Wish;
+use crate::intake::RequestedAction;
 use crate::message::event::JobProgress;
 use crate::message::setting::Span;
 use crate::message::{Event, EventType, JobId};
@@ -73,10 +73,10 @@ impl About {
     }
 
     /// The same for intake.
-    fn wish(self, job: &JobId) -> Wish {
+    fn action(self, job: &JobId) -> RequestedAction {
         match self {
-            Self::Cancel => Wish::Cancel(job.clone()),
-            Self::Retry => Wish::Retry(job.clone()),
+            Self::Cancel => RequestedAction::Cancel(job.clone()),
+            Self::Retry => RequestedAction::Retry(job.clone()),
         }
     }
 
@@ -99,7 +99,7 @@ impl JobArgs {
     pub async fn ask(&self, about: About) -> anyhow::Result<ExitCode> {
         let config = self.config.load()?;
         let code = |code| if matches!(about, About::Cancel) { ended::code_of_cancel(code) } else { code };
-        match ended::standing(&config, &about.wish(&self.job), &self.job).await {
+        match ended::standing(&config, &about.action(&self.job), &self.job).await {
             Standing::Open => {}
             Standing::Unknown(root) => eprintln!(
                 "job {} is not known in {root}; daemons wait a minute for its request before they reject this command",

@@ -1,6 +1,6 @@
-//! The workspace of a one-shot export. Its process holds a lock on the job's
-//! `request.json` for as long as it lives: who finds it unlocked knows that
-//! the run was killed, and resumes it or trashes it.
+//! The workspace of a one-shot export. Its process holds a lock on the job's `request.json` as long as it
+//! lives. If another process finds the file unlocked, the run was killed: the process resumes the run or
+//! trashes it.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ use crate::bus::{Outgoing, Properties, Session};
 use crate::config::Origin;
 use crate::context::{Context, Sources};
 use crate::folder::{Created, VERSION};
-use crate::intake::{self, Desk, Wish};
+use crate::intake::{self, Desk, RequestedAction};
 use crate::job::archive::Archive;
 use crate::job::outcome::{CancelCause, CancelMark, Owner, Run, StoredRequest};
 use crate::message::event::ErrorReport;
@@ -24,25 +24,25 @@ use crate::message::inbox::Wake;
 use crate::message::{Control, ExportRequest, InboxMessage, JobId, SourceName};
 use crate::source::SourceError;
 
-/// Connects once: a person who waits wants to hear at once of a wrong address
-/// or password, which daemons try again for a while.
+/// Connects once. A daemon tries a wrong address or password again for a while; a person who waits wants to
+/// hear of it at once.
 ///
 /// # Errors
-/// The source's own, with its remedy.
+/// The error of the source, with its remedy.
 pub async fn reach(sources: &Sources, name: Option<&SourceName>) -> anyhow::Result<()> {
-    // Without a name intake says what is wrong.
+    // Without a name, intake reports what is wrong.
     let Some(entry) = name.and_then(|name| sources.get(name)) else { return Ok(()) };
     entry.source.check().await.map(|_| ()).map_err(|e| Explained(e, entry.config.origin).into())
 }
 
-/// A source's error with its remedy for who gave the source.
+/// A source's error, with the remedy worded for the way in which the source was given.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{}", .0.message, .0.remedy.as_ref().map_or(String::new(), |r| format!("; {}", r.words(*.1))))]
 pub struct Explained(pub SourceError, pub Origin);
 
-/// What was found for a request.
+/// The result of looking for the workspace of a request.
 pub enum Place {
-    /// A workspace of ours: new, or of a run that was killed.
+    /// Our workspace: a new one, or that of a run that was killed.
     Ours(Workspace),
     /// The job has ended already.
     Finished(Box<Archive>),
@@ -54,9 +54,9 @@ pub enum Place {
 pub struct Workspace {
     /// Its job.
     pub job: JobId,
-    /// Who works on it: this run, and what it resumes.
+    /// Its owner: this run, or the run that it resumes.
     pub owner: Owner,
-    /// Whether a run that was killed left it.
+    /// Whether it comes from a run that was killed.
     pub resumed: bool,
     _lock: File,
 }
@@ -74,8 +74,10 @@ pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Re
     };
     let body = serde_json::to_vec(&request)?;
     let mut wanted = match intake::read(&body, &Properties::default(), &desk) {
-        Ok(Wish::Export(stored)) => *stored,
-        Ok(Wish::Cancel(_) | Wish::Retry(_)) => anyhow::bail!("the request is no export"),
+        Ok(RequestedAction::Export(stored)) => *stored,
+        Ok(RequestedAction::Cancel(_) | RequestedAction::Retry(_)) => {
+            anyhow::bail!("the request is no export")
+        }
         Err(error) => return Ok(Place::Rejected(error)),
     };
     let server = server(context, &wanted.source);
@@ -88,8 +90,8 @@ pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Re
         }
         return Ok(Place::Rejected(taken(job, "another request")));
     }
-    // Looking, storing and locking are one step for other processes. The
-    // identity of the root is a file that is always there and never changes.
+    // Looking, storing and locking must be one step for other processes. Lock the root's identity for that:
+    // this file always exists and never changes.
     let _entrance = lock(context.folder.identity_file(), FlockOperation::LockExclusive)
         .await?
         .with_context(|| format!("{} cannot be locked", context.folder.root().display()))?;
@@ -98,7 +100,7 @@ pub async fn take_place(context: &Context, request: ExportRequest) -> anyhow::Re
             return Ok(Place::Ours(place));
         }
     }
-    // What a killed run left is found again by its id.
+    // With this id the workspace is found again if this run is killed.
     wanted.request.job_id = Some(wanted.job.clone());
     wanted.owner = Owner::OneShot(run);
     let workspace = context.folder.job(&wanted.job);
@@ -122,14 +124,14 @@ fn taken(job: &JobId, by: &str) -> ErrorReport {
     )
 }
 
-/// What a source reads, as far as its address says so.
+/// The server that a source reads, as far as its address says.
 fn server(context: &Context, source: &SourceName) -> String {
     let sources = context.sources();
     sources.get(source).and_then(|entry| entry.config.kind.server()).unwrap_or_default()
 }
 
-/// A workspace that a killed run left: ours if it is of the same request and
-/// server, else on its way out. Those of daemons and of living runs are left alone.
+/// Takes over the workspace of a killed run if it has the same request and server, else trashes it.
+/// Workspaces of daemons and of living runs are left alone.
 async fn take_over(
     context: &Context,
     job: &JobId,
@@ -141,7 +143,7 @@ async fn take_over(
     let Some(stored) = workspace.request().await? else { return Ok(None) };
     let killed = match &stored.owner {
         Owner::OneShot(run) => Some(run),
-        // Of an older release: nobody knows what it read.
+        // A run of an older release: nobody knows which server it read.
         Owner::Nobody => None,
         Owner::Daemons { .. } => return Ok(None),
     };
@@ -158,7 +160,7 @@ async fn take_over(
     {
         return Ok(Some(Workspace { job: job.clone(), owner: stored.owner, resumed: true, _lock: lock }));
     }
-    // A committed job is whole, and only to be tidied.
+    // A committed job is complete and only has to be tidied.
     if let Some(archive) = workspace.archive().await? {
         workspace.link_archive(archive.committed_at).await?;
     }
@@ -180,9 +182,8 @@ pub async fn cancel(context: &Context, session: &dyn Session, job: &JobId) -> an
     Ok(())
 }
 
-/// Locks a file; none if another process has it, or if it is
-/// not there, any more or for us. It is opened for writing, although nothing is
-/// written: NFS grants an exclusive lock for nothing less.
+/// Locks a file. `None` if another process holds the lock, or if the file is gone or not ours to open. The
+/// file is opened for writing, although nothing is written: NFS grants an exclusive lock only then.
 async fn lock(path: PathBuf, how: FlockOperation) -> anyhow::Result<Option<File>> {
     tokio::task::spawn_blocking(move || {
         let file = match OpenOptions::new().write(true).open(&path) {
@@ -197,7 +198,7 @@ async fn lock(path: PathBuf, how: FlockOperation) -> anyhow::Result<Option<File>
             Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(e) => return Err(e).with_context(|| format!("lock {}", path.display())),
         }
-        // Who had it may have sent it to the trash before it let go.
+        // The former holder may have trashed the file before it released the lock.
         let there = std::fs::metadata(&path).ok().map(|m| m.ino());
         Ok((there == Some(file.metadata()?.ino())).then_some(file))
     })
@@ -215,7 +216,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Secret};
     use crate::folder::Folder;
-    use crate::job::look::{self, Found};
+    use crate::job::look::{self, OpenedJob};
     use crate::message::request::RequestMessage;
     use crate::metrics::Metrics;
 
@@ -278,8 +279,8 @@ mod tests {
         let (first, second) = (ours(&context, "s.a").await, ours(&context, "s.a").await);
         for (one, other) in [(&first, &second), (&second, &first)] {
             let open = |job| look::open(&context.folder, job, &one.owner, Duration::ZERO);
-            assert!(matches!(open(&one.job).await, Ok(Found::Job(_))));
-            assert!(matches!(open(&other.job).await, Ok(Found::NotOurs)));
+            assert!(matches!(open(&one.job).await, Ok(OpenedJob::Job(_))));
+            assert!(matches!(open(&other.job).await, Ok(OpenedJob::NotOurs)));
         }
         let (job, owner) = (first.job.clone(), first.owner.clone());
         drop(first);
@@ -311,7 +312,7 @@ mod tests {
         let Ok(Place::Ours(place)) = take_place(&context, request.clone()).await else {
             panic!("it is free")
         };
-        // The same request in the hands of a daemon.
+        // The same request, owned by a daemon.
         let job = place.job.clone();
         drop(place);
         let workspace = context.folder.job(&job);

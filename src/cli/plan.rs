@@ -23,7 +23,7 @@ use crate::context::SourceEntry;
 use crate::daemon::sources;
 use crate::destination::base_name;
 use crate::folder::VERSION;
-use crate::intake::{self, Desk, Wish};
+use crate::intake::{self, Desk, RequestedAction};
 use crate::job::outcome::{Owner, StoredRequest};
 use crate::machine::ThisMachine;
 use crate::message::event::ErrorReport;
@@ -63,7 +63,7 @@ pub struct PlanArgs {
 /// # Errors
 /// When the source cannot be reached or the request is not usable.
 pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    // Nothing is exported, so that any folder will do.
+    // Any folder will do, because nothing is exported.
     let (config, name) = args.source.load(Path::new("/"))?;
     let mut request =
         args.tables.request(&Overrides { source: name, types: args.types, ..Overrides::default() })?;
@@ -78,8 +78,10 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     };
     let body = serde_json::to_vec(&request)?;
     let stored = match intake::read(&body, &Properties::default(), &desk) {
-        Ok(Wish::Export(stored)) => stored,
-        Ok(Wish::Cancel(_) | Wish::Retry(_)) => anyhow::bail!("the request is no export"),
+        Ok(RequestedAction::Export(stored)) => stored,
+        Ok(RequestedAction::Cancel(_) | RequestedAction::Retry(_)) => {
+            anyhow::bail!("the request is no export")
+        }
         Err(error) => {
             eprintln!("rejected: {}", error_text(&error));
             return Ok(ExitCode::Rejected);
@@ -105,7 +107,7 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Plans, trying again where that helps; else why there is no plan.
+/// Plans, and tries again where that helps. The error says why there is no plan.
 async fn patiently(
     config: &Config,
     entry: &SourceEntry,
@@ -169,7 +171,7 @@ async fn once(
     planning::plan(&ground, &Scope::first(request.clone()), &names, title, &cancel).await
 }
 
-/// Names as tables get them where nobody else has any.
+/// Gives tables the names that they get in an empty folder.
 struct FreeNames<'a> {
     source: &'a SourceName,
     owners: Mutex<HashMap<String, (String, String)>>,
@@ -201,8 +203,8 @@ fn error_text(error: &ErrorReport) -> String {
     format!("{}{remedy}", error.message)
 }
 
-/// The plan as a program reads it: what the source notes of a column, as how it is fetched, stands among the column's
-/// own fields.
+/// The plan as JSON. What the source notes about how it fetches a column is put among the column's own
+/// fields.
 fn shown(plan: &ExportPlan) -> serde_json::Result<Value> {
     let mut plan = serde_json::to_value(plan)?;
     let tables = plan["tables"].as_array_mut().into_iter().flatten();
@@ -215,7 +217,7 @@ fn shown(plan: &ExportPlan) -> serde_json::Result<Value> {
     Ok(plan)
 }
 
-/// The plan as a person reads it; with every chunk if asked for.
+/// The plan as text, with every chunk if asked for.
 #[must_use]
 pub fn render(plan: &ExportPlan, chunks: bool) -> String {
     let mut grid = Grid::new(&[
@@ -311,7 +313,7 @@ fn describe(slice: &Slice<'_>) -> String {
     }
 }
 
-/// What a column becomes that its owner may not expect, and the option for it.
+/// A warning where a column gets a type that its owner may not expect, with the option that changes it.
 fn warning(column: &Column) -> Option<&'static str> {
     let numbers = matches!(column.source_type.as_str(), "numeric" | "numeric[]");
     let texts = match &column.ty {

@@ -1,5 +1,4 @@
-//! `adu-export prune`: removes old versions of tables. Nothing else in this
-//! system removes what was published.
+//! `adu-export prune`: removes old versions of tables. No other part of the system removes published tables.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -44,7 +43,7 @@ pub struct PruneArgs {
     pub json: bool,
 }
 
-/// Lists old versions, and removes them if that is what was asked for.
+/// Lists old versions, and removes them if asked to.
 ///
 /// # Errors
 /// When the export folder is not usable.
@@ -62,7 +61,7 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     let (mut lines, mut count, mut kept, mut bytes) = (Vec::new(), 0, 0, 0);
     let mut listed = Vec::new();
     for version in &old {
-        // Else somebody removed it by hand.
+        // Skip a version that somebody removed by hand.
         let Some(found) = destination.list(&version.directory).await? else { continue };
         count += 1;
         let (word, why) = match is_removable(found, version) {
@@ -94,7 +93,8 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     Ok(if kept == 0 { ExitCode::Done } else { ExitCode::Partial })
 }
 
-/// All of them: of one that cannot be read nobody knows which directories are its own, so that nothing may be removed.
+/// Reads all archives. Fails if one cannot be read: nobody knows which directories belong to it, so nothing
+/// may be removed.
 async fn archives(folder: &Folder) -> Result<Vec<Archive>, FolderError> {
     let mut archives = Vec::new();
     for job in folder.archived().await? {

@@ -1,4 +1,4 @@
-//! `adu-export status`: reads the export folder; no daemon is asked.
+//! `adu-export status`: reads the export folder and asks no daemon.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::destination::{Destination, FolderDestination};
 use crate::folder::Folder;
 use crate::job::archive::Archive;
-use crate::job::look::{self, Found};
+use crate::job::look::{self, OpenedJob};
 use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OutputDirectory;
@@ -73,12 +73,12 @@ pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The state of a job that has a workspace, whoever works on it.
+/// The state of a job that has a workspace, whoever owns it.
 async fn state(folder: &Folder, job: &JobId) -> anyhow::Result<Option<Box<JobState>>> {
     let Some(stored) = folder.job(job).request().await? else { return Ok(None) };
     Ok(match look::open(folder, job, &stored.owner, Duration::ZERO).await? {
-        Found::Job(state) => Some(state),
-        Found::NotOurs | Found::Headless => None,
+        OpenedJob::Job(state) => Some(state),
+        OpenedJob::NotOurs | OpenedJob::Headless => None,
     })
 }
 
@@ -106,7 +106,7 @@ async fn one(folder: &Folder, job: &JobId, args: &StatusArgs) -> anyhow::Result<
             return Ok(if args.watch { ended } else { ExitCode::Done });
         }
         let Some(state) = state(folder, job).await? else {
-            // It may just have been committed.
+            // The job may just have been committed.
             if folder.job(job).is_archived().await? {
                 continue;
             }
@@ -220,7 +220,7 @@ async fn list(folder: &Folder, as_json: bool) -> anyhow::Result<()> {
     print(&grid.to_string())
 }
 
-/// `.latest` of a table, by the base name that it owns.
+/// Prints where `.latest` of a table points.
 async fn latest(
     folder: &Folder,
     config: &Config,

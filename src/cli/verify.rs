@@ -43,16 +43,16 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// What was found out about a table.
+/// The result of checking a table.
 #[derive(Debug, Serialize)]
-struct Verdict {
+struct TableCheck {
     table: String,
     directory: String,
     files: usize,
     rows: u64,
     source_rows: Option<u64>,
     problems: Vec<String>,
-    /// The job whose export stands in the directory now.
+    /// The job that owns the directory now.
     #[serde(skip_serializing_if = "Option::is_none")]
     belongs_to: Option<JobId>,
 }
@@ -78,45 +78,45 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
-    let mut verdicts = Vec::new();
+    let mut checks = Vec::new();
     let mut later: Option<Vec<Archive>> = None;
     for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
-        let mut verdict = files(&destination, table).await?;
-        if !verdict.problems.is_empty() && later.is_none() {
+        let mut check = files(&destination, table).await?;
+        if !check.problems.is_empty() && later.is_none() {
             later = Some(committed_after(&folder, &archive).await?);
         }
-        if !verdict.problems.is_empty()
-            && let Some(next) = successor(later.as_deref().unwrap_or_default(), &verdict.directory)
+        if !check.problems.is_empty()
+            && let Some(next) = successor(later.as_deref().unwrap_or_default(), &check.directory)
         {
             let text = format!(
                 "it was pruned: the directory belongs to job {} since {:.0}; `adu-export verify {}` looks at that",
                 next.job_id, next.committed_at, next.job_id
             );
-            verdict.problems = vec![text];
-            verdict.belongs_to = Some(next.job_id.clone());
+            check.problems = vec![text];
+            check.belongs_to = Some(next.job_id.clone());
         }
         if let Some(entry) = &source {
             let rows = source_rows(entry, &archive, table).await?;
-            verdict.source_rows = Some(rows);
+            check.source_rows = Some(rows);
             if rows != table.rows {
                 let text = format!("the source has {rows} rows now, {} were exported", table.rows);
-                verdict.problems.push(text);
+                check.problems.push(text);
             }
         }
-        verdicts.push(verdict);
+        checks.push(check);
     }
-    let bad = verdicts.iter().filter(|v| !v.problems.is_empty()).count();
+    let bad = checks.iter().filter(|v| !v.problems.is_empty()).count();
     let missing: Vec<&ArchivedTable> =
         archive.tables.iter().filter(|t| t.status != TableStatus::Completed).collect();
     let whole = archive.status == Status::Completed;
     if args.json {
         let missing: Vec<&str> = missing.iter().map(|t| t.table_name.as_str()).collect();
         print_json(&serde_json::json!({
-            "job_id": args.job, "status": archive.status, "ok": bad == 0 && whole, "tables": verdicts,
+            "job_id": args.job, "status": archive.status, "ok": bad == 0 && whole, "tables": checks,
             "not_exported": missing,
         }))?;
     } else {
-        for v in &verdicts {
+        for v in &checks {
             let word = if v.problems.is_empty() { "ok    " } else { "FAILED" };
             let (files, rows) = (count(v.files as u64, "file"), count(v.rows, "row"));
             print(&format!("{word} {}: {files}, {rows} in {}\n", v.table, v.directory))?;
@@ -132,11 +132,11 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
                 "job {} is {}: {} exported\n",
                 args.job,
                 archive.status.as_str(),
-                count(verdicts.len() as u64, "table")
+                count(checks.len() as u64, "table")
             ))?;
         }
     }
-    Ok(match (bad, verdicts.is_empty()) {
+    Ok(match (bad, checks.is_empty()) {
         (0, _) if whole => ExitCode::Done,
         (0, false) => ExitCode::Partial,
         _ => ExitCode::Failed,
@@ -144,7 +144,7 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Compares a directory with what the archive says of it.
-async fn files(destination: &Arc<dyn Destination>, table: &ArchivedTable) -> anyhow::Result<Verdict> {
+async fn files(destination: &Arc<dyn Destination>, table: &ArchivedTable) -> anyhow::Result<TableCheck> {
     let directory = table.directory.clone().unwrap_or_default();
     let problems = match destination.list(&directory).await {
         Ok(None) => vec!["the directory is gone: it was pruned, or moved or removed by hand".into()],
@@ -164,7 +164,7 @@ async fn files(destination: &Arc<dyn Destination>, table: &ArchivedTable) -> any
             problems
         }
     };
-    Ok(Verdict {
+    Ok(TableCheck {
         table: table.table_name.clone(),
         directory,
         files: table.files.len(),
@@ -181,7 +181,8 @@ async fn committed_after(folder: &Folder, archive: &Archive) -> Result<Vec<Archi
     for job in folder.archived().await? {
         match folder.job(&job).archive().await {
             Ok(other) => later.extend(other.filter(|other| other.committed_at > archive.committed_at)),
-            // It cannot say whose the directory is; the files of this job are looked at all the same.
+            // This archive cannot say which directories it owns. The files of the checked job are compared
+            // nevertheless.
             Err(error @ FolderError::Unreadable { .. }) => eprintln!("{error}"),
             Err(error) => return Err(error),
         }
@@ -189,7 +190,7 @@ async fn committed_after(folder: &Folder, archive: &Archive) -> Result<Vec<Archi
     Ok(later)
 }
 
-/// Who published a directory last: the export that stood there was removed before.
+/// The job that published a directory last. The export that was there before has been removed.
 fn successor<'a>(later: &'a [Archive], directory: &str) -> Option<&'a Archive> {
     let names = |archive: &&Archive| {
         let mut completed = archive.tables.iter().filter(|t| t.status == TableStatus::Completed);

@@ -1,5 +1,4 @@
-//! What `/api/jobs` shows: read from the folder, so that every daemon gives
-//! the same answer.
+//! The content of `/api/jobs`. It is read from the folder, so that every daemon gives the same answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::folder::FolderError;
 use crate::http::JobsView;
-use crate::job::look::{self, Found};
+use crate::job::look::{self, OpenedJob};
 use crate::job::state::JobState;
 use crate::message::JobId;
 use crate::worker::Worker;
@@ -18,7 +17,7 @@ use crate::worker::Worker;
 /// Finished jobs that the list shows.
 const RECENT: usize = 100;
 
-/// Jobs as the folder has them.
+/// The jobs in the folder.
 pub struct FolderView {
     context: Arc<Context>,
     worker: Arc<Worker>,
@@ -35,7 +34,7 @@ impl FolderView {
         let mut running = Vec::new();
         for job in self.context.folder.jobs().await? {
             let found = look::open(&self.context.folder, &job, &self.context.owner, Duration::ZERO).await?;
-            if let Found::Job(state) = found {
+            if let OpenedJob::Job(state) = found {
                 running.push(self.shown(&state));
             }
         }
@@ -82,8 +81,8 @@ impl FolderView {
             return Ok(Some(json!(archive)));
         }
         match look::open(folder, job, &self.context.owner, Duration::ZERO).await? {
-            Found::Job(state) => Ok(Some(self.shown(&state))),
-            Found::NotOurs | Found::Headless => Ok(None),
+            OpenedJob::Job(state) => Ok(Some(self.shown(&state))),
+            OpenedJob::NotOurs | OpenedJob::Headless => Ok(None),
         }
     }
 }

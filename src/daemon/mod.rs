@@ -1,5 +1,5 @@
-//! The daemon: one process that plays every role while it is connected, and
-//! connects again whenever anything of the connection breaks.
+//! The daemon: one process that plays every role while it is connected, and connects again when the
+//! connection breaks.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ const BROKER: &str = "broker";
 const DAEMON: &str = "daemon";
 const ALARM: &str = "alarm";
 
-/// Why a daemon could not start. Once it runs, nothing ends it but a signal.
+/// Why a daemon could not start. Once it runs, only a signal ends it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration.
@@ -67,10 +67,10 @@ pub enum StartError {
     Other(#[from] anyhow::Error),
 }
 
-/// Builds the sources of a configuration; connects to none of them.
+/// Builds the sources of a configuration. Connects to none of them.
 ///
 /// # Errors
-/// Names the source whose section is not usable.
+/// Names the source whose section is wrong.
 pub fn sources(config: &Config) -> Result<Sources, StartError> {
     let mut sources = Sources::new();
     for (name, section) in &config.sources {
@@ -125,7 +125,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     let view = Arc::new(jobs_view::FolderView::new(Arc::clone(&context), Arc::clone(&worker)));
     let views = Views { metrics: Arc::clone(&metrics), health: health.clone(), jobs: view };
     let http = HttpServer::bind(&config.http, views).await?;
-    // All of them end with `end`; what hangs then is aborted with the set.
+    // All tasks end when `end` fires. Tasks that hang then are aborted with the set.
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(http, end.clone()));
     info!(instance = %context.instance, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
@@ -151,7 +151,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
         match signal {
             Signal::Reload => reload(file, &roles.context, &log),
             Signal::Stop if !stop.is_cancelled() => {
-                info!("stops: takes no more work, finishes or releases what runs");
+                info!("stops: takes no more work, finishes or releases running work");
                 systemd::stopping();
                 stop.cancel();
                 let (roles, hurry, end) = (roles.clone(), hurry.clone(), end.clone());
@@ -173,7 +173,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     Ok(())
 }
 
-/// Shows whether the broker keeps us from publishing.
+/// Reports while the broker keeps us from publishing.
 async fn watch_blocked(
     mut blocked: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
@@ -181,7 +181,8 @@ async fn watch_blocked(
     end: CancellationToken,
 ) {
     loop {
-        // It is over when a message is confirmed: a new connection is not blocked before its first one.
+        // `say_alive` ends the alarm when a message is confirmed: a new connection is not blocked before its
+        // first message.
         if *blocked.borrow_and_update() {
             metrics.broker_blocked.set(1);
             let why = "the broker takes no messages: a memory or disk alarm of its own (rabbitmqctl status)";
@@ -201,13 +202,13 @@ async fn serve(server: Option<HttpServer>, end: CancellationToken) {
     }
 }
 
-/// SIGHUP: log level and sources are read again; errors leave all as it was.
+/// Handles SIGHUP: reads log level and sources again. On an error everything stays as before.
 fn reload(file: &Path, context: &Context, log: &LogHandle) {
     systemd::reloading();
     let reloaded = Config::load(file).map_err(StartError::from).and_then(|config| {
         let mut sources = sources(&config)?;
         for (name, entry) in &mut sources {
-            // What did not change keeps its connections and snapshots.
+            // Sources that did not change keep their connections and snapshots.
             let old = context.sources().get(name).cloned().filter(|old| old.config == entry.config);
             if let Some(old) = old {
                 *entry = old;

@@ -19,15 +19,15 @@ use crate::job::window::by_cores;
 use crate::message::{Control, InboxMessage};
 use crate::worker::{Worker, WorkerError};
 
-/// A loop that has not moved for so long hangs.
+/// After so long without moving, a loop counts as hanging.
 const LOOP_LIMIT: Duration = Duration::from_secs(120);
 /// The obstacle that keeps a daemon from taking work.
 pub(crate) const WORK: &str = "work";
-/// The one that keeps it from storing requests.
+/// The obstacle that keeps a daemon from storing requests.
 const INTAKE: &str = "intake";
-/// The one that keeps it from coordinating.
+/// The obstacle that keeps a daemon from coordinating.
 const COORDINATION: &str = "coordination";
-/// The one that keeps its chunks from being written.
+/// The obstacle that keeps its chunks from being written.
 const STORAGE: &str = "storage";
 
 /// Why the roles ended.
@@ -70,7 +70,7 @@ impl Roles {
     /// The first failure.
     pub async fn play(&self, session: &Arc<dyn Session>) -> Result<(), RoleError> {
         let mut roles: JoinSet<Result<(), RoleError>> = JoinSet::new();
-        // Children of this call: what one role's end stops is only this session.
+        // The tasks belong to this call: the end of a role stops this session only.
         let (s, this) = (Arc::clone(session), self.clone());
         roles.spawn(async move { this.listen(s).await });
         let (s, this) = (Arc::clone(session), self.clone());
@@ -122,8 +122,8 @@ impl Roles {
         }
     }
 
-    /// Hears what the coordinator tells everybody. Hints only: what is missed
-    /// here is found in the folder.
+    /// Handles the control messages of the coordinator. They are hints only: a missed one costs nothing,
+    /// because the folder says the same.
     async fn listen(&self, session: Arc<dyn Session>) -> Result<(), RoleError> {
         let mut control = session.subscribe(Queue::Control, 100).await?;
         let mut joins: JoinSet<()> = JoinSet::new();
@@ -160,7 +160,7 @@ impl Roles {
         }
     }
 
-    /// Says on connecting and in every interval that this process lives.
+    /// Publishes `alive` on connecting and in every interval.
     async fn say_alive(&self, session: Arc<dyn Session>) -> Result<(), RoleError> {
         let mut tick = tokio::time::interval(self.context.config.timing.alive_interval.0);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -168,7 +168,7 @@ impl Roles {
             tick.tick().await;
             let alive = self.worker.alive(false);
             session.publish(Outgoing::Inbox(InboxMessage::Alive(alive))).await?;
-            // Not before: who is connected may still not be allowed to say anything.
+            // Only now: a connected daemon may still lack the right to publish.
             if self.health.clear(BROKER) {
                 info!("connected to the broker");
             }
@@ -180,8 +180,8 @@ impl Roles {
         }
     }
 
-    /// Lets snapshots go that nobody needs; a source that does not answer
-    /// holds up nobody else here.
+    /// Lets go of snapshots that nobody needs. This loop is its own task, so that a source that does not
+    /// answer delays nothing else.
     async fn tidy(&self) -> Result<(), RoleError> {
         let mut tick = tokio::time::interval(self.context.config.timing.alive_interval.0);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -196,7 +196,7 @@ impl Roles {
         }
     }
 
-    /// Gauges that nobody else keeps, and what they mean.
+    /// Updates gauges that nobody else updates, and the health that follows from them.
     async fn measure(&self) {
         if self.context.metrics.worker_paused.get() > 0 {
             self.health.obstacle(STORAGE, "the export folder is full; chunks wait for space");
@@ -213,8 +213,8 @@ impl Roles {
     }
 }
 
-/// Chunks that a process takes at once: what was configured, else tables ×
-/// chunks by its cores, capped by its pools and its memory.
+/// How many chunks a process takes at once: the configured number, else tables × chunks by its cores, capped
+/// by its pools and its memory.
 #[must_use]
 pub fn slots(context: &Context) -> u32 {
     let export = &context.config.export;
@@ -225,7 +225,7 @@ pub fn slots(context: &Context) -> u32 {
     let tables = export.table_threads.exactly().map_or(tables, u32::from);
     let wanted = tables * export.chunk_workers.exactly().map_or(chunks, u32::from);
     let pools: u32 = context.sources().values().map(|e| e.config.pool_size.get()).sum();
-    // A worker holds a row group being encoded, batches and the pages of a read.
+    // A worker holds the row group that it encodes, batches, and buffers of a read: about two row groups.
     let per_worker = export.row_group_bytes.get().saturating_mul(2).max(1);
     let by_memory = u32::try_from(memory_limit(export) / per_worker).unwrap_or(u32::MAX);
     wanted.min(pools.max(1)).min(by_memory.max(1))
@@ -244,7 +244,7 @@ fn memory_limit(export: &crate::config::ExportConfig) -> u64 {
     whole / 2
 }
 
-/// The lowest `memory.max` of this process's cgroup and those above it; none without a limit.
+/// The lowest `memory.max` of this process's cgroup and of those above it. `None` without a limit.
 fn cgroup_limit() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;

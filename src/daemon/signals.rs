@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Stop; a second time: at once.
+    /// Stop. The second such signal means: at once.
     Stop,
     /// Read log level and sources again.
     Reload,

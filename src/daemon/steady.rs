@@ -1,6 +1,6 @@
-//! A role that goes on whatever becomes of the export folder. What keeps this
-//! daemon from working on it ends the role's subscription, so that others get
-//! its messages, and is waited out; the session, and what runs, go on.
+//! Keeps a role going through faults of the export folder. A fault that keeps this daemon from working ends
+//! the role's subscription, so that other daemons get its messages. The role waits until the fault is over.
+//! The session and running work go on.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::job::outcome::Owner;
 use crate::worker::WorkerError;
 
 impl RoleError {
-    /// Why this daemon cannot play the role as things are, if it is not the session's end.
+    /// Why this daemon cannot play the role at present. `None` if the session has ended instead.
     fn unfit(&self) -> Option<String> {
         match self {
             Self::Intake(IntakeError::Folder(e)) | Self::Coordinator(CoordinatorError::Folder(e)) => {
@@ -32,8 +32,8 @@ impl RoleError {
 }
 
 impl Roles {
-    /// Plays a role again and again until it ends for good. `play` fires its
-    /// token when it consumes.
+    /// Plays a role again and again until it ends for good. `play` cancels its token when it begins to
+    /// consume.
     pub(super) async fn steadily<F>(
         &self,
         what: &'static str,
@@ -42,7 +42,7 @@ impl Roles {
     where
         F: Future<Output = Result<(), RoleError>> + Send,
     {
-        // A one-shot export has no others, and somebody who looks at it.
+        // A one-shot export does not wait: it has no other daemons, and a person watches it.
         let waits = matches!(self.context.owner, Owner::Daemons { .. });
         let mut probation = Duration::ZERO;
         loop {
@@ -55,7 +55,7 @@ impl Roles {
             let Err(error) = ended else { return Ok(()) };
             let Some(why) = error.unfit().filter(|_| waits) else { return Err(error) };
             let news = self.health.obstacle(what, &why);
-            // On probation it fails again and again, each time a little differently.
+            // During probation it may fail again and again, each time with a slightly different reason.
             if news && probation.is_zero() {
                 warn!(role = what, reason = why, "this daemon leaves its work to others for now");
             }
@@ -66,7 +66,7 @@ impl Roles {
         }
     }
 
-    /// Says that a role is well, when it has consumed for long enough to be sure.
+    /// Marks a role as well after it has consumed for the whole probation.
     async fn praise(
         &self,
         what: &'static str,
@@ -101,7 +101,7 @@ impl Roles {
                 () = self.stop.cancelled() => return true,
                 () = tokio::time::sleep(timing.unfit_retry.0) => {}
             }
-            // Nothing to be seen from here: only trying shows whether it is over.
+            // The folder looks well from here: only trying shows whether the fault is over.
             if !lost {
                 return false;
             }

@@ -1,5 +1,5 @@
-//! Keeps a process connected, whatever breaks, and winds it down in an orderly
-//! way. Knows any bus, so that simulated processes are kept by the same code.
+//! Keeps a process connected, whatever breaks, and winds it down in an orderly way. It works with any bus, so
+//! the simulation runs the same code.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::bus::{Bus, Outgoing, Session};
 use crate::message::InboxMessage;
 use crate::retry::{Pace, Pauses};
 
-/// A session that lasts for so long is no part of a row of failures.
+/// After a session that lasted for so long, the counting of failures in a row starts anew.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// Connects, plays all roles, and starts anew when anything breaks.
@@ -24,7 +24,7 @@ pub async fn run(roles: &Roles, bus: &dyn Bus, end: &CancellationToken) {
     let endless = || Pauses::endless(&timing, Arc::clone(&roles.context.machine));
     let mut pauses = endless();
     let metrics = Arc::clone(&roles.context.metrics);
-    // Why it broke since it was last steady: each reason is told once.
+    // The reasons since the last steady session: each is logged once.
     let mut told: BTreeSet<String> = BTreeSet::new();
     roles.health.obstacle(BROKER, "is not connected yet");
     roles.health.obstacle(WORK, "takes none yet");
@@ -55,13 +55,13 @@ pub async fn run(roles: &Roles, bus: &dyn Bus, end: &CancellationToken) {
         let played = roles.play(&session).await;
         match played {
             Ok(()) => {
-                // Stopping: what still runs publishes its wake-ups on this session.
+                // We are stopping: running work publishes its wake-ups on this session.
                 drained(roles, &session, end).await;
                 return;
             }
             Err(e) => {
                 metrics.broker_connected.set(0);
-                // Its cause says more than that it is over.
+                // The cause of the session says more than that the session is over.
                 let why = session.cause().map_or_else(|| e.to_string(), |cause| cause.to_string());
                 roles.health.obstacle(BROKER, format!("the connection broke: {why}"));
                 roles.health.obstacle(WORK, "takes none without a broker");
@@ -82,7 +82,7 @@ pub async fn run(roles: &Roles, bus: &dyn Bus, end: &CancellationToken) {
     }
 }
 
-/// True if it is the end.
+/// Waits for the pause. True if the end came first.
 async fn wait(end: &CancellationToken, pause: Duration) -> bool {
     tokio::select! {
         biased;
@@ -91,10 +91,10 @@ async fn wait(end: &CancellationToken, pause: Duration) -> bool {
     }
 }
 
-/// Stops: takes no more work, finishes or releases what runs, waits until
-/// others keep our snapshots, then fires `end`.
+/// Stops: takes no more work, finishes or releases running work, waits until other daemons keep our
+/// snapshots, then fires `end`.
 pub async fn wind_down(roles: &Roles, hurry: &CancellationToken, end: &CancellationToken) {
-    // Whatever breaks here, the process ends.
+    // The process ends even if something breaks here.
     let _end = end.clone().drop_guard();
     roles.stop.cancel();
     roles.health.obstacle(DAEMON, "is stopping");
@@ -103,7 +103,7 @@ pub async fn wind_down(roles: &Roles, hurry: &CancellationToken, end: &Cancellat
     roles.worker.shared().keepers.hand_over(until, hurry).await;
 }
 
-/// Keeps saying what this process holds until nothing is left, then takes its leave.
+/// Publishes what this process holds until nothing is left, then says that it leaves.
 async fn drained(roles: &Roles, session: &Arc<dyn Session>, end: &CancellationToken) {
     let mut tick = tokio::time::interval(roles.context.config.timing.alive_interval.0);
     loop {

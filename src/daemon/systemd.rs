@@ -1,5 +1,5 @@
-//! What systemd is told: ready once connected and consuming, the status line,
-//! and the watchdog, fed only while the coordinator's and worker's loops beat.
+//! Tells systemd when the daemon is ready (connected and consuming), its status line, and the watchdog
+//! signal. The watchdog is fed only while the coordinator's and worker's loops beat.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::http::Health;
 
 fn tell(states: &[NotifyState<'_>]) {
-    // Without systemd there is nobody to tell.
+    // Without systemd nobody listens: ignore the error.
     let _ = sd_notify::notify(states);
 }
 
@@ -30,7 +30,7 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells systemd how this process is until the end.
+/// Tells systemd the state of this process until the end.
 pub async fn notify(health: Health, end: CancellationToken) {
     let watchdog = sd_notify::watchdog_enabled();
     let limit = watchdog.unwrap_or(Duration::from_secs(60));

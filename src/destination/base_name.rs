@@ -1,7 +1,6 @@
-//! Names of table directories: the base name of a table, the names
-//! that it takes when another table owns that one, and the names that follow
-//! when a directory of the name stands there already. Pure; who owns a name
-//! and which directory exists is asked elsewhere.
+//! Names of table directories: the base name of a table, the names that it takes when another table owns that
+//! base name, and the names that follow when a directory of the name exists already. Pure: other modules find
+//! out who owns a name and which directories exist.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -11,16 +10,15 @@ use sha2::{Digest, Sha256};
 use crate::message::SourceName;
 use crate::message::request::OnConflict;
 
-/// Bytes that become `%XX` wherever they stand; those of characters beyond ASCII do so too.
+/// Bytes that become `%XX` anywhere in a name. Non-ASCII characters are escaped byte by byte too.
 const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-');
-/// Longest base name: suffixes of versions stay below the 255 bytes of file systems.
+/// Longest base name. It leaves room for version suffixes within the 255 bytes of file systems.
 const MAX_BYTES: usize = 200;
 /// Hexadecimal digits of a hash in a name.
 const HASH_DIGITS: usize = 16;
 
-/// The base names that a table may take, in the order in which they are tried:
-/// `<schema>_<table>`, then `<source>_<schema>_<table>`, then one that nobody
-/// else can claim.
+/// The base names that a table may take, in the order in which they are tried: `<schema>_<table>`, then
+/// `<source>_<schema>_<table>`, then one with a hash that no other table can claim.
 #[must_use]
 pub fn candidates(source: &SourceName, schema: &str, table: &str) -> [String; 3] {
     let identity = [source.as_str(), schema, table];
@@ -30,12 +28,11 @@ pub fn candidates(source: &SourceName, schema: &str, table: &str) -> [String; 3]
     [fit(&short, identity), fit(&long, identity), last]
 }
 
-/// Encodes a text so that it is a file name in every shell and tool: bytes
-/// outside `[A-Za-z0-9_.-]`, a leading dot or underscore and a trailing
-/// `_v<digits>` become `%XX`. Different texts stay different.
+/// Encodes a text so that it is a safe file name in every shell and tool: bytes outside `[A-Za-z0-9_.-]`, a
+/// leading dot or underscore and a trailing `_v<digits>` become `%XX`. Different texts stay different.
 fn encode(text: &str) -> String {
     let mut name = utf8_percent_encode(text, &ESCAPED).to_string();
-    // An escape never ends in `_v` and digits: the suffix is what it was.
+    // An escape never ends in `_v` and digits, so a version suffix here comes from the text itself.
     if let Some(at) = version_suffix(&name) {
         name.replace_range(at..=at, "%5F");
     }
@@ -51,23 +48,23 @@ fn version_suffix(text: &str) -> Option<usize> {
     (stem.len() < text.len() && stem.ends_with("_v")).then(|| stem.len() - 2)
 }
 
-/// The encoded text; cut and given a hash of the table's identity if it is too long.
+/// The encoded text. If it is too long, it is cut and gets a hash of the table's identity.
 fn fit(text: &str, identity: [&str; 3]) -> String {
     let name = encode(text);
     if name.len() <= MAX_BYTES { name } else { with_hash(&name, identity) }
 }
 
-/// A name ending in a hash of the table's identity, within the limit. The
-/// hyphen before the hash keeps it from looking like a version.
+/// A name that ends in a hash of the table's identity and respects the limit. The hyphen before the hash
+/// keeps the hash from looking like a version.
 fn with_hash(name: &str, identity: [&str; 3]) -> String {
     let mut digest = Sha256::new();
-    for part in identity {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part);
+    for name in identity {
+        digest.update((name.len() as u64).to_be_bytes());
+        digest.update(name);
     }
     let hash = hex::encode(&digest.finalize()[..HASH_DIGITS / 2]);
     let mut cut = name.len().min(MAX_BYTES - HASH_DIGITS - 1);
-    // Not inside of an escape.
+    // Do not cut inside an escape.
     if let Some(percent) = name.as_bytes()[..cut].iter().rposition(|b| *b == b'%')
         && percent + 3 > cut
     {

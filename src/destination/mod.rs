@@ -1,9 +1,11 @@
-//! Where published tables live. The control folder says what is to be done and what was done; a destination holds the
-//! bytes, and knows alone how a table becomes visible: the protocol uses what [`Destination`] offers, and nothing else.
+//! Where published tables live. The control folder says what is to be done and what was done. A destination
+//! holds the bytes, and only it knows how a table becomes visible. The protocol uses what [`Destination`]
+//! offers, and nothing else.
 //!
-//! Every effect may fail, fail after it succeeded, or land after its sender died, so each may be repeated by anybody.
-//! Exactly one of [`publish`](Destination::publish) and [`discard`](Destination::discard) ever happens to a table of
-//! an epoch (invariant I4): the destination arbitrates, and tells whoever comes second what was decided.
+//! Every effect may fail, may fail after it succeeded, or may happen after the process that asked for it
+//! died. So anybody may repeat each effect. Exactly one of [`publish`](Destination::publish) and
+//! [`discard`](Destination::discard) ever happens to a table of an epoch (invariant I4). The destination
+//! decides between them, and tells each later caller what was decided.
 
 use std::io;
 
@@ -49,10 +51,10 @@ pub struct Claim<'a> {
 /// Why a destination cannot take a table.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// Nobody can, as things are: what its owner reads.
+    /// No destination can take it as things are. The job's owner reads this reason.
     #[error("{}", .0.message)]
     Refused(ErrorReport),
-    /// It was not found out.
+    /// The answer could not be found out.
     #[error(transparent)]
     Folder(#[from] FolderError),
 }
@@ -63,18 +65,18 @@ impl From<io::Error> for ClaimError {
     }
 }
 
-/// What an epoch of a job will bring.
+/// An epoch of a job that is being planned.
 #[derive(Clone, Copy, Debug)]
 pub struct Stage<'a> {
     /// The job.
     pub job: &'a JobId,
     /// The epoch.
     pub epoch: Epoch,
-    /// Unique per plan: of two planners of one epoch each has its own.
+    /// Unique per plan: two planners of the same epoch have different ids.
     pub id: Uuid,
 }
 
-/// A table of an epoch: what is published or discarded as one.
+/// A table of an epoch. It is published or discarded as a whole.
 #[derive(Clone, Debug)]
 pub struct StagedTable {
     /// Its job.
@@ -89,34 +91,34 @@ pub struct StagedTable {
     pub directory: String,
     /// The base name that it has claimed.
     pub base: String,
-    /// A part that is certain to be in it once it is published, if one is known.
+    /// A part that is certainly in the table once it is published, if one is known.
     pub certain: Option<WinningPart>,
 }
 
 /// A part that a record names, and its place in the published table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WinningPart {
-    /// What the destination knows it by.
+    /// The destination's own name for it.
     pub reference: PartReference,
     /// Path below the table's directory.
     pub path: String,
 }
 
-/// What was decided on a table of an epoch.
+/// The decision about a table of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It stands, or is about to stand, in this directory.
+    /// It is published in this directory, or is about to be.
     Published(String),
     /// It never appears.
     Discarded,
 }
 
-/// What came of publishing a table.
+/// The result of publishing a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Publication {
-    /// What was decided, now or before.
+    /// The decision, made now or before.
     Decided(Decision),
-    /// Nothing: this directory is taken, and no other may be tried.
+    /// No decision: this directory is taken, and no other name may be tried.
     Taken(String),
 }
 
@@ -125,7 +127,7 @@ pub trait PublishedFile: Send + Sync {
     /// Its size in bytes.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When it cannot be found out.
     fn size(&self) -> io::Result<u64>;
 
     /// Reads from a position into a buffer. Blocks. 0 at the end.
@@ -138,10 +140,11 @@ pub trait PublishedFile: Send + Sync {
 /// Where published tables live.
 #[async_trait]
 pub trait Destination: Send + Sync {
-    /// Its identity, which plans freeze; none for the root of the control folder, which every task names.
+    /// Its identity, which plans keep. `None` for the root of the control folder: every task names that root
+    /// already.
     fn id(&self) -> Option<Uuid>;
 
-    /// Why it cannot be worked with now.
+    /// Whether it can be used now.
     ///
     /// # Errors
     /// The reason, for people.
@@ -150,16 +153,17 @@ pub trait Destination: Send + Sync {
     /// Bytes that may still be written.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When it cannot be found out.
     async fn free(&self) -> Result<u64, FolderError>;
 
-    /// Claims a public name for a table; gives the base name that belongs to the table for ever.
+    /// Claims a public name for a table. Returns the base name, which belongs to the table for ever.
     ///
     /// # Errors
-    /// `Refused` if there is no name for it.
+    /// `Refused` if the table can have no name.
     async fn claim(&self, claim: &Claim<'_>) -> Result<String, ClaimError>;
 
-    /// Makes all that the tables of an epoch need here, before the plan that names its stage is written.
+    /// Makes everything that the tables of an epoch need here. This comes before the plan that names the
+    /// stage is written.
     ///
     /// # Errors
     /// `Refused` if an output directory cannot take tables.
@@ -171,7 +175,7 @@ pub trait Destination: Send + Sync {
         tables: &[TableNo],
     ) -> Result<(), ClaimError>;
 
-    /// Takes back what was prepared for a plan that another planner's was before.
+    /// Removes what was prepared for a plan that was not written, because another planner was first.
     ///
     /// # Errors
     /// When it refuses.
@@ -180,27 +184,28 @@ pub trait Destination: Send + Sync {
     /// Begins a part. Nothing of it is visible to readers. Called on a thread that may block.
     ///
     /// # Errors
-    /// When it cannot be begun; `NotFound` if nobody wants it any more.
+    /// When it cannot be begun; `NotFound` if nobody needs the part any more.
     fn begin(&self, place: &PartPlace) -> io::Result<Box<dyn NewPart>>;
 
-    /// Makes the finished parts of a batch durable: before that a record must not name them. Small parts share it.
+    /// Makes the finished parts of a batch durable. A record must not name them before that. Small parts
+    /// share the fsync.
     ///
     /// # Errors
     /// When it refuses.
     async fn secure(&self, job: &JobId, of: BatchId) -> Result<(), FolderError>;
 
-    /// Removes a part that no record names; one that is not there is fine.
+    /// Removes a part that no record names. A part that does not exist is fine.
     ///
     /// # Errors
     /// When it refuses.
     async fn drop_part(&self, job: &JobId, of: BatchId, reference: &PartReference)
     -> Result<(), FolderError>;
 
-    /// Makes a table visible, whole and once, under the name that `on_conflict` allows; or finds out what was decided.
-    /// It may take minutes.
+    /// Makes a table visible, whole and once, under a name that `on_conflict` allows. If the table was
+    /// decided before, returns that decision.
     ///
     /// # Errors
-    /// When it refuses: it is tried again, and may have been decided.
+    /// When it refuses. The caller tries again; the table may be decided nevertheless.
     async fn publish(
         &self,
         table: &StagedTable,
@@ -209,22 +214,23 @@ pub trait Destination: Send + Sync {
         now: Timestamp,
     ) -> Result<Publication, FolderError>;
 
-    /// Sees to it that a table never appears, unless it is published already.
+    /// Makes sure that a table never appears, unless it is published already.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
     async fn discard(&self, table: &StagedTable) -> Result<Decision, FolderError>;
 
-    /// Whether somebody may have begun to publish a table; `false` is the server's word and not a cache's.
+    /// Whether somebody may have begun to publish a table. `false` comes from the server and not from a
+    /// cache.
     ///
     /// # Errors
     /// When it refuses.
     async fn is_begun(&self, job: &JobId, of: BatchId, table: TableNo) -> Result<bool, FolderError>;
 
-    /// Looks whether a published table is as its parts say, before anybody hears of it.
+    /// Checks that a published table has the parts that its records name, before anybody hears of it.
     ///
     /// # Errors
-    /// When it is not, or cannot be told.
+    /// When it has not, or when that cannot be found out.
     async fn confirm(&self, directory: &str, parts: &[WinningPart]) -> Result<(), FolderError>;
 
     /// The directory of the newest full export of a table in an output directory, as readers find it.
@@ -239,7 +245,8 @@ pub trait Destination: Send + Sync {
         directory: &str,
     ) -> Result<Option<String>, FolderError>;
 
-    /// Has readers find `newest` under a base name of an output directory. True if they found another one, or none.
+    /// Makes `newest` the export that readers find under a base name of an output directory. True if they
+    /// found another one, or none, before.
     ///
     /// # Errors
     /// When it refuses.
@@ -251,13 +258,13 @@ pub trait Destination: Send + Sync {
     /// When it cannot be opened.
     fn open(&self, directory: &str, path: &str) -> io::Result<Box<dyn PublishedFile>>;
 
-    /// The files of a published table; none if there is none.
+    /// The files of a published table; `None` if the table does not exist.
     ///
     /// # Errors
     /// When it refuses.
     async fn list(&self, directory: &str) -> Result<Option<Vec<String>>, FolderError>;
 
-    /// Removes a published table; `why` names what is on its way out.
+    /// Removes a published table. `why` is used for its name in the trash.
     ///
     /// # Errors
     /// When it refuses.

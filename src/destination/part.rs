@@ -10,7 +10,7 @@ use crate::message::{BatchId, ChunkNo, JobId, TableNo};
 
 pub use crate::folder::files::record::PartReference;
 
-/// What a new part is of.
+/// The chunk and table that a new part belongs to.
 #[derive(Clone, Debug)]
 pub struct PartPlace {
     /// The job.
@@ -25,23 +25,23 @@ pub struct PartPlace {
     pub id: Uuid,
 }
 
-/// A part that is being written. Dropping it gives it up.
+/// A part that is being written. If it is dropped unfinished, it is given up.
 #[async_trait]
 pub trait NewPart: io::Write + Send {
-    /// What it is called in errors.
+    /// Its name in error messages.
     fn shown(&self) -> String;
 
-    /// Finishes it: complete and, once its batch is secured, durable.
+    /// Finishes the part. It is complete now, and durable once its batch is secured.
     ///
     /// # Errors
-    /// When any step fails; `NotFound` if nobody wants it any more.
+    /// When any step fails; `NotFound` if nobody needs the part any more.
     async fn finish(self: Box<Self>) -> io::Result<FinishedPart>;
 }
 
 /// A part that is complete.
 #[derive(Clone, Debug)]
 pub struct FinishedPart {
-    /// What the destination knows it by.
+    /// The destination's own name for it.
     pub reference: PartReference,
     /// How long it took to make its bytes durable.
     pub synced: Duration,

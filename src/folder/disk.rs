@@ -15,7 +15,7 @@ use super::store::{Committed, Created, NewFile, Renamed, Stat, Store};
 use super::syncs::DirectorySyncs;
 use crate::failpoint;
 
-/// Mode of directories: what is made in one gets its group, as parts do.
+/// Mode of directories. The setgid bit gives new files and directories the group of their directory.
 const DIRECTORY_MODE: u32 = 0o2750;
 
 /// A directory of this machine, local or NFS.
@@ -27,7 +27,7 @@ pub struct DiskStore {
 }
 
 impl DiskStore {
-    /// A store below `root`; what it makes belongs to `group`.
+    /// A store below `root`. All that it creates belongs to `group`.
     #[must_use]
     pub fn new(root: PathBuf, group: Option<u32>) -> Self {
         Self { root, group, syncs: Arc::default() }
@@ -69,9 +69,9 @@ impl DiskStore {
     }
 }
 
-/// Sets the times of a directory and of those above it, up to the root: the
-/// answer of an NFS server to a change carries the directory's attributes, and
-/// where others changed it meanwhile the client drops all it had cached of it.
+/// Sets the times of a directory and of all directories above it, up to the root. This makes an NFS client
+/// drop stale caches: the server's answer carries the attributes of the directory, and where other hosts
+/// changed the directory, the client forgets all that it had cached of it.
 fn touch_down_to(root: &Path, dir: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
@@ -169,7 +169,7 @@ impl Store for DiskStore {
     }
 
     async fn exist(&self, paths: &[String]) -> io::Result<Vec<bool>> {
-        // One blocking thread looks at all: handing over costs more than looking.
+        // One blocking thread looks at all paths: switching threads costs more than looking.
         let absolute: Vec<PathBuf> = paths.iter().map(|path| self.absolute(path)).collect();
         self.blocking("stat", paths.first().map_or("", String::as_str), move |_, _| {
             absolute.iter().map(|path| Ok(present(fs::symlink_metadata(path))?.is_some())).collect()
@@ -183,7 +183,8 @@ impl Store for DiskStore {
                 let (from, to) = (this.absolute(from), dir.join(name));
                 failpoint::step("mid", "link", "ready");
                 if let Err(e) = fs::hard_link(&from, &to) {
-                    // It may have happened before, or now in spite of the error.
+                    // The link may exist from an earlier try, or this call may have made it despite the
+                    // error.
                     let same = matches!((fs::metadata(&from), fs::metadata(&to)),
                         (Ok(a), Ok(b)) if a.ino() == b.ino());
                     if !same {
@@ -210,7 +211,7 @@ impl Store for DiskStore {
             }
             let Some(before) = before else { return Ok(Renamed::Gone) };
             if let Err(e) = fs::rename(&from, &to) {
-                // A rename that failed may have happened: look at what stands at the target.
+                // A rename may succeed and still report an error: look at what stands at the target.
                 let there = present(fs::symlink_metadata(&to))?.map(|m| m.ino());
                 match there {
                     Some(inode) if inode == before.ino() => {}
@@ -220,7 +221,7 @@ impl Store for DiskStore {
                 }
             }
             this.syncs.sync(parent(&to))?;
-            // The workspace itself may be gone already: then nobody reads the old name.
+            // The workspace may be gone already. Then nobody reads the old name, and it needs no fsync.
             match this.syncs.sync(parent(&from)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
                 _ => Ok(Renamed::Done),
@@ -245,7 +246,7 @@ impl Store for DiskStore {
             std::os::unix::fs::symlink(&target, &temporary)?;
             if let Err(e) = fs::rename(&temporary, &link) {
                 let _ = fs::remove_file(&temporary);
-                // It may have succeeded all the same: a lost answer of an NFS server.
+                // The rename may have succeeded despite the error: an NFS server's answer can be lost.
                 if !fs::read_link(&link).is_ok_and(|there| there == Path::new(&target)) {
                     return Err(e);
                 }

@@ -1,14 +1,14 @@
 //! The exclusive durable file: the one way in which a file appears in the
 //! export folder.
 //!
-//! Temporary name in the same directory → mode and group → write → fsync → `link()`
-//! to the name → unlink the temporary → fsync the directory. Whoever sees the name sees
-//! the whole file, and of two writers of one name exactly one wins (I3, I10).
+//! Temporary name in the same directory → mode and group → write → fsync → `link()` to the name → unlink the
+//! temporary → fsync the directory. A reader of the name therefore always sees the whole file. If two writers
+//! want the same name, exactly one gets it (I3, I10).
 //!
-//! Two facts shape it. `link()` may report an error although it succeeded (a
-//! retransmission on NFS), so inodes decide who won. After a failed fsync,
-//! ext4 and XFS mark the pages clean and a second fsync "succeeds" over lost
-//! data, so a file whose fsync failed is given up: retry with a new one.
+//! Two facts explain the steps. `link()` may report an error although it succeeded (a retransmission on NFS),
+//! so inodes decide who won. After a failed fsync, ext4 and XFS mark the pages clean, and a second fsync
+//! "succeeds" although data is lost. A file whose fsync failed is therefore given up: try again with a new
+//! file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -31,12 +31,12 @@ pub enum Linked {
         /// Its inode.
         inode: u64,
     },
-    /// Somebody else's file, linked before; this one is gone.
+    /// A file that another writer linked before. This one is removed.
     Exists,
 }
 
-/// A file that nobody sees before [`commit_unsynced`](Self::commit_unsynced). Dropping it
-/// without one removes it.
+/// A file that nobody sees before [`commit_unsynced`](Self::commit_unsynced). If it is dropped uncommitted,
+/// it is removed.
 #[derive(Debug)]
 pub struct ExclusiveFile {
     file: File,
@@ -45,8 +45,8 @@ pub struct ExclusiveFile {
 }
 
 impl ExclusiveFile {
-    /// Opens a new, empty file under a temporary name next to `target`. The
-    /// directory must exist: nobody re-creates one that is gone.
+    /// Opens a new, empty file under a temporary name next to `target`. The directory must exist: nobody
+    /// creates a removed directory again.
     ///
     /// # Errors
     /// When the file cannot be created.
@@ -60,13 +60,13 @@ impl ExclusiveFile {
         let temporary = target.with_file_name(hidden);
         let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary)?;
         let this = Self { file, temporary, target: target.to_owned() };
-        // The umask of a service must not decide whether the group can read.
+        // The group must be able to read, whatever the umask of the service is.
         this.file.set_permissions(fs::Permissions::from_mode(MODE))?;
         Ok(this)
     }
 
-    /// Gives the file to a group: before it has its name, so that nobody finds it there while the
-    /// group cannot read it, and before its fsync, which makes that durable as well.
+    /// Gives the file to a group. This happens before the file gets its name, so that nobody finds a file
+    /// that the group cannot read; and before its fsync, which then makes the group durable too.
     ///
     /// # Errors
     /// When the system refuses.
@@ -77,14 +77,13 @@ impl ExclusiveFile {
         Ok(self)
     }
 
-    /// Makes the content durable and gives it its name. The caller owes one
-    /// fsync of the directory before anybody is told of the file: many small
-    /// files of one directory share it. After it the other file's name is
-    /// durable as well, where this returns [`Linked::Exists`].
+    /// Makes the content durable and gives the file its name. The caller must fsync the directory before
+    /// anybody is told of the file; many small files in one directory share that fsync. Where this returns
+    /// [`Linked::Exists`], the same fsync makes the other file's name durable.
     ///
     /// # Errors
-    /// When any step fails; the name may then exist, but only with this whole
-    /// file or somebody else's behind it.
+    /// When any step fails. The name may exist nevertheless, but only for this whole file or for another
+    /// writer's.
     pub fn commit_unsynced(self) -> io::Result<UnsyncedLink> {
         let started = Instant::now();
         let shown = self.target.to_string_lossy();
@@ -130,8 +129,8 @@ impl Write for ExclusiveFile {
 
 impl Drop for ExclusiveFile {
     fn drop(&mut self) {
-        // A temporary name that stays behind is harmless: nobody opens it, and
-        // it goes to the trash with its directory.
+        // A temporary file that stays behind is harmless: nobody opens it, and it goes to the trash with its
+        // directory.
         let _ = fs::remove_file(&self.temporary);
     }
 }
@@ -187,7 +186,7 @@ mod tests {
     #[test]
     fn a_file_has_mode_and_group_before_its_name() {
         let dir = scratch();
-        // Root may give files to any group, others to those that they are members of.
+        // Root may give files to any group. Other users may give files only to their own groups.
         let own = fs::metadata(&dir).expect("metadata").gid();
         let group = if rustix::process::geteuid().is_root() { own + 4321 } else { own };
         let file =
@@ -216,8 +215,7 @@ mod tests {
     fn a_link_that_succeeded_in_spite_of_its_error_is_ours() {
         let dir = scratch();
         let file = ExclusiveFile::create(&dir.join("x")).expect("created");
-        // What a lost answer of an NFS server leaves behind: the link exists
-        // already when the retransmission asks for it.
+        // The NFS server's answer was lost: the link exists already when the client asks again.
         fs::hard_link(&file.temporary, &file.target).expect("linked");
         assert!(matches!(file.commit_unsynced().expect("ours").linked, Linked::New { .. }));
         assert_eq!(names(&dir), ["x"]);

@@ -1,4 +1,4 @@
-//! Where everything is: paths below the root.
+//! The paths of all files and directories, relative to the root.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -8,7 +8,7 @@ use crate::message::{BatchId, ChunkNo, Epoch, JobId, TableNo};
 
 /// Identity of the root.
 pub const ROOT_ID: &str = ".adu-root";
-/// What is on its way out.
+/// The trash: its content is about to be removed.
 pub const TRASH: &str = ".temp/trash";
 /// Workspaces and the trash.
 pub const TEMP: &str = ".temp";
@@ -105,7 +105,8 @@ pub fn parts(job: &JobId, of: BatchId) -> String {
     format!("{}/{}", epoch_dir(job, "parts", of.epoch), of.batch)
 }
 
-/// `000017.<uuid>.parquet`; the part of another table of the batch has its number behind the uuid.
+/// `000017.<uuid>.parquet`. If the part belongs to another table than the first one of the batch, the table's
+/// number follows the uuid.
 #[must_use]
 pub fn part_file(chunk: ChunkNo, id: Uuid, table: Option<TableNo>) -> String {
     match table {
@@ -146,10 +147,10 @@ pub fn start_marker(job: &JobId, of: BatchId, chunk: ChunkNo, start: StartName) 
     format!("{}/{chunk:06}.start-{id}{beat}.json", records(job, of))
 }
 
-/// Which start a marker is of, and how often it was renewed.
+/// The start that a marker belongs to, and how often the marker was renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StartName {
-    /// The same for as long as the start lasts.
+    /// Identifies the start. Renewals keep it.
     pub id: Uuid,
     /// Renewals.
     pub beat: u32,
@@ -167,7 +168,7 @@ pub enum RecordFile {
 }
 
 impl RecordFile {
-    /// Reads a file name; temporaries are none.
+    /// Reads a file name. `None` for temporary files.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let stem = name.strip_suffix(".json")?;
@@ -218,15 +219,15 @@ pub fn name_claim(base: &str) -> String {
     format!("{NAMES}/{base}.json")
 }
 
-/// A workspace without request that was moved aside: it may be empty for good,
-/// or a request may have come into it at the last moment.
+/// A workspace without a request that was moved aside. It may stay empty, or a request may have been stored
+/// in it at the last moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aside {
-    /// The job that it was the workspace of.
+    /// The job whose workspace it was.
     pub job: JobId,
     /// When it was moved.
     pub at: Timestamp,
-    /// No two have the same name: what is decided on it is decided on it alone.
+    /// Unique, so that a decision about this directory never hits another one.
     pub id: Uuid,
 }
 
@@ -240,7 +241,7 @@ impl Aside {
     /// Reads a directory name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        // Job ids of retries have a dot themselves.
+        // Job ids of retries contain a dot too.
         let mut words = name.strip_prefix(ASIDE)?.rsplitn(3, '.');
         let id = words.next()?.parse().ok()?;
         let at = Timestamp::from_second(words.next()?.parse().ok()?).ok()?;

@@ -1,4 +1,4 @@
-//! What stands in the folder beside the files of one job: which workspaces and archives there are.
+//! What the folder holds besides the files of one job: the list of workspaces and archives.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use super::layout::{self, Aside};
 use super::{Folder, FolderError, Renamed};
 use crate::message::JobId;
 
-/// What stands in `.temp` beside the trash.
+/// An entry of `.temp`, apart from the trash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The workspace of a job.
@@ -18,7 +18,7 @@ pub enum Standing {
 }
 
 impl Folder {
-    /// Workspaces, and what was moved aside.
+    /// Workspaces, and workspaces that were moved aside.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -97,7 +97,7 @@ impl Folder {
         Ok(self.store().free_bytes().await?)
     }
 
-    /// Makes something and removes it: only what was written is known to be writable.
+    /// Makes a directory and removes it: only a write shows that the folder is writable.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -107,7 +107,7 @@ impl Folder {
         Ok(self.store().remove_tree(&format!("{}/{probe}", layout::TRASH)).await?)
     }
 
-    /// The file that always is there and never changes, on this host: whoever has a lock on it is alone.
+    /// The path of a file that always exists and never changes, for a lock on this host.
     #[must_use]
     pub fn identity_file(&self) -> PathBuf {
         self.root().join(layout::ROOT_ID)
@@ -126,7 +126,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Whether a request came into a workspace that was moved aside.
+    /// Whether a workspace that was moved aside has a request.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -134,7 +134,7 @@ impl Folder {
         Ok(self.store().stat(&layout::request_in(&aside.path())).await?.is_some())
     }
 
-    /// Puts a workspace back that was moved aside.
+    /// Moves a workspace back that was moved aside.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -142,7 +142,7 @@ impl Folder {
         Ok(self.store().rename(&aside.path(), &layout::workspace(&aside.job)).await?)
     }
 
-    /// Sends a workspace to the trash that was moved aside.
+    /// Moves a workspace to the trash that was moved aside.
     ///
     /// # Errors
     /// When the folder refuses.

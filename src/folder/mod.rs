@@ -1,7 +1,6 @@
-//! The export folder as a type. It is the truth (invariant I3): messages only
-//! wake somebody up. Three primitives change it and no others: the exclusive
-//! durable file ([`exclusive`]), the consuming rename (`destination::folder`) and the
-//! commit of a job ([`Workspace::commit`]).
+//! The export folder as a type. It is the truth (invariant I3): messages only wake somebody up. Only three
+//! primitives change it: the exclusive durable file ([`exclusive`]), the consuming rename
+//! (`destination::folder`) and the commit of a job ([`Workspace::commit`]).
 
 use std::io;
 use std::path::PathBuf;
@@ -32,7 +31,7 @@ pub use workspace::{ChunkFiles, StartPlace, Workspace};
 
 /// Version of all files that this build writes, and the newest that it reads.
 pub const VERSION: u32 = 2;
-/// The oldest one that it reads.
+/// The oldest version that this build reads.
 pub const OLDEST: u32 = 1;
 
 /// What can be wrong with the export folder.
@@ -59,28 +58,28 @@ pub enum FolderError {
         /// Its version.
         found: u64,
     },
-    /// Something that the protocol rules out: it is tried again with fresh eyes.
+    /// A state that the protocol rules out. The step is tried again after reading the folder anew.
     #[error("{0}; if this repeats, report it with the log")]
     Inconsistent(&'static str),
-    /// The directory is not an export folder, not the one it was, or not to be written.
+    /// The directory is no export folder, or another one than before, or is read-only.
     #[error("{0}")]
     WrongRoot(String),
 }
 
-/// Whether the storage is full: nobody's fault, and over as soon as somebody makes room.
+/// Whether the storage is full. This is no fault of the work, and it ends as soon as somebody makes room.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl FolderError {
-    /// Whether a directory that was expected is gone: a workspace that was trashed.
+    /// Whether an expected directory is gone because its workspace was trashed.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Io(e) if e.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Whether this daemon is not fit to work on the folder as it is, while others may be.
+    /// Whether this daemon cannot work on the folder in its present state. Other daemons may be able to.
     #[must_use]
     pub fn is_unfit(&self) -> bool {
         match self {
@@ -90,7 +89,7 @@ impl FolderError {
         }
     }
 
-    /// Whether it says something of the whole folder as this host sees it, not of one job.
+    /// Whether the error concerns the whole folder as this host sees it, and not one job.
     #[must_use]
     pub fn concerns_all(&self) -> bool {
         self.is_unfit() || matches!(self, Self::Io(_)) && !self.is_gone()
@@ -103,7 +102,7 @@ pub struct Folder {
     store: Arc<dyn Store>,
     id: Uuid,
     root: PathBuf,
-    /// The last file of a newer release that somebody here met.
+    /// The last file of a newer release that any role of this process met.
     newer: Arc<Mutex<Option<String>>>,
 }
 
@@ -147,7 +146,7 @@ impl Folder {
         Self::init_store(store, root, Uuid::new_v4()).await
     }
 
-    /// Initializes a store: identity last, so that it says that all is there.
+    /// Initializes a store. The identity is written last, as the proof that everything else exists.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -161,12 +160,12 @@ impl Folder {
         Ok(Self { store, id, root, newer: Arc::default() })
     }
 
-    /// Looks whether this still is the folder that was opened, and whether it may be worked on: written, and without
-    /// the file of a newer release that somebody here met. While that stands, all of this process is too old, whichever
-    /// of its roles came across it.
+    /// Checks that this still is the folder that was opened, that it is writable, and that the file of a
+    /// newer release that a role of this process met is gone. While that file exists, the whole process is
+    /// too old, not only that role.
     ///
     /// # Errors
-    /// Why it may not.
+    /// When one of these does not hold.
     pub async fn guard(&self) -> Result<(), FolderError> {
         self.identify().await?;
         let Some(path) = self.met().clone() else { return Ok(()) };
@@ -181,7 +180,7 @@ impl Folder {
         self.newer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks whether this still is the folder that was opened, and may be written.
+    /// Checks that this still is the folder that was opened, and that it is writable.
     ///
     /// # Errors
     /// When its identity is missing or another one, or it is read-only.
@@ -209,10 +208,10 @@ impl Folder {
         }
     }
 
-    /// Like [`guard`](Self::guard), for whoever must not wait for a storage that does not answer.
+    /// Like [`guard`](Self::guard), for callers that must not wait for a storage that does not answer.
     ///
     /// # Errors
-    /// Why nobody can work on it.
+    /// The reason why nobody can work on it.
     pub async fn fit(&self, within: Duration) -> Result<(), String> {
         match tokio::time::timeout(within, self.guard()).await {
             Ok(guarded) => guarded.map_err(|e| e.to_string()),
@@ -232,7 +231,7 @@ impl Folder {
         &self.root
     }
 
-    /// The operations below it all.
+    /// The file system operations behind this folder.
     #[must_use]
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.store
@@ -246,12 +245,12 @@ impl Folder {
         self.read_as(path, |bytes| parse(path, bytes)).await
     }
 
-    /// Reads what an epoch brings; `None` if nobody has planned or closed it.
+    /// Reads the plan of an epoch. `None` if nobody has planned or closed the epoch.
     ///
     /// # Errors
     /// As [`read`](Self::read).
     async fn read_plan(&self, path: &str) -> Result<Option<EpochPlan>, FolderError> {
-        /// Plans are large: which kind it is is looked at without keeping anything.
+        /// Plans are large: the kind is found without keeping anything of the file in memory.
         #[derive(serde::Deserialize)]
         struct Kind {
             closed_at: Option<IgnoredAny>,
@@ -276,7 +275,7 @@ impl Folder {
         parsed.map(Some)
     }
 
-    /// Like [`read`](Self::read), but `None` is the server's word and not a cache's.
+    /// Like [`read`](Self::read), but `None` comes from the server and not from a cache.
     ///
     /// # Errors
     /// As `read`.
@@ -288,7 +287,7 @@ impl Folder {
         self.read(path).await
     }
 
-    /// Facts of an entry; `None` is the server's word and not a cache's.
+    /// Facts of an entry. `None` comes from the server and not from a cache.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -303,7 +302,7 @@ impl Folder {
     /// Creates a JSON file exclusively.
     ///
     /// # Errors
-    /// When it cannot be written; `is_gone` if its directory is not there.
+    /// When it cannot be written; `is_gone` if its directory does not exist.
     pub async fn create<T: Serialize>(&self, path: &str, value: &T) -> Result<Created, FolderError> {
         let mut bytes = serde_json::to_vec(value)
             .map_err(|e| FolderError::Unreadable { path: path.to_owned(), why: e.to_string() })?;
@@ -311,7 +310,7 @@ impl Folder {
         Ok(self.store.create(path, bytes).await?)
     }
 
-    /// Creates a JSON file, or reads what somebody else created before.
+    /// Creates a JSON file. If the file exists, reads and returns it instead.
     ///
     /// # Errors
     /// As `create` and `read`.
@@ -329,8 +328,8 @@ impl Folder {
         }
     }
 
-    /// Moves something to the trash and removes it there. What cannot be
-    /// removed now is removed by whoever looks at the trash next.
+    /// Moves a file or directory to the trash and removes it there. If it cannot be removed now, the next
+    /// process that empties the trash removes it.
     ///
     /// # Errors
     /// When it cannot be moved.
@@ -343,7 +342,7 @@ impl Folder {
         Ok(renamed)
     }
 
-    /// Removes what stands in the trash.
+    /// Removes everything in the trash.
     ///
     /// # Errors
     /// When the trash cannot be listed.
@@ -356,15 +355,15 @@ impl Folder {
     }
 }
 
-/// Reads a file's version before anything else: what a newer release wrote may have any shape beside it, and is
-/// never taken for damaged.
+/// Reads a file's version before anything else: the rest of a newer release's file may have any shape, and
+/// must not be reported as damaged.
 fn parse<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, FolderError> {
     #[derive(serde::Deserialize)]
     struct Versioned {
         v: u64,
     }
     let unreadable = |why: String| FolderError::Unreadable { path: path.to_owned(), why };
-    // A derived structure would be read from an array as well.
+    // A derived `Deserialize` would accept an array too.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(unreadable("it is no JSON object".into()));
     }

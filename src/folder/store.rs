@@ -1,6 +1,6 @@
-//! The few operations that the protocol needs from a file system: a seam with
-//! the disk behind it, and room for a simulated one. Every call is one step
-//! that a crash may precede or follow, and whose error may hide a success.
+//! The few operations that the protocol needs from a file system. This is the seam between the protocol and
+//! the disk; tests put a simulated disk behind it. Every call is one step: a crash may come before or after
+//! it, and its error may hide a success.
 
 use std::io;
 use std::time::Duration;
@@ -9,23 +9,23 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// What became of an exclusive creation.
+/// The result of an exclusive creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
     /// The file is ours.
     New,
-    /// Somebody else was first: theirs stands.
+    /// The file exists already. It is kept, and ours is removed.
     Exists,
 }
 
-/// What became of a rename.
+/// The result of a rename.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renamed {
     /// It is at its new place.
     Done,
-    /// Nothing stands at the old place: somebody else moved it.
+    /// The old place is empty: somebody else moved the directory.
     Gone,
-    /// Something stands at the new place.
+    /// The new place is taken.
     Occupied,
 }
 
@@ -43,8 +43,8 @@ pub struct Stat {
 /// A file that is being written and has no name yet. Dropping it removes it.
 #[async_trait]
 pub trait NewFile: io::Write + Send {
-    /// Makes its content durable and gives it its name, which nothing had before. Its directory owes a
-    /// [`Store::sync`] before anybody hears of it: many small files of one directory share that.
+    /// Makes its content durable and gives it its name, which must be free. The caller must call
+    /// [`Store::sync`] for the directory before anybody hears of the file; many small files share that call.
     async fn commit(self: Box<Self>) -> io::Result<Committed>;
 }
 
@@ -59,7 +59,7 @@ pub struct Committed {
 
 /// A file system below one root. Paths are relative to it.
 ///
-/// Everything that returns `Ok` is durable.
+/// When a call returns `Ok`, its effect is durable.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The content of a file; `None` if there is none.
@@ -74,13 +74,13 @@ pub trait Store: Send + Sync {
     /// Names in a directory, in no order; none if it does not exist.
     async fn list(&self, dir: &str) -> io::Result<Vec<String>>;
 
-    /// Makes directories in one directory, which must exist; those that exist are fine.
+    /// Makes directories in `parent`, which must exist. Directories that exist are left as they are.
     async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()>;
 
     /// Facts of an entry, symbolic links not followed.
     async fn stat(&self, path: &str) -> io::Result<Option<Stat>>;
 
-    /// Whether each of some entries is there, looked at in this order.
+    /// Whether each entry exists, looked at in this order.
     async fn exist(&self, paths: &[String]) -> io::Result<Vec<bool>> {
         let mut found = Vec::with_capacity(paths.len());
         for path in paths {
@@ -89,15 +89,15 @@ pub trait Store: Send + Sync {
         Ok(found)
     }
 
-    /// Gives files second names in one directory; a name that already stands
-    /// for the same inode is fine, for another one it is `AlreadyExists`.
+    /// Gives files second names in one directory. A name that exists already for the same inode is fine; for
+    /// another inode the call fails with `AlreadyExists`.
     async fn link(&self, dir: &str, links: Vec<(String, String)>) -> io::Result<()>;
 
-    /// Makes names durable that were given in a directory without the store.
+    /// Makes the names in a directory durable that [`NewFile::commit`] gave.
     async fn sync(&self, dir: &str) -> io::Result<()>;
 
-    /// Moves a directory; never over another that has content. A file only to a name that is its own: it would replace
-    /// what stands there.
+    /// Moves a directory. It never replaces a directory that has content. Files may only be moved to a name
+    /// that nobody else uses: such a move would replace a file there.
     async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed>;
 
     /// Removes a file; one that is not there is fine.
@@ -106,7 +106,7 @@ pub trait Store: Send + Sync {
     /// Removes a directory with all that is in it; one that is not there is fine.
     async fn remove_tree(&self, path: &str) -> io::Result<()>;
 
-    /// Points a symbolic link at a target, replacing what it pointed at.
+    /// Points a symbolic link at a target. An existing link is replaced.
     async fn point(&self, link: &str, target: &str) -> io::Result<()>;
 
     /// Where a symbolic link points.
@@ -115,19 +115,18 @@ pub trait Store: Send + Sync {
     /// Whether a directory is on the root's own file system.
     async fn same_file_system(&self, dir: &str) -> io::Result<bool>;
 
-    /// Asks the server itself what is in a directory and in those above it. A
-    /// name that another host made may be hidden by this host's caches for a
-    /// minute (NFS): an absence that follows this call is a fact, one that does
-    /// not is a guess. A directory that does not exist is fine.
+    /// Asks the NFS server itself what a directory, and those above it, contain. The caches of this host may
+    /// hide a name that another host made for up to a minute. Only after this call does a missing name mean
+    /// that the file does not exist. A directory that does not exist is fine.
     async fn revalidate(&self, dir: &str) -> io::Result<()>;
 
-    /// An identity that nobody had before, for names in the trash.
+    /// A new unique identity, for names in the trash.
     fn fresh(&self) -> Uuid {
         Uuid::new_v4()
     }
 
-    /// Whether the file system lets anybody write. `true` is no promise: an
-    /// export of NFS may be read-only without saying so before the first write.
+    /// Whether the file system is writable. `true` is no promise: an NFS export may be read-only and say so
+    /// only at the first write.
     async fn writable(&self) -> io::Result<bool> {
         Ok(true)
     }

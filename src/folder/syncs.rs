@@ -1,6 +1,6 @@
-//! fsync of directories, shared: whoever adds a name to a directory while
-//! somebody else's fsync of it runs waits for the next one, and all who wait
-//! share it. A thousand names in one directory cost a few dozen of them.
+//! Shared fsyncs of directories. If an fsync of a directory is running when a name is added, the caller waits
+//! for the next fsync, and all callers who wait share it. A thousand names in one directory cost a few dozen
+//! fsyncs.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,18 +24,18 @@ struct Directory {
 
 #[derive(Debug, Default)]
 struct Synced {
-    /// Changes up to this one have had theirs.
+    /// All changes up to this number have had their fsync.
     upto: u64,
-    /// Of these, the ones whose fsync failed: after the first and up to the last.
+    /// The ranges of changes whose fsync failed: (after this number, up to this number, error).
     failed: Vec<(u64, u64, io::ErrorKind, String)>,
 }
 
 impl DirectorySyncs {
-    /// Makes all names durable that stand in the directory now. Blocks.
+    /// Makes all present names of the directory durable. Blocks.
     ///
     /// # Errors
-    /// When the directory cannot be opened or synced: everybody who shared the
-    /// fsync hears of it, since the kernel tells its error but once.
+    /// When the directory cannot be opened or synced. Every caller that shared the fsync gets the error,
+    /// because the kernel reports it only once.
     pub(super) fn sync(&self, path: &Path) -> io::Result<()> {
         self.sync_by(path, sync_dir)
     }
@@ -49,7 +49,7 @@ impl DirectorySyncs {
         };
         let result = directory.sync(change, || fsync(path));
         let mut directories = lock(&self.directories);
-        // This map's and ours: nobody waits.
+        // Only this map and this call hold it: nobody else waits.
         if Arc::strong_count(&directory) == 2 {
             directories.remove(path);
         }
@@ -61,7 +61,7 @@ impl Directory {
     fn sync(&self, change: u64, fsync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut synced = lock(&self.synced);
         if synced.upto < change {
-            // Whoever asked before this moment made its change before.
+            // Everyone who has asked by now made its change before this fsync.
             let upto = *lock(&self.asked);
             if let Err(e) = fsync() {
                 let from = synced.upto;
@@ -88,7 +88,8 @@ mod tests {
 
     use super::*;
 
-    /// Holds the first fsync while `others` more ask; gives what each was told, and the number of fsyncs.
+    /// Holds the first fsync while `others` more callers ask. Returns the result of each caller and the
+    /// number of fsyncs.
     fn together(others: usize, second: fn() -> io::Result<()>) -> (Vec<io::Result<()>>, usize) {
         let syncs = DirectorySyncs::default();
         let path = Path::new("/somewhere");

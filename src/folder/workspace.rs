@@ -1,5 +1,5 @@
-//! The control files of one job: its workspace and its archive. All of the product reads and writes them through this
-//! handle; the paths stay in this room.
+//! The control files of one job: its workspace and its archive. All other code reads and writes them through
+//! this handle; the paths are known only in this folder of the source tree.
 
 use std::io;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ impl Workspace<'_> {
         self.has(&layout::workspace(self.job)).await
     }
 
-    /// When something in it was last made, moved or removed; none if it is gone.
+    /// When an entry of it was last made, moved or removed. `None` if the workspace is gone.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -48,7 +48,7 @@ impl Workspace<'_> {
         Ok(self.folder.store().stat(&layout::workspace(self.job)).await?.map(|s| s.modified))
     }
 
-    /// Asks the server itself what there is of the job.
+    /// Asks the NFS server itself which files the job has.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -58,7 +58,7 @@ impl Workspace<'_> {
         Ok(store.revalidate(layout::BY_ID).await?)
     }
 
-    /// Sends it to the trash.
+    /// Moves it to the trash.
     ///
     /// # Errors
     /// When it cannot be moved.
@@ -102,10 +102,11 @@ impl Workspace<'_> {
         self.folder.create(&layout::request(self.job), request).await
     }
 
-    /// Makes the names of workspace and request durable: whoever stored it may have died before.
+    /// Makes the names of workspace and request durable: the process that stored them may have died before
+    /// its fsync.
     ///
     /// # Errors
-    /// When the folder refuses; a workspace that is gone is fine, its job has finished.
+    /// When the folder refuses. A workspace that is gone is fine: its job has finished.
     pub async fn sync_request(&self) -> Result<(), FolderError> {
         for dir in [layout::TEMP.to_owned(), layout::workspace(self.job)] {
             match self.folder.store().sync(&dir).await {
@@ -116,7 +117,7 @@ impl Workspace<'_> {
         Ok(())
     }
 
-    /// Where the request is on this host, for a lock on it.
+    /// The path of the request on this host, for a lock on it.
     #[must_use]
     pub fn request_file(&self) -> PathBuf {
         self.folder.root().join(layout::request(self.job))
@@ -133,7 +134,7 @@ impl Workspace<'_> {
         self.folder.read(&layout::cancel(self.job)).await
     }
 
-    /// Like [`cancel_mark`](Self::cancel_mark), but `None` is the server's word.
+    /// Like [`cancel_mark`](Self::cancel_mark), but `None` comes from the server and not from a cache.
     ///
     /// # Errors
     /// As [`Folder::read`].
@@ -141,7 +142,7 @@ impl Workspace<'_> {
         self.folder.read_anew(&layout::cancel(self.job)).await
     }
 
-    /// Whether the job is to end.
+    /// Whether the job was cancelled.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -149,7 +150,7 @@ impl Workspace<'_> {
         self.has(&layout::cancel(self.job)).await
     }
 
-    /// Cancels the job; gives the mark that stands.
+    /// Cancels the job. Returns the mark that counts: the first one.
     ///
     /// # Errors
     /// As [`Folder::create_or_read`].
@@ -157,7 +158,7 @@ impl Workspace<'_> {
         self.folder.create_or_read(&layout::cancel(self.job), mark).await
     }
 
-    /// Cancels the job, unless its workspace is gone: then it has ended by itself.
+    /// Cancels the job. If its workspace is gone, the job has ended already and nothing is written.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -171,7 +172,7 @@ impl Workspace<'_> {
 
 /// `tables/`
 impl Workspace<'_> {
-    /// What became of the tables of a batch.
+    /// The outcome of a batch.
     ///
     /// # Errors
     /// As [`Folder::read`].
@@ -179,7 +180,7 @@ impl Workspace<'_> {
         self.folder.read(&layout::outcome(self.job, of)).await
     }
 
-    /// Writes what became of the tables of a batch; gives the outcome that stands.
+    /// Writes the outcome of a batch. Returns the outcome that counts: the first one.
     ///
     /// # Errors
     /// As [`Folder::create_or_read`].
@@ -206,7 +207,7 @@ impl Workspace<'_> {
         self.has(&layout::archive_by_id(self.job)).await
     }
 
-    /// Like [`is_archived`](Self::is_archived), but `false` is the server's word.
+    /// Like [`is_archived`](Self::is_archived), but `false` comes from the server and not from a cache.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -214,7 +215,7 @@ impl Workspace<'_> {
         Ok(self.folder.stat_anew(&layout::archive_by_id(self.job)).await?.is_some())
     }
 
-    /// Primitive 3, the commit of the job; gives the archive that stands.
+    /// Primitive 3, the commit of the job. Returns the archive that counts: the first one.
     ///
     /// # Errors
     /// As [`Folder::create_or_read`].
@@ -222,7 +223,7 @@ impl Workspace<'_> {
         self.folder.create_or_read(&layout::archive_by_id(self.job), archive).await
     }
 
-    /// Makes the archive's name durable, and links it under the name that people look for.
+    /// Makes the archive's name durable, and links the archive under the dated name that people look for.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -230,7 +231,7 @@ impl Workspace<'_> {
         let by_date = layout::archive_by_date(self.job, committed);
         let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
         let store = self.folder.store();
-        // Whoever committed it may have died before the name was durable.
+        // The process that committed it may have died before the name was durable.
         store.sync(layout::BY_ID).await?;
         Ok(store.link(layout::BY_DATE, vec![(layout::archive_by_id(self.job), name)]).await?)
     }

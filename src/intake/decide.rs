@@ -1,5 +1,5 @@
-//! What a message asks for, and what should happen to it: pure functions of
-//! the message and of what the folder says of its job.
+//! What a message asks for, and what should happen to it: pure functions of the message and of the job's
+//! state in the folder.
 
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ pub const MAX_BYTES: usize = crate::bus::body::MAX_BODY;
 
 /// What a message asks for, read without looking at the folder.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
+pub enum RequestedAction {
     /// Store a job.
     Export(Box<StoredRequest>),
     /// End a job.
@@ -33,22 +33,21 @@ pub struct Known {
     pub request: Option<StoredRequest>,
     /// Its archive, if it is finished.
     pub archive: Option<Archive>,
-    /// Whether the workspace is another owner's: a one-shot export's, or that
-    /// of daemons with another broker or prefix.
+    /// Whether the workspace belongs to another owner: a one-shot export, or daemons with another broker or
+    /// prefix.
     pub foreign: bool,
 }
 
 /// What should happen to a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Make the workspace and store the request; if somebody else was first,
-    /// decide again.
+    /// Make the workspace and store the request. If the request exists already, decide again.
     Store(Box<StoredRequest>),
-    /// Write `cancel.json` and tell everybody.
+    /// Write `cancel.json` and tell all daemons.
     Cancel(JobId),
     /// Wake the coordinator: the job goes on.
     Wake(JobId),
-    /// Tell its end again.
+    /// Publish its final event again.
     TellEnd(JobId),
     /// Refuse it.
     Reject(ErrorReport),
@@ -59,19 +58,19 @@ pub enum Step {
 pub struct Desk {
     /// Sources that the configuration names.
     pub sources: Vec<SourceName>,
-    /// Whose jobs they become.
+    /// The owner that the jobs get.
     pub owner: Owner,
     /// The wall clock.
     pub now: jiff::Timestamp,
-    /// For a request without any id.
+    /// The id for a request without any id.
     pub fresh: Uuid,
 }
 
-/// Reads a message. The error is what its publisher gets to read.
+/// Reads a message. Its publisher reads the error.
 ///
 /// # Errors
-/// Names the field or object and the remedy.
-pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, ErrorReport> {
+/// The error names the field or object and the remedy.
+pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<RequestedAction, ErrorReport> {
     if let Some(why) = &properties.unreadable {
         return Err(ErrorReport::permanent(
             "unreadable_message",
@@ -96,9 +95,11 @@ pub fn read(body: &[u8], properties: &Properties, desk: &Desk) -> Result<Wish, E
         ErrorReport::permanent(code, e.to_string(), remedy)
     })?;
     Ok(match message {
-        RequestMessage::Cancel(job) => Wish::Cancel(job),
-        RequestMessage::Retry(job) => Wish::Retry(job),
-        RequestMessage::Export(request) => Wish::Export(Box::new(stored(*request, body, properties, desk)?)),
+        RequestMessage::Cancel(job) => RequestedAction::Cancel(job),
+        RequestMessage::Retry(job) => RequestedAction::Retry(job),
+        RequestMessage::Export(request) => {
+            RequestedAction::Export(Box::new(stored(*request, body, properties, desk)?))
+        }
     })
 }
 
@@ -140,7 +141,7 @@ fn resolve(asked: Option<&SourceName>, sources: &[SourceName]) -> Result<SourceN
 
 /// What should happen, given what the folder says of the job.
 #[must_use]
-pub fn decide(wish: &Wish, known: &Known) -> Step {
+pub fn decide(action: &RequestedAction, known: &Known) -> Step {
     if known.foreign && known.archive.is_none() {
         return Step::Reject(ErrorReport {
             retryable: true,
@@ -151,8 +152,8 @@ pub fn decide(wish: &Wish, known: &Known) -> Step {
             )
         });
     }
-    match wish {
-        Wish::Export(stored) => {
+    match action {
+        RequestedAction::Export(stored) => {
             let seen = known
                 .archive
                 .as_ref()
@@ -171,12 +172,12 @@ pub fn decide(wish: &Wish, known: &Known) -> Step {
                 Some(_) => Step::Wake(stored.job.clone()),
             }
         }
-        Wish::Cancel(job) => match known {
+        RequestedAction::Cancel(job) => match known {
             Known { archive: Some(_), .. } => Step::TellEnd(job.clone()),
             Known { request: Some(_), .. } => Step::Cancel(job.clone()),
             _ => Step::Reject(unknown_job(job)),
         },
-        Wish::Retry(job) => match known {
+        RequestedAction::Retry(job) => match known {
             Known { archive: Some(archive), .. } => retry(job, archive),
             Known { request: Some(_), .. } => Step::Reject(ErrorReport {
                 retryable: true,
@@ -199,7 +200,7 @@ fn unknown_job(job: &JobId) -> ErrorReport {
     )
 }
 
-/// The request of a retry: the tables that are not in place, as they were asked for.
+/// The request of a retry: the tables that were not completed, as they were asked for.
 fn retry(job: &JobId, archive: &Archive) -> Step {
     let missing: Vec<TableRequest> = archive
         .tables
@@ -233,7 +234,7 @@ fn retry(job: &JobId, archive: &Archive) -> Step {
     }
     let id = job.retry(job.retry_number() + 1);
     request.job_id = Some(id.clone());
-    // Whoever stores it becomes its owner.
+    // The process that stores it sets the owner.
     let stored = StoredRequest::new(id, archive.source.clone(), request, archive.committed_at, Owner::Nobody);
     Step::Store(Box::new(StoredRequest {
         caller: Caller { traceparent: archive.caller.traceparent.clone(), ..Caller::default() },

@@ -1,4 +1,4 @@
-//! The body of a request as its properties say that it is encoded.
+//! Decodes the body of a request as its properties say.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -9,7 +9,7 @@ use super::MAX_BYTES;
 use crate::bus::Properties;
 use crate::message::event::ErrorReport;
 
-/// Codings that leave a body as it is. Some clients name the charset here.
+/// Codings that do not change a body. Some clients name the charset here.
 const IDENTITIES: [&str; 9] =
     ["", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary", "8bit", "7bit"];
 const CHARSETS: [&str; 4] = ["utf-8", "utf8", "us-ascii", "ascii"];
@@ -17,7 +17,7 @@ const CHARSETS: [&str; 4] = ["utf-8", "utf8", "us-ascii", "ascii"];
 /// The body without its `content_encoding`.
 ///
 /// # Errors
-/// Names a coding or charset that is not read, or says what is wrong with the body.
+/// The error names a coding or charset that is not supported, or says what is wrong with the body.
 pub(super) fn decoded<'a>(body: &'a [u8], properties: &Properties) -> Result<Cow<'a, [u8]>, ErrorReport> {
     let said = properties.content_encoding.as_deref().unwrap_or_default();
     let codings: Vec<String> = said.split(',').map(|c| c.trim().to_ascii_lowercase()).collect();
@@ -48,7 +48,7 @@ pub(super) fn decoded<'a>(body: &'a [u8], properties: &Properties) -> Result<Cow
     Ok(plain)
 }
 
-/// As HTTP clients tell what servers call deflate: RFC 1950, or bare RFC 1951.
+/// HTTP servers call two formats deflate: RFC 1950 and bare RFC 1951. Clients tell them apart like this.
 fn has_zlib_header(body: &[u8]) -> bool {
     matches!(*body, [method, flags, ..] if method & 0x0F == 8 && u16::from_be_bytes([method, flags]).is_multiple_of(31))
 }

@@ -1,4 +1,4 @@
-//! From the state of a settled job to its archive. Pure.
+//! Builds the archive of a settled job from its state. Pure.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,8 +12,8 @@ use crate::job::state::JobState;
 use crate::message::{BatchNo, Epoch};
 use crate::plan::export_plan::{PlannedTable, SkippedRelation};
 
-/// To microseconds, or millionths: a number that reads back from JSON as it was
-/// written, so that an event that is told again from the archive is the same.
+/// Rounds to millionths. Such a number survives JSON unchanged, so an event that is rebuilt from the archive
+/// equals the first one.
 fn rounded(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }
@@ -51,7 +51,7 @@ impl Archive {
                 archived.snapshot_time = plan.snapshot.as_ref().map(|s| s.time);
                 archived.lineage = plan.snapshot.as_ref().map(|s| s.lineage);
                 match &table.result {
-                    // A later epoch reports it, unless the cancel came first.
+                    // A later epoch reports this table, unless the job was cancelled first.
                     TableResult::Abandoned { .. } if job.is_planned_after(id.epoch, table.table) => continue,
                     TableResult::Abandoned { .. } | TableResult::Cancelled => {
                         archived.status = TableStatus::Cancelled;
@@ -110,8 +110,8 @@ impl Archive {
     }
 }
 
-/// What was left out. The last plan that says why is right; what was within another table may have been exported apart
-/// since then.
+/// The relations that were left out. Where plans differ, the last plan that names a relation is right. A
+/// relation that was left out as a child of another table may have been exported on its own since.
 fn skipped(job: &JobState, tables: &[ArchivedTable]) -> Vec<SkippedRelation> {
     let exported: HashSet<&str> = tables.iter().map(|t| t.table_name.as_str()).collect();
     let mut told: HashSet<&str> = HashSet::new();

@@ -1,7 +1,6 @@
-//! The coordinator: hears the inbox, looks at the folder, makes decisions and
-//! performs them one by one. Whoever consumes the inbox is coordinator, and
-//! two at once are harmless (invariant I10): every effect is fenced by what is
-//! on disk.
+//! The coordinator: reads the inbox, looks at the folder, makes decisions and performs them one by one. The
+//! daemon that consumes the inbox is the coordinator. Two at once are harmless (invariant I10): exclusive
+//! files and the destination allow each effect once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::decide::{Circumstances, decide, stalled};
-use super::headless::{self, Patience};
+use super::headless::{self, AgeLimit};
 use super::latest::Latest;
-use super::look::{self, Found};
+use super::look::{self, OpenedJob};
 use super::state::JobState;
 use super::window::Window;
 use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
@@ -35,7 +34,7 @@ use settling::Settling;
 const INBOX_BATCH: usize = 256;
 /// Prefetch of the inbox.
 pub const PREFETCH: u16 = 512;
-/// Between two deliveries decisions are made at least this often.
+/// Decisions are made at least this often, also without deliveries.
 const TICK: Duration = Duration::from_millis(500);
 
 /// What can end the coordinator's work on a session.
@@ -44,7 +43,7 @@ pub enum CoordinatorError {
     /// The session is over.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The folder is of a newer release, or not there.
+    /// The folder has a file of a newer release, or is missing.
     #[error(transparent)]
     Folder(#[from] FolderError),
 }
@@ -65,14 +64,14 @@ pub struct Coordinator {
     settling: Settling,
     latest: Latest,
     clock: OwnClock,
-    /// When the whole folder is looked at next, by `clock`.
+    /// When to look at the whole folder next, by `clock`.
     next_look: Duration,
     takeover: Takeover,
-    /// What keeps steps of jobs from being done.
+    /// Why the last step of a job failed, by job.
     stumbles: BTreeMap<JobId, String>,
 }
 
-/// How much is known of what a predecessor handed out.
+/// Whether the tasks that a predecessor handed out are known.
 #[derive(Clone, Copy)]
 enum Takeover {
     New,
@@ -80,7 +79,7 @@ enum Takeover {
     Done,
 }
 
-/// Says that the loop moves, also in the middle of a look at many jobs.
+/// Tells the watchdog that the loop moves, also during a long look at many jobs.
 type Beat = Arc<dyn Fn() + Send + Sync>;
 
 /// Runs as coordinator while this daemon is the active consumer of the inbox.
@@ -104,7 +103,7 @@ pub async fn run(
         let first = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            // Before the inbox, which may never be empty.
+            // The tick comes before the inbox, because the inbox may never be empty.
             _ = tick.tick() => None,
             () = settling::due(term.as_mut()) => None,
             delivery = inbox.next() => Some(delivery.ok_or(BusError::Closed)?),
@@ -129,7 +128,8 @@ pub async fn run(
     Ok(())
 }
 
-/// Another process coordinates from now on, and has the figures: said on every way out of a term.
+/// Resets the coordinator's figures on every way out of a term: another process coordinates now and reports
+/// them.
 struct Leave(Arc<Context>);
 
 impl Drop for Leave {
@@ -163,8 +163,8 @@ impl Coordinator {
         &self.context.folder
     }
 
-    /// Takes messages in, makes and performs decisions until there is nothing
-    /// left to decide, then acknowledges (after their effect).
+    /// Reads messages, then makes and performs decisions until nothing is left to decide. Acknowledges the
+    /// messages last, after their effect.
     async fn turn(&mut self, deliveries: Vec<Delivery>) -> Result<(), CoordinatorError> {
         let mut touched: Vec<JobId> = Vec::new();
         for delivery in &deliveries {
@@ -179,15 +179,17 @@ impl Coordinator {
                     Ok(job) => touched.extend(job),
                     Err(e) => {
                         self.tolerate(e)?;
-                        // What the wake-up pointed to is found by the next look, and that is soon.
+                        // The next look finds what the wake-up pointed to. Make it soon.
                         let soon = self.clock.now() + self.context.config.timing.retry_first.0;
                         self.next_look = self.next_look.min(soon);
                     }
                 },
                 Err(e) if may_be_newer(&delivery.body) => {
-                    debug!(error = %e, "a message of another release is left alone");
+                    debug!(error = %e, "a message of another release is ignored");
                 }
-                Err(e) => warn!(error = %e, "the inbox holds a message that is none of ours; it is dropped"),
+                Err(e) => {
+                    warn!(error = %e, "the inbox holds a message that is no inbox message; it is dropped")
+                }
             }
         }
         self.take_settled(&mut touched).await?;
@@ -216,7 +218,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Looks where a wake-up points to.
+    /// Looks at the job or chunk that a wake-up names.
     async fn wake(&mut self, wake: Wake) -> Result<Option<JobId>, CoordinatorError> {
         let Some(job) = wake.job else {
             self.next_look = Duration::ZERO;
@@ -236,24 +238,24 @@ impl Coordinator {
     async fn open(&mut self, job: &JobId) -> Result<(), CoordinatorError> {
         let up = self.clock.now();
         match look::open(self.folder(), job, &self.context.owner, up).await? {
-            Found::Job(state) => {
-                debug!(job.id = %job, "a job is known now");
+            OpenedJob::Job(state) => {
+                debug!(job.id = %job, "a job became known");
                 self.jobs.insert(job.clone(), *state);
             }
-            Found::NotOurs => {}
-            Found::Headless => headless::move_aside(self.folder(), job, self.patience()).await?,
+            OpenedJob::NotOurs => {}
+            OpenedJob::Headless => headless::move_aside(self.folder(), job, self.age_limit()).await?,
         }
         Ok(())
     }
 
-    /// With workspaces that have no request.
-    fn patience(&self) -> Patience {
-        Patience { now: self.context.now(), longest: self.context.config.timing.abandoned_workspace.0 }
+    /// How old a workspace without a request may become.
+    fn age_limit(&self) -> AgeLimit {
+        AgeLimit { now: self.context.now(), longest: self.context.config.timing.abandoned_workspace.0 }
     }
 
-    /// Decides on a workspace that was moved aside.
-    async fn judge(&mut self, aside: &Aside) -> Result<(), CoordinatorError> {
-        if headless::judge(self.folder(), aside, self.patience()).await? {
+    /// Decides about a workspace that was moved aside.
+    async fn decide_aside(&mut self, aside: &Aside) -> Result<(), CoordinatorError> {
+        if headless::put_back_or_trash(self.folder(), aside, self.age_limit()).await? {
             self.jobs.remove(&aside.job);
             self.open(&aside.job).await?;
         }
@@ -267,7 +269,7 @@ impl Coordinator {
             let job = match standing {
                 Standing::Workspace(job) => job,
                 Standing::Aside(aside) => {
-                    if let Err(e) = self.judge(&aside).await {
+                    if let Err(e) = self.decide_aside(&aside).await {
                         self.tolerate(e)?;
                     }
                     continue;
@@ -293,7 +295,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// A daemon has come: it is to keep the snapshots that others keep.
+    /// Tells a new daemon which snapshots to keep.
     async fn introduce(&self) -> Result<(), CoordinatorError> {
         let mut running = Vec::new();
         for job in self.jobs.values().filter(|j| j.archive.is_none()) {
@@ -338,7 +340,7 @@ impl Coordinator {
                 (self.beat)();
                 match self.perform(effect).await {
                     Ok(()) => {}
-                    // The other tables of the job, and its reports, do not wait for this one.
+                    // The job's other tables and its reports do not wait for this step.
                     Err(CoordinatorError::Folder(e)) if !e.is_unfit() => {
                         self.stumbled(job, e.to_string());
                         failed = true;
@@ -347,13 +349,13 @@ impl Coordinator {
                 }
             }
             if failed {
-                // Said also where nothing else is done before the step.
+                // Report a stall here too: nothing else may be done before the failed step.
                 if let Some(word) = self.jobs.get(job).and_then(|state| stalled(state, &at)) {
                     self.perform(word).await?;
                 }
                 return self.postpone(job).await;
             }
-            // What is still being settled may stumble again.
+            // Keep the reason while a batch is being settled: that step may fail again.
             if self.jobs.get(job).is_none_or(|state| !state.batches.values().any(|b| b.settling)) {
                 self.stumbles.remove(job);
             }

@@ -1,5 +1,5 @@
-//! What should happen to a job: a pure function of what the folder says and
-//! of who lives. No I/O, no clock, no channel.
+//! What should happen to a job: a pure function of the folder's content and of the living daemons. No I/O, no
+//! clock, no channel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,29 +31,29 @@ pub enum Disposition {
     Abandon(Cause),
 }
 
-/// What should happen next to a job. The performer does it and takes what it
-/// saw into the state; then the decision is made again.
+/// What should happen next to a job. The performer does it and updates the state; then the decision is made
+/// again.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Write `cancel.json`.
     Cancel(JobId, CancelCause),
     /// Write a plan without tables, so that the job can end.
     CloseUnplanned(JobId, Option<ErrorReport>),
-    /// Move the tables of a batch where they belong and write its outcome.
+    /// Publish or discard the tables of a batch and write its outcome.
     Settle(JobId, BatchId, Vec<(TableNo, Disposition)>),
-    /// Tell what became of the tables of a batch.
+    /// Publish the events of the tables of a batch.
     TellBatch(JobId, BatchId),
-    /// Tell daemons of a plan, and the world of tables that could not be planned.
+    /// Tell daemons of a plan, and publish events of the tables that could not be planned.
     TellPlan(JobId, Epoch),
     /// Write the archive.
     Commit(JobId),
-    /// Link the archive, tell the end, trash the workspace.
+    /// Link the archive, publish the final event, trash the workspace.
     Finish(JobId),
-    /// Report how far the job is.
+    /// Publish a progress report.
     TellProgress(JobId),
-    /// Report that nothing moves.
+    /// Publish that the job is stalled.
     TellStalled(JobId),
-    /// A failure that is answered by trying again: forget it.
+    /// Forget a failure: its chunk is tried again.
     Retry(JobId, BatchId, Uuid),
 }
 
@@ -66,7 +66,7 @@ pub struct Circumstances {
     pub up: Duration,
     /// Lineages that some living daemon says it holds.
     pub claimed: BTreeSet<Uuid>,
-    /// Whether every daemon had the time to say what it holds since the coordinator took over.
+    /// Whether every daemon has had time, since the coordinator took over, to say what it holds.
     pub settled: bool,
     /// From the configuration.
     pub progress_interval: Duration,
@@ -112,18 +112,18 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
         if batch.settling {
             continue;
         }
-        // Most batches of a large job: chunks are missing, and nothing has gone wrong.
+        // Skip the common case early: chunks are missing, and nothing has gone wrong.
         if batch.missing > 0 && batch.failures.is_empty() && job.cancel.is_none() && lost.is_empty() {
             continue;
         }
-        match judge(job, *batch_id, batch, &lost, at) {
-            Verdict::Wait => {}
-            Verdict::Settle(dispositions) => effects.push(Effect::Settle(id(), *batch_id, dispositions)),
-            Verdict::Retry(failure) => effects.push(Effect::Retry(id(), *batch_id, failure)),
+        match of_batch(job, *batch_id, batch, &lost, at) {
+            BatchStep::Wait => {}
+            BatchStep::Settle(dispositions) => effects.push(Effect::Settle(id(), *batch_id, dispositions)),
+            BatchStep::Retry(failure) => effects.push(Effect::Retry(id(), *batch_id, failure)),
         }
     }
     if effects.is_empty() && job.is_settled() {
-        // A planner may be at work on what was abandoned: its epoch is closed first.
+        // A planner may be planning the abandoned tables: close its epoch first.
         let next = job.next_epoch();
         if job.abandoned().iter().any(|a| Epoch(a.epoch.0 + 1) == next) {
             return vec![Effect::CloseUnplanned(id(), None)];
@@ -146,40 +146,41 @@ fn overdue(job: &JobState, at: &Circumstances) -> Option<CancelCause> {
     (age(oldest) > max).then_some(CancelCause::MaxSnapshotAge)
 }
 
-enum Verdict {
+/// What should happen to an open batch.
+enum BatchStep {
     Wait,
     Settle(Vec<(TableNo, Disposition)>),
     Retry(Uuid),
 }
 
 /// What follows from the records and failures of an open batch.
-fn judge(
+fn of_batch(
     job: &JobState,
     id: BatchId,
     batch: &BatchState,
     lost: &BTreeMap<Uuid, ErrorReport>,
     at: &Circumstances,
-) -> Verdict {
-    let all = |d: &Disposition| Verdict::Settle(batch.tables.iter().map(|t| (*t, d.clone())).collect());
+) -> BatchStep {
+    let all = |d: &Disposition| BatchStep::Settle(batch.tables.iter().map(|t| (*t, d.clone())).collect());
     if job.cancel.is_some() {
         return all(&Disposition::Cancel);
     }
     if batch.missing > 0 {
         if let Some(error) = lineage_of(job, id).and_then(|lineage| lost.get(&lineage)) {
             let first = |t: &TableNo| (*t, limited(job, id, *t, Cause::LineageLost, error));
-            return Verdict::Settle(batch.tables.iter().map(first).collect());
+            return BatchStep::Settle(batch.tables.iter().map(first).collect());
         }
         let claimed = |f: &Failure| f.cause == Cause::LineageLost && is_claimed(job, id, at);
         if let Some((uuid, _)) = batch.failures.iter().find(|(_, (_, f))| claimed(f)) {
-            return Verdict::Retry(*uuid);
+            return BatchStep::Retry(*uuid);
         }
     }
     let dispositions: Vec<(TableNo, Disposition)> =
         batch.tables.iter().filter_map(|t| Some((*t, of_table(job, id, batch, *t)?))).collect();
     if dispositions.len() < batch.tables.len() {
-        return Verdict::Wait;
+        return BatchStep::Wait;
     }
-    Verdict::Settle(dispositions)
+    BatchStep::Settle(dispositions)
 }
 
 fn is_claimed(job: &JobState, id: BatchId, at: &Circumstances) -> bool {
@@ -190,8 +191,8 @@ fn lineage_of(job: &JobState, id: BatchId) -> Option<Uuid> {
     job.plan(id.epoch)?.snapshot.as_ref().map(|s| s.lineage)
 }
 
-/// Lineages that are lost, and why: a worker of any batch that reads one found
-/// no keeper, and no daemon claims to be one.
+/// The lost lineages, each with the error. A lineage is lost if a worker of any of its batches found no
+/// keeper, and no living daemon claims to keep it.
 fn lost(job: &JobState, at: &Circumstances) -> BTreeMap<Uuid, ErrorReport> {
     let mut lost = BTreeMap::new();
     if !at.settled {
@@ -208,7 +209,7 @@ fn lost(job: &JobState, at: &Circumstances) -> BTreeMap<Uuid, ErrorReport> {
     lost
 }
 
-/// What is to be done with one table of a batch whose chunks have come to an end.
+/// What is to be done with one table of a batch. `None` while its chunks have not ended.
 fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> Option<Disposition> {
     let recorded =
         batch.missing == 0 && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.of(table).is_some()));
@@ -262,12 +263,14 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
     }
 }
 
-/// A new lineage, unless the job or the table has had its share.
+/// Plans a table again, unless the job has used all its lineages or the table has changed too often: then the
+/// table fails.
 fn limited(job: &JobState, id: BatchId, table: TableNo, cause: Cause, error: &ErrorReport) -> Disposition {
     let lineages = job.lineages().len();
     let current = job.plans.last().and_then(|p| p.snapshot()).map(|s| s.lineage);
     let own = job.plan(id.epoch).and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
-    // A later epoch has taken a new lineage already: this table can join it.
+    // A later epoch may have taken a new lineage already. Then this table joins that lineage and needs no
+    // other.
     let needs_new = current == own;
     let fail = |message: String, remedy: &str| {
         Disposition::Fail(ErrorReport {
@@ -293,14 +296,14 @@ fn limited(job: &JobState, id: BatchId, table: TableNo, cause: Cause, error: &Er
     Disposition::Abandon(cause)
 }
 
-/// A word about a job that has not moved for long.
+/// Reports a job that has not moved for too long.
 #[must_use]
 pub fn stalled(job: &JobState, at: &Circumstances) -> Option<Effect> {
     let quiet = at.up.saturating_sub(job.moved.max(job.said.stalled.unwrap_or_default()));
     (quiet > at.stalled_after).then(|| Effect::TellStalled(job.id().clone()))
 }
 
-/// Reports that are due: a job that does not move says so (invariant I9).
+/// The report that is due, if any. A job that does not move says so (invariant I9).
 fn tell(job: &JobState, at: &Circumstances) -> Option<Effect> {
     if let Some(stalled) = stalled(job, at) {
         return Some(stalled);
@@ -309,12 +312,12 @@ fn tell(job: &JobState, at: &Circumstances) -> Option<Effect> {
     if !due || job.plans.is_empty() {
         return None;
     }
-    // Summed over all chunks: only when a report is due, not at every decision.
+    // The sum goes over all chunks, so it is made only when a report is due.
     let news = job.progress().chunks_done != job.said.chunks;
     news.then(|| Effect::TellProgress(job.id().clone()))
 }
 
-/// Whether a job has come to its end and how, by its tables.
+/// How a job ended, by its tables.
 #[must_use]
 pub fn final_status(job: &JobState) -> super::archive::Status {
     use super::archive::Status;

@@ -1,13 +1,12 @@
-//! Workspaces without a request: their intake died before it stored one, or is
-//! just about to. A request may come into such a directory until the last
-//! moment, and be acknowledged (invariant I2): on NFS even through a handle that
-//! outlives its name; and a coordinator that slept may move a directory that it
-//! has seen empty long ago, and that is another job's by now (invariant I10).
+//! Workspaces without a request. Their intake died before it stored the request, or is about to store it.
+//! Until the last moment a request may be stored in such a directory and be acknowledged (invariant I2); on
+//! NFS even through a handle that outlives the directory's name. And a coordinator that slept may move a
+//! directory that it saw empty long ago, although another job uses that name by now (invariant I10).
 //!
-//! So it is moved aside first, not to the trash. Under its new name, which
-//! nobody else ever has, it is looked at again: with a request it goes back,
-//! without one it is trashed, when the same time has passed again. Everything is
-//! in a name, so that whoever looks next goes on where a coordinator died.
+//! So the directory is not trashed at once but moved aside, to a name that nobody else ever has. It is looked
+//! at again under that name: with a request it is moved back; without one it is trashed after the same time
+//! has passed again. The new name holds everything that is needed, so that another coordinator can continue
+//! if this one dies.
 
 use std::time::Duration;
 
@@ -16,17 +15,16 @@ use jiff::Timestamp;
 use crate::folder::{Aside, Folder, FolderError, Renamed};
 use crate::message::JobId;
 
-/// How long a workspace may be without request before it is given up, and the
-/// wall clock.
+/// How old a workspace without a request may become, and the time now.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct AgeLimit {
     /// Now.
     pub now: Timestamp,
-    /// How long it may be.
+    /// The limit.
     pub longest: Duration,
 }
 
-impl Patience {
+impl AgeLimit {
     fn is_over(&self, since: Timestamp) -> bool {
         Duration::try_from(self.now.duration_since(since)).unwrap_or_default() > self.longest
     }
@@ -36,30 +34,32 @@ impl Patience {
 ///
 /// # Errors
 /// When the folder refuses.
-pub async fn move_aside(folder: &Folder, job: &JobId, patience: Patience) -> Result<(), FolderError> {
+pub async fn move_aside(folder: &Folder, job: &JobId, limit: AgeLimit) -> Result<(), FolderError> {
     match folder.job(job).modified().await? {
-        Some(since) if patience.is_over(since) => folder.move_aside(job, patience.now).await,
+        Some(since) if limit.is_over(since) => folder.move_aside(job, limit.now).await,
         _ => Ok(()),
     }
 }
 
-/// Decides on what was moved aside. True: its job is back in its place.
+/// Moves a directory back if it has a request by now; else trashes it once it is old enough. True if the job
+/// is back in its place.
 ///
 /// # Errors
 /// When the folder refuses.
-pub async fn judge(folder: &Folder, aside: &Aside, patience: Patience) -> Result<bool, FolderError> {
+pub async fn put_back_or_trash(folder: &Folder, aside: &Aside, limit: AgeLimit) -> Result<bool, FolderError> {
     if folder.has_request(aside).await? {
         match folder.put_back(aside).await? {
             Renamed::Done => return Ok(true),
             Renamed::Gone => return Ok(false),
-            // The message came again meanwhile, or is just being stored again.
+            // The message was redelivered meanwhile: its request is stored in the workspace, or is being
+            // stored.
             Renamed::Occupied => {
                 if !folder.job(&aside.job).has_request().await? {
                     return Ok(false);
                 }
             }
         }
-    } else if !patience.is_over(aside.at) {
+    } else if !limit.is_over(aside.at) {
         return Ok(false);
     }
     folder.trash_aside(aside).await?;
@@ -81,7 +81,7 @@ mod tests {
     struct Root(PathBuf);
 
     impl Root {
-        /// What stands in `.temp`, the trash aside.
+        /// The entries of `.temp`, apart from the trash.
         fn names(&self) -> Vec<String> {
             let entries = fs::read_dir(self.0.join(layout::TEMP)).expect("there");
             let names = entries.map(|e| e.expect("entry").file_name().to_string_lossy().into_owned());
@@ -107,10 +107,10 @@ mod tests {
         JobId::parse("a").expect("valid")
     }
 
-    /// After so many seconds from now.
-    fn after(seconds: i64) -> Patience {
+    /// The age limit as it is so many seconds from now.
+    fn after(seconds: i64) -> AgeLimit {
         let now = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).expect("in range");
-        Patience { now, longest: LONGEST }
+        AgeLimit { now, longest: LONGEST }
     }
 
     /// A folder with a workspace of job `a`.
@@ -134,12 +134,12 @@ mod tests {
         assert_eq!(root.names(), ["job_a"], "its intake may be at work");
         move_aside(&folder, &job(), after(3700)).await.expect("moves");
         let aside = root.aside().expect("it is moved aside");
-        assert!(!judge(&folder, &aside, after(3800)).await.expect("looks"));
+        assert!(!put_back_or_trash(&folder, &aside, after(3800)).await.expect("looks"));
         assert_eq!(root.aside(), Some(aside.clone()), "a request may still come into it");
-        assert!(!judge(&folder, &aside, after(7400)).await.expect("discards"));
+        assert!(!put_back_or_trash(&folder, &aside, after(7400)).await.expect("discards"));
         assert!(root.names().is_empty(), "{:?}", root.names());
-        // Whoever comes late to the same decision finds nothing.
-        assert!(!judge(&folder, &aside, after(7400)).await.expect("looks"));
+        // A coordinator that makes the same decision later finds nothing.
+        assert!(!put_back_or_trash(&folder, &aside, after(7400)).await.expect("looks"));
     }
 
     #[tokio::test]
@@ -149,7 +149,7 @@ mod tests {
         store(&folder, ".temp/job_a", "stored").await;
         move_aside(&folder, &job(), after(3700)).await.expect("moves");
         let aside = root.aside().expect("it is moved aside");
-        assert!(judge(&folder, &aside, after(100_000)).await.expect("puts back"));
+        assert!(put_back_or_trash(&folder, &aside, after(100_000)).await.expect("puts back"));
         assert_eq!((root.names(), root.content().as_deref()), (vec!["job_a".to_owned()], Some("stored")));
     }
 
@@ -159,13 +159,13 @@ mod tests {
         store(&folder, ".temp/job_a", "first").await;
         move_aside(&folder, &job(), after(3700)).await.expect("moves");
         let aside = root.aside().expect("it is moved aside");
-        // An intake that has made the directories and not yet stored anything.
+        // An intake has made the directories and not yet stored anything.
         folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
         folder.store().make_dirs(".temp/job_a", vec!["plans".into()]).await.expect("made");
-        assert!(!judge(&folder, &aside, after(100_000)).await.expect("waits"));
+        assert!(!put_back_or_trash(&folder, &aside, after(100_000)).await.expect("waits"));
         assert_eq!(root.aside(), Some(aside.clone()), "nothing is lost if that intake dies");
         store(&folder, ".temp/job_a", "again").await;
-        assert!(!judge(&folder, &aside, after(3700)).await.expect("discards"));
+        assert!(!put_back_or_trash(&folder, &aside, after(3700)).await.expect("discards"));
         assert_eq!((root.names(), root.content().as_deref()), (vec!["job_a".to_owned()], Some("again")));
     }
 }

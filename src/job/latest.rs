@@ -1,4 +1,5 @@
-//! The newest full export of each table, which its destination shows readers (`.latest`); repaired at every look.
+//! The newest full export of each table. The destination shows it to readers (`.latest`). It is repaired at
+//! every look.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +11,17 @@ use crate::destination::Destination;
 use crate::folder::{Folder, FolderError};
 use crate::message::JobId;
 
-/// Views that are looked at at once: they share their fsyncs.
+/// Links that are checked at once: they share their fsyncs.
 const VIEWS_AT_ONCE: usize = 16;
 
-/// What is known of finished full exports, by output directory and base name.
+/// The newest full exports, by output directory and base name.
 #[derive(Debug, Default)]
 pub struct Latest {
     seen: BTreeSet<JobId>,
     newest: BTreeMap<(String, String), Export>,
 }
 
-/// A full export: newer snapshots first, then later commits.
+/// A full export. The order puts newer snapshots first, then later commits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Export {
     snapshot: Timestamp,
@@ -29,7 +30,7 @@ struct Export {
 }
 
 impl Latest {
-    /// Takes an archive in; returns the views that may have to move.
+    /// Learns of an archive. Returns the links that may have to change.
     pub fn learn(&mut self, archive: &Archive) -> Vec<(String, String)> {
         self.seen.insert(archive.job_id.clone());
         let mut touched = Vec::new();
@@ -52,9 +53,9 @@ impl Latest {
         touched
     }
 
-    /// Learns of archives that other coordinators wrote, and points every view
-    /// that is not where it should be. A new coordinator reads them all here, for
-    /// a while where there are many: `beat` says that it moves.
+    /// Learns of archives that other coordinators wrote, and corrects every link that does not point at the
+    /// newest export. A new coordinator reads all archives here, which may take a while: `beat` tells that it
+    /// moves.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -64,7 +65,7 @@ impl Latest {
         destination: &dyn Destination,
         beat: &(dyn Fn() + Send + Sync),
     ) -> Result<(), FolderError> {
-        // After each change look again: another coordinator may have finished a newer one.
+        // Look again after each change: another coordinator may have finished a newer export.
         loop {
             let mut touched = Vec::new();
             for job in folder.archived().await? {
@@ -89,7 +90,7 @@ impl Latest {
                 for pointed in join_all(some.iter().map(|key| self.point(destination, key))).await {
                     match pointed {
                         Ok(now) => moved |= now,
-                        // The others do not wait for it.
+                        // The other links do not wait for this one.
                         Err(e) => failed = Some(e),
                     }
                 }
@@ -103,7 +104,7 @@ impl Latest {
         }
     }
 
-    /// Points one view at its newest export; true if it had to move.
+    /// Points one link at its newest export. True if the link changed.
     async fn point(
         &self,
         destination: &dyn Destination,

@@ -1,5 +1,5 @@
-//! Reads what the folder says of jobs into their state. Open files by known
-//! names where one is expected: on NFS a listing may lag behind.
+//! Reads what the folder says of jobs into their state. An expected file is opened by its known name: on NFS
+//! a directory listing may lag behind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::folder::{Folder, FolderError, RecordFile};
 use crate::message::inbox::ChunkRef;
 use crate::message::{ChunkNo, JobId};
 
-/// What a look at a workspace found.
+/// The result of opening a workspace.
 #[derive(Debug)]
-pub enum Found {
+pub enum OpenedJob {
     /// A job of ours.
     Job(Box<JobState>),
-    /// Somebody else's, or gone.
+    /// The workspace of another owner, or none.
     NotOurs,
-    /// A directory without request.
+    /// A workspace without a request.
     Headless,
 }
 
@@ -26,20 +26,25 @@ pub enum Found {
 ///
 /// # Errors
 /// When the folder refuses, or has a file of a newer release.
-pub async fn open(folder: &Folder, job: &JobId, owner: &Owner, up: Duration) -> Result<Found, FolderError> {
+pub async fn open(
+    folder: &Folder,
+    job: &JobId,
+    owner: &Owner,
+    up: Duration,
+) -> Result<OpenedJob, FolderError> {
     let workspace = folder.job(job);
     let Some(stored) = workspace.request().await? else {
-        return Ok(if workspace.exists().await? { Found::Headless } else { Found::NotOurs });
+        return Ok(if workspace.exists().await? { OpenedJob::Headless } else { OpenedJob::NotOurs });
     };
     if stored.owner != *owner {
-        return Ok(Found::NotOurs);
+        return Ok(OpenedJob::NotOurs);
     }
     let mut state = JobState::new(stored, up);
     refresh(folder, &mut state, up).await?;
-    Ok(Found::Job(Box::new(state)))
+    Ok(OpenedJob::Job(Box::new(state)))
 }
 
-/// Takes in whatever is new of a job.
+/// Reads everything that is new of a job.
 ///
 /// # Errors
 /// As [`open`].
@@ -73,7 +78,7 @@ pub async fn refresh(folder: &Folder, state: &mut JobState, up: Duration) -> Res
     Ok(())
 }
 
-/// Reads what stands in the records directory of a batch.
+/// Reads the new files in the records directory of a batch.
 async fn records(
     folder: &Folder,
     state: &mut JobState,
@@ -130,9 +135,8 @@ async fn record(
     Ok(true)
 }
 
-/// Opens the records of a batch by their known names, if somebody has begun to
-/// publish a table of it: a listing may lag behind, and what is given up must
-/// not be what stands in place already.
+/// If somebody has begun to publish a table of the batch, opens the batch's missing records by their known
+/// names. A listing may lag behind, and a table that is published already must not be given up.
 ///
 /// # Errors
 /// As [`open`].
@@ -158,14 +162,14 @@ pub async fn recheck(
     Ok(())
 }
 
-/// Whether a record has a part of every table: else there are failures to be read.
+/// Whether a record has an entry of every table. If not, there are failures to read.
 fn has_all(state: &JobState, id: BatchId, chunk: ChunkNo) -> bool {
     let Some(batch) = state.batches.get(&id) else { return true };
     let Some(Some(record)) = batch.records.get(chunk.index()) else { return true };
     batch.tables.iter().all(|table| record.of(*table).is_some())
 }
 
-/// Looks at one chunk that somebody woke us up for.
+/// Looks at one chunk that a wake-up names.
 ///
 /// # Errors
 /// As [`open`].

@@ -1,5 +1,5 @@
-//! Job state, read from the folder; the decisions that follow from it; the
-//! coordinator that performs them.
+//! The state of jobs, read from the folder; the decisions that follow from it; the coordinator that performs
+//! them.
 
 mod archiving;
 pub mod coordinator;
@@ -13,7 +13,7 @@ pub mod settle;
 pub mod state;
 pub mod window;
 
-// The control files that say of a job all that is known of it.
+// The control files from which the state of a job is read.
 pub use crate::folder::files::{archive, outcome, plan, record};
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ pub struct Outdated {
     pub files: Vec<FinishedFile>,
 }
 
-/// Versions beyond the newest `keep` of each table, full exports and others
-/// counted apart, increments never, whose job ended before `before`. Of two archives that name
-/// one directory the younger is right: the older one's was removed since.
+/// The versions of each table beyond its newest `keep`, if their jobs ended before `before`. Full and partial
+/// exports are counted apart, and increments are never outdated. If two archives name one directory, the
+/// newer archive is right: the older export was removed before.
 #[must_use]
 pub fn outdated(archives: &[Archive], keep: usize, before: Timestamp) -> Vec<Outdated> {
     let mut owners: HashMap<&str, Timestamp> = HashMap::new();
@@ -41,7 +41,7 @@ pub fn outdated(archives: &[Archive], keep: usize, before: Timestamp) -> Vec<Out
     }
     let mut versions: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (archive, table, directory) in published() {
-        // Rows that are newer than a value are in no other export of such.
+        // An increment is never outdated: no other increment has its rows.
         let is_increment = table.high_water_mark.is_some();
         if owners.get(directory) == Some(&archive.committed_at) && !is_increment {
             let key = (&archive.source, &table.table_name, &table.output_directory, table.full);

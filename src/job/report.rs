@@ -1,5 +1,5 @@
-//! Events from what is known of a job. Nothing here is said before it is
-//! durable (invariant I5); ids follow from the job, so repeats are recognised.
+//! Builds events from the state of a job. An event says only what is durable (invariant I5). Event ids follow
+//! from the job, so that receivers recognise repeats.
 
 use jiff::Timestamp;
 
@@ -58,7 +58,7 @@ impl Reporter {
         self.event(stored, EventType::JobAccepted, "", stored.received_at, Self::about(stored))
     }
 
-    /// How far it is; `number` tells reports apart.
+    /// How far the job is. The number of finished chunks tells reports apart.
     #[must_use]
     pub fn progress(&self, job: &JobState, at: Timestamp) -> Outgoing {
         let progress = job.progress();
@@ -84,7 +84,7 @@ impl Reporter {
         self.event(&job.stored, EventType::JobStalled, &number, at, data)
     }
 
-    /// What became of the tables of a batch.
+    /// The events of the tables of a batch.
     #[must_use]
     pub fn batch(&self, stored: &StoredRequest, plan: &ExportPlan, outcome: &Outcome) -> Vec<Outgoing> {
         outcome
@@ -133,7 +133,7 @@ impl Reporter {
             .collect()
     }
 
-    /// The end of a job, also to the queue of a caller who waits for it.
+    /// The final event of a job, also for the reply queue of the caller.
     #[must_use]
     pub fn finished(&self, archive: &Archive) -> Outgoing {
         let data = EventData {
@@ -151,7 +151,7 @@ impl Reporter {
         let kind = archive.status.event();
         let mut event =
             Event::new(&self.prefix, kind, archive.job_id.as_str(), "", archive.committed_at, data);
-        // One id for the end, however a job ended: whoever counts ends counts one.
+        // The id is the same for every kind of end, so that a receiver that counts ends counts one.
         event.id = format!("{}/job.final", archive.job_id);
         event.traceparent.clone_from(&archive.caller.traceparent);
         Outgoing::Event {
@@ -187,7 +187,7 @@ impl Reporter {
     }
 }
 
-/// A refused request, and who is to be told.
+/// A refused request, and where the answer goes.
 #[derive(Clone, Debug)]
 pub struct Rejection {
     /// The job it named, if it could be read.

@@ -1,6 +1,6 @@
-//! Moves the tables of a batch where they belong, then writes its outcome.
-//! Every step may have been done by another coordinator before: the destination
-//! decides once on each table, the outcome is exclusive (invariants I4, I10).
+//! Publishes or discards the tables of a batch, then writes its outcome. Another coordinator may have done
+//! each step before: the destination decides once about each table, and the outcome is an exclusive file
+//! (invariants I4, I10).
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::message::{JobId, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 
-/// Tables of a batch that move at once: each waits for four fsyncs, three of which they share.
+/// Tables of a batch that are settled at once. Each waits for four fsyncs, and they share three of them.
 const TABLES_AT_ONCE: usize = 16;
 
-/// A batch on whose tables a decision was made, and all that it takes to carry it out. What becomes known of the job
-/// meanwhile changes nothing of it.
+/// A batch whose tables are decided, with all that is needed to carry the decision out. News of the job that
+/// arrive meanwhile do not change it.
 #[derive(Clone, Debug)]
 pub struct Settlement {
     job: JobId,
@@ -41,7 +41,7 @@ struct Leaving {
     name: String,
     parts: Vec<WinningPart>,
     files: Vec<FinishedFile>,
-    /// Whether every chunk has a record of it.
+    /// Whether every chunk has a record with this table.
     complete: bool,
     disposition: Disposition,
 }
@@ -67,10 +67,10 @@ impl Settlement {
         })
     }
 
-    /// Carries it out.
+    /// Carries the decision out.
     ///
     /// # Errors
-    /// When folder or destination refuse; nothing is lost, the next try goes on from there.
+    /// When folder or destination refuse. Nothing is lost: the next try continues from there.
     pub async fn settle(
         &self,
         folder: &Folder,
@@ -84,7 +84,7 @@ impl Settlement {
         let mut tables = Vec::with_capacity(self.tables.len());
         for some in self.tables.chunks(TABLES_AT_ONCE) {
             let settled = some.iter().map(|table| self.settle_table(destination, table, now));
-            // Not one of them is left half done by the error of another.
+            // All of them are waited for, so that an error of one table leaves no other half done.
             for (result, table) in join_all(settled).await.into_iter().zip(some) {
                 tables.push(TableOutcome { table: table.staged.table, result: result? });
             }
@@ -116,7 +116,7 @@ impl Settlement {
                 destination.confirm(&directory, &table.parts).await?;
                 return Ok(TableResult::Published { directory, files: table.files.clone() });
             }
-            // Another coordinator saw a cancel or a failure first and has not said so yet.
+            // Another coordinator saw a cancel or a failure first, and has not written the outcome yet.
             Publication::Decided(Decision::Discarded) if self.cancelled => return Ok(TableResult::Cancelled),
             Publication::Decided(Decision::Discarded) => {
                 return Ok(TableResult::Abandoned { cause: Cause::LineageLost });
@@ -130,7 +130,7 @@ impl Settlement {
         );
         match destination.discard(&table.staged).await? {
             Decision::Discarded => Ok(TableResult::Failed { error }),
-            // What is in the way is the table itself: another coordinator was faster.
+            // The directory in the way is this table itself: another coordinator published it first.
             Decision::Published(directory) => {
                 destination.confirm(&directory, &table.parts).await?;
                 Ok(TableResult::Published { directory, files: table.files.clone() })
@@ -147,11 +147,12 @@ impl Settlement {
         now: Timestamp,
     ) -> Result<TableResult, FolderError> {
         if let Decision::Published(_) = destination.discard(&table.staged).await? {
-            // Whoever published it had seen every record: without them all, nothing is said of it.
+            // The coordinator that published the table had seen every record. Without all of them, we know
+            // too little to report the table.
             if !table.complete {
                 return Err(FolderError::Inconsistent("a table was published while it was being given up"));
             }
-            // And may have died on the way.
+            // That coordinator may have died while it published: finish it.
             return self.publish(destination, table, now).await;
         }
         Ok(match disposition {
@@ -175,7 +176,7 @@ fn leaving(
         job.batches.get(&id).is_some_and(|b| b.records.iter().all(|r| r.as_deref().is_some_and(has)));
     let part =
         |part: &&RecordedPart| WinningPart { reference: part.reference.clone(), path: part.path.clone() };
-    // While records are missing, a part without rows may be left out in the end.
+    // While records are missing, a part without rows may still be left out of the table.
     let certain = winners.first().filter(|first| complete || first.rows > 0);
     let file = |part: &&RecordedPart| FinishedFile {
         file: part.path.clone(),
@@ -201,8 +202,8 @@ fn leaving(
     }
 }
 
-/// The parts that the records name, in key order; where all are without rows, that of the first chunk, which alone is
-/// written then.
+/// The parts that the records name, in key order. Parts without rows are left out; if no part has rows, the
+/// part of the first chunk is kept alone.
 fn winners(job: &JobState, id: BatchId, table: TableNo) -> Vec<&RecordedPart> {
     let Some(batch) = job.batches.get(&id) else { return Vec::new() };
     let recorded = batch.records.iter().flatten().filter_map(|record| record.of(table));
@@ -234,7 +235,7 @@ mod tests {
     struct Root(PathBuf);
 
     impl Root {
-        /// Makes a file with the directories above it; gives its inode.
+        /// Makes a file, and the directories above it. Returns the file's inode.
         fn file(&self, path: &str) -> u64 {
             let path = self.0.join(path);
             fs::create_dir_all(path.parent().expect("below the root")).expect("made");

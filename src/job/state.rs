@@ -1,5 +1,4 @@
-//! What the coordinator knows of a job: everything comes from the folder and
-//! can be read from there again.
+//! What the coordinator knows of a job. Everything comes from the folder and can be read again from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,22 +22,22 @@ use crate::plan::export_plan::PlannedTable;
 pub struct BatchState {
     /// Numbers of its tables.
     pub tables: Vec<TableNo>,
-    /// The record of each chunk, once it is there.
+    /// The record of each chunk that has one.
     pub records: Vec<Option<Arc<Record>>>,
     /// Chunks without record.
     pub missing: u32,
-    /// Failures, with the chunk they are of, by the id in their file name.
+    /// The failures and their chunks, by the id in their file name.
     pub failures: BTreeMap<Uuid, (ChunkNo, Failure)>,
-    /// Failures that were answered by trying again.
+    /// Failures after which the chunk is tried again.
     pub answered: BTreeSet<Uuid>,
     /// The first chunk that was never handed out.
     pub next: ChunkNo,
-    /// Whether this coordinator is just settling it.
+    /// Whether this coordinator is settling the batch now.
     pub settling: bool,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Option<Arc<Outcome>>,
-    /// Whether this coordinator has told what became of it; a successor says it
-    /// again under the same ids.
+    /// Whether this coordinator has published the events of the outcome. A successor publishes them again
+    /// under the same ids.
     pub told: bool,
 }
 
@@ -58,13 +57,13 @@ impl BatchState {
         }
     }
 
-    /// Whether nothing has been decided on it.
+    /// Whether it has no outcome yet.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.outcome.is_none()
     }
 
-    /// Takes a record in; false if it was known.
+    /// Adds a record. False if it was known.
     pub fn record(&mut self, chunk: ChunkNo, record: Record) -> bool {
         match self.records.get_mut(chunk.index()) {
             Some(slot @ None) => {
@@ -76,12 +75,12 @@ impl BatchState {
         }
     }
 
-    /// Takes a failure in; false if it was known or answered.
+    /// Adds a failure. False if it was known or answered.
     pub fn fail(&mut self, id: Uuid, chunk: ChunkNo, failure: Failure) -> bool {
         !self.answered.contains(&id) && self.failures.insert(id, (chunk, failure)).is_none()
     }
 
-    /// Forgets a failure: its chunk is tried again.
+    /// Forgets a failure, so that its chunk is tried again.
     pub fn answer(&mut self, id: Uuid) {
         self.failures.remove(&id);
         self.answered.insert(id);
@@ -102,7 +101,7 @@ impl BatchState {
             let of_chunk = self.failures.values().filter(|(c, _)| *c == chunk);
             of_chunk.into_iter().any(|(_, f)| f.table == table || f.cause == Cause::LineageLost)
         };
-        // A worker that died in the middle of a batch leaves failures of some tables only.
+        // A worker that died in the middle of a batch may leave failures of only some tables.
         !self.tables.iter().all(|table| failed(*table))
     }
 }
@@ -114,38 +113,37 @@ pub struct JobState {
     pub stored: Arc<StoredRequest>,
     /// The plans, epoch 1 first.
     pub plans: Vec<EpochPlan>,
-    /// Failures of the epoch that is being planned.
+    /// Why the next epoch cannot be planned, if a planner said so.
     pub plan_failure: Option<PlanFailure>,
     /// The batches of all plans.
     pub batches: BTreeMap<BatchId, BatchState>,
-    /// The job is to end.
+    /// The cancel, if the job was cancelled.
     pub cancel: Option<CancelMark>,
-    /// Its archive: the job is committed.
+    /// Its archive, if the job is committed.
     pub archive: Option<Arc<Archive>>,
     /// When the coordinator last saw a chunk finish, by its own clock.
     pub moved: Duration,
-    /// What has been said already.
+    /// What has been published already.
     pub said: Said,
-    /// After an error of the folder nothing is tried before then.
+    /// After an error of the folder, nothing is tried before this time.
     pub not_before: Duration,
 }
 
-/// What this coordinator has published of a job; a successor says it again
-/// under the same ids.
+/// What this coordinator has published of a job. A successor publishes it again under the same ids.
 #[derive(Debug, Default)]
 pub struct Said {
-    /// Plans whose failed tables were told, and which daemons know of.
+    /// How many plans were announced: their failed tables as events, the plans themselves to daemons.
     pub plans: usize,
     /// When the last progress report was sent.
     pub progress: Duration,
-    /// Chunks that it reported.
+    /// Finished chunks in that report.
     pub chunks: u64,
     /// When a stall was last reported.
     pub stalled: Option<Duration>,
 }
 
 impl JobState {
-    /// Whether it was told that the job is stalled, and no chunk ended since.
+    /// Whether the job was reported as stalled, and no chunk has ended since.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         self.said.stalled.is_some_and(|told| told > self.moved)
@@ -173,7 +171,7 @@ impl JobState {
         &self.stored.job
     }
 
-    /// Takes the next plan in.
+    /// Adds the next plan.
     pub fn add_plan(&mut self, plan: impl Into<EpochPlan>) {
         let (plan, epoch) = (plan.into(), self.next_epoch());
         debug_assert_eq!(plan.epoch(), epoch);
@@ -212,7 +210,7 @@ impl JobState {
         list
     }
 
-    /// Whether a plan after that of an epoch has a table, be it as one that could not be planned.
+    /// Whether a later plan than that of an epoch has a table, or lists it as one that could not be planned.
     #[must_use]
     pub fn is_planned_after(&self, epoch: Epoch, table: TableNo) -> bool {
         let has = |p: &EpochPlan| p.table(table).is_some() || p.failed().iter().any(|f| f.number == table);
@@ -259,7 +257,7 @@ impl JobState {
             .min()
     }
 
-    /// How far it is.
+    /// The progress of the job.
     #[must_use]
     pub fn progress(&self) -> JobProgress {
         let mut p = JobProgress::default();

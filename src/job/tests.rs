@@ -133,7 +133,7 @@ fn at() -> Circumstances {
     }
 }
 
-/// A job with one plan that has been told, and the id of its first batch.
+/// A job with one plan that was announced, and the id of its first batch.
 pub(super) fn running(tables: Vec<PlannedTable>) -> (JobState, BatchId) {
     let mut job = job("j", 0);
     job.add_plan(plan(&job, 1, tables));

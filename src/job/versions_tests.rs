@@ -1,4 +1,4 @@
-//! Files of other releases: every kind of control file, and whoever reads it.
+//! Files of other releases: every kind of control file is read.
 
 use std::fs;
 use std::future::Future;
@@ -54,7 +54,7 @@ fn error() -> ErrorReport {
     ErrorReport::permanent("x", "it broke", "mend it")
 }
 
-/// All of them, as a job of one table leaves them. Claims of names are read in `destination/folder/places.rs`.
+/// All kinds, as a job of one table leaves them. `destination/folder/places.rs` tests the claims of names.
 fn kinds() -> Vec<Kind> {
     let (id, at) = (Uuid::from_u128(7), Timestamp::UNIX_EPOCH);
     let (mut state, batch) = running(vec![planned(0, 0, 2)]);
@@ -133,7 +133,7 @@ fn with(example: &Value, field: &str, value: Value) -> String {
     changed.to_string()
 }
 
-/// What a newer release may write: its version stands anywhere, and nothing else need be as it was.
+/// What a newer release may write: its version may stand anywhere, and nothing else has to be as before.
 fn newer(example: &Value) -> Vec<String> {
     let mut other_types = example.clone();
     other_types

@@ -1,8 +1,9 @@
-//! What is out on the work queue: admission, the window, lost tasks. Pure.
+//! The tasks that are handed out on the work queue: which jobs may run, how many tasks are out, which of them
+//! are lost. Pure.
 //!
-//! Per source about twice the live slots are out, dealt round-robin over jobs
-//! and within a job over tables, so that a small job never waits behind a
-//! large one and a cancel frees the workers at once.
+//! Each source has about twice as many tasks out as it has live slots. They are dealt round-robin over jobs,
+//! and within a job over tables. So a small job never waits behind a large one, and a cancel frees the
+//! workers at once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::message::inbox::Alive;
 use crate::message::task::{ChunkTask, PlanTask};
 use crate::message::{ChunkNo, JobId, SourceName, Task};
 
-/// Tables of a job and chunks of a table at once that so many cores are good for.
+/// How many tables of a job, and how many chunks of a table, to export at once on so many cores.
 #[must_use]
 pub fn by_cores(cores: u32) -> (u32, u32) {
     ((cores * 3 / 4).max(2), (cores / 2).max(2))
@@ -24,11 +25,11 @@ pub fn by_cores(cores: u32) -> (u32, u32) {
 /// Bounds of one source.
 #[derive(Clone, Debug)]
 pub struct SourceLimits {
-    /// Chunks of it at once, all daemons together.
+    /// Chunks at once, over all daemons.
     pub max_parallel: u32,
-    /// Jobs of it at once.
+    /// Jobs at once.
     pub max_jobs: u32,
-    /// Chunks of one table at once, where neither request nor `[export]` says.
+    /// Chunks of one table at once, if neither the request nor `[export]` says.
     pub chunk_workers: Option<u32>,
 }
 
@@ -49,17 +50,18 @@ pub struct WindowSettings {
     pub table_threads: Option<u32>,
     /// Chunks of a table at once; else by cores.
     pub chunk_workers: Option<u32>,
-    /// Silence after which a daemon is dead and a task lost.
+    /// A daemon that is silent for so long is dead, and a task that nobody holds for so long is lost.
     pub alive_timeout: Duration,
 }
 
 #[derive(Debug)]
+/// A task that is handed out.
 struct Out {
     /// Order in which it was handed out.
     turn: u64,
     /// When it was handed out or last held.
     seen: Duration,
-    /// Whether a later look found the queue without it.
+    /// Whether it was later found to be no longer in the queue.
     passed: bool,
 }
 
@@ -69,7 +71,7 @@ struct Daemon {
     seen: Duration,
 }
 
-/// The coordinator's memory of what is out and who lives.
+/// What the coordinator remembers: the tasks that are out, and the living daemons.
 #[derive(Debug, Default)]
 pub struct Window {
     out: HashMap<Task, Out>,
@@ -80,20 +82,20 @@ pub struct Window {
 }
 
 impl Window {
-    /// Hears that a daemon lives; true if it was not known.
+    /// Notes that a daemon lives. True if the daemon is new.
     pub fn heard(&mut self, alive: Alive, up: Duration) -> bool {
         if alive.leaving {
             self.daemons.remove(&alive.instance);
             return false;
         }
         for task in &alive.holding {
-            // A predecessor handed it out.
+            // A task that is unknown here was handed out by a predecessor.
             let out = Out { turn: 0, seen: up, passed: true };
             self.out.entry(task.clone()).or_insert(out);
         }
         let latest = alive.holding.iter().filter_map(|t| self.out.get(t)).map(|o| o.turn).max();
         for (task, out) in &mut self.out {
-            // A task handed out later was delivered: this one is not in the queue any more.
+            // A task that was handed out later has been delivered, so this task is not in the queue any more.
             out.passed |= latest.is_some_and(|l| l > out.turn);
             if alive.holding.contains(task) {
                 out.seen = up;
@@ -102,12 +104,12 @@ impl Window {
         self.daemons.insert(alive.instance, Daemon { alive, seen: up }).is_none()
     }
 
-    /// The work queue was found empty: whatever nobody holds is not in it.
+    /// Notes that the work queue is empty: a task that nobody holds is not in it.
     pub fn queue_is_empty(&mut self) {
         self.out.values_mut().for_each(|o| o.passed = true);
     }
 
-    /// Whether something is out that nobody holds, so that the depth of the queue matters.
+    /// Whether a task is out that nobody holds. Only then is the depth of the queue needed.
     #[must_use]
     pub fn wants_depth(&self, up: Duration, settings: &WindowSettings) -> bool {
         self.out.values().any(|o| !o.passed && up.saturating_sub(o.seen) > settings.alive_timeout)
@@ -135,13 +137,13 @@ impl Window {
         self.daemons.len()
     }
 
-    /// Chunks that living daemons take at once from a source.
+    /// How many chunks of a source the living daemons can export at once.
     #[must_use]
     pub fn slots(&self, source: &SourceName) -> u32 {
         self.daemons.values().filter(|d| d.alive.sources.contains(source)).map(|d| d.alive.slots).sum()
     }
 
-    /// Why nothing of a source moves, for people.
+    /// Why a job does not move, as text for people.
     #[must_use]
     pub fn why_quiet(&self, job: &JobState) -> String {
         let source = &job.stored.source;
@@ -165,8 +167,8 @@ impl Window {
         self.daemons.values().map(|d| d.alive.cores).sum()
     }
 
-    /// Takes the window of a predecessor for out: the first unfinished chunks
-    /// are likely on the queue, and found lost later if they are not.
+    /// Counts the window of a predecessor as handed out: the first unfinished chunks are likely in the queue.
+    /// If they are not, they are found lost later.
     pub fn inherit(
         &mut self,
         jobs: &mut BTreeMap<JobId, JobState>,
@@ -176,8 +178,9 @@ impl Window {
         self.deal(jobs, up, settings).len()
     }
 
-    /// The jobs of a source that may run: those that have begun or are being
-    /// planned, then by arrival. A request may become known after a later one.
+    /// The jobs of a source that may run: first those that have begun or are being planned, then the others
+    /// by arrival. An older request may become known after a newer one, and must not overtake one that is
+    /// being planned.
     fn admit(&self, jobs: &BTreeMap<JobId, JobState>, source: &SourceName, max_jobs: usize) -> Vec<JobId> {
         let planning: BTreeSet<&JobId> =
             self.out.keys().filter(|t| matches!(t, Task::Plan(_))).map(Task::job).collect();
@@ -190,7 +193,7 @@ impl Window {
         admitted
     }
 
-    /// Hands out what there is room for.
+    /// Hands out as many tasks as there is room for.
     pub fn deal(
         &mut self,
         jobs: &mut BTreeMap<JobId, JobState>,
@@ -241,7 +244,7 @@ impl Window {
         dealt
     }
 
-    /// What a job may have out, and has.
+    /// How many tasks a job may have out, and how many are out.
     fn share(&self, job: &JobState, settings: &WindowSettings, limits: &SourceLimits) -> Share {
         let (some_tables, some_chunks) = by_cores(self.cores());
         let asked = &job.stored.request.parallelism;
@@ -274,7 +277,7 @@ impl Window {
         if unplanned && !self.out.contains_key(&plan) {
             return Some(plan);
         }
-        // New tables while there is room for them.
+        // First begin new tables, while there is room for them.
         let id = job.id().clone();
         if share.out.len() < share.tables {
             for (batch_id, batch) in &mut job.batches {
@@ -288,7 +291,7 @@ impl Window {
                 }
             }
         }
-        // Then those with the fewest chunks out.
+        // Then continue the tables with the fewest chunks out.
         let mut under_way: Vec<(&mut u32, BatchId)> = share
             .out
             .iter_mut()
@@ -314,7 +317,7 @@ impl Window {
         let is_free = |c: &ChunkNo| batch.is_unfinished(*c) && !self.out.contains_key(&Task::Chunk(task(*c)));
         let next = batch.next.0;
         let fresh = (next..chunks).map(ChunkNo).find(is_free);
-        // Behind the first pass: what was lost on the way.
+        // After the first pass, look again for chunks that were lost on the way.
         let found = fresh.or_else(|| (0..next.min(chunks)).map(ChunkNo).find(is_free));
         batch.next = fresh.map_or(ChunkNo(chunks), |fresh| ChunkNo(fresh.0 + 1));
         found.map(task)

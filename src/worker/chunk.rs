@@ -1,6 +1,5 @@
-//! One chunk, from task to record (invariants I1, I3, I10). What should happen
-//! follows from what the folder says; the record is exclusive, so whoever comes
-//! second wins nothing and repeats nothing.
+//! One chunk, from task to record (invariants I1, I3, I10). The folder's content decides what should happen.
+//! The record is exclusive: a worker that comes second changes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -66,7 +65,8 @@ pub async fn run(
                 true => Some(poison::starts(shared, task, redelivered).await?),
                 false => None,
             };
-            // One table's end may be that of the others. A panic leaves none of them behind.
+            // The child token lets the end of one table stop the others. The guard stops them also when this
+            // task panics.
             let cancel = &cancel.child_token();
             let _ended = cancel.clone().drop_guard();
             let (turns, attempts) = (Arc::new(Semaphore::new(1)), AtomicU32::new(0));
@@ -101,11 +101,11 @@ struct Work<'a> {
     task: &'a ChunkTask,
     plan: &'a Arc<ExportPlan>,
     source: Arc<dyn Source>,
-    /// Its unfinished starts; none if it cannot have been begun before.
+    /// Its unfinished starts. `None` if it cannot have been started before.
     starts: Option<Vec<Start>>,
     cancel: &'a CancellationToken,
     progress: &'a Arc<Progress>,
-    /// One at a time.
+    /// One table at a time.
     turns: Arc<Semaphore>,
     attempts: AtomicU32,
 }
@@ -152,7 +152,7 @@ impl Work<'_> {
         ended.map(|(_, end)| end)
     }
 
-    /// Says what failed, and makes the names of the parts durable. How it ended, if there is nothing to record.
+    /// Writes the failures down and makes the parts durable. `Some` if there is nothing to record.
     async fn before_record(
         &self,
         exported: Exported,
@@ -178,7 +178,7 @@ impl Work<'_> {
             return Ok(Some((outcome, End::Done { wake: true })));
         }
         if tables.iter().any(|table| !table.parts.is_empty()) {
-            // No record may name a part that a crash could take away.
+            // A record must not name a part that a crash could still lose.
             shared.context.destination.secure(&task.job, task.batch_id()).await?;
         }
         Ok(None)
@@ -189,24 +189,25 @@ impl Work<'_> {
         let mut patience = Patience::new(self.shared, &task.job, self.cancel);
         let outcome = match patience.record(task, &record).await {
             Ok(Some(Created::New)) => ChunkOutcome::Written,
-            // Ours, where a try failed after it had succeeded.
+            // The record is ours: an earlier try succeeded and still reported an error.
             Ok(Some(Created::Exists)) if self.is_recorded(&record).await? => ChunkOutcome::Written,
             Ok(Some(Created::Exists)) => {
-                // Another worker won: what it recorded is what is published.
+                // Another worker was first: its parts are published, and ours are removed.
                 self.drop_parts(&record.tables).await;
                 ChunkOutcome::Duplicate
             }
-            // Told to stop after the folder refused: it may stand all the same, and names the parts then.
+            // We were told to stop after the folder reported an error. The record may exist despite the error
+            // and name these parts: do not delete them.
             Ok(None) => {
                 let end = self.stopped().await?;
                 return Ok((outcome_of_stop(&end), end));
             }
             Err(e) if e.is_gone() => {
-                // The workspace is gone, or all of the root is.
+                // Either the workspace is gone or the whole root is. The guard tells.
                 folder.guard().await?;
                 ChunkOutcome::Cancelled
             }
-            // So it may here.
+            // Here too the record may exist despite the error: do not delete the parts.
             Err(e) => return Err(e),
         };
         if outcome == ChunkOutcome::Written {
@@ -223,13 +224,13 @@ impl Work<'_> {
         Ok((outcome, End::Done { wake: true }))
     }
 
-    /// Why we were told to stop: the job is cancelled, or this daemon goes.
+    /// The end that follows from being told to stop: the job is cancelled, or this daemon shuts down.
     async fn stopped(&self) -> Result<End, FolderError> {
         let cancelled = self.shared.context.folder.job(&self.task.job).is_cancelled().await?;
         Ok(if cancelled { End::Done { wake: false } } else { End::Release })
     }
 
-    /// Whether the record that stands is this one.
+    /// Whether the record in the folder is this one.
     async fn is_recorded(&self, record: &Record) -> Result<bool, FolderError> {
         let task = self.task;
         let stands = self.shared.context.folder.job(&task.job).record(task.batch_id(), task.chunk).await?;

@@ -1,5 +1,5 @@
-//! The rows of one chunk become a durable part: the source is opened on the
-//! async side, rows are decoded and encoded on a blocking thread.
+//! Turns the rows of one chunk into durable parts. The source is opened on the async side; rows are decoded
+//! and encoded on a blocking thread.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::relation::{Selection, Slice};
 use crate::source::{ChunkRead, ChunkStream, Keeper, Progress, Source, SourceError};
 use crate::write::metadata::Provenance;
 
-/// A chunk of one table, and all it takes to export it.
+/// A chunk of one table, with all that is needed to export it.
 pub struct TableChunk<'a> {
     /// The task.
     pub task: &'a ChunkTask,
@@ -27,7 +27,7 @@ pub struct TableChunk<'a> {
     pub plan: &'a Arc<ExportPlan>,
     /// The table.
     pub table: &'a PlannedTable,
-    /// Where it is.
+    /// The source of the table.
     pub source: &'a Arc<dyn Source>,
     /// Fires when it is no longer wanted.
     pub cancel: &'a CancellationToken,
@@ -35,7 +35,8 @@ pub struct TableChunk<'a> {
     pub progress: &'a Arc<Progress>,
 }
 
-/// The turn of a table among those of its chunk: it is on the chunk's connection, and has rows in memory.
+/// The turn of a table among the tables of its chunk. It allows the table to use the chunk's connection and
+/// to have rows in memory.
 pub type Turn = OwnedSemaphorePermit;
 
 /// Rows, and the turn that ends with them.
@@ -50,10 +51,11 @@ impl ChunkStream for Rows {
     }
 }
 
-/// Exports a chunk of one table under a snapshot, if the plan names one. It is its turn until the part is written and has only to become durable.
+/// Exports a chunk of one table, under a snapshot if the plan names one. The turn ends when the part is
+/// written and only has to become durable.
 ///
 /// # Errors
-/// Nothing but temporaries is left behind.
+/// As the source or the storage says. Only temporary files may stay behind.
 pub async fn export(
     context: &Context,
     chunk: &TableChunk<'_>,
@@ -92,7 +94,7 @@ pub async fn export(
             id: context.machine.fresh(),
         },
         plan: Arc::clone(plan),
-        // That of the first chunk is the part of a table without rows.
+        // The first chunk always writes a part: a table without rows is published with it.
         even_empty: task.chunk.0 == 0,
         provenance,
     };

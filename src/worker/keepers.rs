@@ -1,5 +1,5 @@
-//! The snapshots that this process keeps alive: one keeper per lineage, taken
-//! from any living keeper, so that a snapshot outlives the daemon that took it.
+//! The snapshots that this process keeps alive, with one keeper per lineage. A keeper imports the snapshot
+//! from any living keeper, so a snapshot outlives the daemon that took it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::folder::FolderError;
 use crate::message::JobId;
 use crate::source::{Keeper, Snapshots, Source, SourceError};
 
-/// How long the others have to join a snapshot, however late it is.
+/// How long other daemons get, at least, to import a snapshot, even after the deadline of the shutdown.
 const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// A source that has not answered for so long is asked again later.
@@ -42,8 +42,8 @@ impl Keepers {
         Self { context, held: Mutex::default(), joining: Mutex::default() }
     }
 
-    /// The lineages that are held now, for chunks to read: a keeper of a source
-    /// that a reload replaced is of no use to them.
+    /// The lineages that chunks of this process can read now. A keeper of a source that a reload replaced
+    /// does not count.
     #[must_use]
     pub fn lineages(&self) -> Vec<Uuid> {
         let sources = self.context.sources();
@@ -52,8 +52,7 @@ impl Keepers {
         held.iter().filter(|(_, h)| !h.keeper.lost().is_cancelled() && current(h)).map(|(l, _)| *l).collect()
     }
 
-    /// A living keeper of this very source: a reload makes a new one, which
-    /// may be another server.
+    /// A living keeper of exactly this source. A reload makes a new source, which may be another server.
     fn living(&self, lineage: Uuid, source: &Arc<dyn Source>) -> Option<Arc<dyn Keeper>> {
         let held = lock(&self.held);
         let held = held.get(&lineage)?;
@@ -61,7 +60,7 @@ impl Keepers {
         is_ours.then(|| Arc::clone(&held.keeper))
     }
 
-    /// The lock of one lineage: one join of it at a time, and no wait for others.
+    /// The lock of one lineage, so that only one task at a time joins it and no other lineage waits.
     fn joining(&self, lineage: Uuid) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(lock(&self.joining).entry(lineage).or_default())
     }
@@ -89,10 +88,11 @@ impl Keepers {
         lock(&self.held).insert(lineage, held);
     }
 
-    /// Makes sure that this process keeps a snapshot, from any living keeper, and gives what reads it.
+    /// Makes sure that this process keeps a snapshot, imported from any living keeper. Returns the keeper for
+    /// chunks to read under.
     ///
     /// # Errors
-    /// `LineageLost` if none is found for `keeper_wait`; else what the source says.
+    /// `LineageLost` if no keeper is found for `keeper_wait`; else the error of the source.
     pub async fn ensure(
         &self,
         source: &Arc<dyn Source>,
@@ -130,7 +130,7 @@ impl Keepers {
         }
     }
 
-    /// Keeps a snapshot from any living keeper, once at a time; none if there is none.
+    /// Imports a snapshot from any living keeper, one task at a time. `None` if there is no keeper.
     async fn join(
         &self,
         source: &Arc<dyn Source>,
@@ -161,16 +161,17 @@ impl Keepers {
     /// Lets the snapshots of a finished job go.
     pub fn release_job(&self, job: &JobId) {
         lock(&self.held).retain(|_, h| h.job != *job);
-        // Whatever joins has it in its hands.
+        // Keep a lock that a task is holding to join.
         lock(&self.joining).retain(|_, joining| Arc::strong_count(joining) > 1);
     }
 
-    /// Lets go what nobody needs: the folder says so.
+    /// Lets go of the snapshots that nobody needs, as the folder says, and replaces lost keepers.
     ///
     /// # Errors
     /// When the folder refuses.
     pub async fn tidy(&self) -> Result<(), FolderError> {
-        // A root that is not there says nothing of jobs; one that this release is too old for does.
+        // Check only the root's identity: a missing root says nothing about jobs, but a root with files of a
+        // newer release still does.
         self.context.folder.identify().await?;
         let jobs: Vec<JobId> = lock(&self.held).values().map(|h| h.job.clone()).collect();
         for job in jobs {
@@ -209,7 +210,7 @@ impl Keepers {
 
     /// Waits until every lineage of this process has another keeper elsewhere.
     pub async fn hand_over(&self, until: Instant, hurry: &CancellationToken) {
-        // Others may have needed our last chunk to begin with theirs.
+        // Other daemons may have waited for our last chunk before they could begin to join.
         let until = until.max(Instant::now() + LAST_CHANCE);
         let mut alone = true;
         while alone && Instant::now() < until && !hurry.is_cancelled() {

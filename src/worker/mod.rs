@@ -1,9 +1,8 @@
 //! Workers: a task from delivery to acknowledgement.
 //!
-//! Work outlives the session that delivered it: when the connection breaks, a
-//! chunk goes on, and the redelivered message attaches to it. A message is
-//! acknowledged after its effect is durable and the coordinator's wake-up is
-//! confirmed (invariant I1).
+//! Work outlives the session that delivered it. When the connection breaks, a chunk goes on, and its
+//! redelivered message attaches to it. A message is acknowledged after its effect is durable and the
+//! coordinator's wake-up is confirmed (invariant I1).
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -36,9 +35,9 @@ use patience::Patience;
 
 pub use shared::Shared;
 
-/// How long released chunks may take to end what they do on the server.
+/// How long released chunks may take to end their work on the server.
 const RELEASE: Duration = Duration::from_secs(10);
-/// The same when there is no time.
+/// The same for an immediate stop.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How a task ended.
@@ -46,12 +45,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub enum End {
     /// Its effect is durable, or it had none.
     Done {
-        /// Whether the coordinator has something to look at.
+        /// Whether the coordinator must look at something.
         wake: bool,
     },
-    /// Not done: somebody else may.
+    /// Not done. The message goes back to the queue.
     Release,
-    /// This daemon cannot do it, nor others like it.
+    /// This daemon cannot do it in its present state: it must stop taking tasks.
     Unfit(String),
 }
 
@@ -61,7 +60,7 @@ pub enum WorkerError {
     /// The session is over.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// This daemon is not fit for the work as things are; others may be.
+    /// This daemon cannot do the work in its present state. Other daemons may be able to.
     #[error("{0}")]
     Unfit(String),
 }
@@ -81,7 +80,7 @@ struct Run {
 pub struct Worker {
     shared: Arc<Shared>,
     slots: u32,
-    /// One permit a slot: what outlives a session counts too.
+    /// One permit per slot. Work that outlives its session holds its permit too.
     permits: Semaphore,
     runs: Mutex<BTreeMap<Task, Run>>,
     tracker: TaskTracker,
@@ -107,13 +106,13 @@ impl Worker {
         })
     }
 
-    /// What its tasks share.
+    /// The state that its tasks share.
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// What this process is and holds.
+    /// The `alive` message of this process.
     #[must_use]
     pub fn alive(&self, leaving: bool) -> Alive {
         Alive {
@@ -128,7 +127,7 @@ impl Worker {
         }
     }
 
-    /// Live figures of what runs.
+    /// The running tasks, each with its rows and bytes so far.
     #[must_use]
     pub fn progress(&self) -> Vec<(Task, u64, u64)> {
         lock(&self.runs)
@@ -173,7 +172,8 @@ impl Worker {
                 }
                 delivery = work.next() => delivery.ok_or(BusError::Closed)?,
                 () = tokio::time::sleep(Duration::from_secs(1)) => {
-                    // Also while nothing comes that would notice.
+                    // Check the root also while no task comes: otherwise only a task would notice that it is
+                    // gone.
                     if looked.elapsed() >= context.config.timing.alive_interval.0 {
                         look_at_root().await.map_err(WorkerError::Unfit)?;
                         self.shared.tidy().await;
@@ -186,7 +186,7 @@ impl Worker {
         }
     }
 
-    /// Begins a delivered task, or attaches the message to the run it belongs to.
+    /// Begins a delivered task. If the task is running already, attaches the message to that run.
     async fn take(self: &Arc<Self>, delivery: Delivery) -> Result<(), BusError> {
         let task: Task = match serde_json::from_slice(&delivery.body) {
             Ok(task) => task,
@@ -234,7 +234,7 @@ impl Worker {
             };
             let performed = AssertUnwindSafe(worker.perform(&task, redelivered, &cancel, &progress));
             let end = performed.catch_unwind().await.unwrap_or_else(|_| {
-                // The panic's own message is in the log already.
+                // The message of the panic is in the log already.
                 error!(job.id = %task.job(), ?task, "a task broke; it is released");
                 End::Release
             });
@@ -260,7 +260,7 @@ impl Worker {
             };
             let error = match result {
                 Ok(end) => return end,
-                // A directory that is gone is a job that has ended, if the root is still there.
+                // If a directory is gone and the root is still there, the job has ended.
                 Err(e) if e.is_gone() => match context.folder.guard().await {
                     Ok(()) => return End::Done { wake: false },
                     Err(root) => root,
@@ -274,7 +274,8 @@ impl Worker {
                 Err(e) => {
                     warn!(job.id = %task.job(), error = %e, "a task met a file that it cannot use");
                     self.shared.trouble(e.to_string());
-                    // Not at once again: somebody has to look at it.
+                    // Wait before the release: somebody has to repair the file, and the message comes back at
+                    // once.
                     let pause = tokio::time::sleep(context.config.timing.retry_first.0);
                     cancel.run_until_cancelled(pause).await;
                     return End::Release;
@@ -323,7 +324,7 @@ impl Worker {
         }
     }
 
-    /// Waits for what runs, at most until the deadline, then releases the rest.
+    /// Waits for running tasks, at most until the deadline, then releases the rest.
     pub async fn drain(&self, until: Instant, hurry: &CancellationToken) {
         self.tracker.close();
         let running = lock(&self.runs).len();
@@ -337,7 +338,7 @@ impl Worker {
             () = tokio::time::sleep_until(until) => {}
         }
         self.stop.cancel();
-        // What is not released in time comes back to the queue with the connection's end.
+        // Messages that are not released in time return to the queue when the connection ends.
         let last = if hurry.is_cancelled() { LAST_WORDS } else { RELEASE };
         let _ = tokio::time::timeout(last, self.tracker.wait()).await;
     }

@@ -1,6 +1,6 @@
-//! What work that runs does when the storage refuses. It is nobody's fault: the
-//! attempt is kept. A full folder is waited for as long as it takes; one that
-//! fails is asked a few times more, then this daemon leaves its work to others.
+//! How running work reacts to storage errors. They are no fault of the work, so its attempt is kept. If the
+//! folder is full, the work waits as long as that takes. If the storage fails, the work tries a few times
+//! more; then this daemon leaves its work to others.
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -13,7 +13,7 @@ use crate::message::task::ChunkTask;
 use crate::metrics::Raised;
 use crate::retry::{Pace, Pauses};
 
-/// Failures of the storage in a row that one piece of work tries to outlast.
+/// So many failures of the storage in a row end the patience of one piece of work.
 const FAILURES: u32 = 3;
 
 /// The patience of one piece of work.
@@ -23,19 +23,19 @@ pub(super) struct Patience<'a> {
     cancel: &'a CancellationToken,
     pauses: Pauses,
     failures: u32,
-    /// While it waits for space, from the first refusal to the next success.
+    /// Set while the work waits for space: from the first refusal to the next success.
     paused: Option<Raised<'a>>,
 }
 
 impl<'a> Patience<'a> {
-    /// Nothing was refused yet.
+    /// Patience for work that has met no error yet.
     pub(super) fn new(shared: &'a Shared, job: &'a JobId, cancel: &'a CancellationToken) -> Self {
         let context = &shared.context;
         let pauses = Pauses::endless(&context.config.timing, context.machine.clone());
         Self { shared, job, cancel, pauses, failures: 0, paused: None }
     }
 
-    /// The storage is full: waits. False if the work is to stop instead of trying again.
+    /// Waits because the storage is full. False if the work is to stop instead of trying again.
     pub(super) async fn full(&mut self, why: &str) -> bool {
         if self.shared.is_news("full") {
             warn!(job.id = %self.job, reason = why, "the export folder is full; a worker waits for space");
@@ -46,7 +46,7 @@ impl<'a> Patience<'a> {
         self.pause().await
     }
 
-    /// The storage failed: waits. False if the work is to stop instead of trying again.
+    /// Waits because the storage failed. False if the work is to stop instead of trying again.
     ///
     /// # Errors
     /// When it has failed too often.
@@ -62,10 +62,10 @@ impl<'a> Patience<'a> {
         Ok(self.pause().await)
     }
 
-    /// The folder refused a step: waits where that helps. False if the work is to stop.
+    /// Waits after an error of the folder, if waiting helps. False if the work is to stop.
     ///
     /// # Errors
-    /// What no patience helps against.
+    /// The error, if waiting does not help.
     pub(super) async fn refused(&mut self, error: FolderError) -> Result<bool, FolderError> {
         match error {
             FolderError::Io(e) if is_full(&e) => Ok(self.full(&e.to_string()).await),
@@ -74,11 +74,11 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// Writes the record of a chunk with patience: what it tells of is not done again. None
+    /// Writes the record of a chunk with patience, so that finished parts need not be exported again. `None`
     /// if the work is to stop.
     ///
     /// # Errors
-    /// What no patience helps against.
+    /// The error, if waiting does not help.
     pub(super) async fn record(
         &mut self,
         task: &ChunkTask,
@@ -97,7 +97,7 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// False if it was told to stop.
+    /// Waits for the next try. False if the work is to stop.
     async fn pause(&mut self) -> bool {
         let pause = self.pauses.next(Pace::Soon).unwrap_or(self.shared.context.config.timing.retry_longest.0);
         tokio::select! {

@@ -1,6 +1,5 @@
-//! One planning task, from task to plan file: `planning` makes the plan, and
-//! this module makes it durable. The plan is exclusive: a planner that comes
-//! second throws its work away.
+//! One planning task, from task to plan file: `planning` makes the plan, and this module makes it durable.
+//! The plan file is exclusive: a planner that comes second throws its plan away.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use crate::config::SourceConfig;
 use crate::destination::Stage;
 use crate::folder::{Created, FolderError, VERSION};
 use crate::job::decide::MAX_LINEAGES;
-use crate::job::look::{self, Found};
+use crate::job::look::{self, OpenedJob};
 use crate::job::outcome::{PlanFailure, StoredRequest};
 use crate::job::state::JobState;
 use crate::message::event::ErrorReport;
@@ -40,8 +39,8 @@ type PlanError = planning::PlanError<FolderError>;
 pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -> Result<End, FolderError> {
     let context = &shared.context;
     context.folder.guard().await?;
-    // A request that came again may have been stored again while its job ended:
-    // whoever plans after that sees the archive, if the server itself is asked.
+    // While a job ended, its redelivered request may have been stored again. A planner that asks the server
+    // sees the archive then, and plans nothing.
     if context.folder.job(&task.job).is_archived_anew().await? {
         return Ok(End::Done { wake: false });
     }
@@ -49,9 +48,9 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         return Ok(End::Done { wake: true });
     }
     let job = match look::open(&context.folder, &task.job, &context.owner, std::time::Duration::ZERO).await? {
-        Found::Job(job) => job,
-        Found::NotOurs | Found::Headless => {
-            // On NFS it may not be visible yet: not at once again.
+        OpenedJob::Job(job) => job,
+        OpenedJob::NotOurs | OpenedJob::Headless => {
+            // On NFS the request may not be visible yet: wait before the task is tried again.
             let pause = tokio::time::sleep(context.config.timing.retry_first.0);
             cancel.run_until_cancelled(pause).await;
             return Ok(End::Release);
@@ -94,7 +93,7 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         shared.trouble(format!("{name}: {}", error));
         warn!(job.id = %task.job, code = error.code, reason = %error, "planning is tried again");
         let Some(pause) = pauses.next(pace) else {
-            // A source that refuses us for so long will not take us by itself.
+            // A source that has refused our password for so long will not accept it later.
             if error.kind == ErrorKind::Authentication {
                 return planner.give_up(error.report(planner.config.origin)).await;
             }
@@ -134,10 +133,10 @@ impl Planner<'_> {
         &self.job.stored
     }
 
-    /// Plans; not on an old snapshot that a try before could not use.
+    /// Plans the epoch. A snapshot that an earlier try could not use (`passed`) is not used again.
     async fn plan(&self, passed: Option<&SourceError>) -> Result<(), PlanError> {
         let (scope, lineage) = self.scope();
-        // What is dropped here ends its query on the server.
+        // Dropping the future ends its query on the server.
         let snapshot = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(super::keepers::cancelled().into()),
@@ -152,13 +151,13 @@ impl Planner<'_> {
             && !self.job.lineages().contains(&lineage)
             && !self.is_used(&result, lineage).await
         {
-            // Another planner was first, or it failed: nobody needs this one.
+            // Another planner was first, or planning failed: nobody needs this snapshot.
             self.shared.keepers.release(lineage);
         }
         result.map(|_| ())
     }
 
-    /// Whether a plan names this lineage. A step that failed may have been taken all the same.
+    /// Whether a plan names this lineage. After an error the plan may exist nevertheless.
     async fn is_used(&self, result: &Result<bool, PlanError>, lineage: Uuid) -> bool {
         if let Ok(ours) = result {
             return *ours;
@@ -169,7 +168,7 @@ impl Planner<'_> {
         }
     }
 
-    /// True if the plan is ours.
+    /// Makes the plan and writes it. False if another planner was first.
     async fn plan_on(&self, scope: &Scope, under: Option<&Under>) -> Result<bool, PlanError> {
         let context = &self.shared.context;
         let ground = Ground {
@@ -193,7 +192,7 @@ impl Planner<'_> {
         self.commit(plan).await
     }
 
-    /// The request's, else those of the first plan, whichever daemon made that.
+    /// The types of the request, else those of the first plan, whichever daemon made that plan.
     fn types(&self, request: &ExportRequest) -> FileTypes {
         let before = self.job.plans.first().and_then(|plan| plan.export()).map(|plan| plan.writer.types);
         request.output.types.or(before).unwrap_or(self.shared.context.config.export.types)
@@ -228,8 +227,8 @@ impl Planner<'_> {
         Ok(Some(Under { snapshot: keeper.snapshot(), keeper }))
     }
 
-    /// Makes the directories that workers and coordinators expect, then links
-    /// the plan. True if it is ours.
+    /// Makes the directories that workers and coordinators expect, then links the plan. False if another
+    /// planner was first.
     async fn commit(&self, plan: ExportPlan) -> Result<bool, PlanError> {
         let (folder, destination) = (&self.shared.context.folder, &self.shared.context.destination);
         let (job, epoch) = (&self.task.job, self.task.epoch);

@@ -1,16 +1,14 @@
-//! Chunks that kill their process. What tells them from chunks that happened to
-//! be there when it died: a start marker per table, durable before the work,
-//! renewed while it lasts and removed by any orderly end. What still stands and
-//! is not renewed is a start that never ended.
+//! Chunks that kill their process. Start markers tell them from chunks that only happened to run when the
+//! process died. A marker is written per table before the work, renewed during the work, and removed at any
+//! orderly end. A marker that exists and is not renewed means that its start never ended.
 //!
-//! A chunk with two of them is a suspect and runs alone in its process, so that
-//! a further death says who it was. Where deaths cost the job its snapshot they
-//! are counted over all epochs, and the last lineage is left to the others.
+//! A chunk with two such markers is a suspect. It runs alone in its process, so that a further death is
+//! certainly its fault. If deaths cost the job its snapshot, they are counted over all epochs, and one
+//! lineage is kept for healthy tables.
 //!
-//! A chunk may run in many processes at once (invariant I10): whoever is about
-//! to condemn it watches its markers first, for as long as a daemon may be silent,
-//! and counts those only that nobody renews. A marker is renewed by a new name,
-//! which needs no space, and no clock but the watcher's own.
+//! A chunk may run in many processes at once (invariant I10). Before a worker fails a chunk, it watches the
+//! markers for as long as a daemon may be silent, and counts only those that nobody renews. Renewing gives a
+//! marker a new name: that needs no free space and no clock except the watcher's own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,8 +29,9 @@ use crate::message::{BatchId, ChunkNo, Epoch, TableNo};
 const STARTS_BEFORE_ALONE: usize = 2;
 /// Unfinished starts alone after which it fails.
 const LONE_STARTS: usize = 3;
-/// Epochs with unfinished starts, the last of them alone, after which it fails:
-/// the death in the first epoch left no marker, and one lineage is the others'.
+/// Epochs with unfinished starts, the last of them alone, after which it fails. Two fewer than the lineages
+/// of a job: a death in the first epoch leaves no marker, and one snapshot is kept in reserve for healthy
+/// tables.
 const EPOCHS: usize = MAX_LINEAGES - 2;
 
 /// A start that never came to an orderly end.
@@ -40,13 +39,13 @@ const EPOCHS: usize = MAX_LINEAGES - 2;
 pub struct Start {
     /// The epoch it belongs to.
     pub epoch: Epoch,
-    /// How its marker was called.
+    /// The name of its marker.
     pub name: StartName,
-    /// What was written before it.
+    /// The content of its marker.
     pub marker: StartMarker,
 }
 
-/// Unfinished starts of a batch in the epochs before, each with its chunk.
+/// Unfinished starts of a batch in earlier epochs, each with its chunk.
 pub type EarlierStarts = Vec<(ChunkNo, Start)>;
 
 /// How a table's chunk is to be run.
@@ -60,9 +59,9 @@ pub enum Trust {
     Poisoned,
 }
 
-/// Judges one table's chunk by its unfinished starts.
+/// How to run one table's chunk, given its unfinished starts.
 #[must_use]
-pub fn judge(starts: &[Start], table: TableNo) -> Trust {
+pub fn trust(starts: &[Start], table: TableNo) -> Trust {
     let own = || starts.iter().filter(move |s| s.marker.table == table);
     let alone = own().filter(|s| s.marker.alone).count();
     let epochs: BTreeSet<Epoch> = own().map(|s| s.epoch).collect();
@@ -75,7 +74,7 @@ pub fn judge(starts: &[Start], table: TableNo) -> Trust {
     }
 }
 
-/// Whether the chunk may have been begun before: then its starts are looked at and marked.
+/// Whether the chunk may have been started before. Only then are its starts read and marked.
 #[must_use]
 pub fn may_have_begun(task: &ChunkTask, redelivered: bool) -> bool {
     redelivered || task.epoch > Epoch::FIRST
@@ -98,7 +97,8 @@ pub async fn starts(shared: &Shared, task: &ChunkTask, redelivered: bool) -> Res
     Ok(starts)
 }
 
-/// Those of all chunks of a batch in the epochs before: read once, they do not change.
+/// The unfinished starts of all chunks of a batch in earlier epochs. They do not change, so they are read
+/// only once.
 async fn earlier(shared: &Shared, task: &ChunkTask) -> Result<Arc<EarlierStarts>, FolderError> {
     let key = (task.job.clone(), task.batch_id());
     if let Some(known) = lock(&shared.starts).get(&key) {
@@ -121,7 +121,7 @@ async fn read(
 ) -> Result<EarlierStarts, FolderError> {
     let workspace = shared.context.folder.job(&task.job);
     let of = BatchId { epoch, batch: task.batch };
-    // By start: the one name of two, where a cache still shows the old one, that was given last.
+    // By start: where a cache shows an old and a new name of one marker, the new name is kept.
     let mut named: BTreeMap<StartName, ChunkNo> = BTreeMap::new();
     for file in workspace.record_files(of).await? {
         if let RecordFile::Start(chunk, start) = file
@@ -133,15 +133,15 @@ async fn read(
     let mut found: BTreeMap<uuid::Uuid, (ChunkNo, Start)> = BTreeMap::new();
     for (name, chunk) in named {
         let marker = workspace.start(StartPlace { of, chunk, name }).await?;
-        // This process lives: its own markers tell of no death.
+        // This process lives, so its own markers mean no death.
         let marker = marker.filter(|m| m.instance != shared.context.instance);
         found.extend(marker.map(|marker| (name.id, (chunk, Start { epoch, name, marker }))));
     }
     Ok(found.into_values().collect())
 }
 
-/// Those of some starts that tell of a death. The marker of a living process gets a new name within the time that is
-/// watched, or is gone with its orderly end. None if there is nothing to watch for any more.
+/// The starts that ended in a death. A living process gives its marker a new name within the watched time, or
+/// removes the marker at an orderly end. `None` if the work is to stop.
 ///
 /// # Errors
 /// When the folder refuses.
@@ -153,10 +153,10 @@ pub async fn deaths(
 ) -> Result<Option<Vec<Start>>, FolderError> {
     info!(
         job.id = %task.job, task.table = task.batch.0, task.chunk = task.chunk.0, starts = starts.len(),
-        "a chunk looks like poison; this daemon watches whether those that began it still live"
+        "a chunk looks like poison; this daemon checks whether the daemons that began it still live"
     );
     let timing = &shared.context.config.timing;
-    // In steps: where this process is stopped for a while, so may be the others.
+    // Wait in steps: if this machine pauses, the other processes may pause too.
     let step = timing.alive_interval.0 / 2;
     let mut left = timing.alive_timeout.0;
     while !left.is_zero() {
@@ -188,7 +188,7 @@ pub struct Mark<'a> {
     shared: &'a Shared,
     task: &'a ChunkTask,
     name: StartName,
-    /// The next name may have been given in spite of an error.
+    /// Whether the marker may have its next name already, although renewing it reported an error.
     doubtful: bool,
 }
 
@@ -210,20 +210,20 @@ impl<'a> Mark<'a> {
         match context.folder.job(&task.job).create_start(this.place(0), &marker).await {
             Ok(()) => Ok(this),
             Err(e) => {
-                // It may stand all the same, and nothing has begun.
+                // The marker may exist despite the error, and no work has begun: remove it.
                 shared.unmark(&task.job, this.place(0)).await;
                 Err(e)
             }
         }
     }
 
-    /// Where it is after so many more renewals.
+    /// The place of the marker after so many more renewals.
     fn place(&self, more: u32) -> StartPlace {
         let name = StartName { beat: self.name.beat.saturating_add(more), ..self.name };
         StartPlace { of: self.task.batch_id(), chunk: self.task.chunk, name }
     }
 
-    /// Lets work be done under it, to an orderly end.
+    /// Does work under this marker. Removes the marker when the work ends.
     pub async fn over<T>(mut self, work: impl Future<Output = T>) -> T {
         let ended = CancellationToken::new();
         let work = async {
@@ -231,7 +231,7 @@ impl<'a> Mark<'a> {
             ended.cancel();
             done
         };
-        // A renewal that is under way is waited for: what it leaves behind would be taken for a death.
+        // Wait for a running renewal: a marker that it leaves behind would count as a death.
         let (done, ()) = join(work, self.renew_until(&ended)).await;
         let places = [Some(self.place(0)), self.doubtful.then(|| self.place(1))];
         for place in places.into_iter().flatten() {
@@ -248,7 +248,7 @@ impl<'a> Mark<'a> {
                 () = ended.cancelled() => return,
                 () = tokio::time::sleep(interval) => {}
             }
-            // What is gone has the next name already, from a try that seemed to fail.
+            // If the marker is gone from its place, an earlier try that reported an error has renamed it.
             let workspace = self.shared.context.folder.job(&self.task.job);
             match workspace.renew_start(self.place(0), self.place(1)).await {
                 Ok(()) => {
@@ -264,7 +264,7 @@ impl<'a> Mark<'a> {
     }
 }
 
-/// What is said of a chunk that fails for it.
+/// The error of a chunk that fails as poison.
 #[must_use]
 pub fn report(chunk: ChunkNo) -> ErrorReport {
     ErrorReport {
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn two_deaths_make_a_suspect_and_three_alone_a_verdict() {
         let history = [(1, 7, false), (1, 7, false), (1, 7, true), (1, 7, true), (1, 7, true)];
-        let verdicts = [0, 1, 2, 3, 4, 5].map(|n| judge(&starts(&history[..n]), TableNo(7)));
+        let verdicts = [0, 1, 2, 3, 4, 5].map(|n| trust(&starts(&history[..n]), TableNo(7)));
         let (healthy, suspect) = (Trust::Healthy, Trust::Suspect);
         assert_eq!(verdicts, [healthy, healthy, suspect, suspect, suspect, Trust::Poisoned]);
     }
@@ -310,11 +310,11 @@ mod tests {
     #[test]
     fn a_chunk_that_costs_every_epoch_its_snapshot_leaves_one_to_the_others() {
         let history = [(2, 7, false), (3, 7, false), (4, 7, true)];
-        assert_eq!(judge(&starts(&history[..2]), TableNo(7)), Trust::Suspect);
-        assert_eq!(judge(&starts(&history), TableNo(7)), Trust::Poisoned);
-        // One that was only there when others killed the process is never condemned unheard.
+        assert_eq!(trust(&starts(&history[..2]), TableNo(7)), Trust::Suspect);
+        assert_eq!(trust(&starts(&history), TableNo(7)), Trust::Poisoned);
+        // A table that only ran together with others is never failed.
         assert_eq!(
-            judge(&starts(&[(2, 7, false), (3, 7, false), (4, 7, false)]), TableNo(7)),
+            trust(&starts(&[(2, 7, false), (3, 7, false), (4, 7, false)]), TableNo(7)),
             Trust::Suspect
         );
     }
@@ -322,6 +322,6 @@ mod tests {
     #[test]
     fn a_table_does_not_answer_for_another_of_its_batch() {
         let history = [(1, 7, false), (1, 7, false), (1, 7, true), (1, 7, true), (1, 7, true)];
-        assert_eq!(judge(&starts(&history), TableNo(8)), Trust::Healthy);
+        assert_eq!(trust(&starts(&history), TableNo(8)), Trust::Healthy);
     }
 }

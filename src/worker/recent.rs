@@ -1,8 +1,8 @@
-//! What a process remembers of the last files that it read.
+//! A small cache of files that a process read last.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// The values that were remembered last; more make it forget the oldest.
+/// The most recent values. When it is full, it forgets the oldest one.
 pub(super) struct Recent<K, V> {
     most: usize,
     values: BTreeMap<K, V>,
@@ -11,7 +11,7 @@ pub(super) struct Recent<K, V> {
 }
 
 impl<K: Ord + Clone, V> Recent<K, V> {
-    /// Remembers so many at most.
+    /// A cache of at most so many values.
     pub(super) fn of(most: usize) -> Self {
         Self { most, values: BTreeMap::new(), order: VecDeque::new() }
     }

@@ -1,5 +1,5 @@
-//! What the tasks of a process share: what it knows of plans and starts, what
-//! keeps it from working, what it still has to clear away.
+//! The state that the tasks of a process share: known plans and starts, the reasons why work does not go on,
+//! and markers that must still be removed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,26 +18,26 @@ use crate::folder::{FolderError, StartPlace};
 use crate::message::{BatchId, Epoch, JobId};
 use crate::plan::ExportPlan;
 
-/// Plans that a process remembers; more are read again from the folder.
+/// Plans that a process remembers. Other plans are read from the folder again.
 const PLANS: usize = 64;
-/// How long a trouble is told to the coordinator.
+/// How long a trouble is reported to the coordinator.
 const TROUBLE_LASTS: Duration = Duration::from_secs(120);
 
-/// What tasks of a process share.
+/// The state that the tasks of a process share.
 pub struct Shared {
     /// What every role shares.
     pub context: Arc<Context>,
     /// The snapshots that this process keeps alive.
     pub keepers: Keepers,
-    /// Healthy chunks hold it shared, a suspect alone.
+    /// Healthy chunks hold it for reading, a suspect for writing.
     pub lone: RwLock<()>,
     plans: Mutex<Recent<(JobId, Epoch), Arc<ExportPlan>>>,
     /// Unfinished starts of earlier epochs, by job, epoch and batch.
     pub(super) starts: Mutex<Recent<(JobId, BatchId), Arc<EarlierStarts>>>,
     troubles: Mutex<Vec<(Instant, String)>>,
-    /// When something was last said that concerns many tasks.
+    /// When a message that concerns many tasks was last logged.
     said: Mutex<BTreeMap<&'static str, Instant>>,
-    /// Start markers of orderly ends that the storage would not let go.
+    /// Start markers that must still be removed, because the storage refused that at the orderly end.
     left: Mutex<Vec<(JobId, StartPlace)>>,
 }
 
@@ -55,7 +55,7 @@ impl Shared {
         }
     }
 
-    /// Removes a start marker: now, or when the folder is well again.
+    /// Removes a start marker. If that fails, it is tried again later.
     pub(super) async fn unmark(&self, job: &JobId, start: StartPlace) {
         if let Err(e) = self.context.folder.job(job).remove_start(start).await {
             debug!(error = %e, "a start marker stays for now");
@@ -71,7 +71,7 @@ impl Shared {
         }
     }
 
-    /// The plan of an epoch, if it is there and the epoch was not closed.
+    /// The plan of an epoch, if the plan exists and the epoch was not closed.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -88,13 +88,13 @@ impl Shared {
         Ok(Some(plan))
     }
 
-    /// Whether `what` was not said for a while: storage fails for many at once.
+    /// Whether `what` has not been logged for a while: a storage fails for many tasks at once.
     pub(super) fn is_news(&self, what: &'static str) -> bool {
         let before = lock(&self.said).insert(what, Instant::now());
         before.is_none_or(|at| at.elapsed() > TROUBLE_LASTS)
     }
 
-    /// Remembers what keeps this process from working, for `alive` and the status.
+    /// Remembers why work does not go on, for `alive` messages and the status.
     pub fn trouble(&self, text: String) {
         let mut troubles = lock(&self.troubles);
         troubles.retain(|(at, old)| at.elapsed() < TROUBLE_LASTS && *old != text);

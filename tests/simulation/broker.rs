@@ -1,6 +1,5 @@
-//! The broker: queues whose messages take their time, come twice, out of
-//! order, or not at all, and sessions that break. It also watches that nothing
-//! is acknowledged or said too early.
+//! The broker. Its messages may come late, twice, out of order, or not at all, and its sessions may break. It
+//! also watches that nothing is acknowledged or published too early.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// A queue: shared by all sessions, or the control queue of one.
+/// A queue: one that all sessions share, or the control queue of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Line {
     Requests,
@@ -35,7 +34,7 @@ pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
     pub(crate) properties: Properties,
     pub(crate) redelivered: bool,
-    /// Not delivered before.
+    /// The message is not delivered before this time.
     pub(crate) ready: Instant,
 }
 
@@ -53,18 +52,18 @@ pub(crate) struct Unacked {
     consumer: u64,
     session: u64,
     pub(crate) message: Message,
-    /// Its handle was dropped without a word.
+    /// Its handle was dropped without acknowledging or releasing it.
     abandoned: bool,
 }
 
 struct Life {
     process: u64,
     closed: CancellationToken,
-    /// Over as the broker sees it; its client hears of it then.
+    /// When the client notices that the broker has ended the session.
     over: Option<Instant>,
 }
 
-/// By which process, of which job, of which chunk (epoch, table, number).
+/// Process, job, and chunk of a wake-up.
 type Wake = (u64, String, Option<(BatchId, ChunkNo)>);
 
 #[derive(Default)]
@@ -115,8 +114,7 @@ impl Broker {
         holders
     }
 
-    /// The session is over: what it has not settled comes again. Its client
-    /// hears of it at `noticed`.
+    /// Ends a session. Its unsettled messages are delivered again. Its client notices the end at `noticed`.
     pub(crate) fn sever(&mut self, session: u64, noticed: Instant) {
         let Some(life) = self.sessions.get_mut(&session) else { return };
         if life.over.is_some() {
@@ -168,7 +166,7 @@ impl Broker {
         }
     }
 
-    /// Forgets a delivery; false if it was given back already.
+    /// Forgets a delivery. `None` if it was given back already.
     pub(crate) fn settle(&mut self, tag: u64) -> Option<Unacked> {
         let unacked = self.unacked.remove(&tag)?;
         if let Some((_, consumer)) = self.consumers.iter_mut().find(|(_, c)| c.id == unacked.consumer) {
@@ -184,7 +182,7 @@ impl Broker {
         true
     }
 
-    /// Handles of these deliveries were dropped without a word.
+    /// Notes that the handles of these deliveries were dropped without acknowledging or releasing them.
     pub(crate) fn abandon(&mut self, tags: Vec<u64>) {
         for tag in tags {
             if let Some(unacked) = self.unacked.get_mut(&tag) {
@@ -193,14 +191,14 @@ impl Broker {
         }
     }
 
-    /// Nothing waits and nothing is at work.
+    /// Whether no request and no task waits or is unsettled.
     pub(crate) fn is_quiet(&self) -> bool {
         let quiet = |line: &Line| matches!(line, Line::Requests | Line::Work);
         !self.lines.iter().any(|(line, queue)| quiet(line) && !queue.is_empty())
             && !self.unacked.values().any(|u| quiet(&u.line))
     }
 
-    /// Hands out what is due and fits; gives the time of the next thing that will be due.
+    /// Delivers the messages that are due and that consumers have room for. Returns when the next one is due.
     pub(crate) fn deliver(&mut self, settle: impl Fn(u64, u64) -> Box<dyn Settle>) -> Option<Instant> {
         let now = Instant::now();
         let mut next: Option<Instant> = None;
@@ -246,7 +244,7 @@ impl Broker {
             if queue.is_empty() {
                 return;
             }
-            // Of the coordinator's queue only to the oldest.
+            // Only the oldest consumer of the coordinator's queue gets messages (single active consumer).
             let candidates = if line == Line::Coordinator { 1 } else { usize::MAX };
             let free = (0..self.consumers.len())
                 .filter(|at| self.consumers[*at].0 == line)
@@ -274,7 +272,7 @@ impl Broker {
             let (id, session) = (consumer.id, consumer.session);
             self.unacked.insert(tag, Unacked { line, consumer: id, session, message, abandoned: false });
             let _ = consumer.deliveries.try_send(delivery);
-            // To each in turn; the oldest of the coordinator's stays the oldest.
+            // Consumers take turns. The oldest consumer of the coordinator's queue stays the oldest.
             if line == Line::Coordinator {
                 self.consumers.insert(at, (line, consumer));
             } else {

@@ -1,5 +1,4 @@
-//! The bus as one process uses it: every call is an effect. An error ends the
-//! session, as it does with RabbitMQ.
+//! The bus of one process: every call is an effect. An error ends the session, as with RabbitMQ.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +21,8 @@ fn failed() -> BusError {
     BusError::Connection { what: "the broker".into(), why: "the connection broke".into() }
 }
 
-/// Puts a message into a queue, as the network pleases: late, twice, never.
-/// Requests are never lost: their publishers would send them again.
+/// Puts a message into a queue. It may come late, twice or never. Requests are never lost, because publishers
+/// would send them again.
 pub(crate) fn send(world: &World, line: Line, body: &[u8], properties: &Properties) {
     let faults = &world.faults;
     let stormy = world.is_stormy();
@@ -89,7 +88,7 @@ impl SimSession {
         &self.process.world
     }
 
-    /// One call to the broker; after an error the session is over.
+    /// Makes one call to the broker. After an error the session is over.
     async fn call<T: Send>(
         &self,
         what: &str,

@@ -1,4 +1,4 @@
-//! What must hold when all is over: nothing lost, nothing twice, nothing else.
+//! Checks what must hold at the end: nothing is lost, nothing exists twice, and nothing else exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -34,7 +34,7 @@ fn archives(disk: &Disk) -> Vec<Archive> {
     names.map(read).collect()
 }
 
-/// What still has to come to an end, if anything.
+/// What has not come to its end yet, if anything.
 pub(crate) fn unquiet(play: &Play, schedule: &Schedule) -> Option<String> {
     {
         let broker = play.world.broker();
@@ -113,7 +113,7 @@ pub(crate) fn all(play: &Play, schedule: &Schedule) {
     }
 }
 
-type Found = Vec<(&'static str, String)>;
+type Problems = Vec<(&'static str, String)>;
 
 fn of_job(
     world: &World,
@@ -122,7 +122,7 @@ fn of_job(
     schedule: &Schedule,
     job: &Job,
     archive: &Archive,
-    found: &mut Found,
+    found: &mut Problems,
 ) {
     let id = &archive.job_id;
     let by_id = disk.stat(&layout::archive_by_id(id), Eyes::Truth).map(|s| s.inode);
@@ -164,14 +164,14 @@ fn of_job(
     }
 }
 
-/// Every failure has a reason that the schedule gave.
+/// Checks that the schedule explains the failure.
 fn failure(
     lives: u64,
     schedule: &Schedule,
     job: &Job,
     archive: &Archive,
     table: &ArchivedTable,
-    found: &mut Found,
+    found: &mut Problems,
 ) {
     let name = table.table_name.strip_prefix("s.").unwrap_or(&table.table_name);
     let code = table.error.as_ref().map_or("", |e| e.code.as_str());
@@ -185,7 +185,7 @@ fn failure(
             let killed = |e: &crate::schedule::Event| matches!(e, crate::schedule::Event::KillKeepers(_));
             job.snapshot && (lives > schedule.hosts as u64 || schedule.events.iter().any(|(_, e)| killed(e)))
         }
-        // Three lone deaths after two: the processes that were killed by chance are not told apart.
+        // Two deaths beside others and three alone make a chunk fail. Random kills of processes count too.
         "poison" => lives >= schedule.hosts as u64 + 4,
         _ => false,
     };
@@ -204,7 +204,7 @@ fn rows(
     job: &Job,
     archive: &Archive,
     table: &ArchivedTable,
-    found: &mut Found,
+    found: &mut Problems,
 ) {
     let shown = format!("{} of {}", table.table_name, archive.job_id);
     let Some(directory) = &table.directory else {
@@ -255,8 +255,8 @@ fn rows(
     }
 }
 
-/// One directory per table and job, and no other.
-fn directories(world: &World, disk: &Disk, archives: &[Archive], found: &mut Found) {
+/// Checks that each table of each job has its own directory, and that no other directory exists.
+fn directories(world: &World, disk: &Disk, archives: &[Archive], found: &mut Problems) {
     let mut claimed: BTreeSet<&str> = BTreeSet::new();
     for archive in archives {
         for directory in archive.tables.iter().filter_map(|t| t.directory.as_deref()) {
@@ -279,7 +279,7 @@ fn directories(world: &World, disk: &Disk, archives: &[Archive], found: &mut Fou
     }
 }
 
-fn events(events: &[Event], archives: &[Archive], found: &mut Found) {
+fn events(events: &[Event], archives: &[Archive], found: &mut Problems) {
     let mut first: BTreeMap<&str, &Event> = BTreeMap::new();
     for event in events {
         if matches!(event.kind, EventType::JobProgress | EventType::JobStalled | EventType::JobRejected) {

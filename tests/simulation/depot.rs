@@ -1,7 +1,7 @@
-//! A second destination, to prove that the protocol knows nothing of directories and renames. As in an object store a
-//! name is claimed before the first byte, parts are uploaded out of sight, and a table appears part by part. What
-//! decides between publishing and discarding is an exclusive file of the control folder, written before the first
-//! effect. Effects may land after their sender died.
+//! A second destination. It proves that the protocol knows nothing of directories and renames. As in an
+//! object store, a name is claimed before the first byte, parts are uploaded where no reader sees them, and a
+//! table appears part by part. An exclusive file of the control folder decides between publishing and
+//! discarding; it is written before the first effect. Effects may land after their process died.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,10 +26,10 @@ use crate::folder::SimStore;
 use crate::process::{Process, Refused};
 use crate::world::World;
 
-/// Whose a name is: one table of one epoch of a job.
+/// The owner of a name: one table of one epoch of a job.
 type Owner = (String, Epoch, TableNo);
 
-/// What stands in the depot. All hosts see the same.
+/// The content of the depot. All hosts see the same.
 #[derive(Default)]
 pub(crate) struct Depot {
     /// Which table owns a base name.
@@ -59,7 +59,7 @@ impl Depot {
         self.latest.get(&(directory.to_owned(), base.to_owned())).cloned()
     }
 
-    /// The first free name, or one that is the owner's; none if there is none.
+    /// Claims the first name that is free or belongs to the owner already. `None` if there is no such name.
     fn claim(
         &mut self,
         names: impl Iterator<Item = String>,
@@ -69,7 +69,7 @@ impl Depot {
         for name in names.take(1_000) {
             let is_free = match self.claims.get(&name) {
                 None => true,
-                // An earlier epoch has given the table up, and so its claim.
+                // An earlier epoch of the same job has given up the table, and with it this claim.
                 Some((job, epoch, table)) if (job, *table) == (&owner.0, owner.2) => *epoch <= owner.1,
                 Some((job, ..)) => has_ended(job),
             };
@@ -85,7 +85,7 @@ impl Depot {
         self.claims.iter().find(|(_, of)| *of == owner).map(|(name, _)| name.clone())
     }
 
-    /// One part becomes visible. False if it is lost.
+    /// Makes one part visible. False if the part is lost.
     fn complete(&mut self, directory: &str, path: &str, reference: &str) -> bool {
         if self.read(directory, path).is_some() {
             return true;
@@ -96,7 +96,7 @@ impl Depot {
     }
 }
 
-/// The depot as one process uses it: every call is an effect.
+/// The depot as seen by one process: every call is an effect.
 pub(crate) struct SimDepot {
     process: Arc<Process>,
     store: SimStore,
@@ -126,7 +126,7 @@ impl SimDepot {
         change: impl FnOnce(&World) -> T + Send + 'static,
     ) -> io::Result<T> {
         let world = Arc::clone(&self.process.world);
-        // A request to the depot is done as a whole, or not.
+        // A request to the depot is done as a whole or not at all.
         let change = move |fate: Fate| if fate.is_half() { None } else { Some(change(&world)) };
         let changed = self.process.send(what, on, change).await?;
         changed.ok_or_else(|| Refused.into())
@@ -137,7 +137,7 @@ impl SimDepot {
         format!("{tables}/{}.e{epoch}.decision", table.table)
     }
 
-    /// The arbiter: of several decisions the first stands.
+    /// Decides once: of several decisions the first one counts.
     async fn decide(&self, table: &StagedTable, decision: Decision) -> io::Result<Decision> {
         let path = Self::decision_path(table);
         let words = match &decision {
@@ -210,7 +210,7 @@ impl Destination for SimDepot {
         Ok(())
     }
 
-    /// Its claims are those of the plan that was before it, too.
+    /// Keeps the claims: they belong to the plan that was written, too.
     async fn withdraw(&self, _: &Stage<'_>) -> Result<(), FolderError> {
         Ok(())
     }
@@ -220,7 +220,7 @@ impl Destination for SimDepot {
         Ok(Box::new(Upload { depot, reference: format!("upload {}", place.id), content: Vec::new() }))
     }
 
-    /// A part is durable when it is finished.
+    /// A part is durable when it is finished, so nothing is left to do.
     async fn secure(&self, _: &JobId, _: BatchId) -> Result<(), FolderError> {
         Ok(())
     }

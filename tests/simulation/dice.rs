@@ -1,4 +1,4 @@
-//! Everything that a schedule leaves to chance, from one seed.
+//! All random choices of a schedule, from one seed.
 
 /// SplitMix64: small, fast, and the same on every machine.
 #[derive(Clone, Debug)]

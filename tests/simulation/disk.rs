@@ -1,6 +1,5 @@
-//! The export folder of all simulated hosts: a tree of inodes on a server, and
-//! what each host sees of it. As on NFS a new name may be hidden from other
-//! hosts for a while; whatever changes the tree acts on the truth.
+//! The export folder of all simulated hosts: a tree of inodes on a server, and what each host sees of it. As
+//! on NFS, a new name may be hidden from other hosts for a while. Changes act on the real tree.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,10 +8,10 @@ use std::sync::Arc;
 use adu_export::folder::{Created, Renamed, Stat};
 use jiff::Timestamp;
 
-/// Hosts that a schedule may have.
+/// The most hosts that a schedule may have.
 pub(crate) const HOSTS: usize = 7;
 
-/// Who looks.
+/// Through whose eyes the tree is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Eyes {
     /// A host, at a time in milliseconds.
@@ -35,7 +34,7 @@ struct Node {
 #[derive(Clone, Copy)]
 struct Entry {
     node: usize,
-    /// From when on each host sees it.
+    /// When each host begins to see it.
     from: [u64; HOSTS],
 }
 
@@ -48,7 +47,7 @@ impl Entry {
     }
 }
 
-/// Who makes a name, and from when on others see it.
+/// The time at which a name is made, and when each host begins to see it.
 #[derive(Clone, Copy)]
 pub(crate) struct Hand {
     pub(crate) from: [u64; HOSTS],
@@ -77,9 +76,9 @@ fn gone(path: &str) -> io::Error {
 impl Disk {
     fn find(&self, path: &str, eyes: Eyes) -> Option<usize> {
         let mut at = 0;
-        for part in path.split('/').filter(|p| !p.is_empty()) {
+        for level in path.split('/').filter(|p| !p.is_empty()) {
             let Kind::Directory(entries) = &self.nodes[at].kind else { return None };
-            at = entries.get(part).filter(|e| e.is_seen(eyes))?.node;
+            at = entries.get(level).filter(|e| e.is_seen(eyes))?.node;
         }
         Some(at)
     }
@@ -131,15 +130,15 @@ impl Disk {
         entries.iter().filter(|(_, e)| e.is_seen(eyes)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The host asks the server anew: it sees all that is in a directory, and the directory.
+    /// The host asks the server: it now sees the directory and all names in it.
     pub(crate) fn look_anew(&mut self, dir: &str, host: usize) {
         let mut path = String::new();
         self.reveal_in("", host);
-        for part in dir.split('/').filter(|p| !p.is_empty()) {
+        for level in dir.split('/').filter(|p| !p.is_empty()) {
             if !path.is_empty() {
                 path.push('/');
             }
-            path.push_str(part);
+            path.push_str(level);
             self.reveal_in(&path, host);
         }
     }
@@ -150,12 +149,12 @@ impl Disk {
         }
     }
 
-    /// A host that met a name on the server knows it.
+    /// A host that met a name on the server sees it from now on.
     fn reveal(&mut self, path: &str, host: usize) {
         let mut at = 0;
-        for part in path.split('/').filter(|p| !p.is_empty()) {
+        for level in path.split('/').filter(|p| !p.is_empty()) {
             let Kind::Directory(entries) = &mut self.nodes[at].kind else { return };
-            let Some(entry) = entries.get_mut(part) else { return };
+            let Some(entry) = entries.get_mut(level) else { return };
             entry.from[host] = 0;
             at = entry.node;
         }
@@ -222,7 +221,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Gives also the inode of what was replaced.
+    /// Also says whether an empty directory was replaced.
     pub(crate) fn rename(
         &mut self,
         from: &str,
@@ -250,13 +249,13 @@ impl Disk {
         Ok((Renamed::Done, replaced))
     }
 
-    /// True if it was there.
+    /// True if the file existed.
     pub(crate) fn remove(&mut self, path: &str) -> bool {
         let (dir, name) = split(path);
         self.entries(dir).is_ok_and(|entries| entries.remove(name).is_some())
     }
 
-    /// Removes some of what is in a directory, as a removal does that is interrupted.
+    /// Removes one entry of a directory, like a removal that is interrupted.
     pub(crate) fn remove_half(&mut self, path: &str) {
         if let Ok(entries) = self.entries(path) {
             entries.pop_first();

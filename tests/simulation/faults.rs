@@ -1,10 +1,10 @@
-//! Which faults a schedule has, and what they do to a single effect.
+//! The faults of a schedule, and what they do to a single effect.
 
 use std::time::Duration;
 
 use crate::dice::Dice;
 
-/// What an effect is an effect on.
+/// What an effect acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Looks at the folder.
@@ -22,19 +22,19 @@ pub(crate) enum Kind {
 pub(crate) enum When {
     Never,
     Before,
-    /// The effect has happened all the same.
+    /// The effect has happened nevertheless.
     After,
 }
 
-/// What becomes of one effect.
+/// What happens to one effect.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fate {
     pub(crate) delay: u64,
     pub(crate) dies: When,
     pub(crate) fails: When,
-    /// The process is stopped before it, for so many milliseconds.
+    /// For how many milliseconds the process is stopped before the effect.
     pub(crate) stopped: u64,
-    /// Where the process dies before a change, the change was on its way.
+    /// If the process dies before a change, the change was sent already and happens later.
     pub(crate) late: bool,
 }
 
@@ -44,19 +44,19 @@ impl Fate {
         self.dies == When::Before
     }
 
-    /// Whether it lands as a whole, some time after its process died.
+    /// Whether it happens as a whole, some time after its process died.
     pub(crate) fn is_late(&self) -> bool {
         self.late && self.dies == When::Before
     }
 
-    /// The fate of an effect that lands late: nothing more happens to it.
+    /// The fate of an effect that lands late: no further fault hits it.
     pub(crate) fn landing(self) -> Self {
         Self { dies: When::Never, ..self }
     }
 }
 
-/// Rates are of ten thousand effects. Each schedule has some of the faults, not
-/// all: a storm of everything hides what two faults do together.
+/// Rates are per ten thousand effects. Each schedule has some of the faults, not all: with all faults at
+/// once, the interaction of two is never seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
     /// How long they last.
@@ -69,7 +69,7 @@ pub(crate) struct Faults {
     pub(crate) fail_bus: u32,
     pub(crate) fail_source: u32,
     pub(crate) stop: u32,
-    /// How many of a hundred new names are hidden from other hosts, and for how long.
+    /// How many of a hundred new names are hidden from another host, and for how long at most.
     pub(crate) hide: u32,
     pub(crate) hide_longest: u64,
     pub(crate) duplicate: u32,
@@ -79,7 +79,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// None: effects take their time, and that is all.
+    /// No faults: effects only take some time.
     pub(crate) fn none() -> Self {
         Self {
             last: Duration::from_secs(6),
@@ -130,7 +130,7 @@ impl Faults {
 
     pub(crate) fn fate(&self, dice: &mut Dice, kind: Kind, stormy: bool) -> Fate {
         let roll = dice.roll();
-        // Half of the effects follow at once: whole runs of one task happen too.
+        // Half of the effects happen without delay, so that whole runs of one task happen too.
         let delay = if roll & 1 == 0 { 0 } else { (roll >> 1) % (self.delay + 1) };
         let mut fate = Fate { delay, dies: When::Never, fails: When::Never, stopped: 0, late: false };
         if !stormy {

@@ -1,4 +1,4 @@
-//! The folder as one process uses it: every call is an effect.
+//! The folder as seen by one process: every call is an effect.
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl SimStore {
         Eyes::Of(self.0.host, self.0.world.millis())
     }
 
-    /// From when on each host sees a name that this one makes now.
+    /// When each host begins to see a name that this host makes now.
     fn hand(&self) -> Hand {
         let world = &self.0.world;
         let mut from = [0; HOSTS];
@@ -42,7 +42,7 @@ impl SimStore {
         Hand { from, now: world.now() }
     }
 
-    /// What an exclusive file leaves behind when its writer dies before it has a name.
+    /// Leaves the temporary file of a writer that died before it linked the file.
     fn leave_temporary(&self, path: &str) {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
         let temporary = format!("{dir}/.{name}.{}.tmp", self.0.life);
@@ -58,7 +58,7 @@ impl SimStore {
         self.0.world.disk().create(path, content, hand, self.0.host)
     }
 
-    /// A change of the tree: it may land after the process died.
+    /// Changes the tree. The change may land after the process died.
     async fn change<T: Send + 'static>(
         &self,
         what: &str,
@@ -149,7 +149,7 @@ impl Store for SimStore {
         self.change("links into", dir, link).await?
     }
 
-    /// What it makes is durable at once.
+    /// All changes are durable at once, so nothing is left to do.
     async fn sync(&self, _: &str) -> io::Result<()> {
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What the simulation has found, each as a sweep over the moments at which it
-//! can happen: a seed would mean something else after the next change.
+//! Faults that the simulation has found. Each is repeated at all moments at which it can happen, because a
+//! seed means another schedule after the next change.
 
 use std::collections::BTreeMap;
 
@@ -35,17 +35,17 @@ fn calm() -> Schedule {
     }
 }
 
-/// Names of one host are seen late by the other.
+/// One host sees the other's new names late.
 fn hidden() -> Faults {
     Faults { hide: 60, hide_longest: 4_000, ..Faults::none() }
 }
 
-/// Plays a schedule with something that happens at each of many moments.
+/// Plays a schedule with a change at each of many moments.
 fn at_any_moment(change: impl Fn(&mut Schedule, u64)) {
     at_moments(150, false, change).for_each(drop);
 }
 
-/// The same at so many, one after the other.
+/// The same at so many moments, one after the other.
 fn at_moments(
     moments: u64,
     traced: bool,
@@ -63,7 +63,7 @@ fn at_moments(
     })
 }
 
-/// The planner tried for ever to plan it on the snapshot that shows it no more.
+/// The planner tried for ever to plan the table on the old snapshot, which could not show it any more.
 #[test]
 fn an_unfit_table_that_was_rewritten_is_planned_on_a_new_snapshot() {
     at_any_moment(|schedule, at| {
@@ -72,8 +72,8 @@ fn an_unfit_table_that_was_rewritten_is_planned_on_a_new_snapshot() {
     });
 }
 
-/// A ready directory that a coordinator did not see yet was taken for trashed,
-/// and so was the public directory that another had just renamed it to.
+/// A coordinator did not see a `ready` directory yet and took it for trashed. It did not see either the
+/// public directory to which another coordinator had just renamed it.
 #[test]
 fn a_directory_that_a_cache_hides_is_not_taken_for_trashed() {
     at_any_moment(|schedule, at| {
@@ -82,7 +82,7 @@ fn a_directory_that_a_cache_hides_is_not_taken_for_trashed() {
     });
 }
 
-/// A job whose archive was hidden ran again.
+/// A job ran again because its archive was hidden.
 #[test]
 fn a_request_that_comes_again_after_the_end_runs_nothing() {
     at_any_moment(|schedule, at| {
@@ -93,8 +93,8 @@ fn a_request_that_comes_again_after_the_end_runs_nothing() {
     });
 }
 
-/// The successor of a coordinator that had closed the plan for a cancel did not
-/// see the cancel, and told the world that the job had completed.
+/// A coordinator closed the plan because of a cancel and died. Its successor did not see the cancel, and
+/// reported the job as completed.
 #[test]
 fn a_job_whose_cancel_is_hidden_does_not_complete() {
     at_any_moment(|schedule, at| {
@@ -105,8 +105,9 @@ fn a_job_whose_cancel_is_hidden_does_not_complete() {
     });
 }
 
-/// Seven daemons had begun one chunk, each after the broker had given up the one before. Their markers counted as
-/// deaths, and the seventh condemned it, although all of them lived and worked on.
+/// Seven daemons had begun one chunk, each after the broker had dropped the session of the one before. Their
+/// markers counted as deaths, and the seventh daemon failed the chunk, although all seven lived and worked
+/// on.
 #[test]
 fn a_chunk_that_many_living_daemons_work_on_is_not_poison() {
     let played = at_moments(15, true, |schedule, at| {
@@ -121,7 +122,8 @@ fn a_chunk_that_many_living_daemons_work_on_is_not_poison() {
         }
     });
     for played in played {
-        // Two that ran beside others and three alone are a verdict, unless somebody looks whether they live.
+        // Two starts beside others and three alone are enough to fail a chunk, unless somebody checks whether
+        // they live.
         let begun = |line: &&String| line.contains(" creates ") && line.contains(".start-");
         let before_any_end =
             played.trace.iter().take_while(|l| !(l.contains(" removes ") && l.contains(".start-")));
@@ -129,7 +131,8 @@ fn a_chunk_that_many_living_daemons_work_on_is_not_poison() {
     }
 }
 
-/// What does kill its processes is condemned after some deaths, whoever else has begun it, and nothing else is.
+/// A chunk that kills its processes fails after some deaths, even if living daemons have begun it too. No
+/// other chunk fails.
 #[test]
 fn a_chunk_that_kills_its_daemons_is_poison_after_some_deaths() {
     for snapshot in ["snapshot", "none"] {
@@ -147,8 +150,8 @@ fn a_chunk_that_kills_its_daemons_is_poison_after_some_deaths() {
     }
 }
 
-/// Where tables become visible part by part, a coordinator that dies on the way leaves half a table, which the next one
-/// completes, also for a job that is cancelled meanwhile.
+/// Where a table becomes visible part by part, a coordinator that dies leaves half a table. The next
+/// coordinator completes it, even if the job was cancelled meanwhile.
 #[test]
 fn a_table_that_was_published_by_half_is_completed() {
     at_any_moment(|schedule, at| {

@@ -1,5 +1,4 @@
-//! What the tables of the database held at each version: the truth that
-//! finished directories are compared with.
+//! The rows of the database's tables at each version: finished directories are compared with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,7 +35,7 @@ impl Ledger {
         ledger
     }
 
-    /// The next version of a table; values tell versions apart.
+    /// Makes the next version of a table. The values tell versions apart.
     fn next(&mut self, table: &str, ids: impl IntoIterator<Item = i64>) -> Vec<Row> {
         self.version += 1;
         let rows: Vec<Row> = ids.into_iter().map(|id| (id, self.version * 1_000 + id)).collect();
@@ -57,7 +56,7 @@ impl Ledger {
     pub(crate) fn rewrite(&mut self, database: &MemoryDatabase, table: &str) {
         self.rewritten.insert(table.to_owned());
         let mut ids = self.ids(table);
-        // Others than before, and one row more or less.
+        // Other ids than before, and one row more or less.
         ids.iter_mut().for_each(|id| *id += 2);
         if self.version % 2 == 0 {
             ids.push(0);

@@ -1,18 +1,16 @@
-//! Deterministic simulation: intake, planners, workers, coordinators and
-//! keepers as they are, over a folder, a broker, a clock and a source in
-//! memory, under everything that can go wrong between any two of their effects.
+//! Deterministic simulation. Intake, planners, workers, coordinators and keepers run unchanged over a folder,
+//! a broker, a clock and a source in memory, and anything that can go wrong between two of their effects does
+//! go wrong.
 //!
-//! The clock is virtual and advances by itself (tokio's, paused). Every effect
-//! first waits a while that the seed decides: that is the scheduler. Then it
-//! happens as a whole and at once, or fails, or has happened and is reported as
-//! failed, or its process dies before or after it. When the faults have stopped,
-//! every job must come to its end, and what stands in the folder must be right.
+//! The clock is virtual and advances by itself (tokio's, paused). Every effect first waits for a time that
+//! the seed decides: that is the scheduler. Then one of these happens: the effect succeeds as a whole and at
+//! once; it fails; it succeeds and is reported as failed; or its process dies before or after it. When the
+//! faults have stopped, every job must end, and the content of the folder must be right.
 //!
-//! A schedule follows from its seed alone. `ADU_SIMULATION_SEED=n` plays one
-//! again and prints its effects, `ADU_SIMULATION_SCHEDULES=n` sets how many are
-//! played, `ADU_SIMULATION_BASE=n` from which seed on. `make test` plays the same
-//! seeds in every run, so that it fails for a change and not by chance;
-//! `make simulate` goes where nobody has been.
+//! A schedule follows from its seed alone. `ADU_SIMULATION_SEED=n` plays one again and prints its effects,
+//! `ADU_SIMULATION_SCHEDULES=n` sets how many are played, `ADU_SIMULATION_BASE=n` sets the first seed. `make
+//! test` plays the same seeds in every run, so that it fails only for a change and not by chance; `make
+//! simulate` plays new seeds.
 
 mod broker;
 mod bus;
@@ -40,7 +38,7 @@ use dice::Dice;
 use play::{Played, Stage};
 use schedule::Schedule;
 
-/// The allocator of the daemon, and faster than the default on many small pieces.
+/// The allocator of the daemon. It is faster than the default on many small allocations.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -53,7 +51,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, it is `{text}`")))
 }
 
-/// Tasks that panic are caught by the runtime: the simulation must not miss them.
+/// Counts panics: the runtime catches those of tasks, and the simulation must not miss them.
 fn count_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {

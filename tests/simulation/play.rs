@@ -36,10 +36,10 @@ use crate::schedule::{Event, Schedule};
 use crate::source::{SimParts, SimSource};
 use crate::world::World;
 
-/// How long a job may take when nothing goes wrong any more.
+/// How long a job may take after the faults have stopped.
 const BOUND: Duration = Duration::from_secs(300);
 
-/// What came of a schedule.
+/// The result of a schedule.
 pub(crate) struct Played {
     pub(crate) broken: Vec<String>,
     pub(crate) trace: Vec<String>,
@@ -49,7 +49,7 @@ pub(crate) struct Played {
     pub(crate) deaths: u64,
 }
 
-/// What every schedule of a thread shares.
+/// The state that all schedules of a thread share.
 pub(crate) struct Stage {
     config: Config,
     source: SourceName,
@@ -69,7 +69,7 @@ impl Stage {
         timing.plan_wait = millis(6_000);
         timing.keeper_wait = millis(1_000);
         timing.unfit_retry = millis(3_000);
-        // What a process had sent before it died may make a workspace anew.
+        // Long, because a request that a dead process had sent may still make a workspace.
         timing.abandoned_workspace = millis(20_000);
         timing.retry_first = millis(100);
         timing.retry_longest = millis(3_000);
@@ -101,7 +101,7 @@ impl Stage {
             running.run(self, schedule).await
         });
         drop(runtime);
-        // Processes and their world know each other.
+        // Processes and their world hold each other: break the cycle.
         if let Some(play) = play {
             lock(&play.lives).clear();
             play.hosts.iter().for_each(|h| *lock(h) = None);
@@ -181,7 +181,7 @@ impl Play {
         }
     }
 
-    /// An initialized root, as `check --init` makes it.
+    /// Initializes the root, as `check --init` does.
     async fn lay_out(&self) {
         let world = World::new(crate::dice::Dice::new(0), crate::faults::Faults::none(), 1, false, false);
         std::mem::swap(&mut *world.disk(), &mut *self.world.disk());
@@ -191,7 +191,7 @@ impl Play {
         std::mem::swap(&mut *world.disk(), &mut *self.world.disk());
     }
 
-    /// Waits until all is quiet, or for too long.
+    /// Waits until everything has ended, or for too long.
     async fn settle(&self, schedule: &Schedule) {
         let bound = self.world.calm() + BOUND;
         loop {
@@ -280,7 +280,7 @@ impl Play {
     }
 }
 
-/// What a process is made of.
+/// What is needed to make a process.
 struct Parts<'a> {
     config: &'a Config,
     source: &'a SourceName,

@@ -1,5 +1,5 @@
-//! One simulated process: a set of tasks whose every effect passes through
-//! here, so that it can be delayed, fail, or be the last one.
+//! One simulated process: a set of tasks. All of its effects pass through here, so that each can be delayed,
+//! can fail, or can be the last one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,15 +10,15 @@ use tokio_util::sync::CancellationToken;
 use crate::faults::{Fate, Kind, When};
 use crate::world::World;
 
-/// How long after the death of its process a change may land, in milliseconds.
+/// How long after the death of its process a change may still land, in milliseconds.
 const LATEST: u64 = 6_000;
 
-/// The storage, broker or source refused; whether it had an effect is unknown.
+/// The storage, broker or source reported an error. Whether the effect happened is unknown.
 pub(crate) struct Refused;
 
 pub(crate) struct Process {
     pub(crate) world: Arc<World>,
-    /// Its host, which keeps its caches when the process dies.
+    /// Its host. The host's caches survive the process.
     pub(crate) host: usize,
     /// Unique per process start.
     pub(crate) life: u64,
@@ -38,8 +38,7 @@ impl Process {
         })
     }
 
-    /// Dies: no effect of it happens any more. Its connections break, its
-    /// temporaries stay.
+    /// Kills the process: it has no further effect. Its connections break, its temporary files stay.
     pub(crate) fn die(&self) {
         if self.dead.is_cancelled() {
             return;
@@ -54,7 +53,7 @@ impl Process {
         self.world.deliver.notify_one();
     }
 
-    /// Is stopped for a while, as by SIGSTOP; the broker may give it up.
+    /// Stops the process for a while, like SIGSTOP. The broker may end its sessions.
     fn stop(&self, millis: u64) {
         let until = Instant::now() + Duration::from_millis(millis);
         self.world.note(|| format!("h{} STOPPED for {millis} ms", self.host));
@@ -69,7 +68,7 @@ impl Process {
         }
     }
 
-    /// Returns when this process runs; never, if it is dead.
+    /// Returns when this process runs. Never returns if it is dead.
     pub(crate) async fn runs(&self) {
         loop {
             if self.dead.is_cancelled() {
@@ -90,7 +89,8 @@ impl Process {
         self.runs().await;
     }
 
-    /// A change of folder or depot, as [`act`](Self::act), which may also land after its sender died: it was on its way.
+    /// Performs a change of folder or depot, as [`act`](Self::act) does. The change may also land after its
+    /// process died, because it was sent already.
     pub(crate) async fn send<T: Send + 'static>(
         &self,
         what: &str,
@@ -117,9 +117,8 @@ impl Process {
         done.ok_or(Refused)
     }
 
-    /// One effect: after a while, whole or not at all. A change of the folder
-    /// that its process does not survive may be done by half: `perform` sees it
-    /// by [`Fate::is_half`].
+    /// Performs one effect: after a while, as a whole or not at all. If the process dies at a change of the
+    /// folder, half of the change may happen: `perform` sees that by [`Fate::is_half`].
     pub(crate) async fn act<T: Send>(
         &self,
         kind: Kind,
@@ -150,7 +149,7 @@ impl Process {
         if fate.dies == When::After {
             self.die();
         }
-        // Others may move before it hears of its success.
+        // Other processes may act before this one learns of its success.
         self.pass(if fate.delay & 3 == 1 { fate.delay } else { 0 }).await;
         if fate.fails == When::After {
             self.world.note(|| format!("h{} {what} {on}: done, and reported as refused", self.host));

@@ -1,5 +1,4 @@
-//! What happens in a schedule besides the work itself: tables, requests, and
-//! what the world does to them, all from one seed.
+//! The events of a schedule besides the work itself: tables, requests and disturbances, all from one seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +8,7 @@ use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::source::Quirks;
 
-/// Hosts that a schedule of chance may have.
+/// The most hosts of a random schedule.
 const SOME_HOSTS: u64 = 3;
 
 /// Something that happens at a certain time.
@@ -21,13 +20,14 @@ pub(crate) enum Event {
     Update(String),
     /// A rewrite with other rows: older snapshots cannot read the table.
     Rewrite(String),
-    /// The keepers' sessions end, of one host or of all.
+    /// The keepers of one host, or of all, lose their sessions.
     KillKeepers(Option<usize>),
     /// The broker loses all tasks and all messages to the coordinator.
     Wipe,
     /// The broker closes all connections.
     Restart,
-    /// The broker gives up those who hold a task: it goes to the next, and they work on.
+    /// The broker ends the sessions that hold a task. The task goes to the next worker, and the first one
+    /// works on.
     TakeAway,
     /// kill -9
     Kill(usize),
@@ -35,7 +35,7 @@ pub(crate) enum Event {
     Terminate(usize),
 }
 
-/// A job that is asked for.
+/// A requested job.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) id: String,

@@ -30,13 +30,13 @@ use crate::process::{Process, Refused};
 /// Tables with a quirk, by name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Quirks {
-    /// A value of theirs does not fit its column.
+    /// Tables with a value that does not fit its column.
     pub(crate) unfit: BTreeSet<String>,
-    /// They cannot be read.
+    /// Tables that cannot be read.
     pub(crate) broken: BTreeSet<String>,
-    /// Whoever reads them dies.
+    /// Tables that kill each process that reads them.
     pub(crate) deadly: BTreeSet<String>,
-    /// Milliseconds that a chunk of theirs takes.
+    /// How many milliseconds a chunk of a table takes.
     pub(crate) slow: BTreeMap<String, u64>,
 }
 
@@ -179,7 +179,7 @@ impl Snapshots for SimSource {
     }
 }
 
-/// Parts that hold nothing but their rows: 16 bytes each, id and value.
+/// Writes parts that hold only their rows: 16 bytes each, id and value.
 pub(crate) struct SimParts {
     pub(crate) process: Arc<Process>,
     pub(crate) destination: Arc<dyn Destination>,
@@ -225,7 +225,7 @@ impl Parts for SimParts {
     }
 }
 
-/// A checksum (FNV-1a): enough to tell parts apart.
+/// A checksum (FNV-1a). It is good enough to tell parts apart.
 pub(crate) fn sum(content: &[u8]) -> String {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
     format!("{:016x}", content.iter().fold(0xCBF2_9CE4_8422_2325, fold))

@@ -1,5 +1,4 @@
-//! Watches, at the very moment, that nothing is acknowledged (I1, I2) or said
-//! (I5) before it is durable.
+//! Checks at each acknowledgement (I1, I2) and event (I5) that what it promises is durable.
 
 use adu_export::folder::layout;
 use adu_export::job::archive::Archive;
@@ -16,7 +15,7 @@ pub(crate) fn archive(disk: &Disk, job: &JobId) -> Option<Archive> {
     Some(serde_json::from_slice(&bytes).expect("an archive reads back"))
 }
 
-/// Whether a file of a directory whose name ends so has a text in it.
+/// Whether any file of a directory, with this end of its name, contains a text.
 fn has(disk: &Disk, dir: &str, end: &str, text: &str) -> bool {
     disk.list(dir, Eyes::Truth).iter().filter(|name| name.ends_with(end)).any(|name| {
         let content = disk.read(&format!("{dir}/{name}"), Eyes::Truth).unwrap_or_default();
@@ -24,7 +23,7 @@ fn has(disk: &Disk, dir: &str, end: &str, text: &str) -> bool {
     })
 }
 
-/// An event is accepted by the broker: what it says must be durable.
+/// Checks an event when the broker accepts it: what the event says must be durable.
 pub(crate) fn said(world: &World, event: &Event) {
     let Some(job) = &event.data.job_id else { return };
     let disk = world.disk();
@@ -60,7 +59,7 @@ pub(crate) fn said(world: &World, event: &Event) {
     }
 }
 
-/// A delivery is acknowledged: its effect must be durable, and its wake-up out.
+/// Checks an acknowledgement: the effect must be durable, and the wake-up sent.
 pub(crate) fn acknowledged(world: &World, life: u64, unacked: &Unacked) {
     match unacked.line {
         Line::Requests => request(world, life, unacked),
@@ -80,7 +79,7 @@ fn work(world: &World, life: u64, task: &Task) {
         return;
     }
     let (effect, wake) = match task {
-        // A planner that has an older view than the coordinator may do nothing but wake it.
+        // A planner with an older view than the coordinator may only wake the coordinator.
         Task::Plan(_) => (true, (life, job.to_string(), None)),
         Task::Chunk(t) => {
             if disk.exists(&layout::outcome(job, t.batch_id())) {

@@ -1,5 +1,5 @@
-//! What all simulated processes share: the clock, the dice, the folder, the
-//! broker, the database, and the list of broken promises.
+//! The state that all simulated processes share: the clock, the dice, the folder, the broker, the database,
+//! and the list of broken promises.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const BEGIN: i64 = 1_764_115_190;
 
 pub(crate) struct World {
     begin: Instant,
-    /// Faults stop then; what was begun may still end badly.
+    /// When new faults stop. Faults that have begun may still end badly.
     calm: Instant,
     pub(crate) faults: Faults,
     pub(crate) hosts: usize,
@@ -31,7 +31,7 @@ pub(crate) struct World {
     /// Tables are published in the depot, and not in the folder.
     pub(crate) has_depot: bool,
     broker: Mutex<Broker>,
-    /// A lock of its own: a handle may be dropped while the broker is locked.
+    /// It has a lock of its own, because a handle may be dropped while the broker is locked.
     abandoned: Mutex<Vec<u64>>,
     /// The broker has something to deliver.
     pub(crate) deliver: Notify,
@@ -101,7 +101,7 @@ impl World {
         lock(&self.broker)
     }
 
-    /// A delivery's handle was dropped without a word.
+    /// Notes that a delivery's handle was dropped without acknowledging or releasing it.
     pub(crate) fn abandon(&self, tag: u64) {
         lock(&self.abandoned).push(tag);
     }
@@ -128,7 +128,7 @@ impl World {
         chance.lives
     }
 
-    /// What becomes of the next effect.
+    /// The fate of the next effect.
     pub(crate) fn fate(&self, kind: Kind) -> Fate {
         let stormy = self.is_stormy();
         let mut chance = lock(&self.chance);
@@ -157,7 +157,7 @@ impl World {
         }
     }
 
-    /// A promise is broken.
+    /// Notes a broken promise.
     pub(crate) fn broken(&self, invariant: &str, what: impl std::fmt::Display) {
         let text = format!("{invariant}: {what}");
         self.note(|| format!("BROKEN {text}"));

@@ -1,7 +1,6 @@
-//! Primitive 2, the consuming rename: a table's `ready` directory goes to a
-//! public name or to the trash, once (invariant I4). Whoever finds it gone
-//! learns from the target's inode, and from that of a part in it, what became
-//! of it.
+//! Primitive 2, the consuming rename: a table's `ready` directory moves once, to a public name or to the
+//! trash (invariant I4). If a process finds the directory gone, it learns where it went from two inodes: that
+//! of the target directory and that of a part in it.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,19 +8,19 @@ use uuid::Uuid;
 use crate::folder::{Created, Folder, FolderError, Renamed, VERSION, layout};
 use crate::message::{Epoch, JobId, TableNo};
 
-/// `tables/<t>.target-<K>.json`: a name that is about to be tried.
+/// `tables/<t>.e<N>.target-<K>.json`: a name, written down before it is tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Version of the format.
     pub v: u32,
     /// Directory below the root.
     pub directory: String,
-    /// Inode of the `ready` directory: a rename keeps it, so that it tells
-    /// whose directory stands under the name.
+    /// Inode of the `ready` directory. A rename keeps it, so it shows whether the directory under the name is
+    /// this table's.
     pub inode: u64,
 }
 
-/// A table whose parts stand in its `ready` directory.
+/// A table whose parts are linked in its `ready` directory.
 #[derive(Clone, Debug)]
 pub struct Ready<'a> {
     /// The job.
@@ -32,11 +31,11 @@ pub struct Ready<'a> {
     pub id: Uuid,
     /// The table.
     pub table: TableNo,
-    /// A part that stands in it when it is published, if one is known.
+    /// A part that is in it when it is published, if one is known.
     pub part: Option<Part>,
 }
 
-/// A part under the name that it has in a finished directory.
+/// A part under its name in the finished directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Its name.
@@ -48,13 +47,13 @@ pub struct Part {
 /// Where a `ready` directory went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Consumed {
-    /// It stands under this directory.
+    /// It is published as this directory.
     Published(String),
     /// It is in the trash.
     Trashed,
 }
 
-/// What became of one name.
+/// The result of trying one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tried {
     /// The directory is consumed.
@@ -64,8 +63,8 @@ pub enum Tried {
 }
 
 impl Folder {
-    /// Tries the K-th name for a table. `candidate` is used unless a name was
-    /// written down for this K before.
+    /// Tries the K-th name for a table. If a name was written down for this K before, that name is used
+    /// instead of `candidate`.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -89,7 +88,7 @@ impl Folder {
         })
     }
 
-    /// Sends a `ready` directory to the trash, unless it was published.
+    /// Moves a `ready` directory to the trash, unless it was published.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -103,12 +102,11 @@ impl Folder {
         }
     }
 
-    /// Where a `ready` directory that is gone went: the target under which it
-    /// stands, or else the trash.
+    /// Where a missing `ready` directory went: to the target that now has its inode, else to the trash.
     async fn whereabouts(&self, ready: &Ready<'_>) -> Result<Consumed, FolderError> {
         for attempt in 1.. {
             let path = layout::target(ready.job, ready.epoch, ready.table, attempt);
-            // Nothing is concluded from what a cache has not seen yet.
+            // Ask the server: a cache may not show the file yet.
             let Some(target) = self.read_anew::<Target>(&path).await? else { break };
             let stat = self.stat_anew(&target.directory).await?;
             if stat.is_some_and(|s| s.inode == target.inode) && self.holds(&target, ready).await? {
@@ -118,16 +116,16 @@ impl Folder {
         Ok(Consumed::Trashed)
     }
 
-    /// Whether the table's part stands in a target. The inode of a directory is
-    /// free again when the trash is emptied, and another job's may get it; that
-    /// of a part is not, for as long as the workspace has the part.
+    /// Whether the table's part is in a target. The inode of a directory becomes free when the trash is
+    /// emptied, and a directory of another job may get it. The inode of a part stays in use as long as the
+    /// workspace holds the part.
     async fn holds(&self, target: &Target, ready: &Ready<'_>) -> Result<bool, FolderError> {
         let Some(part) = &ready.part else { return Ok(true) };
         let stat = self.stat_anew(&layout::public(&target.directory, &part.file)).await?;
         Ok(stat.is_some_and(|s| s.inode == part.inode))
     }
 
-    /// Claims a name exclusively for an owner; true if it is the owner's.
+    /// Claims a name exclusively for an owner. True if the name belongs to the owner now.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -183,7 +181,7 @@ mod tests {
         JobId::parse("a").expect("valid")
     }
 
-    /// A coordinator wrote the name down that it was about to try, and died.
+    /// A coordinator wrote down the name that it was about to try, and died.
     async fn tried(folder: &Folder, job: &JobId, directory: &str, inode: u64) {
         folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
         folder.store().make_dirs(&layout::workspace(job), vec!["tables".into()]).await.expect("made");

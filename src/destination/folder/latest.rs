@@ -7,7 +7,7 @@ use crate::destination::base_name;
 use crate::folder::{Folder, FolderError, layout};
 use crate::message::SourceName;
 
-/// Points one view at its newest export; true if it had to move.
+/// Points one link at its newest export. True if the link changed.
 pub(super) async fn point(
     folder: &Folder,
     directory: &str,
@@ -20,7 +20,7 @@ pub(super) async fn point(
     if folder.store().pointed(&link).await?.as_deref() == Some(target.as_str()) {
         return Ok(false);
     }
-    // An export that was pruned by hand is nothing to point at.
+    // Somebody removed the export by hand: leave the link as it is.
     if folder.store().stat(newest).await?.is_none() {
         return Ok(false);
     }
@@ -34,7 +34,7 @@ pub(super) async fn point(
     Ok(true)
 }
 
-/// Where the view of a table points, by the base name that it owns.
+/// Where the link of a table points. The link has the base name that the table owns.
 pub(super) async fn find(
     folder: &Folder,
     of: (&SourceName, &str, &str),

@@ -1,6 +1,6 @@
-//! The control folder's own root as a destination: tables become directories of it. A part is a file of the workspace;
-//! a table is put together in its `ready` directory by links, and moved to a public name by one rename, which decides
-//! between publishing and discarding (primitive 2).
+//! The root of the control folder as a destination: each table becomes a directory of it. A part is a file of
+//! the workspace. A table is put together in its `ready` directory by links, and moved to a public name by
+//! one rename. That rename decides between publishing and discarding (primitive 2).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -60,7 +60,7 @@ impl FolderDestination {
                 store.link(&path, links).await
             };
             match linked.await.map_err(FolderError::from) {
-                // Another coordinator moved it: the rename finds out where to.
+                // Another coordinator moved the directory. The rename below finds out where to.
                 Err(e) if e.is_gone() => {
                     return if store.stat(&dir).await?.is_some() { Err(e) } else { Ok(()) };
                 }
@@ -70,7 +70,7 @@ impl FolderDestination {
         Ok(())
     }
 
-    /// The next name that nothing stands under; none where conflicts fail.
+    /// The next free name. `None` if `on_conflict` allows no further name.
     async fn free_name(
         &self,
         table: &StagedTable,
@@ -81,8 +81,8 @@ impl FolderDestination {
         while let Some(name) = base_name::directory(&table.base, on_conflict, *nth, now) {
             *nth += 1;
             let path = layout::public(&table.directory, &name);
-            // Also where conflicts fail: a rename replaces an empty directory, which may be
-            // another job's output directory.
+            // This check is needed also for `on_conflict: fail`: a rename replaces an empty directory, and
+            // that may be another job's output directory.
             if self.folder.store().stat(&path).await?.is_none() {
                 return Ok(Some(path));
             }
@@ -108,7 +108,7 @@ impl Destination for FolderDestination {
         None
     }
 
-    /// The folder is looked at anyway, by all roles.
+    /// All roles check the folder anyway.
     async fn health(&self) -> Result<(), String> {
         Ok(())
     }
@@ -117,7 +117,8 @@ impl Destination for FolderDestination {
         Ok(self.folder.store().free_bytes().await?)
     }
 
-    /// The directory is found at the end only: nobody else can take a name of the table meanwhile.
+    /// Claims only the base name. The directory's name is chosen at publishing: no other table can take names
+    /// of this one meanwhile.
     async fn claim(&self, claim: &Claim<'_>) -> Result<String, ClaimError> {
         let base = places::claim_base(&self.folder, claim.source, claim.schema, claim.name).await?;
         places::check_conflict(&self.folder, claim.directory, &base, claim.on_conflict).await?;
@@ -160,7 +161,7 @@ impl Destination for FolderDestination {
 
     async fn secure(&self, job: &JobId, of: BatchId) -> Result<(), FolderError> {
         match self.folder.store().sync(&layout::parts(job, of)).await {
-            // Where the workspace is gone, the record has no place either.
+            // If the workspace is gone, the record cannot be written either.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => Ok(other?),
         }
@@ -185,11 +186,11 @@ impl Destination for FolderDestination {
     ) -> Result<Publication, FolderError> {
         self.gather(table, parts).await?;
         if !table.directory.is_empty() && self.folder.store().stat(&table.directory).await?.is_none() {
-            // Somebody removed the output directory while it was empty.
+            // Somebody removed the output directory while it was empty: make it again.
             let mut parent = String::new();
-            for part in table.directory.split('/') {
-                self.folder.store().make_dirs(&parent, vec![part.to_owned()]).await?;
-                parent = layout::public(&parent, part);
+            for level in table.directory.split('/') {
+                self.folder.store().make_dirs(&parent, vec![level.to_owned()]).await?;
+                parent = layout::public(&parent, level);
             }
         }
         let ready = self.ready(table)?;
@@ -212,7 +213,7 @@ impl Destination for FolderDestination {
         Ok(self.folder.stat_anew(&first).await?.is_some())
     }
 
-    /// The rename moved all of it.
+    /// Nothing to check: the rename moved the whole directory.
     async fn confirm(&self, _: &str, _: &[WinningPart]) -> Result<(), FolderError> {
         Ok(())
     }
@@ -256,8 +257,8 @@ impl From<Consumed> for Decision {
     }
 }
 
-/// What a [`PartReference`] says here: a file in the directory of its batch's parts, and its inode, which all of its
-/// links share.
+/// The content of a [`PartReference`] of this destination: a file in its batch's directory of parts, and its
+/// inode, which all links to the file share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FolderPart {
     inode: u64,
@@ -266,10 +267,10 @@ struct FolderPart {
 
 impl FolderPart {
     fn of(reference: &PartReference) -> Result<Self, FolderError> {
-        let parts = reference.as_str().split_once(':');
-        let read = parts.and_then(|(inode, file)| Some((u64::from_str(inode).ok()?, file)));
+        let fields = reference.as_str().split_once(':');
+        let read = fields.and_then(|(inode, file)| Some((u64::from_str(inode).ok()?, file)));
         match read {
-            // No reference leads out of its directory.
+            // A reference must not point outside its directory.
             Some((inode, file)) if !file.contains('/') => Ok(Self { inode, file: file.to_owned() }),
             _ => Err(FolderError::Unreadable {
                 path: reference.as_str().to_owned(),

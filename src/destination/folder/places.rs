@@ -1,4 +1,5 @@
-//! Where tables will stand: base names that belong to one table for ever, and output directories.
+//! Where tables will be published: base names, each of which belongs to one table for ever, and output
+//! directories.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ struct NameClaim {
     table: String,
 }
 
-/// A name is its owner's, whichever release wrote that down.
+/// The version of the file does not matter: a claim is equal if its owner is.
 impl PartialEq for NameClaim {
     fn eq(&self, other: &Self) -> bool {
         (&self.source, &self.schema, &self.table) == (&other.source, &other.schema, &other.table)
@@ -53,7 +54,7 @@ pub(super) async fn claim_base(
     ))
 }
 
-/// Whether a base name is a table's.
+/// Whether a base name belongs to a table.
 pub(super) async fn owns(
     folder: &Folder,
     source: &SourceName,
@@ -65,7 +66,7 @@ pub(super) async fn owns(
     Ok(found == Some(claim_of(source, schema, table)))
 }
 
-/// Where conflicts fail, look before the work.
+/// With `on_conflict: fail`, checks for a conflict before any work is done.
 pub(super) async fn check_conflict(
     folder: &Folder,
     directory: &str,
@@ -86,14 +87,14 @@ pub(super) async fn check_conflict(
     ))
 }
 
-/// Makes an output directory, part by part, on the root's own file system.
+/// Makes an output directory, level by level, on the root's own file system.
 pub(super) async fn make_output(folder: &Folder, output: &str) -> Result<(), ClaimError> {
     let store = folder.store();
     let mut parent = String::new();
-    for part in output.split('/') {
-        let next = layout::public(&parent, part);
-        check_output(folder, output, &next, part).await?;
-        store.make_dirs(&parent, vec![part.to_owned()]).await?;
+    for level in output.split('/') {
+        let next = layout::public(&parent, level);
+        check_output(folder, output, &next, level).await?;
+        store.make_dirs(&parent, vec![level.to_owned()]).await?;
         parent = next;
     }
     if store.same_file_system(output).await? {
@@ -106,11 +107,11 @@ pub(super) async fn make_output(folder: &Folder, output: &str) -> Result<(), Cla
     ))
 }
 
-/// A directory that is a table's, or may become one, takes no others
-/// (invariant I4: nothing writes in a published directory).
-async fn check_output(folder: &Folder, output: &str, path: &str, part: &str) -> Result<(), ClaimError> {
+/// Refuses a directory that belongs to a table or may become one (invariant I4: nothing writes in a published
+/// directory).
+async fn check_output(folder: &Folder, output: &str, path: &str, level: &str) -> Result<(), ClaimError> {
     let store = folder.store();
-    let claimed = store.stat(&layout::name_claim(part)).await?.is_some();
+    let claimed = store.stat(&layout::name_claim(level)).await?.is_some();
     if !claimed && !store.list(path).await?.iter().any(|name| name.ends_with(".parquet")) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
-//! The archive of a job: its commit point (primitive 3) and whole metadata. `job::archiving` makes it.
-//! When `.archive/by-id/<id>.json` stands, what is left is to finish: the link
-//! that people look for, the final event, the workspace to the trash.
+//! The archive of a job: its commit point (primitive 3) and all of its metadata. `job::archiving` makes it.
+//! Once `.archive/by-id/<id>.json` exists, only three steps are left: the link under the dated name, the
+//! final event, and the workspace to the trash.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What the control files hold, each as a type. Who may create, read or replace which is [`Workspace`]'s.
+//! The content of each control file, as a type. [`Workspace`] says who may create, read or replace which
+//! file.
 //!
 //! [`Workspace`]: super::Workspace
 

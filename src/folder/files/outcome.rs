@@ -1,4 +1,4 @@
-//! What became of tables and jobs, as files in the workspace say it.
+//! The request, the cancel and the outcomes of a job, as files in its workspace.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ pub fn sha256(body: &[u8]) -> String {
 }
 
 impl StoredRequest {
-    /// A request that nobody sent as a message.
+    /// A request that did not come as a message.
     #[must_use]
     pub fn new(
         job: JobId,
@@ -65,11 +65,12 @@ impl StoredRequest {
     }
 }
 
-/// Whose workspace it is: daemons leave those of others alone.
+/// The owner of a workspace. Daemons leave the workspaces of other owners alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", from = "StoredOwner")]
 pub enum Owner {
-    /// Nobody: a request that no workspace has yet, or a run of an older release, which did not say which one it was.
+    /// No owner: a request that is not stored yet, or a one-shot run of an older release, which did not write
+    /// down which run it was.
     Nobody,
     /// The daemons of a prefix on a virtual host.
     Daemons {
@@ -82,17 +83,18 @@ pub enum Owner {
     OneShot(Run),
 }
 
-/// A one-shot export: the run that stored the request, and those that resume it.
-/// Two of them in one folder leave each other's jobs alone.
+/// A one-shot export: the run that stored the request, and the runs that resume it. Two such exports in one
+/// folder leave each other's jobs alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// Made by the first one.
+    /// The first run makes it.
     pub id: Uuid,
-    /// User, hosts, ports and database that it reads: another server is resumed by no one.
+    /// User, hosts, ports and database that the export reads. A run that reads another server does not resume
+    /// it.
     pub server: String,
 }
 
-/// An owner as any release wrote it: older ones told one-shot exports without their run.
+/// An owner as any release wrote it. Older releases did not write the run of a one-shot export.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 enum StoredOwner {
@@ -170,33 +172,33 @@ pub struct PlanFailure {
     pub error: ErrorReport,
 }
 
-/// `tables/<t>.e<N>.outcome.json`: written after the consuming renames of a
-/// batch, before any event. Exclusive: the first one stands.
+/// `tables/<t>.e<N>.outcome.json`: written after all tables of the batch are published or discarded, and
+/// before any event. The file is exclusive: the first one counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Version of the format.
     pub v: u32,
     /// When.
     pub at: Timestamp,
-    /// Every table of the batch.
+    /// The result of every table of the batch.
     pub tables: Vec<TableOutcome>,
 }
 
-/// What became of one table of a batch.
+/// The result of one table of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableOutcome {
     /// Its number.
     pub table: TableNo,
-    /// What became of it.
+    /// Its result.
     #[serde(flatten)]
     pub result: TableResult,
 }
 
-/// What became of a table in an epoch.
+/// The result of a table in one epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "result")]
 pub enum TableResult {
-    /// It stands in a directory.
+    /// It is published in a directory.
     Published {
         /// The directory below the root.
         directory: String,
@@ -208,9 +210,9 @@ pub enum TableResult {
         /// Why.
         error: ErrorReport,
     },
-    /// The job was cancelled before it was complete.
+    /// The job was cancelled before the table was complete.
     Cancelled,
-    /// It is planned again in a later epoch.
+    /// It is given up here and planned again in a later epoch.
     Abandoned {
         /// Why.
         #[serde(flatten)]

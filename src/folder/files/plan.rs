@@ -1,4 +1,4 @@
-//! `plans/eN.json`: what an epoch of a job brings.
+//! `plans/eN.json`: the plan of one epoch of a job.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::plan::ExportPlan;
 use crate::plan::export_plan::{FailedTable, PlannedTable, SkippedRelation};
 use crate::relation::Snapshot;
 
-/// What an epoch brings.
+/// The plan of an epoch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EpochPlan {
-    /// Tables, be it that none of them can be exported.
+    /// A plan of tables. Possibly none of them can be exported.
     Export(Arc<ExportPlan>),
-    /// Nothing more: the job can end.
+    /// No tables: a coordinator closed the epoch, so that the job can end.
     Closed(Arc<ClosedPlan>),
 }
 
@@ -43,7 +43,7 @@ pub struct ClosedPlan {
 
 impl From<ExportPlan> for EpochPlan {
     fn from(plan: ExportPlan) -> Self {
-        // Older releases closed an epoch by a plan without tables, whose stage nobody ever made.
+        // Older releases closed an epoch by a plan without tables, whose `ready` directory did not exist.
         if !plan.ready.is_nil() || !plan.tables.is_empty() || plan.snapshot.is_some() {
             return Self::Export(Arc::new(plan));
         }

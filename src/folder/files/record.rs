@@ -1,4 +1,4 @@
-//! What workers leave behind for each chunk: a record, a failure, a start marker.
+//! The files that workers write for each chunk: a record, a failure, a start marker.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub struct Record {
     pub instance: Uuid,
     /// Its host.
     pub host: String,
-    /// The parts of each table of the batch; tables that failed have a failure instead.
+    /// The parts of each table of the batch. A failed table has a failure file instead.
     #[serde(rename = "parts")]
     pub tables: Vec<RecordedTable>,
     /// When the work on the winning attempt began.
@@ -30,20 +30,21 @@ pub struct Record {
 }
 
 impl Record {
-    /// What it says of a table.
+    /// The entry of one table.
     #[must_use]
     pub fn of(&self, table: TableNo) -> Option<&RecordedTable> {
         self.tables.iter().find(|t| t.table == table)
     }
 }
 
-/// What a chunk gave of one table.
+/// The parts that a chunk gave for one table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "StoredTable")]
 pub struct RecordedTable {
     /// The table's number.
     pub table: TableNo,
-    /// Its parts, in the order of the rows. A chunk without rows has none, unless it is the table's first.
+    /// Its parts, in the order of the rows. A chunk without rows has no part, unless it is the first chunk of
+    /// its table.
     pub parts: Vec<RecordedPart>,
 }
 
@@ -66,7 +67,7 @@ impl RecordedTable {
 pub struct RecordedPart {
     /// Path below the table's directory.
     pub path: String,
-    /// What its destination knows it by.
+    /// The destination's own name for it.
     pub reference: PartReference,
     /// Rows.
     pub rows: u64,
@@ -80,13 +81,13 @@ pub struct RecordedPart {
     pub fsync_seconds: f64,
 }
 
-/// What a destination knows a part by. Nobody else looks into it.
+/// The destination's own name for a part. Nobody else looks into it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PartReference(String);
 
 impl PartReference {
-    /// A reference in the words of its destination.
+    /// A reference as its destination wrote it.
     #[must_use]
     pub fn new(words: impl Into<String>) -> Self {
         Self(words.into())
@@ -97,14 +98,14 @@ impl PartReference {
         Self(format!("{inode}:{file}"))
     }
 
-    /// The words of its destination.
+    /// The text that its destination wrote.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What a chunk gave of one table, as any release wrote it.
+/// The parts that a chunk gave for one table, as any release wrote them.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum StoredTable {
@@ -112,7 +113,7 @@ enum StoredTable {
         table: TableNo,
         parts: Vec<RecordedPart>,
     },
-    /// One file per chunk; without bytes it stood for none.
+    /// One file per chunk. 0 bytes meant that there is no file.
     File {
         table: TableNo,
         file: String,
@@ -150,7 +151,7 @@ impl TryFrom<StoredTable> for RecordedTable {
 pub struct Failure {
     /// Version of the format.
     pub v: u32,
-    /// The table of the batch that failed.
+    /// The table that failed.
     pub table: TableNo,
     /// What follows from it.
     pub cause: Cause,
@@ -179,8 +180,8 @@ pub enum Cause {
     LineageLost,
 }
 
-/// `records/eN/<t>/000017.start-<uuid>.json`: written before work on a chunk
-/// that may have been begun before, removed by an orderly end.
+/// `records/eN/<t>/000017.start-<uuid>.json`: written before work on a chunk that may have been started
+/// before. An orderly end removes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartMarker {
     /// Version of the format.

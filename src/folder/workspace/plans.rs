@@ -1,4 +1,4 @@
-//! `plans/`: what epochs bring, or why they cannot be planned.
+//! `plans/`: the plans of epochs, or why they cannot be planned.
 
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::message::{BatchNo, Epoch};
 use crate::plan::ExportPlan;
 
 impl Workspace<'_> {
-    /// What an epoch brings.
+    /// The plan of an epoch.
     ///
     /// # Errors
     /// As [`crate::folder::Folder::read`].
@@ -18,7 +18,7 @@ impl Workspace<'_> {
         self.folder.read_plan(&layout::plan(self.job, epoch)).await
     }
 
-    /// Like [`plan`](Self::plan), but `None` is the server's word.
+    /// Like [`plan`](Self::plan), but `None` comes from the server and not from a cache.
     ///
     /// # Errors
     /// As [`crate::folder::Folder::read`].
@@ -38,7 +38,8 @@ impl Workspace<'_> {
         self.has(&layout::plan(self.job, epoch)).await
     }
 
-    /// Makes the directories of an epoch's records: before its plan, which says that they are there.
+    /// Makes the directories of an epoch's records. This comes before its plan: a plan promises that they
+    /// exist.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -62,7 +63,7 @@ impl Workspace<'_> {
         self.folder.create(&layout::plan(self.job, plan.epoch), plan).await
     }
 
-    /// Closes an epoch, unless somebody has planned it.
+    /// Closes an epoch, unless it has a plan.
     ///
     /// # Errors
     /// As [`crate::folder::Folder::create`].
@@ -70,7 +71,7 @@ impl Workspace<'_> {
         self.folder.create(&layout::plan(self.job, plan.epoch), plan).await.map(drop)
     }
 
-    /// Why an epoch cannot be planned, if somebody said so.
+    /// Why an epoch cannot be planned, if a planner wrote that down.
     ///
     /// # Errors
     /// As [`crate::folder::Folder::read`].
@@ -84,7 +85,7 @@ impl Workspace<'_> {
         Ok(None)
     }
 
-    /// Says why an epoch cannot be planned.
+    /// Writes down why an epoch cannot be planned.
     ///
     /// # Errors
     /// As [`crate::folder::Folder::create`].

@@ -1,4 +1,4 @@
-//! `records/`: what workers leave behind for each chunk.
+//! `records/`: the files that workers write for each chunk.
 
 use uuid::Uuid;
 
@@ -7,7 +7,7 @@ use crate::folder::files::record::{Failure, Record, StartMarker};
 use crate::folder::{Created, FolderError, RecordFile, StartName, layout};
 use crate::message::{BatchId, ChunkNo};
 
-/// Which files there are of a chunk and of its job, in the order in which a worker looks.
+/// Which files of a chunk and of its job exist, in the order in which a worker looks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChunkFiles {
     /// The chunk has a record.
@@ -20,19 +20,19 @@ pub struct ChunkFiles {
     pub archived: bool,
 }
 
-/// What a start marker is called.
+/// The place of a start marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartPlace {
     /// The batch.
     pub of: BatchId,
     /// The chunk.
     pub chunk: ChunkNo,
-    /// Which start it is of, and how often it was renewed.
+    /// The start that it belongs to, and how often it was renewed.
     pub name: StartName,
 }
 
 impl Workspace<'_> {
-    /// Which files there are of a chunk and of its job.
+    /// Looks which files of a chunk and of its job exist.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -56,7 +56,7 @@ impl Workspace<'_> {
         Ok(names.iter().filter_map(|name| RecordFile::parse(name)).collect())
     }
 
-    /// Asks the server itself which of them there are.
+    /// Asks the NFS server itself which of these files exist.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -120,7 +120,7 @@ impl Workspace<'_> {
         self.folder.read(&self.start_path(place)).await
     }
 
-    /// Marks a start.
+    /// Writes a start marker.
     ///
     /// # Errors
     /// As [`crate::folder::Folder::create`].

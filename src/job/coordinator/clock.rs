@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::TICK;
 
-/// Time that this process was running: its own pauses are not counted.
+/// The time during which this process ran. Pauses of the process are not counted.
 pub(super) struct OwnClock {
     up: Duration,
     last: Instant,

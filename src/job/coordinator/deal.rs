@@ -45,9 +45,8 @@ impl Coordinator {
         Ok(())
     }
 
-    /// What a predecessor handed out is not handed out again: what waits in
-    /// the queue is taken for out, and the daemons are asked what they hold.
-    /// True once that is known.
+    /// Keeps this coordinator from handing out again what a predecessor handed out: tasks that wait in the
+    /// queue count as handed out, and the daemons are asked what they hold. True once that is known.
     async fn take_over(&mut self, up: Duration, settings: &WindowSettings) -> Result<bool, CoordinatorError> {
         match self.takeover {
             Takeover::Done => {}
@@ -59,7 +58,7 @@ impl Coordinator {
             Takeover::Asked(until) if up >= until && self.window.daemons() > 0 => {
                 if self.session.ready(Queue::Work).await? > 0 {
                     let taken = self.window.inherit(&mut self.jobs, up, settings);
-                    debug!(taken, "took the window of a predecessor for out");
+                    debug!(taken, "counts the tasks of a predecessor's window as handed out");
                 }
                 self.takeover = Takeover::Done;
             }
@@ -68,7 +67,7 @@ impl Coordinator {
         Ok(matches!(self.takeover, Takeover::Done))
     }
 
-    /// How long daemons still have to say what they hold, where some have been asked.
+    /// How long the daemons still have to answer, if they were asked what they hold.
     pub(super) fn census_ends_in(&mut self) -> Option<Duration> {
         match self.takeover {
             Takeover::Asked(until) if self.window.daemons() > 0 => {
@@ -79,7 +78,7 @@ impl Coordinator {
     }
 }
 
-/// Waits for so long; for ever where nobody says how long.
+/// Waits for the pause. Without one, waits for ever.
 pub(super) async fn after(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,

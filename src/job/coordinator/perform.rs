@@ -1,5 +1,4 @@
-//! Performs one effect at a time. Every step may have been done before, by
-//! this coordinator or another.
+//! Performs one effect at a time. This coordinator or another may have done each step before.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -63,10 +62,11 @@ impl Coordinator {
             Effect::TellPlan(job, epoch) => self.tell_plan(&job, epoch).await?,
             Effect::Commit(job) => {
                 let Some(state) = self.jobs.get_mut(&job) else { return Ok(()) };
-                // The directory of archives is there in every export folder, also in a wrong one.
+                // Check the root first: every export folder has a directory of archives, also a wrong one.
                 folder.guard().await?;
                 if state.cancel.is_none() {
-                    // A predecessor may have closed the plan for a cancel that a cache still hides.
+                    // A predecessor may have closed the plan because of a cancel that a cache still hides
+                    // from us.
                     state.cancel = folder.job(&job).cancel_mark_anew().await?;
                     if state.cancel.is_some() {
                         return Ok(());
@@ -133,14 +133,14 @@ impl Coordinator {
         Ok(())
     }
 
-    /// What is left when the archive stands. Every step may be done already.
+    /// Does what is left once the archive exists. Every step may be done already.
     async fn finish(&mut self, job: &JobId) -> Result<(), CoordinatorError> {
         let Some(archive) = self.jobs.get(job).and_then(|s| s.archive.clone()) else { return Ok(()) };
         let folder = self.context.folder.clone();
         folder.job(job).link_archive(archive.committed_at).await?;
         self.latest.learn(&archive);
         if let Err(e) = self.latest.repair(&folder, &*self.context.destination, &*self.beat).await {
-            // A view: repaired at the next look. The job's end does not wait for it.
+            // Go on: the next look repairs `.latest`, and the end of the job does not wait for it.
             warn!(job.id = %job, error = %e, "`.latest` could not be brought up to date");
         }
         self.session.publish(Reporter::new(&self.context.config).finished(&archive)).await?;
@@ -166,10 +166,10 @@ impl Coordinator {
     }
 }
 
-/// Longest removal that is not taken for one that hangs.
+/// After so long, a removal counts as hanging.
 const REMOVAL: Duration = Duration::from_secs(600);
 
-/// Waits for the removal of what may be many files.
+/// Waits for a removal of possibly many files, and keeps telling that the loop moves.
 pub(super) async fn beating<T>(beat: &Beat, removal: impl Future<Output = T>) -> T {
     let mut removal = pin!(removal);
     let until = Instant::now() + REMOVAL;
@@ -182,7 +182,7 @@ pub(super) async fn beating<T>(beat: &Beat, removal: impl Future<Output = T>) ->
     }
 }
 
-/// Nothing more is planned: the job can end. What waited to be planned fails.
+/// The plan that closes the next epoch, so that the job can end. Tables that waited to be planned again fail.
 fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) -> ClosedPlan {
     let name = |number: TableNo| {
         let table = state.plans.iter().rev().find_map(|p| p.table(number));

@@ -1,4 +1,4 @@
-//! Batches that are being settled, beside the coordinator's loop: publishing may take minutes.
+//! Settles batches beside the coordinator's loop, because publishing may take minutes.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ struct Settled {
     outcome: Result<Arc<Outcome>, FolderError>,
 }
 
-/// The batches that are being settled. They end with the coordinator's term, wherever they are: whoever coordinates
-/// next goes on from there.
+/// The batches that are being settled. Their tasks are aborted at the end of the coordinator's term, at any
+/// point; the next coordinator continues from there.
 pub(super) struct Settling {
     running: JoinSet<Settled>,
     turns: Arc<Semaphore>,
@@ -58,7 +58,7 @@ impl Settling {
         });
     }
 
-    /// Returns when the settling of a batch has ended.
+    /// Returns when one batch is settled or has failed.
     pub(super) async fn any(&mut self) {
         match self.running.join_next().await {
             Some(ended) => self.keep(ended),
@@ -66,7 +66,7 @@ impl Settling {
         }
     }
 
-    /// Takes what has ended.
+    /// Returns the batches whose settling has ended.
     fn take(&mut self) -> Vec<Settled> {
         while let Some(ended) = self.running.try_join_next() {
             self.keep(ended);
@@ -77,13 +77,13 @@ impl Settling {
     fn keep(&mut self, ended: Result<Settled, tokio::task::JoinError>) {
         match ended {
             Ok(settled) => self.ended.push(settled),
-            // The term ends with it, and another coordinator goes on.
+            // The panic ends this term. Another coordinator continues.
             Err(broken) => std::panic::resume_unwind(broken.into_panic()),
         }
     }
 }
 
-/// Until the census of a coordinator ends, or the settling of a batch; for ever where there is neither.
+/// Waits until the census of a coordinator ends or a batch is settled. Waits for ever where there is neither.
 pub(super) async fn due(term: Option<&mut Coordinator>) {
     let Some(coordinator) = term else { return pending().await };
     let census = coordinator.census_ends_in();
@@ -95,7 +95,7 @@ pub(super) async fn due(term: Option<&mut Coordinator>) {
 }
 
 impl Coordinator {
-    /// Takes in what became of batches.
+    /// Takes the outcomes of settled batches into the state.
     pub(super) async fn take_settled(&mut self, touched: &mut Vec<JobId>) -> Result<(), CoordinatorError> {
         for Settled { job, id, began, outcome } in self.settling.take() {
             let batch = self.jobs.get_mut(&job).and_then(|state| state.batches.get_mut(&id));
@@ -104,7 +104,7 @@ impl Coordinator {
             touched.push(job.clone());
             match outcome {
                 Ok(outcome) => {
-                    // Whoever wrote it counts it.
+                    // Only the coordinator that wrote the outcome counts its tables.
                     if outcome.at == began {
                         let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
                         let organized = outcome.tables.iter().filter(published).count();

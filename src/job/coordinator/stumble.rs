@@ -1,4 +1,4 @@
-//! Steps and files of one job that are in the way: the other jobs go on, and what failed is tried again.
+//! Failed steps and unreadable files of one job: the other jobs go on, and the failed step is tried again.
 
 use tracing::warn;
 
@@ -6,7 +6,7 @@ use super::{Coordinator, CoordinatorError};
 use crate::message::JobId;
 
 impl Coordinator {
-    /// One job's file that cannot be read is no reason to leave the others alone.
+    /// Logs an error of one job's files, so that the other jobs go on.
     pub(super) fn tolerate(&self, error: CoordinatorError) -> Result<(), CoordinatorError> {
         match error {
             CoordinatorError::Folder(e) if !e.is_unfit() => {
@@ -17,7 +17,7 @@ impl Coordinator {
         }
     }
 
-    /// A step failed. It is tried every second, and told once.
+    /// Notes a failed step. The step is tried again; each reason is logged once.
     pub(super) fn stumbled(&mut self, job: &JobId, why: String) {
         if self.stumbles.get(job) != Some(&why) {
             warn!(job.id = %job, error = why, "a step of the job failed; it is tried again");
@@ -25,11 +25,12 @@ impl Coordinator {
         }
     }
 
-    /// After an error of the folder: not before a while, and with fresh eyes.
+    /// After an error of the folder, leaves the job alone for a while, and forgets it if its workspace is
+    /// gone.
     pub(super) async fn postpone(&mut self, job: &JobId) -> Result<(), CoordinatorError> {
         let up = self.clock.now();
         if !self.folder().job(job).exists().await? {
-            // Another coordinator has finished it, or all of the root is gone.
+            // Either another coordinator has finished the job, or the whole root is gone. The guard tells.
             self.folder().guard().await?;
             self.jobs.remove(job);
             self.stumbles.remove(job);

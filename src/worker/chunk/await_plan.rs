@@ -1,4 +1,4 @@
-//! A chunk's plan: a message may be faster than the file that it speaks of.
+//! Waits for a chunk's plan: a task message may arrive before the plan is visible.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::folder::FolderError;
 use crate::message::task::ChunkTask;
 use crate::plan::ExportPlan;
 
-/// Waits until the plan is visible: on NFS it may take a while.
+/// Waits until the plan is visible. On NFS this may take a while.
 pub(super) async fn await_plan(
     shared: &Shared,
     task: &ChunkTask,
@@ -36,7 +36,7 @@ pub(super) async fn await_plan(
     }
 }
 
-/// What follows when it does not come.
+/// What to do with the task if the plan does not become visible.
 pub(super) async fn unplanned(
     shared: &Shared,
     task: &ChunkTask,

@@ -5,9 +5,9 @@ use crate::folder::ChunkFiles;
 /// What should happen to a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing is left to do, and nobody waits for a word.
+    /// Nothing is left to do, and no wake-up is needed.
     Forget,
-    /// It is done: the wake-up may have been lost.
+    /// It is done. Wake the coordinator, because an earlier wake-up may be lost.
     Wake,
     /// Export it.
     Run,

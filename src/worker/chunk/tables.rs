@@ -1,6 +1,5 @@
-//! The tables of one chunk, which a batch of small ones has many of. They take
-//! turns: one has the connection and rows in memory, while those before it
-//! become durable.
+//! The tables of one chunk; a batch of small tables has many. They take turns: one table uses the connection
+//! and has rows in memory, while the tables before it become durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +23,8 @@ use crate::worker::export::{self, TableChunk, Turn};
 use crate::worker::patience::Patience;
 use crate::worker::poison::{self, Mark, Trust};
 
-/// Tables of a batch under way: the one whose turn it is, the next, and those that become durable.
+/// Tables of a batch that are exported at once: the one whose turn it is, the next one, and those that become
+/// durable.
 const TABLES_AT_ONCE: usize = 4;
 
 /// How the export of one table of the batch ended.
@@ -34,28 +34,28 @@ enum TableEnd {
     Stop(End),
 }
 
-/// What has come of the tables of a chunk. Where one has ended them all, the tables that were told to stop appear
-/// nowhere. Parts that they had finished are kept here so that the caller can remove them.
+/// The result of the tables of a chunk. If one table's end has stopped the others, the stopped tables appear
+/// nowhere. Parts that they had finished are kept here so that the caller can delete them.
 #[derive(Default)]
 pub(super) struct Exported {
     /// In the order of the tables.
     pub(super) tables: Vec<RecordedTable>,
     /// By table.
     pub(super) failures: BTreeMap<TableNo, (Cause, ErrorReport)>,
-    /// A table whose snapshot is lost; every other one reads the same.
+    /// A table whose snapshot is lost. All other tables read the same snapshot.
     pub(super) lost: Option<(TableNo, ErrorReport)>,
     pub(super) stopped: Option<End>,
-    /// The folder refused.
+    /// An error of the folder.
     pub(super) broken: Option<FolderError>,
 }
 
 impl Work<'_> {
-    /// Where the source was given.
+    /// Whether the source comes from a configuration or from `--dsn`.
     fn origin(&self) -> Origin {
         self.shared.context.sources().get(&self.plan.source).map_or(Origin::default(), |e| e.config.origin)
     }
 
-    /// Says why a table fails, for the log: what is written down may name a row.
+    /// Logs why a table fails. `reason` must not contain values of rows; only the failure file may.
     fn say(&self, cause: &Cause, code: &str, reason: &str) {
         warn!(
             job.id = %self.task.job, self.task.table = self.task.batch.0, self.task.chunk = self.task.chunk.0, ?cause, code, reason,
@@ -67,12 +67,14 @@ impl Work<'_> {
         Ok(TableEnd::Stop(self.stopped().await?))
     }
 
-    /// Exports the tables. Where one ends them all, those that are under way are told to stop, and waited for.
+    /// Exports the tables. If the end of one table ends the chunk, the running tables are told to stop, and
+    /// waited for.
     pub(super) async fn tables(&self) -> Exported {
         let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.batch);
         let mut under_way = FuturesUnordered::new();
         let mut exported = Exported::default();
-        // Not by the token: who is told to stop from outside must say so, or what is missing would not be missed.
+        // This is a flag of its own, not the token: when a stop comes from outside, a table must report it.
+        // Otherwise the chunk would be recorded without the tables that did not run.
         let mut ended = false;
         loop {
             while !ended && under_way.len() < TABLES_AT_ONCE {
@@ -89,7 +91,7 @@ impl Work<'_> {
                     exported.failures.insert(table, (cause, error));
                     continue;
                 }
-                // Told to stop by what came first.
+                // This table was stopped because of an earlier end.
                 _ if ended => continue,
                 Ok(TableEnd::Failed(_, error)) => exported.lost = Some((table, error)),
                 Ok(TableEnd::Stop(end)) => exported.stopped = Some(end),
@@ -102,15 +104,15 @@ impl Work<'_> {
         exported
     }
 
-    /// Exports one table's chunk: a suspect alone in this process, healthy ones
-    /// together, one that has killed it too often not at all.
+    /// Exports one table's chunk. Healthy chunks run together, a suspect runs alone in this process, and a
+    /// chunk that has killed the process too often does not run.
     async fn guarded(&self, table: &PlannedTable) -> Result<TableEnd, FolderError> {
         let (shared, task) = (self.shared, self.task);
-        let mut trust = self.starts.as_ref().map_or(Trust::Healthy, |s| poison::judge(s, table.number));
+        let mut trust = self.starts.as_ref().map_or(Trust::Healthy, |s| poison::trust(s, table.number));
         if trust == Trust::Poisoned {
             let starts = self.starts.as_deref().unwrap_or_default();
             match poison::deaths(shared, task, starts, self.cancel).await? {
-                Some(deaths) => trust = poison::judge(&deaths, table.number),
+                Some(deaths) => trust = poison::trust(&deaths, table.number),
                 None => return self.told_to_stop().await,
             }
         }
@@ -134,11 +136,12 @@ impl Work<'_> {
             self.say(&Cause::Permanent, &error.code, &error.message);
             return Ok(TableEnd::Failed(Cause::Permanent, error));
         }
-        // Not before it has entered and has its first turn: while it waits for these, whoever dies is another one.
+        // Write the start marker only now, after all waiting: a death during the wait is the fault of another
+        // chunk.
         let Some(turn) = self.turn().await else { return self.told_to_stop().await };
         let work = self.table(table, turn);
         let end = match self.starts {
-            // Orderly, whatever the end: not a start that killed its process.
+            // Any orderly end removes the marker, because such a start did not kill its process.
             Some(_) => {
                 let alone = trust == Trust::Suspect;
                 Mark::new(shared, task, table.number, alone).await?.over(work).await
@@ -149,7 +152,7 @@ impl Work<'_> {
         end
     }
 
-    /// The next turn; none when there is none any more.
+    /// Waits for the next turn. `None` if the work is to stop.
     async fn turn(&self) -> Option<Turn> {
         tokio::select! {
             biased;
@@ -158,12 +161,12 @@ impl Work<'_> {
         }
     }
 
-    /// Exports one table's chunk, trying again where that helps, each time in a turn of its own.
+    /// Exports one table's chunk and tries again where that helps. Each try takes a turn of its own.
     async fn table(&self, table: &PlannedTable, first: Turn) -> Result<TableEnd, FolderError> {
         let context = &self.shared.context;
         let mut turn = Some(first);
         let mut pauses = context.pauses();
-        // Since another server was the first of several in a row to answer.
+        // The pauses of tries in a row in which another server answered than the one that has the snapshot.
         let mut elsewhere_pauses = None;
         let mut patience = Patience::new(self.shared, &self.task.job, self.cancel);
         loop {
@@ -195,7 +198,7 @@ impl Work<'_> {
             }
             let (pace, elsewhere) = match error {
                 ExportError::Gone => {
-                    // The workspace is gone, or all of the root is.
+                    // Either the workspace is gone or the whole root is. The guard tells.
                     context.folder.guard().await?;
                     return Ok(TableEnd::Stop(End::Done { wake: false }));
                 }
@@ -279,8 +282,8 @@ impl Work<'_> {
     }
 }
 
-/// We hold a keeper, and the server does not know its snapshot: the connection
-/// is about to be found dead. The next try joins another.
+/// We hold a keeper, but the server does not know its snapshot: the keeper's connection is about to be found
+/// dead, or another server answered. The next try may join another keeper.
 fn snapshot_elsewhere(error: &SourceError) -> SourceError {
     SourceError::transient("snapshot_elsewhere", format!("{}; its keeper lives", error.message))
         .with_remedy(Advice::SeveralServers)

@@ -1,4 +1,4 @@
-//! Where tables will stand: each claims its name at the destination.
+//! The names of tables: each table claims its name at the destination.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::destination::{Claim, ClaimError, base_name};
 use crate::message::request::ExportRequest;
 use crate::plan::export_plan::PlannedTable;
 
-/// Names that are claimed at once: each claim waits for two fsyncs, and a request may mean 20,000 tables.
+/// Names that are claimed at once. Each claim waits for two fsyncs, and a request may have 20,000 tables.
 const CLAIMS_AT_ONCE: usize = 16;
 
 impl From<ClaimError> for PlanError {
@@ -20,7 +20,8 @@ impl From<ClaimError> for PlanError {
 }
 
 impl Planner<'_> {
-    /// The first tables, of which no two want the same name: of those that do, the earlier one gets it.
+    /// The longest run of first tables in which no two want the same name. Where two do, the earlier table
+    /// must get the name first.
     pub(super) fn uncontended<'t, T>(&self, drafts: &'t [(PlannedTable, T)]) -> &'t [(PlannedTable, T)] {
         let mut wanted = HashSet::new();
         let is_free = |(table, _): &&(PlannedTable, T)| {

@@ -1,4 +1,4 @@
-//! What an epoch has to plan: all that was asked for, or what was abandoned.
+//! The tables that an epoch has to plan: all that were asked for, or those that were abandoned.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use crate::plan::export_plan::SkippedRelation;
 use crate::planning::Scope;
 
 impl Planner<'_> {
-    /// What this epoch plans: all that was asked for, or what was abandoned; and the lineage to go on with, if it
-    /// lives.
+    /// The tables of this epoch: all that were asked for, or those that were abandoned. Also the lineage to
+    /// continue with, if it still lives.
     pub(super) fn scope(&self) -> (Scope, Option<Uuid>) {
         let stored = self.stored();
         let mut scope = Scope::first(stored.request.clone());
@@ -26,7 +26,7 @@ impl Planner<'_> {
             return (scope, lineage);
         }
         let abandoned = self.job.abandoned();
-        // One plan has one snapshot: first those that go on with theirs.
+        // A plan has one snapshot. First plan the tables that continue with their old snapshot.
         let same: Vec<&Abandoned> =
             abandoned.iter().filter(|a| matches!(a.cause, Cause::Unfit { .. })).collect();
         let latest = self.job.plans.last().and_then(|p| p.snapshot()).map(|s| s.lineage);
@@ -37,8 +37,8 @@ impl Planner<'_> {
                 same.into_iter().filter(|a| of(a) == lineage).collect()
             }
             None => {
-                // A lineage that a later epoch took already serves them all, unless a table
-                // changed: nobody knows whether that was before or after.
+                // If a later epoch has taken a new lineage already, all these tables can use it. Not if a
+                // table changed: the change may have come before or after that snapshot.
                 let changed = abandoned.iter().any(|a| a.cause == Cause::Changed);
                 let may_be_new = self.job.lineages().len() < MAX_LINEAGES;
                 lineage = latest
@@ -76,7 +76,7 @@ impl Planner<'_> {
         (scope, lineage)
     }
 
-    /// Tables that patterns matched and that were left out because of tables of this epoch alone.
+    /// Tables that patterns matched and that were left out only because of tables of this epoch.
     fn children(&self, tables: &BTreeMap<String, TableNo>) -> Vec<TableRequest> {
         let latest: BTreeMap<&str, &SkippedRelation> =
             self.job.plans.iter().flat_map(|plan| plan.skipped()).map(|s| (s.table.as_str(), s)).collect();
