@@ -200,7 +200,7 @@ impl CopyDecoder {
         for (index, column) in self.columns.iter_mut().enumerate() {
             let name = &column.of.column.name;
             let (array, faults) = column.builder.finish().map_err(|e| unbuildable(name, &e))?;
-            column.judge(&array, &faults, self.on_unfit)?;
+            column.check(&array, &faults, self.on_unfit)?;
             unfit.extend(faults.unfit.map(|reason| (index, reason)));
             arrays.push(array);
         }
@@ -272,7 +272,7 @@ impl DecodedColumn {
     }
 
     /// An error where no other plan helps against what this array lacks.
-    fn judge(&self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<(), SourceError> {
+    fn check(&self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<(), SourceError> {
         let name = &self.of.column.name;
         if let Some(reason) = faults.foreign {
             let message = format!("column {name:?} is not of the type that was planned: {reason}");

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::setting::InfinityMode;
 use crate::relation::Column;
-use crate::relation::column::{ColumnType, Geometry, INT64_DIGITS, Part};
+use crate::relation::column::{Attribute, ColumnType, Geometry, INT64_DIGITS};
 
 /// One column of a stream.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ pub enum Form {
         half: bool,
     },
     /// A composite.
-    Struct(Vec<FormPart>),
+    Struct(Vec<FormAttribute>),
     /// A range.
     Range(Box<Form>),
     /// A multirange.
@@ -118,7 +118,7 @@ pub struct Shape {
 
 /// A named part of a [`Form::Struct`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FormPart {
+pub struct FormAttribute {
     /// Its name.
     pub name: String,
     /// What its bytes mean.
@@ -161,9 +161,12 @@ impl Form {
             Self::Geometry(shape) => ColumnType::Geometry(shape.declared.clone()),
             Self::List(element) => ColumnType::List(inner(element)),
             Self::Vector { length, .. } => ColumnType::Vector { length: *length },
-            Self::Struct(parts) => {
-                let part = |part: &FormPart| Part { name: part.name.clone(), ty: part.form.column_type() };
-                ColumnType::Struct(parts.iter().map(part).collect())
+            Self::Struct(attributes) => {
+                let attribute = |attribute: &FormAttribute| Attribute {
+                    name: attribute.name.clone(),
+                    ty: attribute.form.column_type(),
+                };
+                ColumnType::Struct(attributes.iter().map(attribute).collect())
             }
             Self::Range(bound) => ColumnType::Range(inner(bound)),
             Self::Multirange(bound) => ColumnType::Multirange(inner(bound)),

@@ -14,4 +14,4 @@ mod frame;
 pub mod portable;
 
 pub use decoder::CopyDecoder;
-pub use form::{Form, FormPart, Shape, StreamColumn};
+pub use form::{Form, FormAttribute, Shape, StreamColumn};

@@ -34,7 +34,7 @@ const SAID: [(&str, ErrorKind, &str); 8] = [
 ];
 
 /// What follows from a message with SQLSTATE 08P01, if it is one of PgBouncer's.
-pub(super) fn judge(message: &str) -> Option<(ErrorKind, &'static str)> {
+pub(super) fn meaning_of(message: &str) -> Option<(ErrorKind, &'static str)> {
     SAID.iter().find(|(words, ..)| message.contains(words)).map(|(_, kind, remedy)| (kind.clone(), *remedy))
 }
 
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn settings_that_are_wrong_are_told_from_connections_that_broke() {
-        let kind = |message| judge(message).map(|(kind, _)| kind);
+        let kind = |message| meaning_of(message).map(|(kind, _)| kind);
         assert_eq!(
             kind("transaction blocks not allowed in statement pooling mode"),
             Some(ErrorKind::Permanent)

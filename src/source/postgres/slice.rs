@@ -9,7 +9,7 @@ use super::reading::{Fetch, Readings};
 use crate::relation::column::Geometry;
 use crate::relation::{Frozen, Selection, Slice};
 use crate::source::SourceError;
-use crate::source::decode::{Form, FormPart, Shape};
+use crate::source::decode::{Form, FormAttribute, Shape};
 
 /// A relation and what is read of it, with its filter in SQL.
 #[derive(Clone, Copy, Debug)]
@@ -145,10 +145,12 @@ fn with_text(value: String, form: &Form) -> String {
             }
         }
         Form::List(element) if **element == Form::SourceText => texts_of(&value),
-        Form::Struct(parts) if parts.iter().any(|part| has_text(&part.form)) => {
-            let part = |part: &FormPart| with_text(format!("({value}).{}", ident(&part.name)), &part.form);
-            let parts: Vec<String> = parts.iter().map(part).collect();
-            format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN ROW({}) END", parts.join(", "))
+        Form::Struct(attributes) if attributes.iter().any(|attribute| has_text(&attribute.form)) => {
+            let attribute = |attribute: &FormAttribute| {
+                with_text(format!("({value}).{}", ident(&attribute.name)), &attribute.form)
+            };
+            let attributes: Vec<String> = attributes.iter().map(attribute).collect();
+            format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN ROW({}) END", attributes.join(", "))
         }
         _ => value,
     }
@@ -177,7 +179,7 @@ fn has_text(form: &Form) -> bool {
     match form {
         Form::SourceText | Form::Geometry(Shape { schema: Some(_), .. }) => true,
         Form::List(element) => has_text(element),
-        Form::Struct(parts) => parts.iter().any(|part| has_text(&part.form)),
+        Form::Struct(attributes) => attributes.iter().any(|attribute| has_text(&attribute.form)),
         _ => false,
     }
 }
@@ -242,10 +244,10 @@ mod tests {
     fn only_what_has_to_be_text_is_cast() {
         let list = || Form::List(Box::new(Form::SourceText));
         assert_eq!(with_text("\"c\"".into(), &list()), texts_of("\"c\""));
-        let part = |name: &str, form| FormPart { name: name.into(), form };
-        let inner = Form::Struct(vec![part("a", Form::Int32), part("q\"", list())]);
-        let whole = Form::Struct(vec![part("n", Form::Int32)]);
-        let outer = Form::Struct(vec![part("i", inner), part("w", whole)]);
+        let attribute = |name: &str, form| FormAttribute { name: name.into(), form };
+        let inner = Form::Struct(vec![attribute("a", Form::Int32), attribute("q\"", list())]);
+        let whole = Form::Struct(vec![attribute("n", Form::Int32)]);
+        let outer = Form::Struct(vec![attribute("i", inner), attribute("w", whole)]);
         assert_eq!(
             with_text("\"c\"".into(), &outer),
             format!(

@@ -93,13 +93,13 @@ pub(super) async fn join(
 }
 
 /// A living keeper as `pg_stat_activity` shows it.
-struct Found {
+struct LivingKeeper {
     snapshot: String,
     time: Option<Timestamp>,
 }
 
 /// Living keepers of a lineage in this database, of this role.
-async fn find(connector: &Connector, lineage: Uuid) -> Result<Vec<Found>, SourceError> {
+async fn find(connector: &Connector, lineage: Uuid) -> Result<Vec<LivingKeeper>, SourceError> {
     let looking = Transaction::connect(connector).await?;
     let prefix = application_name(lineage, "");
     // The oldest transaction first: where the comment is missing, its start is nearest to the truth.
@@ -114,17 +114,17 @@ async fn find(connector: &Connector, lineage: Uuid) -> Result<Vec<Found>, Source
         literal(&prefix),
     );
     let rows = looking.rows(&sql, Stage::Question, "look for keepers of the snapshot").await?;
-    Ok(rows.iter().filter_map(found).collect())
+    Ok(rows.iter().filter_map(living_keeper).collect())
 }
 
-fn found(row: &SimpleQueryRow) -> Option<Found> {
+fn living_keeper(row: &SimpleQueryRow) -> Option<LivingKeeper> {
     let snapshot = row.get(0).filter(|id| is_snapshot_id(id))?.to_owned();
     let time = row
         .get(1)
         .and_then(time_of_query)
         .or_else(|| row.get(2).and_then(|us| us.parse().ok()))
         .and_then(|us| Timestamp::from_microsecond(us).ok());
-    Some(Found { snapshot, time })
+    Some(LivingKeeper { snapshot, time })
 }
 
 /// The time that a keeper's last statement carries.

@@ -33,17 +33,17 @@ pub(super) enum Stage {
 
 /// What follows from a SQLSTATE.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Verdict {
+struct Meaning {
     kind: ErrorKind,
     remedy: Option<Remedy>,
 }
 
-fn verdict(kind: ErrorKind, remedy: impl Into<Remedy>) -> Verdict {
-    Verdict { kind, remedy: Some(remedy.into()) }
+fn meaning(kind: ErrorKind, remedy: impl Into<Remedy>) -> Meaning {
+    Meaning { kind, remedy: Some(remedy.into()) }
 }
 
-const fn bare(kind: ErrorKind) -> Verdict {
-    Verdict { kind, remedy: None }
+const fn bare(kind: ErrorKind) -> Meaning {
+    Meaning { kind, remedy: None }
 }
 
 /// What the server said besides the SQLSTATE, as far as it decides.
@@ -56,23 +56,23 @@ struct Circumstances<'a> {
 }
 
 /// The table. Codes first, then their classes.
-fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
+fn classify(code: &str, stage: Stage, said: Circumstances<'_>) -> Meaning {
     use ErrorKind::{Authentication, Changed, Exhausted, LineageLost, Permanent, Transient};
     let class = code.get(..2).unwrap_or_default();
     if code == "08P01"
-        && let Some((kind, remedy)) = pooler::judge(said.message)
+        && let Some((kind, remedy)) = pooler::meaning_of(said.message)
     {
-        return verdict(kind, remedy);
+        return meaning(kind, remedy);
     }
     if let Some(remedy) = (code == "42501").then(|| privilege::remedy(said.message)).flatten() {
-        return verdict(Permanent, remedy);
+        return meaning(Permanent, remedy);
     }
     match (class, code) {
         // The snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is gone.
         (_, "22023" | "42704" | "55000") if stage == Stage::Import => bare(LineageLost),
         ("72", _) if stage == Stage::Import => bare(LineageLost),
 
-        ("22" | "42", _) if stage == Stage::Setup => verdict(Permanent, Advice::Session),
+        ("22" | "42", _) if stage == Stage::Setup => meaning(Permanent, Advice::Session),
 
         // The table is not what was planned.
         (_, "42P01" | "42703" | "42883" | "42804" | "42846" | "42704" | "3F000") if stage == Stage::Chunk => {
@@ -80,60 +80,60 @@ fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
         }
 
         // "snapshot too old": keeping it longer does not help, a new one does.
-        ("72", _) => verdict(
+        ("72", _) => meaning(
             Changed,
             "old_snapshot_threshold of the server is shorter than the export: raise it, or export less at once",
         ),
         ("08", _) => bare(Transient),
         ("40", _) => bare(Transient),
-        (_, "55P03") => verdict(Transient, Advice::Lock),
+        (_, "55P03") => meaning(Transient, Advice::Lock),
         (_, "55006") => bare(Transient),
         (_, "57014") if said.statement_timeout && !said.message.contains("user request") => {
-            verdict(Permanent, Advice::StatementTimeout)
+            meaning(Permanent, Advice::StatementTimeout)
         }
-        (_, "57014") => verdict(Transient, "somebody cancelled the query on the server (pg_cancel_backend)"),
+        (_, "57014") => meaning(Transient, "somebody cancelled the query on the server (pg_cancel_backend)"),
         (_, "57P01" | "57P02" | "57P03" | "57P05") => bare(Transient),
-        (_, "57P04") => verdict(Permanent, Advice::Database),
-        (_, "58030") => verdict(Transient, "the server had an I/O error; look at its log and disks"),
-        (_, "25P03") => verdict(
+        (_, "57P04") => meaning(Permanent, Advice::Database),
+        (_, "58030") => meaning(Transient, "the server had an I/O error; look at its log and disks"),
+        (_, "25P03") => meaning(
             Transient,
             "idle_in_transaction_session_timeout ended the session; set it to 0 for this role",
         ),
-        (_, "25P04") => verdict(Permanent, Advice::TransactionTimeout),
+        (_, "25P04") => meaning(Permanent, Advice::TransactionTimeout),
 
-        (_, "53200") if said.hint.contains("max_locks_per_transaction") => verdict(Permanent, Advice::Locks),
-        (_, "53400") => verdict(
+        (_, "53200") if said.hint.contains("max_locks_per_transaction") => meaning(Permanent, Advice::Locks),
+        (_, "53400") => meaning(
             Permanent,
             "a limit of the server was exceeded (e.g. temp_file_limit): raise it for this role, \
              or choose another strategy or chunk_column",
         ),
-        (_, "53300") => verdict(Exhausted, Advice::Connections),
-        ("53", _) => verdict(Exhausted, "the server has run out of memory or disk; look at its log"),
+        (_, "53300") => meaning(Exhausted, Advice::Connections),
+        ("53", _) => meaning(Exhausted, "the server has run out of memory or disk; look at its log"),
 
-        (_, "28000") => verdict(
+        (_, "28000") => meaning(
             Authentication,
             "pg_hba.conf or the role's rights refuse this login: check host, user, database and TLS",
         ),
-        ("28", _) => verdict(Authentication, Advice::Password),
-        (_, "3D000") => verdict(Permanent, Advice::Database),
-        (_, "42501") => verdict(Permanent, Advice::Rights),
-        ("0A", _) if said.message.contains("during recovery") => verdict(Permanent, FROM_PRIMARY),
+        ("28", _) => meaning(Authentication, Advice::Password),
+        (_, "3D000") => meaning(Permanent, Advice::Database),
+        (_, "42501") => meaning(Permanent, Advice::Rights),
+        ("0A", _) if said.message.contains("during recovery") => meaning(Permanent, FROM_PRIMARY),
         (_, "42P01" | "42703" | "3F000") => {
-            verdict(Permanent, "correct the name in the request; names are case-sensitive")
+            meaning(Permanent, "correct the name in the request; names are case-sensitive")
         }
-        ("42", _) => verdict(Permanent, Advice::Query),
-        (_, "22P05" | "22021") => verdict(
+        ("42", _) => meaning(Permanent, Advice::Query),
+        (_, "22P05" | "22021") => meaning(
             Permanent,
             "a text cannot be converted to UTF-8: correct it in the database, name the column in as_bytes, or leave it out",
         ),
-        ("22", _) => verdict(Permanent, "a value cannot be computed as the filter or view demands"),
-        (_, "25006") => verdict(Permanent, "the filter or view calls a function that writes"),
+        ("22", _) => meaning(Permanent, "a value cannot be computed as the filter or view demands"),
+        (_, "25006") => meaning(Permanent, "the filter or view calls a function that writes"),
         ("25", _) => bare(Permanent),
         ("0A" | "3F", _) => bare(Permanent),
         ("54", _) => {
-            verdict(Permanent, "a row is too large for the server to send; leave its widest column out")
+            meaning(Permanent, "a row is too large for the server to send; leave its widest column out")
         }
-        (_, "XX001" | "XX002" | "58P01") => verdict(
+        (_, "XX001" | "XX002" | "58P01") => meaning(
             Permanent,
             "the server found damaged data: restore the table from a backup or repair it, then export again",
         ),
@@ -190,14 +190,14 @@ pub(super) fn explain(
     let code = db.code().code();
     let said =
         Circumstances { message: db.message(), hint: db.hint().unwrap_or_default(), statement_timeout };
-    let verdict = judge(code, stage, said);
+    let meaning = classify(code, stage, said);
     let message = if may_be_shown(code.get(..2).unwrap_or_default(), stage) {
         format!("{what}: {}", db.message())
     } else {
         format!("{what}: the server reports SQLSTATE {code}; its message may hold data and is not repeated")
     };
-    let error = SourceError::of(verdict.kind, code, message);
-    SourceError { remedy: verdict.remedy, refusal: refusal(code), ..error }
+    let error = SourceError::of(meaning.kind, code, message);
+    SourceError { remedy: meaning.remedy, refusal: refusal(code), ..error }
 }
 
 /// Errors of the client's side. `tokio-postgres` keeps their kind to itself
@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     fn kind(code: &str, stage: Stage) -> ErrorKind {
-        judge(code, stage, Circumstances::default()).kind
+        classify(code, stage, Circumstances::default()).kind
     }
 
     #[test]
@@ -340,12 +340,12 @@ mod tests {
     fn a_statement_timeout_is_permanent_and_a_cancel_by_an_admin_is_not() {
         let said = |message, statement_timeout| Circumstances { message, hint: "", statement_timeout };
         let timeout =
-            judge("57014", Stage::Chunk, said("canceling statement due to statement timeout", true));
+            classify("57014", Stage::Chunk, said("canceling statement due to statement timeout", true));
         assert_eq!(timeout.kind, ErrorKind::Permanent);
         assert_eq!(timeout.remedy, Some(Advice::StatementTimeout.into()));
-        let admin = judge("57014", Stage::Chunk, said("canceling statement due to user request", true));
+        let admin = classify("57014", Stage::Chunk, said("canceling statement due to user request", true));
         assert_eq!(admin.kind, ErrorKind::Transient);
-        let translated = judge("57014", Stage::Chunk, said("storniere Anfrage", false));
+        let translated = classify("57014", Stage::Chunk, said("storniere Anfrage", false));
         assert_eq!(translated.kind, ErrorKind::Transient);
     }
 
@@ -353,7 +353,7 @@ mod tests {
     fn too_many_locks_are_permanent_although_memory_is_not() {
         let hint = "You might need to increase max_locks_per_transaction.";
         let said = Circumstances { message: "out of shared memory", hint, statement_timeout: false };
-        assert_eq!(judge("53200", Stage::Chunk, said).kind, ErrorKind::Permanent);
+        assert_eq!(classify("53200", Stage::Chunk, said).kind, ErrorKind::Permanent);
         assert_eq!(kind("53200", Stage::Chunk), ErrorKind::Exhausted);
     }
 

@@ -82,7 +82,7 @@ impl Types {
     /// or made of more than is reasonable: nothing but text is known of it.
     pub(super) fn facts(&self, oid: u32, typmod: i32) -> PgType {
         let mut left = MAX_PARTS;
-        self.part(oid, typmod, 0, &mut left).unwrap_or_else(|| {
+        self.component(oid, typmod, 0, &mut left).unwrap_or_else(|| {
             let name = self.0.get(&oid).map_or_else(|| "unknown".to_owned(), |row| row.name.clone());
             PgType {
                 oid,
@@ -100,10 +100,10 @@ impl Types {
         })
     }
 
-    fn part(&self, oid: u32, typmod: i32, depth: u8, left: &mut u32) -> Option<PgType> {
+    fn component(&self, oid: u32, typmod: i32, depth: u8, left: &mut u32) -> Option<PgType> {
         let row = self.0.get(&oid).filter(|_| depth < MAX_DEPTH)?;
         *left = left.checked_sub(1)?;
-        let mut inner = |oid: u32, typmod: i32| self.part(oid, typmod, depth + 1, left);
+        let mut inner = |oid: u32, typmod: i32| self.component(oid, typmod, depth + 1, left);
         let is_made_of = matches!(row.typtype, 'r' | 'm') || row.category == 'A';
         let elem = match (row.elem, is_made_of) {
             (0, _) | (_, false) => None,

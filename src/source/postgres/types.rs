@@ -8,7 +8,7 @@
 use super::reading::Fetch;
 use crate::message::setting::NumericMode;
 use crate::relation::column::Geometry;
-use crate::source::decode::{Form, FormPart, Shape};
+use crate::source::decode::{Form, FormAttribute, Shape};
 
 /// Facts of one type, as `pg_type` and `pg_attribute` have them. They travel
 /// as `SurveyColumn::facts`.
@@ -186,7 +186,7 @@ fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> Form {
 fn has_shape(ty: &Form) -> bool {
     match ty {
         Form::Geometry(_) => true,
-        Form::Struct(parts) => parts.iter().any(|part| has_shape(&part.form)),
+        Form::Struct(attributes) => attributes.iter().any(|attribute| has_shape(&attribute.form)),
         _ => false,
     }
 }
@@ -228,8 +228,9 @@ fn composite(ty: &PgType, map: impl Fn(&PgType) -> Option<Form>) -> Option<Form>
     if ty.typtype != 'c' || ty.attributes.is_empty() {
         return None;
     }
-    let part = |a: &Attribute| Some(FormPart { name: a.name.clone(), form: map(a.ty.undomained())? });
-    ty.attributes.iter().map(part).collect::<Option<_>>().map(Form::Struct)
+    let attribute =
+        |a: &Attribute| Some(FormAttribute { name: a.name.clone(), form: map(a.ty.undomained())? });
+    ty.attributes.iter().map(attribute).collect::<Option<_>>().map(Form::Struct)
 }
 
 /// The typmod of pgvector's types is their length.

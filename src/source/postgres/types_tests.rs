@@ -98,21 +98,21 @@ fn composite(attributes: &[(&str, PgType)]) -> PgType {
     }
 }
 
-fn structure(parts: &[(&str, Form)]) -> Form {
-    let part = |(name, form): &(&str, Form)| FormPart { name: (*name).into(), form: form.clone() };
-    Form::Struct(parts.iter().map(part).collect())
+fn structure(attributes: &[(&str, Form)]) -> Form {
+    let attribute = |(name, form): &(&str, Form)| FormAttribute { name: (*name).into(), form: form.clone() };
+    Form::Struct(attributes.iter().map(attribute).collect())
 }
 
 #[test]
 fn composites_and_arrays_have_text_only_where_nothing_else_is_known() {
     let (int, inet) = (base(oid::INT4, "integer", -1), base(869, "inet", -1));
     let whole = composite(&[("a", domain(int.clone())), ("n", base(oid::NUMERIC, "numeric", -1))]);
-    let parts = structure(&[("a", Form::Int32), ("n", Form::NumericText)]);
-    assert_eq!(map(&whole, None), (parts.clone(), Fetch::Native));
-    assert_eq!(map(&array(whole.clone()), None), (Form::List(Box::new(parts.clone())), Fetch::Native));
+    let inner = structure(&[("a", Form::Int32), ("n", Form::NumericText)]);
+    assert_eq!(map(&whole, None), (inner.clone(), Fetch::Native));
+    assert_eq!(map(&array(whole.clone()), None), (Form::List(Box::new(inner.clone())), Fetch::Native));
     let mixed = composite(&[("w", whole), ("ip", inet.clone()), ("ips", array(inet.clone()))]);
     let texts = Form::List(Box::new(Form::SourceText));
-    let expected = structure(&[("w", parts), ("ip", Form::SourceText), ("ips", texts.clone())]);
+    let expected = structure(&[("w", inner), ("ip", Form::SourceText), ("ips", texts.clone())]);
     assert_eq!(map(&mixed, None), (expected, Fetch::Parts));
     assert_eq!(map(&array(mixed), None), (texts.clone(), Fetch::Parts));
     assert_eq!(map(&array(inet), None), (texts, Fetch::Parts));

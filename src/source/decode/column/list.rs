@@ -98,7 +98,7 @@ impl List {
         let before = self.starts.len();
         let count = usize::try_from(count).map_err(|_| FOREIGN)?;
         for _ in 0..count {
-            let Some((start, _)) = walk.part() else { break };
+            let Some((start, _)) = walk.nested() else { break };
             self.starts.push(start);
         }
         let whole = self.starts.len() - before == count && walk.is_done();

@@ -44,8 +44,8 @@ impl Map {
     /// Notes where keys and values of one map start.
     fn split(&mut self, mut walk: Walk<'_>) -> Option<()> {
         for _ in 0..usize::try_from(walk.word()?).ok()? {
-            let (key, null) = walk.part()?;
-            let (value, _) = walk.part()?;
+            let (key, null) = walk.nested()?;
+            let (value, _) = walk.nested()?;
             if null {
                 return None;
             }

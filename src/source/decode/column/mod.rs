@@ -73,8 +73,8 @@ impl Faults {
 }
 
 /// The step of a value that consists of others, of which there may be many.
-fn step_of_whole(part: usize) -> usize {
-    if part == usize::MAX { usize::MAX } else { 1 }
+fn step_of_whole(inner: usize) -> usize {
+    if inner == usize::MAX { usize::MAX } else { 1 }
 }
 
 /// Builds the array of one column.
@@ -131,7 +131,7 @@ fn of_form(form: &Form, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn 
         Form::Point => packed::point(),
         Form::List(element) => list::list(element, infinity, room),
         Form::Vector { length, half } => vector::vector(*length, *half),
-        Form::Struct(parts) => composite::composite(parts, infinity, room),
+        Form::Struct(attributes) => composite::composite(attributes, infinity, room),
         Form::Range(bound) => range::range(bound, infinity, room),
         Form::Multirange(bound) => list::multirange(bound, infinity, room),
         Form::Map => map::map(),

@@ -51,7 +51,7 @@ fn split(mut walk: Walk<'_>) -> Option<(u8, [u32; 2])> {
     let mut starts = [NOWHERE; 2];
     for (start, infinite) in starts.iter_mut().zip([LOWER_INFINITE, UPPER_INFINITE]) {
         if flags & (EMPTY | infinite) == 0 {
-            let (at, null) = walk.part()?;
+            let (at, null) = walk.nested()?;
             if null {
                 return None;
             }

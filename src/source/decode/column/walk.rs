@@ -33,7 +33,7 @@ impl<'a> Walk<'a> {
 
     /// Where the length word of the next part is, and whether the part is
     /// NULL; steps over it.
-    pub(super) fn part(&mut self) -> Option<(u32, bool)> {
+    pub(super) fn nested(&mut self) -> Option<(u32, bool)> {
         let here = self.end - self.rest.len();
         let length = self.word()?;
         if length != -1 {

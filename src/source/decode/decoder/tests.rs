@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::relation::Column;
-use crate::source::decode::{Form, FormPart};
+use crate::source::decode::{Form, FormAttribute};
 
 type Field = Option<Vec<u8>>;
 
@@ -127,8 +127,8 @@ fn every_family() -> Vec<StreamColumn> {
         T::Point,
         T::Vector { length: None, half: true },
         T::Vector { length: Some(2), half: false },
-        T::Struct(vec![part("i", T::Int32), part("l", T::List(Box::new(T::Text)))]),
-        T::List(Box::new(T::Struct(vec![part("r", T::Range(Box::new(T::Text)))]))),
+        T::Struct(vec![attribute("i", T::Int32), attribute("l", T::List(Box::new(T::Text)))]),
+        T::List(Box::new(T::Struct(vec![attribute("r", T::Range(Box::new(T::Text)))]))),
         T::Range(Box::new(T::Int32)),
         T::Multirange(Box::new(T::Date)),
         T::Map,
@@ -178,22 +178,22 @@ fn full_row(seed: u8) -> Vec<Field> {
     ]
 }
 
-fn part(name: &str, form: Form) -> FormPart {
-    FormPart { name: name.into(), form }
+fn attribute(name: &str, form: Form) -> FormAttribute {
+    FormAttribute { name: name.into(), form }
 }
 
 /// Fields in a row, as arrays, composites and ranges have them.
-fn fields(parts: &[Field]) -> Vec<u8> {
+fn fields(values: &[Field]) -> Vec<u8> {
     let mut out = Vec::new();
-    row(&mut out, parts);
+    row(&mut out, values);
     out.split_off(2)
 }
 
-fn composite(parts: &[Field]) -> Vec<u8> {
-    let mut out = (parts.len() as i32).to_be_bytes().to_vec();
-    for part in parts {
+fn composite(values: &[Field]) -> Vec<u8> {
+    let mut out = (values.len() as i32).to_be_bytes().to_vec();
+    for value in values {
         out.extend(4711_u32.to_be_bytes());
-        out.extend(fields(std::slice::from_ref(part)));
+        out.extend(fields(std::slice::from_ref(value)));
     }
     out
 }
@@ -208,8 +208,8 @@ fn multirange(ranges: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn hstore(pairs: &[(&str, Field)]) -> Vec<u8> {
-    let parts: Vec<Field> = pairs.iter().flat_map(|(key, value)| [text(key), value.clone()]).collect();
-    [&(pairs.len() as i32).to_be_bytes(), &fields(&parts)[..]].concat()
+    let values: Vec<Field> = pairs.iter().flat_map(|(key, value)| [text(key), value.clone()]).collect();
+    [&(pairs.len() as i32).to_be_bytes(), &fields(&values)[..]].concat()
 }
 
 #[test]

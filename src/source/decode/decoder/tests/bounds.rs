@@ -96,11 +96,11 @@ fn nulls_of_an_array_that_are_beyond_measure_do_not_fit() {
     assert!(alone(list(vector()), nulls(4_000)).expect("256 MB") < 258 << 20);
     assert_eq!(alone(list(vector()), nulls(5_000)), Err(FULL.into()));
     // Whether they are elements, parts of elements, or elements of those.
-    let wide = || Form::Struct((0..1_000).map(|_| part("p", Form::Uuid)).collect());
+    let wide = || Form::Struct((0..1_000).map(|_| attribute("p", Form::Uuid)).collect());
     assert_eq!(alone(list(wide()), nulls(20_000)), Err(FULL.into()));
-    let holder = || Form::Struct(vec![part("p", vector())]);
+    let holder = || Form::Struct(vec![attribute("p", vector())]);
     assert_eq!(alone(list(holder()), array(1, 0, &vec![Some(composite(&[None])); 5_000])), Err(FULL.into()));
-    let lists = Form::Struct(vec![part("p", list(vector())), part("p", list(wide()))]);
+    let lists = Form::Struct(vec![attribute("p", list(vector())), attribute("p", list(wide()))]);
     let two = |vectors, composites| composite(&[Some(nulls(vectors)), Some(nulls(composites))]);
     assert!(alone(lists.clone(), two(2_000, 7_000)).is_ok());
     assert_eq!(alone(lists.clone(), two(3_000, 7_000)), Err(FULL.into()));
@@ -125,7 +125,7 @@ fn numerics_of_all_columns_of_a_row_have_one_measure() {
 #[test]
 fn rows_of_wide_nulls_are_few_in_a_batch() {
     let wide =
-        Form::Struct((0..1_000).map(|_| part("p", Form::Decimal { precision: 60, scale: 0 })).collect());
+        Form::Struct((0..1_000).map(|_| attribute("p", Form::Decimal { precision: 60, scale: 0 })).collect());
     let columns: Vec<StreamColumn> = (0..5).map(|nth| column(&nth.to_string(), wide.clone(), true)).collect();
     let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
     decoder.take(stream(&vec![vec![None; 5]; 1_000]));

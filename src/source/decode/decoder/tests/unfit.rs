@@ -110,7 +110,7 @@ fn arrays_keep_their_nulls_and_refuse_odd_bounds() {
 
 #[test]
 fn what_is_made_of_others_keeps_its_nulls() {
-    let parts = vec![part("i", Form::Int32), part("t", Form::Text)];
+    let attributes = vec![attribute("i", Form::Int32), attribute("t", Form::Text)];
     let columns = [
         column("c", Form::Struct(parts), true),
         column("r", Form::Range(Box::new(Form::Int32)), true),
@@ -152,11 +152,11 @@ fn a_value_that_does_not_fit_is_found_wherever_it_is() {
         square
     };
     let cases = [
-        (Form::Struct(vec![part("d", Form::Date)]), composite(&[late()])),
+        (Form::Struct(vec![attribute("d", Form::Date)]), composite(&[late()])),
         (Form::Range(Box::new(Form::Date)), range(0x08, &[late()])),
         (Form::Multirange(Box::new(Form::Date)), multirange(&[range(0x10, &[late()])])),
         (Form::List(dates()), array(1, 9, &[None, Some(array(1, 1082, &[late()]))])),
-        (Form::Struct(vec![part("a", Form::List(Box::new(Form::Int32)))]), composite(&[Some(square())])),
+        (Form::Struct(vec![attribute("a", Form::List(Box::new(Form::Int32)))]), composite(&[Some(square())])),
     ];
     for (ty, value) in cases {
         let columns = [column("a", ty, true)];
@@ -167,7 +167,7 @@ fn a_value_that_does_not_fit_is_found_wherever_it_is() {
 
 #[test]
 fn parts_that_are_not_what_was_planned_mean_that_the_table_changed() {
-    let pair = Form::Struct(vec![part("a", Form::Int32), part("b", Form::Int32)]);
+    let pair = Form::Struct(vec![attribute("a", Form::Int32), attribute("b", Form::Int32)]);
     let cases = [
         (pair.clone(), composite(&[int(1)])),
         (pair.clone(), composite(&[int(1), int(2), int(3)])),
