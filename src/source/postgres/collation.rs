@@ -1,11 +1,11 @@
-//! Whether the order of texts can be trusted to be the one in which indexes have them.
+//! Checks whether the order of texts is still the order that indexes have.
 //!
-//! ICU and the C library change the order of texts from one version to the next, and an index that was made under
-//! another version loses rows: a search in it goes astray. The server notes under which version a collation was made,
-//! warns, and goes on. Invariant I6: where that version is not the one that it compares by now, or none is noted, no
-//! index of such texts decides what a chunk reads, and no bounds of partitions do. Keys are compared by their bytes
-//! then, for which such an index is of no use, and filters stand where the planner does not look into them
-//! ([`opaque`]).
+//! ICU and the C library change the order of texts between versions. A search in an index that was built
+//! under another version can miss rows. The server stores the version under which a collation was created,
+//! warns about a difference, and goes on. Invariant I6: if the stored version differs from the current one,
+//! or none is stored, no index on such texts and no partition bounds may decide what a chunk reads. Keys are
+//! then compared by their bytes, so that such an index cannot be used. Filters are written so that the
+//! planner does not analyse them ([`opaque`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,16 +16,17 @@ use super::slice::opaque;
 use super::sqlstate::Stage;
 use crate::source::SourceError;
 
-/// Oid of the collation `default` on every server (`pg_collation.dat`).
+/// Oid of the collation `default`, the same on every server (`pg_collation.dat`).
 pub(super) const DEFAULT: u32 = 100;
-/// `C` and `POSIX`, of which there are no versions.
+/// `C` and `POSIX`. They have no versions, because their order never changes.
 const BYTEWISE: [u32; 2] = [950, 951];
-/// First version in which a database notes the version of its own collation.
+/// First version in which a database stores the version of its own collation.
 const HAS_DATABASE_VERSION: u32 = 150_000;
-/// Built-in types that are compared by the collation of the database, although they have none: `jsonb`, `jsonb[]`.
+/// Built-in types that are compared by the collation of the database, although their columns have no
+/// collation: `jsonb`, `jsonb[]`.
 const OF_DEFAULT: [u32; 2] = [3802, 3807];
 
-/// Which of some collations are in doubt, and why.
+/// Finds which of these collations are in doubt, and why.
 pub(super) async fn doubts(
     session: &Session,
     collations: &BTreeSet<u32>,
@@ -46,7 +47,7 @@ pub(super) async fn doubts(
     Ok(doubts)
 }
 
-/// Without a name it is the collation of the database.
+/// Why a collation is in doubt. Without a name it is the collation of the database.
 fn why(name: Option<&str>, noted: Option<&str>, now: Option<&str>) -> String {
     let (collation, refresh) = match name {
         Some(name) => (format!("collation {name}"), format!("ALTER COLLATION {name} REFRESH VERSION")),
@@ -61,7 +62,7 @@ fn why(name: Option<&str>, noted: Option<&str>, now: Option<&str>) -> String {
     }
 }
 
-/// The collations among these that are in doubt, with the versions that are noted and those of now.
+/// Asks which of these collations are in doubt, with their stored and current versions.
 fn question(version: u32, collations: &BTreeSet<u32>) -> String {
     let list: Vec<String> = collations.iter().map(u32::to_string).collect();
     let (noted, now, trusted) = if version >= HAS_DATABASE_VERSION {
@@ -88,7 +89,8 @@ fn question(version: u32, collations: &BTreeSet<u32>) -> String {
     )
 }
 
-/// Settings without which no index and no bound of a partition would decide, for what a filter reads in other tables.
+/// Settings that keep the planner from using indexes and partition bounds, for filters that read other
+/// tables.
 const WITHOUT_INDEXES: [(&str, &str); 5] = [
     ("enable_indexscan", "off"),
     ("enable_indexonlyscan", "off"),
@@ -97,18 +99,18 @@ const WITHOUT_INDEXES: [(&str, &str); 5] = [
     ("enable_seqscan", "on"),
 ];
 
-/// What has to be minded when a relation is read.
+/// How to read a relation safely when collations are in doubt.
 #[derive(Debug, Default)]
 pub(super) struct Care {
-    /// Its filter, as it may stand in a query.
+    /// Its filter, as the query must contain it.
     pub(super) filter: Option<String>,
-    /// Settings after all others.
+    /// Settings to apply after all others.
     pub(super) settings: &'static [(&'static str, &'static str)],
-    /// Why the order of its key is in doubt.
+    /// Why the order of its key is in doubt, if it is.
     pub(super) key: Option<String>,
 }
 
-/// What a filter and a key have to do with collations that are in doubt.
+/// Checks the collations of a filter and a key, and returns how to read the relation safely.
 pub(super) async fn care(
     session: &Session,
     seen: &SeenRelation,
@@ -121,7 +123,7 @@ pub(super) async fn care(
     let asked = of_filter.iter().copied().chain(of_key).collect();
     let mut doubts = doubts(session, &asked, stage, what).await?;
     let doubted = of_filter.iter().any(|collation| doubts.contains_key(collation));
-    // A subquery that the planner could not look into would run once for each row.
+    // In an opaque filter, a subquery would run once for each row.
     let (opaque_filter, settings) = match conditions.may_read_tables() {
         _ if !doubted => (false, &[][..]),
         true => (false, &WITHOUT_INDEXES[..]),
@@ -131,7 +133,8 @@ pub(super) async fn care(
     Ok(Care { filter, settings, key: of_key.and_then(|collation| doubts.remove(&collation)) })
 }
 
-/// The collations by which a filter may compare; one too many is safe, only slower. A cast to text is in the order of the database.
+/// The collations by which a filter may compare. An extra one does no harm except that the query is slower. A
+/// cast to text uses the collation of the database.
 fn of_filter(seen: &SeenRelation, conditions: Conditions<'_>) -> BTreeSet<u32> {
     let Some(filter) = conditions.filter else { return BTreeSet::new() };
     let filter_alone = Conditions { key: None, filter: Some(filter) };

@@ -1,5 +1,5 @@
-//! What planning asks of a table: where to split it, how many rows it has,
-//! how far a column has grown.
+//! Questions of planning about a table: where to split it, how many rows it has, and the highest value of a
+//! column.
 
 use super::collation::DEFAULT;
 use super::order::{Cast, cast};
@@ -10,17 +10,18 @@ use super::sqlstate::Stage;
 use crate::relation::{Boundaries, BoundaryMethod, Division, SplitKey};
 use crate::source::SourceError;
 
-/// More parts than this are never needed, and the server need not think of more.
+/// Maximum number of ranges. More are never needed and would only cost the server time.
 const MOST_PARTS: u32 = 1_000_000;
-/// Rows of a sample that a part needs: they tell its size to within 18 % (one standard deviation).
+/// Minimum number of sampled rows for each range. They estimate its size to within 18 % (one standard
+/// deviation).
 const LEAST_SAMPLED: u64 = 30;
 
 fn what(verb: &str, selection: &Selected<'_>) -> String {
     format!("{verb} {}", shown(selection.schema, selection.name))
 }
 
-/// Inner boundaries, distinct and ascending in the server's order. A sample that holds too few rows, as of a
-/// filter that was misjudged, is followed by an ordered pass.
+/// Inner boundaries, distinct and ascending in the server's order. If a sample holds too few rows, e.g.
+/// because the filter was estimated badly, an ordered pass follows.
 pub(super) async fn boundaries(
     session: &Session,
     selection: &Selected<'_>,
@@ -65,7 +66,7 @@ pub(super) async fn boundaries(
     Ok(Boundaries { values, method })
 }
 
-/// Whether boundaries ascend as the chunks will compare them: an index may have them in another order.
+/// SQL that checks whether boundaries ascend in the order of the chunks. An index may have another order.
 fn ascending(values: &[String], cast: Cast, collate: &str) -> String {
     format!(
         "SELECT pg_catalog.bool_and(b.k OPERATOR(pg_catalog.>) b.before) FROM ( \
@@ -87,14 +88,14 @@ fn out_of_order(selection: &Selected<'_>, column: &str) -> SourceError {
     .with_remedy("REINDEX the table; until then use another chunk_column or strategy")
 }
 
-/// A key in the order of chunks.
+/// The order of keys in chunks.
 struct Order<'a> {
-    /// Its name, quoted.
+    /// The quoted name of the column.
     column: String,
     collate: &'a str,
 }
 
-/// ` COLLATE …` of a column with another collation than its database; quoted by the server.
+/// ` COLLATE …` of a column whose collation differs from the database's, quoted by the server.
 async fn own_collation(
     session: &Session,
     selection: &Selected<'_>,
@@ -116,10 +117,9 @@ async fn own_collation(
     session.value(&sql, Stage::Question, what).await
 }
 
-/// Every so-many-th bound of the statistics' histogram. `ORDER BY` and
-/// `DISTINCT ON` look for a bare name among the output first, where it is a
-/// text: order is always asked of the qualified key, in the column's own
-/// collation, by which the chunks will compare.
+/// SQL for evenly chosen bounds of the statistics' histogram. `ORDER BY` and `DISTINCT ON` would read a bare
+/// name as the output column, which is a text. So the order always uses the qualified key, in the column's
+/// own collation, as the chunks do.
 fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, parts: u32) -> String {
     format!(
         "SELECT DISTINCT ON (b.k{collate}) {} FROM ( \
@@ -138,7 +138,8 @@ fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, pa
     )
 }
 
-/// The keys that split the rows of some pages into equal parts, each with the number of these rows.
+/// SQL for the keys that split the rows of sampled pages into equal ranges, each with the number of sampled
+/// rows.
 fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> String {
     let percent = f64::from(ppm) / 10_000.0;
     let Order { column, collate } = order;
@@ -156,7 +157,8 @@ fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> 
     )
 }
 
-/// Every n-th key in order, `rows` apart at least. The count and the pass read the same snapshot.
+/// SQL for every n-th key in order, with at least `rows` rows between two keys. Count and pass read the same
+/// snapshot.
 fn ordered_pass(selection: &Selected<'_>, order: &Order<'_>, parts: u32, rows: u64) -> String {
     let Order { column, collate } = order;
     let from = from_where(selection, Some(&format!("{column} IS NOT NULL")));
@@ -170,8 +172,7 @@ fn ordered_pass(selection: &Selected<'_>, order: &Order<'_>, parts: u32, rows: u
     )
 }
 
-/// Rows that the server's planner expects; an error where the filter does not
-/// fit the table.
+/// Rows that the server's planner expects. Fails if the filter does not fit the table.
 pub(super) async fn estimate(session: &Session, selection: &Selected<'_>) -> Result<u64, SourceError> {
     let what = what("estimate", selection);
     let sql = format!("EXPLAIN (FORMAT JSON) SELECT 1 {}", from_where(selection, None));
@@ -186,7 +187,7 @@ fn planned_rows(explained: &str) -> Option<u64> {
     Some(rows.max(0.0) as u64)
 }
 
-/// Rows of a selection.
+/// Counts the rows of a selection.
 pub(super) async fn count(session: &Session, selection: &Selected<'_>) -> Result<u64, SourceError> {
     let what = what("count", selection);
     let sql = format!("SELECT pg_catalog.count(*) {}", from_where(selection, None));
@@ -194,8 +195,9 @@ pub(super) async fn count(session: &Session, selection: &Selected<'_>) -> Result
     value.and_then(|v| v.parse().ok()).ok_or_else(|| unexpected(&what))
 }
 
-/// The highest finite value of a column: nothing would ever be newer than infinity. By order, not by `max`: not every type that
-/// can be ordered has that aggregate. The `OFFSET` hides the order of indexes.
+/// The highest finite value of a column, because no later value could be greater than infinity. It uses an
+/// order, not `max`, because some sortable types lack that aggregate. The `OFFSET` keeps the planner from
+/// using the order of an index.
 pub(super) async fn maximum(
     session: &Session,
     selection: &Selected<'_>,

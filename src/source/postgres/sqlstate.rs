@@ -1,9 +1,8 @@
-//! THE table from what PostgreSQL says to what follows from it: retry, give
-//! up, plan again, and what an operator should change.
+//! THE table that maps PostgreSQL's errors to what the program does (retry, give up, plan again) and to what
+//! an operator should change.
 //!
-//! Only the primary message of an error is passed on, and that only where it
-//! cannot hold table data: DETAIL and CONTEXT may hold rows, and so may the
-//! messages of data exceptions and of user-written functions.
+//! Only the primary message of an error is passed on, and only if it cannot contain table data. DETAIL and
+//! CONTEXT may contain rows. So may the messages of data exceptions and of user-written functions.
 
 use std::error::Error as _;
 
@@ -12,26 +11,26 @@ use super::{pooler, privilege};
 use crate::config::{Advice, Remedy};
 use crate::source::{ErrorKind, Refusal, SourceError};
 
-/// What helps where only the primary of a standby has the rows.
+/// The remedy when only the primary has the rows.
 pub(super) const FROM_PRIMARY: &str = "read it from the primary: unlogged tables have no rows on a standby; a connection string \
                                        with target_session_attrs=read-write leads there";
 
-/// What was being done; the same SQLSTATE means different things.
+/// What was being done. The same SQLSTATE means different things at different stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Connecting: nothing of the table has been touched.
+    /// Connecting, before any table is read.
     Connect,
     /// `SET TRANSACTION SNAPSHOT`.
     Import,
-    /// Settings of a transaction. The server cannot know any row yet.
+    /// Settings of a transaction. The server has read no row yet, so messages cannot contain data.
     Setup,
     /// Questions of planning: catalogue, boundaries, estimates, counts.
     Question,
-    /// Reading a chunk, whose table was there when it was planned.
+    /// Reading a chunk. Its table existed when it was planned.
     Chunk,
 }
 
-/// What follows from a SQLSTATE.
+/// The meaning of an SQLSTATE: kind of error and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Meaning {
     kind: ErrorKind,
@@ -46,16 +45,16 @@ const fn bare(kind: ErrorKind) -> Meaning {
     Meaning { kind, remedy: None }
 }
 
-/// What the server said besides the SQLSTATE, as far as it decides.
+/// What the server reported besides the SQLSTATE, as far as the meaning depends on it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Circumstances<'a> {
     message: &'a str,
     hint: &'a str,
-    /// Whether the session runs under a `statement_timeout`.
+    /// Whether the session has a `statement_timeout`.
     statement_timeout: bool,
 }
 
-/// The table. Codes first, then their classes.
+/// The table. Single codes come first, then classes of codes.
 fn classify(code: &str, stage: Stage, said: Circumstances<'_>) -> Meaning {
     use ErrorKind::{Authentication, Changed, Exhausted, LineageLost, Permanent, Transient};
     let class = code.get(..2).unwrap_or_default();
@@ -68,18 +67,19 @@ fn classify(code: &str, stage: Stage, said: Circumstances<'_>) -> Meaning {
         return meaning(Permanent, remedy);
     }
     match (class, code) {
-        // The snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is gone.
+        // Errors of importing a snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is
+        // gone.
         (_, "22023" | "42704" | "55000") if stage == Stage::Import => bare(LineageLost),
         ("72", _) if stage == Stage::Import => bare(LineageLost),
 
         ("22" | "42", _) if stage == Stage::Setup => meaning(Permanent, Advice::Session),
 
-        // The table is not what was planned.
+        // The table differs from the plan.
         (_, "42P01" | "42703" | "42883" | "42804" | "42846" | "42704" | "3F000") if stage == Stage::Chunk => {
             bare(Changed)
         }
 
-        // "snapshot too old": keeping it longer does not help, a new one does.
+        // "snapshot too old": only a new snapshot helps.
         ("72", _) => meaning(
             Changed,
             "old_snapshot_threshold of the server is shorter than the export: raise it, or export less at once",
@@ -137,12 +137,12 @@ fn classify(code: &str, stage: Stage, said: Circumstances<'_>) -> Meaning {
             Permanent,
             "the server found damaged data: restore the table from a backup or repair it, then export again",
         ),
-        // Functions, foreign tables, and whatever later servers invent.
+        // Functions, foreign tables, and codes of later servers.
         _ => bare(Permanent),
     }
 }
 
-/// What exactly a SQLSTATE refuses, where the program acts on it.
+/// What exactly an SQLSTATE refuses, if the program acts on it.
 fn refusal(code: &str) -> Option<Refusal> {
     match (code.get(..2).unwrap_or_default(), code) {
         ("22", _) => Some(Refusal::Value),
@@ -176,8 +176,7 @@ fn may_be_shown(class: &str, stage: Stage) -> bool {
     }
 }
 
-/// The error of a call. `what` says what was done to which object:
-/// "read public.orders".
+/// Makes the error of a call. `what` names the action and the object: "read public.orders".
 pub(super) fn explain(
     error: &tokio_postgres::Error,
     stage: Stage,
@@ -200,8 +199,7 @@ pub(super) fn explain(
     SourceError { remedy: meaning.remedy, refusal: refusal(code), ..error }
 }
 
-/// Errors of the client's side. `tokio-postgres` keeps their kind to itself
-/// and shows it as text.
+/// Errors on the client's side. `tokio-postgres` shows their kind only as text.
 fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> SourceError {
     let cause = error.source().map(ToString::to_string);
     let shown = error.to_string();
@@ -238,14 +236,14 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
                     .into(),
             ),
         ),
-        // A backend that crashed ends the connection without a SQLSTATE.
+        // A crashed backend ends the connection without an SQLSTATE.
         "connection closed" | "error communicating with the server" => {
             (ErrorKind::Transient, "connection_lost", None)
         }
         _ => (ErrorKind::Permanent, "protocol", Some(Advice::Protocol.into())),
     };
     let said = match cause {
-        // The client's word for a login that lacks something.
+        // The client says this when a login lacks something, e.g. a password.
         Some(cause) if shown == "invalid configuration" => cause,
         Some(cause) => format!("{shown}: {cause}"),
         None => shown.clone(),
@@ -253,7 +251,7 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
     SourceError { remedy, ..SourceError::of(kind, code, format!("{what}: {said}")) }
 }
 
-/// There is no stream to the server.
+/// The error when no stream to the server could be opened.
 pub(super) fn undialled(error: &DialError, what: &str) -> SourceError {
     let (kind, code, remedy) = match error {
         DialError::Unreachable(_) => (ErrorKind::Unreachable, "unreachable", Advice::Address.into()),

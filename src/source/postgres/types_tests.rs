@@ -1,4 +1,4 @@
-//! The table, line by line.
+//! Tests of the table, line by line.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn shapes_keep_their_reference_and_kind() {
         (Form::Geometry(Shape { schema: None, declared }), Fetch::Native) => declared,
         other => panic!("{other:?}"),
     };
-    // geometry(PointZ,4326), as the server has it.
+    // geometry(PointZ,4326), as the server stores it.
     let point = shape(&postgis("public.geometry", 1_107_462));
     let expected = Geometry { srid: Some(4326), kind: Some("Point Z".into()), geodesic: false };
     assert_eq!(point, expected);
@@ -57,7 +57,7 @@ fn shapes_keep_their_reference_and_kind() {
     // geometry(PointM), geometry(Geometry,3857)
     assert_eq!(shape(&postgis("public.geometry", 5)).kind, None);
     assert_eq!(shape(&postgis("public.geometry", 3857 << 8)).srid, Some(3857));
-    // Within an array they are the server's text.
+    // Shapes within an array are the server's text.
     let texts = Form::List(Box::new(Form::SourceText));
     assert_eq!(map(&array(postgis("public.geometry", -1)), None), (texts, Fetch::Parts));
 }

@@ -112,7 +112,7 @@ fn arrays_keep_their_nulls_and_refuse_odd_bounds() {
 fn what_is_made_of_others_keeps_its_nulls() {
     let attributes = vec![attribute("i", Form::Int32), attribute("t", Form::Text)];
     let columns = [
-        column("c", Form::Struct(parts), true),
+        column("c", Form::Struct(attributes), true),
         column("r", Form::Range(Box::new(Form::Int32)), true),
         column("m", Form::Map, true),
     ];
