@@ -1,4 +1,4 @@
-//! Bounds that types alone do not keep, and the secrets behind `*_file`.
+//! Checks bounds that types cannot express, and reads the secrets behind `*_file`.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{
 use crate::message::SourceName;
 use crate::message::setting::Span;
 
-/// Settings of a session that decide how values are written: the plan fixes them.
+/// Session settings that decide how values are written. The plan sets them, so a source must not.
 const FIXED_SETTINGS: [&str; 9] = [
     "bytea_output",
     "client_encoding",
@@ -41,11 +41,10 @@ impl Config {
         found.problems
     }
 
-    /// What a daemon needs beyond a valid file: a broker, a source, and files
-    /// that can be read.
+    /// Checks what a daemon needs beyond a valid file: a broker, a source, and readable files.
     ///
     /// # Errors
-    /// Names every key that is missing and every file that cannot be read.
+    /// Names every missing key and every unreadable file.
     pub fn check_daemon(&self) -> Result<(), ConfigError> {
         let mut found = Problems::default();
         if self.broker.url.is_none() && self.broker.url_file.is_none() {
@@ -80,7 +79,7 @@ impl Config {
 }
 
 impl BrokerConfig {
-    /// The broker's URL, from the file if there is one.
+    /// The URL of the broker, from the file if one is set.
     ///
     /// # Errors
     /// When neither is set, or the file cannot be read.

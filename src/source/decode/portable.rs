@@ -1,13 +1,13 @@
-//! What columns become where every common reader of Parquet has to read them. Pure.
+//! Chooses types that every common reader of Parquet supports. Pure.
 //!
-//! Which readers refuse or change what is measured: `make readers` writes the table in the README.
+//! Which readers refuse or change a type is measured: `make readers` writes the table in the README.
 
 use super::form::{Form, FormAttribute};
 
-/// Digits of the widest decimal that all readers know.
+/// Maximum precision of a decimal that all readers support.
 pub const MAX_DIGITS: u8 = 38;
 
-/// The form that is taken instead of this one, and what became text on the way, in words.
+/// The portable form to use instead of this one, and the names of the types that became text.
 #[must_use]
 pub fn portable(ty: &Form) -> (Form, Vec<&'static str>) {
     let mut texts = Vec::new();
@@ -29,7 +29,7 @@ fn replaced(ty: &Form, texts: &mut Vec<&'static str>) -> Form {
         Form::Decimal { precision, .. } if *precision > MAX_DIGITS => {
             text("numeric of more than 38 digits", Form::NumericText)
         }
-        // pyarrow before 26 refuses lists of a fixed length where one is NULL.
+        // pyarrow before 26 refuses lists of a fixed length if one of them is NULL.
         Form::Vector { half, .. } => Form::Vector { length: None, half: *half },
         Form::List(element) => Form::List(Box::new(replaced(element, texts))),
         Form::Range(bound) => Form::Range(Box::new(replaced(bound, texts))),

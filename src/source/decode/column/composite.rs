@@ -16,7 +16,7 @@ const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of the p
 struct Composite {
     fields: ArrowFields,
     attributes: Vec<Box<dyn Builder>>,
-    /// Where each part's fields start.
+    /// The starts of the fields, for each attribute.
     starts: Vec<Vec<u32>>,
     rows: usize,
     validity: NullBufferBuilder,
@@ -43,7 +43,7 @@ pub(super) fn composite(
 }
 
 impl Composite {
-    /// Notes where the parts of one composite start.
+    /// Stores where the attributes of one composite start.
     fn split(&mut self, mut walk: Walk<'_>) -> Option<()> {
         if usize::try_from(walk.word()?) != Ok(self.starts.len()) {
             return None;
