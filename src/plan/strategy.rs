@@ -77,7 +77,7 @@ pub enum Split {
         /// Where boundaries come from.
         method: BoundaryMethod,
         /// Number of ranges wanted; at least two.
-        parts: u32,
+        ranges: u32,
         /// Whether a chunk for NULL is needed.
         nulls: bool,
     },
@@ -102,7 +102,7 @@ impl Draft {
         match self.split {
             Split::Single => (Strategy::Single, self.reason),
             Split::Ctid { bounds } => (Strategy::Ctid { bounds }, self.reason),
-            Split::NeedsBoundaries { column, order, parts, nulls, method } => {
+            Split::NeedsBoundaries { column, order, ranges, nulls, method } => {
                 let mut bounds = found.values;
                 bounds.dedup();
                 if bounds.is_empty() {
@@ -113,7 +113,7 @@ impl Draft {
                 if found.method != method {
                     reason += "; the sample held too few rows: from one ordered pass";
                 }
-                if bounds.len() + 1 < parts as usize {
+                if bounds.len() + 1 < ranges as usize {
                     reason = format!("{reason}; its values allow {} chunks only", bounds.len() + 1);
                 }
                 (Strategy::Range { column, order, bounds, nulls }, reason)
@@ -122,8 +122,8 @@ impl Draft {
     }
 }
 
-/// Chooses the split of a table. `selected_rows` is the source's estimate, if [`SplitRequest::needs_estimate`] asked
-/// for one.
+/// Chooses the split of a table. `selected_rows` is the source's estimate, if
+/// [`SplitRequest::needs_estimate`] asked for one.
 ///
 /// # Errors
 /// When this table cannot be split as requested. The error names the table, the column and the remedy.
@@ -133,7 +133,7 @@ pub fn draft(
     selected_rows: Option<u64>,
 ) -> Result<Draft, ErrorReport> {
     let size = Size::of(relation, selected_rows);
-    let table = Table { relation, request, size, parts: parts(size, request) };
+    let table = Table { relation, request, size, chunks: chunks(size, request) };
     let (split, reason) = match request.strategy {
         StrategyRequest::Single => (Split::Single, "single: asked for".to_owned()),
         StrategyRequest::Ctid => table.asked_ctid()?,
@@ -147,8 +147,8 @@ pub fn draft(
 }
 
 /// Number of chunks of a table of this size.
-fn parts(size: Size, request: &SplitRequest<'_>) -> u32 {
-    let parts = match request.chunk_rows {
+fn chunks(size: Size, request: &SplitRequest<'_>) -> u32 {
+    let chunks = match request.chunk_rows {
         Some(rows) => size.rows.div_ceil(rows.get()),
         None => {
             let by_rows = match size.rows {
@@ -163,14 +163,14 @@ fn parts(size: Size, request: &SplitRequest<'_>) -> u32 {
             by_rows.max(size.bytes.div_ceil(request.chunk_bytes.get()))
         }
     };
-    u32::try_from(parts.clamp(1, MAX_CHUNKS)).unwrap_or(1)
+    u32::try_from(chunks.clamp(1, MAX_CHUNKS)).unwrap_or(1)
 }
 
 /// Inner bounds of page ranges of about equal size: ascending, distinct, never 0. The last range stays open,
 /// because a snapshot does not fix the number of pages.
-fn page_bounds(pages: u32, parts: u32) -> Vec<u32> {
-    let parts = u64::from(parts.min(pages).max(1));
-    (1..parts).filter_map(|i| u32::try_from(i * u64::from(pages) / parts).ok()).collect()
+fn page_bounds(pages: u32, ranges: u32) -> Vec<u32> {
+    let ranges = u64::from(ranges.min(pages).max(1));
+    (1..ranges).filter_map(|i| u32::try_from(i * u64::from(pages) / ranges).ok()).collect()
 }
 
 #[cfg(test)]

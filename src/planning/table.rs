@@ -46,11 +46,11 @@ impl Ground<'_> {
             _ => None,
         };
         let bounds = match &draft.split {
-            Split::NeedsBoundaries { column, order, method, parts, .. } => {
-                let parts = Division { parts: *parts, rows: draft.estimated_rows / u64::from(*parts) };
+            Split::NeedsBoundaries { column, order, method, ranges, .. } => {
+                let division = Division { ranges: *ranges, rows: draft.estimated_rows / u64::from(*ranges) };
                 let filter = range_filter.as_ref().or(filter.as_ref());
-                let ranges = chosen.selection(filter);
-                self.source.boundaries(&ranges, SplitKey { column, order }, *method, parts, under).await?
+                let rows = chosen.selection(filter);
+                self.source.boundaries(&rows, SplitKey { column, order }, *method, division, under).await?
             }
             Split::Single | Split::Ctid { .. } => Boundaries::none(),
         };

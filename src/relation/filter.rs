@@ -19,7 +19,7 @@ pub use expression::{Binary, Expr, Expression, Literal, PlainType, Test, Unary, 
 const MAX_BYTES: usize = 256 * 1024;
 /// Maximum number of words and operators, because they bound the depth of the tree. Literals and commas do
 /// not count, so that `IN` lists may be long.
-const MAX_PARTS: usize = 2_000;
+const MAX_WORDS: usize = 2_000;
 
 /// Which rows to export.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,12 +152,12 @@ fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
         .into_iter()
         .filter(|t| !matches!(t, Token::Whitespace(_)))
         .collect();
-    let parts = tokens
+    let words = tokens
         .iter()
         .filter(|t| !matches!(t, Token::Comma | Token::Number(..) | Token::SingleQuotedString(_)))
         .count();
-    if parts > MAX_PARTS {
-        return Err(FilterError::TooLarge(format!("{parts} words and operators of at most {MAX_PARTS}")));
+    if words > MAX_WORDS {
+        return Err(FilterError::TooLarge(format!("{words} words and operators of at most {MAX_WORDS}")));
     }
     Ok(tokens)
 }

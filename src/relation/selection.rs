@@ -28,7 +28,7 @@ pub struct SplitKey<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Division {
     /// Number of ranges wanted.
-    pub parts: u32,
+    pub ranges: u32,
     /// Estimated rows of each range. An ordered pass counts all rows; if it finds fewer rows, it makes fewer
     /// ranges.
     pub rows: u64,

@@ -162,7 +162,7 @@ pub trait Source: Send + Sync {
         selection: &Selection<'_>,
         key: SplitKey<'_>,
         method: BoundaryMethod,
-        parts: Division,
+        division: Division,
         under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError>;
 

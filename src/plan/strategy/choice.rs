@@ -25,7 +25,7 @@ pub(super) struct Table<'a> {
     pub(super) relation: &'a Relation,
     pub(super) request: &'a SplitRequest<'a>,
     pub(super) size: Size,
-    pub(super) parts: u32,
+    pub(super) chunks: u32,
 }
 
 type Choice = (Split, String);
@@ -51,7 +51,7 @@ impl Table<'_> {
         if self.relation.kind == RelationKind::View {
             return single("a view is read by one scan; a chunk_column would split it");
         }
-        if self.parts < 2 {
+        if self.chunks < 2 {
             return self.small();
         }
         if let Some((column, order)) = self.newer_by_index() {
@@ -95,7 +95,7 @@ impl Table<'_> {
     pub(super) fn asked_ctid(&self) -> Result<Choice, ErrorReport> {
         match self.no_ctid() {
             // A small table may have no page yet.
-            Some(NoCtid::Pages) | None if self.parts < 2 => Ok(self.small()),
+            Some(NoCtid::Pages) | None if self.chunks < 2 => Ok(self.small()),
             Some(why) => Err(self.unavailable("ctid", why.text())),
             None => Ok(self.ctid("asked for")),
         }
@@ -110,7 +110,7 @@ impl Table<'_> {
             Some(name) => self.sortable(name)?,
             None => self.key_column().ok_or_else(|| self.without_key())?,
         };
-        if self.parts < 2 {
+        if self.chunks < 2 {
             return Ok(self.small());
         }
         let why = match self.request.chunk_column {
@@ -228,11 +228,11 @@ impl Table<'_> {
     /// Uses statistics if their histogram is fine enough, else a sample if it is much smaller than the table.
     /// A histogram leaves out the most common values, so all rows with these values may lie in one range.
     fn method(&self, column: &SurveyColumn) -> BoundaryMethod {
-        let fine = column.histogram_bounds > self.parts;
+        let fine = column.histogram_bounds > self.chunks;
         if fine
             && !self.relation.outdated
             && !self.request.filtered
-            && column.common_share * self.parts as f32 <= MOST_COMMON
+            && column.common_share * self.chunks as f32 <= MOST_COMMON
         {
             return BoundaryMethod::Statistics;
         }
@@ -250,7 +250,7 @@ impl Table<'_> {
             RelationKind::View | RelationKind::Foreign => 0,
             _ => u64::from(self.relation.pages),
         };
-        let wanted = u64::from(self.parts) * SAMPLED_PAGES;
+        let wanted = u64::from(self.chunks) * SAMPLED_PAGES;
         let ppm = (wanted * 1_000_000).div_ceil(pages.min(self.size.rows).max(1));
         u32::try_from(ppm).ok().filter(|ppm| *ppm <= MOST_SAMPLED)
     }
@@ -276,7 +276,7 @@ impl Table<'_> {
     }
 
     fn ctid(&self, why: &str) -> Choice {
-        let bounds = page_bounds(self.relation.pages, self.parts);
+        let bounds = page_bounds(self.relation.pages, self.chunks);
         let chunks = bounds.len() + 1;
         let rows = Rows(self.size.rows / chunks as u64);
         let pages = bytes_text(self.relation.bytes / chunks as u64);
@@ -293,7 +293,7 @@ impl Table<'_> {
             }
             BoundaryMethod::OrderedPass => "one ordered pass".into(),
         };
-        let rows = Rows(self.size.rows / u64::from(self.parts));
+        let rows = Rows(self.size.rows / u64::from(self.chunks));
         let nulls = column.column.nullable;
         let null_chunk = if nulls { ", one more for NULL" } else { "" };
         // A query of a partitioned table may skip partitions. What a query of a view reads is unknown.
@@ -311,20 +311,20 @@ impl Table<'_> {
         };
         let reason = format!(
             "range on {name}: {why}, {} chunks of about {rows} rows from {from}{null_chunk}{no_index}",
-            self.parts
+            self.chunks
         );
         let split = Split::NeedsBoundaries {
             column: name.clone(),
             order: order.clone(),
             method,
-            parts: self.parts,
+            ranges: self.chunks,
             nulls,
         };
         (split, reason + self.capped())
     }
 
     fn capped(&self) -> &'static str {
-        if u64::from(self.parts) == MAX_CHUNKS { " (the most that a table may have)" } else { "" }
+        if u64::from(self.chunks) == MAX_CHUNKS { " (the most that a table may have)" } else { "" }
     }
 }
 

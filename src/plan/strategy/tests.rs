@@ -67,9 +67,9 @@ fn chunks(draft: &Draft) -> (&'static str, u32) {
     match &draft.split {
         Split::Single => ("single", 1),
         Split::Ctid { bounds } => ("ctid", bounds.len() as u32 + 1),
-        Split::NeedsBoundaries { method: BoundaryMethod::Statistics, parts, .. } => ("statistics", *parts),
-        Split::NeedsBoundaries { method: BoundaryMethod::Sample { .. }, parts, .. } => ("sample", *parts),
-        Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, parts, .. } => ("pass", *parts),
+        Split::NeedsBoundaries { method: BoundaryMethod::Statistics, ranges, .. } => ("statistics", *ranges),
+        Split::NeedsBoundaries { method: BoundaryMethod::Sample { .. }, ranges, .. } => ("sample", *ranges),
+        Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, ranges, .. } => ("pass", *ranges),
     }
 }
 
@@ -194,7 +194,7 @@ fn a_sample_is_taken_where_it_is_much_less_than_the_table() {
             other => panic!("{other:?}"),
         }
     };
-    // 10 parts × 300 of 122,070 pages.
+    // 10 chunks × 300 of 122,070 pages.
     assert_eq!(asked(&|_| {}, 1_000_000), Some(24_577));
     assert_eq!(asked(&|_| {}, 100_000), Some(245_761));
     assert_eq!(asked(&|_| {}, 50_000), None, "half of the table");
@@ -217,10 +217,10 @@ fn a_named_column_splits_tables_and_views_and_null_gets_a_home() {
     view.estimated_rows = None;
     assert!(named.needs_estimate(&view));
     for relation in [heap(5_000_000), view] {
-        let Split::NeedsBoundaries { column, order, parts, nulls, .. } = draft_of(&relation).split else {
+        let Split::NeedsBoundaries { column, order, ranges, nulls, .. } = draft_of(&relation).split else {
             panic!("not by range");
         };
-        assert_eq!((column.as_str(), order, parts, nulls), ("at", Frozen::of(&"timestamptz"), 5, true));
+        assert_eq!((column.as_str(), order, ranges, nulls), ("at", Frozen::of(&"timestamptz"), 5, true));
     }
 }
 

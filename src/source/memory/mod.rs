@@ -169,11 +169,11 @@ impl Source for MemorySource {
         selection: &Selection<'_>,
         key: SplitKey<'_>,
         method: BoundaryMethod,
-        parts: Division,
+        division: Division,
         under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError> {
         let keys = self.keys(selection, key.column, under)?;
-        let step = keys.len().div_ceil(parts.parts.max(1) as usize).max(1);
+        let step = keys.len().div_ceil(division.ranges.max(1) as usize).max(1);
         let mut values: Vec<String> = keys.iter().step_by(step).skip(1).map(Key::text).collect();
         values.dedup();
         Ok(Boundaries { values, method })

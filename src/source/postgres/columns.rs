@@ -197,7 +197,9 @@ fn width(form: &Form) -> u64 {
             let width = if *half { 2 } else { 4 };
             8 + width * u64::from(length.unwrap_or(256))
         }
-        Form::Struct(parts) => 24 + parts.iter().map(|part| width(&part.form)).sum::<u64>(),
+        Form::Struct(attributes) => {
+            24 + attributes.iter().map(|attribute| width(&attribute.form)).sum::<u64>()
+        }
         Form::Range(bound) => 8 + 2 * width(bound),
         Form::Json | Form::JsonText => 128,
     }

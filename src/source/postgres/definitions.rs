@@ -116,7 +116,7 @@ impl Asked {
         format!(
             "{}{}{}COMMIT; SELECT CASE \
                WHEN EXISTS ({kept_noted} EXCEPT ({kept_now})) THEN 'a view, function, policy, type or collation that it \
-                 depends on, the partitions or children of a table, or NOT NULL of a column are others now' \
+                 depends on, the partitions or children of a table, or NOT NULL of a column have changed' \
                WHEN EXISTS (SELECT FROM ({children}) c WHERE c.inhrelid IN ({read}) AND c.text NOT IN ({grown_noted})) \
                  THEN 'a table has another child' \
                ELSE coalesce((SELECT i.why FROM ({indexes}) i WHERE i.text NOT IN ({grown_noted}) LIMIT 1), '') END",
@@ -148,8 +148,8 @@ impl Asked {
         );
         format!(
             "SELECT v.text, \
-                    CASE WHEN v.later THEN 'the index ' || v.relname || ', which came since, may lack rows' \
-                         ELSE 'the unique index ' || v.relname || ' came' END AS why \
+                    CASE WHEN v.later THEN 'the index ' || v.relname || ', which was created since, may lack rows' \
+                         ELSE 'the unique index ' || v.relname || ' was created' END AS why \
              FROM ({}) v WHERE v.later OR {} AND v.indisunique",
             valid_indexes(read, &later),
             self.leads_on,

@@ -215,13 +215,13 @@ impl Source for PostgresSource {
         selection: &Selection<'_>,
         key: SplitKey<'_>,
         method: BoundaryMethod,
-        parts: Division,
+        division: Division,
         under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError> {
         let selection = Selected::of(selection)?;
         let (session, care) = self.ask_of(&selection, None, under).await?;
         let selection = Selected { filter: care.filter.as_deref(), ..selection };
-        let found = question::boundaries(&session, &selection, key, method, parts).await?;
+        let found = question::boundaries(&session, &selection, key, method, division).await?;
         session.end("find boundaries").await?;
         Ok(found)
     }

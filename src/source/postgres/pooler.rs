@@ -21,7 +21,7 @@ const SAID: [(&str, ErrorKind, &str); 8] = [
         "PgBouncer takes no more connections: raise its max_client_conn",
     ),
     ("query timeout", ErrorKind::Permanent, "set query_timeout = 0 in PgBouncer"),
-    // This entry stands before the next one, because its words contain the next one's.
+    // This entry comes before the next one, because its words contain the next one's.
     ("idle transaction timeout", ErrorKind::Transient, "set idle_transaction_timeout = 0 in PgBouncer"),
     ("transaction timeout", ErrorKind::Permanent, "set transaction_timeout = 0 in PgBouncer"),
     (

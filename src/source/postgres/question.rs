@@ -11,7 +11,7 @@ use crate::relation::{Boundaries, BoundaryMethod, Division, SplitKey};
 use crate::source::SourceError;
 
 /// Maximum number of ranges. More are never needed and would only cost the server time.
-const MOST_PARTS: u32 = 1_000_000;
+const MOST_RANGES: u32 = 1_000_000;
 /// Minimum number of sampled rows for each range. They estimate its size to within 18 % (one standard
 /// deviation).
 const LEAST_SAMPLED: u64 = 30;
@@ -29,8 +29,8 @@ pub(super) async fn boundaries(
     method: BoundaryMethod,
     division: Division,
 ) -> Result<Boundaries, SourceError> {
-    let parts = division.parts.min(MOST_PARTS);
-    if parts < 2 {
+    let ranges = division.ranges.min(MOST_RANGES);
+    if ranges < 2 {
         return Ok(Boundaries { values: Vec::new(), method });
     }
     let what = what("find boundaries in", selection);
@@ -38,20 +38,20 @@ pub(super) async fn boundaries(
     let order = Order { column: ident(key.column), collate: cast.collate };
     let own =
         if cast.has_collation { own_collation(session, selection, key.column, &what).await? } else { None };
-    let pass = || ordered_pass(selection, &order, parts, division.rows.max(1));
+    let pass = || ordered_pass(selection, &order, ranges, division.rows.max(1));
     let sql = match method {
         BoundaryMethod::Statistics => {
             let collate = own.as_deref().unwrap_or(cast.collate);
-            histogram(selection, key.column, cast.ty, collate, parts)
+            histogram(selection, key.column, cast.ty, collate, ranges)
         }
-        BoundaryMethod::Sample { ppm } => sample(selection, &order, ppm, parts),
+        BoundaryMethod::Sample { ppm } => sample(selection, &order, ppm, ranges),
         BoundaryMethod::OrderedPass => pass(),
     };
     let mut rows = session.rows(&sql, Stage::Question, &what).await?;
     let mut method = method;
     if let BoundaryMethod::Sample { .. } = method {
         let sampled: Option<u64> = rows.first().and_then(|r| r.get(1)?.parse().ok());
-        if sampled.unwrap_or(0) < LEAST_SAMPLED * u64::from(parts) {
+        if sampled.unwrap_or(0) < LEAST_SAMPLED * u64::from(ranges) {
             method = BoundaryMethod::OrderedPass;
             rows = session.rows(&pass(), Stage::Question, &what).await?;
         }
@@ -120,11 +120,11 @@ async fn own_collation(
 /// SQL for evenly chosen bounds of the statistics' histogram. `ORDER BY` and `DISTINCT ON` would read a bare
 /// name as the output column, which is a text. So the order always uses the qualified key, in the column's
 /// own collation, as the chunks do.
-fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, parts: u32) -> String {
+fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, ranges: u32) -> String {
     format!(
         "SELECT DISTINCT ON (b.k{collate}) {} FROM ( \
            SELECT s.bounds[1 + pg_catalog.round(j::pg_catalog.numeric \
-                           * (pg_catalog.array_length(s.bounds, 1) - 1) / {parts})::pg_catalog.int4] AS k \
+                           * (pg_catalog.array_length(s.bounds, 1) - 1) / {ranges})::pg_catalog.int4] AS k \
            FROM (SELECT histogram_bounds::pg_catalog.text::{ty}[] AS bounds FROM pg_catalog.pg_stats \
                  WHERE schemaname = {} AND tablename = {} AND attname = {} \
                  ORDER BY inherited DESC LIMIT 1) s, \
@@ -134,13 +134,13 @@ fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, pa
         literal(selection.schema),
         literal(selection.name),
         literal(column),
-        parts - 1
+        ranges - 1
     )
 }
 
 /// SQL for the keys that split the rows of sampled pages into equal ranges, each with the number of sampled
 /// rows.
-fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> String {
+fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, ranges: u32) -> String {
     let percent = f64::from(ppm) / 10_000.0;
     let Order { column, collate } = order;
     let rows = format!(
@@ -152,20 +152,20 @@ fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> 
         "SELECT DISTINCT ON (o.k) {text}, o.sampled FROM ( \
            SELECT {column}{collate} AS k, pg_catalog.row_number() OVER (ORDER BY {column}{collate}) AS n, \
                   pg_catalog.count(*) OVER () AS sampled {rows}) o \
-         WHERE (o.n - 1) * {parts} / o.sampled > (o.n - 2) * {parts} / o.sampled AND o.n > 1 ORDER BY o.k",
+         WHERE (o.n - 1) * {ranges} / o.sampled > (o.n - 2) * {ranges} / o.sampled AND o.n > 1 ORDER BY o.k",
         text = text_of("o.k")
     )
 }
 
 /// SQL for every n-th key in order, with at least `rows` rows between two keys. Count and pass read the same
 /// snapshot.
-fn ordered_pass(selection: &Selected<'_>, order: &Order<'_>, parts: u32, rows: u64) -> String {
+fn ordered_pass(selection: &Selected<'_>, order: &Order<'_>, ranges: u32, rows: u64) -> String {
     let Order { column, collate } = order;
     let from = from_where(selection, Some(&format!("{column} IS NOT NULL")));
     format!(
         "SELECT DISTINCT ON (o.k) {text} FROM ( \
            SELECT {column}{collate} AS k, pg_catalog.row_number() OVER (ORDER BY {column}{collate}) AS n {from}) o, \
-           (SELECT GREATEST({rows}, pg_catalog.ceil(pg_catalog.count(*)::pg_catalog.numeric / {parts}))::pg_catalog.int8 \
+           (SELECT GREATEST({rows}, pg_catalog.ceil(pg_catalog.count(*)::pg_catalog.numeric / {ranges}))::pg_catalog.int8 \
                    AS step {from}) c \
          WHERE (o.n - 1) % c.step = 0 AND o.n > 1 ORDER BY o.k",
         text = text_of("o.k")

@@ -15,7 +15,7 @@ const HAS_MULTIRANGES: u32 = 140_000;
 /// Domains of arrays of composites of … that are nested deeper than this become text.
 const MAX_DEPTH: u8 = 16;
 /// Types that contain more types than this, on all levels together, become text.
-const MAX_PARTS: u32 = 2_000;
+const MAX_COMPONENTS: u32 = 2_000;
 
 /// One row of `pg_type`, with facts from other catalogues.
 #[derive(Default)]
@@ -81,7 +81,7 @@ impl Types {
     /// The facts of a type, with all types that it contains. A type that was dropped meanwhile, or that
     /// contains too many types, is only known as text.
     pub(super) fn facts(&self, oid: u32, typmod: i32) -> PgType {
-        let mut left = MAX_PARTS;
+        let mut left = MAX_COMPONENTS;
         self.component(oid, typmod, 0, &mut left).unwrap_or_else(|| {
             let name = self.0.get(&oid).map_or_else(|| "unknown".to_owned(), |row| row.name.clone());
             PgType {
