@@ -13,7 +13,7 @@ use adu_export::message::{ChunkNo, Epoch};
 use adu_export::plan::export_plan::WriterSettings;
 use adu_export::relation::Column;
 use adu_export::relation::column::schema;
-use adu_export::source::decode::{CopyDecoder, Form, FormPart, StreamColumn};
+use adu_export::source::decode::{CopyDecoder, Form, FormAttribute, StreamColumn};
 use adu_export::write::{PartWriter, Provenance};
 use arrow::array::RecordBatch;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ fn decoding() -> Vec<(&'static str, Form, Field)> {
     use Form as T;
     let list = || T::List(Box::new(T::Int32));
     let pair = || {
-        let part = |name: &str, form| FormPart { name: name.into(), form };
+        let part = |name: &str, form| FormAttribute { name: name.into(), form };
         T::Struct(vec![part("number", T::Int32), part("word", T::Text)])
     };
     vec![

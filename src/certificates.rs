@@ -1,5 +1,5 @@
-//! Certificates in PEM files: the authorities that are trusted, and our own certificates with their
-//! keys. The broker and the sources read theirs here, so that both trust the same.
+//! Certificates in PEM files: trusted authorities, and our own certificates with their keys. The broker and
+//! the sources both read them here, so that both trust the same authorities.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::text::{NotUtf8, utf8, without_mark};
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
-    /// A file cannot be read, or something in it is broken.
+    /// A file cannot be read or is damaged.
     #[error("cannot read certificates of {path}: {cause}")]
     Unreadable {
         /// The file.
@@ -23,16 +23,16 @@ pub(crate) enum CertificateError {
         /// What is wrong with it.
         cause: String,
     },
-    /// A file holds something else.
+    /// A file contains no certificate.
     #[error("{path} holds no certificate that can be used")]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// The system trusts nobody.
+    /// The system has no trusted authorities.
     #[error("no CA certificates were found on this machine{0}")]
     NoAuthorities(String),
-    /// None of the authorities can be used.
+    /// No authority can be used.
     #[error("no CA certificate can be used: {0}")]
     Unusable(String),
 }
@@ -40,7 +40,7 @@ pub(crate) enum CertificateError {
 /// The certificates of a file.
 ///
 /// # Errors
-/// When it cannot be read, or holds none.
+/// When the file cannot be read or has no certificates.
 pub(crate) fn of_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem(path)?).collect();
     let certificates = certificates.map_err(|e| unreadable(path, &e))?;
@@ -50,8 +50,8 @@ pub(crate) fn of_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Certi
     Ok(certificates)
 }
 
-/// The authorities that this machine trusts: those of `SSL_CERT_FILE` and `SSL_CERT_DIR` where one of
-/// them is set, else those of the distribution.
+/// The authorities that this machine trusts: those of `SSL_CERT_FILE` and `SSL_CERT_DIR` if one of them is
+/// set, else those of the distribution.
 ///
 /// # Errors
 /// When there are none.
@@ -62,15 +62,15 @@ pub(crate) fn of_system() -> Result<Vec<CertificateDer<'static>>, CertificateErr
         return Err(CertificateError::NoAuthorities(cause));
     }
     for error in found.errors {
-        tracing::debug!(%error, "a CA certificate of the system is left out");
+        tracing::debug!(%error, "skipped a CA certificate of the system");
     }
     Ok(found.certs)
 }
 
-/// A certificate of our own, with those that lead to its authority, and its key.
+/// A certificate of our own, its chain to the authority, and its key.
 ///
 /// # Errors
-/// When one of the files cannot be read, or lacks it.
+/// When one of the files cannot be read or has no certificate or key.
 pub(crate) fn identity(
     certificate: &Path,
     key: &Path,
@@ -79,10 +79,11 @@ pub(crate) fn identity(
     Ok((of_file(certificate)?, key))
 }
 
-/// Checks servers against these authorities. A certificate that cannot be used is left out, as long as there are others.
+/// Verifies servers against these authorities. An authority that cannot be used is skipped, if there are
+/// others.
 ///
 /// # Errors
-/// When none can be used.
+/// When no authority can be used.
 pub(crate) fn verifier(
     authorities: impl IntoIterator<Item = CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
@@ -93,8 +94,8 @@ pub(crate) fn verifier(
     verifier.map_err(|e| CertificateError::Unusable(e.to_string()))
 }
 
-/// A file in PEM, whose first line is not found after a byte order mark. Remarks between its certificates may be in any
-/// encoding that contains ASCII.
+/// Reads a PEM file. A byte order mark is removed, because the parser would not find the first line after it.
+/// Comments between the certificates may be in any encoding that contains ASCII.
 fn pem(path: &Path) -> Result<Vec<u8>, CertificateError> {
     let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
     match utf8(&bytes) {
@@ -111,7 +112,7 @@ fn unreadable(path: &Path, cause: &dyn std::error::Error) -> CertificateError {
 mod tests {
     use super::*;
 
-    /// Of an authority whose key nobody has, valid for a hundred years.
+    /// Certificate of an authority whose key nobody has, valid for a hundred years.
     const AUTHORITY: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBnzCCAUWgAwIBAgIUMwj2j33chBrumCJNRcTy8Zx+UFMwCgYIKoZIzj0EAwIw

@@ -1,15 +1,18 @@
-//! Secrets that systemd hands to a unit: `$CREDENTIALS_DIRECTORY/name` as the path of a file.
+//! Secrets that systemd passes to a unit: a path that begins with `$CREDENTIALS_DIRECTORY` names a file with
+//! the secret.
 
 use std::path::Path;
 
 use super::Config;
 
-/// Set for units with `LoadCredential=`, systemd.exec(5); each unit has a directory of its own.
+/// systemd sets this variable for units with `LoadCredential=`, systemd.exec(5). Each unit has a directory of
+/// its own.
 pub(super) const VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 const PREFIX: &str = "$CREDENTIALS_DIRECTORY";
 
 impl Config {
-    /// Puts the directory in. Without one such paths stay as they are, and whoever reads the file says so.
+    /// Replaces the variable by the directory. Without a directory the paths stay unchanged, and the code
+    /// that reads the file reports the error.
     pub(super) fn find_credentials(&mut self, directory: &Path) {
         let broker = &mut self.broker;
         let files = [&mut broker.url_file, &mut broker.ca_file, &mut broker.cert_file, &mut broker.key_file];

@@ -1,8 +1,8 @@
-//! Connection strings of PostgreSQL, read as libpq reads them: the same text
-//! leads to the same server here and in `psql`, or is refused.
+//! Connection strings of PostgreSQL, read as libpq reads them: a text leads to the same server here and in
+//! `psql`, or it is refused.
 //!
-//! Nothing of a string is ignored, and no error shows any of its text: what
-//! could not be understood may be a part of the password.
+//! Nothing in a string is ignored. No error shows any of its text, because text that could not be understood
+//! may be part of the password.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,20 +21,20 @@ mod server;
 mod tests;
 mod tls;
 
-/// Which servers will do (`target_session_attrs`).
+/// Which servers are acceptable (`target_session_attrs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// All.
+    /// All servers.
     Any,
-    /// Those whose sessions may write.
+    /// Servers whose sessions may write.
     ReadWrite,
-    /// Those whose sessions may not.
+    /// Servers whose sessions may not write.
     ReadOnly,
-    /// Those that are no standby.
+    /// Servers that are not standbys.
     Primary,
     /// Standbys.
     Standby,
-    /// Standbys, and others if there is none.
+    /// Standbys, or other servers if there is no standby.
     PreferStandby,
 }
 
@@ -43,52 +43,52 @@ pub enum Target {
 pub enum Binding {
     /// Never.
     Disable,
-    /// Where the server can.
+    /// If the server supports it.
     Prefer,
     /// Always.
     Require,
 }
 
-/// How the kernel asks whether the other side is still there. None: as this
-/// client does by itself; zero: as the system does.
+/// How the kernel checks whether the other side is still there. `None`: this client's default. Zero: the
+/// system's default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Whether it asks at all.
+    /// Whether the kernel checks at all.
     pub on: bool,
-    /// Silence before it asks.
+    /// Silence before the first check.
     pub idle: Option<Duration>,
-    /// Pause between questions.
+    /// Pause between checks.
     pub interval: Option<Duration>,
-    /// Questions without answer that end the connection.
+    /// Number of checks without an answer after which the connection ends.
     pub count: Option<u32>,
-    /// How long something sent may remain unacknowledged.
+    /// How long sent data may remain unacknowledged.
     pub user_timeout: Option<Duration>,
 }
 
-/// A connection string, taken apart. Its Debug form shows the first server alone.
+/// A parsed connection string. Its Debug form shows only the first server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Dsn {
     /// Where to connect, at least one.
     pub servers: Vec<Server>,
     /// The role.
     pub user: String,
-    /// Its password, in whatever encoding.
+    /// Its password, in any encoding.
     pub password: Option<Vec<u8>>,
     /// The database.
     pub database: String,
-    /// Command line of the server's session.
+    /// Command-line options for the server's session.
     pub options: Option<String>,
-    /// What `pg_stat_activity` shows.
+    /// The name to show in `pg_stat_activity`.
     pub application_name: Option<String>,
-    /// SCRAM and TLS.
+    /// Channel binding of SCRAM to TLS.
     pub binding: Binding,
     /// Limit for each address.
     pub connect_timeout: Option<Duration>,
-    /// Questions of the kernel.
+    /// TCP keepalive.
     pub keepalive: Keepalive,
     /// TLS.
     pub tls: Tls,
-    /// Which servers will do.
+    /// Which servers are acceptable.
     pub target: Target,
     /// Whether servers are tried in a random order.
     pub shuffled: bool,
@@ -110,7 +110,7 @@ impl FromStr for Dsn {
     }
 }
 
-/// Values by keyword, to be read as what they are.
+/// The raw values by keyword.
 struct Texts(Values);
 
 impl Texts {
@@ -125,7 +125,7 @@ impl Texts {
         Ok(self.get(keyword)?.filter(|value| !value.is_empty()))
     }
 
-    /// The meaning of one of these words; none where the keyword is not given.
+    /// The meaning of a value that must be one of these words; `None` if the keyword is missing.
     fn word<T: Copy>(
         &self,
         keyword: &'static str,
@@ -137,7 +137,7 @@ impl Texts {
         found.map(Some).ok_or(InvalidDsn::Value(keyword, known))
     }
 
-    /// A number between two bounds.
+    /// A number within two bounds.
     fn number(&self, keyword: &'static str, least: i64, most: i64) -> Result<Option<u32>, InvalidDsn> {
         let Some(value) = self.get(keyword)? else { return Ok(None) };
         let number = value.trim().parse().ok().filter(|n| (least..=most).contains(n));
@@ -217,7 +217,7 @@ impl Dsn {
         self.servers.first().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// User, servers and database, without any secret: two strings that agree read the same rows.
+    /// User, servers and database, without secrets. Two strings with the same identity read the same rows.
     #[must_use]
     pub fn identity(&self) -> String {
         let list =

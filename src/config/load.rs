@@ -1,6 +1,5 @@
-//! Reads the configuration file and its overrides from the environment
-//! (`ADU_EXPORT__SECTION__KEY`). Every error names where it stands, the key
-//! and what to change, and never shows a secret.
+//! Reads the configuration file and its overrides from the environment (`ADU_EXPORT__SECTION__KEY`). Every
+//! error names the place, the key and what to change. No error shows a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,9 +12,9 @@ use crate::spelling::did_you_mean;
 
 /// Prefix of variables that override keys of the file.
 const ENV_PREFIX: &str = "ADU_EXPORT__";
-/// Keys whose values are secrets: never shown, never read as numbers.
+/// Keys with secret values: never shown, never read as numbers.
 const SECRETS: [&str; 3] = ["url", "dsn", "password"];
-/// Other keys whose values are text even where they look like numbers.
+/// Other keys whose values are text, even if they look like numbers.
 const TEXTS: [&str; 4] = ["group", "level", "prefix", "listen"];
 
 /// What is wrong with one key.
@@ -25,7 +24,7 @@ pub struct Problem {
     pub key: String,
     /// What is wrong, and what to change.
     pub text: String,
-    /// The variable that set it, if it was one.
+    /// The variable that set the key, if one did.
     pub variable: Option<String>,
 }
 
@@ -55,7 +54,7 @@ impl fmt::Display for Problem {
 pub struct ConfigError {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
-    /// All that is wrong; at least one.
+    /// All problems; at least one.
     pub problems: Vec<Problem>,
 }
 
@@ -63,7 +62,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.file {
             Some(file) => write!(f, "configuration {}", file.display())?,
-            // What the command line says has no other name.
+            // Options of the command line need no heading.
             None if self.problems.iter().all(|problem| problem.key.starts_with("--")) => {
                 let texts: Vec<String> = self.problems.iter().map(ToString::to_string).collect();
                 return f.write_str(&texts.join("\n"));
@@ -78,11 +77,10 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Reads a file and the overrides of this process's environment, and
-    /// checks all bounds.
+    /// Reads a file and the overrides from the environment of this process, and checks all bounds.
     ///
     /// # Errors
-    /// Names file, key, bound and remedy.
+    /// Names the file, the key, the bound and the remedy.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let error = |problem| ConfigError { file: Some(file.to_owned()), problems: vec![problem] };
         let text = crate::text::read_file(file).map_err(|e| {
@@ -94,7 +92,7 @@ impl Config {
     /// Reads a text and overrides, and checks all bounds. Pure.
     ///
     /// # Errors
-    /// Names key, bound and remedy.
+    /// Names the key, the bound and the remedy.
     pub fn parse(text: &str, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut variables = BTreeMap::new();
         let fail = |problems: Vec<Problem>, variables: &BTreeMap<String, String>| {
@@ -132,12 +130,12 @@ impl Config {
     }
 }
 
-/// The variables of this process that are text.
+/// The environment variables of this process that are valid UTF-8.
 pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }
 
-/// Where the syntax is wrong, without the text that stands there.
+/// Where the syntax is wrong, without showing the text there.
 fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
     let place = error.span().map_or(String::new(), |span| {
         let before = text.get(..span.start).unwrap_or(text);
@@ -148,7 +146,7 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
     Problem::new("", format!("{place}{}", error.message()))
 }
 
-/// Sets the key that a variable names; its path, or none for other variables.
+/// Sets the key that a variable names. Returns the path of the key, or `None` for other variables.
 fn override_key(table: &mut Table, variable: &str, value: String) -> Result<Option<String>, Problem> {
     let Some(name) = variable.strip_prefix(ENV_PREFIX) else { return Ok(None) };
     let wrong = |why: &str| Problem { variable: Some(variable.to_owned()), ..Problem::new("", why) };
@@ -180,14 +178,15 @@ fn override_key(table: &mut Table, variable: &str, value: String) -> Result<Opti
     }
     let value = match is_text {
         true => Value::String(value),
-        // Syntax errors quote nothing of the text, which may hold a secret.
+        // The error must not quote the text, because it may contain a secret.
         false => toml_value(value).map_err(|e| wrong(&format!("it is not valid TOML: {e}")))?,
     };
     section.insert(last.clone(), value);
     Ok(Some(path.join(".")))
 }
 
-/// The value as TOML, else as plain text; what begins as a list or a table must be one.
+/// Reads the value as TOML, or else as plain text. A value that begins like a list or a table must be valid
+/// TOML.
 fn toml_value(text: String) -> Result<Value, String> {
     match toml::from_str::<Table>(&format!("v = {text}")) {
         Ok(mut table) if table.len() == 1 => Ok(table.remove("v").unwrap_or(Value::String(text))),
@@ -206,7 +205,7 @@ fn deserialize(table: Table) -> Result<Config, Problem> {
     })
 }
 
-/// Turns serde's message into the key, what is wrong and what to change.
+/// Splits serde's message into the key, the problem and the remedy.
 fn explain(path: String, message: &str) -> Problem {
     let join = |path: &str, key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     let mut quoted = message.split('`').skip(1).step_by(2);
@@ -234,7 +233,7 @@ fn explain(path: String, message: &str) -> Problem {
     Problem::new(path, message)
 }
 
-/// Secret files: one line, with or without its end.
+/// Reads a secret file: one line, with or without a newline.
 pub(super) fn read_secret(key: &str, file: &Path) -> Result<super::Secret, ConfigError> {
     let error = |why: String| ConfigError {
         file: None,

@@ -1,5 +1,5 @@
-//! The configuration file: one struct per section, a default for every knob.
-//! The smallest file is `broker.url`, `export.root` and one source.
+//! The configuration file: one struct for each section, a default for every setting. The smallest file has
+//! `broker.url`, `export.root` and one source.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -25,14 +25,14 @@ pub use remedy::{Advice, Remedy};
 pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, PostgresConfig, SourceConfig, SourceKind};
 pub use value::{Auto, OptionalSpan, Secret};
 
-/// Everything.
+/// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The broker; the daemon needs one, one-shot does not.
+    /// The broker. The daemon needs one, a one-shot export does not.
     #[serde(default)]
     pub broker: BrokerConfig,
-    /// The export folder and how much is done at once.
+    /// The export folder, and how much work runs at once.
     pub export: ExportConfig,
     /// Metrics, health and jobs over HTTP.
     #[serde(default)]
@@ -40,7 +40,7 @@ pub struct Config {
     /// The log.
     #[serde(default)]
     pub log: LogConfig,
-    /// Intervals and limits of the protocol; tests run them at a tenth.
+    /// Intervals and limits of the protocol. Tests use a tenth of them.
     #[serde(default)]
     pub timing: TimingConfig,
     /// The databases.
@@ -58,17 +58,17 @@ pub struct BrokerConfig {
     pub url_file: Option<PathBuf>,
     /// Prefix of all names on the broker.
     pub prefix: String,
-    /// Declare queues and exchanges; else use what exists.
+    /// Whether to declare queues and exchanges; if not, they must exist.
     pub declare: bool,
     /// CA certificates (PEM) for `amqps`.
     pub ca_file: Option<PathBuf>,
     /// Client certificate (PEM).
     pub cert_file: Option<PathBuf>,
-    /// Its key (PEM).
+    /// Key of the client certificate (PEM).
     pub key_file: Option<PathBuf>,
     /// Heartbeat of the connections.
     pub heartbeat: Span,
-    /// Deadline of every call to the broker.
+    /// Time limit of every call to the broker.
     pub call_timeout: Span,
 }
 
@@ -94,40 +94,40 @@ impl Default for BrokerConfig {
 pub struct ExportConfig {
     /// The export folder.
     pub root: PathBuf,
-    /// Chunks this daemon exports at once: its prefetch.
+    /// Number of chunks that this daemon exports at once: its prefetch.
     #[serde(default)]
     pub workers: Auto<NonZeroU32>,
-    /// Bytes of memory that row groups may take in all.
+    /// Maximum bytes of memory for all row groups together.
     #[serde(default)]
     pub memory_limit: Auto<NonZeroU64>,
-    /// Compression; else the preset of the source kind.
+    /// Compression; if not set, the preset of the source kind applies.
     #[serde(default)]
     pub compression: Option<Compression>,
-    /// Types and encodings of the files where the request says nothing.
+    /// Types and encodings of files, unless the request sets them.
     #[serde(default)]
     pub types: FileTypes,
-    /// Rows of a chunk; else by the size of the table.
+    /// Rows of a chunk; if not set, the size of the table decides.
     #[serde(default)]
     pub chunk_rows: Option<NonZeroU64>,
-    /// Bytes of table that a chunk has at most.
+    /// Maximum bytes of the table in a chunk.
     #[serde(default = "default_chunk_bytes")]
     pub chunk_bytes: NonZeroU64,
     /// Encoded bytes of a row group.
     #[serde(default = "default_row_group_bytes")]
     pub row_group_bytes: NonZeroU64,
-    /// Tables of one job at once.
+    /// Number of tables of one job that are exported at once.
     #[serde(default)]
     pub table_threads: Auto<NonZeroU32>,
-    /// Chunks of one table at once.
+    /// Number of chunks of one table that are exported at once.
     #[serde(default)]
     pub chunk_workers: Auto<NonZeroU32>,
-    /// Below this many free bytes workers pause.
+    /// Workers pause while fewer bytes are free.
     #[serde(default = "default_min_free_bytes")]
     pub min_free_bytes: u64,
-    /// How long SIGTERM waits for chunks in flight.
+    /// How long SIGTERM waits for running chunks.
     #[serde(default = "default_grace")]
     pub shutdown_grace: Span,
-    /// Group that owns what is written: a numeric id or a name.
+    /// Group that owns written files: a numeric id or a name.
     #[serde(default)]
     pub group: Option<String>,
 }
@@ -152,9 +152,9 @@ fn default_grace() -> Span {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Address; `off` for none.
+    /// Address; `off` for no HTTP server.
     pub listen: String,
-    /// Show filters and labels of requests.
+    /// Whether to show filters and labels of requests.
     pub details: bool,
 }
 
@@ -170,7 +170,7 @@ impl Default for HttpConfig {
 pub struct LogConfig {
     /// Level, or a filter such as `info,adu_export::bus=debug`.
     pub level: String,
-    /// Shape of the lines.
+    /// Format of the lines.
     pub format: LogFormat,
 }
 
@@ -180,7 +180,7 @@ impl Default for LogConfig {
     }
 }
 
-/// Shape of log lines.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -195,29 +195,29 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimingConfig {
-    /// How often a daemon says that it lives.
+    /// How often a daemon announces that it is alive.
     pub alive_interval: Span,
-    /// Silence after which a daemon counts as dead, a chunk that nobody holds as lost.
+    /// After this silence a daemon counts as dead, and a chunk that nobody holds counts as lost.
     pub alive_timeout: Span,
-    /// How often the coordinator looks at the whole folder.
+    /// How often the coordinator scans the whole folder.
     pub look_interval: Span,
     /// How often a job reports progress.
     pub progress_interval: Span,
-    /// Without a finished chunk for so long a job is stalled.
+    /// A job counts as stalled if no chunk has finished for this long.
     pub stalled_after: Span,
     /// How long a worker waits for a plan to appear.
     pub plan_wait: Span,
     /// How long a worker looks for a keeper of its snapshot.
     pub keeper_wait: Span,
-    /// How often a daemon that may not work tries again.
+    /// How often a daemon that is not fit for work tries again.
     pub unfit_retry: Span,
     /// First pause of a retry after a transient error.
     pub retry_first: Span,
     /// Longest pause of a retry.
     pub retry_longest: Span,
-    /// Retries of one chunk end after this long and its message is released.
+    /// Retries of one chunk end after this time. Its message then returns to the queue.
     pub retry_limit: Span,
-    /// Age at which a workspace without request is trashed.
+    /// Age at which a workspace without a request is moved to the trash.
     pub abandoned_workspace: Span,
 }
 

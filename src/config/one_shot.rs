@@ -1,5 +1,4 @@
-//! The configuration of `adu-export export --dsn`: one source, one folder, and
-//! the default of everything else.
+//! The configuration of `adu-export export --dsn`: one source, one folder, and defaults for everything else.
 
 use std::path::Path;
 
@@ -11,9 +10,9 @@ use super::{Config, ConfigError, Origin, Problem, Secret};
 use crate::message::SourceName;
 
 impl Config {
-    /// A configuration with one source, called after host, port (if it is not
-    /// 5432) and database. `root` must be absolute. Variables of the environment override all but sources
-    /// and broker.
+    /// A configuration with one source. The source is named after host, port (unless it is 5432) and
+    /// database. `root` must be absolute. Environment variables override everything except sources and
+    /// broker.
     ///
     /// # Errors
     /// When the DSN or a variable cannot be read.
@@ -33,7 +32,7 @@ impl Config {
         let mut table = Table::new();
         let mut export = section(&[("root", root)]);
         if let Value::Table(export) = &mut export {
-            // A person looks on: the last bytes of a disk are theirs to use.
+            // A person is watching, so the export may use the last bytes of a disk.
             export.insert("min_free_bytes".into(), Value::Integer(0));
         }
         table.insert("export".into(), export);
@@ -42,7 +41,7 @@ impl Config {
             !variable.starts_with("ADU_EXPORT__SOURCES__") && !variable.starts_with("ADU_EXPORT__BROKER__")
         });
         let mut config = Self::parse(&table.to_string(), env).map_err(|mut error| {
-            // The folder was named by a flag, too.
+            // The folder was given by a flag, so the error names the flag.
             error.problems.iter_mut().filter(|p| p.key == "export.root").for_each(|p| p.key = "--out".into());
             error
         })?;

@@ -1,4 +1,4 @@
-//! What a kind of source does best with, where the configuration says nothing.
+//! Defaults that suit a kind of source, for settings that the configuration leaves out.
 
 use std::num::NonZeroU64;
 
@@ -10,7 +10,7 @@ use crate::message::setting::{Compression, Span};
 pub struct Preset {
     /// Compression of pages.
     pub compression: Compression,
-    /// Rows of a chunk; none: by the size of the table.
+    /// Rows of a chunk; if none, the size of the table decides.
     pub chunk_rows: Option<NonZeroU64>,
     /// Silence after which a chunk is cancelled and tried again.
     pub stall_timeout: Span,
@@ -31,13 +31,13 @@ impl SourceKind {
 }
 
 impl SourceConfig {
-    /// Compression where the request names none.
+    /// Compression, unless the request sets it.
     #[must_use]
     pub fn compression(&self, export: &ExportConfig) -> Compression {
         self.compression.or(export.compression).unwrap_or(self.kind.preset().compression)
     }
 
-    /// Rows of a chunk where the request names none; none: by the size of the table.
+    /// Rows of a chunk, unless the request sets it; if none, the size of the table decides.
     #[must_use]
     pub fn chunk_rows(&self, export: &ExportConfig) -> Option<NonZeroU64> {
         self.chunk_rows.or(self.kind.preset().chunk_rows).or(export.chunk_rows)

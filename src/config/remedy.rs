@@ -1,6 +1,5 @@
-//! What an error tells to change. Settings of a source stand in the
-//! configuration, or on the command line of a one-shot export: each piece of
-//! advice that names one is here, with the words for both.
+//! What an error tells people to change. Settings of a source are in the configuration, or on the command
+//! line of a one-shot export. All advice that names such a setting is here, with words for both.
 
 use std::borrow::Cow;
 
@@ -9,9 +8,9 @@ use super::Origin;
 /// What to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// The same wherever the source was given. It names no setting of a source.
+    /// The same text wherever the source was given. It names no setting of a source.
     Text(Cow<'static, str>),
-    /// A setting of the source, or what stands for it.
+    /// Advice about a setting of the source.
     Advice(Advice),
 }
 
@@ -26,54 +25,54 @@ pub enum Advice {
     Address,
     /// Nobody answered in time.
     Silence,
-    /// Something else than PostgreSQL answers.
+    /// Something other than PostgreSQL answers.
     Protocol,
-    /// The database is not there.
+    /// The database does not exist.
     Database,
     /// The password is wrong.
     Password,
     /// There is no password.
     NoPassword,
-    /// The file of the password.
+    /// The password file cannot be used.
     PasswordFile,
-    /// The host's name is not in the certificate.
+    /// The certificate does not contain the host's name.
     CertificateName,
-    /// The certificate is from nobody that is known.
+    /// The certificate is not from a known CA.
     UnknownCa,
-    /// TLS fails otherwise.
+    /// TLS fails for another reason.
     Tls,
-    /// The server has no connection left.
+    /// The server has no free connection.
     Connections,
-    /// The pool has none.
+    /// The pool has no free connection.
     Pool,
-    /// Locks take long.
+    /// A lock was not available in time.
     Lock,
-    /// Partitions take more locks than the server has room for.
+    /// A query needs more locks than the server has room for.
     Locks,
-    /// No byte came for a while.
+    /// No data arrived for a while.
     Stall,
-    /// A setting of the session is refused.
+    /// The server refuses a setting of the session.
     Session,
-    /// The filter, the columns or a setting is refused.
+    /// The server refuses the filter, a column or a setting.
     Query,
-    /// `statement_timeout`.
+    /// `statement_timeout` is too short.
     StatementTimeout,
-    /// `transaction_timeout`.
+    /// `transaction_timeout` is too short.
     TransactionTimeout,
     /// Row-level security hides rows.
     AllRows,
     /// A right is missing, or row-level security hides rows.
     Rights,
-    /// Sessions reach several servers.
+    /// Sessions of the source reach different servers.
     SeveralServers,
     /// Filters are switched off.
     FilterOff,
-    /// The filter does more than compare.
+    /// The filter contains more than is allowed.
     FilterTooFree,
 }
 
 impl Remedy {
-    /// The words for who reads them.
+    /// The text for the place where the source was given.
     #[must_use]
     pub fn words(&self, origin: Origin) -> Cow<'static, str> {
         match self {
@@ -132,7 +131,7 @@ impl Advice {
         Self::FilterTooFree,
     ];
 
-    /// The words for who reads them.
+    /// The text for the place where the source was given.
     #[must_use]
     pub const fn words(self, origin: Origin) -> &'static str {
         let (configuration, command_line) = self.both();
@@ -142,7 +141,7 @@ impl Advice {
         }
     }
 
-    /// What to say where the source is of the configuration, and where it is given by `--dsn`.
+    /// The text for a source of the configuration, and the text for a source given by `--dsn`.
     const fn both(self) -> (&'static str, &'static str) {
         match self {
             Self::Dsn => ("correct dsn of the source in the configuration", "correct --dsn"),

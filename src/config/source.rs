@@ -1,4 +1,4 @@
-//! `[sources.<name>]`: a database that is exported from.
+//! `[sources.<name>]`: a database to export from.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -10,56 +10,57 @@ use super::dsn::Dsn;
 use super::{OptionalSpan, Secret};
 use crate::message::setting::{Compression, InfinityMode, NumericMode, Span};
 
-/// Chunks of a source at once where nobody says otherwise.
+/// Default number of chunks of a source that run at once.
 pub const MAX_PARALLEL: NonZeroU32 = NonZeroU32::new(96).expect("not zero");
-/// Jobs of a source at once where nobody says otherwise.
+/// Default number of jobs of a source that run at once.
 pub const MAX_JOBS: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
 
-/// Kind of a source, with what only this kind needs.
+/// Kind of a source, with the settings that only this kind has.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SourceKind {
-    /// PostgreSQL 12 or newer, and what speaks like it.
+    /// PostgreSQL 12 or newer, and servers that behave like it.
     Postgres(PostgresConfig),
 }
 
-/// How a PostgreSQL server is reached.
+/// How to reach a PostgreSQL server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostgresConfig {
     /// `postgres://user@host/database?sslmode=verify-full`; may hold a password.
     pub dsn: Secret,
     /// The password.
     pub password: Option<Secret>,
-    /// A file with the password; read again when it is refused.
+    /// A file with the password. It is read again when the server refuses the password.
     pub password_file: Option<PathBuf>,
-    /// CA certificates (PEM) that the server's is checked against; else `sslrootcert` of the DSN.
+    /// CA certificates (PEM) to verify the server; if not set, `sslrootcert` of the DSN applies.
     pub ca_file: Option<PathBuf>,
-    /// Longest wait for a connection, unless the DSN says `connect_timeout`.
+    /// Longest wait for a connection, unless the DSN sets `connect_timeout`.
     pub connect_timeout: Span,
-    /// Longest wait for a lock of a chunk.
+    /// Longest wait of a chunk for a lock.
     pub lock_timeout: Span,
 }
 
 impl SourceKind {
-    /// Keys that name files, with these.
+    /// Settings that name files, with their keys.
     #[must_use]
     pub fn files(&self) -> [(&'static str, &Option<PathBuf>); 2] {
         let Self::Postgres(server) = self;
         [("password_file", &server.password_file), ("ca_file", &server.ca_file)]
     }
 
-    /// The files, to be found elsewhere.
+    /// The same files, so that their paths can be changed.
     pub(super) fn files_mut(&mut self) -> [&mut Option<PathBuf>; 2] {
         let Self::Postgres(server) = self;
         [&mut server.password_file, &mut server.ca_file]
     }
 
-    /// Takes the password from a file.
+    /// Sets the password file.
     pub fn set_password_file(&mut self, file: Option<PathBuf>) {
         let Self::Postgres(server) = self;
         server.password_file = file;
     }
 
-    /// What is read, as far as its address says so: the same for all who read it.
+    /// The identity of the server and database, as far as the address shows it. It is the same for everybody
+    /// who reads them.
     #[must_use]
     pub fn server(&self) -> Option<String> {
         let Self::Postgres(server) = self;
@@ -67,7 +68,7 @@ impl SourceKind {
     }
 }
 
-/// Where a source was given, so where its settings are changed.
+/// Where a source was given, and so where its settings are changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
     /// In the configuration file.
@@ -90,25 +91,25 @@ pub enum AllowWhere {
     Any,
 }
 
-/// `[sources.<name>]`: what every kind has.
+/// `[sources.<name>]`: settings that every kind has.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(from = "Section")]
 pub struct SourceConfig {
-    /// Where this stands.
+    /// Where the source was given.
     pub origin: Origin,
-    /// What it is, and what only that needs.
+    /// The kind of source, with its own settings.
     pub kind: SourceKind,
-    /// Connections of this daemon's pool; keepers come on top.
+    /// Connections of this daemon's pool. Keepers need additional connections.
     pub pool_size: NonZeroU32,
-    /// Chunks of this source at once, all daemons together.
+    /// Chunks of this source that run at once, in all daemons together.
     pub max_parallel: NonZeroU32,
-    /// Jobs of this source at once; others wait.
+    /// Jobs of this source that run at once. Other jobs wait.
     pub max_jobs: NonZeroU32,
-    /// No byte for so long: the chunk is cancelled and retried; else the preset.
+    /// A chunk without data for this long is cancelled and retried; if not set, the preset applies.
     pub stall_timeout: Option<Span>,
-    /// A job whose snapshot is older is ended.
+    /// A job with an older snapshot is ended.
     pub max_snapshot_age: OptionalSpan,
-    /// Schemas that requests may name; empty: all that the role may read.
+    /// Schemas that requests may name; empty: all schemas that the role may read.
     pub schemas: Vec<String>,
     /// What filters may contain.
     pub allow_where: AllowWhere,
@@ -116,24 +117,25 @@ pub struct SourceConfig {
     pub numeric: Option<NumericMode>,
     /// Default for infinite dates and timestamps.
     pub infinity: InfinityMode,
-    /// Compression; else the preset.
+    /// Compression; if not set, the preset applies.
     pub compression: Option<Compression>,
-    /// Rows of a chunk; else `[export]`.
+    /// Rows of a chunk; if not set, `[export]` applies.
     pub chunk_rows: Option<NonZeroU64>,
-    /// Chunks of one table at once; else `[export]`, else half of the cores of all daemons.
+    /// Chunks of one table that run at once; if not set, `[export]` applies, or else half of the cores of all
+    /// daemons.
     pub chunk_workers: Option<NonZeroU32>,
-    /// Settings of the session of every chunk.
+    /// Session settings of every chunk.
     pub session: BTreeMap<String, String>,
 }
 
-/// Names of kinds.
+/// Names of kinds in the file.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum KindName {
     Postgres,
 }
 
-/// `[sources.<name>]` as it is written.
+/// `[sources.<name>]` as written in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Section {

@@ -1,4 +1,4 @@
-//! Bounds that types alone do not keep, and the secrets behind `*_file`.
+//! Checks bounds that types cannot express, and reads the secrets behind `*_file`.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{
 use crate::message::SourceName;
 use crate::message::setting::Span;
 
-/// Settings of a session that decide how values are written: the plan fixes them.
+/// Session settings that decide how values are written. The plan sets them, so a source must not.
 const FIXED_SETTINGS: [&str; 9] = [
     "bytea_output",
     "client_encoding",
@@ -29,7 +29,7 @@ impl Config {
     /// All keys whose values are out of bounds or contradict each other. Pure.
     #[must_use]
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let mut found = Found::default();
+        let mut found = Problems::default();
         self.broker.check(&mut found);
         self.export.check(&mut found);
         self.http.check(&mut found);
@@ -41,13 +41,12 @@ impl Config {
         found.problems
     }
 
-    /// What a daemon needs beyond a valid file: a broker, a source, and files
-    /// that can be read.
+    /// Checks what a daemon needs beyond a valid file: a broker, a source, and readable files.
     ///
     /// # Errors
-    /// Names every key that is missing and every file that cannot be read.
+    /// Names every missing key and every unreadable file.
     pub fn check_daemon(&self) -> Result<(), ConfigError> {
-        let mut found = Found::default();
+        let mut found = Problems::default();
         if self.broker.url.is_none() && self.broker.url_file.is_none() {
             let text = "it or broker.url_file must be set, e.g. amqp://user:password@127.0.0.1:5672/%2f";
             found.add("broker.url", text);
@@ -80,7 +79,7 @@ impl Config {
 }
 
 impl BrokerConfig {
-    /// The broker's URL, from the file if there is one.
+    /// The URL of the broker, from the file if one is set.
     ///
     /// # Errors
     /// When neither is set, or the file cannot be read.
@@ -95,7 +94,7 @@ impl BrokerConfig {
         }
     }
 
-    fn check(&self, found: &mut Found) {
+    fn check(&self, found: &mut Problems) {
         if let Some(url) = &self.url {
             found.unless(
                 url.expose().starts_with("amqp://") || url.expose().starts_with("amqps://"),
@@ -132,7 +131,7 @@ impl BrokerConfig {
 }
 
 impl ExportConfig {
-    fn check(&self, found: &mut Found) {
+    fn check(&self, found: &mut Problems) {
         let root = &self.root;
         found.unless(root.is_absolute(), "export.root", "it must be an absolute path, e.g. /data/exports");
         let parent = |c| matches!(c, std::path::Component::ParentDir);
@@ -163,7 +162,7 @@ impl ExportConfig {
 }
 
 impl HttpConfig {
-    fn check(&self, found: &mut Found) {
+    fn check(&self, found: &mut Problems) {
         let port = self.listen.rsplit_once(':').filter(|(host, _)| !host.is_empty());
         found.unless(
             self.listen == "off" || port.is_some_and(|(_, port)| port.parse::<u16>().is_ok()),
@@ -174,7 +173,7 @@ impl HttpConfig {
 }
 
 impl LogConfig {
-    fn check(&self, found: &mut Found) {
+    fn check(&self, found: &mut Problems) {
         found.unless(
             !self.level.is_empty() && tracing_subscriber::EnvFilter::try_new(&self.level).is_ok(),
             "log.level",
@@ -184,7 +183,7 @@ impl LogConfig {
 }
 
 impl TimingConfig {
-    fn check(&self, found: &mut Found) {
+    fn check(&self, found: &mut Problems) {
         for (key, span) in [
             ("timing.alive_interval", self.alive_interval),
             ("timing.alive_timeout", self.alive_timeout),
@@ -215,7 +214,7 @@ impl TimingConfig {
 }
 
 impl SourceConfig {
-    fn check(&self, name: &SourceName, found: &mut Found) {
+    fn check(&self, name: &SourceName, found: &mut Problems) {
         let key = |key: &str| format!("sources.{name}.{key}");
         let SourceKind::Postgres(server) = &self.kind;
         if let Err(error) = server.dsn.expose().parse::<Dsn>() {
@@ -267,11 +266,11 @@ const MOMENT: Span = Span(std::time::Duration::from_millis(1));
 
 /// Collects problems.
 #[derive(Default)]
-struct Found {
+struct Problems {
     problems: Vec<Problem>,
 }
 
-impl Found {
+impl Problems {
     fn add(&mut self, key: &str, text: impl Into<String>) {
         self.problems.push(Problem::new(key, text));
     }

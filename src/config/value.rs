@@ -1,4 +1,4 @@
-//! Values of settings: secrets, `auto`, `off`.
+//! Types of values: secrets, `auto`, `off`.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::message::setting::Span;
 
-/// A secret: read from a file or given inline, never shown.
+/// A secret, given directly or read from a file. It is never shown.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -18,7 +18,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The secret itself; only for handing it to a library.
+    /// The secret itself. Use it only to pass it to a library.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -42,7 +42,7 @@ pub enum Auto<T> {
 }
 
 impl<T> Auto<T> {
-    /// What was given, if anything was.
+    /// The number, unless it is `auto`.
     pub fn exactly(self) -> Option<T> {
         match self {
             Self::Auto => None,

@@ -1,28 +1,26 @@
-//! Small tables travel together: one task, one record and one
-//! outcome for up to 64 of them, so that a thousand tiny tables do not cost a
-//! thousand round trips. Pure.
+//! Groups small tables into batches. Up to 64 tables share one task, one record and one outcome, so that a
+//! thousand tiny tables do not cost a thousand round trips. Pure.
 
 use crate::message::{BatchNo, TableNo};
 
-/// Most tables of a batch.
+/// Maximum number of tables in a batch.
 const MAX_TABLES: usize = 64;
-/// Most bytes of a batch: a table above this travels alone.
+/// Maximum number of bytes in a batch. A larger table has a batch of its own.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// What decides about a table's batch.
+/// The facts of a table that decide its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchMember {
     /// The table's number in the job.
     pub number: TableNo,
-    /// Whether it is one chunk.
+    /// Whether the table is one chunk.
     pub single: bool,
-    /// Bytes of the table; none if nobody knows (a view): it travels alone.
+    /// Bytes of the table; none if the size is unknown (a view). Such a table has a batch of its own.
     pub bytes: Option<u64>,
 }
 
-/// The batch of every table, in the order given: the number of the batch's
-/// first table. Tables keep their order, and large ones between small ones do
-/// not break a batch.
+/// Assigns a batch to each table, in the given order. A batch has the number of its first table. Tables keep
+/// their order, and a large table between small ones does not end a batch.
 #[must_use]
 pub fn assign(members: &[BatchMember]) -> Vec<BatchNo> {
     let mut open: Option<(BatchNo, usize, u64)> = None;

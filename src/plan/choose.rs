@@ -1,6 +1,6 @@
-//! Which tables a request means: names and patterns against what
-//! the survey found. Pure. A named table that cannot be exported fails; what
-//! a pattern matched and cannot be exported is skipped; both say why.
+//! Chooses the tables of a request: matches its names and patterns with the relations of the survey. Pure. A
+//! named table that cannot be exported fails. A matched table that cannot be exported is skipped. Both report
+//! why.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,9 +22,9 @@ pub struct ChosenTable<'a> {
     pub number: TableNo,
     /// Its facts.
     pub relation: &'a Relation,
-    /// The entry of the request whose options it takes.
+    /// The entry of the request with the options for this table.
     pub request: &'a TableRequest,
-    /// The columns wanted, in the order of the files.
+    /// The columns to export, in the order of the files.
     pub columns: Vec<&'a SurveyColumn>,
 }
 
@@ -34,7 +34,7 @@ impl<'a> ChosenTable<'a> {
         qualified(&self.relation.schema, &self.relation.name)
     }
 
-    /// What is read of it.
+    /// What to read of the table.
     #[must_use]
     pub fn selection(&self, filter: Option<&'a Frozen>) -> Selection<'a> {
         let Relation { schema, name, .. } = self.relation;
@@ -42,19 +42,20 @@ impl<'a> ChosenTable<'a> {
     }
 }
 
-/// What became of the entries of a request. Numbers are dealt in the order of
-/// the request, within a pattern by name, and count failed tables too.
+/// What each entry of a request led to. Tables get numbers in the order of the request, and by name within a
+/// pattern. Failed tables get numbers too.
 #[derive(Clone, Debug, Default)]
 pub struct Chosen<'a> {
     /// Tables to plan, by number.
     pub tables: Vec<ChosenTable<'a>>,
     /// Named tables that cannot be exported, and patterns without any match.
     pub failed: Vec<FailedTable>,
-    /// Relations that patterns matched and that cannot be exported.
+    /// Relations that patterns matched but that cannot be exported.
     pub skipped: Vec<SkippedRelation>,
-    /// Tables that patterns matched and whose rows are among those of `tables`.
+    /// Tables that patterns matched and that are left out, because the export of another table in `tables`
+    /// contains their rows.
     contained: Vec<ChosenTable<'a>>,
-    /// The next number.
+    /// The next free number.
     next: u32,
 }
 
@@ -71,9 +72,9 @@ impl<'a> Chosen<'a> {
     }
 }
 
-/// Chooses the tables of a request among the relations of a survey.
-/// `children`: tables that patterns matched in an earlier epoch, of which nobody knows yet whether others contain them still.
-/// `schemas`: what requests may name; empty for all.
+/// Chooses the tables of a request among the relations of a survey. `children`: tables that patterns matched
+/// in an earlier epoch and that were left out. Another table may no longer contain them. `schemas`: the
+/// schemas that requests may name; empty for all.
 #[must_use]
 pub fn choose<'a>(
     request: &'a ExportRequest,
@@ -116,7 +117,7 @@ pub fn choose<'a>(
         }
         found.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
         for relation in found {
-            // A table named by itself takes the options given there.
+            // A table that the request also names keeps the options of that entry.
             if !named.contains(&(relation.schema.clone(), relation.name.clone())) {
                 choosing.take_matched(relation, entry);
             }
@@ -131,8 +132,8 @@ pub fn choose<'a>(
     choosing.finish()
 }
 
-/// What patterns take: not the leaves of a partitioned table as well, and
-/// views and foreign tables only by name.
+/// Whether patterns may match the relation. Partitions come with their partitioned table. Views and foreign
+/// tables must be named.
 fn may_match(relation: &Relation) -> bool {
     matches!(relation.kind, RelationKind::Table | RelationKind::Partitioned | RelationKind::MaterializedView)
 }
@@ -143,7 +144,7 @@ struct Choosing<'a> {
     taken: HashSet<(&'a str, &'a str)>,
 }
 
-/// What became of a name, or of a match of a pattern, in the order of the request.
+/// What a name or a match of a pattern led to, in the order of the request.
 enum Item<'a> {
     Failed(String, ErrorReport),
     Table(Candidate<'a>),
@@ -217,7 +218,7 @@ impl<'a> Choosing<'a> {
         }
     }
 
-    /// Deals numbers, now that it is known what is left out.
+    /// Assigns numbers. It runs last, because the tables that are left out must be known.
     fn finish(self) -> Chosen<'a> {
         let mut chosen = Chosen { skipped: self.skipped, ..Chosen::default() };
         let candidates = self.items.iter().filter_map(|item| match item {
@@ -241,8 +242,8 @@ impl<'a> Choosing<'a> {
     }
 }
 
-/// Why nothing of it can be read by an entry. Of a view, and of partitions that a filter may leave out, only the server's
-/// own planner knows what is read.
+/// Why an entry can read nothing of the relation. For a view, or for partitions with a filter, only the
+/// server's planner knows what a query reads, so `elsewhere` is no proof.
 fn unreadable<'a>(relation: &'a Relation, entry: &TableRequest) -> Option<&'a Unreadable> {
     let is_sure = match relation.kind {
         RelationKind::View => false,
@@ -254,8 +255,9 @@ fn unreadable<'a>(relation: &'a Relation, entry: &TableRequest) -> Option<&'a Un
     relation.unreadable.as_ref().or(relation.elsewhere.as_ref().filter(|_| is_sure))
 }
 
-/// Whether there can be rows of its own where only these are wanted. A pattern fails as well: partitions are taken with
-/// their table alone, and left out with it they would be missed.
+/// Refuses `only` for a relation that has no rows of its own. It also refuses it in a pattern. Otherwise a
+/// pattern with `only` would silently lose all rows of a partitioned table, because patterns do not match
+/// partitions.
 fn own_rows(relation: &Relation, entry: &TableRequest) -> Result<(), ErrorReport> {
     if !entry.only || relation.has_own_rows {
         return Ok(());
@@ -309,7 +311,7 @@ fn wanted_columns<'a>(
     names.iter().map(|name| find(name, "columns")).collect()
 }
 
-/// Which of the columns the role may not read, in words.
+/// The columns that the role may not read, in words.
 fn forbidden(columns: &[&SurveyColumn]) -> Option<String> {
     let names: Vec<&str> = columns.iter().filter(|c| !c.readable).map(|c| c.column.name.as_str()).collect();
     (!names.is_empty()).then(|| format!("no SELECT right on the columns {}", names.join(", ")))

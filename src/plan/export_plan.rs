@@ -1,5 +1,5 @@
-//! The plan of one epoch of a job as it stands in `plans/eN.json`: everything
-//! that workers and coordinators need to know, and nothing that changes.
+//! The plan of one epoch of a job, as stored in `plans/eN.json`: everything that workers and coordinators
+//! need to know, and nothing that changes.
 
 use std::collections::BTreeMap;
 
@@ -24,34 +24,34 @@ pub struct ExportPlan {
     pub epoch: Epoch,
     /// The source.
     pub source: SourceName,
-    /// When it was made.
+    /// When the plan was made.
     pub planned_at: Timestamp,
     /// Names the `ready` directory of this epoch.
     pub ready: Uuid,
     /// Identity of the destination; none for the root of the export folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<Uuid>,
-    /// The snapshot that all its chunks read; none without consistency.
+    /// The snapshot that all its chunks read; none for an export without a snapshot.
     pub snapshot: Option<Snapshot>,
     /// Session settings of every chunk, in order.
     pub session: Vec<(String, String)>,
     /// How files are written.
     pub writer: WriterSettings,
-    /// What happens when a name is taken.
+    /// What to do when a name is taken.
     pub on_conflict: OnConflict,
-    /// What becomes of values that do not fit.
+    /// What to do with values that do not fit.
     pub on_unfit: OnUnfit,
-    /// Whether tables are counted.
+    /// Whether to count the rows of tables.
     pub verify: Verify,
     /// The tables of this epoch, by number.
     pub tables: Vec<PlannedTable>,
-    /// Why nothing could be planned at all.
+    /// Why no table at all could be planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,
     /// Named tables that cannot be exported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedTable>,
-    /// Relations that patterns matched and that are left out.
+    /// Relations that patterns matched but that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedRelation>,
 }
@@ -63,7 +63,7 @@ pub struct WriterSettings {
     pub compression: Compression,
     /// Encoded bytes after which a row group is closed.
     pub row_group_bytes: u64,
-    /// Which types and encodings they have; the columns say what that means for each.
+    /// Types and encodings of the files. The columns say which type each of them has.
     #[serde(default, skip_serializing_if = "FileTypes::is_exact")]
     pub types: FileTypes,
 }
@@ -71,9 +71,9 @@ pub struct WriterSettings {
 /// One table of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedTable {
-    /// Its number in the first plan of the job, stable for ever.
+    /// Its number in the first plan of the job. The number never changes.
     pub number: TableNo,
-    /// Number of the first table of its batch; its own unless small tables travel together.
+    /// Number of the first table of its batch. A table alone in its batch has its own number here.
     pub batch: BatchNo,
     /// Schema in the source.
     pub schema: String,
@@ -81,66 +81,68 @@ pub struct PlannedTable {
     pub name: String,
     /// Base name of its directory.
     pub base: String,
-    /// Output directory below the root, empty for the root.
+    /// Output directory below the root; empty for the root.
     #[serde(default)]
     pub directory: String,
-    /// Every row and column of the table: it may become `.latest`.
+    /// Whether the export has every row and column of the table, so that it may become `.latest`.
     pub full: bool,
-    /// Its own rows only, without those of its children.
+    /// Whether to leave out the rows of tables that inherit from it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub only: bool,
-    /// Tables that inherit from it and whose rows are among its own.
+    /// Tables that inherit from it and whose rows the export contains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contains: Vec<String>,
     /// The columns, in the order of the files.
     pub columns: Vec<Column>,
-    /// Names of those that are the primary key, for reports about rows.
+    /// Names of the primary key columns, for reports about rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub key: Vec<String>,
-    /// Which rows, checked and as the source has printed it.
+    /// The filter, checked and printed by the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Frozen>,
-    /// The same for ranges of a column that the filter compares, where rows without a value in it have a chunk of their
-    /// own: an index finds what this one means.
+    /// The filter for range chunks, if it differs. It is used when the filter compares the chunk column and
+    /// rows where that column is NULL have a chunk of their own. This shorter filter lets an index find the
+    /// rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range_filter: Option<Frozen>,
-    /// Highest value of that column under the snapshot.
+    /// Highest value of the column of `after`, under the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,
-    /// How it is split.
+    /// How the table is split.
     pub strategy: Strategy,
-    /// Why it is split like this.
+    /// Why the table is split like this.
     pub reason: String,
-    /// What its owner should know of its rows.
+    /// What the owner of the table should know about the exported rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Rows expected, from statistics.
+    /// Estimated rows, from statistics.
     pub estimated_rows: u64,
-    /// Rows counted under the snapshot, where the request asked for it.
+    /// Rows counted under the snapshot, if the request asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_rows: Option<u64>,
 }
 
-/// How a table is split into chunks. Boundaries only: a chunk's predicate
-/// follows from its number.
+/// How a table is split into chunks. It stores boundaries only, because the number of a chunk then decides
+/// its rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Strategy {
     /// One chunk.
     Single,
-    /// Chunk i holds `bounds[i-1] <= column < bounds[i]`, the outer ones open.
+    /// Chunk i holds `bounds[i-1] <= column < bounds[i]`. The first and the last chunk are open.
     Range {
         /// The column.
         column: String,
-        /// How its values are compared. Plans call it after what PostgreSQL does with bounds.
+        /// How its values are compared. The field is named `cast` in plans, after what PostgreSQL does with
+        /// bounds.
         #[serde(rename = "cast")]
         order: Frozen,
         /// Ascending, distinct values as text.
         bounds: Vec<String>,
-        /// One more chunk, the last, holds the rows whose key is NULL.
+        /// Whether a last chunk holds the rows whose key is NULL.
         nulls: bool,
     },
-    /// Chunk i holds the pages `bounds[i-1] <= page < bounds[i]`, the last one open.
+    /// Chunk i holds the pages `bounds[i-1] <= page < bounds[i]`. The last chunk is open.
     Ctid {
         /// Ascending page numbers.
         bounds: Vec<u32>,
@@ -159,7 +161,7 @@ impl Strategy {
         u32::try_from(inner).unwrap_or(u32::MAX)
     }
 
-    /// The strategy's name, as requests and reports have it.
+    /// The name of the strategy in requests and reports.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -169,7 +171,7 @@ impl Strategy {
         }
     }
 
-    /// What chunk number `chunk` holds; `None` if there is no such chunk.
+    /// The rows of chunk number `chunk`; `None` if there is no such chunk.
     #[must_use]
     pub fn slice(&self, chunk: u32) -> Option<Slice<'_>> {
         let i = chunk as usize;
@@ -198,7 +200,7 @@ impl Strategy {
 pub struct FailedTable {
     /// Its number in the job.
     pub number: TableNo,
-    /// As the request named it.
+    /// The name in the request.
     pub table: String,
     /// Why.
     pub error: ErrorReport,
@@ -217,7 +219,7 @@ pub struct SkippedRelation {
 }
 
 impl PlannedTable {
-    /// The rows of a chunk that are wanted.
+    /// The filter for the chunk that holds this slice.
     #[must_use]
     pub fn filter_of(&self, slice: Slice<'_>) -> Option<&Frozen> {
         let ranges = self.range_filter.as_ref().filter(|_| matches!(slice, Slice::Range { .. }));
@@ -226,13 +228,13 @@ impl PlannedTable {
 }
 
 impl ExportPlan {
-    /// The table of this number.
+    /// The table with this number.
     #[must_use]
     pub fn table(&self, number: TableNo) -> Option<&PlannedTable> {
         self.tables.binary_search_by_key(&number, |t| t.number).ok().map(|i| &self.tables[i])
     }
 
-    /// The tables by batch: what is exported, recorded and organized together.
+    /// The tables grouped by batch. Tables of a batch are exported, recorded and published together.
     #[must_use]
     pub fn batches(&self) -> BTreeMap<BatchNo, Vec<&PlannedTable>> {
         let mut batches: BTreeMap<BatchNo, Vec<&PlannedTable>> = BTreeMap::new();
@@ -267,7 +269,7 @@ mod tests {
         assert_eq!(s.slice(4), None);
     }
 
-    /// One table of a plan as releases wrote it before sources froze what is theirs.
+    /// One table of a plan as earlier releases wrote it, before plans had `reading`.
     const BEFORE: &str = r#"{
         "number": 3, "batch": 3, "schema": "public", "name": "orders", "base": "public_orders", "directory": "",
         "full": false,

@@ -1,4 +1,4 @@
-//! Facts become a plan: strategies, boundaries, batches. Pure.
+//! Turns facts into a plan: strategies, boundaries, batches. Pure.
 
 pub mod batch;
 pub mod choose;

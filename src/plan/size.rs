@@ -1,21 +1,21 @@
-//! How large a selection is thought to be, and how a person reads that.
+//! Estimates the size of a selection, and writes sizes for people.
 
 use std::fmt;
 
 use crate::relation::{Relation, SurveyColumn};
 
-/// Rows and bytes of what is exported of a relation, estimated.
+/// Estimated rows and bytes to export from a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Rows.
     pub rows: u64,
-    /// Bytes of the table that they take.
+    /// Bytes that these rows take in the table.
     pub bytes: u64,
 }
 
 impl Size {
-    /// From the catalogue; `selected_rows`: the source's estimate of a
-    /// filtered selection or view. Without statistics: bytes by width.
+    /// Estimates the size from the catalogue. `selected_rows` is the source's estimate for a filtered
+    /// selection or a view. Without statistics, the column widths give the number of rows.
     #[must_use]
     pub fn of(relation: &Relation, selected_rows: Option<u64>) -> Self {
         let guess = || relation.heap_bytes / row_width(&relation.columns);
@@ -28,7 +28,7 @@ impl Size {
     }
 }
 
-/// Bytes that a row takes in a table, roughly.
+/// Approximate bytes of a row in a table.
 fn row_width(columns: &[SurveyColumn]) -> u64 {
     const ROW_HEADER: u64 = 28;
     ROW_HEADER + columns.iter().map(|c| c.width).sum::<u64>()

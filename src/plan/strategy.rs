@@ -1,6 +1,5 @@
-//! How a table is split: from what was asked for and the facts of
-//! the catalogue to a draft that lacks nothing but, for ranges, the boundary
-//! values. Pure; the draft says why.
+//! Decides how a table is split, from the request and the facts of the catalogue. The result is a draft that
+//! is complete except for the boundary values of ranges. Pure. The draft says why.
 
 use std::num::NonZeroU64;
 
@@ -15,30 +14,30 @@ mod choice;
 
 use choice::Table;
 
-/// Chunks of one table at most: part numbers have six digits.
+/// Maximum number of chunks of one table: part numbers have six digits.
 const MAX_CHUNKS: u64 = 100_000;
 
-/// What is asked for about the split of one table.
+/// What request and configuration ask for about the split of one table.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub struct SplitRequest<'a> {
     /// The strategy.
     pub strategy: StrategyRequest,
-    /// Column of ranges.
+    /// The chunk column for ranges.
     pub chunk_column: Option<&'a str>,
-    /// Rows of a chunk; none: by the size of the table.
+    /// Rows of a chunk; if none, the size of the table decides.
     pub chunk_rows: Option<NonZeroU64>,
-    /// Bytes of table in a chunk, where its rows were not given.
+    /// Bytes of the table in a chunk, if the rows of a chunk are not given.
     pub chunk_bytes: NonZeroU64,
     /// Whether all chunks read one snapshot.
     pub snapshot: bool,
-    /// Only some rows are wanted: the column's statistics do not describe them.
+    /// Whether only some rows are exported, so that the column's statistics do not describe them.
     pub filtered: bool,
-    /// Of these, only rows that are greater than a value of this column.
+    /// The column of an incremental export: only rows greater than a value of it are exported.
     pub after: Option<&'a str>,
 }
 
-impl<'a> Wish<'a> {
-    /// What the request asks for, else the source, else the whole configuration.
+impl<'a> SplitRequest<'a> {
+    /// The setting of the request, or else of the source, or else of the whole configuration.
     #[must_use]
     pub fn of(table: &'a TableRequest, source: &SourceConfig, export: &ExportConfig, snapshot: bool) -> Self {
         Self {
@@ -52,15 +51,14 @@ impl<'a> Wish<'a> {
         }
     }
 
-    /// Whether the catalogue does not tell how many rows are meant: the source
-    /// is to be asked for an estimate.
+    /// Whether the catalogue does not say how many rows will be read, so that the source must estimate them.
     #[must_use]
     pub fn needs_estimate(&self, relation: &Relation) -> bool {
         self.filtered || (relation.kind == RelationKind::View && self.chunk_column.is_some())
     }
 }
 
-/// A split that may lack its boundary values.
+/// A split, perhaps without its boundary values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Split {
     /// One chunk.
@@ -70,7 +68,7 @@ pub enum Split {
         /// Ascending page numbers.
         bounds: Vec<u32>,
     },
-    /// Ranges whose boundaries the source has to tell.
+    /// Ranges whose boundaries the source must find.
     NeedsBoundaries {
         /// The column.
         column: String,
@@ -78,8 +76,8 @@ pub enum Split {
         order: Frozen,
         /// Where boundaries come from.
         method: BoundaryMethod,
-        /// Parts wanted; at least two.
-        parts: u32,
+        /// Number of ranges wanted; at least two.
+        ranges: u32,
         /// Whether a chunk for NULL is needed.
         nulls: bool,
     },
@@ -90,21 +88,21 @@ pub enum Split {
 pub struct Draft {
     /// The split.
     pub split: Split,
-    /// Why it is split like this.
+    /// Why the table is split like this.
     pub reason: String,
-    /// Rows expected.
+    /// Estimated rows.
     pub estimated_rows: u64,
 }
 
 impl Draft {
-    /// The strategy and its reason, now that the boundaries are known (they
-    /// are ignored by splits that need none).
+    /// The final strategy and its reason, once the boundaries are known. Splits without boundaries ignore
+    /// `found`.
     #[must_use]
     pub fn finish(self, found: Boundaries) -> (Strategy, String) {
         match self.split {
             Split::Single => (Strategy::Single, self.reason),
             Split::Ctid { bounds } => (Strategy::Ctid { bounds }, self.reason),
-            Split::NeedsBoundaries { column, order, parts, nulls, method } => {
+            Split::NeedsBoundaries { column, order, ranges, nulls, method } => {
                 let mut bounds = found.values;
                 bounds.dedup();
                 if bounds.is_empty() {
@@ -115,7 +113,7 @@ impl Draft {
                 if found.method != method {
                     reason += "; the sample held too few rows: from one ordered pass";
                 }
-                if bounds.len() + 1 < parts as usize {
+                if bounds.len() + 1 < ranges as usize {
                     reason = format!("{reason}; its values allow {} chunks only", bounds.len() + 1);
                 }
                 (Strategy::Range { column, order, bounds, nulls }, reason)
@@ -124,20 +122,23 @@ impl Draft {
     }
 }
 
-/// Chooses the split of a table. `selected_rows`: the source's estimate where
-/// [`Wish::needs_estimate`] asked for one.
+/// Chooses the split of a table. `selected_rows` is the source's estimate, if
+/// [`SplitRequest::needs_estimate`] asked for one.
 ///
 /// # Errors
-/// When what was asked for cannot be done with this table: names it, the
-/// column and the remedy.
-pub fn draft(relation: &Relation, wish: &Wish<'_>, selected_rows: Option<u64>) -> Result<Draft, ErrorReport> {
+/// When this table cannot be split as requested. The error names the table, the column and the remedy.
+pub fn draft(
+    relation: &Relation,
+    request: &SplitRequest<'_>,
+    selected_rows: Option<u64>,
+) -> Result<Draft, ErrorReport> {
     let size = Size::of(relation, selected_rows);
-    let table = Table { relation, wish, size, parts: parts(size, wish) };
-    let (split, reason) = match wish.strategy {
+    let table = Table { relation, request, size, chunks: chunks(size, request) };
+    let (split, reason) = match request.strategy {
         StrategyRequest::Single => (Split::Single, "single: asked for".to_owned()),
         StrategyRequest::Ctid => table.asked_ctid()?,
         StrategyRequest::Range => table.asked_range()?,
-        StrategyRequest::Auto if wish.chunk_column.is_some() => table.asked_range()?,
+        StrategyRequest::Auto if request.chunk_column.is_some() => table.asked_range()?,
         StrategyRequest::Auto => table.auto(),
         StrategyRequest::Segment => return Err(table.unavailable("segment", "it is for Greenplum sources")),
         StrategyRequest::Hash => return Err(table.unavailable("hash", "it is for Vertica sources")),
@@ -145,30 +146,31 @@ pub fn draft(relation: &Relation, wish: &Wish<'_>, selected_rows: Option<u64>) -
     Ok(Draft { split, reason, estimated_rows: size.rows })
 }
 
-/// Chunks of a table of this size.
-fn parts(size: Size, wish: &Wish<'_>) -> u32 {
-    let parts = match wish.chunk_rows {
+/// Number of chunks of a table of this size.
+fn chunks(size: Size, request: &SplitRequest<'_>) -> u32 {
+    let chunks = match request.chunk_rows {
         Some(rows) => size.rows.div_ceil(rows.get()),
         None => {
             let by_rows = match size.rows {
                 0..=1_000_000 => 1,
-                // To the nearest: a seventh chunk for the last row of 6,000,001 would be one that runs alone.
+                // Rounded to the nearest number: 6,000,001 rows do not need a seventh chunk, which would run
+                // alone.
                 n @ ..=10_000_000 => ((n + 500_000) / 1_000_000).max(2),
                 n @ ..=100_000_000 => n.div_ceil(2_000_000),
                 n @ ..=1_000_000_000 => n.div_ceil(5_000_000),
                 n => n.div_ceil(10_000_000),
             };
-            by_rows.max(size.bytes.div_ceil(wish.chunk_bytes.get()))
+            by_rows.max(size.bytes.div_ceil(request.chunk_bytes.get()))
         }
     };
-    u32::try_from(parts.clamp(1, MAX_CHUNKS)).unwrap_or(1)
+    u32::try_from(chunks.clamp(1, MAX_CHUNKS)).unwrap_or(1)
 }
 
-/// Inner bounds of about equal page ranges: ascending, distinct, never 0. The
-/// last range stays open, because page counts are not covered by the snapshot.
-fn page_bounds(pages: u32, parts: u32) -> Vec<u32> {
-    let parts = u64::from(parts.min(pages).max(1));
-    (1..parts).filter_map(|i| u32::try_from(i * u64::from(pages) / parts).ok()).collect()
+/// Inner bounds of page ranges of about equal size: ascending, distinct, never 0. The last range stays open,
+/// because a snapshot does not fix the number of pages.
+fn page_bounds(pages: u32, ranges: u32) -> Vec<u32> {
+    let ranges = u64::from(ranges.min(pages).max(1));
+    (1..ranges).filter_map(|i| u32::try_from(i * u64::from(pages) / ranges).ok()).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which rows of a table are asked for.
+//! Filters of a table: `where` and `after` of the request.
 
 use super::{Ground, PlanError};
 use crate::message::event::ErrorReport;
@@ -11,7 +11,7 @@ use crate::relation::{Filter, Frozen, Relation, Unreadable};
 use crate::source::{Keeper, Refusal, SourceError};
 
 impl Ground<'_> {
-    /// The checked filter of a table, with the condition of an incremental export.
+    /// The filter of a table: the checked `where` and the condition of an incremental export.
     pub(super) fn filter<E>(
         &self,
         chosen: &ChosenTable<'_>,
@@ -42,7 +42,7 @@ impl Ground<'_> {
         })
     }
 
-    /// The rows that `after` is about.
+    /// The filter that `after` stands for.
     fn newer<E>(&self, relation: &Relation, after: &After, rows: NewRows) -> Result<Filter, PlanError<E>> {
         let column = relation
             .columns
@@ -71,10 +71,10 @@ impl Ground<'_> {
         })
     }
 
-    /// What is to be said of rows that `after` cannot compare.
+    /// A note about rows whose `after` column is NULL, because `after` cannot compare them.
     ///
     /// # Errors
-    /// When there are such and the request wants none.
+    /// When there are such rows and the request does not accept them.
     pub(super) async fn without_value<E>(
         &self,
         chosen: &ChosenTable<'_>,
@@ -114,21 +114,21 @@ impl Ground<'_> {
     }
 }
 
-/// Which of the rows that `after` is about.
+/// Which rows an `after` filter selects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum NewRows {
-    /// Those of this export.
+    /// The rows of this export.
     Wanted,
-    /// Those of this export whose column has a value.
+    /// The rows of this export whose column is not NULL.
     WithValue,
-    /// Those that are newer than the value; not those that come again.
+    /// Rows that are newer than the value, without the rows that `overlap` exports again.
     Newer,
-    /// Those whose column has no value.
+    /// Rows whose column is NULL.
     WithoutValue,
 }
 
-/// The error of a source that could not read a value of the conditions (class 22 of SQLSTATE), with a word about the
-/// only field whose values nobody has checked.
+/// An error of a source that could not read a value of the conditions. If the request has `after`, a remedy
+/// about it is added, because nobody else has checked its values.
 pub(super) fn of_after(error: SourceError, chosen: &ChosenTable<'_>) -> SourceError {
     let Some(after) = chosen.request.after.as_ref().filter(|_| error.refusal == Some(Refusal::Value)) else {
         return error;
@@ -145,7 +145,8 @@ pub(super) fn of_after(error: SourceError, chosen: &ChosenTable<'_>) -> SourceEr
     error.with_remedy(remedy)
 }
 
-/// The error of a source that has the rows elsewhere, in whatever language it says so.
+/// An error of a source that does not have the rows, with the reason and the remedy of the survey. The
+/// source's own message may be in any language.
 pub(super) fn of_elsewhere(error: SourceError, relation: &Relation) -> SourceError {
     match &relation.elsewhere {
         Some(Unreadable { why, remedy }) if error.refusal == Some(Refusal::Unsupported) => {

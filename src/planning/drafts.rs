@@ -1,4 +1,4 @@
-//! The tables of a plan while it is made.
+//! The tables of a plan while planning runs.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::{FailedTable, PlannedTable, Strategy};
 use crate::source::{ErrorKind, SourceError};
 
-/// What became of the tables so far.
+/// Tables and failures so far.
 #[derive(Default)]
 pub(super) struct Drafts {
     tables: Vec<PlannedTable>,
@@ -23,12 +23,12 @@ pub(super) struct Drafts {
 }
 
 impl Drafts {
-    /// None yet, and tables that cannot be planned.
+    /// Starts without tables, with these failures.
     pub(super) fn beginning_with(failed: Vec<FailedTable>) -> Self {
         Self { failed, ..Self::default() }
     }
 
-    /// An error of one table; those that are not its own go on.
+    /// Records the error of one table. Returns errors that concern the whole plan.
     fn fail<E>(
         &mut self,
         number: TableNo,
@@ -45,7 +45,7 @@ impl Drafts {
         Ok(())
     }
 
-    /// Plans tables and finds their names.
+    /// Plans tables and finds names for their directories.
     pub(super) async fn add<N: Names>(
         &mut self,
         ground: &Ground<'_>,
@@ -81,7 +81,7 @@ impl Drafts {
         Ok(())
     }
 
-    /// Tables that cannot be planned.
+    /// Names of the tables that cannot be planned.
     pub(super) fn failed_names(&self) -> BTreeSet<String> {
         self.failed.iter().map(|f| f.table.clone()).collect()
     }

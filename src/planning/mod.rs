@@ -1,7 +1,6 @@
-//! A request becomes a plan: a function of source, request, settings and
-//! snapshot. It asks the source for facts and leaves every choice to `plan/`.
-//! Which directory names are free is asked of whoever calls ([`Names`]), who
-//! also makes the plan durable, or only shows it.
+//! Turns a request into a plan. The plan depends only on source, request, settings and snapshot. This module
+//! asks the source for facts and leaves every choice to `plan/`. The caller answers which directory names are
+//! free ([`Names`]). The caller also stores or shows the plan.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,19 +35,19 @@ pub struct Ground<'a> {
     pub source: &'a dyn Source,
     /// Its section of the configuration.
     pub config: &'a SourceConfig,
-    /// What holds for all sources.
+    /// Export settings for all sources.
     pub export: &'a ExportConfig,
     /// Types and encodings of the files.
     pub types: FileTypes,
-    /// What the plan reads under; none without consistency.
+    /// The snapshot that planning reads under; none for an export without a snapshot.
     pub under: Option<&'a Under>,
 }
 
-/// A snapshot, and what reads under it.
+/// A snapshot and its keeper.
 pub struct Under {
-    /// As plans name it.
+    /// The snapshot as plans name it.
     pub snapshot: Snapshot,
-    /// What shows it.
+    /// Holds the snapshot.
     pub keeper: Arc<dyn Keeper>,
 }
 
@@ -56,30 +55,31 @@ pub struct Under {
 pub struct Scope {
     /// The request, narrowed to the tables of this epoch.
     pub request: ExportRequest,
-    /// Tables that were left out because their rows come with tables of this epoch: a new snapshot may show them apart.
+    /// Tables that were left out because another table of this epoch contains their rows. A new snapshot may
+    /// show that it no longer does.
     pub children: Vec<TableRequest>,
     /// The first number that no table has had.
     pub free: u32,
-    /// Numbers that tables had in the first plan, by `schema.table`.
+    /// Numbers of the tables in the first plan, by `schema.table`.
     pub numbers: BTreeMap<String, TableNo>,
     /// Columns that became text in earlier epochs, by table number.
     pub as_text: BTreeMap<TableNo, Vec<UnfitColumn>>,
 }
 
 impl Scope {
-    /// All that a request asks for.
+    /// Everything that a request asks for.
     #[must_use]
     pub fn first(request: ExportRequest) -> Self {
         Self { request, children: Vec::new(), free: 0, numbers: BTreeMap::new(), as_text: BTreeMap::new() }
     }
 
-    /// The number of a table: that of the first plan, else a new one.
+    /// The number of a table: its number in the first plan, or else a new one.
     fn number(&self, table: &str, fresh: TableNo) -> TableNo {
         self.numbers.get(table).copied().unwrap_or(TableNo(self.free + fresh.0))
     }
 }
 
-/// What a plan says of itself.
+/// The head of a plan.
 pub struct Title {
     /// Version of its format.
     pub v: u32,
@@ -91,19 +91,20 @@ pub struct Title {
     pub source: SourceName,
     /// When it is made.
     pub planned_at: Timestamp,
-    /// Names what is prepared for its tables at the destination.
+    /// Names the directory of the destination in which its tables are prepared.
     pub ready: Uuid,
-    /// The destination; none for the root of the control folder.
+    /// The destination; none for the root of the export folder.
     pub destination: Option<Uuid>,
 }
 
-/// Gives tables the base names of their directories.
+/// Finds base names for the directories of tables.
 #[async_trait]
 pub trait Names: Sync {
-    /// What can keep it from looking.
+    /// Why a search for names failed.
     type Error: Send;
 
-    /// A name for each of these tables, which are planned but for that, in their order; beside each what it takes on disk.
+    /// Finds a name for each of these tables, in their order. Each table is complete except for its name, and
+    /// has its size in the source beside it.
     async fn names(
         &self,
         tables: &[(PlannedTable, Option<u64>)],
@@ -113,11 +114,11 @@ pub trait Names: Sync {
 /// Why there is no plan, or why a table is not in it.
 #[derive(Debug)]
 pub enum PlanError<E> {
-    /// The source.
+    /// The source failed.
     Source(SourceError),
-    /// Where names are looked for.
+    /// The search for names failed.
     Names(E),
-    /// What was asked for cannot be done.
+    /// The request cannot be fulfilled.
     Failed(ErrorReport),
 }
 
@@ -127,10 +128,11 @@ impl<E> From<SourceError> for PlanError<E> {
     }
 }
 
-/// The snapshots of a source, if the request wants one: it does where the source has any.
+/// The snapshots of a source, if the request wants one. By default a request wants a snapshot if the source
+/// has them.
 ///
 /// # Errors
-/// When it insists on one that there cannot be.
+/// When the request insists on a snapshot and the source has none.
 pub fn snapshots<'a>(
     source: &'a dyn Source,
     request: &ExportRequest,
@@ -146,20 +148,20 @@ pub fn snapshots<'a>(
     }
 }
 
-/// What follows from an error of a source while a plan is made.
+/// What to do after an error of a source while a plan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Try again after a pause.
     Again(Pace),
-    /// Try again after a pause, on another snapshot: this one went, or shows a table no more.
+    /// Try again after a pause, on another snapshot: this snapshot is lost, or can no longer show a table.
     Anew(Pace),
-    /// Nothing will help.
+    /// Give up, because nothing will help.
     GiveUp,
-    /// We were told to stop.
+    /// Stop, because we were told to.
     Stop,
 }
 
-/// What follows from an error of a source while a plan is made.
+/// Maps an error of a source to what to do next.
 #[must_use]
 pub fn next(error: &SourceError) -> Next {
     match policy(error) {
@@ -170,10 +172,10 @@ pub fn next(error: &SourceError) -> Next {
     }
 }
 
-/// Plans.
+/// Plans a request.
 ///
 /// # Errors
-/// When nothing can be planned; an error of one table stands in the plan.
+/// When nothing can be planned. The error of a single table is stored in the plan.
 pub async fn plan<N: Names>(
     ground: &Ground<'_>,
     scope: &Scope,
@@ -196,7 +198,7 @@ pub async fn plan<N: Names>(
     let mut next = chosen.tables.clone();
     while !next.is_empty() {
         drafts.add(ground, scope, &next, names, cancel).await?;
-        // Whose rows were to come with a table that cannot be planned comes by itself.
+        // A table that was left out must be planned itself if its parent cannot be planned.
         next = chosen.orphans(&drafts.failed_names());
     }
     let (mut tables, failed, exported) = drafts.finish();

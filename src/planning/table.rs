@@ -6,11 +6,11 @@ use crate::message::request::{AfterNulls, Verify};
 use crate::message::{BatchNo, TableNo};
 use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::{PlannedTable, Strategy};
-use crate::plan::strategy::{Split, Wish, draft};
+use crate::plan::strategy::{Split, SplitRequest, draft};
 use crate::relation::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
 
 impl Ground<'_> {
-    /// Asks the source what the plan needs to know, and decides.
+    /// Asks the source for what the plan needs to know, and decides.
     pub(super) async fn table<E>(
         &self,
         scope: &Scope,
@@ -29,15 +29,15 @@ impl Ground<'_> {
             as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
         };
         let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
-        let wish = Wish::of(request, self.config, self.export, under.is_some());
-        let estimate = if wish.needs_estimate(relation) || relation.elsewhere.is_some() {
+        let split_request = SplitRequest::of(request, self.config, self.export, under.is_some());
+        let estimate = if split_request.needs_estimate(relation) || relation.elsewhere.is_some() {
             let estimate = self.source.estimate(&selection, under).await;
             Some(estimate.map_err(|e| conditions::of_elsewhere(conditions::of_after(e, chosen), relation))?)
         } else {
             None
         };
         let without_value = self.without_value::<E>(chosen, under).await?;
-        let draft = draft(relation, &wish, estimate).map_err(PlanError::<E>::Failed)?;
+        let draft = draft(relation, &split_request, estimate).map_err(PlanError::<E>::Failed)?;
         let includes_nulls = request.after.as_ref().filter(|after| after.nulls == AfterNulls::Include);
         let range_filter = match (&draft.split, includes_nulls) {
             (Split::NeedsBoundaries { column, nulls: true, .. }, Some(after)) if *column == after.column => {
@@ -46,11 +46,11 @@ impl Ground<'_> {
             _ => None,
         };
         let bounds = match &draft.split {
-            Split::NeedsBoundaries { column, order, method, parts, .. } => {
-                let parts = Division { parts: *parts, rows: draft.estimated_rows / u64::from(*parts) };
+            Split::NeedsBoundaries { column, order, method, ranges, .. } => {
+                let division = Division { ranges: *ranges, rows: draft.estimated_rows / u64::from(*ranges) };
                 let filter = range_filter.as_ref().or(filter.as_ref());
-                let ranges = chosen.selection(filter);
-                self.source.boundaries(&ranges, SplitKey { column, order }, *method, parts, under).await?
+                let rows = chosen.selection(filter);
+                self.source.boundaries(&rows, SplitKey { column, order }, *method, division, under).await?
             }
             Split::Single | Split::Ctid { .. } => Boundaries::none(),
         };
@@ -58,7 +58,8 @@ impl Ground<'_> {
         let (strategy, reason) = draft.finish(bounds);
         let high_water_mark = match &request.after {
             Some(after) => {
-                // What comes again does not lower the mark.
+                // The mark is the highest of the newer rows only, so that rows exported again do not lower
+                // it.
                 let newer = self.filter::<E>(chosen, NewRows::Newer)?;
                 let newer = chosen.selection(newer.as_ref());
                 let highest = self.source.maximum(&newer, &after.column, under).await?;
@@ -77,7 +78,7 @@ impl Ground<'_> {
             batch: BatchNo::of_first(number),
             schema: relation.schema.clone(),
             name: relation.name.clone(),
-            // Named when all are planned: see `Names`.
+            // Filled in when all tables are planned: see `Names`.
             base: String::new(),
             directory,
             full: request.is_full() && (!request.only || relation.contains.is_empty()),
@@ -97,7 +98,7 @@ impl Ground<'_> {
     }
 }
 
-/// Bytes of a table; none where nobody knows what will come.
+/// Bytes of a table; none if the size is unknown.
 pub(super) fn stored_bytes(relation: &Relation) -> Option<u64> {
     match relation.kind {
         _ if relation.foreign => None,

@@ -1,4 +1,4 @@
-//! Plans of a source in memory, without a folder.
+//! Plans of the in-memory source, without a folder.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::plan::export_plan::Strategy;
 use crate::relation::Frozen;
 use crate::source::memory::{MemoryDatabase, MemorySource};
 
-/// Each table is called what it is called; one name is not to be had.
+/// Names each directory after its table. One name is taken.
 struct Plain;
 
 #[async_trait]

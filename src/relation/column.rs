@@ -1,8 +1,8 @@
-//! What one column becomes: decided once, frozen in the plan (rule: decide per
-//! column once, the loop over rows only moves bytes).
+//! How one column is stored in files. Planning decides this once and the plan keeps it, so that the loop over
+//! rows only moves bytes.
 //!
-//! A file type says what files have. How the source finds the values and what
-//! their bytes mean stands beside it, as the source's own [`Frozen`] value.
+//! The file type says what files contain. How the source fetches the values and what their bytes mean is
+//! stored beside it, as the source's own [`Frozen`] value.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::Frozen;
 
-/// The value kinds that files may have; independent of the source. The other names are of plans of before, which named
-/// each way to make a text or a decimal.
+/// The types that files can have, independent of the source. The aliases are names in plans of earlier
+/// releases, which had one name for each way to make a text or a decimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnType {
@@ -35,10 +35,10 @@ pub enum ColumnType {
     /// exact decimal
     #[serde(alias = "money")]
     Decimal {
-        /// Digits in all, 1 to 76.
+        /// Number of digits, 1 to 76.
         #[serde(default = "digits_of_money")]
         precision: u8,
-        /// Digits after the point, 0 to `precision`.
+        /// Digits after the decimal point, 0 to `precision`.
         scale: i8,
     },
     /// UTF-8 text
@@ -64,7 +64,7 @@ pub enum ColumnType {
     Timestamp,
     /// microseconds, UTC
     TimestampTz,
-    /// months, days and microseconds: three numbers that nothing converts into each other
+    /// months, days and microseconds: three separate numbers, because none can be converted into another
     Interval,
     /// x and y
     Point,
@@ -72,36 +72,36 @@ pub enum ColumnType {
     Geometry(Geometry),
     /// one-dimensional list; elements may be NULL
     List(Box<ColumnType>),
-    /// list of numbers in single precision, of a fixed length or any
+    /// list of single-precision numbers, of fixed or variable length
     Vector {
-        /// Its length, where all values have the same.
+        /// The length, if all values have the same.
         length: Option<u16>,
     },
-    /// named parts
-    Struct(Vec<Part>),
-    /// lower and upper bound, whether they belong to it, and whether it is empty
+    /// named attributes
+    Struct(Vec<Attribute>),
+    /// lower and upper bound, whether each bound is inclusive, and whether the range is empty
     Range(Box<ColumnType>),
     /// list of ranges
     Multirange(Box<ColumnType>),
-    /// text to text, whose values may be NULL
+    /// text to text; values may be NULL
     Map,
 }
 
-/// What is known of the shapes of a [`ColumnType::Geometry`].
+/// What is known about the shapes of a [`ColumnType::Geometry`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Geometry {
-    /// Their spatial reference, where the column declares one: values are ISO
-    /// WKB then. Without it each value carries its own: EWKB.
+    /// The spatial reference that the column declares. Values are then ISO WKB. Without it each value carries
+    /// its own reference and is EWKB.
     pub srid: Option<u32>,
-    /// Their kind as GeoParquet calls it, e.g. `Point Z`; none for several.
+    /// The kind of shape as GeoParquet names it, e.g. `Point Z`; none if there may be several kinds.
     pub kind: Option<String>,
     /// Edges are geodesics on a sphere (`geography`), not straight lines.
     pub geodesic: bool,
 }
 
-/// A named part of a [`ColumnType::Struct`].
+/// A named attribute of a [`ColumnType::Struct`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct Attribute {
     /// Its name.
     pub name: String,
     /// What it becomes.
@@ -113,25 +113,25 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "StoredColumn")]
 pub struct Column {
-    /// Its name, here and in the files.
+    /// The name of the column, also in the files.
     pub name: String,
     /// The exact type in the source's own words, e.g. `numeric(12,2)`.
     pub source_type: String,
-    /// What it becomes.
+    /// The type in the files.
     #[serde(rename = "type")]
     pub ty: ColumnType,
     /// Whether the source may send NULL.
     pub nullable: bool,
-    /// How the source fetches it, and what the bytes that come mean.
+    /// How the source fetches the column, and what the bytes mean.
     #[serde(skip_serializing_if = "Frozen::is_nothing")]
     pub reading: Frozen,
-    /// Why it is not what its type suggests: asked for, or a value did not fit.
+    /// Why the type in the files is not the usual one: the request asked for another, or a value did not fit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// A column as plans have it. Those of before had no `reading` but said the same in three fields, of which the type was
-/// also how it is made; the source reads these as one value.
+/// A column as plans store it. Plans of earlier releases had no `reading`. They said the same in three
+/// fields, and the type also said how the source reads the column. The source reads these three as one value.
 #[derive(Deserialize)]
 struct StoredColumn {
     name: String,
@@ -164,7 +164,7 @@ impl TryFrom<StoredColumn> for Column {
 }
 
 impl Column {
-    /// A column that needs no word on how it is read.
+    /// A column whose source needs no note on how to read it.
     #[must_use]
     pub fn plain(name: &str, source_type: &str, ty: ColumnType, nullable: bool) -> Self {
         Self {
@@ -178,13 +178,13 @@ impl Column {
     }
 }
 
-/// Name of the elements of lists, as Parquet has it.
+/// Name of the elements of lists, as Parquet requires it.
 pub const ELEMENT: &str = "element";
-/// Digits of a whole number of 64 bits.
+/// Digits of the largest 64-bit integer.
 pub const INT64_DIGITS: u8 = 19;
-/// Metadata key of a field that carries the exact type of the source.
+/// Metadata key of a field for the exact type in the source.
 pub const SOURCE_TYPE: &str = "adu.source_type";
-/// Metadata key of a field that carries the spatial reference of its shapes.
+/// Metadata key of a field for the spatial reference of its shapes.
 pub const SRID: &str = "adu.srid";
 
 impl ColumnType {
@@ -227,9 +227,9 @@ impl ColumnType {
                     None => DataType::List(element),
                 }
             }
-            Self::Struct(parts) => {
-                DataType::Struct(parts.iter().map(|part| part.ty.field(&part.name, true)).collect())
-            }
+            Self::Struct(attributes) => DataType::Struct(
+                attributes.iter().map(|attribute| attribute.ty.field(&attribute.name, true)).collect(),
+            ),
             Self::Range(bound) => DataType::Struct(Fields::from(vec![
                 bound.field("lower", true),
                 bound.field("upper", true),
@@ -250,18 +250,18 @@ impl ColumnType {
         }
     }
 
-    /// Whether some value of it is a date or a timestamp, which may be infinite.
+    /// Whether a value of this type can contain a date or a timestamp, which may be infinite.
     #[must_use]
     pub fn may_be_infinite(&self) -> bool {
         match self {
             Self::Date | Self::Timestamp | Self::TimestampTz => true,
             Self::List(inner) | Self::Range(inner) | Self::Multirange(inner) => inner.may_be_infinite(),
-            Self::Struct(parts) => parts.iter().any(|part| part.ty.may_be_infinite()),
+            Self::Struct(attributes) => attributes.iter().any(|attribute| attribute.ty.may_be_infinite()),
             _ => false,
         }
     }
 
-    /// A field of this kind, with the canonical extension type where one exists.
+    /// An Arrow field of this type, with the canonical extension type if there is one.
     #[must_use]
     pub fn field(&self, name: &str, nullable: bool) -> Field {
         let field = Field::new(name, self.data_type(), nullable);
@@ -273,12 +273,12 @@ impl ColumnType {
     }
 }
 
-/// Amounts of money had no precision of their own in plans of before.
+/// The precision of amounts of money in plans of earlier releases, which did not store it.
 fn digits_of_money() -> u8 {
     INT64_DIGITS
 }
 
-/// The Arrow schema of columns, each field with its exact source type.
+/// The Arrow schema of these columns. Each field carries its exact source type.
 #[must_use]
 pub fn schema<'a>(columns: impl IntoIterator<Item = &'a Column>) -> arrow::datatypes::SchemaRef {
     let fields: Fields = columns

@@ -1,4 +1,4 @@
-//! What a source tells of its relations, for planning.
+//! What a source reports about its relations, for planning.
 
 use std::any::Any;
 use std::fmt;
@@ -11,12 +11,12 @@ use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
 /// What a survey looks for.
 #[derive(Clone, Debug, Default)]
 pub struct SurveyRequest {
-    /// Patterns and names; a relation that matches any is reported once.
+    /// Patterns and names. A relation that matches several is reported once.
     pub tables: Vec<TablePattern>,
-    /// Schemas that requests may name; empty: all that the role may read.
+    /// Schemas that requests may name; empty: all schemas that the role may read.
     pub schemas: Vec<String>,
-    /// Names of columns that tables may be split by besides their primary
-    /// keys: statistics are read for these and for keys only.
+    /// Names of columns that tables may be split by, besides their primary keys. The survey reads statistics
+    /// for these columns and for primary keys only.
     pub statistics_for: Vec<String>,
 }
 
@@ -27,13 +27,13 @@ pub enum RelationKind {
     Table,
     /// The root of a partitioned table.
     Partitioned,
-    /// A leaf or inner node of one: reported only when named literally.
+    /// A partition, leaf or inner node: reported only when the request names it literally.
     Partition,
     /// A materialized view.
     MaterializedView,
-    /// A view: reported only when named literally.
+    /// A view: reported only when the request names it literally.
     View,
-    /// A foreign table: reported only when named literally.
+    /// A foreign table: reported only when the request names it literally.
     Foreign,
 }
 
@@ -44,34 +44,36 @@ pub struct Relation {
     pub schema: String,
     /// Name.
     pub name: String,
-    /// What it is.
+    /// What kind of relation it is.
     pub kind: RelationKind,
-    /// Why the role may not read all of it; none if it may.
+    /// Why the role may not read all of it; none if the role may.
     pub unreadable: Option<Unreadable>,
-    /// Why the server that is asked cannot read it although it is a table as any other, or may not be able to: some rows of
-    /// it, or a table that a view names, are on its primary only.
+    /// Why this server cannot read the relation, or perhaps cannot, although the role may: some rows, or a
+    /// table that a view reads, exist on the primary only.
     pub elsewhere: Option<Unreadable>,
-    /// Why only a part of its rows is exported, although it is read whole; none if all are.
+    /// Why the export contains only a part of the rows, although the relation is readable; none if it
+    /// contains all.
     pub partial: Option<String>,
-    /// Tables that inherit from it, directly or not, as `schema.table`: its rows are theirs too. Partitions are none.
+    /// Tables that inherit from this one, directly or not, as `schema.table`. A query of this table also
+    /// returns their rows. Partitions are not listed.
     pub contains: Vec<String>,
-    /// The same relation without the rows of those, if there are such.
+    /// The same relation without the rows of tables that inherit from it, if there are such tables.
     pub alone: Option<Box<Relation>>,
-    /// Whether rows can be its own: not of a partitioned table, nor of a view.
+    /// Whether the relation can have rows of its own. Partitioned tables and views cannot.
     pub has_own_rows: bool,
-    /// Whether it is a foreign table, or one of its partitions or children is, or a view that reads one: these do
-    /// not follow a snapshot, and only one scan of them is one moment.
+    /// Whether it is a foreign table, has a foreign partition or child, or is a view that reads a foreign
+    /// table. Foreign rows do not follow a snapshot, so only a single scan of them is consistent.
     pub foreign: bool,
-    /// Estimated rows; none without statistics.
+    /// Estimated number of rows; none without statistics.
     pub estimated_rows: Option<u64>,
-    /// Bytes of the table with what is stored out of line.
+    /// Bytes of the table, including values that are stored out of line.
     pub bytes: u64,
-    /// Bytes of its pages alone.
+    /// Bytes of its pages only.
     pub heap_bytes: u64,
-    /// Whether it has grown so much since its statistics were taken that they say little of it.
+    /// Whether the table has grown so much since its statistics were taken that they say little about it.
     pub outdated: bool,
-    /// Pages of its heap now; 0 if page ranges cannot be used on it
-    /// (server before 14, not a heap, partitioned, a view).
+    /// Number of heap pages now; 0 if page ranges cannot be used (server before 14, not a heap, partitioned,
+    /// a view).
     pub pages: u32,
     /// Columns of the primary key, in order.
     pub primary_key: Vec<String>,
@@ -80,66 +82,67 @@ pub struct Relation {
 }
 
 impl Relation {
-    /// As it is read with or without the rows of tables that inherit from it.
+    /// The facts that apply when the relation is read with or without the rows of tables that inherit from
+    /// it.
     #[must_use]
     pub fn read(&self, only: bool) -> &Self {
         self.alone.as_deref().filter(|_| only).unwrap_or(self)
     }
 }
 
-/// Why a relation may not be read.
+/// Why a relation cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// What is in the way, e.g. "no SELECT right".
+    /// The obstacle, e.g. "no SELECT right".
     pub why: String,
-    /// What would help.
+    /// What would remove it.
     pub remedy: String,
 }
 
 /// Facts of one column.
 #[derive(Clone, Debug)]
 pub struct SurveyColumn {
-    /// Its mapping, without any option applied.
+    /// Its mapping without any option.
     pub column: Column,
     /// Whether the role may read it.
     pub readable: bool,
-    /// What the source knows of its type besides.
+    /// What else the source knows about its type.
     pub facts: Facts,
-    /// Bytes that a value takes in the table, roughly.
+    /// Approximate bytes of a value in the table.
     pub width: u64,
-    /// How bounds of a range are compared with its values; none: it cannot be a chunk column.
+    /// How bounds of a range are compared with its values; none if it cannot be a chunk column.
     pub order: Option<Frozen>,
-    /// Whether its values have an order, in which one can be asked for what is newer.
+    /// Whether its values can be sorted, so that a request can ask for newer ones.
     pub ordered: bool,
-    /// Whether the key is a number (integer or numeric).
+    /// Whether the column is a number (integer or numeric).
     pub numeric: bool,
-    /// Correlation of the physical order with the column's; none without statistics.
+    /// Correlation of the physical order with the order of the column; none without statistics.
     pub correlation: Option<f32>,
-    /// Whether the statistics have a histogram of it, with how many bounds.
+    /// Number of bounds of its histogram in the statistics.
     pub histogram_bounds: u32,
-    /// Whether an index begins with it, so that a range of it is read alone.
+    /// Whether an index begins with this column, so that reading a range of it reads nothing else.
     pub indexed: bool,
-    /// Why no index of it and no bound of a partition may decide what is read by it: nobody knows whether they have its
-    /// values in the order of now. `order` is another one then, and it does not count as indexed.
+    /// Why indexes on this column and bounds of partitions cannot be trusted: nobody knows whether they have
+    /// its values in the current order. `order` is then another order, and `indexed` is false.
     pub doubt: Option<String>,
-    /// Share of rows that have one of the statistics' most common values, 0 to 1: the histogram leaves
-    /// them out.
+    /// Share of rows, 0 to 1, that have one of the most common values of the statistics. The histogram does
+    /// not contain these values.
     pub common_share: f32,
 }
 
-/// Facts of a type that only the source which found them understands: what it needs to map a column otherwise, or to
-/// compare its values.
+/// Facts about a type that only the source that found them understands. It uses them to map a column
+/// differently or to compare its values.
 #[derive(Clone)]
 pub struct Facts(Arc<dyn Any + Send + Sync>);
 
 impl Facts {
-    /// Facts of whatever kind the source has.
+    /// Wraps facts of any type.
     #[must_use]
     pub fn of<T: Any + Send + Sync>(facts: T) -> Self {
         Self(Arc::new(facts))
     }
 
-    /// The facts, if they are of this kind.
+    /// The facts, if they have this type.
     #[must_use]
     pub fn get<T: Any>(&self) -> Option<&T> {
         self.0.downcast_ref()
@@ -157,30 +160,30 @@ impl fmt::Debug for Facts {
 pub struct MappingOptions<'a> {
     /// For numeric columns without precision.
     pub numeric: Option<NumericMode>,
-    /// For dates and timestamps.
+    /// For infinite dates and timestamps.
     pub infinity: InfinityMode,
-    /// What files may have: it overrides the two above where they are not portable.
+    /// Which types files may have. Portable types override the two options above.
     pub types: FileTypes,
-    /// Text columns that are to be bytes.
+    /// Text columns to export as bytes.
     pub as_bytes: &'a [String],
-    /// Columns that are to be text because a value did not fit, with the reason.
+    /// Columns to export as text because a value did not fit, with the reason.
     pub as_text: Vec<UnfitColumn>,
 }
 
-/// A column with a value that its planned type cannot hold.
+/// A column with a value that does not fit its planned type.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UnfitColumn {
     /// The column.
     pub column: String,
-    /// What about the value does not fit; never the value itself.
+    /// Why the value does not fit; never the value itself.
     pub reason: String,
-    /// The first row with such a value: its key, or its place in the chunk.
+    /// The first row with such a value: its key, or its position in the chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row: Option<String>,
 }
 
 impl fmt::Debug for UnfitColumn {
-    /// Without the row, which is table data: this comes into logs.
+    /// Leaves out the row, because it is table data and this text goes into logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UnfitColumn")
             .field("column", &self.column)
@@ -190,7 +193,7 @@ impl fmt::Debug for UnfitColumn {
 }
 
 impl UnfitColumn {
-    /// Reason and row.
+    /// The reason, with the row if it is known.
     #[must_use]
     pub fn because(&self) -> String {
         match &self.row {

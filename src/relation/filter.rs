@@ -1,6 +1,6 @@
-//! Filters as data. An expression of a request is parsed and checked against a
-//! list of what may stand in it (invariant I7: nothing from a message reaches
-//! SQL unparsed and unquoted); the source that reads by it prints it.
+//! Filters as data. The expression of a request is parsed and checked against the list of allowed constructs
+//! (invariant I7: nothing from a message reaches SQL unparsed or unquoted). The source then prints it in its
+//! own language.
 
 use sqlparser::ast::Expr as Tree;
 use sqlparser::dialect::PostgreSqlDialect;
@@ -17,29 +17,29 @@ pub use expression::{Binary, Expr, Expression, Literal, PlainType, Test, Unary, 
 
 /// Longest filter, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
-/// Most words and operators: they bound the depth of the tree. Literals and
-/// commas of long `IN` lists are not counted.
-const MAX_PARTS: usize = 2_000;
+/// Maximum number of words and operators, because they bound the depth of the tree. Literals and commas do
+/// not count, so that `IN` lists may be long.
+const MAX_WORDS: usize = 2_000;
 
-/// Which rows are meant.
+/// Which rows to export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// Those for which an expression of a request holds.
+    /// Rows for which the expression of a request is true.
     Where(Expression),
-    /// Those whose column is greater than a value.
+    /// Rows whose column is greater than a value.
     Newer {
         /// The column.
         column: String,
         /// The value, as text.
         value: String,
-        /// What is subtracted from the value: a number, or a time as in `1 hour`.
+        /// What is subtracted from the value first: a number, or an interval such as `1 hour`.
         overlap: Option<String>,
     },
-    /// Those without a value in a column.
+    /// Rows whose column is NULL.
     IsNull(String),
-    /// Those that two filters both mean.
+    /// Rows that pass both filters.
     Both(Box<[Filter; 2]>),
-    /// Those that one of two filters means.
+    /// Rows that pass at least one of two filters.
     Either(Box<[Filter; 2]>),
 }
 
@@ -49,27 +49,27 @@ pub enum FilterError {
     /// The source takes no filters.
     #[error("the source takes no filters")]
     Off,
-    /// It is no expression.
+    /// The text is not an expression.
     #[error("the filter is not a valid expression: {0}")]
     Unreadable(String),
     /// More text follows the expression.
     #[error("the filter goes on after its expression, at {0}")]
     Trailing(String),
-    /// Something stands in it that is not allowed.
+    /// The expression contains something that is not allowed.
     #[error("the filter contains {0}, which is not allowed")]
     NotAllowed(String),
-    /// A date that is another one at each reading.
+    /// A date word, such as `today`, whose meaning changes with time.
     #[error(
         "the filter contains '{0}', which the server reads anew for every chunk: after midnight it is another day"
     )]
     Moving(String),
-    /// It is too long or too deep.
+    /// The filter is too long or too deep.
     #[error("the filter is too large: {0}")]
     TooLarge(String),
 }
 
 impl FilterError {
-    /// What to change, for who gave the source.
+    /// What to change. `origin` says who configured the source.
     #[must_use]
     pub fn remedy(&self, origin: Origin) -> &'static str {
         match self {
@@ -86,14 +86,14 @@ impl FilterError {
         }
     }
 
-    /// As events and archives report it; `origin` is the source's.
+    /// The error as events and archives report it. `origin` says where the source's configuration comes from.
     #[must_use]
     pub fn report(&self, origin: Origin) -> ErrorReport {
         ErrorReport::permanent(INVALID, self.to_string(), self.remedy(origin))
     }
 }
 
-/// The code of a filter that cannot be used.
+/// The error code of a filter that cannot be used.
 pub const INVALID: &str = "invalid_filter";
 
 fn refused<T>(what: impl Into<String>) -> Result<T, FilterError> {
@@ -101,11 +101,10 @@ fn refused<T>(what: impl Into<String>) -> Result<T, FilterError> {
 }
 
 impl Expression {
-    /// Reads an expression and checks what stands in it. The language is that of PostgreSQL, which requests are written
-    /// in whatever the source is.
+    /// Parses an expression and checks its contents. The language is PostgreSQL's for every source.
     ///
     /// # Errors
-    /// Names what is not allowed.
+    /// When the text contains something that is not allowed. The error names it.
     pub fn parse(text: &str, allow: AllowWhere) -> Result<Self, FilterError> {
         if allow == AllowWhere::None {
             return Err(FilterError::Off);
@@ -125,7 +124,7 @@ impl Expression {
         })
     }
 
-    /// What has to be allowed for such an expression.
+    /// The setting of `allow_where` that this expression needs.
     #[must_use]
     pub fn needs(&self) -> AllowWhere {
         match self {
@@ -135,7 +134,7 @@ impl Expression {
     }
 }
 
-/// Whether a date or time reads the text as one that moves, such as `now` or `yesterday 12:00`.
+/// Whether a date or time type would read the text as relative to now, such as `now` or `yesterday 12:00`.
 #[must_use]
 pub fn is_moving(text: &str) -> bool {
     const WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
@@ -153,12 +152,12 @@ fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
         .into_iter()
         .filter(|t| !matches!(t, Token::Whitespace(_)))
         .collect();
-    let parts = tokens
+    let words = tokens
         .iter()
         .filter(|t| !matches!(t, Token::Comma | Token::Number(..) | Token::SingleQuotedString(_)))
         .count();
-    if parts > MAX_PARTS {
-        return Err(FilterError::TooLarge(format!("{parts} words and operators of at most {MAX_PARTS}")));
+    if words > MAX_WORDS {
+        return Err(FilterError::TooLarge(format!("{words} words and operators of at most {MAX_WORDS}")));
     }
     Ok(tokens)
 }

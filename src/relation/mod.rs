@@ -1,8 +1,7 @@
 //! Relations as data: their columns and file types, facts, slices, selections.
 //!
-//! Planning and sources both stand on this room, and neither knows the other.
-//! Nothing here says how a source finds a value: that is [`Frozen`], which a
-//! source makes and reads, and which everybody else carries unread.
+//! Planning and sources both use this module, and neither imports the other here. Nothing in it says how a
+//! source fetches a value. That is in [`Frozen`], which only the source reads.
 
 pub mod column;
 mod facts;

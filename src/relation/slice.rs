@@ -2,13 +2,13 @@
 
 use super::Frozen;
 
-/// What one chunk holds, half-open.
+/// Which rows one chunk holds. Ranges are half-open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slice<'a> {
     /// Everything.
     All,
-    /// `from <= column < to`; a side without bound is open. With both sides
-    /// open it is every row whose column is not NULL.
+    /// `from <= column < to`. A missing bound leaves that side open. If both are missing, the slice is every
+    /// row whose column is not NULL.
     Range {
         /// The column.
         column: &'a str,

@@ -1,14 +1,14 @@
-//! What plans name a snapshot by.
+//! How plans name a snapshot.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A snapshot of a source, and the line of those that hold it.
+/// A snapshot of a source, and the lineage of keepers that hold it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Its lineage: the same in later epochs that read the same snapshot.
+    /// Its lineage. Later epochs that read the same snapshot have the same one.
     pub lineage: Uuid,
-    /// The instant it shows, by the source's clock.
+    /// The time that it shows, by the source's clock.
     pub time: Timestamp,
 }

@@ -1,35 +1,34 @@
-//! What went wrong at a source: one constructor for each kind of error.
+//! What went wrong at a source. Each kind of error has its own constructor.
 
 use crate::config::{Origin, Remedy};
 use crate::message::event::ErrorReport;
 use crate::relation::UnfitColumn;
 
-/// What a source's failure means for the work at hand. `retry.rs` maps it,
-/// exhaustively, to what happens next.
+/// What a failure of a source means for the job. `retry.rs` maps each kind to what the program does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Goes away by itself soon: retry with backoff.
+    /// It goes away by itself soon: retry with backoff.
     Transient,
     /// Too many connections, out of memory or disk: retry after a longer pause.
     Exhausted,
     /// The server cannot be reached at all.
     Unreachable,
-    /// The password or right to connect is missing: re-read the secret, retry for minutes.
+    /// The password or the right to connect is missing: read the secret again and retry for minutes.
     Authentication,
-    /// Stays until somebody changes something.
+    /// It stays until somebody changes something.
     Permanent,
-    /// Values do not fit their columns' types: plan again with these as text.
+    /// Values do not fit the types of their columns: plan again with these columns as text.
     Unfit,
-    /// The table was changed, rewritten or truncated since the snapshot: new lineage.
+    /// The table was changed, rewritten or truncated since the snapshot: plan again under a new lineage.
     Changed,
-    /// Nobody holds the snapshot any more.
+    /// No process holds the snapshot any more.
     LineageLost,
-    /// We cancelled it ourselves.
+    /// We cancelled the work ourselves.
     Cancelled,
 }
 
 impl ErrorKind {
-    /// Its name in metrics.
+    /// The name of the kind in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,16 +45,16 @@ impl ErrorKind {
     }
 }
 
-/// What exactly a source refused, where the program acts on it. Codes are for people and for other programs.
+/// What exactly a source refused. The program acts on this type; `code` is for people and for other programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A value of the conditions cannot be read as what it is compared with.
+    /// A literal in a condition is not a valid value of the type that it is compared with.
     Value,
-    /// It cannot do this, as a standby cannot read an unlogged table.
+    /// The source cannot do this. For example, a standby cannot read an unlogged table.
     Unsupported,
-    /// A lock was not to be had in time.
+    /// The source could not get a lock in time.
     Lock,
-    /// It does not know a snapshot that a living session keeps.
+    /// The source does not know a snapshot that a living session keeps.
     SnapshotElsewhere,
 }
 
@@ -63,23 +62,23 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SourceError {
-    /// What follows from it.
+    /// What kind of failure it is.
     pub kind: ErrorKind,
-    /// SQLSTATE, or a word of our own.
+    /// An SQLSTATE, or a code of our own.
     pub code: String,
-    /// What happened, to which object. No table data, no secrets.
+    /// What happened, and to which object. Contains no table data and no secrets.
     pub message: String,
     /// What to change.
     pub remedy: Option<Remedy>,
     /// What exactly was refused.
     pub refusal: Option<Refusal>,
-    /// Columns with values that do not fit, each with the row of the first one. Reports name that row, logs do not: it
-    /// is table data.
+    /// Columns with values that do not fit, each with the first such row. Reports show that row. Logs do not,
+    /// because it is table data.
     pub unfit: Vec<UnfitColumn>,
 }
 
 impl std::fmt::Display for SourceError {
-    /// For logs, without table data.
+    /// The text for logs, without table data.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.told(|unfit| unfit.reason.clone()))
     }
@@ -88,20 +87,20 @@ impl std::fmt::Display for SourceError {
 impl std::error::Error for SourceError {}
 
 impl SourceError {
-    /// An error of a kind that a table of the source says.
+    /// An error of this kind.
     #[must_use]
     pub fn of(kind: ErrorKind, code: impl Into<String>, message: impl Into<String>) -> Self {
         let (code, message) = (code.into(), message.into());
         Self { kind, code, message, remedy: None, refusal: None, unfit: Vec::new() }
     }
 
-    /// It goes away by itself soon.
+    /// An error that goes away by itself soon.
     #[must_use]
     pub fn transient(code: &str, message: impl Into<String>) -> Self {
         Self::of(ErrorKind::Transient, code, message)
     }
 
-    /// The server, or our pool, has nothing left to give.
+    /// The server or our pool has no free resources.
     #[must_use]
     pub fn exhausted(code: &str, message: impl Into<String>) -> Self {
         Self::of(ErrorKind::Exhausted, code, message)
@@ -113,31 +112,31 @@ impl SourceError {
         Self::of(ErrorKind::Unreachable, "unreachable", message)
     }
 
-    /// The server does not let us in.
+    /// The server refuses our login.
     #[must_use]
     pub fn authentication(code: &str, message: impl Into<String>) -> Self {
         Self::of(ErrorKind::Authentication, code, message)
     }
 
-    /// It stays until somebody changes something.
+    /// An error that stays until somebody changes something.
     #[must_use]
     pub fn permanent(code: &str, message: impl Into<String>) -> Self {
         Self::of(ErrorKind::Permanent, code, message)
     }
 
-    /// The table is not what was planned.
+    /// The table differs from the plan.
     #[must_use]
     pub fn changed(code: &str, message: impl Into<String>) -> Self {
         Self::of(ErrorKind::Changed, code, message)
     }
 
-    /// Nobody holds the snapshot.
+    /// No process holds the snapshot.
     #[must_use]
     pub fn lineage_lost(message: impl Into<String>) -> Self {
         Self::of(ErrorKind::LineageLost, "lineage_lost", message)
     }
 
-    /// We cancelled it.
+    /// We cancelled the work.
     #[must_use]
     pub fn cancelled(message: impl Into<String>) -> Self {
         Self::of(ErrorKind::Cancelled, "cancelled", message)
@@ -150,7 +149,7 @@ impl SourceError {
             .with_remedy("the table is planned again with these columns as text")
     }
 
-    /// Values do not fit, and that is an error.
+    /// Values do not fit, and planning again would not help.
     #[must_use]
     pub fn refused_values(unfit: Vec<UnfitColumn>) -> Self {
         let message = "values do not fit the types of their columns";
@@ -158,25 +157,25 @@ impl SourceError {
             .with_remedy("set on_unfit to \"text\" to export these columns as text, or to \"null\"")
     }
 
-    /// The same with what to change.
+    /// The same error with what to change.
     #[must_use]
     pub fn with_remedy(self, remedy: impl Into<Remedy>) -> Self {
         Self { remedy: Some(remedy.into()), ..self }
     }
 
-    /// The same with what exactly was refused.
+    /// The same error with what exactly was refused.
     #[must_use]
     pub fn refusing(self, refusal: Refusal) -> Self {
         Self { refusal: Some(refusal), ..self }
     }
 
-    /// The same, of an object: `read public.orders`.
+    /// The same error with the action and the object in front, e.g. `read public.orders`.
     #[must_use]
     pub fn named(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 
-    /// As events and archives report it; `origin` is the source's.
+    /// The error as events and archives report it. `origin` says where the source's configuration comes from.
     #[must_use]
     pub fn report(&self, origin: Origin) -> ErrorReport {
         ErrorReport {

@@ -1,10 +1,9 @@
-//! Where rows come from: a boundary with PostgreSQL behind it, and a source in
-//! memory for tests. No SQL and no code of a server crosses it: filters come as
-//! data, and what a source notes for itself in a plan is its own (`Frozen`).
+//! Where rows come from: a boundary with PostgreSQL behind it, and a source in memory for tests. No SQL and
+//! no error code of a server crosses it. Filters cross it as data. What a source stores in a plan for itself
+//! is opaque to everybody else (`Frozen`).
 //!
-//! The control side is async; rows come through [`ChunkStream`], which blocks
-//! and is read from a thread of its own, so that decoding and encoding never
-//! run on the async threads.
+//! Calls are async. Rows come through [`ChunkStream`], which blocks. A thread of its own reads it, so that
+//! decoding and encoding never run on the async threads.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -36,20 +35,20 @@ pub struct ChunkRead<'a> {
     pub selection: Selection<'a>,
     /// The columns.
     pub columns: &'a [Column],
-    /// Names of those that tell rows apart, for reports.
+    /// Names of the key columns, for reports about rows.
     pub key: &'a [String],
-    /// The part of it.
+    /// Which rows of the relation.
     pub slice: Slice<'a>,
-    /// The snapshot that it reads; none: whatever is there.
+    /// The snapshot that the chunk reads. Without one it reads the current rows.
     pub under: Option<Arc<dyn Keeper>>,
-    /// Settings of the session.
+    /// Settings of the session, in order.
     pub session: &'a [(String, String)],
-    /// What becomes of values that do not fit.
+    /// What to do with values that do not fit.
     pub on_unfit: OnUnfit,
     /// Fires when the chunk is no longer wanted: the source must free its
     /// connection and backend at once.
     pub cancel: CancellationToken,
-    /// Counted while it runs.
+    /// Counts rows and bytes while the chunk runs.
     pub progress: Arc<Progress>,
 }
 
@@ -61,7 +60,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Adds what was read.
+    /// Adds rows and bytes that were read.
     pub fn add(&self, rows: u64, bytes: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -74,96 +73,96 @@ impl Progress {
     }
 }
 
-/// The rows of one chunk. Read from a blocking thread. It ends with `None`
-/// only after the source confirmed the end of the data; anything else is an error.
+/// The rows of one chunk, read from a blocking thread. The stream ends with `None` only after the source has
+/// confirmed the end of the data. Every other end is an error.
 pub trait ChunkStream: Send {
     /// The next batch.
     ///
     /// # Errors
-    /// Whatever ended the stream before its end.
+    /// The error that ended the stream early.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError>;
 }
 
-/// What reads under a snapshot: as long as it lives, the source shows it. Dropping it lets go.
+/// Holds a snapshot: the source can show the snapshot as long as the keeper lives. Dropping the keeper
+/// releases it.
 pub trait Keeper: Any + Send + Sync {
     /// The snapshot.
     fn snapshot(&self) -> Snapshot;
-    /// Fires when the source shows it no more.
+    /// Fires when the source can no longer show the snapshot.
     fn lost(&self) -> CancellationToken;
 }
 
-/// A source whose chunks can all read one moment.
+/// A source whose chunks can all read the same snapshot.
 #[async_trait]
 pub trait Snapshots: Send + Sync {
     /// Takes a new snapshot and holds it until the keeper is dropped.
     async fn open(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError>;
 
-    /// Takes a snapshot over from any living keeper of it, in this or another
-    /// process, and holds it. `None`: no living keeper was found.
+    /// Joins a snapshot that a living keeper holds, in this or another process, and holds it too. `None`: no
+    /// living keeper was found.
     async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
 
-    /// Living keepers of a lineage, in all processes.
+    /// Number of living keepers of a lineage, in all processes.
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
 }
 
-/// Facts that `check` and the daemon's start want to know.
+/// Facts that `check` and the start of the daemon report.
 #[derive(Clone, Debug)]
 pub struct SourceFacts {
     /// e.g. `PostgreSQL`.
     pub product: &'static str,
     /// e.g. `15.20`.
     pub version: String,
-    /// Whether it can give snapshots.
+    /// Whether the source has snapshots.
     pub snapshots: bool,
 }
 
-/// Connections of a source's pool, keepers aside.
+/// Connections of a source's pool, without keepers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolUse {
     /// Open and free.
     pub idle: usize,
-    /// At work.
+    /// In use.
     pub busy: usize,
-    /// Chunks and plans that wait for one.
+    /// Chunks and plans that wait for a connection.
     pub waiting: usize,
 }
 
-/// A database that tables are exported from. What a call reads under is handed to it.
+/// A database that tables are exported from. The caller passes each call the snapshot that it reads under.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Its name in the configuration.
+    /// The name of the source in the configuration.
     fn name(&self) -> &SourceName;
 
-    /// Connects and asks what it is.
+    /// Connects and asks for product, version and capabilities.
     async fn check(&self) -> Result<SourceFacts, SourceError>;
 
-    /// Facts of all relations that are meant, in a constant number of queries.
+    /// Reads the facts of all requested relations, in a constant number of queries.
     async fn survey(
         &self,
         request: &SurveyRequest,
         under: Option<&dyn Keeper>,
     ) -> Result<Vec<Relation>, SourceError>;
 
-    /// Maps a column again, with options. Pure.
+    /// Maps a column again with other options. Pure.
     fn map_column(&self, column: &SurveyColumn, options: &MappingOptions<'_>) -> Column;
 
-    /// Snapshots, if it has any.
+    /// The snapshots of this source, if it has any.
     fn snapshots(&self) -> Option<&dyn Snapshots>;
 
-    /// A filter as this source reads by it, of a relation with these columns. Pure.
+    /// Translates a filter on a relation with these columns into the source's own language. Pure.
     ///
     /// # Errors
-    /// When it cannot: values of a column have no differences.
+    /// When the source cannot express it, e.g. because values of a column cannot be subtracted.
     fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError>;
 
-    /// Inner boundaries that split a selection by a key into parts of about
-    /// equal rows.
+    /// Inner boundaries that split a selection by a key into ranges of about equal rows.
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
         key: SplitKey<'_>,
         method: BoundaryMethod,
-        parts: Division,
+        division: Division,
         under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError>;
 
@@ -186,12 +185,12 @@ pub trait Source: Send + Sync {
         under: Option<&dyn Keeper>,
     ) -> Result<Option<String>, SourceError>;
 
-    /// Opens the rows of a chunk: locks, checks, then the stream.
+    /// Opens the rows of a chunk: takes locks, checks the table, then starts the stream.
     async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError>;
 
-    /// Waits until connections that are being ended are gone. Nothing may be begun any more.
+    /// Waits until connections that are being ended are gone. Callers must not start new work afterwards.
     async fn close(&self);
 
-    /// What its pool of connections is doing now.
+    /// How many connections of the pool are in use now.
     fn pool_use(&self) -> PoolUse;
 }

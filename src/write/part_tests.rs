@@ -19,7 +19,7 @@ use super::*;
 use crate::folder::exclusive::{ExclusiveFile, UnsyncedLink};
 use crate::message::setting::{Compression, FileTypes};
 use crate::message::{ChunkNo, Epoch};
-use crate::relation::column::{ColumnType, Part, schema};
+use crate::relation::column::{Attribute, ColumnType, schema};
 use crate::write::read_back::{Written, read_back};
 
 struct Scratch(PathBuf);
@@ -152,7 +152,7 @@ fn values(field: &Field, count: usize, elements: usize) -> ArrayRef {
 #[test]
 fn no_page_with_values_is_said_to_be_null() {
     let int = || Box::new(ColumnType::Int32);
-    let part = |name: &str, ty| Part { name: name.into(), ty };
+    let part = |name: &str, ty| Attribute { name: name.into(), ty };
     let composite = || {
         let list = ColumnType::List(Box::new(ColumnType::Text));
         ColumnType::Struct(vec![part("n", ColumnType::Int32), part("t", ColumnType::Text), part("l", list)])

@@ -1,8 +1,8 @@
-//! Random schedules: overlapping jobs on three daemons, and everything dies.
+//! Random schedules: overlapping jobs on three daemons, while daemons and servers are killed.
 //!
-//! `make chaos SEED=… ROUNDS=…`: round N of a seed is round 0 of seed + N, so a
-//! round that failed is run again alone. The moments are the seed's, what the
-//! machine does between them is not: a schedule repeats nearly, not exactly.
+//! `make chaos SEED=… ROUNDS=…`. Round N of a seed is the same as round 0 of seed + N, so that a failed round
+//! can run again alone. The seed decides the moments, but the machine decides what happens between them. A
+//! schedule therefore repeats nearly, not exactly.
 
 mod mischief;
 mod round;

@@ -1,10 +1,10 @@
-//! What is done to daemons and servers in the middle of their work.
+//! Faults that hit daemons and servers in the middle of their work.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Borrowed, Daemon, Dice, EXPORTER, Site};
 
-/// One blow.
+/// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mischief {
     /// kill -9 of any daemon.
@@ -19,9 +19,9 @@ pub(crate) enum Mischief {
     FreezeCoordinator,
     /// The broker closes all connections.
     CloseConnections,
-    /// The broker is stopped and started again.
+    /// A normal stop of the broker, and a new start.
     RestartBroker,
-    /// kill -9 of the broker, then started again.
+    /// kill -9 of the broker, and a new start.
     KillBroker,
     /// Some sessions of the daemons are terminated, keepers among them.
     TerminateBackends,
@@ -30,7 +30,7 @@ pub(crate) enum Mischief {
 use Mischief::*;
 
 impl Mischief {
-    /// What a round does, in a random order: the broker goes away once at most, it takes a while.
+    /// The faults of a round, in random order. The broker goes away only once, because that takes a while.
     pub(crate) fn of_a_round(dice: &mut Dice) -> Vec<Self> {
         let broker = [RestartBroker, KillBroker, CloseConnections][dice.below(3)];
         let mut list = vec![KillCoordinator, KillPlanner, broker, CloseConnections, TerminateBackends];
@@ -41,7 +41,7 @@ impl Mischief {
     }
 }
 
-/// A daemon that is started again when it died, and continued when it was stopped.
+/// A daemon that is started again after a kill, and continued after a stop.
 pub(crate) struct Service {
     config: serde_json::Value,
     pub(crate) daemon: Daemon,
@@ -77,7 +77,7 @@ impl Service {
         self.thaw = Some(Instant::now() + back);
     }
 
-    /// Does what is due; nothing ends a daemon but us.
+    /// Starts or continues the daemon when it is time. Fails if the daemon has ended by itself.
     #[track_caller]
     pub(crate) fn tend(&mut self, site: &Site) {
         let due = |at: Option<Instant>| at.is_some_and(|at| Instant::now() >= at);
@@ -93,7 +93,7 @@ impl Service {
         assert!(lives, "{} ended by itself:\n{}", self.daemon.name, self.daemon.log());
     }
 
-    /// The daemon, up and consuming.
+    /// The daemon, running and ready.
     #[track_caller]
     pub(crate) fn settled(mut self, site: &Site) -> Daemon {
         self.daemon.thaw();
@@ -104,7 +104,7 @@ impl Service {
     }
 }
 
-/// Does one blow; gives what was hit.
+/// Causes one fault. Returns what it hit.
 pub(crate) fn commit(
     blow: Mischief,
     dice: &mut Dice,
@@ -140,7 +140,7 @@ pub(crate) fn commit(
             return "the broker".into();
         }
         TerminateBackends => {
-            // Seldom all of them: that would be the end of every snapshot.
+            // Seldom all sessions, because that would end every snapshot.
             let share = [30, 50, 50, 100][dice.below(4)];
             let ended = site.db.number(&format!(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \

@@ -1,4 +1,4 @@
-//! One round: jobs come, blows fall, and in the end the one checker looks.
+//! One round: jobs are published, faults happen, and at the end the checker looks at the result.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use crate::mischief::{Mischief, Service, commit};
 use crate::support::{Borrowed, Database, Dice, Site, Slow};
 
 const DAEMONS: usize = 3;
-/// The longest time for all jobs of a round.
+/// Time limit for all jobs of a round.
 const LIMIT: Duration = Duration::from_secs(150);
-/// A quorum queue of RabbitMQ 3.10.8 that was declared in the moment before a kill -9 may have no leader ever after
-/// (seen at 0.6 s), and must be deleted by hand.
+/// Age of a queue before a kill -9. A quorum queue of RabbitMQ 3.10.8 that was declared just before a kill -9
+/// may never get a leader again (seen at 0.6 s). It must then be deleted by hand.
 const DECLARED: Duration = Duration::from_secs(5);
-/// Rows of the table whose rows all have one number, changed all at once.
+/// Rows of the table whose rows all have the same number. One transaction changes all of them.
 const GENERATION_ROWS: i64 = 4000;
 
-/// What does not change during a round, by the table's name.
+/// Tables that do not change during a round.
 const TABLES: [&str; 5] = ["ordered", "paged", "tiny_1", "tiny_2", "empty"];
 
 fn database(servers: &Borrowed) -> Database {
@@ -48,7 +48,7 @@ fn everything() -> Value {
     ]})
 }
 
-/// What is left to be done to the jobs.
+/// What remains to be done in a round.
 #[derive(Clone, Copy)]
 enum Deed {
     Publish,
@@ -65,7 +65,7 @@ pub(crate) fn play(servers: &Borrowed, seed: u64) {
     let cancelled = format!("cancelled-{seed}");
     let mut cancel_sent = false;
 
-    // The first job at once, the others and all blows in a random order.
+    // The first job comes at once. The other jobs and all faults come in random order.
     let mut deeds: Vec<Deed> = Mischief::of_a_round(&mut dice).into_iter().map(Deed::Blow).collect();
     deeds.insert(dice.below(3), Deed::Publish);
     deeds.insert(dice.below(5), Deed::Publish);
@@ -98,7 +98,7 @@ pub(crate) fn play(servers: &Borrowed, seed: u64) {
                     println!("chaos: {at:6.2} cancel");
                 }
                 Deed::Blow(blow) => {
-                    let hit = commit(blow, &mut dice, &site, servers, &mut services);
+                    let hit = commit(blow, &mut dice, site, servers, &mut services);
                     println!("chaos: {at:6.2} {blow:?}: {hit}");
                 }
             }
@@ -134,12 +134,13 @@ fn with_id(site: &Site, mut body: Value, job: &str) -> String {
     site.request(body)
 }
 
-/// A transaction changes every row of `generation`: who mixes snapshots shows it.
+/// Changes every row of `generation` in one transaction, so that an export that mixes snapshots shows two
+/// numbers.
 fn change(site: &Site) {
     site.db.execute("UPDATE generation SET number = number + 1");
 }
 
-/// Every table of a job is whole, and from one moment.
+/// Every table of a job is complete and shows one moment.
 #[track_caller]
 fn assert_whole(site: &Site, job: &str) {
     let archive = site.exports.archive(job);

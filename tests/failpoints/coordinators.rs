@@ -1,9 +1,9 @@
-//! Two coordinators at once, and one that left nothing but the folder.
+//! Two coordinators at once, and a coordinator that finds nothing but the folder.
 
 use crate::scene::{Scene, TAKEOVER, coordinates, died, froze};
 use crate::support::eventually;
 
-/// Two coordinators stand before the same step and take it together.
+/// Two coordinators stop before the same step and then both take it.
 fn two_coordinators_agree(point: &str) {
     let scene = Scene::new();
     let stop = format!("{point}1*return(stop)");
@@ -11,7 +11,7 @@ fn two_coordinators_agree(point: &str) {
     let job = scene.request();
     froze(&mut old);
     let new = scene.doomed(&stop);
-    // It comes to the same step, unless the old one has done all of it.
+    // The new coordinator reaches the same step, unless the old one has already finished everything.
     eventually("the successor is at the same step, or beyond", TAKEOVER, || {
         let beyond = || scene.site.exports.leftovers().is_empty();
         (new.is_frozen() || beyond()).then_some(())

@@ -1,4 +1,4 @@
-//! A daemon that dies or freezes between importing a snapshot and exporting it again.
+//! A daemon dies or freezes between the import of a snapshot and its export.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ struct Joined {
     job: String,
 }
 
-/// A job in its middle, whose coordinator holds the snapshot.
+/// A running job whose coordinator holds the snapshot.
 fn mid_job() -> Joined {
     let slow = Slow::new(Scene::database()).at(30_000);
     let first = slow.daemon();

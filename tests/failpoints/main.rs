@@ -1,6 +1,6 @@
-//! Daemons that are killed or stopped at a chosen step, by failpoints of a build
-//! that has them (feature `failpoints`): real PostgreSQL, RabbitMQ, files and
-//! processes. What a point is called says `src/failpoint.rs`.
+//! Daemons that are killed or stopped at a chosen step, with the failpoints of a special build (feature
+//! `failpoints`). PostgreSQL, RabbitMQ, files and processes are real. `src/failpoint.rs` lists the names of
+//! the failpoints.
 
 mod coordinators;
 mod keepers;

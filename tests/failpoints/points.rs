@@ -1,9 +1,9 @@
-//! Kill -9 and SIGSTOP at each step of a job, by the only daemon that is there:
-//! it is intake, coordinator, planner and worker at once.
+//! Kill -9 and SIGSTOP at each step of a job. The only daemon is intake, coordinator, planner and worker at
+//! once.
 
 use crate::scene::{Scene, coordinates, died, froze, revive};
 
-/// The daemon dies at the point; another one ends the job.
+/// The daemon dies at the failpoint. Another one finishes the job.
 fn survives_a_kill(point: &str) {
     let scene = Scene::new();
     let mut victim = scene.doomed(&format!("{point}1*return(kill)"));
@@ -13,7 +13,7 @@ fn survives_a_kill(point: &str) {
     scene.assert_whole(&job, [successor]);
 }
 
-/// The daemon stops at the point; another one ends the job; then the first goes on.
+/// The daemon stops at the failpoint. Another one finishes the job. Then the first one continues.
 fn survives_a_zombie(point: &str) {
     let scene = Scene::new();
     let mut zombie = scene.doomed(&format!("{point}1*return(stop)"));

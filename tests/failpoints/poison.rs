@@ -1,4 +1,4 @@
-//! Chunks that kill their worker, and chunks that only look so.
+//! Chunks that kill their worker, and chunks that only seem to.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::scene::{Scene, died};
 use crate::support::{Daemon, Event, PATIENCE, eventually};
 
-/// A daemon that is started again whenever it dies, as systemd does it.
+/// A daemon that is started again whenever it dies, as systemd would do.
 struct Service<'a> {
     scene: &'a Scene,
     config: Value,
@@ -30,7 +30,7 @@ impl<'a> Service<'a> {
     }
 }
 
-/// Tends the daemons until the job has ended.
+/// Restarts daemons until the job has ended.
 #[track_caller]
 fn outcome(services: &mut [Service<'_>], job: &str, within: Duration) -> Event {
     let events = &services[0].scene.site.broker.events;
@@ -40,7 +40,7 @@ fn outcome(services: &mut [Service<'_>], job: &str, within: Duration) -> Event {
     })
 }
 
-/// `deadly` kills its worker, the other tables do not; all share the processes.
+/// `deadly` kills its worker. The other tables do not, although they share its processes.
 fn poisoned(daemons: usize, body: &Value, deadly: &Value) {
     let scene = Scene::new();
     scene
@@ -65,7 +65,7 @@ fn poisoned(daemons: usize, body: &Value, deadly: &Value) {
     scene.site.assert_sound(&[&job], daemons.collect::<Vec<_>>());
 }
 
-/// A table of its own chunk.
+/// A table whose chunks are not in a batch.
 fn alone() -> Value {
     json!({"table": "public.deadly", "strategy": "range", "chunk_column": "n", "chunk_rows": 1000})
 }
@@ -100,7 +100,7 @@ fn a_chunk_that_is_released_a_thousand_times_is_not_poison() {
         config["timing"][limit] = json!("1ms");
     }
     config["sources"]["warehouse"]["lock_timeout"] = json!("1ms");
-    // Time to lock the table between its plan and its chunks.
+    // This leaves time to lock the table between planning and its chunks.
     let daemon = scene.doomed_with(&config, "before:publish:chunk-task=1*sleep(3000)").ready();
     let job = scene.request();
     let plan = scene.site.exports.path(&format!(".temp/job_{job}/plans/e1.json"));
@@ -116,7 +116,7 @@ fn a_chunk_that_is_released_a_thousand_times_is_not_poison() {
 #[test]
 fn a_chunk_that_is_hit_by_kills_is_not_poison() {
     let scene = Scene::new();
-    // Each daemon is killed in the middle of the same chunk, which is healthy.
+    // Each daemon is killed in the middle of the same chunk, although the chunk is harmless.
     let config = scene.site.config();
     let mut victim = scene.doomed("mid:copy:ordered=return(kill)");
     let body = json!({"tables": [{"table": "public.ordered", "strategy": "single"}], "consistency": "none"});

@@ -1,4 +1,4 @@
-//! One job and the daemon that is to die or freeze in the middle of it.
+//! One job, and a daemon that dies or freezes in the middle of it.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Daemon, Database, PATIENCE, Site, eventually, none_left};
 
-/// Time for a daemon to take over from one that froze: its heartbeats and intervals.
+/// Time for a daemon to take over from a frozen one: its heartbeats and intervals.
 pub(crate) const TAKEOVER: Duration = Duration::from_secs(60);
 
 /// A site with a few small tables.
@@ -33,19 +33,19 @@ impl Scene {
         db
     }
 
-    /// A daemon that obeys failpoints.
+    /// A daemon with failpoints.
     #[track_caller]
     pub(crate) fn doomed(&self, failpoints: &str) -> Daemon {
         self.doomed_with(&self.site.config(), failpoints).ready()
     }
 
-    /// A daemon that obeys failpoints, perhaps before it is ready.
+    /// A daemon with failpoints that may not be ready yet.
     #[track_caller]
     pub(crate) fn doomed_with(&self, config: &Value, failpoints: &str) -> Daemon {
         self.site.spawn_in(config, &[("FAILPOINTS", failpoints)])
     }
 
-    /// Tables of several chunks by range and by pages, and small ones in a batch.
+    /// Tables with several chunks by range and by pages, and small tables in a batch.
     pub(crate) fn tables() -> Value {
         json!([
             {"table": "public.ordered", "strategy": "range", "chunk_rows": 1000},
@@ -65,19 +65,19 @@ impl Scene {
         ]
     }
 
-    /// Asks for all tables.
+    /// Requests all tables.
     pub(crate) fn request(&self) -> String {
         self.site.request(json!({"tables": Self::tables()}))
     }
 
-    /// The job is over, its archive there, its workspace gone.
+    /// The job has ended, its archive exists and its workspace is gone.
     #[track_caller]
     pub(crate) fn finished(&self, job: &str) {
         self.site.completed(job);
         none_left("the workspace goes", PATIENCE, || self.site.exports.leftovers());
     }
 
-    /// Every table is there once, and nothing is left.
+    /// Every table exists once, and nothing else is left.
     #[track_caller]
     pub(crate) fn assert_whole(&self, job: &str, daemons: impl IntoIterator<Item = Daemon>) {
         self.finished(job);
@@ -103,7 +103,7 @@ pub(crate) fn froze(daemon: &mut Daemon) {
     });
 }
 
-/// Waits until a daemon is coordinator.
+/// Waits until a daemon is the coordinator.
 #[track_caller]
 pub(crate) fn coordinates(daemon: &Daemon) {
     eventually(&format!("{} coordinates", daemon.name), TAKEOVER, || {
@@ -111,8 +111,8 @@ pub(crate) fn coordinates(daemon: &Daemon) {
     });
 }
 
-/// Continues a daemon that was stopped for so long that the broker gave it up,
-/// and waits until it has noticed and works again.
+/// Continues a daemon that was stopped so long that the broker closed its connections. Waits until the daemon
+/// has noticed and works again.
 #[track_caller]
 pub(crate) fn revive(daemon: &Daemon) {
     daemon.thaw();

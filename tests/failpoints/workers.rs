@@ -1,5 +1,5 @@
-//! Two workers on one chunk, each stopped at a step of its own and continued one
-//! after the other: one record, and the part that it names is what is published.
+//! Two workers have the same chunk. Each is stopped at a step of its own, and they continue one after the
+//! other. There is one record, and the part that it names is published.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::scene::{Scene, TAKEOVER, froze};
 use crate::support::{PATIENCE, eventually, none_left};
 
-/// Whoever organizes waits here, so that the record can be read.
+/// The daemon waits here before it publishes, so that the record can be read.
 const PAUSE: &str = "before:link:ready=sleep(1500)";
 
 fn two_workers_agree(one: &str, other: &str) {
@@ -23,7 +23,7 @@ fn two_workers_agree(one: &str, other: &str) {
     let job = scene.site.request(json!({"tables": [{"table": "public.ordered", "strategy": "single"}]}));
     froze(&mut first);
     let second = scene.doomed_with(&config(1), &format!("{other}=1*return(stop);{PAUSE}")).ready();
-    // The broker gives the first one up, and the second one has the same chunk.
+    // The broker closes the connection of the first worker, and gives the chunk to the second one.
     let mut seen = BTreeSet::new();
     let look = |seen: &mut BTreeSet<String>| seen.extend(records(&scene, &job));
     eventually("the second worker is at its step, or beyond", TAKEOVER, || {
@@ -56,7 +56,7 @@ fn a_worker_that_stops_after_a_refused_record_leaves_the_parts_that_it_may_name(
     config["timing"]["retry_first"] = json!("20s");
     config["timing"]["retry_longest"] = json!("20s");
     config["timing"]["look_interval"] = json!("60s");
-    // The record stands, and the storage says that it does not.
+    // The record is stored, but the storage reports an error.
     let mut first = scene.doomed_with(&config, "after:create:record=return(error)").ready();
     let job = scene.site.request(json!({"tables": [{"table": "public.ordered", "strategy": "single"}]}));
     eventually("the record stands", PATIENCE, || records(&scene, &job));
@@ -73,7 +73,7 @@ fn a_worker_that_stops_after_a_refused_record_leaves_the_parts_that_it_may_name(
     scene.site.assert_sound(&[&job], [second]);
 }
 
-/// What stands in the record of the only chunk.
+/// The content of the only chunk's record.
 fn records(scene: &Scene, job: &str) -> Option<String> {
     let tables: PathBuf = scene.site.exports.path(&format!(".temp/job_{job}/records/e1"));
     let table = std::fs::read_dir(tables).ok()?.flatten().next()?;

@@ -1,5 +1,5 @@
-//! A broker that goes away, forgets, refuses or chokes. Each of these tests has
-//! one of its own: nobody else is to suffer.
+//! A broker that goes away, loses data, refuses or raises alarms. Each of these tests has a broker of its
+//! own, so that other tests are not affected.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::support::{
     Borrowed, Daemon, Database, PATIENCE, Services, Site, Slow, eventually, fill, mid_job, never,
 };
 
-/// Three of the heartbeats that the tests' daemons have, and more.
+/// Longer than three heartbeats of the tests' daemons.
 const AWAY: Duration = Duration::from_secs(14);
 
-/// A table that takes a while, on servers of this test's own.
+/// A table that takes a while, on servers that only this test uses.
 fn slow(servers: &Borrowed) -> Slow {
     let db = Database::on(**servers);
     fill(&db, "big", 80_000);
@@ -28,12 +28,12 @@ fn away(servers: &Borrowed, signal: &str) {
     let job = slow.request(&["big"]);
     daemons.iter().for_each(mid_job);
     if signal == "KILL" {
-        // RabbitMQ 3.10 that is killed within seconds of declaring a quorum queue forgets
-        // who leads it, for good: a fault of its own, and another one than this.
+        // RabbitMQ 3.10 that is killed within seconds of the declaration of a quorum queue forgets the queue's
+        // leader for ever. That is a fault of RabbitMQ, and not the one under test.
         std::thread::sleep(Duration::from_secs(5).saturating_sub(declared.elapsed()));
     }
     let before = daemons.each_ref().map(|d| d.log().len());
-    // One of them may be between two chunks.
+    // One daemon may be between two chunks, so the rows of both count.
     let exported = || daemons.iter().map(Daemon::rows_exported).sum::<u64>();
     let rows = exported();
     servers.halt("rabbitmq", signal);
@@ -107,7 +107,7 @@ fn a_broker_that_lost_all_its_data_gets_every_job_back_from_the_folder() {
 #[test]
 fn chunks_longer_than_the_broker_lets_anybody_hold_a_message_are_finished_once() {
     let servers = Services::borrow();
-    // The broker looks each minute; like every interval, a tenth of it.
+    // The broker checks each minute. Like every interval, the tests set it to a tenth.
     let set = |timeout: u32, tick: u32| {
         servers.rabbitmqctl(&[
             "eval",
@@ -124,7 +124,7 @@ fn chunks_longer_than_the_broker_lets_anybody_hold_a_message_are_finished_once()
     let mut config = slow.config();
     config["export"]["chunk_rows"] = json!(6000);
     let daemon = slow.site.daemon_with(&config);
-    // Two chunks of 1.2 MB side by side: about fourteen seconds.
+    // Two chunks of 1.2 MB at the same time take about fourteen seconds.
     slow.proxy.slow_to(180_000);
     let job = slow.request(&["big"]);
     eventually("both chunks run", PATIENCE, || (daemon.chunks_in_flight() == 2).then_some(()));
@@ -145,7 +145,7 @@ fn chunks_longer_than_the_broker_lets_anybody_hold_a_message_are_finished_once()
     slow.site.assert_sound(&[&job], [daemon]);
 }
 
-/// The broker raises an alarm in the middle of a job; later it is lifted.
+/// The broker raises an alarm in the middle of a job and clears it later.
 #[track_caller]
 fn alarmed(alarm: &[&str], lift: &[&str]) {
     let servers = Services::borrow();
@@ -154,7 +154,7 @@ fn alarmed(alarm: &[&str], lift: &[&str]) {
     let job = slow.request(&["big"]);
     daemons.iter().for_each(mid_job);
     let before = daemons.each_ref().map(|d| d.log().len());
-    // However long the command takes.
+    // Slow enough, however long the command takes.
     slow.proxy.slow_to(100_000);
     servers.rabbitmqctl(alarm);
     for daemon in &daemons {
@@ -164,7 +164,7 @@ fn alarmed(alarm: &[&str], lift: &[&str]) {
             (daemon.metric("adu_export_broker_blocked") > 0.5).then_some(())
         });
     }
-    // Longer than the deadline of a call, so that calls do run into it.
+    // Longer than the time limit of a call, so that calls do time out.
     never("a job ends that nobody can be told of", Duration::from_secs(8), || {
         slow.site.broker.events.all().iter().any(crate::support::Event::is_final)
     });
@@ -192,7 +192,7 @@ fn a_disk_alarm_of_the_broker_is_waited_out() {
     alarmed(&["set_disk_free_limit", "100000GB"], &["set_disk_free_limit", "50MB"]);
 }
 
-/// A user of the broker for daemons alone.
+/// A user of the broker that only the daemons use.
 struct Account<'a> {
     servers: &'a Services,
     user: String,
@@ -214,7 +214,7 @@ impl<'a> Account<'a> {
         self.servers.rabbitmqctl(&["set_permissions", &self.user, configure, write, read]);
     }
 
-    /// Rights are looked at when a channel uses something for the first time.
+    /// Closes the connections, because a channel checks a right only at its first use.
     fn reconnects(&self) {
         self.servers.close_connections(&["close_all_user_connections", &self.user, "rights have changed"]);
     }
@@ -236,7 +236,7 @@ fn rights_that_are_revoked_are_named_and_waited_for() {
     account.reconnects();
     let why = daemon.unready("vhost");
     assert!(why.contains("grant the user access"), "{why}");
-    // Given back in part: what is missing is named each time.
+    // Some rights are granted again. The daemon names the missing one each time.
     for (rights, missing) in [((".*", "", ".*"), "set_permissions"), ((".*", ".*", ""), "set_permissions")] {
         account.may(rights.0, rights.1, rights.2);
         account.reconnects();

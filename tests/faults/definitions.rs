@@ -1,4 +1,5 @@
-//! Definitions that change while a job runs: the server follows those of the moment, whatever the snapshot.
+//! Definitions that change while a job runs. The server follows the current definitions, whatever the
+//! snapshot shows.
 
 use serde_json::json;
 
@@ -35,7 +36,7 @@ fn no_table_mixes_two_definitions() {
     }
     db.execute("ANALYZE");
     let slow = Slow::new(db);
-    // Else the server refuses to read what policies hide.
+    // Otherwise the server refuses to read a table whose rows are hidden by policies.
     let daemons = [(); 2].map(|()| {
         let mut config = slow.config();
         config["sources"]["warehouse"]["session"] = json!({"row_security": "on"});

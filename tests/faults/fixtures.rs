@@ -1,6 +1,6 @@
-//! Workspaces that a release of version 1 left behind when it was killed: this build finishes them, and so must every
-//! later one. What is here knows files as JSON only, as they were on disk then. How they were made says
-//! `tests/fixtures/README.md`.
+//! Workspaces that a release of version 1 left behind when it was killed. This build must finish them, and so
+//! must every later one. This test knows the files only as JSON, as they were on disk then.
+//! `tests/fixtures/README.md` says how they were made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 
 use crate::support::{Database, PATIENCE, Services, Site, none_left, project, said};
 
-/// The tables of each job, and how their rows are asked for.
+/// The tables of each job.
 const TABLES: [&str; 4] = ["ordered", "paged", "small", "empty"];
 
-/// What the source of the one-shot export was called.
+/// Name of the source in the one-shot export.
 const SOURCE_OF_THEN: &str = "127_0_0_1_31334_fixture";
 
-/// What the old release left on disk, at its place in a site.
+/// What the old release left on disk, copied into a site.
 struct Left {
-    /// By job and table: the lineage of those that had all of their parts.
+    /// By job and table: the lineage of tables that had all their parts.
     whole: BTreeMap<String, BTreeMap<String, String>>,
-    /// All lineages that were known then.
+    /// All lineages that existed then.
     lineages: BTreeSet<String>,
-    /// Directories that were in place.
+    /// Directories that were already published.
     published: BTreeSet<String>,
 }
 
@@ -46,7 +46,8 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Gives numbers of inodes as they are now: a target names its directory by one, a record its part.
+/// Replaces inode numbers by the current ones. A target names its directory by inode number, a record its
+/// part.
 fn renumber(value: &mut Value, inodes: &BTreeMap<u64, u64>) {
     match value {
         Value::Object(fields) => {
@@ -64,7 +65,7 @@ fn renumber(value: &mut Value, inodes: &BTreeMap<u64, u64>) {
     }
 }
 
-/// Unpacks a fixture into a folder. Its daemons, one-shot runs and server are those of this site from now on.
+/// Unpacks a fixture into a folder, and replaces its daemons, one-shot runs and server by those of this site.
 fn lay_out(site: &Site, root: &Path, fixture: &str) -> Left {
     std::fs::create_dir_all(root).expect("made");
     let tar = project().join("tests/fixtures/version-1").join(fixture);
@@ -90,7 +91,7 @@ fn lay_out(site: &Site, root: &Path, fixture: &str) -> Left {
         (format!("exporter@127.0.0.1:{port}/{database}"), format!("127_0_0_1_{port}_{database}"));
     let mut left = Left { whole: BTreeMap::new(), lineages: BTreeSet::new(), published: BTreeSet::new() };
     for path in &all {
-        // The source of a one-shot export is called after its address.
+        // The source of a one-shot export is named after its address.
         let text = std::fs::read_to_string(path).expect("readable").replace(SOURCE_OF_THEN, &source);
         let mut value: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(value["v"], 1, "{}", path.display());
@@ -101,14 +102,14 @@ fn lay_out(site: &Site, root: &Path, fixture: &str) -> Left {
             _ => {}
         }
         left.learn(path, &value);
-        // In its place: archives have two names.
+        // Overwrite the file in place, because archives have two names.
         std::fs::write(path, value.to_string()).expect("written");
     }
     left
 }
 
 impl Left {
-    /// What plans and records say of tables.
+    /// Collects lineages and complete tables from plans and records.
     fn learn(&mut self, path: &Path, file: &Value) {
         let Some(lineage) = file["snapshot"]["lineage"].as_str() else { return };
         self.lineages.insert(lineage.to_owned());
@@ -117,7 +118,7 @@ impl Left {
         for table in file["tables"].as_array().expect("tables") {
             let records = workspace.join(format!("records/e{}/{}", file["epoch"], table["batch"]));
             let names = std::fs::read_dir(records).into_iter().flatten().flatten();
-            // `000017.json`: neither a failure nor a start.
+            // A record is `000017.json`. Failures and starts have longer names.
             let records = names.filter(|e| e.file_name().to_string_lossy().len() == 11).count();
             let bounds = table["strategy"]["bounds"].as_array().map_or(0, Vec::len);
             if records == bounds + 1 {
@@ -128,8 +129,8 @@ impl Left {
     }
 }
 
-/// Each table is of the old snapshot if all of its parts were there, else of a new one; gives what its rows and its
-/// directory must be.
+/// Each table comes from the old snapshot if all its parts existed, else from a new one. Returns the rows and
+/// directories to compare.
 #[track_caller]
 fn assert_continued(left: &Left, archive: &Value, schema: &str) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
@@ -174,7 +175,7 @@ fn jobs_that_a_release_of_version_1_left_are_finished() {
         }
     }
     site.assert_all_equal(&pairs);
-    // Of a cancelled job that stays what was in place, and nothing comes.
+    // A cancelled job keeps what was published and adds nothing.
     expected.extend(left.published.iter().filter(|d| d.starts_with("cancelled_")).cloned());
     assert_eq!(site.exports.directories(), expected, "each table once");
     let config = site.write("cli.toml", &site.config());
@@ -182,7 +183,7 @@ fn jobs_that_a_release_of_version_1_left_are_finished() {
         let output = site.run(&["verify", "--config", &config, job]);
         assert!(output.status.success(), "{}", said(&output));
     }
-    // The same request is known, and names that were claimed then are their owners' still.
+    // The same request is recognized, and names that were claimed then still belong to their owners.
     let again = site.export(json!({"tables": ["half_settled.ordered"]}));
     assert_eq!(again.data()["tables"][0]["directory"], "half_settled_ordered_v2", "{}", again.body);
     let mut all = jobs.to_vec();

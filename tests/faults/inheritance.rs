@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{Database, Slow, assert_planned_again, fill, table};
 
-/// A table, a child and a grandchild, of 12,000 rows together.
+/// A table, a child and a grandchild with 12,000 rows together.
 fn family(db: &Database, name: &str) {
     fill(db, name, 6000);
     for (child, parent, from) in [("kid", name.to_owned(), 6001), ("grandkid", format!("{name}_kid"), 9001)] {
@@ -23,7 +23,7 @@ fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
         family(&db, name);
     }
     fill(&db, "alone", 12000);
-    // In every range of the parent's key, and older than the job's snapshot.
+    // Its rows lie in every range of the parent's key, and it is older than the job's snapshot.
     db.execute(
         "CREATE TABLE older AS SELECT g AS id, 'older' AS v FROM generate_series(1, 12000, 100) g;
          ALTER TABLE older ALTER id SET NOT NULL;
@@ -54,7 +54,7 @@ fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
     );
     let archive = slow.completes(&job);
     assert_planned_again(&archive, &["joined", "parted", "seen", "through"]);
-    // A table that had no child in the snapshot is read without those that it has got since.
+    // A table without children in the snapshot is read without children that it has got since then.
     assert_eq!(table(&archive, "public.alone")["epoch"], 1);
     slow.site.assert_equal(&[
         ("SELECT * FROM ONLY alone", "public_alone"),

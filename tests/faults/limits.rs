@@ -1,5 +1,4 @@
-//! Servers that refuse, fall silent or go away for a while, and the limits of
-//! jobs and sources.
+//! Servers that refuse, fall silent or go away for a while, and the limits of jobs and sources.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use crate::support::{Daemon, Database, PATIENCE, Site, Slow, eventually, fill, m
 
 const PASSWORD: &str = "first";
 
-/// A role of this test alone, with these options; it may read what is there.
+/// A role with these options that only this test uses. It may read all tables.
 fn role(db: &Database, options: &str) -> String {
     let role = format!("role_{}", db.name);
     db.execute(&format!(
@@ -21,7 +20,7 @@ fn role(db: &Database, options: &str) -> String {
     role
 }
 
-/// A configuration whose source is read by that role, through the proxy.
+/// A configuration that reads the source with this role, through the proxy.
 fn config_of(slow: &Slow, role: &str) -> Value {
     let mut config = slow.config();
     let source = &mut config["sources"]["warehouse"];
@@ -34,7 +33,7 @@ fn config_of(slow: &Slow, role: &str) -> Value {
 fn a_server_without_a_free_connection_is_asked_again() {
     let db = Database::empty();
     fill(&db, "big", 12_000);
-    // A keeper and one chunk: the second worker is refused.
+    // The limit allows a keeper and one chunk, so the second worker is refused.
     let role = role(&db, "CONNECTION LIMIT 2");
     let slow = Slow::new(db).at(500_000);
     let daemon = slow.site.daemon_with(&config_of(&slow, &role));
@@ -97,7 +96,7 @@ fn a_server_that_is_gone_for_longer_than_retries_last_comes_back_to_a_job_that_g
     slow.site.broker.events.wait(&job, "table.completed", PATIENCE);
     daemons.iter().for_each(mid_job);
     slow.proxy.cut();
-    // Another one that has not begun when the server goes.
+    // Another job that has not begun when the server goes away.
     let later = slow.request(&["quick"]);
     let end = || slow.site.broker.events.all().into_iter().any(|e| e.is_final());
     never("a job ends because its server is away", Duration::from_secs(30), end);
@@ -151,7 +150,7 @@ fn a_connection_that_carries_nothing_any_more_is_given_up() {
     eventually("chunks are tried on other connections", PATIENCE, || {
         daemon.log().contains("not a byte from the server").then_some(())
     });
-    // Nothing is mended: the job goes on over new connections.
+    // Nothing else is repaired: the job goes on over new connections.
     slow.proxy.free();
     slow.site.completed(&job);
     slow.site.assert_equal(&[("SELECT * FROM before", "public_big")]);
@@ -159,7 +158,7 @@ fn a_connection_that_carries_nothing_any_more_is_given_up() {
     slow.site.assert_sound(&[&job], [daemon]);
 }
 
-/// The job is ended by a limit, and what it held is let go.
+/// A limit ends the job, and the job releases everything that it held.
 #[track_caller]
 fn ended_by(site: &Site, job: &str, code: &str, remedy: &str) {
     let last = site.broker.events.wait_final(job, PATIENCE);
@@ -194,7 +193,7 @@ fn a_deadline_ends_a_job_that_runs_and_one_that_waits() {
 #[test]
 fn a_deadline_ends_a_job_that_is_still_being_planned() {
     let site = Site::new(Database::empty());
-    // Its rows are counted under the snapshot, which takes an hour.
+    // Its rows are counted under the snapshot, which would take an hour.
     site.db.execute("CREATE VIEW endless AS SELECT pg_sleep(3600)::text AS v");
     let daemon = site.daemon();
     let job = site.request(json!({"tables": ["public.endless"], "verify": "count", "deadline": "3s"}));
@@ -222,7 +221,7 @@ fn a_snapshot_that_grows_too_old_ends_its_job_and_lets_vacuum_go_on() {
     slow.site.assert_sound(&[&job], [daemon]);
 }
 
-/// From the snapshot of a job to its commit.
+/// From the time of a job's snapshot to its commit.
 fn ran(archive: &Value) -> (Timestamp, Timestamp) {
     let time = |value: &Value| value.as_str().and_then(|t| t.parse().ok()).expect("a time");
     (time(&archive["tables"][0]["snapshot_time"]), time(&archive["committed_at"]))
@@ -248,7 +247,7 @@ fn fifty_requests_at_once_run_four_at_a_time() {
         let sessions = site.db.all_backends();
         let chunks = sessions.iter().filter(|s| s.contains("| adu-export |")).count();
         assert!(chunks <= daemons.len() * POOL, "more than the pools: {sessions:#?}");
-        // What two looks show is neither just looking for a keeper nor about to end.
+        // A session that is seen twice is neither about to end nor a short search for keepers.
         let process = |session: &String| session.split(" | ").next().map(str::to_owned);
         let old: BTreeSet<Option<String>> = seen.iter().map(process).collect();
         let lasting: Vec<&String> = sessions.iter().filter(|s| old.contains(&process(s))).collect();
@@ -256,7 +255,7 @@ fn fifty_requests_at_once_run_four_at_a_time() {
         assert!(lasting.len() <= bound, "more than pools and keepers: {lasting:#?}");
         most = most.max(lasting.len());
         seen = sessions;
-        // What two looks show as running has run all the while between them.
+        // A job that two checks show as running has run all the time between them.
         let view = daemons[0].json("/api/jobs");
         let running = view["running"].as_array().expect("jobs").iter().filter(|j| j["status"] == "running");
         let running: BTreeSet<String> = running.map(|j| j["job_id"].to_string()).collect();

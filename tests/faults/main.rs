@@ -1,6 +1,6 @@
-//! Faults from outside: servers that die, rights that go, disks that fill up,
-//! networks that swallow, requests that race. Real daemons of the built
-//! binary, real servers; whatever happens, `assert_sound` holds in the end.
+//! Faults from outside: servers die, rights are lost, disks fill up, networks lose data, requests race. The
+//! daemons are real, of the built binary, and so are the servers. Whatever happens, `assert_sound` holds at
+//! the end.
 
 mod broker;
 mod definitions;

@@ -1,5 +1,5 @@
-//! File systems that a test may fill up, take away or make read-only. Mounting
-//! needs root. What an interrupted run left mounted is taken away by the next.
+//! File systems that a test can fill up, unmount or make read-only. Mounting needs root. A test unmounts what
+//! an interrupted run has left mounted.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,17 +15,17 @@ static CLEAN: LazyLock<()> = LazyLock::new(|| {
     stale.filter(|path| path.starts_with(&below)).for_each(unmount);
 });
 
-/// A mounted file system; unmounted with this value.
+/// A mounted file system. Dropping this value unmounts it.
 pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    /// Memory of this size, in MiB.
+    /// Mounts a file system in memory of this size, in MiB.
     #[track_caller]
     pub(crate) fn tmpfs(at: &Path, mib: u32) -> Self {
         Self::new(&["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"], at)
     }
 
-    /// A directory under a second name.
+    /// Mounts a directory at a second path.
     #[track_caller]
     pub(crate) fn bind(directory: &Path, at: &Path) -> Self {
         Self::new(&["--bind", &directory.to_string_lossy()], at)
@@ -40,14 +40,14 @@ impl Mount {
         Self(at.to_owned())
     }
 
-    /// Nobody may write through it any more. Waits for a moment in which nobody does.
+    /// Makes the mount read-only. Waits for a moment without writers.
     #[track_caller]
     pub(crate) fn make_read_only(&self) {
         let change = || mount(&["-o", "remount,bind,ro", &self.0.to_string_lossy()]).is_empty().then_some(());
         eventually("nobody has a file open for writing", Duration::from_secs(30), change);
     }
 
-    /// All is as before.
+    /// Makes the mount writable again.
     #[track_caller]
     pub(crate) fn make_writable(&self) {
         assert_eq!(mount(&["-o", "remount,bind,rw", &self.0.to_string_lossy()]), "", "remount");
@@ -60,13 +60,13 @@ impl Drop for Mount {
     }
 }
 
-/// What mount complains of.
+/// The error text of mount.
 fn mount(arguments: &[&str]) -> String {
     let output = Command::new("mount").args(arguments).output().expect("run mount");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Lazily: whoever has a file open there keeps it.
+/// Unmounts lazily, so that processes keep their open files.
 fn unmount(path: &Path) {
     let _ = Command::new("umount").arg("-l").arg(path).output();
 }

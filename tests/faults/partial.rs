@@ -1,11 +1,10 @@
-//! One table fails: the others stand, the archive says why, and a retry
-//! brings what is missing.
+//! One table fails. The others are published, the archive says why it failed, and a retry exports it.
 
 use serde_json::{Value, json};
 
 use crate::support::{Daemon, Database, PATIENCE, Site, Slow, fill, mid_job, table};
 
-/// The job ends as partial: `failed` has this error, all others are there.
+/// The job ends as partial: `failed` has an error, and all other tables are published.
 #[track_caller]
 fn partial(site: &Site, job: &str, failed: &str) -> Value {
     let last = site.broker.events.wait_final(job, PATIENCE);
@@ -19,7 +18,7 @@ fn partial(site: &Site, job: &str, failed: &str) -> Value {
     table(&archive, failed)["error"].clone()
 }
 
-/// `retry` makes a job for what failed, and it completes.
+/// `retry` makes a job for the failed tables, and it completes.
 #[track_caller]
 fn retried(site: &Site, job: &str, tables: &[&str]) -> String {
     let again = site.retry(job);
@@ -85,7 +84,7 @@ fn a_value_that_cannot_be_computed_fails_its_table_alone_and_a_retry_mends_it() 
     assert_eq!(error["code"], "22012", "{error}");
     assert!(error["message"].as_str().is_some_and(|m| m.contains("public.broken")), "{error}");
     assert!(error["remedy"].is_string(), "{error}");
-    // Small tables travel together, and fail alone all the same.
+    // Small tables share a batch, but each of them fails alone.
     let small = site.request(json!({"tables": ["public.broken_in_a_batch", "public.other"]}));
     let error = partial(&site, &small, "public.broken_in_a_batch");
     assert_eq!(error["code"], "22012", "{error}");

@@ -1,4 +1,4 @@
-//! What the server's planner knows of now, and takes for true of a snapshot: bounds, constraints, indexes.
+//! Bounds, constraints and indexes that hold now, and that the server's planner assumes for a snapshot too.
 
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ fn what_holds_now_leaves_no_row_of_the_snapshot_out() {
     );
     let archive = slow.completes(&job);
     let version = slow.site.db.number("SHOW server_version_num") / 10_000;
-    // Since 17 the server takes NOT NULL for true of all rows; before 14 it does not tell how an index was built.
+    // Since version 17 the server assumes that NOT NULL holds for all rows. Before 14 it does not tell how an
+    // index was built.
     let (filled_again, indexed_again) = (version >= 17, version < 14);
     slow.site.assert_equal(&[
         ("SELECT * FROM narrowed", "public_narrowed"),
@@ -94,8 +95,8 @@ fn what_holds_now_leaves_no_row_of_the_snapshot_out() {
     slow.site.assert_sound(&[&job], daemons);
 }
 
-/// An index that is built CONCURRENTLY waits for the snapshots that there are when it is nearly done: not for one that a
-/// daemon takes over from another afterwards.
+/// An index that is built CONCURRENTLY waits for the snapshots that exist near its end. It does not wait for
+/// a snapshot that a daemon takes over from another daemon later.
 #[test]
 fn an_index_without_rows_of_the_snapshot_is_not_believed() {
     let slow = Slow::big(12_000);

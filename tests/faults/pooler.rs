@@ -11,7 +11,7 @@ use crate::support::{
     Bouncer, Daemon, Database, PATIENCE, Site, block_on, eventually, fill, none_left, said,
 };
 
-/// Two daemons with two workers each, a keeper in both, and one for questions.
+/// Two daemons, each with two workers and a keeper, and one connection for questions.
 const POOL: u32 = 7;
 const ACCOUNTS: u32 = 20_000;
 
@@ -22,9 +22,9 @@ fn config(site: &Site, bouncer: &Bouncer) -> Value {
     config
 }
 
-/// What sessions of the server still have of an export: one line for each that has anything.
+/// What sessions of the server still hold after an export: one line for each session that holds something.
 fn left_behind(bouncer: &Bouncer, db: &Database) -> Vec<String> {
-    // As many at once as there may be connections, so that each one answers.
+    // As many clients at once as there may be connections, so that each connection answers.
     let clients: Vec<_> = (0..POOL).map(|_| bouncer.client(db)).collect();
     let ask = |client: &tokio_postgres::Client| {
         let sql = "BEGIN; SELECT pg_backend_pid(), (SELECT count(*) FROM pg_prepared_statements), \
@@ -60,7 +60,7 @@ fn left_behind(bouncer: &Bouncer, db: &Database) -> Vec<String> {
     answers.iter().map(|row| row.join(" | ")).collect()
 }
 
-/// Transfers between the accounts of two tables until it is told to stop: all together always have zero.
+/// Moves money between the accounts of two tables until it is told to stop. The sum is always zero.
 fn transfer(db: &Database, stop: &AtomicBool) {
     let session = db.session();
     let mut account = 1;
@@ -128,13 +128,14 @@ fn transaction_mode_keeps_values_snapshots_and_cancels_and_leaves_nothing_behind
     });
     site.cancel(&endless);
     assert_eq!(site.broker.events.wait_final(&endless, PATIENCE).kind(), "job.cancelled");
-    // Its sessions are not asked any more: PgBouncer 1.18 may refuse all new clients after a cancel request.
+    // The test no longer asks through PgBouncer, because version 1.18 may refuse all new clients after a
+    // cancel request.
     none_left("the server was told to stop", Duration::from_secs(30), || site.db.busy_backends());
     jobs.push(endless);
     daemons.into_iter().for_each(Daemon::stop);
-    // It keeps connections to the server for as long as it lives.
+    // PgBouncer keeps connections to the server as long as it lives.
     drop(bouncer);
-    // What stopped daemons left in the trash is for the next one.
+    // The next daemon empties the trash of stopped daemons.
     let daemon = site.daemon();
     site.assert_sound(&jobs, [daemon]);
 }

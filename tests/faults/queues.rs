@@ -1,5 +1,5 @@
-//! Queues that lose what is in them, are deleted, or were made by somebody
-//! else; messages and files of a release to come.
+//! Queues that lose messages, are deleted, or were declared by somebody else; messages and files of a later
+//! release.
 
 use std::time::Duration;
 
@@ -67,9 +67,9 @@ fn a_request_whose_wake_up_is_lost_after_its_acknowledgement_is_found_in_the_fol
         (coordinator.metric("adu_export_coordinator_active") > 0.5).then_some(())
     });
     let other = slow.daemon();
-    // What is delivered to it stays unacknowledged.
+    // A message that is delivered to it stays unacknowledged.
     coordinator.freeze();
-    // Requests go to both in turn: at least one is taken by the daemon that lives.
+    // The broker gives requests to both daemons in turn, so the living one gets at least one.
     let jobs = [request(&slow), request(&slow)];
     let taken = eventually("a request is acknowledged", Duration::from_secs(10), || {
         jobs.iter().find(|job| !slow.site.broker.events.of(job, "job.accepted").is_empty())
@@ -88,7 +88,7 @@ fn a_request_whose_wake_up_is_lost_after_its_acknowledgement_is_found_in_the_fol
     slow.site.assert_sound(&jobs, [coordinator, other]);
 }
 
-/// Arguments that somebody else declared a queue with.
+/// Arguments with which somebody else declared a queue.
 fn arguments(list: &[(&str, AMQPValue)]) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in list {
@@ -97,7 +97,7 @@ fn arguments(list: &[(&str, AMQPValue)]) -> FieldTable {
     table
 }
 
-/// Somebody declares a queue before any daemon does; what a check made is out of the way.
+/// Declares a queue before any daemon does, after deleting the queue that `check` has made.
 #[track_caller]
 fn redeclare(broker: &Broker, queue: &str, arguments: FieldTable) {
     broker.delete(queue);
@@ -113,7 +113,7 @@ fn queues_with_other_arguments_are_used_as_they_are() {
     let slow = slow();
     let broker = &slow.site.broker;
     redeclare(broker, "requests", arguments(&[kind("classic"), ("x-max-priority", AMQPValue::LongInt(5))]));
-    // It forgets most of what it is given, and soon.
+    // This queue drops most messages, and soon.
     redeclare(
         broker,
         "work",
@@ -123,7 +123,7 @@ fn queues_with_other_arguments_are_used_as_they_are() {
             ("x-message-ttl", AMQPValue::LongInt(2000)),
         ]),
     );
-    // Not a single active consumer: every daemon coordinates.
+    // Without a single active consumer, every daemon is coordinator.
     redeclare(broker, "coordinator", arguments(&[kind("quorum")]));
     let daemons = [slow.daemon(), slow.daemon()];
     for queue in DURABLE {
@@ -138,7 +138,7 @@ fn queues_with_other_arguments_are_used_as_they_are() {
     slow.assert_whole(&[&job], daemons);
 }
 
-/// The daemon is refused because of `name`, says so once, and works when it is gone.
+/// A daemon cannot work because of `name`, says so once, and works when the queue or exchange is gone.
 #[track_caller]
 fn refused(site: &Site, name: &str, kind: &str, remove: impl FnOnce()) {
     site.db.execute("CREATE TABLE small AS SELECT 1 AS one");
@@ -158,7 +158,7 @@ fn refused(site: &Site, name: &str, kind: &str, remove: impl FnOnce()) {
 #[test]
 fn a_queue_that_cannot_serve_is_refused_by_name_and_never_in_a_loop() {
     let site = Site::new(Database::empty());
-    // A log that nothing is ever removed from.
+    // A stream, from which no message is ever removed.
     redeclare(&site.broker, "work", arguments(&[kind("stream")]));
     refused(&site, &format!("{}.work", site.broker.prefix), "stream", || site.broker.delete("work"));
 }
@@ -167,7 +167,7 @@ fn a_queue_that_cannot_serve_is_refused_by_name_and_never_in_a_loop() {
 fn an_exchange_that_cannot_serve_is_refused_by_name_and_never_in_a_loop() {
     let site = Site::new(Database::empty());
     let prefix = &site.broker.prefix;
-    // Every message would go to every queue.
+    // A fanout exchange would send every message to every queue.
     site.broker.delete_exchange(prefix);
     site.broker.declare_exchange(prefix, ExchangeKind::Fanout);
     refused(&site, &format!("`{prefix}`"), "fanout", || site.broker.delete_exchange(prefix));
@@ -195,7 +195,7 @@ fn messages_of_a_release_to_come_are_left_alone() {
     for (queue, body) in &messages {
         slow.site.broker.publish_to(queue, body.to_string().as_bytes(), BasicProperties::default());
     }
-    // More than a daemon takes unacknowledged: it would be deaf for what comes after them.
+    // More messages than a daemon takes unacknowledged. If it kept them, it would get no others.
     for nth in 0..150 {
         let body = json!({"control": "drain", "until": nth, "v": 99});
         slow.site.broker.broadcast(body.to_string().as_bytes());
@@ -206,7 +206,7 @@ fn messages_of_a_release_to_come_are_left_alone() {
         queues.lines().filter(|l| l.starts_with(&ours) && !l.ends_with("\t0")).map(Into::into).collect()
     };
     none_left("every control message is acknowledged", PATIENCE, left);
-    // Requests are strict: who asks for what we cannot do is told so.
+    // Requests are checked strictly: an unknown version is refused with an answer.
     let refused = slow.site.broker.events.wait_final("from-the-future", PATIENCE);
     assert_eq!(refused.kind(), "job.rejected");
     assert!(refused.error().contains("`v`"), "{}", refused.error());
@@ -223,7 +223,7 @@ fn a_daemon_that_meets_files_of_a_newer_release_stops_consuming_until_they_are_g
     let job = request(&slow);
     mid_job(&daemon);
     let before = daemon.log().len();
-    // As a newer daemon stores it: this one does not know what else it means.
+    // A workspace as a newer daemon stores it, with a meaning that this one does not know.
     let workspace = slow.site.exports.path(".temp/job_newer");
     std::fs::create_dir(&workspace).expect("a workspace");
     let text = std::fs::read(slow.site.exports.path(&format!(".temp/job_{job}/request.json")));

@@ -1,4 +1,4 @@
-//! What happens at the same moment as a job's end.
+//! Events at the same moment as the end of a job.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -29,7 +29,7 @@ fn cancel_deadline_and_completion_at_once_leave_one_end() {
     let mut ends = BTreeSet::new();
     for seed in 0..ORDERS {
         let mut dice = Dice::new(seed);
-        // Around the moment when it would complete.
+        // Close to the moment when the job would complete.
         let mut moment = || dice.millis(usual_ms / 2, usual_ms / 2 + usual_ms);
         let (deadline, pause) = (moment(), moment());
         let asked = Instant::now();
@@ -60,7 +60,7 @@ fn exports_of_one_table_that_finish_out_of_order_leave_the_newest_as_latest() {
     let slow = Slow::new(db).at(600_000);
     let daemons = [slow.daemon(), slow.daemon()];
     let plans = |job: &str| eventually("the plan", PATIENCE, || slow.plan(job, 1));
-    // Each takes its snapshot after the one before, and ends before it.
+    // Each job takes its snapshot later than the one before, but ends earlier.
     let first = slow.request(&["larger", "large", "hot"]);
     plans(&first);
     slow.site.db.execute("CREATE TABLE hot_1 AS SELECT * FROM hot; UPDATE hot SET v = 'second'");

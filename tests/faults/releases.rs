@@ -1,5 +1,5 @@
-//! Files of a newer release in the middle of work: this build leaves the work to others, loses nothing, and goes on
-//! when they are gone.
+//! Files of a newer release appear while this build works. It leaves the work to others, loses nothing, and
+//! continues when the files are gone.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::mounts::Mount;
 use crate::support::{PATIENCE, Slow, eventually, mid_job, never};
 
-/// What nobody of this release can know more of.
+/// Content that only a later release understands.
 const NEWER: &str = r#"{"unknown":{"kind":"of a release to come"},"v":3}"#;
 
 fn slow() -> Slow {
@@ -20,7 +20,7 @@ fn json_of(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }
 
-/// Writes a file that was not there.
+/// Writes a new file.
 fn place(path: &Path, text: &str) {
     assert!(!path.exists(), "{}", path.display());
     std::fs::write(path, text).expect("a newer file");
@@ -35,7 +35,7 @@ fn a_newer_file_of_any_kind_makes_a_daemon_wait_and_costs_nothing() {
     slow.proxy.slow_to(60_000);
     let exports = &slow.site.exports;
     let of_job = |name: &str| exports.path(&format!(".temp/job_{job}/{name}"));
-    // Chunk 11 is dealt last: nobody has begun it.
+    // Chunk 11 is dealt last, so no worker has begun it.
     let kinds: [PathBuf; 7] = [
         of_job("plans/e2.json"),
         of_job(&format!("plans/e2.fail-{}.json", uuid::Uuid::new_v4())),
@@ -49,7 +49,7 @@ fn a_newer_file_of_any_kind_makes_a_daemon_wait_and_costs_nothing() {
     for path in &kinds {
         place(path, NEWER);
         if let Some(before) = before {
-            // The next one is met before the daemon was well again.
+            // The daemon may meet the next file before it has recovered from this one.
             std::fs::remove_file(before).expect("removed");
         }
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
@@ -71,7 +71,7 @@ fn a_daemon_that_cannot_read_the_plan_gives_its_chunks_back_and_others_do_them()
     mid_job(&reader);
     slow.proxy.slow_to(60_000);
     let plans = slow.site.exports.path(&format!(".temp/job_{job}/plans"));
-    // The same folder by another path, on which the plan is of a newer release.
+    // The same folder by another path, where the plan is of a newer release.
     let root = slow.site.path("seen-by-another");
     let newer = slow.site.path("newer-plans");
     std::fs::create_dir(&newer).expect("made");
@@ -122,7 +122,7 @@ fn commands_say_which_file_is_newer_and_what_to_do() {
             assert!(text.contains("upgrade adu-export"), "{command:?}: {text}");
         }
     };
-    // Both names of one file.
+    // An archive has two names for one file, and this changes both.
     std::fs::write(&archive, NEWER).expect("written");
     let root = ["--root", &*out];
     says(

@@ -1,4 +1,4 @@
-//! What happens to a snapshot, and to the tables under it.
+//! Faults of a snapshot, and of the tables that it shows.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::support::{
     Database, PATIENCE, Services, Site, Slow, assert_planned_again, eventually, fill, mid_job, table,
 };
 
-/// Sessions that keep a snapshot, by the server's word.
+/// Number of sessions on the server that hold a snapshot.
 fn keepers(site: &Site) -> u64 {
     site.db.number("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'aduk:%' AND datname = current_database()")
 }
@@ -45,7 +45,7 @@ fn no_table_is_planned_again_while_one_keeper_lives() {
     mid_job(&first);
     await_keepers(&slow.site, 2);
     slow.site.db.execute("UPDATE big SET v = 'too late'");
-    // Who took it dies, then who took it over, and so on.
+    // The daemon that took the snapshot dies, then the one that took it over, and so on.
     first.kill();
     let mut third = slow.daemon();
     await_keepers(&slow.site, 2);
@@ -84,8 +84,8 @@ fn the_only_daemon_hands_its_snapshot_over_before_it_goes() {
     slow.site.assert_sound(&[&job], [second]);
 }
 
-/// A job of a table that is done and one that is not; then every session of the
-/// server ends, and what is unfinished is read from a new snapshot.
+/// One table of a job is done and one is not. Then every session of the server ends, and the unfinished table
+/// is read from a new snapshot.
 fn a_lost_snapshot_is_taken_anew(slow: &Slow, end_all: impl FnOnce()) {
     let site = &slow.site;
     let daemons = [slow.daemon(), slow.daemon()];
@@ -126,7 +126,7 @@ fn a_server_that_crashes_and_comes_back_costs_a_snapshot_and_no_row() {
     let slow = Slow::of(Site::on(Services::get(), db), servers.postgres);
     a_lost_snapshot_is_taken_anew(&slow, || {
         slow.site.db.execute("CHECKPOINT");
-        // As `pg_ctl restart -m immediate` does.
+        // The same as `pg_ctl restart -m immediate`.
         servers.halt("postgres", "QUIT");
         servers.resume("postgres");
     });
@@ -225,7 +225,7 @@ fn tables_that_change_under_their_snapshot_are_exported_whole_or_fail() {
 #[test]
 fn columns_and_tables_under_the_names_of_others_are_never_taken_for_them() {
     let db = Database::empty();
-    // Types without a fixed oid, which the server's parser alone does not tell apart for us.
+    // Types without a fixed oid, which the server's parser alone cannot tell apart for us.
     db.execute(
         "CREATE TYPE mood AS ENUM ('sad', 'glad', 'new'); CREATE DOMAIN name_of AS text; CREATE TYPE pair AS (x int, y int);
          CREATE TYPE named AS (first name_of, last name_of);",

@@ -1,5 +1,5 @@
-//! An export folder that is full, fails, lies, cannot be written, or is not the
-//! one it was.
+//! An export folder that is full, fails, reports false results, is read-only, or is another folder than
+//! before.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn database() -> Database {
     db
 }
 
-/// A daemon that has never given a chunk up, nor read one twice.
+/// The daemon has neither given up a chunk nor read one twice.
 #[track_caller]
 fn assert_attempts_kept(daemon: &Daemon) {
     let (_, metrics) = daemon.get("/metrics").expect("metrics");
@@ -47,7 +47,7 @@ fn a_full_disk_is_waited_out_and_said_so() {
         while file.write_all(&[0; 4096]).is_ok() {}
         (daemon.metric("adu_export_worker_paused") > 1.5).then_some(())
     });
-    // Who asks now is not answered before the request can be stored.
+    // A new request gets no answer before it can be stored.
     let later = slow.request(&["big"]);
     daemon.unready("storage: ");
     daemon.unready("intake: ");
@@ -103,7 +103,7 @@ fn a_storage_that_cannot_make_anything_durable_holds_everything_up_and_spoils_no
     slow.site.completed(&job);
     slow.site.completed(&later);
     assert!(now_and_then.end() > 3, "fsync failed now and then");
-    // A view, which a job's end does not wait for: if its fsync failed, the next look mends it.
+    // `.latest` is updated without delaying the end of a job. If its fsync failed, a later scan repairs it.
     let newest = slow.site.exports.archive(&later)["tables"][0]["directory"].as_str().map(str::to_owned);
     eventually(".latest leads to the newest export", PATIENCE, || {
         (slow.site.exports.latest("public_big") == newest).then_some(())
@@ -164,18 +164,18 @@ fn links_and_renames_that_succeed_and_report_an_error_are_seen_through() {
     slow.site.assert_sound(&jobs, daemons);
 }
 
-/// What becomes of the root under a daemon.
+/// How a daemon loses its root.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Loss {
     ReadOnly,
-    /// The mount is gone, and the empty directory below it is seen.
+    /// The mount is gone, and the daemon sees the empty directory below it.
     Unmounted,
-    /// Another export folder stands there.
+    /// Another export folder is at the same path.
     Other,
 }
 
 impl Loss {
-    /// What a daemon says of it.
+    /// What the daemon says about it.
     fn word(self) -> &'static str {
         match self {
             Self::ReadOnly => "read-only",
@@ -185,7 +185,7 @@ impl Loss {
     }
 }
 
-/// The root of one daemon: its own mount of the folder, which can be lost alone.
+/// The root of one daemon: a mount of the folder that only this daemon uses, so that it can be lost alone.
 struct Root {
     folder: PathBuf,
     at: PathBuf,
@@ -202,7 +202,7 @@ impl Root {
         Self { folder, at, other, mount, over: None }
     }
 
-    /// Another folder, initialized as its operator would.
+    /// Another folder, initialized as an operator would do it.
     fn prepare_other(&self, site: &Site) {
         std::fs::create_dir(&self.other).expect("a directory");
         let mut config = site.config();
@@ -237,7 +237,7 @@ impl Root {
         }
     }
 
-    /// Of a daemon with one worker: between its chunks nothing is open.
+    /// The configuration of a daemon with one worker, so that no file is open between its chunks.
     fn config(&self, slow: &Slow) -> Value {
         let mut config = slow.config();
         config["export"]["root"] = json!(self.at);
@@ -257,7 +257,8 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The coordinating one of two daemons loses its root in the middle of a job: the other finishes it.
+/// One of two daemons is coordinator and loses its root in the middle of a job. The other one finishes the
+/// job.
 #[track_caller]
 fn elsewhere(how: Loss) {
     let slow = Slow::new(database());
@@ -284,7 +285,7 @@ fn elsewhere(how: Loss) {
     slow.site.assert_runs(&job, "the root was lost while the job ran");
     slow.proxy.mend();
     slow.site.completed(&job);
-    // A whole job while it is away, from request to end.
+    // A whole job, from request to end, while the root is away.
     let during = slow.site.export(json!({"tables": ["public.big"]}));
     assert_eq!(loser.rows_exported(), rows, "it did nothing meanwhile");
     assert_ne!(loser.get("/readyz").map(|r| r.0), Some(200), "it never says that it works");
@@ -312,7 +313,7 @@ fn a_coordinator_whose_root_is_another_one_leaves_its_work_to_others() {
     elsewhere(Loss::Other);
 }
 
-/// The only daemon loses its root in the middle of a job: it goes on when the root is back.
+/// The only daemon loses its root in the middle of a job. The job continues when the root is back.
 #[track_caller]
 fn waited_for(how: Loss) {
     let slow = Slow::new(database());

@@ -1,4 +1,4 @@
-//! System calls of a daemon that fail, or say that they did.
+//! System calls of a daemon that fail, or that report a false error.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::support::{Daemon, Site, eventually, leashed};
 
-/// Lets system calls of a daemon fail while it lives: strace, attached to all its threads.
+/// Makes system calls of a daemon fail while this value lives. It attaches strace to all threads.
 pub(crate) struct Injection {
     tracer: Child,
     log: PathBuf,
 }
 
 impl Injection {
-    /// `what` as strace's `-e inject` takes it.
+    /// `what` has the syntax of strace's `-e inject`.
     #[track_caller]
     pub(crate) fn into(daemon: &Daemon, site: &Site, what: &str) -> Self {
         let call = what.split(':').next().expect("the name of a call");
@@ -37,19 +37,19 @@ impl Injection {
         this
     }
 
-    /// Calls that were made to fail so far.
+    /// Number of calls that failed so far.
     pub(crate) fn count(&self) -> usize {
         std::fs::read_to_string(&self.log).unwrap_or_default().matches("(INJECTED)").count()
     }
 
-    /// Ends it; the daemon goes on. Gives the calls that were made to fail.
+    /// Ends the injection while the daemon continues. Returns the number of calls that failed.
     pub(crate) fn end(mut self) -> usize {
         self.detach();
         self.count()
     }
 
     fn detach(&mut self) {
-        // Killed, it would leave its threads stopped or without answers.
+        // A killed strace would leave the threads stopped or without results.
         let pid = rustix::process::Pid::from_child(&self.tracer);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         let _ = self.tracer.wait();
@@ -62,9 +62,9 @@ impl Drop for Injection {
     }
 }
 
-/// Of the names that appear in a directory, the first and every third after it
-/// are linked, every second is renamed, with an error although it succeeded: as
-/// NFS does when an answer is lost.
+/// A library that reports errors although a call succeeded, as NFS does when an answer is lost. In each
+/// directory it does so for the first link and every third one after it, and for the first rename and every
+/// second one after it.
 const LIAR: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -121,7 +121,7 @@ int rename(const char *from, const char *to) {
 }
 "#;
 
-/// A library that lies about what it has done.
+/// A library that reports errors for calls that succeeded.
 pub(crate) struct Liar {
     library: PathBuf,
     log: PathBuf,
@@ -142,13 +142,13 @@ impl Liar {
         Self { library, log: site.path("lies.txt") }
     }
 
-    /// What a daemon needs in its environment to be lied to.
+    /// Environment of a daemon that uses the library.
     pub(crate) fn environment<'a>(&'a self) -> [(&'a str, &'a str); 2] {
         let text = |path: &'a Path| path.to_str().expect("UTF-8");
         [("LD_PRELOAD", text(&self.library)), ("LIES", text(&self.log))]
     }
 
-    /// The calls whose success was denied: name and path.
+    /// The calls that succeeded with an error: name and path.
     pub(crate) fn lies(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         text.lines().map(ToOwned::to_owned).collect()

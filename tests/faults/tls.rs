@@ -1,5 +1,5 @@
-//! TLS: what `sslmode` demands of PostgreSQL is had or refused by name, rows and cancel requests travel in it;
-//! brokers and clients show certificates, and what is wrong with one is said.
+//! TLS. What `sslmode` demands of PostgreSQL is fulfilled or refused by name. Rows and cancel requests use
+//! TLS. Brokers and clients show certificates, and errors say what is wrong with a certificate.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,8 +12,8 @@ use crate::support::{
     Database, EXPORTER, PATIENCE, Services, Site, Slow, eventually, fill, free_port, mid_job, none_left, said,
 };
 
-/// A CA and what it signed: `server` and the `expired` one for `localhost`, `client` and the `late` one for the
-/// exporting role. A `stranger` of the same name has his from another CA.
+/// A CA and the certificates that it signed: `server` and `expired` for `localhost`, `client` and `late` for
+/// the exporting role. `stranger` has the same name, but another CA has signed it.
 struct Certificates {
     directory: PathBuf,
 }
@@ -58,7 +58,7 @@ impl Certificates {
         std::fs::read_to_string(self.directory.join(name)).expect("PEM")
     }
 
-    /// The server presents this certificate from now on, and knows the CA of clients.
+    /// Makes the server present this certificate and trust the CA of clients.
     fn install(&self, db: &Database, name: &str) {
         for (from, to) in [
             (format!("{name}.pem"), "server.crt"),
@@ -73,7 +73,7 @@ impl Certificates {
     }
 }
 
-/// Writes a file of the server's.
+/// Writes a file in the server's directory.
 fn write(db: &Database, name: &str, text: &str) {
     db.execute(&format!(
         "COPY (SELECT unnest(string_to_array('{}', E'\\n'))) TO PROGRAM 'cat > {name}; chmod 600 {name}'",
@@ -81,7 +81,7 @@ fn write(db: &Database, name: &str, text: &str) {
     ));
 }
 
-/// The server reads its files again; new connections see it.
+/// Makes the server read its files again. New connections use them.
 fn reload(db: &Database) {
     let before = db.rows("SELECT pg_conf_load_time()");
     db.execute("SELECT pg_reload_conf()");
@@ -90,7 +90,7 @@ fn reload(db: &Database) {
     });
 }
 
-/// What `check` says to a configuration that must not work.
+/// What `check` says about a configuration that must not work.
 #[track_caller]
 fn refusal(site: &Site, config: &Value) -> String {
     let path = site.write("refused.toml", config);
@@ -114,7 +114,7 @@ fn rows_and_cancel_requests_travel_in_tls_as_sslmode_demands() {
     let certificates = Certificates::new(&slow.site);
     certificates.install(db, "server");
 
-    // What is demanded and cannot be had is refused, and says what to change.
+    // If a demand cannot be fulfilled, the connection is refused, and the error says what to change.
     let (right, wrong) = (certificates.path("ca.pem"), certificates.path("other.pem"));
     for (host, options, remedy) in [
         ("localhost", format!("sslmode=verify-full&sslrootcert={wrong}"), "ca_file"),
@@ -244,7 +244,8 @@ fn a_broker_and_its_daemons_know_each_other_by_certificates() {
         assert!(text.contains(remedy), "{remedy}: {text}");
     }
     let daemon = site.daemon_with(&with("localhost", good, "ca.pem", Some("client")));
-    // What the library would end the connection for is made harmless above TLS.
+    // The message breaks the client library. Our code above TLS changes the message so that the connection
+    // survives.
     let queue = format!("{}.requests", site.broker.prefix);
     assert!(publish_raw(servers.amqp, "", queue.as_bytes(), (1 << 5, &short(b"\xe9")), b"{}"));
     let done = site.export(json!({"tables": ["public.few"]}));

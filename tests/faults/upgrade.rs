@@ -1,5 +1,5 @@
-//! Daemons of an older release beside those of this build: `make upgrade-check` builds that release from the
-//! project's history and names it in `ADU_OLDER`. Not a part of `make test`.
+//! Daemons of an older release work beside daemons of this build. `make upgrade-check` builds that release
+//! from the project's history and sets its path in `ADU_OLDER`. It is not part of `make test`.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ fn slow() -> Slow {
     Slow::new(db)
 }
 
-/// Enough is left to do, whatever happens meanwhile.
+/// Slow enough that work is left, whatever happens meanwhile.
 const SLOWLY: u64 = 150_000;
 
 fn daemon(slow: &Slow, binary: &str) -> Daemon {
@@ -33,11 +33,12 @@ fn coordinates(daemon: &Daemon) -> bool {
     daemon.metric("adu_export_coordinator_active") > 0.0
 }
 
-/// Both jobs complete, each planned once; the older daemons met what they cannot read, this build's are well.
+/// Both jobs complete, and each is planned once. The older daemons met files that they cannot read. The
+/// daemons of this build are ready.
 #[track_caller]
 fn both_complete(slow: &Slow, jobs: [&str; 2], older: Vec<Daemon>, new: Vec<Daemon>) {
     for daemon in &older {
-        // It may say that it is ready while nobody asks it for what it cannot do.
+        // An older daemon may say that it is ready as long as no job needs what it cannot do.
         let left =
             || daemon.log().contains("has version 2, this release reads up to 1; upgrade").then_some(());
         eventually(&format!("{} leaves its work to others", daemon.name), PATIENCE, left);

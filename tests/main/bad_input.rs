@@ -1,4 +1,4 @@
-//! What is wrong is told: which field or object, and what to do. Nothing of it stops a daemon.
+//! Errors tell what is wrong: which field or object, and what to do. No bad input stops a daemon.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Database, Event, PATIENCE, Services, Site, eventually, free_port, said};
 
-/// A message body and words that the refusal must have.
+/// A message body, and words that the refusal must contain.
 type Case = (&'static str, &'static [&'static str]);
 
 const REJECTED: &[Case] = &[
@@ -43,7 +43,7 @@ const REJECTED: &[Case] = &[
     (r#"{"tables": [{"table": "public.t", "strategy": "single", "chunk_column": "id"}]}"#, &["chunk_column"]),
 ];
 
-/// Requests whose only table fails, when the request is read or when it is planned.
+/// Requests whose only table fails, either when the request is read or when it is planned.
 const FAILED: &[Case] = &[
     (r#"{"tables": ["public.missing"]}"#, &["public.missing", "does not exist"]),
     (r#"{"tables": ["nowhere.t"]}"#, &["nowhere.t"]),
@@ -77,7 +77,7 @@ fn site() -> Site {
     Site::new(db)
 }
 
-/// Publishes a body and waits for the end that it comes to.
+/// Publishes a body and waits for its final event.
 fn answer(site: &Site, body: &[u8], message_id: &str) -> Event {
     site.broker.publish(body, BasicProperties::default().with_message_id(message_id.into()));
     eventually(&format!("an answer to {message_id}"), Duration::from_secs(30), || {
@@ -86,7 +86,7 @@ fn answer(site: &Site, body: &[u8], message_id: &str) -> Event {
     })
 }
 
-/// What is missing from an answer, as lines; nothing if it says all that it must.
+/// What an answer lacks, as lines; empty if it says everything.
 fn lacks(answer: &Event, kinds: &[&str], (body, words): &Case) -> String {
     let (kind, error) = (answer.kind(), answer.error());
     let mut lines = String::new();
@@ -127,7 +127,7 @@ fn a_bad_request_is_refused_by_field_and_remedy_and_stops_nothing() {
     assert_eq!(huge.kind(), "job.rejected");
     assert!(huge.error().contains("1 MiB"), "{}", huge.error());
 
-    // What is quoted in an answer must not make it larger than a message may be.
+    // A quoted text must not make an answer larger than a message may be.
     let name = "x".repeat(600_000);
     for (id, body) in [
         ("long-field", format!(r#"{{"tables": ["public.t"], "{name}": 1}}"#)),
@@ -174,7 +174,7 @@ fn a_bad_table_among_good_ones_is_partial() {
     site.assert_sound(&jobs, [daemon]);
 }
 
-/// A change to a good configuration and words of the complaint.
+/// A change to a good configuration, and words that the error must contain.
 type Fault = (&'static str, fn(&Site, &mut Value), &'static [&'static str]);
 
 const CONFIGURATIONS: &[Fault] = &[

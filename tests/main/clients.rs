@@ -1,4 +1,4 @@
-//! What people and programs do with it: the README's examples, `submit`, `verify`, HTTP.
+//! Interfaces for people and programs: the README's examples, `submit`, `verify`, HTTP.
 
 use std::process::Command;
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn the_example_publisher_waits_for_the_end_and_ends_with_its_code() {
         (output.status.code(), kinds, said(&output))
     };
     let good = r#"{"job_id": "good", "tables": ["public.nation"]}"#;
-    // What `check` made: as if no daemon had ever run.
+    // Delete the queue that `check` has made, as if no daemon had ever run.
     site.broker.delete("requests");
     let (code, _, text) = publish(good);
     assert_eq!(code, Some(6), "{text}");
@@ -137,7 +137,7 @@ fn what_is_missing_is_said_before_anybody_waits_for_it() {
     let daemon = site.daemon();
     let export = site.run(&["submit", "--config", &config, "--table", "public.one", "--wait"]);
     assert!(said(&export).contains("1 table, 1 row,"), "{}", said(&export));
-    // What was asked for before there was a daemon is done as well.
+    // Requests from the time before the daemon are fulfilled too.
     let jobs =
         eventually("both jobs end", PATIENCE, || Some(site.exports.jobs()).filter(|jobs| jobs.len() == 2));
     site.assert_sound(&jobs, [daemon]);
@@ -167,7 +167,7 @@ fn whoever_cancels_or_retries_a_job_that_cannot_be_is_told_what_became_of_it() {
     assert_eq!(site.broker.events.wait_final(&some, PATIENCE).kind(), "job.partial");
     let none = site.request(json!({"job_id": "none", "tables": ["public.gone"]}));
     assert_eq!(site.broker.events.wait_final(&none, PATIENCE).kind(), "job.failed");
-    // Its table cannot be read while somebody else has it locked.
+    // The table cannot be read while another session has locked it.
     let locker = site.db.session();
     locker.run("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE").expect("locked");
     site.request(json!({"job_id": "ended", "tables": ["public.slow"]}));
@@ -236,7 +236,7 @@ fn the_directory_of_a_pruned_job_is_told_from_a_damaged_one() {
     for job in ["second", "third"] {
         assert_eq!(verify(job).0, Some(0), "{}", verify(job).1);
     }
-    // The first one's directory is another job's now.
+    // The directory of the first job now belongs to another job.
     site.assert_sound(&["second", "third"], [daemon]);
 }
 

@@ -1,8 +1,8 @@
-//! Daemons die and come; jobs end all the same.
+//! Daemons die and start, and jobs still end.
 
 use crate::support::{Daemon, Database, Slow, fill, mid_job, table};
 
-/// Two tables in many chunks, whose rows are also in tables that never change.
+/// Two tables with many chunks. Other tables, which never change, have the same rows.
 fn slow() -> Slow {
     let db = Database::empty();
     for (table, rows) in [("big", 60_000), ("other", 15_000)] {
@@ -16,7 +16,7 @@ fn request(slow: &Slow) -> String {
     slow.request(&["big", "other"])
 }
 
-/// The job ends, with the rows of the moment when it began.
+/// The job ends and has the rows of the moment when it began.
 #[track_caller]
 fn assert_completes(slow: &Slow, job: &str, daemons: Vec<Daemon>) {
     let archive = slow.completes(job);
@@ -39,10 +39,10 @@ fn a_killed_daemon_is_survived(victim_coordinates: bool) {
     assert_eq!(daemons.iter().filter(|d| coordinates(d)).count(), 1, "one coordinator");
     let victim = daemons.iter().position(|d| coordinates(d) == victim_coordinates).expect("there is one");
 
-    // Enough is left to do, however long the change below takes.
+    // Slow enough that work is left, however long the change below takes.
     slow.proxy.slow_to(300_000);
     daemons.remove(victim).kill();
-    // What changes from now on must not show: the survivor holds the snapshot.
+    // Later changes must not appear, because the survivor holds the snapshot.
     slow.site.db.execute("UPDATE big SET v = 'too late'");
     slow.site.assert_runs(&job, "the kill came while the job ran");
     assert_completes(&slow, &job, daemons);
@@ -65,7 +65,7 @@ fn a_job_survives_the_only_daemon_when_another_one_comes() {
     let job = request(&slow);
     mid_job(&first);
     first.kill();
-    // The snapshot died with it: what is exported from now on may be newer, but whole.
+    // The snapshot died with the daemon. Tables that are exported now may be newer, but they are complete.
     let second = slow.daemon();
     assert_completes(&slow, &job, vec![second]);
 }
@@ -76,7 +76,7 @@ fn a_daemon_that_joins_takes_chunks() {
     let first = slow.daemon();
     let job = request(&slow);
     mid_job(&first);
-    // Enough is left to do, however long the second one takes to start.
+    // Slow enough that work is left, however long the second daemon takes to start.
     slow.proxy.slow_to(500_000);
     let second = slow.daemon();
     mid_job(&second);

@@ -1,4 +1,4 @@
-//! Nobody waits behind a large job, and who cancels gets the workers back at once.
+//! A small job does not wait behind a large one, and a cancel frees workers at once.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::{Daemon, Database, PATIENCE, Site, Slow, eventually, fill, n
 /// Rows of the large job.
 const LARGE: u32 = 60_000;
 
-/// A daemon with two workers in the middle of a job of 300 chunks, beside tables for smaller ones.
+/// A daemon with two workers in the middle of a job of 300 chunks, and tables for smaller jobs.
 fn large_job() -> (Slow, Daemon, String) {
     let db = Database::empty();
     fill(&db, "big", LARGE);
@@ -48,7 +48,7 @@ fn a_small_job_finishes_long_before_a_large_one() {
 
 #[test]
 fn a_cancel_frees_the_workers_at_once_and_leaves_nothing() {
-    // Two chunks of 4 MB each by one wire: longer than 20 s.
+    // Two chunks of 4 MB share one connection and take longer than 20 s.
     let slow = Slow::big(LARGE).chunks_of(LARGE / 3).at(300_000);
     let (site, daemon) = (&slow.site, slow.daemon());
     let large = slow.request(&["big"]);
@@ -74,7 +74,7 @@ fn a_cancel_frees_the_workers_at_once_and_leaves_nothing() {
 fn a_job_that_waits_or_is_unknown_can_be_cancelled_too() {
     let (slow, daemon, large) = large_job();
     let site = &slow.site;
-    // max_jobs is 4: the last of these waits as accepted.
+    // max_jobs is 4, so the last of these jobs is accepted but waits.
     let others = [(); 4].map(|()| slow.request(&["other"]));
     for job in &others {
         site.broker.events.wait(job, "job.accepted", PATIENCE);
@@ -104,7 +104,7 @@ fn a_cancel_that_overtakes_its_request_waits_for_it() {
     let site = &slow.site;
     let late = "job-late";
     site.cancel(late);
-    // Published later, stored first: the cancel holds up nobody behind it.
+    // This job is published later but stored first, so the cancel does not block it.
     let between = slow.request(&["tiny"]);
     site.broker.events.wait(&between, "job.accepted", PATIENCE);
     site.request(json!({"job_id": late, "tables": ["public.other"]}));

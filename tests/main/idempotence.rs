@@ -1,4 +1,4 @@
-//! Every message may come twice, late or out of order: nothing is done twice.
+//! Every message may come twice, late or out of order, and nothing is done twice.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn with_id(id: &str) -> BasicProperties {
     BasicProperties::default().with_message_id(id.into())
 }
 
-/// A job of many chunks in its middle, on two daemons.
+/// A running job of many chunks on two daemons.
 struct MidJob {
     slow: Slow,
     daemons: Vec<Daemon>,
@@ -30,7 +30,7 @@ impl MidJob {
         Self { slow, daemons, job }
     }
 
-    /// The identity of every chunk of the plan, as it travels on the work queue.
+    /// The tasks of all chunks of the plan, as the work queue carries them.
     fn tasks(&self) -> Vec<Value> {
         let plan = self.slow.plan(&self.job, 1).expect("the plan");
         let root =
@@ -52,7 +52,7 @@ impl MidJob {
         self.slow.site.broker.publish_to(queue, body.to_string().as_bytes(), BasicProperties::default());
     }
 
-    /// Every row is there once, in one directory per table, and the job ended once.
+    /// Every row exists once, each table has one directory, and the job has ended once.
     fn assert_nothing_twice(self) {
         self.slow.completes(&self.job);
         let expected = ["public_big".to_owned(), "public_other".to_owned()];
@@ -68,7 +68,7 @@ impl MidJob {
 #[test]
 fn a_chunk_that_is_delivered_again_writes_nothing() {
     let mid = MidJob::new();
-    // Those that are done, those in flight on either daemon, and those not yet dispatched.
+    // Finished chunks, chunks that run on either daemon, and chunks that are not dispatched yet.
     for _ in 0..2 {
         for task in mid.tasks() {
             mid.publish("work", &task);
@@ -95,7 +95,8 @@ fn a_wake_up_for_a_chunk_without_a_record_changes_nothing() {
 #[test]
 fn two_workers_on_one_chunk_leave_one_part() {
     let mut mid = MidJob::new();
-    // One daemon sleeps in the middle of its chunks; the other takes them over; then it wakes up.
+    // One daemon freezes in the middle of its chunks, the other one takes them over, then the first one
+    // continues.
     let sleeper = mid.daemons.remove(0);
     sleeper.freeze();
     for task in mid.tasks() {
@@ -145,13 +146,13 @@ fn a_request_that_comes_again_is_the_same_job() {
     let site = Site::new(Database::tpch());
     let daemons = [site.daemon(), site.daemon()];
     let body = json!({"job_id": "nightly", "tables": ["public.customer"]});
-    // Twice at once, the second time spelled differently.
+    // The same request twice at once, with different spelling.
     site.broker.publish(body.to_string().as_bytes(), with_id("m1"));
     let spelled = r#"{ "tables" : [{"table": "public.customer"}], "job_id": "nightly" }"#;
     site.broker.publish(spelled.as_bytes(), with_id("m2"));
     let first = site.completed("nightly");
 
-    // And once more when it is over: the answer is told again.
+    // And once more after the job has ended: the answer is sent again.
     let told = site.broker.events.of("nightly", "job.completed").len();
     site.broker.publish(body.to_string().as_bytes(), with_id("m3"));
     eventually("the final event comes again", Duration::from_secs(20), || {
@@ -217,7 +218,7 @@ fn a_job_id_that_others_work_on_in_the_same_folder_is_refused() {
     }
     assert!(!workspace.join("cancel.json").exists(), "nobody cancels what is not theirs");
     assert!(site.broker.events.of("nightly", "job.accepted").is_empty());
-    // Whoever owns it takes it away.
+    // The owner of the workspace removes it.
     std::fs::remove_dir_all(&workspace).expect("removed");
     site.assert_sound(&[""; 0], [daemon]);
 }

@@ -1,6 +1,6 @@
-//! Black-box tests: real daemons of the built binary, a private PostgreSQL, a
-//! private RabbitMQ. Nothing here uses the library: what holds, holds for the
-//! messages, files, commands and metrics that other systems see.
+//! Black-box tests: real daemons of the built binary, a private PostgreSQL and a private RabbitMQ. These
+//! tests do not use the library. They check only what other systems see: messages, files, commands and
+//! metrics.
 
 mod bad_input;
 mod clients;

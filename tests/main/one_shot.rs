@@ -1,4 +1,4 @@
-//! `adu-export export`: the same work without a broker.
+//! `adu-export export` does the same work without a broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Child;
@@ -33,7 +33,7 @@ impl OneShot {
         self.arguments.iter().map(String::as_str).collect()
     }
 
-    /// Starts it and waits until some tables are there and lineitem is not.
+    /// Starts the export and waits until some tables are published and lineitem is not.
     fn interrupted(&self) -> Child {
         self.slow.proxy.slow_to(8_000_000);
         let mut child = self.slow.site.start("export", &self.arguments());
@@ -136,7 +136,7 @@ fn two_exports_into_one_directory_do_not_touch_each_others_job() {
     let workspace = workspaces.iter().find(|n| n.starts_with("job_")).expect("the first one works");
     let before = exporters(&one.slow.site, workspace);
     assert_eq!(before.len(), 1, "{before:?}");
-    // The same tables, from the same database by another way, and not slow.
+    // The same tables from the same database, but without the slow proxy.
     let direct = one.slow.site.db.url_at(Services::get().postgres);
     let mut arguments = one.arguments();
     arguments[2] = &direct;
@@ -177,7 +177,7 @@ fn ctrl_c_leaves_nothing_half_done_and_no_backend() {
     let end = eventually("it ends", Duration::from_secs(10), || child.try_wait().expect("wait"));
     assert!(end.code().is_some_and(|code| code != 0), "{end}");
     none_left("no connection is left", Duration::from_secs(2), || one.slow.site.db.all_backends());
-    // What is there is whole.
+    // Published tables are complete.
     for directory in one.slow.site.exports.directories() {
         let table = directory.strip_prefix("public_").expect("public");
         one.slow.site.assert_equal(&[(&format!("SELECT * FROM {table}"), &directory)]);

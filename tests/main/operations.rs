@@ -1,4 +1,4 @@
-//! What `docs/OPERATIONS.md` tells operators to do with RabbitMQ, done as it stands there.
+//! Follows the instructions for RabbitMQ in `docs/OPERATIONS.md`.
 
 use std::process::{Child, Command, Stdio};
 
@@ -15,7 +15,7 @@ use crate::support::{
     Borrowed, Database, PATIENCE, Services, Site, block_on, eventually, manual, project, python, said,
 };
 
-/// The users of the documentation; here their passwords are their names.
+/// The users of the documentation. Their passwords are their names here.
 const USERS: [&str; 4] = ["daemon", "publisher", "observer", "operator"];
 
 fn site(servers: &Borrowed) -> Site {
@@ -31,7 +31,7 @@ fn site(servers: &Borrowed) -> Site {
     site
 }
 
-/// Something that a user of the broker may or may not do.
+/// An action that a user of the broker may or may not do.
 #[derive(Clone, Copy, Debug)]
 enum Deed<'a> {
     Declare(&'a str),
@@ -50,7 +50,7 @@ fn connected(url: &str) -> Connection {
     block_on(connect).expect("connect")
 }
 
-/// A user's connection.
+/// The connection of a user.
 struct User(Connection);
 
 impl User {
@@ -59,7 +59,7 @@ impl User {
         Self(connected(&url))
     }
 
-    /// Whether the broker lets it; names are those behind the prefix.
+    /// Whether the broker allows the action. Names come without the prefix.
     #[track_caller]
     fn may(&self, prefix: &str, deed: Deed<'_>) -> bool {
         let Err(error) = block_on(self.attempt(prefix, deed)) else { return true };
@@ -75,7 +75,7 @@ impl User {
                 _ => format!("{prefix}.{name}").into(),
             }
         };
-        // What a broker refuses closes the channel.
+        // The broker closes a channel when it refuses an action.
         let channel = self.0.create_channel().await?;
         let none = FieldTable::default;
         match deed {
@@ -107,7 +107,7 @@ impl User {
     }
 }
 
-/// The example publisher, as the documentation has it run.
+/// The example publisher, started as the documentation says.
 fn publisher(servers: &Services, site: &Site, job: &str) -> Child {
     let request = json!({"job_id": job, "tables": ["public.small"]});
     std::fs::write(site.path("request.json"), request.to_string()).expect("written");
@@ -128,7 +128,7 @@ fn each_user_can_do_its_part_and_no_more() {
     let servers = Services::borrow();
     let site = site(&servers);
     let prefix = site.broker.prefix.as_str();
-    // What `check` made: daemons have to make it with their own rights.
+    // Delete the queues that `check` has made, so that daemons must make them with their own rights.
     for queue in ["requests", "work", "coordinator"] {
         site.broker.delete(queue);
     }
@@ -139,7 +139,8 @@ fn each_user_can_do_its_part_and_no_more() {
         servers.operate(&site.path(""), &commands);
     }
 
-    // Nobody takes it yet, and the connection is lost: it is asked again, and is one job.
+    // No daemon takes the request yet, and the connection is lost. The publisher sends it again, and there is
+    // one job.
     let publishing = publisher(&servers, &site, "published");
     eventually("the request is there", PATIENCE, || (site.broker.ready("requests") == 1).then_some(()));
     servers.close_connections(&["close_all_user_connections", "adu-publisher", "bye"]);

@@ -1,4 +1,4 @@
-//! Requests become organized Parquet, whole and equal to the source.
+//! Requests become published Parquet files that are complete and equal to the source.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -145,7 +145,7 @@ fn types_without_a_mapping_arrive_as_the_servers_text() {
 #[test]
 fn every_row_has_a_chunk_whatever_its_key() {
     let site = Site::new(Database::empty());
-    // Keys that are NULL, negative, huge, far apart, and many times the same.
+    // Keys that are NULL, negative, huge, far apart, or very frequent.
     site.db.execute(
         "CREATE TABLE keys (k bigint, v text);
          INSERT INTO keys SELECT CASE WHEN g % 10 = 0 THEN NULL WHEN g % 10 < 4 THEN 42 ELSE g::bigint * g * g END, g
@@ -165,7 +165,7 @@ fn every_row_has_a_chunk_whatever_its_key() {
     );
     let daemon = site.daemon();
     let range = |table: &str, column: &str| json!({"table": table, "strategy": "range", "chunk_column": column, "chunk_rows": 1000});
-    // Only newer servers read ranges of pages.
+    // Only newer servers can read ranges of pages.
     let has_pages = site.db.number("SELECT current_setting('server_version_num')") >= 140_000;
     let pages = |table: &str| match has_pages {
         true => json!({"table": table, "strategy": "ctid", "chunk_rows": 1000}),
@@ -192,7 +192,7 @@ fn every_row_has_a_chunk_whatever_its_key() {
 #[test]
 fn text_keys_are_split_in_the_order_of_their_own_collation() {
     let site = Site::new(Database::empty());
-    // Upper and lower case are apart in one of the two, and side by side in the other.
+    // One of the two collations sorts upper and lower case apart, the other one side by side.
     site.db.execute(
         r#"CREATE TABLE plain (k text COLLATE "C", v int);
            CREATE TABLE human (k text COLLATE "en-x-icu", v int);
@@ -281,7 +281,7 @@ fn chunks_without_rows_have_no_part_except_the_first_of_a_table() {
     let tables = site.exports.archive(done.job())["tables"].clone();
     let chunks: u64 = (0..2).filter_map(|table| tables[table]["chunks"].as_u64()).sum();
     assert!(chunks >= 40, "{tables}");
-    // That of each first chunk, and those with rows.
+    // Each table's first chunk writes a part, even without rows, and so does every chunk with rows.
     let written = daemon.metric("adu_export_fsync_duration_seconds_count") as usize;
     assert_eq!(written, 2 + site.exports.names("public_few").len());
     site.assert_sound(&[done.job()], [daemon]);
@@ -317,7 +317,7 @@ fn the_rows_are_those_of_one_moment() {
     let daemon = slow.daemon();
     let job = slow.request(&["orders", "part"]);
     eventually("rows flow", PATIENCE, || (daemon.rows_exported() > 0).then_some(()));
-    // One row moves from the last chunk to the first and back; others come, change and go.
+    // One row moves from the last chunk to the first and back. Other rows are inserted, changed and deleted.
     site.db.execute(
         "UPDATE orders SET o_orderkey = -o_orderkey WHERE o_orderkey % 3 = 0;
          DELETE FROM orders WHERE o_orderkey % 7 = 0;

@@ -1,5 +1,5 @@
-//! Messages with properties, headers and bodies that a publisher may write and the library refuses:
-//! none of them stops a daemon, whichever queue it comes to.
+//! Messages with properties, headers and bodies that a publisher may write but the library refuses. None of
+//! them stops a daemon, in whichever queue it arrives.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::packed::{gzip, zlib};
 use crate::support::raw::publish_raw;
 use crate::support::{Daemon, Database, PATIENCE, Services, Site, eventually};
 
-/// Name, flags and values of the properties, and what the rejection says.
+/// Name, flags and values of the properties, and the text of the rejection.
 type Case = (&'static str, u16, Vec<u8>, &'static str);
 
 fn headers(name: &'static str, table: &[u8], says: &'static str) -> Case {
@@ -27,7 +27,7 @@ fn cases() -> Vec<Case> {
         headers("name of a header", &bad, "headers"),
         headers("name in a table", &field(b'F', &bad), "headers"),
         headers("name in a table of an array", &field(b'A', &[&[b'F'][..], &long(&bad)].concat()), "headers"),
-        // What the library cannot read and nobody has to: these are good requests.
+        // The library cannot read these headers, but nobody needs them, so these are good requests.
         headers("deep tables", &nested(20_000, true), ""),
         headers("deep arrays", &nested(25_000, false), ""),
         headers(
@@ -73,7 +73,7 @@ fn no_property_of_a_message_stops_a_fleet() {
             taken &= publish_raw(port, "", format!("{prefix}.{queue}").as_bytes(), properties, b"{}");
         }
         taken &= publish_raw(port, &format!("{prefix}.control"), b"a.key.\xe9", properties, b"{}");
-        // The broker itself looks at these two.
+        // The broker itself checks these two.
         assert_eq!(taken, !matches!(name, "expiration" | "user_id"), "{name}");
         let asked = Instant::now();
         let good = site.export(json!({"tables": ["public.t"]}));

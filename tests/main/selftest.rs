@@ -1,4 +1,4 @@
-//! The ground under the tests: what they trust must itself be able to fail.
+//! Tests of the test tools: they must be able to fail.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -30,7 +30,8 @@ fn every_test_file_is_part_of_a_target() {
     for file in files {
         let shown = file.strip_prefix(project()).expect("below the project").display().to_string();
         let directory = file.parent().expect("a directory");
-        // What declares it stands in its directory, or above where it stands for its directory itself.
+        // The file that declares a module is in its directory, or one level above if the module is the
+        // directory's `mod.rs` or `main.rs`.
         let (module, above) = match file.file_name().and_then(|name| name.to_str()) {
             Some("main.rs") => {
                 assert!(
@@ -42,7 +43,7 @@ fn every_test_file_is_part_of_a_target() {
             Some("mod.rs") => (directory, directory.parent().expect("tests")),
             _ => (file.as_path(), directory),
         };
-        // All targets have `support`, which `tests/main/main.rs` declares like the others.
+        // All targets have `support`, and `tests/main/main.rs` declares it like the others.
         let above = if above == tests { tests.join("main") } else { above.to_owned() };
         let module = module.file_stem().and_then(|name| name.to_str()).expect("a name");
         let declared = ["main.rs", "mod.rs"].map(|name| text(&above.join(name))).concat();

@@ -1,10 +1,10 @@
-//! Daemons go in an orderly way, and jobs go on elsewhere.
+//! Daemons stop in order, and other daemons continue their jobs.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Daemon, Database, Site, Slow, eventually, mid_job};
 
-/// Two daemons in the middle of the chunks of one job, each chunk of a megabyte.
+/// Two daemons in the middle of chunks of one job. Each chunk has a megabyte.
 fn mid_chunk() -> (Slow, [Daemon; 2], String) {
     let slow = Slow::big(100_000).chunks_of(5000).at(4_000_000);
     let daemons = [slow.daemon(), slow.daemon()];
@@ -13,7 +13,7 @@ fn mid_chunk() -> (Slow, [Daemon; 2], String) {
     (slow, daemons, job)
 }
 
-/// The rows of now are those that the job must have.
+/// Keeps a copy of the current rows, which the job must export.
 fn keep_rows(slow: &Slow) {
     slow.site.db.execute("CREATE TABLE before AS SELECT * FROM big");
 }
@@ -42,7 +42,7 @@ fn a_daemon_told_to_stop_finishes_its_chunks_and_ends_with_0() {
 #[test]
 fn a_chunk_that_outlasts_the_grace_is_released_and_done_elsewhere() {
     let (slow, [mut leaving, staying], job) = mid_chunk();
-    // A chunk of a megabyte takes minutes at this rate, shared by four.
+    // At this rate, shared by four chunks, a chunk of a megabyte takes minutes.
     slow.proxy.slow_to(8_000);
     keep_rows(&slow);
     let began = Instant::now();

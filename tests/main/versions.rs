@@ -1,4 +1,4 @@
-//! A directory belongs to one export of one table, for ever.
+//! A directory belongs for ever to one export of one table.
 
 use std::collections::BTreeSet;
 
@@ -87,7 +87,7 @@ fn tables_whose_names_look_alike_never_share_a_directory() {
         }
     }
     assert_eq!(site.exports.directories().len(), 20);
-    // Whatever the directories are called: each holds the table that the event says it holds.
+    // Whatever the names of directories are, each holds the table that the event names.
     let values = ["orders", "orders_v2", "\"orders_2025-08-05\""];
     let mut pairs = Vec::new();
     for (i, table) in values.iter().enumerate() {
@@ -197,14 +197,14 @@ fn prune_removes_old_versions_only_when_told_and_never_the_newest() {
         "public_region_v3",
         "public_region_v4",
         "public_region_v5",
-        // Increments: each has rows that no other one has.
+        // Increments: each has rows that no other export has.
         "public_region_v6",
         "public_region_v7",
         "public_region_v8",
     ];
     assert_eq!(left.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     assert!(site.exports.path(".latest/public_region").join("part-000000.parquet").exists());
-    // Whose notes these are takes them away, and what was left with them.
+    // The owner of the notes removes them, together with the rest of that directory.
     std::fs::remove_dir_all(site.exports.path("public_nation_v2")).expect("removed");
     site.assert_sound(&jobs[2..], [daemon]);
 }

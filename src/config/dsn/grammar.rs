@@ -1,9 +1,9 @@
-//! The two forms of a connection string, taken apart byte for byte as libpq's
-//! `conninfo_uri_parse_options` and `conninfo_parse` (`fe-connect.c`) do.
+//! Splits the two forms of a connection string byte by byte, as libpq's `conninfo_uri_parse_options` and
+//! `conninfo_parse` (`fe-connect.c`) do.
 //!
-//! libpq is lenient: a `@` that belongs to a password moves the rest of it into
-//! the host or the database, which messages show. Where the pieces cannot be
-//! what their author meant, the string is refused.
+//! libpq is lenient: if a password contains `@`, the rest of the password becomes part of the host or the
+//! database, and messages show these. If the author cannot have meant the pieces like this, the string is
+//! refused.
 
 use super::InvalidDsn;
 use super::keyword::{Values, known, like};
@@ -23,7 +23,7 @@ fn read_url(mut rest: &[u8]) -> Result<Values, InvalidDsn> {
     if rest.iter().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
         return Err(InvalidDsn::Whitespace);
     }
-    // Users and passwords end at the first `@`, unless a slash comes before it.
+    // User and password end at the first `@`, unless a slash comes before it.
     if let Some(at) = position(rest, b"@/").filter(|at| rest[*at] == b'@') {
         let (credentials, after) = (&rest[..at], &rest[at + 1..]);
         if holds_parameters(credentials) {
@@ -72,7 +72,7 @@ fn read_url(mut rest: &[u8]) -> Result<Values, InvalidDsn> {
     if let Some(after) = rest.strip_prefix(b"/") {
         rest = after;
         let database = cut(&mut rest, b"?");
-        // What stands before it is no database: a slash of the password ended the host.
+        // The text before it is not a database: a slash in the password has ended the host.
         if database.contains(&b'@') {
             return Err(InvalidDsn::StrayAt);
         }
@@ -84,7 +84,7 @@ fn read_url(mut rest: &[u8]) -> Result<Values, InvalidDsn> {
     Ok(values)
 }
 
-/// `name=value&…`, to the end. One `&` may stand at the end.
+/// Reads `name=value&…` to the end. One `&` may follow the last value.
 fn read_parameters(mut rest: &[u8], values: &mut Values) -> Result<(), InvalidDsn> {
     let mut number = 0;
     while !rest.is_empty() {
@@ -97,7 +97,7 @@ fn read_parameters(mut rest: &[u8], values: &mut Values) -> Result<(), InvalidDs
             return Err(InvalidDsn::TwoEquals(number));
         }
         let (name, value) = (decoded(name)?, decoded(value)?);
-        // For compatibility with JDBC, as libpq has it.
+        // For compatibility with JDBC, as in libpq.
         if name == b"ssl" && value == b"true" {
             values.insert("sslmode", b"require".to_vec());
         } else {
@@ -107,7 +107,7 @@ fn read_parameters(mut rest: &[u8], values: &mut Values) -> Result<(), InvalidDs
     Ok(())
 }
 
-/// Whether a parameter of a URL stands in what the first `@` made user and password.
+/// Whether the text before the first `@` contains a parameter of a URL.
 fn holds_parameters(credentials: &[u8]) -> bool {
     let Some(mark) = position(credentials, b"?") else { return false };
     let mut pairs = credentials[mark + 1..].split(|b| *b == b'&');
@@ -125,7 +125,7 @@ fn is_name(bytes: &[u8]) -> bool {
     bytes == b"ssl" || std::str::from_utf8(bytes).is_ok_and(|name| known(name).is_some())
 }
 
-/// `keyword = value …`, values in quotes where they have spaces.
+/// Reads `keyword = value …`. Values with spaces are in quotes.
 fn read_pairs(text: &[u8]) -> Result<Values, InvalidDsn> {
     let mut values = Values::new();
     let mut bytes = text.iter().copied().peekable();
@@ -161,12 +161,12 @@ fn read_pairs(text: &[u8]) -> Result<Values, InvalidDsn> {
     }
 }
 
-/// `isspace` of the C locale.
+/// Like `isspace` in the C locale.
 fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 
-/// Stores a part of a URL that stands at a place of its own; none if it is empty.
+/// Stores a component of a URL; nothing if it is empty.
 fn store(values: &mut Values, keyword: &'static str, raw: &[u8]) -> Result<(), InvalidDsn> {
     if !raw.is_empty() {
         values.insert(keyword, decoded(raw)?);
@@ -192,7 +192,7 @@ fn insert(values: &mut Values, name: &[u8], value: Vec<u8>, number: usize) -> Re
     Ok(())
 }
 
-/// Takes all up to the first of these bytes.
+/// Cuts off everything before the first of these bytes.
 fn cut<'a>(rest: &mut &'a [u8], ends: &[u8]) -> &'a [u8] {
     let (head, tail) = rest.split_at(position(rest, ends).unwrap_or(rest.len()));
     *rest = tail;

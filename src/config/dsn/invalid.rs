@@ -1,12 +1,12 @@
-//! Why a connection string is refused. No message has a piece of it.
+//! Why a connection string is refused. No message shows any text of the string.
 
-/// Why a connection string was refused; never with a piece of it.
+/// Why a connection string was refused. It contains no text of the string.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidDsn {
     /// No scheme and no `=`.
     #[error("it must look like postgres://user@host/database or host=… dbname=…")]
     NeitherForm,
-    /// A `@` or what stands around it cannot be what was meant.
+    /// A `@` is at a place where the author cannot have meant it.
     #[error(
         "a `@`, `/` or `?` stands where it ends a part of the URL: write `@` as %40, `/` as %2F, `?` as %3F, `:` as %3A, \
          `&` as %26 and `%` as %25 inside of user, password and parameters"
@@ -28,13 +28,13 @@ pub enum InvalidDsn {
         "a setting stands in its `{0}`: those of a URL begin after a `?` and are set apart by `&`, others by spaces"
     )]
     Within(&'static str),
-    /// A host with signs that no host has.
+    /// A host with characters that no host has.
     #[error(
         "its host has a sign that no host name has; if it is one of the password or of a parameter, write `@` as %40, \
          `/` as %2F, `:` as %3A, `?` as %3F, `&` as %26; the directory of a socket begins with a slash"
     )]
     HostSigns,
-    /// A port that is no port.
+    /// A port that is not a number in range.
     #[error(
         "a port is a number from 1 to 65535; if what follows the colon is a password: it stands before a `@`, with `@` \
          written as %40, `/` as %2F and `:` as %3A"
@@ -51,25 +51,25 @@ pub enum InvalidDsn {
     /// A quote without end.
     #[error("the value of its setting number {0} has a quote that is never closed")]
     OpenQuote(usize),
-    /// Not a keyword of libpq.
+    /// A keyword that libpq does not know.
     #[error(
         "its setting number {0} is none of PostgreSQL's; is it part of a value? `&` of a value is written %26, and a \
          value with spaces in quotes"
     )]
     Unknown(usize),
-    /// Nearly one.
+    /// A keyword that is nearly one of libpq's.
     #[error("its setting number {0} is none of PostgreSQL's; did you mean `{1}`?")]
     Misspelled(usize, &'static str),
-    /// A value that cannot be.
+    /// A value that is not valid.
     #[error("the value of `{0}` cannot be used; use {1}")]
     Value(&'static str, &'static str),
-    /// A value that cannot be, between two bounds.
+    /// A number that is out of bounds.
     #[error("the value of `{0}` cannot be used; use a number from {1} to {2}")]
     Number(&'static str, i64, i64),
-    /// What this client does not do.
+    /// A setting that this client does not support.
     #[error("`{0}` is not supported as it stands there: {1}")]
     Unsupported(&'static str, &'static str),
-    /// One of two that belong together.
+    /// One of two settings that belong together is missing.
     #[error("`{0}` needs `{1}` as well")]
     Missing(&'static str, &'static str),
     /// No host.
@@ -84,7 +84,7 @@ pub enum InvalidDsn {
     /// `sslnegotiation` without TLS.
     #[error("sslnegotiation=direct needs sslmode=require or a stronger one")]
     WeakDirect,
-    /// `sslrootcert=system` without a check of names.
+    /// `sslrootcert=system` without a check of the name.
     #[error(
         "sslrootcert=system needs sslmode=verify-full, for anybody may have a certificate of a public CA"
     )]

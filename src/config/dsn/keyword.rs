@@ -1,25 +1,24 @@
-//! What each keyword of libpq means here. One that libpq does not know is an
-//! error; one that would not be honoured is one too, unless its value asks for
-//! nothing that this client does not do anyway.
+//! What each keyword of libpq means here. A keyword that libpq does not know is an error. So is a keyword
+//! that we cannot honour, unless its value asks for what this client does anyway.
 
 use std::collections::BTreeMap;
 
 use super::InvalidDsn;
 use crate::spelling::close_names;
 
-/// What becomes of a keyword.
+/// How a keyword is treated.
 #[derive(Clone, Copy, Debug)]
 enum Meaning {
-    /// It is done.
+    /// It is honoured.
     Honoured,
-    /// These values ask for what is done anyway; for others: what to do instead.
+    /// These values ask for what is done anyway. For others: what to do instead.
     Only(&'static [&'static str], &'static str),
-    /// It cannot be done; what to do instead.
+    /// It is not supported: what to do instead.
     Refused(&'static str),
 }
 use Meaning::{Honoured, Only, Refused};
 
-/// Values by keyword. As in libpq the last value of a keyword is the one that counts.
+/// Values by keyword. As in libpq, the last value of a keyword counts.
 pub(super) type Values = BTreeMap<&'static str, Vec<u8>>;
 
 const NO_GSSAPI: &str =
@@ -101,7 +100,7 @@ const KEYWORDS: [(&str, Meaning); 53] = [
     ("oauth_client_id", Refused(NO_OAUTH)),
     ("oauth_client_secret", Refused(NO_OAUTH)),
     ("oauth_scope", Refused(NO_OAUTH)),
-    // Read by older libpq, without effect.
+    // Older versions of libpq accept these without effect.
     ("authtype", Refused("leave it out: it has no effect")),
     ("tty", Refused("leave it out: it has no effect")),
 ];
@@ -111,12 +110,12 @@ pub(super) fn known(name: &str) -> Option<&'static str> {
     KEYWORDS.iter().map(|(keyword, _)| *keyword).find(|keyword| *keyword == name)
 }
 
-/// The keyword that was probably meant. What is shown is ours, never the text that was found.
+/// The keyword that the author probably meant. It comes from our list, so it shows no text of the string.
 pub(super) fn like(name: &str) -> Option<&'static str> {
     close_names(name, KEYWORDS.iter().map(|(keyword, _)| *keyword)).first().copied()
 }
 
-/// Refuses what would not be honoured.
+/// Refuses settings that we cannot honour.
 pub(super) fn check(values: &Values) -> Result<(), InvalidDsn> {
     for (keyword, meaning) in KEYWORDS {
         let Some(value) = values.get(keyword) else { continue };

@@ -1,5 +1,5 @@
-//! The servers of a connection string: hosts, addresses and ports, which go
-//! together by their places in their lists.
+//! The servers of a connection string. Hosts, addresses and ports are lists, and values at the same position
+//! belong together.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::{InvalidDsn, Texts};
 
-/// The port where nobody says otherwise.
+/// The default port.
 pub const DEFAULT_PORT: u16 = 5432;
 
 /// A server's name, or the directory of its socket.
@@ -22,16 +22,16 @@ pub enum Host {
 /// One server that may be tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Its name; none if only its address is given.
+    /// Its name; `None` if only the address is given.
     pub host: Option<Host>,
-    /// Its address, where the name must not be looked up.
+    /// Its address, if the name must not be looked up.
     pub address: Option<IpAddr>,
     /// Its port.
     pub port: u16,
 }
 
 impl Server {
-    /// Whether it is reached over a socket of this machine.
+    /// Whether it is reached through a Unix socket.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.address.is_none() && matches!(self.host, Some(Host::Unix(_)))
@@ -92,11 +92,11 @@ fn list<'a>(texts: &'a Texts, keyword: &'static str) -> Result<impl Iterator<Ite
 
 fn host(text: &str) -> Result<Option<Host>, InvalidDsn> {
     if text.starts_with('/') {
-        // A directory may have them; here they are pieces of a URL that came apart.
+        // A directory may contain these characters, but here they show that a URL was split wrongly.
         let apart = text.contains(['@', '?', '&', '=']);
         return if apart { Err(InvalidDsn::HostSigns) } else { Ok(Some(Host::Unix(text.into()))) };
     }
-    // Letters of all languages may be in names; signs that end the parts of a URL may not.
+    // Names may have letters of all languages, but no characters that separate the components of a URL.
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%');
     if !text.chars().all(plain) {
         return Err(InvalidDsn::HostSigns);

@@ -63,7 +63,7 @@ fn what_cannot_be_meant_is_refused_with_a_word_about_the_sign() {
         assert!(text.contains("`@` as %40") || text.contains("`@` written as %40"), "{text}");
         assert!(!text.contains("heim") && !text.contains("verify"), "{text}");
     }
-    // Signs of a password that end nothing.
+    // Characters in a password that do not end it.
     assert_eq!(dsn("postgres://u:p?w&x#y:z@h/d").password.as_deref(), Some(b"p?w&x#y:z".as_slice()));
 }
 
@@ -210,7 +210,7 @@ fn an_identity_names_role_servers_and_database_alone() {
 
 const MARKER: &str = "geheim";
 
-/// Connection strings that have the marker where a password may be, with signs around it.
+/// Connection strings with a marker where a password may be, and with special characters around it.
 fn with_marker() -> impl Strategy<Value = String> {
     let noise = "[@:/?&=%#,'\\\\ \\[\\]a1]{0,4}";
     let secret = (noise, noise).prop_map(|(a, b)| format!("{a}{MARKER}{b}"));
@@ -248,13 +248,13 @@ proptest! {
         let text: String = chars.into_iter().collect();
         match text.parse::<Dsn>() {
             Err(error) => {
-                // Corruption may have cut it; every piece of four letters counts.
+                // The marker may have been cut, so every piece of four letters counts.
                 for piece in ["gehe", "ehei", "heim"] {
                     prop_assert!(!error.to_string().contains(piece), "{text}: {error}");
                     prop_assert!(!format!("{error:?}").contains(piece), "{text}: {error:?}");
                 }
             }
-            // What is shown of one that is accepted has no signs that belong to passwords or parameters.
+            // The shown text of an accepted string has no characters that belong to passwords or parameters.
             Ok(dsn) => {
                 let shown = format!("{} {dsn:?}", dsn.server());
                 prop_assert!(!shown.contains(['@', '&', '=', '?']), "{text}: {shown}");
@@ -263,7 +263,7 @@ proptest! {
     }
 }
 
-/// What libpq itself makes of connection strings; none where it refuses one.
+/// How libpq itself reads connection strings; `None` for one that it refuses.
 fn libpq(texts: &[String]) -> Vec<Option<std::collections::BTreeMap<String, String>>> {
     use std::io::Write;
     use std::process::{Command, Stdio};
@@ -281,10 +281,10 @@ fn libpq(texts: &[String]) -> Vec<Option<std::collections::BTreeMap<String, Stri
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Settings of libpq that it knows only from PostgreSQL 16 on.
+/// Settings that libpq knows only since PostgreSQL 16.
 const LATER: [&str; 2] = ["sslnegotiation", "load_balance_hosts"];
 
-/// What we make of a string that we accept, as libpq would say it.
+/// Compares an accepted string with what libpq reads from it.
 fn assert_as_libpq(text: &str, said: Option<&std::collections::BTreeMap<String, String>>) {
     let Ok(ours) = text.parse::<Dsn>() else { return };
     let said = said.unwrap_or_else(|| panic!("libpq refuses {text}"));
@@ -357,7 +357,7 @@ fn what_is_accepted_means_what_it_means_to_libpq() {
         dsn(text);
         assert_as_libpq(text, said.as_ref());
     }
-    // Corrupted ones: whatever is still accepted.
+    // Corrupted strings. Those that are still accepted are compared.
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let pieces = "(u|h|d|p|/|:|@|,|\\?|&|=|%40|%2F|\\[::1\\]|user=|host=|sslmode=require|password=|5432| |'|\\\\){0,8}";
     let tail = proptest::string::string_regex(pieces).expect("a pattern");

@@ -1,21 +1,21 @@
-//! What a connection string says of TLS, as libpq means it.
+//! TLS settings of a connection string, with the meaning that they have in libpq.
 
 use std::path::PathBuf;
 
 use super::{InvalidDsn, Server, Texts};
 
-/// How much of TLS is demanded, as `sslmode` has it.
+/// How much TLS is demanded, as in `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsDemand {
-    /// None at all.
+    /// No TLS.
     Disable,
-    /// If the server offers it; nobody is checked.
+    /// TLS if the server offers it. The certificate is not checked.
     Prefer,
     /// Always; the server's certificate is checked only if CA certificates are given.
     Require,
     /// Always, and the certificate must come from a known CA.
     VerifyCa,
-    /// Always, from a known CA, and for the host's name.
+    /// Always, from a known CA, and the certificate must match the host's name.
     VerifyFull,
 }
 
@@ -28,20 +28,20 @@ pub enum Roots {
     System,
 }
 
-/// What a connection string says of TLS.
+/// TLS settings of a connection string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// How much is demanded.
+    /// How much TLS is demanded.
     pub demand: TlsDemand,
     /// CA certificates named by `sslrootcert`.
     pub roots: Option<Roots>,
     /// Client certificate and key (`sslcert`, `sslkey`).
     pub client_cert: Option<(PathBuf, PathBuf)>,
-    /// From the first byte, without asking (PostgreSQL 17).
+    /// Whether TLS begins with the first byte, without asking (PostgreSQL 17).
     pub direct: bool,
-    /// Whether the server is told the name that is asked for.
+    /// Whether the client tells the server the host's name.
     pub sni: bool,
-    /// Whether TLS 1.2 and 1.3 may be used.
+    /// Whether TLS 1.2 and TLS 1.3 may be used.
     pub versions: (bool, bool),
 }
 
@@ -52,7 +52,7 @@ impl Tls {
             "sslmode",
             &[
                 ("disable", Disable),
-                // TLS is tried first, where libpq tries it last.
+                // We try TLS first. libpq tries it last.
                 ("allow", Prefer),
                 ("prefer", Prefer),
                 ("require", Require),
@@ -80,7 +80,7 @@ impl Tls {
         let direct = texts
             .word("sslnegotiation", &[("postgres", false), ("direct", true)], "postgres or direct")?
             .unwrap_or(false);
-        // As libpq does: there is no TLS over a Unix socket, and no need of it.
+        // As in libpq, there is no TLS on a Unix socket, because it is not needed there.
         if servers.iter().all(Server::is_local) {
             demand = Disable;
         } else if direct && demand < Require {
@@ -91,7 +91,7 @@ impl Tls {
     }
 }
 
-/// Whether TLS 1.2 and 1.3 lie between the bounds. Older ones are never spoken.
+/// Whether TLS 1.2 and TLS 1.3 are within the bounds. Older versions are never used.
 fn versions(texts: &Texts) -> Result<(bool, bool), InvalidDsn> {
     const NAMES: [&str; 4] = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
     let bound = |keyword| {

@@ -3,7 +3,7 @@ use clap::CommandFactory;
 use super::*;
 use crate::cli::Cli;
 
-/// What a person who gave `--dsn` has no place for.
+/// Words that mean nothing to a person who gave `--dsn`.
 const OF_A_CONFIGURATION: [&str; 19] = [
     "sources.",
     "[export]",
@@ -62,7 +62,7 @@ fn no_other_text_of_a_source_or_a_plan_names_the_configuration() {
                     continue;
                 }
                 let text = std::fs::read_to_string(&path).expect("UTF-8");
-                // A literal that goes on in the next line is one.
+                // Join literals that continue on the next line.
                 let code = text.split("#[cfg(test)]").next().unwrap_or_default().replace("\\\n", " ");
                 let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
                 let named =
@@ -80,7 +80,7 @@ fn no_other_text_of_a_source_or_a_plan_names_the_configuration() {
     assert!(found.is_empty(), "make it an Advice: {}", found.join("\n"));
 }
 
-/// How a text outside of this module would speak of a configuration.
+/// Words with which texts outside of this module would refer to a configuration.
 const SPOKEN_OF_ELSEWHERE: [&str; 9] = [
     "[sources",
     "of the source",
@@ -93,11 +93,11 @@ const SPOKEN_OF_ELSEWHERE: [&str; 9] = [
     "source's section",
 ];
 
-/// Texts that no export by `--dsn` can meet, or that are no remedies.
+/// Texts that an export by `--dsn` never shows, or that are not remedies.
 const KNOWN: [&str; 3] = [
-    // `schemas` stands in configurations alone.
+    // Only configurations have `schemas`.
     "add it to `schemas` of the source in the configuration",
-    // A daemon's.
+    // Texts of the daemon only.
     "the configuration has no source",
     "fewer bytes are free than export.min_free_bytes",
 ];

@@ -1,29 +1,29 @@
-//! Tables that inherit from others. A query of a table gives the rows of its children as well, so that a pattern that
-//! matches both would export these twice: they are left out where the parent's export has all that theirs would have.
-//! Named ones are exported whatever contains them.
+//! Tables that inherit from others. A query of a table also returns the rows of its children, so a pattern
+//! that matches both would export these rows twice. The child is left out if the parent's export contains
+//! everything that its own export would contain. Named tables are always exported.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Chosen, ChosenTable};
 use crate::plan::export_plan::SkippedRelation;
 
-/// Names of relations that a note tells; there may be thousands.
+/// Maximum number of names in a note. There may be thousands of relations.
 const NAMES_IN_NOTES: usize = 5;
 
 /// A table that can be exported.
 pub(super) struct Candidate<'a> {
     pub(super) table: ChosenTable<'a>,
-    /// By its name; else by a pattern.
+    /// Whether the request names the table. Otherwise a pattern matched it.
     pub(super) named: bool,
 }
 
-/// Whether the export of a table has all that the export of one that it contains would have.
+/// Whether the export of a parent contains everything that the export of its child would contain.
 fn has_all_of(parent: &ChosenTable<'_>, child: &ChosenTable<'_>) -> bool {
     let (p, c) = (parent.request, child.request);
     let all_rows = p.where_.is_none() && p.after.is_none() || (&p.where_, &p.after) == (&c.where_, &c.after);
     let same_values = (p.numeric, p.infinity, &p.as_bytes) == (c.numeric, c.infinity, &c.as_bytes);
     let columns: BTreeSet<&str> = parent.columns.iter().map(|c| c.column.name.as_str()).collect();
-    // Policies of the parent may hide rows of its children.
+    // Row-level security of the parent may hide rows of its children.
     !p.only
         && parent.relation.partial.is_none()
         && all_rows
@@ -31,7 +31,7 @@ fn has_all_of(parent: &ChosenTable<'_>, child: &ChosenTable<'_>) -> bool {
         && child.columns.iter().all(|c| columns.contains(c.column.name.as_str()))
 }
 
-/// By the name of each table: those that contain it.
+/// Maps the name of each table to the tables that contain it.
 fn parents<'t, 'a>(
     tables: impl Iterator<Item = &'t ChosenTable<'a>>,
 ) -> HashMap<&'a str, Vec<&'t ChosenTable<'a>>> {
@@ -52,7 +52,7 @@ pub(super) fn contained<'t, 'a: 't>(
     if parents.is_empty() {
         return BTreeSet::new();
     }
-    // From those that contain most: who contains a table contains more than it does.
+    // Begin with tables that contain the most: a parent contains more tables than its child does.
     let mut matched: Vec<&ChosenTable<'_>> = candidates.filter(|c| !c.named).map(|c| &c.table).collect();
     matched.sort_by_key(|table| std::cmp::Reverse(table.relation.contains.len()));
     let mut out = BTreeSet::new();
@@ -68,8 +68,8 @@ pub(super) fn contained<'t, 'a: 't>(
 }
 
 impl<'a> Chosen<'a> {
-    /// Tables that were left out because of others, which cannot be planned: with numbers of their own. They are `tables`
-    /// from now on.
+    /// Tables that were left out although no planned table contains them now, because planning of their
+    /// parents failed. They get numbers and move to `tables`.
     pub fn orphans(&mut self, failed: &BTreeSet<String>) -> Vec<ChosenTable<'a>> {
         let children = std::mem::take(&mut self.contained);
         let named = self.tables.iter().filter(|t| !failed.contains(&t.name()));
@@ -89,7 +89,8 @@ impl<'a> Chosen<'a> {
         self.tables[first..].to_vec()
     }
 
-    /// What patterns matched and is left out, with those whose rows are among others'.
+    /// Relations that patterns matched but that are left out. Children name the tables that contain their
+    /// rows.
     #[must_use]
     pub fn left_out(&self, exported: &BTreeSet<String>) -> Vec<SkippedRelation> {
         let parents = parents(self.tables.iter());
@@ -110,7 +111,7 @@ impl<'a> Chosen<'a> {
         skipped
     }
 
-    /// What is to be said of a table's rows because of others that it inherits from or that inherit from it, by name.
+    /// Notes about inherited rows, by table name.
     #[must_use]
     pub fn family_notes(&self, exported: &BTreeSet<String>) -> BTreeMap<String, String> {
         let parents = parents(self.tables.iter().filter(|t| !t.request.only && exported.contains(&t.name())));

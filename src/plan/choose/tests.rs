@@ -1,4 +1,4 @@
-//! Which tables a request means.
+//! Which tables a request chooses.
 
 use super::*;
 use crate::message::RequestMessage;

@@ -1,31 +1,31 @@
-//! The choice itself: the facts of one table against what is asked for.
+//! Chooses the split from the facts of one table and the request.
 
 use super::super::size::{Rows, Size, bytes_text};
-use super::{MAX_CHUNKS, Split, Wish, page_bounds};
+use super::{MAX_CHUNKS, Split, SplitRequest, page_bounds};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::StrategyRequest;
 use crate::relation::{BoundaryMethod, Frozen, Relation, RelationKind, SurveyColumn};
 use crate::spelling::did_you_mean;
 
-/// From here on a table counts as stored in the order of a column.
+/// Correlation from which on a table counts as stored in the order of a column.
 const IN_ORDER: f32 = 0.9;
-/// Rows with common values, in parts of the mean chunk, that may all lie in one chunk.
+/// Rows with common values that may all lie in one chunk, as a share of the mean chunk.
 const MOST_COMMON: f32 = 0.5;
-/// Pages that a sample reads for each part. Neighbours on a page may have neighbouring keys, so it is pages that count:
-/// 300 draws tell the size of a part to within 6 % (one standard deviation).
+/// Pages that a sample reads for each range. Rows on the same page often have similar keys, so pages count,
+/// not rows. 300 pages estimate the size of a range to within 6 % (one standard deviation).
 const SAMPLED_PAGES: u64 = 300;
-/// A sample of more millionths than this is not worth its inexactness.
+/// Largest sample in millionths of the pages. Above it, an ordered pass is better, because it is exact.
 const MOST_SAMPLED: u32 = 250_000;
-/// Of a partitioned table, whose pages nobody counted.
+/// Page size, for partitioned tables, which have no page count.
 const PAGE_BYTES: u64 = 8192;
 
-/// One table with all that decides about it.
+/// One table and everything that decides its split.
 pub(super) struct Table<'a> {
     pub(super) relation: &'a Relation,
-    pub(super) wish: &'a Wish<'a>,
+    pub(super) request: &'a SplitRequest<'a>,
     pub(super) size: Size,
-    pub(super) parts: u32,
+    pub(super) chunks: u32,
 }
 
 type Choice = (Split, String);
@@ -43,7 +43,7 @@ impl Table<'_> {
         )
     }
 
-    /// `auto`: the first that fits.
+    /// `auto`: the first strategy that fits.
     pub(super) fn auto(&self) -> Choice {
         if self.relation.foreign {
             return single(&format!("one scan, because {}", self.foreign()));
@@ -51,7 +51,7 @@ impl Table<'_> {
         if self.relation.kind == RelationKind::View {
             return single("a view is read by one scan; a chunk_column would split it");
         }
-        if self.parts < 2 {
+        if self.chunks < 2 {
             return self.small();
         }
         if let Some((column, order)) = self.newer_by_index() {
@@ -94,8 +94,8 @@ impl Table<'_> {
 
     pub(super) fn asked_ctid(&self) -> Result<Choice, ErrorReport> {
         match self.no_ctid() {
-            // A small heap may have no page yet.
-            Some(NoCtid::Pages) | None if self.parts < 2 => Ok(self.small()),
+            // A small table may have no page yet.
+            Some(NoCtid::Pages) | None if self.chunks < 2 => Ok(self.small()),
             Some(why) => Err(self.unavailable("ctid", why.text())),
             None => Ok(self.ctid("asked for")),
         }
@@ -106,19 +106,19 @@ impl Table<'_> {
             let why = format!("{}: only one scan is consistent", self.foreign());
             return Err(self.unavailable("range", &why));
         }
-        let (column, order) = match self.wish.chunk_column {
+        let (column, order) = match self.request.chunk_column {
             Some(name) => self.sortable(name)?,
             None => self.key_column().ok_or_else(|| self.without_key())?,
         };
-        if self.parts < 2 {
+        if self.chunks < 2 {
             return Ok(self.small());
         }
-        let why = match self.wish.chunk_column {
+        let why = match self.request.chunk_column {
             Some(_) => "column asked for",
             None => "asked for, on the primary key",
         };
-        // Page ranges read each page once; ranges of a column without an index read the whole table, each of them.
-        if !column.indexed && self.wish.strategy == StrategyRequest::Auto && self.no_ctid().is_none() {
+        // Page ranges read each page once. Without an index, each range of a column reads the whole table.
+        if !column.indexed && self.request.strategy == StrategyRequest::Auto && self.no_ctid().is_none() {
             let why = match &column.doubt {
                 Some(doubt) => format!("indexes of `{}` cannot be trusted: {doubt}", column.column.name),
                 None => format!("no index begins with `{}`", column.column.name),
@@ -128,7 +128,7 @@ impl Table<'_> {
         Ok(self.range(column, order, self.method(column), why))
     }
 
-    /// Why what is read from another server must not be split.
+    /// Why a relation with foreign rows must not be split.
     fn foreign(&self) -> &'static str {
         match self.relation.kind {
             RelationKind::Foreign => "it is a foreign table, which does not follow the snapshot",
@@ -140,14 +140,15 @@ impl Table<'_> {
         }
     }
 
-    /// The column of an incremental export, where an index finds what is newer: page ranges would read all the rest.
+    /// The column of an incremental export, if an index finds the newer rows. Page ranges would read the
+    /// whole table.
     fn newer_by_index(&self) -> Option<(&SurveyColumn, &Frozen)> {
-        let name = self.wish.after?;
+        let name = self.request.after?;
         let column = self.relation.columns.iter().find(|c| c.column.name == name && c.indexed)?;
         Some((column, column.order.as_ref()?))
     }
 
-    /// First column of the primary key, if it can be sorted and read.
+    /// First column of the primary key, if ranges of it are possible and the role may read it.
     fn key_column(&self) -> Option<(&SurveyColumn, &Frozen)> {
         let name = self.relation.primary_key.first()?;
         let column = self.relation.columns.iter().find(|c| c.column.name == *name && c.readable)?;
@@ -213,7 +214,7 @@ impl Table<'_> {
             Some(c) if c.abs() < IN_ORDER => {
                 Some(format!("primary key `{name}` is stored out of order, {}", correlation(column)))
             }
-            Some(_) if self.wish.filtered => {
+            Some(_) if self.request.filtered => {
                 Some("statistics of the primary key do not describe the filtered rows".to_owned())
             }
             Some(_) if self.method(column) != BoundaryMethod::Statistics => {
@@ -224,14 +225,14 @@ impl Table<'_> {
         }
     }
 
-    /// Boundaries come from statistics where these are fine enough, else from a sample where that is much less than
-    /// the table. A histogram does not know the most common values: all of them may lie in one of its parts.
+    /// Uses statistics if their histogram is fine enough, else a sample if it is much smaller than the table.
+    /// A histogram leaves out the most common values, so all rows with these values may lie in one range.
     fn method(&self, column: &SurveyColumn) -> BoundaryMethod {
-        let fine = column.histogram_bounds > self.parts;
+        let fine = column.histogram_bounds > self.chunks;
         if fine
             && !self.relation.outdated
-            && !self.wish.filtered
-            && column.common_share * self.parts as f32 <= MOST_COMMON
+            && !self.request.filtered
+            && column.common_share * self.chunks as f32 <= MOST_COMMON
         {
             return BoundaryMethod::Statistics;
         }
@@ -241,14 +242,15 @@ impl Table<'_> {
         }
     }
 
-    /// Millionths of the pages that a sample takes; none where there are no pages, or too few to leave many out.
+    /// Sample size in millionths of the pages; none if the relation has no pages, or too few for a sample to
+    /// save work.
     fn sample(&self) -> Option<u32> {
         let pages = match self.relation.kind {
             RelationKind::Partitioned => self.relation.heap_bytes / PAGE_BYTES,
             RelationKind::View | RelationKind::Foreign => 0,
             _ => u64::from(self.relation.pages),
         };
-        let wanted = u64::from(self.parts) * SAMPLED_PAGES;
+        let wanted = u64::from(self.chunks) * SAMPLED_PAGES;
         let ppm = (wanted * 1_000_000).div_ceil(pages.min(self.size.rows).max(1));
         u32::try_from(ppm).ok().filter(|ppm| *ppm <= MOST_SAMPLED)
     }
@@ -259,14 +261,14 @@ impl Table<'_> {
             _ if self.relation.foreign => Some(NoCtid::Foreign),
             RelationKind::Partitioned => Some(NoCtid::Partitioned),
             RelationKind::View | RelationKind::Foreign => Some(NoCtid::NoTable),
-            _ if !self.wish.snapshot => Some(NoCtid::NoSnapshot),
+            _ if !self.request.snapshot => Some(NoCtid::NoSnapshot),
             _ if self.relation.pages == 0 => Some(NoCtid::Pages),
             _ => None,
         }
     }
 
     fn small(&self) -> Choice {
-        let asked = match self.wish.chunk_rows {
+        let asked = match self.request.chunk_rows {
             Some(rows) => format!("one chunk of {} rows holds", Rows(rows.get())),
             None => "one file holds".into(),
         };
@@ -274,7 +276,7 @@ impl Table<'_> {
     }
 
     fn ctid(&self, why: &str) -> Choice {
-        let bounds = page_bounds(self.relation.pages, self.parts);
+        let bounds = page_bounds(self.relation.pages, self.chunks);
         let chunks = bounds.len() + 1;
         let rows = Rows(self.size.rows / chunks as u64);
         let pages = bytes_text(self.relation.bytes / chunks as u64);
@@ -291,10 +293,10 @@ impl Table<'_> {
             }
             BoundaryMethod::OrderedPass => "one ordered pass".into(),
         };
-        let rows = Rows(self.size.rows / u64::from(self.parts));
+        let rows = Rows(self.size.rows / u64::from(self.chunks));
         let nulls = column.column.nullable;
         let null_chunk = if nulls { ", one more for NULL" } else { "" };
-        // Of a partitioned table, partitions may be left out; of a view, nobody knows.
+        // A query of a partitioned table may skip partitions. What a query of a view reads is unknown.
         let knows = !matches!(self.relation.kind, RelationKind::View | RelationKind::Partitioned);
         let no_index = match &column.doubt {
             Some(doubt) => {
@@ -309,20 +311,20 @@ impl Table<'_> {
         };
         let reason = format!(
             "range on {name}: {why}, {} chunks of about {rows} rows from {from}{null_chunk}{no_index}",
-            self.parts
+            self.chunks
         );
         let split = Split::NeedsBoundaries {
             column: name.clone(),
             order: order.clone(),
             method,
-            parts: self.parts,
+            ranges: self.chunks,
             nulls,
         };
         (split, reason + self.capped())
     }
 
     fn capped(&self) -> &'static str {
-        if u64::from(self.parts) == MAX_CHUNKS { " (the most that a table may have)" } else { "" }
+        if u64::from(self.chunks) == MAX_CHUNKS { " (the most that a table may have)" } else { "" }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The choice, by the facts of one table.
+//! How the facts of one table decide its split.
 
 use super::*;
 use crate::relation::{Column, ColumnType, Facts, SurveyColumn};
@@ -43,8 +43,8 @@ fn heap(rows: u64) -> Relation {
     }
 }
 
-fn wish() -> Wish<'static> {
-    Wish {
+fn request() -> SplitRequest<'static> {
+    SplitRequest {
         strategy: StrategyRequest::Auto,
         chunk_column: None,
         chunk_rows: None,
@@ -55,21 +55,21 @@ fn wish() -> Wish<'static> {
     }
 }
 
-fn planned(relation: &Relation, wish: &Wish<'_>) -> Draft {
-    draft(relation, wish, None).expect("can be split")
+fn planned(relation: &Relation, request: &SplitRequest<'_>) -> Draft {
+    draft(relation, request, None).expect("can be split")
 }
 
-fn refused(relation: &Relation, wish: &Wish<'_>) -> ErrorReport {
-    draft(relation, wish, None).expect_err("cannot be split")
+fn refused(relation: &Relation, request: &SplitRequest<'_>) -> ErrorReport {
+    draft(relation, request, None).expect_err("cannot be split")
 }
 
 fn chunks(draft: &Draft) -> (&'static str, u32) {
     match &draft.split {
         Split::Single => ("single", 1),
         Split::Ctid { bounds } => ("ctid", bounds.len() as u32 + 1),
-        Split::NeedsBoundaries { method: BoundaryMethod::Statistics, parts, .. } => ("statistics", *parts),
-        Split::NeedsBoundaries { method: BoundaryMethod::Sample { .. }, parts, .. } => ("sample", *parts),
-        Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, parts, .. } => ("pass", *parts),
+        Split::NeedsBoundaries { method: BoundaryMethod::Statistics, ranges, .. } => ("statistics", *ranges),
+        Split::NeedsBoundaries { method: BoundaryMethod::Sample { .. }, ranges, .. } => ("sample", *ranges),
+        Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, ranges, .. } => ("pass", *ranges),
     }
 }
 
@@ -85,13 +85,13 @@ fn chunks_grow_with_the_table() {
         (1_000_000_000, ("ctid", 200)),
         (5_000_000_000, ("ctid", 500)),
     ] {
-        assert_eq!(chunks(&planned(&heap(rows), &wish())), expected, "{rows} rows");
+        assert_eq!(chunks(&planned(&heap(rows), &request())), expected, "{rows} rows");
     }
 }
 
 #[test]
 fn the_reason_tells_what_was_decided_by() {
-    let reason = |r: &Relation| planned(r, &wish()).reason;
+    let reason = |r: &Relation| planned(r, &request()).reason;
     assert_eq!(
         reason(&heap(10_000_000)),
         "range on id: numeric primary key, correlation 0.99, 10 chunks of about 1.0 M rows from 101 histogram bounds"
@@ -109,10 +109,10 @@ fn the_reason_tells_what_was_decided_by() {
 fn wide_rows_make_more_chunks_unless_rows_were_given() {
     let mut wide = heap(1_000_000);
     wide.bytes = 40 << 30;
-    assert_eq!(chunks(&planned(&wide, &wish())), ("statistics", 10));
-    let given = Wish { chunk_rows: NonZeroU64::new(1_000_000), ..wish() };
+    assert_eq!(chunks(&planned(&wide, &request())), ("statistics", 10));
+    let given = SplitRequest { chunk_rows: NonZeroU64::new(1_000_000), ..request() };
     assert_eq!(chunks(&planned(&wide, &given)), ("single", 1));
-    let tiny = Wish { chunk_rows: NonZeroU64::new(1), ..wish() };
+    let tiny = SplitRequest { chunk_rows: NonZeroU64::new(1), ..request() };
     let draft = planned(&heap(10_000_000), &tiny);
     assert_eq!(chunks(&draft), ("ctid", 100_000));
     assert!(draft.reason.contains("the most that a table may have"));
@@ -123,7 +123,7 @@ fn auto_takes_the_first_strategy_that_fits() {
     let auto = |change: &dyn Fn(&mut Relation), snapshot| {
         let mut relation = heap(10_000_000);
         change(&mut relation);
-        chunks(&planned(&relation, &Wish { snapshot, ..wish() })).0
+        chunks(&planned(&relation, &SplitRequest { snapshot, ..request() })).0
     };
     assert_eq!(auto(&|_| {}, false), "statistics");
     assert_eq!(auto(&|r| r.columns[0].correlation = Some(-0.95), true), "statistics");
@@ -148,20 +148,21 @@ fn auto_takes_the_first_strategy_that_fits() {
         r.columns[0].histogram_bounds = 0;
     };
     assert_eq!(auto(&partitioned, true), "sample");
-    // Also the parent of a foreign table, whose own pages and key would do.
+    // The parent of a foreign table too, although its own pages and key would allow a split.
     assert_eq!(auto(&|r| r.foreign = true, true), "single");
     assert_eq!(auto(&|r| r.kind = RelationKind::View, true), "single");
 }
 
 #[test]
 fn statistics_are_not_asked_about_filtered_rows() {
-    let filtered = Wish { filtered: true, ..wish() };
-    assert!(filtered.needs_estimate(&heap(1)) && !wish().needs_estimate(&heap(1)));
+    let filtered = SplitRequest { filtered: true, ..request() };
+    assert!(filtered.needs_estimate(&heap(1)) && !request().needs_estimate(&heap(1)));
     let relation = heap(10_000_000);
-    let draft_of = |wish: &Wish<'_>, rows| draft(&relation, wish, Some(rows)).expect("can be split");
+    let draft_of =
+        |request: &SplitRequest<'_>, rows| draft(&relation, request, Some(rows)).expect("can be split");
     assert_eq!(chunks(&draft_of(&filtered, 4_000_000)), ("ctid", 4));
     assert_eq!(chunks(&draft_of(&filtered, 40_000)), ("single", 1));
-    let loose = Wish { snapshot: false, ..filtered };
+    let loose = SplitRequest { snapshot: false, ..filtered };
     assert_eq!(chunks(&draft_of(&loose, 4_000_000)), ("sample", 4));
     assert_eq!(draft_of(&loose, 4_000_000).estimated_rows, 4_000_000);
 }
@@ -170,7 +171,7 @@ fn statistics_are_not_asked_about_filtered_rows() {
 fn a_column_without_an_index_is_not_scanned_for_once_per_chunk() {
     let mut relation = heap(10_000_000);
     relation.columns[1].indexed = false;
-    let at = |strategy| Wish { strategy, chunk_column: Some("at"), ..wish() };
+    let at = |strategy| SplitRequest { strategy, chunk_column: Some("at"), ..request() };
     let auto = planned(&relation, &at(StrategyRequest::Auto));
     assert_eq!(chunks(&auto), ("ctid", 10));
     assert!(auto.reason.starts_with("ctid: no index begins with `at`;"), "{}", auto.reason);
@@ -185,14 +186,15 @@ fn a_sample_is_taken_where_it_is_much_less_than_the_table() {
         let mut relation = heap(10_000_000);
         relation.columns[0].histogram_bounds = 0;
         change(&mut relation);
-        let wish = Wish { strategy: StrategyRequest::Range, chunk_rows: NonZeroU64::new(rows), ..wish() };
-        match planned(&relation, &wish).split {
+        let request =
+            SplitRequest { strategy: StrategyRequest::Range, chunk_rows: NonZeroU64::new(rows), ..request() };
+        match planned(&relation, &request).split {
             Split::NeedsBoundaries { method: BoundaryMethod::Sample { ppm }, .. } => Some(ppm),
             Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, .. } => None,
             other => panic!("{other:?}"),
         }
     };
-    // 10 parts × 300 of 122,070 pages.
+    // 10 chunks × 300 of 122,070 pages.
     assert_eq!(asked(&|_| {}, 1_000_000), Some(24_577));
     assert_eq!(asked(&|_| {}, 100_000), Some(245_761));
     assert_eq!(asked(&|_| {}, 50_000), None, "half of the table");
@@ -201,30 +203,30 @@ fn a_sample_is_taken_where_it_is_much_less_than_the_table() {
     let mut view = heap(0);
     view.kind = RelationKind::View;
     view.columns[0].histogram_bounds = 0;
-    let named = Wish { chunk_column: Some("id"), ..wish() };
+    let named = SplitRequest { chunk_column: Some("id"), ..request() };
     let split = draft(&view, &named, Some(10_000_000)).expect("can be split").split;
     assert!(matches!(split, Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, .. }));
 }
 
 #[test]
 fn a_named_column_splits_tables_and_views_and_null_gets_a_home() {
-    let named = Wish { chunk_column: Some("at"), ..wish() };
+    let named = SplitRequest { chunk_column: Some("at"), ..request() };
     let draft_of = |relation: &Relation| draft(relation, &named, Some(5_000_000)).expect("can be split");
     let mut view = heap(0);
     view.kind = RelationKind::View;
     view.estimated_rows = None;
     assert!(named.needs_estimate(&view));
     for relation in [heap(5_000_000), view] {
-        let Split::NeedsBoundaries { column, order, parts, nulls, .. } = draft_of(&relation).split else {
+        let Split::NeedsBoundaries { column, order, ranges, nulls, .. } = draft_of(&relation).split else {
             panic!("not by range");
         };
-        assert_eq!((column.as_str(), order, parts, nulls), ("at", Frozen::of(&"timestamptz"), 5, true));
+        assert_eq!((column.as_str(), order, ranges, nulls), ("at", Frozen::of(&"timestamptz"), 5, true));
     }
 }
 
 #[test]
 fn what_cannot_be_split_as_asked_says_what_to_change() {
-    let asked = |strategy, chunk_column| Wish { strategy, chunk_column, ..wish() };
+    let asked = |strategy, chunk_column| SplitRequest { strategy, chunk_column, ..request() };
     let relation = heap(10_000_000);
     let error = refused(&relation, &asked(StrategyRequest::Auto, Some("idd")));
     assert_eq!(error.code, "unknown_column");
@@ -240,7 +242,9 @@ fn what_cannot_be_split_as_asked_says_what_to_change() {
     let error = refused(&keyless, &asked(StrategyRequest::Range, None));
     assert!(error.message.contains("no primary key") && error.remedy.is_some_and(|r| r.contains("id, at")));
     let ctid = asked(StrategyRequest::Ctid, None);
-    assert!(refused(&relation, &Wish { snapshot: false, ..ctid }).message.contains("without a snapshot"));
+    assert!(
+        refused(&relation, &SplitRequest { snapshot: false, ..ctid }).message.contains("without a snapshot")
+    );
     keyless.pages = 0;
     assert!(refused(&keyless, &ctid).message.contains("older than PostgreSQL 14"));
     for kind in [RelationKind::Foreign, RelationKind::Partitioned, RelationKind::Table] {
@@ -275,7 +279,7 @@ fn page_ranges_are_even_and_end_before_the_last_page() {
 fn sizes_without_statistics_follow_from_bytes_and_width() {
     let mut unknown = heap(5_000_000);
     unknown.estimated_rows = None;
-    let draft = planned(&unknown, &wish());
+    let draft = planned(&unknown, &request());
     assert!((5_000_000..20_000_000).contains(&draft.estimated_rows), "{}", draft.estimated_rows);
     assert!(chunks(&draft).1 > 1);
 }
@@ -284,7 +288,8 @@ fn sizes_without_statistics_follow_from_bytes_and_width() {
 fn boundaries_complete_a_draft() {
     let range = |bounds: &[&str]| {
         let values = bounds.iter().map(|b| (*b).to_owned()).collect();
-        planned(&heap(4_000_000), &wish()).finish(Boundaries { values, method: BoundaryMethod::Statistics })
+        planned(&heap(4_000_000), &request())
+            .finish(Boundaries { values, method: BoundaryMethod::Statistics })
     };
     let (strategy, reason) = range(&["1", "2", "3"]);
     assert_eq!((strategy.chunks(), reason.contains("only")), (4, false));

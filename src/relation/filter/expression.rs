@@ -1,20 +1,20 @@
-//! Checked expressions as data. What a simple filter may not contain has no
-//! place here, so that whoever prints one need not refuse anything.
+//! Checked expressions as data. These types cannot hold what a simple filter may not contain, so that code
+//! that prints a filter has nothing to refuse.
 
 /// A checked expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expression {
-    /// Of columns, literals and operators.
+    /// An expression of columns, literals and operators.
     Simple(Expr),
-    /// Of anything that one expression may be: its words, in the source's own language.
+    /// Any expression: its words, in the source's own language.
     Free(Vec<Word>),
 }
 
-/// A simple expression. Parentheses stand where they were written and nowhere else, so that the server groups operators
-/// by its own rules.
+/// A simple expression. It has parentheses only where the text had them, so that the server applies its own
+/// rules of precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
-    /// A column, perhaps with what qualifies it, as the server knows these names.
+    /// A column, perhaps with qualifiers. Names are folded as the server folds them.
     Column(Vec<String>),
     /// A literal.
     Literal(Literal),
@@ -47,9 +47,9 @@ pub enum Expr {
     In {
         /// `NOT IN`
         negated: bool,
-        /// What is looked for.
+        /// The value to find.
         expr: Box<Expr>,
-        /// Where.
+        /// The values to search.
         list: Vec<Expr>,
     },
     /// `… BETWEEN … AND …`
@@ -81,7 +81,7 @@ pub enum Expr {
 /// A literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Literal {
-    /// Digits, perhaps with a point and an exponent.
+    /// Digits, perhaps with a decimal point and an exponent.
     Number(String),
     /// The value of a text.
     Text(String),
@@ -91,7 +91,7 @@ pub enum Literal {
     Null,
 }
 
-/// A type whose input reads nothing but its text, as SQL spells it, e.g. `NUMERIC(10,2)`.
+/// A type whose input depends on nothing but its text, as SQL spells it, e.g. `NUMERIC(10,2)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainType(pub(super) String);
 
@@ -183,11 +183,11 @@ pub enum Test {
 /// One word of a free expression, without white space and comments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// As it was written: a keyword, a bare name, an operator.
+    /// As written: a keyword, a bare name, an operator.
     Bare(String),
     /// A name that was quoted.
     Name(String),
-    /// Digits, perhaps with a point and an exponent.
+    /// Digits, perhaps with a decimal point and an exponent.
     Number(String),
     /// The value of a text.
     Text(String),

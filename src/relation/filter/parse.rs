@@ -1,5 +1,5 @@
-//! From the parser's trees and tokens to checked expressions: the list of what
-//! a simple one may contain is the `match` of [`simple`].
+//! Turns the parser's trees and tokens into checked expressions. The `match` of [`simple`] is the list of
+//! what a simple expression may contain.
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr as Tree, Ident, Interval, ObjectNamePart, UnaryOperator, Value,
@@ -65,9 +65,8 @@ pub(super) fn simple(tree: &Tree) -> Result<Expr, FilterError> {
     }
 }
 
-/// Tokens one by one: for filters that may contain everything. The parser's
-/// own printing of strings is not used, because it takes `\'` and `''` inside
-/// of values for escapes.
+/// Checks token by token, for filters that may contain everything. The parser's own printing of strings is
+/// not used, because it treats `\'` and `''` inside values as escapes.
 pub(super) fn free(tokens: &[Token]) -> Result<Vec<Word>, FilterError> {
     let word = |token: &Token| {
         Ok(match token {
@@ -106,7 +105,7 @@ fn boxed(tree: &Tree) -> Result<Box<Expr>, FilterError> {
     simple(tree).map(Box::new)
 }
 
-/// Unquoted names are folded as the server folds them.
+/// Folds unquoted names as the server does.
 fn folded(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
@@ -130,8 +129,8 @@ fn bits(prefix: char, digits: &str) -> Result<Word, FilterError> {
     Ok(Word::Bits(prefix, digits.to_owned()))
 }
 
-/// `a AND b AND c …`: long chains lean to the left, so that side is walked
-/// without recursion.
+/// `a AND b AND c …`: the tree of a long chain is deep on its left side, so a loop walks that side without
+/// recursion.
 fn chain(tree: &Tree) -> Result<Expr, FilterError> {
     let mut rest = Vec::new();
     let mut left = tree;
@@ -152,7 +151,7 @@ fn cast(kind: &CastKind, tree: &Tree, data_type: &DataType) -> Result<Expr, Filt
         CastKind::TryCast | CastKind::SafeCast => return refused("TRY_CAST or SAFE_CAST"),
     };
     let expr = match tree {
-        // A text stays what it is, whatever it says.
+        // A cast to text never turns `today` into a date, so any text is allowed.
         Tree::Value(value) if matches!(data_type, DataType::Text) => {
             Box::new(Expr::Literal(literal(&value.value)?))
         }
@@ -172,7 +171,8 @@ fn interval(interval: &Interval) -> Result<Expr, FilterError> {
     }
 }
 
-/// A literal whose type the server finds out: it may be a date, and not one that moves.
+/// A literal whose type the server chooses. It may be a date, so it must not be a relative one such as
+/// `today`.
 fn still(value: &Value) -> Result<Literal, FilterError> {
     let literal = literal(value)?;
     match &literal {
@@ -223,7 +223,7 @@ fn operator(op: &BinaryOperator) -> Result<Binary, FilterError> {
     })
 }
 
-/// Types whose input reads nothing but its text.
+/// Types whose input depends on nothing but its text.
 fn plain_type(data_type: &DataType) -> Result<PlainType, FilterError> {
     const OTHERS: [&str; 9] =
         ["bpchar", "cidr", "citext", "inet", "macaddr", "macaddr8", "money", "name", "oid"];
@@ -278,7 +278,7 @@ fn plain_type(data_type: &DataType) -> Result<PlainType, FilterError> {
     }
 }
 
-/// What a person would call a node that is not allowed.
+/// The name of a node that is not allowed, for people.
 fn describe(tree: &Tree) -> String {
     match tree {
         Tree::Function(f) => format!("the function `{}`", shorten(&f.name.to_string())),

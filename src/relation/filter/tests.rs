@@ -1,4 +1,4 @@
-//! Filters that may pass, and those that may not.
+//! Filters that are allowed, and filters that are not.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! From the bytes of a COPY stream to record batches of the planned schema.
+//! Turns the bytes of a COPY stream into record batches of the planned schema.
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -13,36 +13,34 @@ use crate::relation::UnfitColumn;
 use crate::relation::column::schema;
 use crate::source::{ErrorKind, SourceError};
 
-/// Rows of a batch. Batches of so few rows are still in the cache when they are
-/// encoded: 2048 take 5 % less time on lineitem than 8192.
+/// Rows of a batch. So few rows are still in the cache when they are encoded: 2048 take 5 % less time on
+/// lineitem than 8192.
 const BATCH_ROWS: usize = 2048;
-/// Characters of a key that a report shows.
+/// Characters of a key that a report shows at most.
 const KEY_CHARS: usize = 100;
-/// Bytes, of the stream or of what it became, after which a batch ends. A wider
-/// row ends its batch.
+/// Bytes, in the stream or in memory, after which a batch ends. A wider row ends its batch.
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Decodes one binary COPY stream.
 ///
-/// Give it what arrives, then ask for batches until there is none; at the end of the
-/// stream, `finish`. Under [`OnUnfit::Text`] a value that does not fit makes
-/// the rest of the stream a mere check, which gives no more batches and ends
-/// with one error that names all columns at fault.
+/// Pass it each piece that arrives, then ask for batches until there is none. At the end of the stream, call
+/// `finish`. If a value does not fit under [`OnUnfit::Text`], the rest of the stream is only checked. There
+/// are no more batches, and the stream ends with one error that names all columns with such values.
 pub struct CopyDecoder {
     schema: SchemaRef,
     columns: Vec<DecodedColumn>,
     on_unfit: OnUnfit,
     frames: Frames,
-    /// Rows of the frames' block that are decoded already.
+    /// Rows of the block that are already decoded.
     taken: usize,
-    /// Rows to decode before another look at what they have become.
+    /// Rows to decode before the size in memory is checked again.
     step: usize,
-    /// Rows of a batch.
+    /// Maximum number of rows of a batch.
     max_rows: usize,
     room: Room,
     batch_rows: usize,
     batch_bytes: usize,
-    /// Whether some column has values that do not fit, so that no batch may leave.
+    /// Whether a column has values that do not fit, so that no batch may be returned.
     checking: bool,
 }
 
@@ -57,8 +55,7 @@ struct DecodedColumn {
 }
 
 impl CopyDecoder {
-    /// A decoder of rows of these columns. `key` names those that tell rows
-    /// apart, for reports.
+    /// A decoder of rows with these columns. `key` names the key columns, for reports about rows.
     #[must_use]
     pub fn new(columns: &[StreamColumn], key: &[String], on_unfit: OnUnfit) -> Self {
         let schema = schema(columns.iter().map(|column| &column.column));
@@ -102,7 +99,7 @@ impl CopyDecoder {
         self.frames.total_rows()
     }
 
-    /// Bytes taken so far.
+    /// Bytes received so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.frames.bytes()
@@ -113,11 +110,11 @@ impl CopyDecoder {
         self.frames.take(piece);
     }
 
-    /// The next batch, or `None` when more bytes are needed. Call it after
-    /// each piece until it gives `None`: that bounds memory.
+    /// The next batch, or `None` if more bytes are needed. Call it after each piece until it returns `None`,
+    /// so that memory stays bounded.
     ///
     /// # Errors
-    /// When the stream is not what was planned, or values do not fit.
+    /// When the stream does not match the plan, or values do not fit.
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         if self.taken == 0 && !self.frames.ready() {
             return Ok(None);
@@ -125,11 +122,10 @@ impl CopyDecoder {
         self.full_batch()
     }
 
-    /// The next batch of what is left when the stream has ended, or `None`
-    /// after the last one.
+    /// The next batch of the remaining rows after the end of the stream, or `None` after the last one.
     ///
     /// # Errors
-    /// When the trailer is missing, something follows it, or values did not fit.
+    /// When the trailer is missing, when something follows it, or when values did not fit.
     pub fn finish(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         if let Some(batch) = self.full_batch()? {
             return Ok(Some(batch));
@@ -144,10 +140,10 @@ impl CopyDecoder {
         if self.checking { Err(SourceError::unfit(self.unfit_columns())) } else { Ok(batch) }
     }
 
-    /// A batch that is full, or `None` when more bytes are needed.
+    /// The next full batch, or `None` if more bytes are needed.
     fn full_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         loop {
-            // What a full batch left of a block comes before another one.
+            // Rows that remain from the last block come first.
             let more =
                 self.taken > 0 || self.frames.scan(self.max_rows - self.batch_rows).map_err(malformed)?;
             self.decode_block();
@@ -166,7 +162,7 @@ impl CopyDecoder {
         self.batch_rows >= self.max_rows || self.batch_bytes >= BATCH_BYTES
     }
 
-    /// Decodes the block until the batch is full.
+    /// Decodes rows of the block until the batch is full.
     fn decode_block(&mut self) {
         let block = self.frames.block();
         while self.taken < block.rows() {
@@ -189,8 +185,7 @@ impl CopyDecoder {
         }
     }
 
-    /// What was collected; `None` when it may not leave because some value
-    /// did not fit.
+    /// The collected rows; `None` if no batch may be returned because a value did not fit.
     fn take_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         let rows = std::mem::take(&mut self.batch_rows);
         self.batch_bytes = 0;
@@ -200,7 +195,7 @@ impl CopyDecoder {
         for (index, column) in self.columns.iter_mut().enumerate() {
             let name = &column.of.column.name;
             let (array, faults) = column.builder.finish().map_err(|e| unbuildable(name, &e))?;
-            column.judge(&array, &faults, self.on_unfit)?;
+            column.check(&array, &faults, self.on_unfit)?;
             unfit.extend(faults.unfit.map(|reason| (index, reason)));
             arrays.push(array);
         }
@@ -234,7 +229,7 @@ impl CopyDecoder {
         self.columns.iter().filter_map(|c| c.unfit.clone()).collect()
     }
 
-    /// The key of a row of this batch; its place where there is none.
+    /// Names a row of this batch in reports: by its key, or by its position if it has no key.
     fn row_name(&self, row: usize, rows: usize, arrays: &[ArrayRef]) -> String {
         let keys: Vec<String> = self
             .columns
@@ -258,7 +253,7 @@ impl CopyDecoder {
 }
 
 impl DecodedColumn {
-    /// Reads the fields of a block that begins at this row of the batch.
+    /// Reads the fields of a block. `before` is the number of rows that the batch already has.
     fn append(&mut self, fields: Fields<'_>, before: usize) {
         self.builder.append(fields);
         if self.unfit_row.is_none() && self.builder.is_unfit() {
@@ -271,8 +266,8 @@ impl DecodedColumn {
         }
     }
 
-    /// An error where no other plan helps against what this array lacks.
-    fn judge(&self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<(), SourceError> {
+    /// Returns an error if planning again with another type would not help.
+    fn check(&self, array: &ArrayRef, faults: &Faults, on_unfit: OnUnfit) -> Result<(), SourceError> {
         let name = &self.of.column.name;
         if let Some(reason) = faults.foreign {
             let message = format!("column {name:?} is not of the type that was planned: {reason}");

@@ -1,25 +1,26 @@
-//! What the bytes of a field mean: the forms that sources with PostgreSQL's
-//! rows have for their values, each with the file type that it becomes.
+//! What the bytes of a field mean. These are the forms of values for sources with PostgreSQL's row format.
+//! Each form has one file type.
 
 use serde::{Deserialize, Serialize};
 
 use crate::message::setting::InfinityMode;
 use crate::relation::Column;
-use crate::relation::column::{ColumnType, Geometry, INT64_DIGITS, Part};
+use crate::relation::column::{Attribute, ColumnType, Geometry, INT64_DIGITS};
 
 /// One column of a stream.
 #[derive(Clone, Debug)]
 pub struct StreamColumn {
-    /// What it becomes.
+    /// The column in the files.
     pub column: Column,
     /// What its bytes mean.
     pub form: Form,
-    /// What becomes of infinite dates and timestamps. None where none can be, and in plans of version 1, where
-    /// -infinity is the lowest value of the type: the parts of a table have one meaning.
+    /// How infinite dates and timestamps are stored. `None` if the type has none, and in plans of version 1,
+    /// where -infinity is the lowest value of the type. It then stays so, because all parts of a table must
+    /// store it in the same way.
     pub infinity: Option<InfinityMode>,
 }
 
-/// What the bytes of a field mean, and what is made of them. Plans hold it: a name stays what it is.
+/// What the bytes of a field mean, and what they become. Plans store the names, so a name must never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
@@ -37,22 +38,22 @@ pub enum Form {
     Float32,
     /// Double precision.
     Float64,
-    /// Digits of a text that become a double, rounded to the nearest.
+    /// A number as text that becomes a double, rounded to the nearest.
     DoubleFromText,
-    /// Digits to the base of 10,000 that become a decimal.
+    /// A binary numeric (digits to the base 10,000) that becomes a decimal.
     Decimal {
-        /// Digits in all, 1 to 76.
+        /// Number of digits, 1 to 76.
         precision: u8,
-        /// Digits after the point, 0 to `precision`.
+        /// Digits after the decimal point, 0 to `precision`.
         scale: i8,
     },
     /// UTF-8.
     Text,
-    /// A text that the source made of a part which has no other form that we read.
+    /// Text that the source makes from a nested value whose binary form we cannot read.
     SourceText,
-    /// JSON as UTF-8, perhaps after the version that `jsonb` has.
+    /// JSON as UTF-8; `jsonb` sends its version first.
     Json,
-    /// The same; readers do not take it for JSON.
+    /// The same, but as plain text in the files.
     JsonText,
     /// Bytes.
     Bytes,
@@ -64,22 +65,22 @@ pub enum Form {
     Date,
     /// Microseconds of a day.
     Time,
-    /// The same as a text.
+    /// The same, as text in the files.
     TimeText,
     /// Microseconds since 2000, without time zone.
     Timestamp,
     /// Microseconds since 2000, UTC.
     TimestampTz,
-    /// Digits to the base of 10,000 that become an exact text.
+    /// A binary numeric (digits to the base 10,000) that becomes an exact text.
     NumericText,
-    /// Digits to the base of 10,000 that become a double, rounded to the nearest.
+    /// A binary numeric (digits to the base 10,000) that becomes a double, rounded to the nearest.
     NumericDouble,
-    /// 64 bits of the smallest unit of a currency, as a decimal.
+    /// A 64-bit amount in the smallest unit of a currency that becomes a decimal.
     Money {
-        /// Digits after the point.
+        /// Digits after the decimal point.
         scale: u8,
     },
-    /// Months, days and microseconds: three numbers that nothing converts into each other.
+    /// Months, days and microseconds: three separate numbers, because none can be converted into another.
     Interval,
     /// x and y.
     Point,
@@ -89,36 +90,37 @@ pub enum Form {
     List(Box<Form>),
     /// Numbers of single or half precision, as `pgvector` sends them.
     Vector {
-        /// Their number, where all values have the same.
+        /// The length, if all values have the same.
         length: Option<u16>,
         /// Whether they have half precision.
         half: bool,
     },
     /// A composite.
-    Struct(Vec<FormPart>),
+    Struct(Vec<FormAttribute>),
     /// A range.
     Range(Box<Form>),
     /// A multirange.
     Multirange(Box<Form>),
-    /// Texts by texts, whose values may be NULL.
+    /// Text to text; values may be NULL.
     Map,
 }
 
-/// A shape on a map: EWKB where it declares no reference, else ISO WKB made of it.
+/// A shape on a map. Files have EWKB if the column declares no spatial reference. Otherwise they have ISO
+/// WKB, made from EWKB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
-    /// Schema of the functions by which the source makes well-known binary of it: in plans of version 1 only. Without it
-    /// the source sends EWKB, and what else is wanted is made of that here.
+    /// Schema of the functions with which the source converts a shape to well-known binary. Only plans of
+    /// version 1 have it. Without it the source sends EWKB, and the conversion is done here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
-    /// What files say of it.
+    /// What the files declare about the shapes.
     #[serde(flatten)]
     pub declared: Geometry,
 }
 
-/// A named part of a [`Form::Struct`].
+/// A named attribute of a [`Form::Struct`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FormPart {
+pub struct FormAttribute {
     /// Its name.
     pub name: String,
     /// What its bytes mean.
@@ -127,7 +129,7 @@ pub struct FormPart {
 }
 
 impl Form {
-    /// The file type that its values have.
+    /// The file type of values of this form.
     #[must_use]
     pub fn column_type(&self) -> ColumnType {
         let inner = |form: &Self| Box::new(form.column_type());
@@ -161,9 +163,12 @@ impl Form {
             Self::Geometry(shape) => ColumnType::Geometry(shape.declared.clone()),
             Self::List(element) => ColumnType::List(inner(element)),
             Self::Vector { length, .. } => ColumnType::Vector { length: *length },
-            Self::Struct(parts) => {
-                let part = |part: &FormPart| Part { name: part.name.clone(), ty: part.form.column_type() };
-                ColumnType::Struct(parts.iter().map(part).collect())
+            Self::Struct(attributes) => {
+                let attribute = |attribute: &FormAttribute| Attribute {
+                    name: attribute.name.clone(),
+                    ty: attribute.form.column_type(),
+                };
+                ColumnType::Struct(attributes.iter().map(attribute).collect())
             }
             Self::Range(bound) => ColumnType::Range(inner(bound)),
             Self::Multirange(bound) => ColumnType::Multirange(inner(bound)),

@@ -1,10 +1,9 @@
 //! The frame of a binary COPY: header, tuples, trailer.
 //!
-//! The stream may arrive in any pieces. Bytes are gathered in one buffer, and
-//! complete rows are indexed column by column: for each column, where the
-//! length word of each row's field starts. Every index that leaves this module
-//! points at a length word whose field lies within the buffer. Nothing is
-//! allocated for a length before the bytes themselves have come.
+//! The stream may arrive in pieces of any size. Bytes are gathered in one buffer, and complete rows are
+//! indexed column by column: for each column, the index holds where the length word of each row's field
+//! starts. Every index that leaves this module points to a length word whose field lies within the buffer.
+//! Nothing is allocated for a length before its bytes have arrived.
 
 /// First bytes of every stream.
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
@@ -12,15 +11,15 @@ const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 const HEADER: usize = 19;
 /// PostgreSQL allocates no value above this, so no field can be longer.
 const MAX_FIELD: i32 = 1 << 30;
-/// One row stays below what the 32-bit offsets of a batch can address.
+/// Maximum size of a row, so that the 32-bit offsets of a batch can address it.
 const MAX_ROW: usize = (1 << 31) - (16 << 20);
-/// Rows are looked at in runs of this many bytes: pieces may be tiny, loops are not.
+/// Rows are indexed in runs of at least this many bytes, because pieces may be tiny.
 const RUN_BYTES: usize = 64 << 10;
-/// A block stays in the second-level cache while its columns are decoded.
+/// Size of a block. It stays in the second-level cache while its columns are decoded.
 const BLOCK_BYTES: usize = 192 << 10;
-/// Rows of a block, fewer when there are many columns.
+/// Rows of a block. A block has fewer rows if there are many columns.
 const BLOCK_ROWS: usize = 1024;
-/// Bytes of buffer that are kept when a wide row has passed.
+/// Capacity of the buffer that is kept after a wide row.
 const KEEP_BYTES: usize = 4 << 20;
 
 /// What is wrong with a stream.
@@ -44,35 +43,36 @@ pub(super) enum Malformed {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The header has not come whole.
+    /// The header has not arrived completely.
     Header,
-    /// So much of the header's extension is still to be skipped.
+    /// This many bytes of the header's extension must still be skipped.
     Extension(usize),
     /// Before a tuple.
     Tuple,
     /// Before this field of a tuple.
     Field(usize),
-    /// The trailer has come.
+    /// The trailer has arrived.
     Ended,
 }
 
 /// Gathers bytes and indexes complete rows.
 pub(super) struct Frames {
     columns: usize,
-    /// Everything from the first row that is not decoded yet.
+    /// All bytes from the first row that is not decoded yet.
     raw: Vec<u8>,
-    /// Start of the block in `raw`: what lies before is decoded.
+    /// Start of the block in `raw`. Everything before it is decoded.
     base: usize,
-    /// How far the bytes were looked at.
+    /// End of the bytes that are indexed.
     position: usize,
     /// Start of the row at `position`.
     row_start: usize,
-    /// Bytes that `raw` must have before another look helps.
+    /// Bytes that `raw` must have before the next scan can make progress.
     need: usize,
     state: State,
-    /// Column-major, relative to `base`; `stride` per column.
+    /// Positions of length words, column by column, relative to `base`; `stride` entries for each column.
     starts: Vec<u32>,
-    /// The length of each column's field in the first row, as long as all rows have it; else [`VARIES`], also for NULL.
+    /// The length of each column's field if it is the same in all rows, else [`VARIES`]. NULL counts as
+    /// another length.
     lengths: Vec<i32>,
     stride: usize,
     block_rows: usize,
@@ -82,20 +82,20 @@ pub(super) struct Frames {
     total_bytes: u64,
 }
 
-/// Not one length for all fields of a column.
+/// The fields of a column have different lengths.
 const VARIES: i32 = -1;
 
-/// A start that is no place in any block: the field is NULL.
+/// A position outside every block: the field is NULL.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
-/// Complete rows, not yet decoded.
+/// Complete rows that are not decoded yet.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
     frames: &'a Frames,
 }
 
-/// Fields of one column of a block, or of parts of its values: `starts` point
-/// at length words in `raw`, or [`NOWHERE`]; the fields lie within `raw`.
+/// Fields of one column of a block, or of values nested in it. `starts` are positions of length words in
+/// `raw`, or [`NOWHERE`]. All fields lie within `raw`.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     pub(super) raw: &'a [u8],
@@ -105,7 +105,7 @@ pub(super) struct Fields<'a> {
 impl Frames {
     pub(super) fn new(columns: usize) -> Self {
         let block_rows = (BLOCK_ROWS * 64 / columns.max(1)).clamp(32, BLOCK_ROWS);
-        // Not a power of two: else all columns' writes share a few cache sets.
+        // Not a power of two, because the writes of all columns would then share a few cache sets.
         let stride = block_rows + 16;
         Self {
             columns,
@@ -130,8 +130,8 @@ impl Frames {
         self.total_bytes += bytes.len() as u64;
         let length = self.raw.len() + bytes.len();
         if length > self.raw.capacity() {
-            // Not more than the row that is waited for, and no quarter more
-            // than what has come, so that a wide row is not held twice.
+            // Reserve no more than the next row needs, and at most a quarter more than has arrived, so that a
+            // wide row is not in memory twice.
             let room = if self.need > length {
                 self.need.min(2 * self.raw.capacity()).max(length)
             } else {
@@ -142,7 +142,8 @@ impl Frames {
         self.raw.extend_from_slice(bytes);
     }
 
-    /// Takes the next piece for its own, and copies nothing where the last one ended with a row.
+    /// Takes the next piece by value. Nothing is copied if the buffer is empty, i.e. if the last piece ended
+    /// with a row.
     pub(super) fn take(&mut self, piece: Vec<u8>) {
         if self.raw.is_empty() {
             self.total_bytes += piece.len() as u64;
@@ -167,18 +168,17 @@ impl Frames {
         self.state == State::Ended
     }
 
-    /// Whether another look is worth its while.
+    /// Whether another scan can make progress.
     pub(super) fn ready(&self) -> bool {
         self.raw.len() >= self.need.max(self.position + RUN_BYTES) || self.state == State::Header
     }
 
-    /// The rows that the last look found.
+    /// The rows that the last scan found.
     pub(super) fn block(&self) -> Block<'_> {
         Block { frames: self }
     }
 
-    /// Looks at the bytes, until a block of at most `limit` rows is full
-    /// (`true`) or the bytes run out (`false`).
+    /// Indexes rows until a block of at most `limit` rows is full (`true`) or the bytes run out (`false`).
     pub(super) fn scan(&mut self, limit: usize) -> Result<bool, Malformed> {
         let limit = limit.min(self.block_rows);
         loop {
@@ -199,10 +199,10 @@ impl Frames {
         }
     }
 
-    /// Forgets the block: its rows are decoded.
+    /// Drops the block, because its rows are decoded.
     pub(super) fn consume(&mut self) {
         if let State::Field(known) = self.state {
-            // Fields of the next row that are indexed already.
+            // Keep the fields of the next row that are already indexed.
             let shift = (self.row_start - self.base) as u32;
             for column in self.starts.chunks_exact_mut(self.stride).take(known) {
                 column[0] = column[self.rows] - shift;
@@ -210,8 +210,8 @@ impl Frames {
         }
         self.rows = 0;
         self.base = self.row_start;
-        // Move the rest to the front once it is the smaller part, so that one
-        // large piece is not moved again and again.
+        // Move the remaining bytes to the front only when they are less than half, so that a large piece is
+        // not moved again and again.
         if self.base >= self.raw.len() - self.base {
             self.raw.copy_within(self.base.., 0);
             self.raw.truncate(self.raw.len() - self.base);
@@ -235,7 +235,7 @@ impl Frames {
             return Ok(false);
         };
         let [.., f0, f1, f2, f3, e0, e1, e2, e3] = *header;
-        // The upper half are flags that a reader must understand; none is
+        // The upper half of the flags are critical: a reader must refuse those that it does not know. None is
         // in use any more (bit 16 said that rows carry oids).
         let flags = u32::from_be_bytes([f0, f1, f2, f3]);
         if flags >> 16 != 0 {
@@ -263,7 +263,7 @@ impl Frames {
         true
     }
 
-    /// Passes bytes that belong to no row.
+    /// Skips bytes that belong to no row.
     fn skip(&mut self, bytes: usize) {
         self.position += bytes;
         self.row_start = self.position;
@@ -289,12 +289,13 @@ impl Frames {
         Ok(true)
     }
 
-    /// Indexes the fields of the row from field `first` on.
+    /// Indexes the fields of the row, beginning with field `first`.
     fn fields(&mut self, first: usize) -> Result<bool, Malformed> {
         let mut position = self.position;
         // A row that ends beyond MAX_ROW is refused below, so this never wraps.
         for field in first..self.columns {
-            // Known before the word is: the processor need not wait for that to find the next field.
+            // Guess the length before reading the word, so that the processor need not wait for the word to
+            // find the next field.
             let expected = self.lengths[field];
             let Some(word) = self.raw.get(position..).and_then(|rest| rest.first_chunk::<4>()) else {
                 return Ok(self.wait(field, position, 4));
@@ -367,9 +368,8 @@ impl<'a> Fields<'a> {
         self.window(start).map(|(field, _)| field)
     }
 
-    /// The field whose length word is at `start`, and the bytes from its begin
-    /// to the end of the block: what is read in fixed windows may look beyond
-    /// a short field. `None` for NULL.
+    /// The field whose length word is at `start`, and the bytes from its first byte to the end of the block.
+    /// Code that reads fixed windows may look beyond a short field. `None` for NULL.
     #[inline]
     pub(super) fn window(self, start: u32) -> Option<(&'a [u8], &'a [u8])> {
         let (word, rest) = self.raw.get(start as usize..)?.split_first_chunk::<4>()?;
@@ -388,7 +388,7 @@ impl<'a> Fields<'a> {
         rest.first_chunk::<W>().copied()
     }
 
-    /// Those of `rows` rows from row `first` on.
+    /// The fields of `rows` rows, beginning with row `first`.
     pub(super) fn rows(self, first: usize, rows: usize) -> Self {
         Self { starts: &self.starts[first..first + rows], ..self }
     }

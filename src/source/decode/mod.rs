@@ -1,11 +1,9 @@
-//! Binary COPY streams become Arrow batches.
+//! Turns binary COPY streams into Arrow batches.
 //!
-//! [`Form`] says what the bytes of a field mean, `frame` finds the rows
-//! in a stream that may be split anywhere, `column` reads them column by
-//! column, and [`CopyDecoder`] puts batches together. It promises: no input
-//! panics, nothing is allocated for a length before its bytes have come,
-//! memory stays within a batch and the widest row (I8), and only a stream with
-//! its trailer ends well.
+//! [`Form`] says what the bytes of a field mean. `frame` finds the rows in a stream that may be split
+//! anywhere. `column` reads the rows column by column. [`CopyDecoder`] builds the batches. This module
+//! promises: no input causes a panic, nothing is allocated for a length before its bytes have arrived, memory
+//! stays within a batch and the widest row (I8), and a stream ends successfully only with its trailer.
 
 mod column;
 mod decoder;
@@ -14,4 +12,4 @@ mod frame;
 pub mod portable;
 
 pub use decoder::CopyDecoder;
-pub use form::{Form, FormPart, Shape, StreamColumn};
+pub use form::{Form, FormAttribute, Shape, StreamColumn};

@@ -1,13 +1,13 @@
-//! What columns become where every common reader of Parquet has to read them. Pure.
+//! Chooses types that every common reader of Parquet supports. Pure.
 //!
-//! Which readers refuse or change what is measured: `make readers` writes the table in the README.
+//! Which readers refuse or change a type is measured: `make readers` writes the table in the README.
 
-use super::form::{Form, FormPart};
+use super::form::{Form, FormAttribute};
 
-/// Digits of the widest decimal that all readers know.
+/// Maximum precision of a decimal that all readers support.
 pub const MAX_DIGITS: u8 = 38;
 
-/// The form that is taken instead of this one, and what became text on the way, in words.
+/// The portable form to use instead of this one, and the names of the types that became text.
 #[must_use]
 pub fn portable(ty: &Form) -> (Form, Vec<&'static str>) {
     let mut texts = Vec::new();
@@ -29,15 +29,17 @@ fn replaced(ty: &Form, texts: &mut Vec<&'static str>) -> Form {
         Form::Decimal { precision, .. } if *precision > MAX_DIGITS => {
             text("numeric of more than 38 digits", Form::NumericText)
         }
-        // pyarrow before 26 refuses lists of a fixed length where one is NULL.
+        // pyarrow before 26 refuses lists of a fixed length if one of them is NULL.
         Form::Vector { half, .. } => Form::Vector { length: None, half: *half },
         Form::List(element) => Form::List(Box::new(replaced(element, texts))),
         Form::Range(bound) => Form::Range(Box::new(replaced(bound, texts))),
         Form::Multirange(bound) => Form::Multirange(Box::new(replaced(bound, texts))),
-        Form::Struct(parts) => {
-            let part =
-                |part: &FormPart| FormPart { name: part.name.clone(), form: replaced(&part.form, texts) };
-            Form::Struct(parts.iter().map(part).collect())
+        Form::Struct(attributes) => {
+            let attribute = |attribute: &FormAttribute| FormAttribute {
+                name: attribute.name.clone(),
+                form: replaced(&attribute.form, texts),
+            };
+            Form::Struct(attributes.iter().map(attribute).collect())
         }
         Form::Bool
         | Form::Int16
@@ -79,14 +81,14 @@ mod tests {
     fn what_some_reader_refuses_is_text_wherever_it_stands() {
         use Form::{Date, Json, JsonText, List, Multirange, NumericText, Range, Struct, Time, TimeText};
         use Form::{Uuid, UuidText};
-        let part = |ty| Struct(vec![FormPart { name: "p".into(), form: ty }]);
+        let composite = |ty| Struct(vec![FormAttribute { name: "p".into(), form: ty }]);
         let holders: [&dyn Fn(Form) -> Form; 6] = [
             &|ty| ty,
             &|ty| List(Box::new(ty)),
             &|ty| Range(Box::new(ty)),
             &|ty| Multirange(Box::new(ty)),
-            &part,
-            &|ty| List(Box::new(part(List(Box::new(ty))))),
+            &composite,
+            &|ty| List(Box::new(composite(List(Box::new(ty))))),
         ];
         for hold in holders {
             for (ty, text) in [
@@ -114,7 +116,8 @@ mod tests {
 
     #[test]
     fn each_kind_is_told_once() {
-        let parts = [Form::Uuid, Form::Time, Form::Uuid].map(|ty| FormPart { name: String::new(), form: ty });
-        assert_eq!(portable(&Form::Struct(parts.into())).1, ["UUID", "time"]);
+        let attributes =
+            [Form::Uuid, Form::Time, Form::Uuid].map(|ty| FormAttribute { name: String::new(), form: ty });
+        assert_eq!(portable(&Form::Struct(attributes.into())).1, ["UUID", "time"]);
     }
 }

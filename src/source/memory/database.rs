@@ -23,12 +23,12 @@ pub(super) struct Table {
     pub(super) columns: Vec<Column>,
     pub(super) primary_key: Vec<String>,
     versions: Vec<Version>,
-    /// The last truncation or rewrite: older snapshots cannot be read any more.
+    /// Version of the last truncation or rewrite. Older snapshots can no longer read the table.
     pub(super) rewritten: u64,
 }
 
 impl Table {
-    /// The rows that a version shows; none: the table is younger.
+    /// The rows that a version shows; `None` if the table is younger than the version.
     pub(super) fn rows(&self, version: u64) -> Option<&RecordBatch> {
         self.versions.iter().rev().find(|v| v.since <= version).map(|v| &v.rows)
     }
@@ -49,7 +49,7 @@ pub(super) struct State {
     next: u64,
 }
 
-/// The database; clones are the same one.
+/// The database. Clones share the same data.
 #[derive(Clone, Default)]
 pub struct MemoryDatabase(Arc<Mutex<State>>);
 
@@ -58,8 +58,8 @@ impl MemoryDatabase {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a table. The first column of `rows` is the primary key if it
-    /// cannot be NULL. Columns become what their Arrow types suggest.
+    /// Creates a table. The first column of `rows` is the primary key if it cannot be NULL. The Arrow types
+    /// of `rows` decide the column types.
     ///
     /// # Panics
     /// When a column has an Arrow type that this source does not know.
@@ -86,13 +86,12 @@ impl MemoryDatabase {
         state.tables.insert((table_schema.into(), name.into()), table);
     }
 
-    /// Replaces a table's rows as an ordinary transaction does: older
-    /// snapshots keep seeing the old ones.
+    /// Replaces the rows of a table as an ordinary transaction does: older snapshots still show the old rows.
     pub fn update(&self, table_schema: &str, name: &str, rows: &RecordBatch) {
         self.change(table_schema, name, rows, false);
     }
 
-    /// Truncates or rewrites a table: older snapshots cannot read it any more.
+    /// Truncates or rewrites a table: older snapshots can no longer read it.
     pub fn rewrite(&self, table_schema: &str, name: &str, rows: &RecordBatch) {
         self.change(table_schema, name, rows, true);
     }
@@ -110,8 +109,7 @@ impl MemoryDatabase {
         }
     }
 
-    /// Ends the keepers of one process, or of all, as a crash or an
-    /// administrator does.
+    /// Ends the keepers of one process, or of all processes, as a crash or an administrator does.
     pub fn kill_keepers(&self, process: Option<u64>) {
         let mut state = self.state();
         state.held.retain(|_, held| {
@@ -123,7 +121,7 @@ impl MemoryDatabase {
         });
     }
 
-    /// Living keepers of a lineage, all processes together.
+    /// Number of living keepers of a lineage, in all processes.
     #[must_use]
     pub fn keepers(&self, lineage: Uuid) -> usize {
         self.state().held.values().filter(|h| h.lineage == lineage).count()
@@ -134,12 +132,12 @@ impl MemoryDatabase {
         self.state().version
     }
 
-    /// The version that a lineage shows, if a keeper of it lives in any process.
+    /// The version of a lineage, if any process has a living keeper of it.
     pub(super) fn held(&self, lineage: Uuid) -> Option<u64> {
         self.state().held.values().find(|h| h.lineage == lineage).map(|h| h.version)
     }
 
-    /// A new keeper.
+    /// Creates a keeper.
     pub(super) fn hold(&self, lineage: Uuid, process: u64, version: u64) -> Arc<dyn Keeper> {
         let mut state = self.state();
         state.next += 1;
@@ -149,7 +147,7 @@ impl MemoryDatabase {
     }
 }
 
-/// Names and kinds of the types that this source has.
+/// The type name and the file type for an Arrow type that this source supports.
 fn source_type(ty: &DataType) -> (&'static str, ColumnType) {
     match ty {
         DataType::Boolean => ("boolean", ColumnType::Bool),
@@ -187,7 +185,7 @@ impl MemoryKeeper {
 }
 
 impl Keeper for MemoryKeeper {
-    /// Its time is as many seconds after the epoch as the version has.
+    /// The time of the snapshot: as many seconds after the epoch as the number of the version.
     fn snapshot(&self) -> Snapshot {
         let seconds = i64::try_from(self.version).ok();
         let time = seconds.and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default();

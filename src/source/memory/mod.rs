@@ -1,6 +1,5 @@
-//! A database in memory, for tests and simulation: tables with their history,
-//! snapshots that are versions, keepers that several processes share, and ways
-//! to break each of them. No clock, no threads of its own.
+//! A database in memory, for tests and simulation: tables with their history, snapshots that are versions,
+//! keepers that several processes share, and ways to break each of them. It has no clock and no threads.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -28,9 +27,9 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-/// Rows of a page, for slices of pages.
+/// Rows of one page.
 pub const PAGE_ROWS: u32 = 10;
-/// Rows of a batch that a chunk gives at once.
+/// Rows of one batch of a chunk.
 const BATCH_ROWS: usize = 100;
 
 fn failure(kind: ErrorKind, code: &str, message: String) -> SourceError {
@@ -45,13 +44,13 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    /// Connects a process, by a number of its own, to the database.
+    /// Connects a process to the database. `process` is a number that no other process has.
     #[must_use]
     pub fn new(name: SourceName, database: MemoryDatabase, process: u64) -> Self {
         Self { name, database, process }
     }
 
-    /// The version that a keeper shows, as long as it lives; without one, the newest.
+    /// The version that a living keeper shows; without a keeper, the newest version.
     fn version(&self, under: Option<&dyn Keeper>) -> Result<u64, SourceError> {
         let Some(keeper) = under else { return Ok(self.database.newest()) };
         let ours = (keeper as &dyn Any).downcast_ref::<MemoryKeeper>();
@@ -61,7 +60,7 @@ impl MemorySource {
         })
     }
 
-    /// Columns and rows of a selection as a snapshot shows them.
+    /// Columns and rows of a selection, as the snapshot shows them.
     fn rows(
         &self,
         selection: &Selection<'_>,
@@ -170,11 +169,11 @@ impl Source for MemorySource {
         selection: &Selection<'_>,
         key: SplitKey<'_>,
         method: BoundaryMethod,
-        parts: Division,
+        division: Division,
         under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError> {
         let keys = self.keys(selection, key.column, under)?;
-        let step = keys.len().div_ceil(parts.parts.max(1) as usize).max(1);
+        let step = keys.len().div_ceil(division.ranges.max(1) as usize).max(1);
         let mut values: Vec<String> = keys.iter().step_by(step).skip(1).map(Key::text).collect();
         values.dedup();
         Ok(Boundaries { values, method })
@@ -236,7 +235,7 @@ impl Snapshots for MemorySource {
 }
 
 impl MemorySource {
-    /// The keys of a column, sorted, without NULL.
+    /// The sorted keys of a column, without NULL.
     fn keys(
         &self,
         selection: &Selection<'_>,

@@ -9,7 +9,7 @@ use super::{PAGE_ROWS, failure};
 use crate::relation::{Frozen, Slice};
 use crate::source::{ErrorKind, SourceError};
 
-/// A key for comparing: numbers by value, texts by bytes.
+/// A key that can be compared: numbers by value, texts by bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Number(i64),
@@ -78,14 +78,14 @@ pub(super) fn select(rows: &RecordBatch, slice: Slice<'_>) -> Result<RecordBatch
     filtered(rows, &inside)
 }
 
-/// The one filter that there is: rows whose column is greater than a value.
+/// The only filter of this source: rows whose column is greater than a value.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Greater {
     pub(super) column: String,
     pub(super) value: String,
 }
 
-/// The rows of a filter.
+/// The rows that pass a filter.
 pub(super) fn greater(rows: &RecordBatch, filter: &Frozen) -> Result<RecordBatch, SourceError> {
     let unknown = || failure(ErrorKind::Permanent, "filter", "the filter is of another source".into());
     let Greater { column, value } = filter.thaw().map_err(|_| unknown())?;

@@ -54,7 +54,7 @@ async fn chunks_are_disjoint_and_together_everything() {
             &T,
             SplitKey { column: "id", order: &Frozen::of(&"bigint") },
             method,
-            Division { parts: 4, rows: 1 },
+            Division { ranges: 4, rows: 1 },
             None,
         )
         .await

@@ -1,10 +1,9 @@
-//! A TCP stream that sleeps until much has come, while much comes.
+//! A TCP stream that wakes its reader less often while much data arrives.
 //!
-//! A server sends a COPY in pieces of 8 KiB, and each of them would wake the
-//! reader: a fifth of an export's CPU time, and as much again of the server's,
-//! which does the waking. So once a stream is bulky the kernel is told to wake
-//! nobody for less than [`MUCH`] (`SO_RCVLOWAT`, socket(7)); what is less waits
-//! [`PATIENCE`] at most.
+//! A server sends a COPY in packets of 8 KiB. Each of them would wake the reader. These wake-ups take a fifth
+//! of an export's CPU time, and as much of the server's, because the sender does the waking. So once a stream
+//! is bulky, the kernel is told to wake the reader only when [`MUCH`] has arrived (`SO_RCVLOWAT`, socket(7)).
+//! A smaller rest waits at most [`PATIENCE`].
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -16,22 +15,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Bytes without an answer of ours, after which a stream is bulky.
+/// A stream is bulky after it has read this many bytes since the last write.
 const BULKY: usize = 512 << 10;
-/// Bytes that the kernel gathers then.
+/// Bytes that the kernel then gathers before it wakes the reader.
 const MUCH: libc::c_int = 192 << 10;
-/// How long they may take: short beside a chunk, long beside what they take from a server at work.
+/// Longest time that the kernel gathers: short compared with a chunk, but longer than a busy server needs to
+/// send that much.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// A TCP stream.
+/// A TCP stream that may gather bytes in the kernel.
 pub(super) struct BulkStream {
     stream: TcpStream,
-    /// Bytes read since something was written, or since they came slowly.
+    /// Bytes read since the last write, or since data last came slowly.
     came: usize,
-    /// Whether the kernel gathers.
+    /// Whether the kernel gathers bytes.
     gathers: bool,
     patience: Option<Pin<Box<Sleep>>>,
-    /// Whether `patience` runs.
+    /// Whether the timer `patience` runs.
     waits: bool,
 }
 
@@ -40,7 +40,7 @@ impl BulkStream {
         Self { stream, came: 0, gathers: false, patience: None, waits: false }
     }
 
-    /// Has the kernel gather, or give out what there is and all that comes.
+    /// Tells the kernel to gather bytes, or to pass them on at once.
     fn gather(&mut self, gathers: bool) -> io::Result<()> {
         if self.gathers != gathers {
             set_low_watermark(&self.stream, if gathers { MUCH } else { 1 })?;
@@ -50,7 +50,8 @@ impl BulkStream {
     }
 }
 
-/// Sets the number of bytes below which a socket does not become readable. Less than there is wakes at once.
+/// Sets the number of bytes from which on a socket becomes readable. If that many bytes have already arrived,
+/// the reader is woken at once.
 #[expect(unsafe_code, reason = "no safe wrapper of this option is to be had")]
 fn set_low_watermark(stream: &TcpStream, bytes: libc::c_int) -> io::Result<()> {
     let size = size_of_val(&bytes) as libc::socklen_t;
@@ -91,7 +92,7 @@ impl AsyncRead for BulkStream {
 impl AsyncWrite for BulkStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // An answer to it may be short.
+        // The answer to what is written may be short.
         this.came = 0;
         this.gather(false)?;
         Pin::new(&mut this.stream).poll_write(cx, bytes)
@@ -123,7 +124,7 @@ mod tests {
         (BulkStream::new(client), server)
     }
 
-    /// A stream that has just read much.
+    /// A stream that has just read enough to be bulky.
     async fn bulky() -> (BulkStream, TcpStream) {
         let (mut client, mut server) = pair().await;
         let sending = tokio::spawn(async move {
@@ -140,7 +141,7 @@ mod tests {
         let (mut client, mut server) = bulky().await;
         let mut buffer = vec![0; MUCH as usize];
         let began = Instant::now();
-        // Somebody waits for it already: what there is when it is asked for comes at once.
+        // The read starts before the write, because a read returns at once what has already arrived.
         let (read, sent) = tokio::join!(client.read(&mut buffer), server.write_all(b"the end"));
         sent.expect("somebody reads");
         assert_eq!(read.expect("it comes"), 7);

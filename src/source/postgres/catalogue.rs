@@ -1,5 +1,5 @@
-//! The survey: facts of all relations that a request means, in a constant
-//! number of queries however many there are.
+//! The survey: facts of all relations that a request names or matches. The number of queries does not depend
+//! on the number of relations.
 
 use std::collections::HashMap;
 
@@ -20,16 +20,17 @@ mod facts;
 use facts::{Facts, HIDDEN_ROWS, facts};
 pub(super) use facts::{Sizes, is_read_child};
 
-/// What a standby says of relations whose changes its primary does not log.
+/// Why a standby cannot read an unlogged table. The primary does not log its changes.
 const UNLOGGED: &str = "the server is a standby, and the table, or one that it reads, is unlogged";
 
-/// Whether a failed survey is worth another try without touching the tables.
+/// Whether the survey failed because of a lock, so that another try with sizes from the last VACUUM can
+/// succeed.
 pub(super) fn was_locked(error: &SourceError, sizes: Sizes) -> bool {
     sizes == Sizes::Now && error.refusal == Some(Refusal::Lock)
 }
 
-/// Everything that the request means. `all_rows`: what helps where policies hide rows; none says that the
-/// configuration asks for what row-level security leaves visible.
+/// Surveys all relations of the request. `all_rows` is the remedy where policies hide rows. It is `None` if
+/// the configuration accepts that row-level security hides rows.
 pub(super) async fn survey(
     session: &Session,
     version: u32,
@@ -48,7 +49,7 @@ pub(super) async fn survey(
     let mut contained = contained(session, parents.map(|n| n.oid)).await?;
     Ok(named
         .into_iter()
-        // Dropped while we looked: as if it had never been.
+        // A relation that was dropped meanwhile is left out.
         .filter_map(|n| {
             let facts = facts.get(&n.oid)?;
             let columns = columns.remove(&n.oid).unwrap_or_default();
@@ -63,7 +64,7 @@ pub(super) async fn survey(
         .collect())
 }
 
-/// Which tables inherit from some, directly or not.
+/// Finds the tables that inherit from these tables, directly or not.
 async fn contained(
     session: &Session,
     parents: impl Iterator<Item = u32>,
@@ -111,7 +112,8 @@ fn relation(
     let foreign = n.kind == RelationKind::Foreign || facts.foreign_members > 0 || facts.reads_foreign;
     let mut surveyed = columns.columns;
     if foreign || n.kind == RelationKind::Table && facts.members > 1 {
-        // Nobody enforces the NOT NULL of a foreign table, and a child may lack that of its parent.
+        // PostgreSQL does not enforce NOT NULL of a foreign table, and a child may lack a NOT NULL of its
+        // parent.
         surveyed.iter_mut().for_each(|c| c.column.nullable = true);
     }
     Relation {
@@ -135,8 +137,7 @@ fn relation(
     }
 }
 
-/// The relations that the patterns match. Schemas are compared by the server
-/// where they are literal, wildcards here.
+/// The relations that the patterns match. The server compares literal schemas. Wildcards are matched here.
 async fn named(session: &Session, request: &SurveyRequest) -> Result<Vec<Named>, SourceError> {
     let mut found = Vec::new();
     let exact: std::collections::HashSet<(String, String)> =
@@ -198,7 +199,7 @@ fn named_sql(request: &SurveyRequest) -> String {
         format!(" AND n.nspname = ANY ({})", texts(request.schemas.iter().map(String::as_str)))
     };
     let wanted = if wanted.is_empty() { "false".to_owned() } else { wanted.join(" OR ") };
-    // Names with pg_ belong to the system: catalogues, TOAST, temporary tables.
+    // Names that begin with pg_ belong to the system: catalogues, TOAST, temporary tables.
     format!(
         "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \

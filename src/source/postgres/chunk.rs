@@ -1,4 +1,4 @@
-//! Reading one chunk: the transaction, its guards, then the COPY.
+//! Reads one chunk: opens the transaction, checks the table, then starts the COPY.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ pub(super) struct Limits {
     pub(super) stall: Duration,
 }
 
-/// Opens the rows of a chunk. Dropping the future, or firing the token, ends
-/// what it has begun on the server.
+/// Opens the rows of a chunk. When the future is dropped, or the token fires, the work on the server ends
+/// too.
 pub(super) async fn open(
     connections: &Connections,
     limits: Limits,
@@ -58,8 +58,8 @@ async fn begin(
     let snapshot = read.under.as_deref().map(snapshot::id).transpose()?;
     let selected = Selected::of(&read.selection)?;
     let (schema, name) = (selected.schema, selected.name);
-    // An index may lack rows of the snapshot (`definitions`). Who wants all rows of a table needs none; set here, it costs
-    // no exchange of its own.
+    // An index may lack rows of the snapshot (see `definitions`). A chunk that reads a whole table needs no
+    // index. The setting is sent here because it then costs no extra round trip.
     let all = matches!(read.slice, Slice::All) && selected.filter.is_none();
     let whole_tables = [("enable_indexonlyscan".to_owned(), "off".to_owned())];
     let settings = if all { &whole_tables[..] } else { &[] };
@@ -81,8 +81,9 @@ async fn begin(
     let conditions = Conditions { key, filter: selected.filter };
     let seen = seen::compare(&rows, &selected, read.columns, conditions)?;
     let mut settings: Vec<(&str, &str)> = Vec::new();
-    // A range of an eighth of the table is planned as a scan of all of it: every chunk would read the whole
-    // table. Only where partitions are left out is a scan of the others no waste, and of what a view joins nobody knows.
+    // The server would read a range of an eighth of the table with a scan of the whole table, so every chunk
+    // would read all of it. An index scan prevents that. It is not needed if the range skips whole
+    // partitions, and for a view nobody knows what the query reads.
     let by_index = match (key, order) {
         (Some(column), Some(order)) => !order.is_by_bytes() && !seen.is_pruned_by(column),
         _ => false,
@@ -139,8 +140,8 @@ async fn begin(
     CopyStream::start(session, &copy, rows, limits.stall, definitions).await
 }
 
-/// Page numbers mean something only while all chunks see one snapshot, and
-/// only newer servers read just these pages.
+/// Page numbers are valid only while all chunks read one snapshot. Only newer servers read nothing but the
+/// pages of the range.
 fn check_pages(
     slice: Slice<'_>,
     snapshot: Option<&str>,

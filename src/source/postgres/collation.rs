@@ -1,11 +1,11 @@
-//! Whether the order of texts can be trusted to be the one in which indexes have them.
+//! Checks whether the order of texts is still the order that indexes have.
 //!
-//! ICU and the C library change the order of texts from one version to the next, and an index that was made under
-//! another version loses rows: a search in it goes astray. The server notes under which version a collation was made,
-//! warns, and goes on. Invariant I6: where that version is not the one that it compares by now, or none is noted, no
-//! index of such texts decides what a chunk reads, and no bounds of partitions do. Keys are compared by their bytes
-//! then, for which such an index is of no use, and filters stand where the planner does not look into them
-//! ([`opaque`]).
+//! ICU and the C library change the order of texts between versions. A search in an index that was built
+//! under another version can miss rows. The server stores the version under which a collation was created,
+//! warns about a difference, and goes on. Invariant I6: if the stored version differs from the current one,
+//! or none is stored, no index on such texts and no partition bounds may decide what a chunk reads. Keys are
+//! then compared by their bytes, so that such an index cannot be used. Filters are written so that the
+//! planner does not analyse them ([`opaque`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,22 +16,23 @@ use super::slice::opaque;
 use super::sqlstate::Stage;
 use crate::source::SourceError;
 
-/// Oid of the collation `default` on every server (`pg_collation.dat`).
+/// Oid of the collation `default`, the same on every server (`pg_collation.dat`).
 pub(super) const DEFAULT: u32 = 100;
-/// `C` and `POSIX`, of which there are no versions.
+/// `C` and `POSIX`. They have no versions, because their order never changes.
 const BYTEWISE: [u32; 2] = [950, 951];
-/// First version in which a database notes the version of its own collation.
+/// First version in which a database stores the version of its own collation.
 const HAS_DATABASE_VERSION: u32 = 150_000;
-/// Stands for every collation that something in the database is made with: of a range or a composite nobody sees by which
-/// its texts are compared.
+/// Stands for every collation that an object of the database uses. The collation by which a range or a
+/// composite compares its texts is not visible at its column.
 const USED: u32 = 0;
-/// Stands for the database's own where an index, a part of one or partitions are made of an expression that is compared by
-/// it: of what functions and operators give nobody sees whether it is a text.
+/// Stands for the collation of the database, if an index, the condition of one or a partition key has an
+/// expression that compares by it. Whether the result of a function or operator is a text is not visible.
 const OF_EXPRESSIONS: u32 = 1;
-/// Built-in types that are compared by the collation of the database, although they have none: `jsonb`, `jsonb[]`.
+/// Built-in types that are compared by the collation of the database, although their columns have no
+/// collation: `jsonb`, `jsonb[]`.
 const OF_DEFAULT: [u32; 2] = [3802, 3807];
 
-/// Which of some collations are in doubt, and why.
+/// Finds which of these collations are in doubt, and why.
 pub(super) async fn doubts(
     session: &Session,
     collations: &BTreeSet<u32>,
@@ -52,7 +53,7 @@ pub(super) async fn doubts(
     Ok(doubts)
 }
 
-/// Without a name it is the collation of the database.
+/// Why a collation is in doubt. Without a name it is the collation of the database.
 fn why(name: Option<(&str, &str)>, noted: Option<&str>, now: Option<&str>) -> String {
     let (collation, refresh) = match name {
         Some((schema, name)) => {
@@ -70,12 +71,12 @@ fn why(name: Option<(&str, &str)>, noted: Option<&str>, now: Option<&str>) -> St
     }
 }
 
-/// The collations among these that are in doubt, with the versions that are noted and those of now.
+/// Asks which of these collations are in doubt, with their stored and current versions.
 fn question(version: u32, collations: &BTreeSet<u32>) -> String {
     let by_used = collations.contains(&USED);
     let list: Vec<String> =
         collations.iter().chain(by_used.then_some(&DEFAULT)).map(u32::to_string).collect();
-    // What depends on the database's own is not noted.
+    // pg_depend has no entries for the collation of the database.
     let used = if by_used {
         " OR l.oid IN (SELECT e.refobjid FROM pg_catalog.pg_depend e \
            WHERE e.refclassid = 'pg_catalog.pg_collation'::pg_catalog.regclass)"
@@ -118,7 +119,8 @@ fn question(version: u32, collations: &BTreeSet<u32>) -> String {
     )
 }
 
-/// Settings without which no index and no bound of a partition would decide, for what a filter reads in other tables.
+/// Settings that keep the planner from using indexes and partition bounds, for filters that read other
+/// tables.
 const WITHOUT_INDEXES: [(&str, &str); 5] = [
     ("enable_indexscan", "off"),
     ("enable_indexonlyscan", "off"),
@@ -127,18 +129,18 @@ const WITHOUT_INDEXES: [(&str, &str); 5] = [
     ("enable_seqscan", "on"),
 ];
 
-/// What has to be minded when a relation is read.
+/// How to read a relation safely when collations are in doubt.
 #[derive(Debug, Default)]
 pub(super) struct Care {
-    /// Its filter, as it may stand in a query.
+    /// Its filter, as the query must contain it.
     pub(super) filter: Option<String>,
-    /// Settings after all others.
+    /// Settings to apply after all others.
     pub(super) settings: &'static [(&'static str, &'static str)],
-    /// Why the order of its key is in doubt.
+    /// Why the order of its key is in doubt, if it is.
     pub(super) key: Option<String>,
 }
 
-/// What a filter and a key have to do with collations that are in doubt.
+/// Checks the collations of a filter and a key, and returns how to read the relation safely.
 pub(super) async fn care(
     session: &Session,
     seen: &SeenRelation,
@@ -156,7 +158,7 @@ pub(super) async fn care(
         found.next().map(|(_, why)| why.clone())
     };
     let doubted = of_filter.iter().any(|collation| of(*collation).is_some());
-    // A subquery that the planner could not look into would run once for each row.
+    // In an opaque filter, a subquery would run once for each row.
     let (opaque_filter, settings) = match conditions.may_read_tables() {
         _ if !doubted => (false, &[][..]),
         true => (false, &WITHOUT_INDEXES[..]),
@@ -166,8 +168,9 @@ pub(super) async fn care(
     Ok(Care { filter, settings, key: of_key.and_then(of) })
 }
 
-/// The collations by which a filter may compare; one too many is safe, only slower. A cast to text is in the order of the
-/// database, and so is a text that operators and functions make of values without collation.
+/// The collations by which a filter may compare. An extra one does no harm except that the query is slower. A
+/// cast to text uses the collation of the database, and so does a text that operators and functions make of
+/// values without a collation.
 fn of_filter(seen: &SeenRelation, conditions: Conditions<'_>) -> BTreeSet<u32> {
     let Some(filter) = conditions.filter else { return BTreeSet::new() };
     let filter_alone = Conditions { key: None, filter: Some(filter) };
@@ -175,7 +178,7 @@ fn of_filter(seen: &SeenRelation, conditions: Conditions<'_>) -> BTreeSet<u32> {
     let mut collations: BTreeSet<u32> = named.filter_map(|(_, column)| of_column(column)).collect();
     let words = filter.to_lowercase();
     let has = |some: &[&str]| some.iter().any(|word| words.contains(word));
-    // Those that it names, or that other tables have.
+    // Collations that the filter names, or that other tables have.
     if has(&["collate"]) || conditions.may_read_tables() {
         collations.insert(USED);
     }

@@ -1,4 +1,4 @@
-//! The survey's columns: types with what their mapping needs, keys and statistics.
+//! The columns of the survey: types, keys and statistics, with what the mapping needs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,7 +19,7 @@ use crate::source::SourceError;
 use crate::source::decode::Form;
 use crate::source::decode::portable::{MAX_DIGITS, portable};
 
-/// First version in which a NOT NULL may stand for rows that break it.
+/// First version with NOT NULL constraints that are not validated, so that rows may break them.
 const HAS_INVALID_NOT_NULL: u32 = 180_000;
 
 /// The columns of one relation.
@@ -30,7 +30,8 @@ pub(super) struct ColumnFacts {
 }
 
 impl ColumnFacts {
-    /// Those of the relation without its children, of which the statistics know.
+    /// The columns of the relation without its children. Their correlation and histogram are removed, because
+    /// statistics include the children.
     pub(super) fn alone(&self) -> Self {
         let column = |c: &SurveyColumn| SurveyColumn {
             correlation: None,
@@ -42,8 +43,8 @@ impl ColumnFacts {
     }
 }
 
-/// Columns, keys, indexes and statistics of all relations, by oid. Statistics cost the
-/// most and are read for primary keys and for columns of these names only.
+/// Reads columns, keys, indexes and statistics of all relations, by oid. Statistics cost the most, so they
+/// are read only for primary keys and for columns with these names.
 pub(super) async fn survey(
     session: &Session,
     version: u32,
@@ -89,7 +90,7 @@ struct ColumnRow {
     not_null: bool,
     source_type: String,
     readable: bool,
-    /// Oid; 0 where its type has none.
+    /// Oid of the collation; 0 if the type has none.
     collation: u32,
 }
 
@@ -137,7 +138,7 @@ fn keys_sql(oids: &str) -> String {
     )
 }
 
-/// A column as the survey reports it, mapped without any option.
+/// A column as the survey reports it, mapped without options.
 fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> SurveyColumn {
     let mut ty = types.facts(row.ty, row.typmod);
     ty.name.clone_from(&row.source_type);
@@ -161,7 +162,7 @@ fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> Surv
     }
 }
 
-/// A column that is read like this.
+/// A column with this reading.
 fn made(name: String, source_type: String, nullable: bool, reading: Reading) -> Column {
     Column {
         name,
@@ -173,7 +174,7 @@ fn made(name: String, source_type: String, nullable: bool, reading: Reading) -> 
     }
 }
 
-/// Bytes that a value takes in a table, roughly.
+/// Approximate bytes of a value in a table.
 fn width(form: &Form) -> u64 {
     match form {
         Form::Bool => 1,
@@ -196,7 +197,9 @@ fn width(form: &Form) -> u64 {
             let width = if *half { 2 } else { 4 };
             8 + width * u64::from(length.unwrap_or(256))
         }
-        Form::Struct(parts) => 24 + parts.iter().map(|part| width(&part.form)).sum::<u64>(),
+        Form::Struct(attributes) => {
+            24 + attributes.iter().map(|attribute| width(&attribute.form)).sum::<u64>()
+        }
         Form::Range(bound) => 8 + 2 * width(bound),
         Form::Json | Form::JsonText => 128,
     }
@@ -226,7 +229,7 @@ async fn statistics(
     if columns.is_empty() {
         return Ok(());
     }
-    // Statistics with the children come last and win.
+    // Statistics that include children come last and replace the others.
     let sql = format!(
         "SELECT s.schemaname, s.tablename, s.attname, s.correlation, \
                 pg_catalog.array_length(s.histogram_bounds::pg_catalog.text::pg_catalog.text[], 1), \
@@ -296,7 +299,7 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
     mapped
 }
 
-/// A form whose type every reader knows, and what that means for the column.
+/// Replaces a form by one that every reader knows, with a note for the column.
 fn make_portable(form: &Form, infinity: &mut InfinityMode) -> (Form, Option<String>) {
     let (form, texts) = portable(form);
     let mut notes = Vec::new();

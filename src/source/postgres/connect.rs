@@ -1,7 +1,6 @@
-//! Connections, and how a query is ended from outside.
+//! Makes connections, and ends queries from outside.
 //!
-//! The password file is read at each connect, so that a rotated password is
-//! found without a restart.
+//! The password file is read at each connect, so that a new password works without a restart.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -27,18 +26,18 @@ use crate::config::{Advice, Origin, PostgresConfig, Secret};
 use crate::message::SourceName;
 use crate::source::SourceError;
 
-/// Pauses after each cancel request before the next one: one that arrives
-/// between two statements is lost.
+/// Pauses after each cancel request before the next one. A cancel request that arrives between two statements
+/// has no effect.
 const CANCEL_PAUSES: [Duration; 4] =
     [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(1), Duration::from_secs(2)];
 /// Longest time that sending one cancel request may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
-/// As `pg_stat_activity` shows connections of the pool.
+/// Name of pool connections in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "adu-export";
-/// The same of connections beside the pool, before they hold a snapshot.
+/// Name of connections outside the pool, before they hold a snapshot.
 const KEEPER_NAME: &str = "adu-export keeper";
 
-/// A connection that was made, and what drives it.
+/// A new connection, and the future that drives it.
 pub(super) struct Opened {
     pub(super) client: Client,
     pub(super) connection: Connection<Tap<Wire>, Tap<Wire>>,
@@ -48,15 +47,15 @@ pub(super) struct Opened {
 
 /// A connection of the pool.
 pub(super) struct Pooled {
-    /// Ends the task that drives the connection when it is dropped.
+    /// Dropping it ends the task that drives the connection.
     pub(super) client: ClientWrapper,
-    /// Where rows of a COPY go.
+    /// Takes the rows of a COPY.
     pub(super) tap: TapHandle,
-    /// Where it leads: a cancel request must reach the same server.
+    /// The server's address. A cancel request must reach the same server.
     address: Address,
 }
 
-/// The TLS of a stream that has it already, or needs none.
+/// Stands for TLS on a stream that already has TLS, or needs none.
 struct Agreed;
 
 impl TlsConnect<Tap<Wire>> for Agreed {
@@ -81,7 +80,7 @@ impl TlsStream for Tap<Wire> {
 /// Where the password comes from.
 #[derive(Clone, Debug)]
 enum Password {
-    /// The DSN, or nowhere: trust, peer, a client certificate.
+    /// In the DSN, or not needed: trust, peer, a client certificate.
     AsInDsn,
     Given(Secret),
     File(PathBuf),
@@ -92,19 +91,19 @@ pub(super) struct Connector {
     config: tokio_postgres::Config,
     password: Password,
     dialer: Dialer,
-    /// Which servers will do.
+    /// Which servers are acceptable.
     target: Target,
-    /// Limit for each address, login included, as libpq's `connect_timeout`.
+    /// Limit for each address, login included, like libpq's `connect_timeout`.
     timeout: Duration,
     server: String,
-    /// `server_version_num` as the last connection saw it; 0 before the first.
+    /// `server_version_num` of the last connection; 0 before the first one.
     version: AtomicU32,
-    /// Everything that outlives a call: pumps, and sessions that are being ended.
+    /// Tasks that outlive a call: pumps, and sessions that are being ended.
     pub(super) tasks: TaskTracker,
 }
 
 impl Connector {
-    /// Reads the connection string and what it needs of TLS.
+    /// Reads the connection string and the TLS files that it needs.
     pub(super) fn new(
         name: &SourceName,
         origin: Origin,
@@ -148,18 +147,18 @@ impl Connector {
         self.version.load(Ordering::Relaxed)
     }
 
-    /// A connection outside of the pool, and what drives it.
+    /// Makes a connection outside the pool.
     pub(super) async fn connect(&self) -> Result<Opened, SourceError> {
         self.open(KEEPER_NAME).await
     }
 
-    /// A connection for the pool.
+    /// Makes a connection for the pool.
     pub(super) async fn pooled(&self) -> Result<Pooled, SourceError> {
         let Opened { client, connection, tap, address } = self.open(APPLICATION_NAME).await?;
-        // The wrapper owns it.
+        // The wrapper ends this task.
         let driver = tokio::spawn(async move {
             if let Err(e) = connection.await {
-                tracing::debug!(error = %e, "connection ended");
+                tracing::debug!(error = %e, "the connection ended with an error");
             }
         });
         Ok(Pooled { client: ClientWrapper::new(client, driver), tap, address })
@@ -170,12 +169,12 @@ impl Connector {
         self.timeout
     }
 
-    /// Where it connects to, for people.
+    /// The server's name, for people.
     pub(super) fn server(&self) -> &str {
         &self.server
     }
 
-    /// Tries one address after the other: a silent one must not keep from the next.
+    /// Tries one address after the other. An address that does not answer must not block the next one.
     async fn open(&self, name: &str) -> Result<Opened, SourceError> {
         let mut config = self.config.clone();
         if config.get_application_name().is_none() {
@@ -195,7 +194,7 @@ impl Connector {
         self.first(&config, &addresses, target).await
     }
 
-    /// The first of these servers that will do.
+    /// Connects to the first acceptable server.
     async fn first(
         &self,
         config: &tokio_postgres::Config,
@@ -242,7 +241,7 @@ impl Connector {
         Ok(Opened { client, connection, tap, address })
     }
 
-    /// The password for the next connection, where it is not in the DSN.
+    /// The password for the next connection, if it is not in the DSN.
     async fn password(&self) -> Result<Option<String>, SourceError> {
         match &self.password {
             Password::AsInDsn => Ok(None),
@@ -275,13 +274,12 @@ impl Connector {
             .with_remedy(Advice::Silence)
     }
 
-    /// Ends what a connection, taken out of the pool for good, does on the
-    /// server and closes it. Returns once the server has let go, or after a
-    /// bounded time.
+    /// Ends the work of a connection on the server and closes it. The connection must be out of the pool.
+    /// Returns once the server has ended the work, or after a limited time.
     pub(super) async fn end(&self, conn: Pooled) {
-        // What it still sends must not wait for a reader.
+        // Rows that still arrive must not wait for a reader.
         conn.tap.discard();
-        // Answered only once the statement before it has ended.
+        // The server answers only after the previous statement has ended.
         let idle = conn.client.batch_execute("ROLLBACK");
         tokio::pin!(idle);
         for pause in CANCEL_PAUSES {
@@ -292,9 +290,9 @@ impl Connector {
         }
     }
 
-    /// The same, where nobody can wait for it.
+    /// Like `end`, for callers that cannot wait.
     pub(super) fn abandon(self: &Arc<Self>, conn: Pooled) {
-        // Without a runtime the process is ending, and closes its sockets.
+        // Without a runtime the process is ending and closes its sockets.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let connector = self.clone();
             self.tasks.spawn_on(async move { connector.end(conn).await }, &runtime);
@@ -309,16 +307,16 @@ impl Connector {
         };
         match timeout(CANCEL_TIMEOUT, request).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(error, "cancel request failed"),
-            Err(_) => tracing::debug!("cancel request timed out"),
+            Ok(Err(error)) => tracing::debug!(error, "a cancel request failed"),
+            Err(_) => tracing::debug!("a cancel request timed out"),
         }
     }
 }
 
-/// What the client needs for each session.
+/// The client's settings for each session.
 fn session(dsn: Dsn) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
-    // For the client every stream has its TLS behind it.
+    // Tell the client that its stream already has TLS.
     config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     config.user(dsn.user).dbname(dsn.database).channel_binding(match dsn.binding {
         Binding::Disable => Bind::Disable,
@@ -337,7 +335,7 @@ fn session(dsn: Dsn) -> tokio_postgres::Config {
     config
 }
 
-/// How a server is asked whether it will do, and its answer if so.
+/// The question that shows whether a server is acceptable, and the expected answer.
 fn question(target: Target) -> Option<(&'static str, &'static str)> {
     const WRITES: &str = "SHOW transaction_read_only";
     const STANDBY: &str = "SELECT pg_catalog.pg_is_in_recovery()";

@@ -1,9 +1,8 @@
-//! Rows of a COPY on their way from the connection to the thread that decodes.
+//! Carries rows of a COPY from the connection to the thread that decodes.
 //!
-//! The connection's tap hands rows on through a channel of a few pieces: when
-//! the decoder is slow, the server waits, and memory stays bounded (invariant
-//! I8). The stream ends with `None` only after the trailer *and* the server's
-//! confirmation that the transaction is whole.
+//! The connection's tap passes rows on through a channel of a few pieces. When the decoder is slow, the
+//! server waits, so memory stays bounded (invariant I8). The stream ends with `None` only after the trailer
+//! *and* the server's confirmation that the transaction succeeded.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -24,23 +23,23 @@ use crate::config::Advice;
 use crate::source::decode::{CopyDecoder, StreamColumn};
 use crate::source::{ChunkRead, ChunkStream, Progress, SourceError};
 
-/// Pieces on their way.
+/// Number of pieces in the channel.
 const PIECES: usize = 4;
 
 type Copied = Pin<Box<CopyOutStream>>;
 type End = Arc<OnceLock<Result<(), SourceError>>>;
 
-/// What a COPY is to bring.
+/// What a COPY will read.
 pub(super) struct Rows<'a> {
     pub(super) read: &'a ChunkRead<'a>,
-    /// Its columns, as they are decoded.
+    /// The columns, in the form that the decoder reads.
     pub(super) columns: Vec<StreamColumn>,
-    /// What is done, for errors.
+    /// Action and object, for errors.
     pub(super) what: String,
 }
 
-/// The rows of a chunk; read from a blocking thread. Dropped before its end,
-/// it ends the query on the server.
+/// The rows of a chunk, read from a blocking thread. If the stream is dropped before its end, the query on
+/// the server ends.
 pub(super) struct CopyStream {
     pieces: mpsc::Receiver<Piece>,
     end: End,
@@ -51,7 +50,7 @@ pub(super) struct CopyStream {
 }
 
 impl CopyStream {
-    /// Sends the COPY, and starts the task that sees it through.
+    /// Starts the COPY and the task that waits for its end.
     pub(super) async fn start(
         session: Session,
         copy: &Statement,
@@ -79,12 +78,12 @@ impl CopyStream {
         })
     }
 
-    /// The decoder knows columns and no tables.
+    /// Adds the table to an error of the decoder, which knows only columns.
     fn named(&self, error: SourceError) -> SourceError {
         error.named(&self.what)
     }
 
-    /// After the last piece: how it ended.
+    /// Called after the last piece: returns the last rows, or the error that ended the COPY.
     fn last_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         match self.end.get() {
             Some(Ok(())) => self.decoder.finish().map_err(|e| self.named(e)),
@@ -115,19 +114,19 @@ impl ChunkStream for CopyStream {
     }
 }
 
-/// Why a pump stops before the end.
+/// Why a pump stops early.
 enum Stop {
-    /// The server said why.
+    /// The server reported an error.
     Server(tokio_postgres::Error),
-    /// Nobody reads any more.
+    /// The reader is gone.
     Unread,
     Cancelled,
     Stalled,
 }
 
-/// Waits for the end of a COPY whose rows the tap takes.
+/// Waits for the end of a COPY while the tap takes its rows.
 struct Pump {
-    /// Keeps the channel open until it is known how the COPY ended.
+    /// Keeps the channel open until the result of the COPY is known.
     sink: mpsc::Sender<Piece>,
     tap: TapHandle,
     cancel: CancellationToken,
@@ -140,7 +139,7 @@ impl Pump {
     async fn run(mut self, session: Session, mut rows: Copied, end: End) {
         let stop = match self.wait(&mut rows).await {
             Ok(()) => {
-                // Nothing is said before the transaction is known to be whole.
+                // Report success only after the transaction is known to be complete.
                 let definitions = self.definitions.take();
                 let ended = async {
                     match definitions {
@@ -164,7 +163,7 @@ impl Pump {
         session.abort().await;
     }
 
-    /// Returns when the server ends the COPY: then all its rows have left the tap.
+    /// Waits until the server ends the COPY. All rows have then left the tap.
     async fn wait(&self, rows: &mut Copied) -> Result<(), Stop> {
         tokio::select! {
             biased;
@@ -180,12 +179,12 @@ impl Pump {
     }
 }
 
-/// The chunk is not wanted any more.
+/// The error of a chunk that was cancelled.
 pub(super) fn cancelled(relation: &str) -> SourceError {
     SourceError::cancelled(format!("{relation}: cancelled"))
 }
 
-/// The server is silent.
+/// The error of a chunk whose server sends nothing.
 pub(super) fn stalled(relation: &str, after: Duration) -> SourceError {
     SourceError::transient(
         "stalled",

@@ -1,16 +1,14 @@
-//! What a chunk reads through definitions that neither its snapshot nor its
-//! locks protect from the beginning of the job on: what views select, which
-//! functions they call, what policies hide, attributes of composites, labels of
-//! enums, the order of a text key, children of the tables that a view or filter
-//! reads. The server follows the definitions of the moment, while SQL that reads
-//! the catalogue sees those of the snapshot. They are compared once the chunk is
-//! read: what still holds after its end has held all the time.
+//! Compares definitions that a chunk depends on but that neither its snapshot nor its locks protect since the
+//! job began: what views select, which functions they call, what policies hide, attributes of composites,
+//! labels of enums, the order of a text key, and children of the tables that a view or filter reads. The
+//! server follows the current definitions, while SQL that reads the catalogue sees the definitions of the
+//! snapshot. The comparison runs after the chunk is read: a definition that is unchanged at the end did not
+//! change in between.
 //!
-//! Where a chunk asks for some of the rows, the planner may leave out what
-//! holds none of them now, though it does in the snapshot: partitions by their
-//! bounds, all rows by NOT NULL, what an index does not have. One that is built
-//! CONCURRENTLY waits for the snapshots that it sees when it is nearly done, and
-//! not for one that a daemon takes over from another later.
+//! If a chunk reads only some rows, the planner may skip data that holds no such row now but does in the
+//! snapshot: partitions by their bounds, all rows by NOT NULL, rows that an index does not have. An index
+//! that is built CONCURRENTLY waits for the snapshots that exist near its end. It does not wait for a
+//! snapshot that a daemon takes over from another daemon later.
 
 use super::catalogue::is_read_child;
 use super::order::cast;
@@ -20,12 +18,13 @@ use super::sqlstate::Stage;
 use crate::relation::Slice;
 use crate::source::SourceError;
 
-/// First version that plans `IS NULL` of a NOT NULL column as false.
+/// First version that plans `IS NULL` on a NOT NULL column as false.
 const HAS_NULL_FOLDING: u32 = 170_000;
-/// First version that updates the row of an index, instead of overwriting it, when it becomes valid.
+/// First version that updates the catalogue row of an index when the index becomes valid. Older versions
+/// overwrite it in place.
 const HAS_VERSIONED_INDEXES: u32 = 140_000;
 
-/// What is asked at the end of a chunk's transaction.
+/// The question that a chunk's transaction asks at its end.
 pub(super) struct Definitions {
     sql: String,
     schema: String,
@@ -34,20 +33,20 @@ pub(super) struct Definitions {
 
 /// What a chunk may depend on.
 struct Asked {
-    /// Whether views, policies or a filter may lead to other tables.
+    /// Whether views, policies or a filter may read other tables.
     leads_on: bool,
-    /// Whether definitions shape its rows.
+    /// Whether definitions decide its rows.
     follows: bool,
-    /// Whether it may ask for NULLs.
+    /// Whether it may ask for rows whose key is NULL.
     nulls: bool,
-    /// Number of a key whose order is a collation's.
+    /// Number of a key column whose order depends on a collation.
     key: Option<i16>,
-    /// The server's.
+    /// Version of the server.
     version: u32,
 }
 
 impl Definitions {
-    /// Those that a chunk of a relation depends on, if any.
+    /// The definitions that a chunk of a relation depends on, if any.
     pub(super) fn of(
         seen: &SeenRelation,
         (schema, name): (&str, &str),
@@ -71,7 +70,7 @@ impl Definitions {
         Some(Self { sql: asked.sql(seen), schema: schema.to_owned(), name: name.to_owned() })
     }
 
-    /// Commits, compares and gives the connection back.
+    /// Commits, compares the definitions and returns the connection to the pool.
     pub(super) async fn end(self, session: Session, what: &str) -> Result<(), SourceError> {
         let why = session.value(&self.sql, Stage::Chunk, what).await?;
         session.give_back();
@@ -83,9 +82,11 @@ impl Definitions {
 }
 
 impl Asked {
-    /// Notes what the snapshot shows, commits, and answers what is another now; nothing else is the empty text.
+    /// SQL that stores what the snapshot shows, commits, and then answers what has changed. An empty text
+    /// means that nothing has changed.
     fn sql(&self, seen: &SeenRelation) -> String {
-        // Names of settings that live as long as the session: the next chunk overwrites them.
+        // Custom settings store the values. They live as long as the session, and the next chunk overwrites
+        // them.
         let note = |setting: &str, value: &str| {
             format!(
                 "SELECT WHERE pg_catalog.set_config('adu_export.{setting}', ({value})::pg_catalog.text, false) IS NULL; "
@@ -97,7 +98,7 @@ impl Asked {
             )
         };
         let texts = |of: &str| format!("SELECT coalesce(pg_catalog.array_agg(t.text), '{{}}') FROM ({of}) t");
-        // What was made after the snapshot holds no row of it.
+        // A relation that was created after the snapshot holds no row of it.
         let locked = "SELECT pg_catalog.array_agg(l.relation) FROM pg_catalog.pg_locks l \
                       JOIN pg_catalog.pg_class c ON c.oid = l.relation \
                       WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()";
@@ -115,7 +116,7 @@ impl Asked {
         format!(
             "{}{}{}COMMIT; SELECT CASE \
                WHEN EXISTS ({kept_noted} EXCEPT ({kept_now})) THEN 'a view, function, policy, type or collation that it \
-                 depends on, the partitions or children of a table, or NOT NULL of a column are others now' \
+                 depends on, the partitions or children of a table, or NOT NULL of a column have changed' \
                WHEN EXISTS (SELECT FROM ({children}) c WHERE c.inhrelid IN ({read}) AND c.text NOT IN ({grown_noted})) \
                  THEN 'a table has another child' \
                ELSE coalesce((SELECT i.why FROM ({indexes}) i WHERE i.text NOT IN ({grown_noted}) LIMIT 1), '') END",
@@ -133,9 +134,11 @@ impl Asked {
         )
     }
 
-    /// Indexes that may lack rows of a snapshot in which they are not valid, and unique ones where these tell what joins
-    /// may leave out. One that is built without CONCURRENTLY is valid from its first transaction on, and has all rows that
-    /// any snapshot of its server shows. One that is dropped CONCURRENTLY while the chunk reads is not found.
+    /// Indexes that may lack rows of a snapshot in which they are not valid. Also new unique indexes, if
+    /// other tables are read, because the planner may drop joins on the strength of them. An index that is
+    /// built without CONCURRENTLY is valid from its first transaction on and has all rows that any snapshot
+    /// of its server shows. This check cannot find an index that is dropped CONCURRENTLY while the chunk
+    /// reads.
     fn doubtful_indexes(&self, read: &str) -> String {
         let later = format!(
             ", c.relname, i.indisunique, \
@@ -145,8 +148,8 @@ impl Asked {
         );
         format!(
             "SELECT v.text, \
-                    CASE WHEN v.later THEN 'the index ' || v.relname || ', which came since, may lack rows' \
-                         ELSE 'the unique index ' || v.relname || ' came' END AS why \
+                    CASE WHEN v.later THEN 'the index ' || v.relname || ', which was created since, may lack rows' \
+                         ELSE 'the unique index ' || v.relname || ' was created' END AS why \
              FROM ({}) v WHERE v.later OR {} AND v.indisunique",
             valid_indexes(read, &later),
             self.leads_on,
@@ -154,8 +157,8 @@ impl Asked {
     }
 }
 
-/// The children of some tables; partitions that are attached or detached count. Where only the rows of a table itself are
-/// read, its own do not.
+/// The children of some tables, so that an attached or detached partition counts as a change. If a table is
+/// read without its children, its own children are left out.
 fn children(seen: &SeenRelation, read: &str) -> String {
     let others = if seen.only { format!(" AND i.inhparent <> {}", seen.oid) } else { String::new() };
     format!(
@@ -165,7 +168,7 @@ fn children(seen: &SeenRelation, read: &str) -> String {
     )
 }
 
-/// Some tables and all of their partitions.
+/// Some tables and all their partitions.
 fn tree(read: &str, is_read: &str) -> String {
     format!(
         "WITH RECURSIVE tree AS ( \
@@ -184,7 +187,8 @@ fn bounds(read: &str, is_read: &str) -> String {
     )
 }
 
-/// The siblings of default partitions, which hold what these leave.
+/// The other partitions beside each default partition. They decide which rows remain for the default
+/// partition.
 fn defaults(read: &str, is_read: &str) -> String {
     format!(
         "({} SELECT 'default ' || p.partdefid || ' ' || pg_catalog.md5(pg_catalog.string_agg( \
@@ -203,8 +207,8 @@ fn nullable(read: &str) -> String {
     )
 }
 
-/// The valid indexes of some tables. A standby may show a snapshot that its primary knows nothing of: there an index
-/// that is built again is another one.
+/// The valid indexes of some tables. A standby may show a snapshot that its primary does not know. There, an
+/// index that is built again counts as another index.
 fn valid_indexes(read: &str, more: &str) -> String {
     format!(
         "SELECT 'index ' || i.indexrelid \
@@ -214,8 +218,8 @@ fn valid_indexes(read: &str, more: &str) -> String {
     )
 }
 
-/// One text for each definition, as the statement's own snapshot shows them. Rows of rules and policies are replaced
-/// when these are; a label that is added to an enum is in no row of ours.
+/// One text for each definition, as the snapshot of the statement shows it. A changed rule or policy has a
+/// new catalogue row. A new label of an enum does not matter, because no row of the snapshot contains it.
 fn definitions(seen: &SeenRelation, read: &str, key: Option<i16>) -> String {
     let composed: Vec<String> = seen.composed.iter().map(i16::to_string).collect();
     let types = if composed.is_empty() {
@@ -273,7 +277,7 @@ fn definitions(seen: &SeenRelation, read: &str, key: Option<i16>) -> String {
     )
 }
 
-/// The query `parts`: types of some columns of a table, and all types that these are made of.
+/// SQL for the query `parts`: the types of some columns of a table, and all types that they contain.
 pub(super) fn parts(table: u32, columns: &str) -> String {
     format!(
         "parts AS ( \

@@ -1,8 +1,7 @@
-//! From a connection string to a stream that PostgreSQL's protocol can begin
-//! on: addresses, sockets, TLS.
+//! Opens a stream for PostgreSQL's protocol from a connection string: addresses, sockets, TLS.
 //!
-//! `tokio-postgres` could do this itself, but the [`Tap`](super::tap) has to
-//! sit above TLS and below it, for every kind of socket.
+//! `tokio-postgres` could do this itself, but the [`Tap`](super::tap) must read above TLS and below the
+//! protocol, for every kind of socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,13 +19,12 @@ use uuid::Uuid;
 use super::bulk::BulkStream;
 use crate::config::dsn::{Dsn, Host, Keepalive, Server, TlsDemand};
 
-/// Silence after which the kernel asks whether the other side is still there, the pause between its questions, and how
-/// many may stay without answer, unless the connection string says otherwise.
+/// Defaults for TCP keepalive, unless the connection string says otherwise: silence before the kernel asks
+/// whether the other side is still there, pause between questions, and number of questions without an answer.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 4);
-/// Longest time that something sent may remain unacknowledged, unless the
-/// connection string says `tcp_user_timeout`: keepalive does not ask meanwhile,
-/// and retransmission goes on for a quarter of an hour, tcp(7). The same as the
-/// keepalive's sum.
+/// Longest time that sent data may remain unacknowledged, unless the connection string says
+/// `tcp_user_timeout`. Keepalive does not work while data are unacknowledged, and retransmission would go on
+/// for a quarter of an hour, tcp(7). The value is the sum of the keepalive times.
 const USER_TIMEOUT: Duration = Duration::from_secs(70);
 /// SSLRequest: length and code,
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
@@ -36,13 +34,13 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 pub(super) type Socket = Either<BulkStream, UnixStream>;
 /// A socket with TLS.
 pub(super) type TlsSocket = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
-/// What the protocol runs on.
+/// The stream that the protocol runs on.
 pub(super) type Wire = Either<Socket, TlsSocket>;
 
-/// One place where a server may listen.
+/// One address where a server may listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
-    /// The server's name, for its certificate.
+    /// The server's name, to check its certificate.
     name: String,
     place: Place,
 }
@@ -53,21 +51,21 @@ enum Place {
     Unix(PathBuf),
 }
 
-/// Why there is no stream.
+/// Why no stream could be opened.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
-    /// Nobody answers.
+    /// No server answers.
     #[error("error connecting to server: {0}")]
     Unreachable(io::Error),
-    /// It answers, and is not of the kind that is asked for.
+    /// A server answers, but it is not of the kind that was asked for.
     #[error("the server is not of the kind that target_session_attrs asks for")]
     Unwanted,
-    /// Somebody answers, and TLS cannot be agreed on.
+    /// A server answers, but TLS cannot be agreed on.
     #[error("error performing TLS handshake: {0}")]
     Tls(String),
 }
 
-/// Makes streams to the servers of a connection string.
+/// Opens streams to the servers of a connection string.
 pub(super) struct Dialer {
     servers: Vec<Server>,
     shuffled: bool,
@@ -90,8 +88,8 @@ impl Dialer {
         }
     }
 
-    /// Addresses in the order in which to try them. Each name is looked up
-    /// anew; one without address is an error only if no other has any.
+    /// The addresses, in the order in which to try them. Each name is looked up again. A name without an
+    /// address is an error only if no other server has an address.
     pub(super) async fn addresses(&self) -> Result<Vec<Address>, DialError> {
         let mut servers: Vec<_> = self.servers.iter().collect();
         self.shuffle(&mut servers);
@@ -130,7 +128,7 @@ impl Dialer {
         }
     }
 
-    /// Connects, and agrees on TLS as `sslmode` demands. Sets no limit of its own.
+    /// Connects and agrees on TLS as `sslmode` demands. The caller sets a time limit.
     pub(super) async fn open(&self, address: &Address) -> Result<Wire, DialError> {
         let socket = self.socket(&address.place).await.map_err(DialError::Unreachable)?;
         self.secure(socket, &address.name).await
@@ -148,7 +146,8 @@ impl Dialer {
         }
     }
 
-    /// Has the kernel notice that the other side is gone. What a connection string sets to zero is the system's own.
+    /// Configures the kernel to notice when the other side is gone. A zero in the connection string means the
+    /// system's default.
     fn watch(&self, socket: SockRef<'_>) -> io::Result<()> {
         let Keepalive { on, idle, interval, count, user_timeout } = self.keepalive;
         if on {
@@ -176,7 +175,7 @@ impl Dialer {
         }
         if !self.direct {
             socket.write_all(&SSL_REQUEST).await.map_err(DialError::Unreachable)?;
-            // Not one byte more may be read in plain text: CVE-2021-23222.
+            // The answer must be the only byte in plain text: CVE-2021-23222.
             let answer = socket.read_u8().await.map_err(DialError::Unreachable)?;
             if answer != b'S' {
                 return if self.demand == TlsDemand::Prefer {

@@ -1,10 +1,8 @@
-//! Filters in the SQL of PostgreSQL.
+//! Writes filters in PostgreSQL's SQL.
 //!
-//! What is printed never contains comments, unquoted identifiers (of a simple
-//! expression) or a string that depends on `standard_conforming_strings`;
-//! operators stand between spaces, so that none of them can join its neighbour
-//! (`- -1`). The caller puts the result in parentheses before it joins it with
-//! other conditions.
+//! The text never contains comments, unquoted identifiers of a simple expression, or a string that depends on
+//! `standard_conforming_strings`. Operators have spaces around them, so that two of them cannot join into
+//! another one (`- -1`). The caller puts the text in parentheses before adding other conditions.
 
 use super::newer;
 use super::quote::{ident, literal};
@@ -14,7 +12,7 @@ use crate::relation::SurveyColumn;
 use crate::relation::filter::{Binary, Expr, Expression, Filter, INVALID, Literal, Test, Unary, Word};
 use crate::source::SourceError;
 
-/// The condition that a filter is; `columns`: those of the relation.
+/// The SQL condition for a filter. `columns` are the columns of the relation.
 pub(super) fn sql(filter: &Filter, columns: &[SurveyColumn]) -> Result<String, SourceError> {
     Ok(match filter {
         Filter::Where(expression) => expression_sql(expression)?,
@@ -33,7 +31,8 @@ pub(super) fn sql(filter: &Filter, columns: &[SurveyColumn]) -> Result<String, S
     })
 }
 
-/// What reaches the server must read as what was checked.
+/// Writes an expression, parses the text again and compares, so that the server reads exactly what was
+/// checked.
 fn expression_sql(expression: &Expression) -> Result<String, SourceError> {
     let printed = print(expression);
     let again = Expression::parse(&printed, expression.needs()).map(|again| print(&again));
@@ -56,7 +55,7 @@ fn print(expression: &Expression) -> String {
     printer.text
 }
 
-/// Collects words with one space between them.
+/// Joins words with one space between them.
 #[derive(Default)]
 struct Printer {
     text: String,

@@ -1,4 +1,4 @@
-//! Filters as they are printed.
+//! How filters are printed.
 
 use proptest::prelude::*;
 use sqlparser::dialect::PostgreSqlDialect;
@@ -164,7 +164,7 @@ proptest! {
 
     #[test]
     fn the_printed_form_reads_back_as_the_same_tree(text in expression()) {
-        // Texts that the parser does not take prove nothing.
+        // Skip texts that the parser does not accept.
         if Expression::parse(&text, AllowWhere::Any).is_ok() {
             let printed = simple(&text);
             prop_assert_eq!(tree(&printed), tree(&text));

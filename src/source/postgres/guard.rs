@@ -1,8 +1,7 @@
-//! A snapshot protects rows, not tables: after TRUNCATE, a rewrite, a dropped
-//! partition or a column that was dropped and added again, a chunk would read
-//! something else than the snapshot shows, without any error. This module
-//! compares what the snapshot shows of the catalogue with what holds now,
-//! while the chunk's own locks keep it from changing further.
+//! A snapshot protects rows, not tables. After TRUNCATE, a rewrite, a dropped partition, or a column that was
+//! dropped and added again, a chunk would silently read something else than the snapshot shows. This module
+//! compares the catalogue in the snapshot with the current state. The chunk's own locks then prevent further
+//! changes.
 
 use super::catalogue::is_read_child;
 use super::definitions::parts;
@@ -12,10 +11,10 @@ use super::session::Session;
 use super::sqlstate::Stage;
 use crate::source::SourceError;
 
-/// Asks the parser what the columns' names mean now: the same relation, the
-/// same column by number, the same type. It also takes the relation's lock.
-/// Types without a fixed oid are left out: looking them up would leave named
-/// statements on the connection. [`other_names`] is for their columns.
+/// Asks the server's parser what the names of the columns mean now: they must be the same relation, the same
+/// column numbers and the same types. The question also takes the lock on the relation. Types without a fixed
+/// oid are left out, because looking them up would leave named statements on the connection. [`other_names`]
+/// checks their columns.
 pub(super) async fn same_columns(
     session: &Session,
     schema: &str,
@@ -45,8 +44,8 @@ pub(super) async fn same_columns(
     Ok(())
 }
 
-/// The file of a table that is read alone must be the one that the snapshot shows. It is asked for after
-/// [`same_columns`], whose message takes the lock, but need not wait for its answer.
+/// Checks that a table that is read alone still has the file that the snapshot shows. It must be sent after
+/// [`same_columns`], which takes the lock, but need not wait for the answer of that.
 pub(super) async fn same_file(
     session: &Session,
     schema: &str,
@@ -70,10 +69,10 @@ pub(super) async fn same_file(
     Ok(())
 }
 
-/// Every relation that this transaction has locked for reading must have the
-/// file that the snapshot shows, and every partitioned or inherited table the
-/// children. Children that the snapshot does not show hold no row of it, unless they are foreign tables; those
-/// that it shows as tables of their own do.
+/// Checks every relation that this transaction has locked for reading. It must have the file that the
+/// snapshot shows, and a partitioned or inherited table must have the same children. A new child that the
+/// snapshot does not show is harmless, because it holds no row of the snapshot, unless it is a foreign table.
+/// A new child that the snapshot shows as a table of its own is not harmless, because it does hold rows.
 pub(super) async fn same_files(
     session: &Session,
     schema: &str,
@@ -84,7 +83,7 @@ pub(super) async fn same_files(
     let what = format!("read {}", shown(schema, name));
     let mut sql = format!("{} LIMIT 0; ", query.whole);
     if seen.is_plain() {
-        // First what is read beside the table and its children: by its filter, by policies.
+        // Begin with the query without children. Its locks show what the filter and policies read.
         sql = format!("{} LIMIT 0; {REMEMBER_LOCKS}; {sql}", query.alone);
         if seen.composed.is_empty() {
             let alone = format!("{sql}{}", locks_nothing_else(seen));
@@ -107,17 +106,17 @@ pub(super) async fn same_files(
     }
 }
 
-/// The query of a chunk, whose locks are wanted.
+/// The queries of a chunk. Running them takes their locks.
 pub(super) struct Locking<'a> {
-    /// As it is copied.
+    /// The query as COPY runs it.
     pub(super) whole: &'a str,
-    /// Without child tables.
+    /// The query without child tables.
     pub(super) alone: &'a str,
 }
 
-/// Answers a row where a table is the only thing that its transaction has locked for reading, has no child, and is
-/// sound: what most tables with a filter are, and a fifth of the time of asking for everything else. Whatever the answer
-/// leaves open [`changed_relations`] finds out.
+/// Answers a row if the table is unchanged, has no child, and is the only relation that its transaction has
+/// locked for reading. This is true for most tables with a filter, and it takes a fifth of the time of the
+/// full check. Without a row, [`changed_relations`] must check everything.
 fn locks_nothing_else(root: &SeenRelation) -> String {
     format!(
         "SELECT 1 FROM pg_catalog.pg_class c \
@@ -134,17 +133,15 @@ fn locks_nothing_else(root: &SeenRelation) -> String {
     )
 }
 
-/// Keeps the oids of what is locked until the transaction ends; answers no row.
+/// Stores the oids of locked relations until the transaction ends. Answers no row.
 const REMEMBER_LOCKS: &str = "SELECT WHERE pg_catalog.set_config('adu_export.locked', \
      (SELECT pg_catalog.string_agg(l.relation::pg_catalog.text, ',') FROM pg_catalog.pg_locks l \
       WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()), true) IS NULL";
 
-/// Schema, name and reason of relations that are not what the snapshot shows.
-/// SQL that reads a catalogue table sees the snapshot; functions that look
-/// into the server's caches see what holds now, and so do the locks: whoever
-/// reads a table locks all its children, save those that are pruned from a
-/// partitioned one. Of parents that a view, policy or filter reads the planner may need no child at all: these
-/// are compared at the end (`definitions`).
+/// Schema, name and reason of relations that differ from the snapshot. SQL that reads a catalogue table sees
+/// the snapshot. Functions that look into the server's caches see the current state, and so do the locks. A
+/// query of a table locks all its children, except pruned partitions. For parents that a view, policy or
+/// filter reads, the planner may not need any child. `definitions` compares these at the end.
 fn changed_relations(root: &SeenRelation, version: u32) -> String {
     let got_child = if root.is_plain() {
         format!(
@@ -224,9 +221,9 @@ fn changed_relations(root: &SeenRelation, version: u32) -> String {
     )
 }
 
-/// A finding where a number of a column stands for another name now than in the snapshot: for columns whose type has
-/// no fixed oid, and for the attributes of all composites that these are made of, which the binary form has by
-/// position. What was dropped has no name.
+/// SQL that finds column numbers whose name has changed since the snapshot. It checks columns whose types
+/// have no fixed oid, and the attributes of all composites in these types, because the binary form identifies
+/// attributes by position only. A dropped column has no name.
 fn other_names(root: &SeenRelation) -> String {
     if root.composed.is_empty() {
         return String::new();

@@ -1,16 +1,15 @@
 //! PostgreSQL as a source.
 //!
-//! A request's way through it: `catalogue` and `columns` survey the tables,
-//! `question` finds boundaries, `snapshot` holds what all chunks see,
-//! `chunk` reads one of them behind the checks of `seen` and `guard`, and
-//! `copy_stream` carries its rows from the connection's `tap` to the decoder.
-//! `types` says what each type becomes, and `reading` what a plan keeps of that.
-//! Below: `session` is one transaction on a connection of `connect`, whose
-//! streams `dial` opens and `bulk` gathers; `sqlstate` says what an error
-//! means, with the help of `privilege` and `pooler`; `quote`, `filter`, `order`
-//! and `slice` write SQL. `collation` and `path` say what a filter or key has to
-//! mind, `newer` writes the condition of an increment, `definitions` compares at
-//! the end what a chunk could not lock.
+//! The way of a request: `catalogue` and `columns` survey the tables, `question` finds boundaries, `snapshot`
+//! holds the snapshot for all chunks, `chunk` reads one chunk after the checks of `seen` and `guard`, and
+//! `copy_stream` carries its rows from the connection's `tap` to the decoder. `types` maps each type, and
+//! `reading` stores the result in the plan.
+//!
+//! Below: `session` is one transaction on a connection of `connect`. `dial` opens its stream, and `bulk`
+//! makes the stream wake us less often. `sqlstate` says what an error means, with the help of `privilege` and
+//! `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find out how to read a
+//! filter or key safely. `newer` writes the condition of an incremental export. `definitions` compares at the
+//! end what a chunk could not lock.
 
 use std::sync::Arc;
 
@@ -69,15 +68,15 @@ pub struct PostgresSource {
     name: SourceName,
     connections: Connections,
     limits: Limits,
-    /// `[sources.<name>.session]`, for questions; chunks have theirs from the plan.
+    /// `[sources.<name>.session]`, for questions of planning. Chunks take their settings from the plan.
     session: Vec<(String, String)>,
-    /// The configuration asks for what row-level security leaves visible.
+    /// Whether the configuration accepts that row-level security hides rows.
     partial_rows: bool,
     origin: Origin,
 }
 
 impl PostgresSource {
-    /// Reads the configuration; connects to nothing.
+    /// Reads the configuration. Does not connect.
     ///
     /// # Errors
     /// When the connection string or its certificates cannot be read.
@@ -99,7 +98,7 @@ impl PostgresSource {
         })
     }
 
-    /// A transaction for questions of planning.
+    /// Begins a transaction for questions of planning.
     async fn ask(
         &self,
         under: Option<&dyn Keeper>,
@@ -113,7 +112,8 @@ impl PostgresSource {
         Session::begin(&self.connections, opening).await
     }
 
-    /// A session for questions about rows of a relation, and what has to be minded there; `key`: what is ordered.
+    /// Begins a session for questions about rows of a relation, and finds out how to read the relation
+    /// safely. `key` is the column to order by.
     async fn ask_of(
         &self,
         selection: &Selected<'_>,
@@ -131,7 +131,7 @@ impl PostgresSource {
                 let care = collation::care(&session, seen, conditions, Stage::Question, &what).await?;
                 (care, path::of(seen, conditions), seen.is_view())
             }
-            // The question itself will tell.
+            // The question itself will fail with a better error.
             None => (Care { filter: filter.map(str::to_owned), ..Care::default() }, None, false),
         };
         let path_setting = path.as_deref().map(|path| ("search_path", path));
@@ -153,7 +153,7 @@ impl PostgresSource {
         under: Option<&dyn Keeper>,
         sizes: Sizes,
     ) -> Result<Vec<Relation>, SourceError> {
-        // No settings of the configuration: names of types depend on the search path.
+        // Without settings of the configuration, because names of types depend on the search path.
         let session = self.ask(under, &[]).await?;
         let version = self.connections.connector.version();
         let all_rows = (!self.partial_rows).then(|| Advice::AllRows.words(self.origin));
@@ -215,13 +215,13 @@ impl Source for PostgresSource {
         selection: &Selection<'_>,
         key: SplitKey<'_>,
         method: BoundaryMethod,
-        parts: Division,
+        division: Division,
         under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError> {
         let selection = Selected::of(selection)?;
         let (session, care) = self.ask_of(&selection, None, under).await?;
         let selection = Selected { filter: care.filter.as_deref(), ..selection };
-        let found = question::boundaries(&session, &selection, key, method, parts).await?;
+        let found = question::boundaries(&session, &selection, key, method, division).await?;
         session.end("find boundaries").await?;
         Ok(found)
     }
@@ -231,7 +231,7 @@ impl Source for PostgresSource {
         selection: &Selection<'_>,
         under: Option<&dyn Keeper>,
     ) -> Result<u64, SourceError> {
-        // It reads no row; with an opaque filter the planner could not estimate.
+        // EXPLAIN reads no rows, and the planner could not estimate with an opaque filter.
         let selection = Selected::of(selection)?;
         let (session, _) = self.ask_of(&selection, None, under).await?;
         let rows = question::estimate(&session, &selection).await?;

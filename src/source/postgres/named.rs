@@ -1,11 +1,11 @@
-//! The relations that a survey is about.
+//! The relations of a survey.
 
 use crate::relation::RelationKind;
 
-/// What is asked, in messages.
+/// The action, for messages.
 pub(super) const WHAT: &str = "read the catalogue";
 
-/// A relation that is meant.
+/// A relation that the request names or matches.
 pub(super) struct Named {
     pub(super) oid: u32,
     pub(super) schema: String,

@@ -9,8 +9,8 @@ use crate::relation::filter::is_moving;
 use crate::source::SourceError;
 use crate::source::decode::Form;
 
-/// What is subtracted from values of a type, and in which type that is done. Values of single
-/// precision are subtracted in double precision, which rounds less; PostgreSQL compares the two.
+/// For each type: the type of the difference, and the type in which the subtraction is done. Single precision
+/// uses double precision, which rounds less. PostgreSQL compares the two directly.
 const DIFFERENCES: [(u32, &str, &str); 11] = [
     (oid::INT2, "pg_catalog.int8", "pg_catalog.int8"),
     (oid::INT4, "pg_catalog.int8", "pg_catalog.int8"),
@@ -25,8 +25,8 @@ const DIFFERENCES: [(u32, &str, &str); 11] = [
     (oid::INTERVAL, "pg_catalog.interval", "pg_catalog.interval"),
 ];
 
-/// Rows whose column is greater than a value, less an overlap. The difference is a constant of a type that an index
-/// of the column knows.
+/// The condition that a column is greater than a value, less an overlap. The difference is a constant of a
+/// type that an index on the column can compare.
 pub(super) fn greater_than(
     columns: &[SurveyColumn],
     name: &str,
@@ -79,8 +79,8 @@ fn is_text(column: &SurveyColumn) -> bool {
         .is_ok_and(|reading| reading.fetch == Fetch::Native && reading.form == Form::Text)
 }
 
-/// The operator by which values of a type are sorted, and so its highest one was found: that of the type's own order,
-/// whatever the search path.
+/// The operator by which values of a type are sorted. The highest value was found in the same order. It
+/// belongs to the type's default order and does not depend on the search path.
 fn operator(base: &PgType) -> String {
     match &base.greater {
         Some((schema, name)) => format!("OPERATOR({}.{name})", ident(schema)),

@@ -1,12 +1,11 @@
-//! How the keys of ranges are compared: the types that plans name, and the SQL for each.
+//! How keys of ranges are compared: the types in plans, and the SQL for each.
 
 use crate::relation::Frozen;
 use crate::source::SourceError;
 
-/// Types by which tables can be split: as plans name them (the casts of
-/// `types::range_key`), and as SQL does whatever the search path. Their
-/// text casts back exactly and their order is total. `character varying` is
-/// compared as text; `character` would cut its bounds to one character.
+/// Types by which tables can be split: first the name in plans (the casts of `types::range_key`), then the
+/// name in SQL, which does not depend on the search path. Their text casts back exactly, and their order is
+/// total. `character varying` is compared as text; `character` would cut its bounds to one character.
 const CASTS: [(&str, &str); 14] = [
     ("smallint", "pg_catalog.int2"),
     ("integer", "pg_catalog.int4"),
@@ -19,29 +18,29 @@ const CASTS: [(&str, &str); 14] = [
     ("text", "pg_catalog.text"),
     ("character varying", "pg_catalog.text"),
     ("bpchar", "pg_catalog.bpchar"),
-    // In the order of their bytes: see `collation`.
+    // Compared by bytes: see `collation`.
     ("text collate C", "pg_catalog.text"),
     ("character varying collate C", "pg_catalog.text"),
     ("bpchar collate C", "pg_catalog.bpchar"),
 ];
 
-/// What follows a key that is compared by its bytes.
+/// SQL after a key that is compared by its bytes.
 const BY_BYTES: &str = " COLLATE pg_catalog.\"C\"";
 
-/// End of the name, in plans, of a type whose values are compared by their bytes.
+/// Ending of the plan's name for a type that is compared by bytes.
 const IN_BYTES: &str = " collate C";
 
-/// Whether ranges of a type, as plans name it, depend on the order of a collation.
+/// Whether the order of a type depends on a collation. `cast` is its name in plans.
 fn has_collation(cast: &str) -> bool {
     matches!(cast, "text" | "character varying" | "bpchar")
 }
 
-/// Whether ranges of a type, as plans name it, are those of bytes.
+/// Whether a type is compared by bytes. `cast` is its name in plans.
 fn is_by_bytes(cast: &str) -> bool {
     cast.ends_with(IN_BYTES)
 }
 
-/// The name of a type whose values are compared by their bytes.
+/// The name in plans of a type that is compared by bytes.
 pub(super) fn by_bytes(cast: &str) -> String {
     format!("{cast}{IN_BYTES}")
 }
@@ -51,9 +50,9 @@ pub(super) fn by_bytes(cast: &str) -> String {
 pub(super) struct Cast {
     /// The type of their bounds, as SQL names it.
     pub(super) ty: &'static str,
-    /// ` COLLATE …` where the order is not the column's own.
+    /// ` COLLATE …` if the order is not the column's own.
     pub(super) collate: &'static str,
-    /// Whether the order is that of a collation.
+    /// Whether the order depends on a collation.
     pub(super) has_collation: bool,
 }
 
@@ -64,7 +63,7 @@ impl Cast {
     }
 }
 
-/// The SQL for the type that a plan names; only known ones reach SQL (I7).
+/// The SQL for a type in a plan. Only known types reach SQL (I7).
 pub(super) fn cast(order: &Frozen) -> Result<Cast, SourceError> {
     let name: String = order.thaw().unwrap_or_default();
     let found = CASTS.iter().find(|(plan, _)| *plan == name);

@@ -1,10 +1,10 @@
 //! The search path under which a relation is read.
 //!
-//! What we ask ourselves is qualified, and tables are read without any path. But operators of types that stand outside of
-//! pg_catalog are found by the path alone: without it a filter on `citext` would compare texts. So a filter that may
-//! use such a type means what it means in the role's own session, and what it means on a view of the table. Names that
-//! are built in stay what they are: pg_catalog comes first, and what would be preferred for built-in types all
-//! the same is refused (I7).
+//! Our own SQL uses qualified names, and tables are read with an empty path. But the server finds operators
+//! of types outside pg_catalog only through the path. Without a path, a filter on `citext` would compare
+//! plain texts. So a filter that may use such a type runs with the role's own path. It then means the same as
+//! in a session of the role or in a view. Built-in names keep their meaning, because pg_catalog comes first.
+//! An operator or function in the path that fits built-in types better is refused (I7).
 
 use super::quote::{literal, shown};
 use super::seen::{Conditions, SeenRelation};
@@ -13,7 +13,7 @@ use super::slice::Selected;
 use super::sqlstate::Stage;
 use crate::source::SourceError;
 
-/// The path, where one is needed. Functions that a view calls may depend on the role's own.
+/// The path, if one is needed. Functions that a view calls may depend on the role's own path.
 pub(super) fn of(seen: &SeenRelation, conditions: Conditions<'_>) -> Option<String> {
     let own = seen.role_path.as_deref()?;
     if seen.is_view() {
@@ -23,14 +23,15 @@ pub(super) fn of(seen: &SeenRelation, conditions: Conditions<'_>) -> Option<Stri
         seen.columns.iter().any(|(name, column)| column.foreign && conditions.name(name))
             || conditions.may_read_tables()
             || filter.to_lowercase().contains("citext")
-            // A qualified function, whose result may be of any type.
+            // A qualified function may return any type.
             || filter.contains(" . ")
     });
     needed.then(|| if own.is_empty() { "pg_catalog".into() } else { format!("pg_catalog, {own}") })
 }
 
-/// Refuses a filter for which the path, now set, has an operator or function that fits built-in types and has the
-/// name of one that is built in: it may fit them better. What extensions bring is trusted.
+/// Refuses a filter if the path has an operator or function with a built-in name for built-in types, because
+/// the server might prefer it. Operators and functions of extensions are trusted. The path must be set
+/// before.
 pub(super) async fn check(
     session: &Session,
     selection: &Selected<'_>,
@@ -47,7 +48,7 @@ pub(super) async fn check(
              OPERATOR(pg_catalog.=)"))
 }
 
-/// Operators that stand in a filter as words.
+/// Operators that a filter writes as words.
 const WORDS: [(&str, &[&str]); 6] = [
     (" IN ", &["=", "<>"]),
     ("DISTINCT", &["="]),

@@ -1,21 +1,21 @@
-//! The pool of a source: connections for chunks and questions.
+//! The connection pool of a source, for chunks and questions.
 //!
-//! The pool is `deadpool`'s, and what it holds is the `ClientWrapper` of `deadpool-postgres` with its
-//! way of recycling. The manager is ours: that crate's own one has no place for the tap beside the
-//! client, nor for our errors of dialing.
+//! The pool is `deadpool`'s. It holds the `ClientWrapper` of `deadpool-postgres` and recycles it in the same
+//! way. The manager is ours, because the one of that crate has no place for the tap beside the client, nor
+//! for our errors of dialing.
 //!
 //! The wrapper's cache of prepared statements stays empty on purpose:
 //! - PgBouncer in transaction mode may give the next transaction another session of the server. A
-//!   statement that outlives its transaction is missing there, and its name (`s0`, `s1`, …, counted in
-//!   each process) is in the way of the next client of the session that has it. A client cannot tell
-//!   whether PgBouncer stands in between.
-//! - A chunk prepares two statements. Of the first, `guard` wants to know what the names of columns
-//!   mean *now*; a cache would answer what they meant before. The other is its COPY, whose bounds no
-//!   other chunk has: each would stay for as long as the connection, here and on the server, and never
-//!   be used again.
-//! - All else is asked in simple queries: several in one message, with no round trip to prepare them.
+//!   statement from an earlier transaction does not exist there. Its name (`s0`, `s1`, …, counted in each
+//!   process) would also collide with the statements of the next client of the old session. A client
+//!   cannot tell whether PgBouncer stands in between.
+//! - A chunk prepares two statements. With the first, `guard` asks what the names of columns mean *now*.
+//!   A cache would answer what they meant before. The second is the COPY. No other chunk has the same
+//!   bounds, so a cached statement would never be used again, but would stay here and on the server as
+//!   long as the connection.
+//! - Everything else uses simple queries: several fit into one message, without a round trip to prepare.
 //!
-//! So statements live no longer than their transaction, on the session that prepared them.
+//! So a statement lives only as long as its transaction, on the session that prepared it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +28,11 @@ use super::connect::{Connector, Pooled};
 use crate::config::{Advice, SourceConfig};
 use crate::source::{PoolUse, SourceError};
 
-/// Longest wait for a free connection of the pool: workers take no more chunks
-/// than it has, so a long wait means that something is wrong.
+/// Longest wait for a free connection. Workers take no more chunks than the pool has connections, so a long
+/// wait means that something is wrong.
 const POOL_WAIT: Duration = Duration::from_secs(60);
 
-/// How a connection is looked at before it is used again: the server must answer. Nothing is left on it to clean up.
+/// How a connection is checked before it is used again: the server must answer. There is nothing to clean up.
 const RECYCLING: RecyclingMethod = RecyclingMethod::Verified;
 
 /// The pool of a source.
@@ -43,7 +43,7 @@ pub(super) struct Connections {
     allowed: u32,
 }
 
-/// How the pool makes connections and looks whether they live.
+/// Makes the connections of the pool and checks whether they live.
 pub(super) struct Manager(Arc<Connector>);
 
 impl managed::Manager for Manager {
@@ -83,7 +83,7 @@ impl Connections {
         Ok(Self { connector, pool, allowed })
     }
 
-    /// A connection that was just seen alive.
+    /// A connection that has just been checked.
     pub(super) async fn get(&self) -> Result<Object<Manager>, SourceError> {
         match self.pool.get().await {
             Ok(conn) => Ok(conn),
@@ -101,7 +101,7 @@ impl Connections {
         }
     }
 
-    /// What the pool is doing now.
+    /// How many connections are in use now.
     pub(super) fn usage(&self) -> PoolUse {
         let status = self.pool.status();
         let busy = status.size.saturating_sub(status.available);

@@ -1,9 +1,9 @@
-//! What PgBouncer says by itself. All of it has SQLSTATE 08P01, which would be
-//! a connection that broke; some of it stays until somebody changes a setting.
+//! Errors of PgBouncer itself. They all have SQLSTATE 08P01, which usually means a broken connection. Some of
+//! them stay until somebody changes a setting.
 
 use crate::source::ErrorKind;
 
-/// Words of a message, what follows, and what to set.
+/// Words of a message, the kind of error, and the setting to change.
 const SAID: [(&str, ErrorKind, &str); 8] = [
     (
         "statement pooling mode",
@@ -21,7 +21,7 @@ const SAID: [(&str, ErrorKind, &str); 8] = [
         "PgBouncer takes no more connections: raise its max_client_conn",
     ),
     ("query timeout", ErrorKind::Permanent, "set query_timeout = 0 in PgBouncer"),
-    // Before the next one, whose words it contains.
+    // This entry comes before the next one, because its words contain the next one's.
     ("idle transaction timeout", ErrorKind::Transient, "set idle_transaction_timeout = 0 in PgBouncer"),
     ("transaction timeout", ErrorKind::Permanent, "set transaction_timeout = 0 in PgBouncer"),
     (
@@ -33,9 +33,9 @@ const SAID: [(&str, ErrorKind, &str); 8] = [
     ("no such database", ErrorKind::Permanent, "name the database under [databases] of PgBouncer"),
 ];
 
-/// What follows from a message with SQLSTATE 08P01, if it is one of PgBouncer's.
-pub(super) fn judge(message: &str) -> Option<(ErrorKind, &'static str)> {
-    SAID.iter().find(|(words, ..)| message.contains(words)).map(|(_, kind, remedy)| (kind.clone(), *remedy))
+/// Kind and remedy of a message with SQLSTATE 08P01, if PgBouncer wrote it.
+pub(super) fn meaning_of(message: &str) -> Option<(ErrorKind, &'static str)> {
+    SAID.iter().find(|(words, ..)| message.contains(words)).map(|(_, kind, remedy)| (*kind, *remedy))
 }
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn settings_that_are_wrong_are_told_from_connections_that_broke() {
-        let kind = |message| judge(message).map(|(kind, _)| kind);
+        let kind = |message| meaning_of(message).map(|(kind, _)| kind);
         assert_eq!(
             kind("transaction blocks not allowed in statement pooling mode"),
             Some(ErrorKind::Permanent)

@@ -1,10 +1,11 @@
-//! Which right helps where the server denies one (SQLSTATE 42501). The server names kind and object in its message alone,
-//! and in the language of `lc_messages`: where that is not English, the remedy names all rights that there are.
+//! Which right helps when the server denies access (SQLSTATE 42501). The server names kind and object only in
+//! its message, in the language of `lc_messages`. If that is not English, the remedy lists all possible
+//! rights.
 
 use super::quote::ident;
 use crate::config::{Advice, Remedy};
 
-/// Kinds of objects as the server's messages name them (`aclcheck_error`), with the statement that grants the right to
+/// Kinds of objects in the server's messages (`aclcheck_error`), with the statement that grants the right to
 /// read or use one.
 const KINDS: [(&str, &str); 18] = [
     ("materialized view", "GRANT SELECT ON"),
@@ -27,7 +28,7 @@ const KINDS: [(&str, &str); 18] = [
     ("database", "GRANT CONNECT ON DATABASE"),
 ];
 
-/// What helps against what this message says; none if it is not understood.
+/// The remedy for this message; `None` if the message is not understood.
 pub(super) fn remedy(message: &str) -> Option<Remedy> {
     if message.contains("row-level security") {
         return Some(Advice::AllRows.into());
@@ -41,7 +42,7 @@ pub(super) fn remedy(message: &str) -> Option<Remedy> {
         .iter()
         .find_map(|(kind, grant)| Some((*kind, *grant, object.strip_prefix(kind)?.strip_prefix(' ')?)))?;
     let whom = match kind {
-        // The tables of a view are read with its owner's rights, unless it says `security_invoker`.
+        // A view reads its tables with its owner's rights, unless it is a `security_invoker` view.
         "table" | "view" | "materialized view" | "foreign table" | "relation" => {
             " (where a view reads it, to the owner of the view, or to the role if the view is a security_invoker)"
         }

@@ -1,5 +1,5 @@
-//! What planning asks of a table: where to split it, how many rows it has,
-//! how far a column has grown.
+//! Questions of planning about a table: where to split it, how many rows it has, and the highest value of a
+//! column.
 
 use super::collation::DEFAULT;
 use super::order::{Cast, cast};
@@ -10,17 +10,18 @@ use super::sqlstate::Stage;
 use crate::relation::{Boundaries, BoundaryMethod, Division, SplitKey};
 use crate::source::SourceError;
 
-/// More parts than this are never needed, and the server need not think of more.
-const MOST_PARTS: u32 = 1_000_000;
-/// Rows of a sample that a part needs: they tell its size to within 18 % (one standard deviation).
+/// Maximum number of ranges. More are never needed and would only cost the server time.
+const MOST_RANGES: u32 = 1_000_000;
+/// Minimum number of sampled rows for each range. They estimate its size to within 18 % (one standard
+/// deviation).
 const LEAST_SAMPLED: u64 = 30;
 
 fn what(verb: &str, selection: &Selected<'_>) -> String {
     format!("{verb} {}", shown(selection.schema, selection.name))
 }
 
-/// Inner boundaries, distinct and ascending in the server's order. A sample that holds too few rows, as of a
-/// filter that was misjudged, is followed by an ordered pass.
+/// Inner boundaries, distinct and ascending in the server's order. If a sample holds too few rows, e.g.
+/// because the filter was estimated badly, an ordered pass follows.
 pub(super) async fn boundaries(
     session: &Session,
     selection: &Selected<'_>,
@@ -28,8 +29,8 @@ pub(super) async fn boundaries(
     method: BoundaryMethod,
     division: Division,
 ) -> Result<Boundaries, SourceError> {
-    let parts = division.parts.min(MOST_PARTS);
-    if parts < 2 {
+    let ranges = division.ranges.min(MOST_RANGES);
+    if ranges < 2 {
         return Ok(Boundaries { values: Vec::new(), method });
     }
     let what = what("find boundaries in", selection);
@@ -37,20 +38,20 @@ pub(super) async fn boundaries(
     let order = Order { column: ident(key.column), collate: cast.collate };
     let own =
         if cast.has_collation { own_collation(session, selection, key.column, &what).await? } else { None };
-    let pass = || ordered_pass(selection, &order, parts, division.rows.max(1));
+    let pass = || ordered_pass(selection, &order, ranges, division.rows.max(1));
     let sql = match method {
         BoundaryMethod::Statistics => {
             let collate = own.as_deref().unwrap_or(cast.collate);
-            histogram(selection, key.column, cast.ty, collate, parts)
+            histogram(selection, key.column, cast.ty, collate, ranges)
         }
-        BoundaryMethod::Sample { ppm } => sample(selection, &order, ppm, parts),
+        BoundaryMethod::Sample { ppm } => sample(selection, &order, ppm, ranges),
         BoundaryMethod::OrderedPass => pass(),
     };
     let mut rows = session.rows(&sql, Stage::Question, &what).await?;
     let mut method = method;
     if let BoundaryMethod::Sample { .. } = method {
         let sampled: Option<u64> = rows.first().and_then(|r| r.get(1)?.parse().ok());
-        if sampled.unwrap_or(0) < LEAST_SAMPLED * u64::from(parts) {
+        if sampled.unwrap_or(0) < LEAST_SAMPLED * u64::from(ranges) {
             method = BoundaryMethod::OrderedPass;
             rows = session.rows(&pass(), Stage::Question, &what).await?;
         }
@@ -65,7 +66,7 @@ pub(super) async fn boundaries(
     Ok(Boundaries { values, method })
 }
 
-/// Whether boundaries ascend as the chunks will compare them: an index may have them in another order.
+/// SQL that checks whether boundaries ascend in the order of the chunks. An index may have another order.
 fn ascending(values: &[String], cast: Cast, collate: &str) -> String {
     format!(
         "SELECT pg_catalog.bool_and(b.k OPERATOR(pg_catalog.>) b.before) FROM ( \
@@ -87,14 +88,14 @@ fn out_of_order(selection: &Selected<'_>, column: &str) -> SourceError {
     .with_remedy("REINDEX the table; until then use another chunk_column or strategy")
 }
 
-/// A key in the order of chunks.
+/// The order of keys in chunks.
 struct Order<'a> {
-    /// Its name, quoted.
+    /// The quoted name of the column.
     column: String,
     collate: &'a str,
 }
 
-/// ` COLLATE …` of a column with another collation than its database; quoted by the server.
+/// ` COLLATE …` of a column whose collation differs from the database's, quoted by the server.
 async fn own_collation(
     session: &Session,
     selection: &Selected<'_>,
@@ -116,15 +117,14 @@ async fn own_collation(
     session.value(&sql, Stage::Question, what).await
 }
 
-/// Every so-many-th bound of the statistics' histogram. `ORDER BY` and
-/// `DISTINCT ON` look for a bare name among the output first, where it is a
-/// text: order is always asked of the qualified key, in the column's own
-/// collation, by which the chunks will compare.
-fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, parts: u32) -> String {
+/// SQL for evenly chosen bounds of the statistics' histogram. `ORDER BY` and `DISTINCT ON` would read a bare
+/// name as the output column, which is a text. So the order always uses the qualified key, in the column's
+/// own collation, as the chunks do.
+fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, ranges: u32) -> String {
     format!(
         "SELECT DISTINCT ON (b.k{collate}) {} FROM ( \
            SELECT s.bounds[1 + pg_catalog.round(j::pg_catalog.numeric \
-                           * (pg_catalog.array_length(s.bounds, 1) - 1) / {parts})::pg_catalog.int4] AS k \
+                           * (pg_catalog.array_length(s.bounds, 1) - 1) / {ranges})::pg_catalog.int4] AS k \
            FROM (SELECT histogram_bounds::pg_catalog.text::{ty}[] AS bounds FROM pg_catalog.pg_stats \
                  WHERE schemaname = {} AND tablename = {} AND attname = {} \
                  ORDER BY inherited DESC LIMIT 1) s, \
@@ -134,12 +134,13 @@ fn histogram(selection: &Selected<'_>, column: &str, ty: &str, collate: &str, pa
         literal(selection.schema),
         literal(selection.name),
         literal(column),
-        parts - 1
+        ranges - 1
     )
 }
 
-/// The keys that split the rows of some pages into equal parts, each with the number of these rows.
-fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> String {
+/// SQL for the keys that split the rows of sampled pages into equal ranges, each with the number of sampled
+/// rows.
+fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, ranges: u32) -> String {
     let percent = f64::from(ppm) / 10_000.0;
     let Order { column, collate } = order;
     let rows = format!(
@@ -151,27 +152,27 @@ fn sample(selection: &Selected<'_>, order: &Order<'_>, ppm: u32, parts: u32) -> 
         "SELECT DISTINCT ON (o.k) {text}, o.sampled FROM ( \
            SELECT {column}{collate} AS k, pg_catalog.row_number() OVER (ORDER BY {column}{collate}) AS n, \
                   pg_catalog.count(*) OVER () AS sampled {rows}) o \
-         WHERE (o.n - 1) * {parts} / o.sampled > (o.n - 2) * {parts} / o.sampled AND o.n > 1 ORDER BY o.k",
+         WHERE (o.n - 1) * {ranges} / o.sampled > (o.n - 2) * {ranges} / o.sampled AND o.n > 1 ORDER BY o.k",
         text = text_of("o.k")
     )
 }
 
-/// Every n-th key in order, `rows` apart at least. The count and the pass read the same snapshot.
-fn ordered_pass(selection: &Selected<'_>, order: &Order<'_>, parts: u32, rows: u64) -> String {
+/// SQL for every n-th key in order, with at least `rows` rows between two keys. Count and pass read the same
+/// snapshot.
+fn ordered_pass(selection: &Selected<'_>, order: &Order<'_>, ranges: u32, rows: u64) -> String {
     let Order { column, collate } = order;
     let from = from_where(selection, Some(&format!("{column} IS NOT NULL")));
     format!(
         "SELECT DISTINCT ON (o.k) {text} FROM ( \
            SELECT {column}{collate} AS k, pg_catalog.row_number() OVER (ORDER BY {column}{collate}) AS n {from}) o, \
-           (SELECT GREATEST({rows}, pg_catalog.ceil(pg_catalog.count(*)::pg_catalog.numeric / {parts}))::pg_catalog.int8 \
+           (SELECT GREATEST({rows}, pg_catalog.ceil(pg_catalog.count(*)::pg_catalog.numeric / {ranges}))::pg_catalog.int8 \
                    AS step {from}) c \
          WHERE (o.n - 1) % c.step = 0 AND o.n > 1 ORDER BY o.k",
         text = text_of("o.k")
     )
 }
 
-/// Rows that the server's planner expects; an error where the filter does not
-/// fit the table.
+/// Rows that the server's planner expects. Fails if the filter does not fit the table.
 pub(super) async fn estimate(session: &Session, selection: &Selected<'_>) -> Result<u64, SourceError> {
     let what = what("estimate", selection);
     let sql = format!("EXPLAIN (FORMAT JSON) SELECT 1 {}", from_where(selection, None));
@@ -186,7 +187,7 @@ fn planned_rows(explained: &str) -> Option<u64> {
     Some(rows.max(0.0) as u64)
 }
 
-/// Rows of a selection.
+/// Counts the rows of a selection.
 pub(super) async fn count(session: &Session, selection: &Selected<'_>) -> Result<u64, SourceError> {
     let what = what("count", selection);
     let sql = format!("SELECT pg_catalog.count(*) {}", from_where(selection, None));
@@ -194,8 +195,9 @@ pub(super) async fn count(session: &Session, selection: &Selected<'_>) -> Result
     value.and_then(|v| v.parse().ok()).ok_or_else(|| unexpected(&what))
 }
 
-/// The highest finite value of a column: nothing would ever be newer than infinity. By order, not by `max`: not every type that
-/// can be ordered has that aggregate. The `OFFSET` hides the order of indexes.
+/// The highest finite value of a column, because no later value could be greater than infinity. It uses an
+/// order, not `max`, because some sortable types lack that aggregate. The `OFFSET` keeps the planner from
+/// using the order of an index.
 pub(super) async fn maximum(
     session: &Session,
     selection: &Selected<'_>,

@@ -1,5 +1,5 @@
-//! How names and values stand in SQL text. Invariant I7: everything that comes
-//! from a message, a plan or the catalogue passes here before it reaches SQL.
+//! Writes names and values in SQL. Invariant I7: everything from a message, a plan or the catalogue is quoted
+//! here before it reaches SQL.
 
 /// Quotes an identifier.
 pub(super) fn ident(name: &str) -> String {
@@ -23,7 +23,7 @@ pub(super) fn table(schema: &str, name: &str) -> String {
     quoted
 }
 
-/// Quotes a value; with either setting of `standard_conforming_strings`.
+/// Quotes a value so that it is correct with either setting of `standard_conforming_strings`.
 pub(super) fn literal(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 3);
     if value.contains('\\') {
@@ -46,7 +46,7 @@ pub(super) fn texts<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
     format!("ARRAY[{}]::pg_catalog.text[]", quoted.join(", "))
 }
 
-/// A relation as a `FROM` item names it, for messages and not for SQL.
+/// A relation's name for messages, not for SQL.
 pub(super) fn shown(schema: &str, name: &str) -> String {
     crate::message::pattern::qualified(schema, name)
 }

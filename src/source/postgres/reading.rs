@@ -1,5 +1,4 @@
-//! How a column is fetched and what its bytes mean: frozen in the plan, beside
-//! the file type.
+//! How a column is fetched and what its bytes mean. The plan stores this beside the file type.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,18 +11,18 @@ use crate::source::decode::{Form, StreamColumn};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Fetch {
-    /// As the server sends it.
+    /// In the binary form that the server sends.
     #[default]
     Native,
     /// As the server's text, which the type's output function writes.
     AsText,
-    /// The bytes that the server has of a text, whatever their encoding.
+    /// The stored bytes of a text, in whatever encoding.
     AsBytes,
-    /// As the server sends it, but every part that is [`Form::SourceText`] as the server's text.
+    /// In binary form, except that every value of form [`Form::SourceText`] inside it is fetched as text.
     Parts,
 }
 
-/// What a plan says of a column for this source alone.
+/// What a plan stores about a column for this source only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reading {
     /// How it is selected.
@@ -32,16 +31,16 @@ pub(super) struct Reading {
     /// What its bytes mean.
     #[serde(rename = "type")]
     pub(super) form: Form,
-    /// What becomes of infinite values: see [`StreamColumn`].
+    /// How infinite values are stored in files: see [`StreamColumn`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) infinity: Option<InfinityMode>,
 }
 
 impl Reading {
-    /// What the plan says of a column.
+    /// Reads it from a column of a plan.
     ///
     /// # Errors
-    /// When it is nothing that this release knows: the table is planned again.
+    /// When this release does not understand it: the table is planned again.
     pub(super) fn of(column: &Column) -> Result<Self, SourceError> {
         let unknown = || {
             SourceError::changed(
@@ -55,7 +54,7 @@ impl Reading {
         let mut reading: Self = column.reading.thaw().map_err(|_| unknown())?;
         if reading.fetch == Fetch::AsText {
             reading.form = match reading.form {
-                // As plans of before have it.
+                // Plans of earlier releases store it like this.
                 Form::Float64 => Form::DoubleFromText,
                 Form::DoubleFromText => Form::DoubleFromText,
                 Form::Text | Form::Json => Form::Text,
@@ -65,32 +64,32 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Puts it into a column, with the file type that follows from it.
+    /// Stores it in a column, with the file type that follows from it.
     pub(super) fn put_into(self, column: &mut Column) {
         column.ty = self.form.column_type();
         column.reading = Frozen::of(&self);
     }
 }
 
-/// Columns of a plan with what the plan says for this source.
+/// Columns of a plan, each with its reading.
 pub(super) struct Readings(Vec<(Column, Reading)>);
 
 impl Readings {
-    /// What the plan says of columns.
+    /// Reads what the plan stores for these columns.
     ///
     /// # Errors
-    /// When this release does not know what it says of one.
+    /// When this release does not understand one of them.
     pub(super) fn of(columns: &[Column]) -> Result<Self, SourceError> {
         let each = columns.iter().map(|column| Ok((column.clone(), Reading::of(column)?)));
         each.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Columns as they are selected.
+    /// The columns, to be selected.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Reading)> {
         self.0.iter().map(|(column, reading)| (column.name.as_str(), reading))
     }
 
-    /// Columns as they are decoded.
+    /// The columns, to be decoded.
     pub(super) fn into_stream(self) -> Vec<StreamColumn> {
         let columns = self.0.into_iter();
         columns

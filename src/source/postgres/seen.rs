@@ -1,5 +1,4 @@
-//! A relation as the snapshot shows it, compared with the plan's. What has come
-//! of it since then is `guard`'s.
+//! Compares a relation in the snapshot with the plan. `guard` checks what has changed since the snapshot.
 
 use std::collections::HashMap;
 
@@ -10,36 +9,38 @@ use super::slice::Selected;
 use crate::relation::Column;
 use crate::source::SourceError;
 
-/// Types below this have the same oid everywhere, and no domains are among them.
+/// Types below this oid have the same oid on every server, and none of them is a domain.
 pub(super) const FIXED_OIDS: u32 = 10_000;
 
 /// A relation as the snapshot shows it.
 pub(super) struct SeenRelation {
     pub(super) oid: u32,
     kind: String,
-    /// The file that holds its rows; 0 where it has none.
+    /// The file with its rows; 0 if it has none.
     pub(super) file: u32,
-    /// Whether it has child tables, or is one, a partition aside: extensions may keep rows of theirs elsewhere and add
-    /// them to a query, but not to one of `ONLY` the table (compressed chunks of TimescaleDB).
+    /// Whether it has child tables, or inherits from another table (a partition does not count). Extensions
+    /// may store rows elsewhere and add them to a query, but not to a query of `ONLY` the table (compressed
+    /// chunks of TimescaleDB).
     has_family: bool,
-    /// Whether rows of its children are not asked for.
+    /// Whether to leave out the rows of its children.
     pub(super) only: bool,
     /// Whether policies may hide rows.
     has_policies: bool,
-    /// Number of the column whose ranges leave whole partitions out.
+    /// Number of the column whose ranges skip whole partitions.
     pruned_by: Option<i16>,
     pub(super) columns: HashMap<String, SeenColumn>,
-    /// Names of the columns that the chunk reads: those that are exported, its key, those of its filter.
+    /// Names of the columns that the chunk reads: exported columns, its key, and columns of its filter.
     pub(super) read: Vec<String>,
-    /// Numbers of the columns that it reads whose types have no fixed oid.
+    /// Numbers of the columns that it reads and whose types have no fixed oid.
     pub(super) composed: Vec<i16>,
-    /// Whether only the table's own file is read. Child tables that came after the snapshot are left out of the query.
+    /// Whether the chunk reads only the table's own file. Child tables that were created after the snapshot
+    /// are then left out of the query.
     pub(super) is_alone: bool,
-    /// The search path that the role has of its own, if it was asked for.
+    /// The role's own search path, if it was asked for.
     pub(super) role_path: Option<String>,
 }
 
-/// What a chunk reads besides the columns that it exports.
+/// What a chunk reads besides the exported columns.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Conditions<'a> {
     /// The column of its range.
@@ -56,7 +57,8 @@ impl Conditions<'_> {
         filter.contains("select") || has_word(&filter, "table")
     }
 
-    /// Whether a column's name occurs in them. A word of a literal counts as well: that is safe, only slower.
+    /// Whether the name of a column occurs in the conditions. A word in a literal counts too, which does no
+    /// harm except that the chunk is slower.
     pub(super) fn name(&self, column: &str) -> bool {
         let filter = self.filter.map(str::to_lowercase).unwrap_or_default();
         self.key == Some(column)
@@ -65,7 +67,7 @@ impl Conditions<'_> {
     }
 }
 
-/// Whether a name stands in a text without other letters around it.
+/// Whether a name occurs in a text as a whole word.
 fn has_word(text: &str, name: &str) -> bool {
     let is_letter = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
     !name.is_empty()
@@ -80,20 +82,20 @@ pub(super) struct SeenColumn {
     pub(super) oid: u32,
     /// `typtype` of its type.
     pub(super) kind: char,
-    /// What a domain is made of; else 0.
+    /// The base type of a domain; else 0.
     pub(super) base: u32,
-    /// By which its values are compared; 0 where its type has none.
+    /// The collation by which its values are compared; 0 if its type has none.
     pub(super) collation: u32,
-    /// Whether its type stands outside of pg_catalog, and perhaps its operators.
+    /// Whether its type is outside pg_catalog, so that its operators may be too.
     pub(super) foreign: bool,
     pub(super) source_type: String,
-    /// Whether this very column (by number) has been dropped since.
+    /// Whether this column (by number) has been dropped since the snapshot.
     pub(super) gone: bool,
     pub(super) readable: bool,
 }
 
 impl SeenRelation {
-    /// Whether ranges of a column leave whole partitions out.
+    /// Whether ranges of a column skip whole partitions.
     pub(super) fn is_pruned_by(&self, column: &str) -> bool {
         self.pruned_by.is_some() && self.pruned_by == self.columns.get(column).map(|c| c.number)
     }
@@ -108,7 +110,7 @@ impl SeenRelation {
         self.has_policies
     }
 
-    /// Whether it is a table, which may have child tables.
+    /// Whether it is an ordinary table, which may have child tables.
     pub(super) fn is_plain(&self) -> bool {
         self.kind == "r"
     }
@@ -124,7 +126,7 @@ impl SeenRelation {
     }
 }
 
-/// The failure of a chunk whose table is not what was planned any more.
+/// The error of a chunk whose table differs from the plan.
 pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
     SourceError::changed(
         "changed",
@@ -136,8 +138,9 @@ pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
     )
 }
 
-/// Asks for a relation as the snapshot shows it, and for the role's own search path where it may be needed: for a view
-/// or a filter. Run before any session setting of the plan: names of types depend on the search path.
+/// SQL that reads a relation as the snapshot shows it. For a view or a filter it also reads the role's own
+/// search path. It must run before any session setting of the plan, because names of types depend on the
+/// search path.
 pub(super) fn question(schema: &str, name: &str, filtered: bool) -> String {
     format!(
         "SELECT c.oid, c.relkind, a.attname, a.attnum, a.atttypid, \
@@ -164,7 +167,7 @@ pub(super) fn question(schema: &str, name: &str, filtered: bool) -> String {
     )
 }
 
-/// The answer to [`question`]; none: there is no such relation.
+/// Reads the answer to [`question`]; `None` if the relation does not exist.
 pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<SeenRelation> {
     let first = rows.first()?;
     let number = |text: Option<&str>| text.and_then(|t| t.parse().ok());
@@ -198,7 +201,7 @@ pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<SeenRelation> {
     })
 }
 
-/// The answer to [`question`], compared with the plan's columns.
+/// Reads the answer to [`question`] and compares it with the columns of the plan.
 pub(super) fn compare(
     rows: &[SimpleQueryRow],
     selection: &Selected<'_>,
@@ -234,7 +237,7 @@ pub(super) fn compare(
     }
     let composed = seen.read.iter().filter_map(|name| seen.columns.get(name)).filter(|c| c.oid >= FIXED_OIDS);
     seen.composed = composed.map(|c| c.number).collect();
-    // Columns of other types, filters and policies may lead to other relations.
+    // Columns of other types, filters and policies may read other relations.
     seen.is_alone = seen.is_plain()
         && (seen.only || !seen.has_family)
         && !seen.has_policies

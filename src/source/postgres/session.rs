@@ -1,9 +1,9 @@
-//! One transaction on a pooled connection: read-only, repeatable read, with
-//! its settings, under a snapshot where one is given.
+//! One transaction on a pooled connection: read-only, repeatable read, with its settings, and with a snapshot
+//! if one is given.
 //!
-//! Everything is `SET LOCAL` inside the one transaction, so that a pooler in
-//! transaction mode may stand in between. A session that is dropped before its
-//! end takes its connection out of the pool and ends what runs there.
+//! All settings are `SET LOCAL` inside the one transaction, so that it works through a pooler in transaction
+//! mode. If a session is dropped before its end, its connection leaves the pool and the work on the server is
+//! ended.
 
 use std::sync::Arc;
 
@@ -20,11 +20,12 @@ use super::sqlstate::{Stage, explain};
 use super::tap::TapHandle;
 use crate::source::SourceError;
 
-/// Settings that shape texts, names, what literals mean or which rows are seen, the same for planning and for every
-/// chunk, whatever role and database set; a plan may override them. `row_security = off` makes the server refuse a query
-/// that a policy would filter silently, which would be loss. What is not here: settings that only a superuser may
-/// change, limits and costs, and those without a value that is right everywhere, because they follow the
-/// installation: `lc_monetary`, `default_text_search_config`, and those of extensions.
+/// Settings that decide how texts and names are written, what literals mean, and which rows are visible. They
+/// are the same for planning and for every chunk, whatever role and database set. A plan may override them.
+/// `row_security = off` makes the server refuse a query from which a policy would silently remove rows,
+/// because that would lose data. The list leaves out settings that only a superuser may change, limits and
+/// costs, and settings without one right value, because they depend on the installation: `lc_monetary`,
+/// `default_text_search_config`, and settings of extensions.
 const SETTINGS: [(&str, &str); 22] = [
     ("TimeZone", "UTC"),
     ("timezone_abbreviations", "Default"),
@@ -41,35 +42,35 @@ const SETTINGS: [(&str, &str); 22] = [
     ("backslash_quote", "safe_encoding"),
     ("standard_conforming_strings", "on"),
     ("transform_null_equals", "off"),
-    // A GIN index answers with a random part of what it finds.
+    // A GIN index would return only a random part of the matching rows.
     ("gin_fuzzy_search_limit", "0"),
     ("search_path", "pg_catalog"),
     ("row_security", "off"),
-    // Chunks are the parallelism, and plans of one scan gain nothing from JIT.
+    // Chunks already run in parallel, and queries with a single scan gain nothing from JIT.
     ("max_parallel_workers_per_gather", "0"),
     ("jit", "off"),
-    // Whole-table scans begin at the beginning: the same file every time.
+    // A scan of a whole table begins at its first page, so that the file is the same every time.
     ("synchronize_seqscans", "off"),
-    // Constraints of now say nothing of the rows of a snapshot.
+    // Current constraints say nothing about the rows of a snapshot.
     ("constraint_exclusion", "off"),
 ];
 
-/// Lets the server notice a vanished client: within a second while a query
-/// runs, and within about two minutes while none does.
+/// Let the server notice that a client is gone: within a second while a query runs, and within about two
+/// minutes otherwise.
 const KEEPALIVES: [(&str, &str); 3] =
     [("tcp_keepalives_idle", "60"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "6")];
 
 /// First version with `client_connection_check_interval`.
 const HAS_CONNECTION_CHECK: u32 = 140_000;
 
-/// `SELECT set_config(…), …`: unlike `SET LOCAL`, it takes lists as they are
-/// shown, and names with dots.
+/// `SELECT set_config(…), …`: unlike `SET LOCAL`, it accepts lists in the form that the server shows, and
+/// names with dots.
 pub(super) fn set_config<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let calls: Vec<String> = settings
         .into_iter()
         .map(|(name, value)| {
             let set = format!("pg_catalog.set_config({}, {}, true)", literal(name), literal(value));
-            // The server would read a file each time.
+            // Set it only if it differs, because the server reads a file each time.
             if name == "timezone_abbreviations" {
                 let (name, value) = (literal(name), literal(value));
                 return format!("CASE WHEN pg_catalog.current_setting({name}) <> {value} THEN {set} END");
@@ -80,7 +81,7 @@ pub(super) fn set_config<'a>(settings: impl IntoIterator<Item = (&'a str, &'a st
     format!("SELECT {}", calls.join(", "))
 }
 
-/// Settings of this module for a server of this version.
+/// The settings of this module for this version of the server.
 pub(super) fn base_settings<'a>(version: u32) -> impl Iterator<Item = (&'a str, &'a str)> {
     let check = (version >= HAS_CONNECTION_CHECK).then_some(("client_connection_check_interval", "1s"));
     SETTINGS.into_iter().chain(KEEPALIVES).chain(check)
@@ -91,7 +92,7 @@ pub(super) fn base_settings<'a>(version: u32) -> impl Iterator<Item = (&'a str, 
 pub(super) struct Opening<'a> {
     /// Snapshot to import.
     pub(super) snapshot: Option<&'a str>,
-    /// Settings after the base ones.
+    /// Settings to apply after the base settings.
     pub(super) settings: &'a [(String, String)],
     /// `lock_timeout` in milliseconds.
     pub(super) lock_timeout_ms: u128,
@@ -99,15 +100,15 @@ pub(super) struct Opening<'a> {
 
 /// A transaction on a pooled connection.
 pub(super) struct Session {
-    /// Taken when it has ended.
+    /// `None` once the session has ended.
     conn: Option<Object<Manager>>,
     connector: Arc<Connector>,
-    /// Whether a `statement_timeout` is in force: it tells a cancel from it.
+    /// Whether a `statement_timeout` is in force. It helps to tell a timeout from a cancel.
     statement_timeout: bool,
 }
 
 impl Session {
-    /// Takes a connection and begins.
+    /// Takes a connection from the pool and begins.
     pub(super) async fn begin(connections: &Connections, opening: Opening<'_>) -> Result<Self, SourceError> {
         let mut session = Self::take(connections).await?;
         let (begun, set) = join(session.start(opening), session.configure(opening)).await;
@@ -116,7 +117,7 @@ impl Session {
         Ok(session)
     }
 
-    /// The same, and the first question: all of it is sent before the first answer is there.
+    /// Like `begin`, but with a first question. Everything is sent before the first answer arrives.
     pub(super) async fn begin_asking(
         connections: &Connections,
         opening: Opening<'_>,
@@ -166,7 +167,7 @@ impl Session {
         self.connector.version()
     }
 
-    /// Where rows of its COPY go.
+    /// Takes the rows of its COPY.
     pub(super) fn tap(&self) -> &TapHandle {
         &self.pooled().tap
     }
@@ -175,17 +176,17 @@ impl Session {
         self.conn.as_ref().expect("only `end` takes it, and it takes the session as well")
     }
 
-    /// Where tasks of this session are counted.
+    /// The tracker for tasks of this session.
     pub(super) fn tasks(&self) -> TaskTracker {
         self.connector.tasks.clone()
     }
 
-    /// An error of this session in words.
+    /// Describes an error of this session.
     pub(super) fn explain(&self, error: &tokio_postgres::Error, stage: Stage, what: &str) -> SourceError {
         explain(error, stage, what, self.statement_timeout)
     }
 
-    /// Settings for the rest of the transaction.
+    /// Applies settings for the rest of the transaction.
     pub(super) async fn set<'a>(
         &mut self,
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -194,7 +195,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a `statement_timeout` is in force with these settings.
+    /// Applies settings. Returns whether a `statement_timeout` is then in force.
     async fn set_all<'a>(
         &self,
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -204,7 +205,7 @@ impl Session {
         Ok(rows.first().is_some_and(|r| r.get(r.len().saturating_sub(1)) != Some("0")))
     }
 
-    /// Runs statements whose results do not matter.
+    /// Runs statements and ignores their results.
     pub(super) async fn run(&self, sql: &str, stage: Stage, what: &str) -> Result<(), SourceError> {
         self.client().batch_execute(sql).await.map_err(|e| self.explain(&e, stage, what))
     }
@@ -221,7 +222,7 @@ impl Session {
         Ok(rows)
     }
 
-    /// Runs statements and hands their rows on as they come.
+    /// Runs statements and passes on each row when it arrives.
     pub(super) async fn each(
         &self,
         sql: &str,
@@ -262,15 +263,15 @@ impl Session {
         Ok(rows.first().and_then(|r| r.try_get(0).ok().flatten()).map(str::to_owned))
     }
 
-    /// Commits and gives the connection back. Where the transaction had failed
-    /// without anybody noticing, the `SELECT` does.
+    /// Commits and returns the connection to the pool. If the transaction has failed unnoticed, the `SELECT`
+    /// fails.
     pub(super) async fn end(self, what: &str) -> Result<(), SourceError> {
         self.run("SELECT; COMMIT", Stage::Question, what).await?;
         self.give_back();
         Ok(())
     }
 
-    /// Gives the connection back after the transaction.
+    /// Returns the connection to the pool, after the end of the transaction.
     pub(super) fn give_back(mut self) {
         drop(self.conn.take());
     }

@@ -1,7 +1,7 @@
 //! The SQL of what a chunk reads: which rows, which columns.
 //!
-//! Invariant I6: chunks are disjoint and together everything. Bounds are
-//! half-open, the outer ones open, and NULL keys are asked for by name.
+//! Invariant I6: chunks do not overlap, and together they hold every row. Ranges are half-open, the first and
+//! the last are open, and a separate chunk reads NULL keys.
 
 use super::order::{Cast, cast};
 use super::quote::{ident, literal, shown, table};
@@ -9,20 +9,20 @@ use super::reading::{Fetch, Readings};
 use crate::relation::column::Geometry;
 use crate::relation::{Frozen, Selection, Slice};
 use crate::source::SourceError;
-use crate::source::decode::{Form, FormPart, Shape};
+use crate::source::decode::{Form, FormAttribute, Shape};
 
-/// A relation and what is read of it, with its filter in SQL.
+/// A relation and what to read of it, with its filter in SQL.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Selected<'a> {
     pub(super) schema: &'a str,
     pub(super) name: &'a str,
-    /// Without the rows of its children.
+    /// Whether to leave out the rows of its children.
     pub(super) only: bool,
     pub(super) filter: Option<&'a str>,
 }
 
 impl<'a> Selected<'a> {
-    /// What a plan selects.
+    /// Reads it from the selection of a plan.
     pub(super) fn of(selection: &Selection<'a>) -> Result<Self, SourceError> {
         let Selection { schema, name, only, filter } = *selection;
         let filter = filter.map(Frozen::thaw).transpose().map_err(|_| {
@@ -36,12 +36,12 @@ impl<'a> Selected<'a> {
     }
 }
 
-/// First version that scans ranges of pages without reading the rest.
+/// First version that can scan a range of pages without reading the others.
 pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
-/// Highest page that a heap can have.
+/// Highest page number of a heap.
 const LAST_PAGE: u32 = u32::MAX - 1;
 
-/// The condition of a slice; none: every row.
+/// The condition for a slice; `None` for every row.
 pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError> {
     Ok(match slice {
         Slice::All | Slice::Pages { from: None, to: None } => None,
@@ -49,7 +49,7 @@ pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError>
         Slice::Range { column, from: None, to: None, .. } => Some(format!("{} IS NOT NULL", ident(column))),
         Slice::Range { column, order, from, to } => {
             let (column, Cast { ty, collate, .. }) = (ident(column), cast(order)?);
-            // Of pg_catalog, whatever else the search path of a view holds.
+            // The operator is from pg_catalog, whatever the search path of a view contains.
             let side = |operator, value| {
                 format!("{column}{collate} OPERATOR(pg_catalog.{operator}) {}::{ty}", literal(value))
             };
@@ -62,7 +62,7 @@ pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError>
     })
 }
 
-/// Rows without a value in a column.
+/// The condition that a column is NULL.
 pub(super) fn is_null(column: &str) -> String {
     format!("{} IS NULL", ident(column))
 }
@@ -79,7 +79,7 @@ pub(super) fn from_where(selection: &Selected<'_>, condition: Option<&str>) -> S
     format!("FROM {}{}", item(selection), conditions(selection, condition))
 }
 
-/// The relation as an item of a `FROM`.
+/// The relation as an item of `FROM`.
 pub(super) fn item(selection: &Selected<'_>) -> String {
     let only = if selection.only { "ONLY " } else { "" };
     format!("{only}{}", table(selection.schema, selection.name))
@@ -90,14 +90,13 @@ pub(super) fn from_only_where(selection: &Selected<'_>, condition: Option<&str>)
     from_where(&Selected { only: true, ..*selection }, condition)
 }
 
-/// A filter as the server's planner does not look into it: no index and no bound of a partition decides what
-/// it finds.
+/// Hides a filter from the planner, so that no index and no partition bound decides what the filter finds.
 pub(super) fn opaque(filter: &str) -> String {
     format!("CASE WHEN (\n{filter}\n) THEN true END")
 }
 
-/// The filter stands on lines of its own: whatever it ends with, the
-/// parenthesis closes.
+/// The `WHERE` clause. The filter has lines of its own, so that the closing parenthesis works whatever the
+/// filter ends with.
 pub(super) fn conditions(selection: &Selected<'_>, condition: Option<&str>) -> String {
     match (selection.filter, condition) {
         (None, None) => String::new(),
@@ -114,8 +113,9 @@ pub(super) fn select_list(columns: &Readings) -> String {
         .map(|(name, reading)| match reading.fetch {
             Fetch::Native => ident(name),
             Fetch::AsText => text_of(&ident(name)),
-            // The server converts, and refuses, texts alone. To its own encoding nothing is converted; but
-            // UTF-8 would be verified, which a session in UTF-8 is spared when it sends a text.
+            // The bytes as stored. The server converts, and may refuse, only texts, so both branches return
+            // bytes. `convert_to` with the database's own encoding converts nothing, but it verifies UTF-8.
+            // `textsend` in a UTF-8 session does not.
             Fetch::AsBytes => {
                 let name = ident(name);
                 let text = format!("pg_catalog.concat({name})");
@@ -131,9 +131,9 @@ pub(super) fn select_list(columns: &Readings) -> String {
     items.join(", ")
 }
 
-/// An expression whose parts without a binary form that we read are text (in plans of version 1, shapes are
-/// well-known binary that functions of the source make). A composite is built again from its attributes; NULL stays NULL, which is
-/// another value than a composite of NULLs.
+/// An expression that casts every value without a readable binary form to text. It builds composites again
+/// from their attributes. NULL stays NULL, because that differs from a composite of NULLs. (In plans of
+/// version 1, functions of the source convert shapes to well-known binary.)
 fn with_text(value: String, form: &Form) -> String {
     match form {
         Form::SourceText => text_of(&value),
@@ -145,24 +145,26 @@ fn with_text(value: String, form: &Form) -> String {
             }
         }
         Form::List(element) if **element == Form::SourceText => texts_of(&value),
-        Form::Struct(parts) if parts.iter().any(|part| has_text(&part.form)) => {
-            let part = |part: &FormPart| with_text(format!("({value}).{}", ident(&part.name)), &part.form);
-            let parts: Vec<String> = parts.iter().map(part).collect();
-            format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN ROW({}) END", parts.join(", "))
+        Form::Struct(attributes) if attributes.iter().any(|attribute| has_text(&attribute.form)) => {
+            let attribute = |attribute: &FormAttribute| {
+                with_text(format!("({value}).{}", ident(&attribute.name)), &attribute.form)
+            };
+            let attributes: Vec<String> = attributes.iter().map(attribute).collect();
+            format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN ROW({}) END", attributes.join(", "))
         }
         _ => value,
     }
 }
 
-/// The text of a value as its type's output function writes it. A cast may write another one (`inet`, `boolean`), and
-/// whoever owns a type may have made one; `concat` asks for the output function, and keeps the blanks at the end of a
-/// character(n). A composite of NULLs is not NULL.
+/// The text of a value as its type's output function writes it. A cast to text may write another text
+/// (`inet`, `boolean`), and the owner of a type may define any cast. `concat` calls the output function, and
+/// keeps the blanks at the end of a character(n). A composite of NULLs is not NULL.
 pub(super) fn text_of(value: &str) -> String {
     format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN pg_catalog.concat({value}) END")
 }
 
-/// The same for the elements of an array. Any but a plain list is found unfit by its dimensions, so that what its
-/// elements are does not matter.
+/// Like `text_of`, for each element of an array. An array that is not a plain list is found unfit by its
+/// dimensions, so the texts of its elements do not matter.
 fn texts_of(value: &str) -> String {
     format!(
         "CASE WHEN pg_catalog.array_ndims({value}) = 1 AND pg_catalog.array_lower({value}, 1) = 1 \
@@ -177,7 +179,7 @@ fn has_text(form: &Form) -> bool {
     match form {
         Form::SourceText | Form::Geometry(Shape { schema: Some(_), .. }) => true,
         Form::List(element) => has_text(element),
-        Form::Struct(parts) => parts.iter().any(|part| has_text(&part.form)),
+        Form::Struct(attributes) => attributes.iter().any(|attribute| has_text(&attribute.form)),
         _ => false,
     }
 }
@@ -242,10 +244,10 @@ mod tests {
     fn only_what_has_to_be_text_is_cast() {
         let list = || Form::List(Box::new(Form::SourceText));
         assert_eq!(with_text("\"c\"".into(), &list()), texts_of("\"c\""));
-        let part = |name: &str, form| FormPart { name: name.into(), form };
-        let inner = Form::Struct(vec![part("a", Form::Int32), part("q\"", list())]);
-        let whole = Form::Struct(vec![part("n", Form::Int32)]);
-        let outer = Form::Struct(vec![part("i", inner), part("w", whole)]);
+        let attribute = |name: &str, form| FormAttribute { name: name.into(), form };
+        let inner = Form::Struct(vec![attribute("a", Form::Int32), attribute("q\"", list())]);
+        let whole = Form::Struct(vec![attribute("n", Form::Int32)]);
+        let outer = Form::Struct(vec![attribute("i", inner), attribute("w", whole)]);
         assert_eq!(
             with_text("\"c\"".into(), &outer),
             format!(

@@ -1,10 +1,9 @@
-//! Keepers: transactions that hold a snapshot open, one per process and
-//! lineage, on connections outside of the pool.
+//! Keepers: transactions that hold a snapshot. Each process has one for each lineage, on a connection outside
+//! the pool.
 //!
-//! A keeper shows itself in `pg_stat_activity` as
-//! `aduk:<lineage>:<snapshot id>`, so that any process of the same role can
-//! import its snapshot and export it again: the snapshot lives as long as one
-//! keeper does. Its last statement carries the snapshot's time in a comment.
+//! The name of a keeper in `pg_stat_activity` is `aduk:<lineage>:<snapshot id>`. Any process of the same role
+//! can therefore import its snapshot and export it again. The snapshot lives as long as one keeper does. The
+//! last statement of a keeper contains the time of the snapshot in a comment.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use crate::source::{ErrorKind, Keeper, SourceError};
 const NAME_BYTES: usize = 63;
 /// First version with `transaction_timeout`.
 const HAS_TRANSACTION_TIMEOUT: u32 = 170_000;
-/// Stands before the snapshot's time in the keeper's last statement.
+/// Marks the snapshot's time in the keeper's last statement.
 const TIME_MARK: &str = "snapshot-time-us=";
 
 /// A transaction that holds a snapshot.
@@ -35,7 +34,7 @@ pub(super) struct PostgresKeeper {
     time: Timestamp,
     snapshot: String,
     lost: CancellationToken,
-    /// Dropping it ends the connection and so the transaction.
+    /// Dropping it ends the connection, which ends the transaction.
     _client: Client,
 }
 
@@ -49,7 +48,7 @@ impl Keeper for PostgresKeeper {
     }
 }
 
-/// The id of a keeper's snapshot, to be imported.
+/// The id of a keeper's snapshot, to import it.
 pub(super) fn id(keeper: &dyn Keeper) -> Result<&str, SourceError> {
     let ours = (keeper as &dyn Any).downcast_ref::<PostgresKeeper>();
     ours.filter(|k| !k.lost.is_cancelled()).map(|k| k.snapshot.as_str()).ok_or_else(|| {
@@ -66,14 +65,14 @@ pub(super) async fn open(connector: &Connector, lineage: Uuid) -> Result<Arc<dyn
     Ok(Arc::new(opening.export(lineage, None).await?))
 }
 
-/// Living keepers of a lineage, in all processes.
+/// Counts living keepers of a lineage, in all processes.
 pub(super) async fn keepers(connector: &Connector, lineage: Uuid) -> Result<u32, SourceError> {
     let found = find(connector, lineage).await?;
     Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
 }
 
-/// Imports the snapshot of any living keeper. Who joins a lineage twice at
-/// once gets two keepers: callers take turns.
+/// Imports the snapshot of any living keeper. Two calls at the same time for one lineage would make two
+/// keepers, so callers take turns.
 pub(super) async fn join(
     connector: &Connector,
     lineage: Uuid,
@@ -84,7 +83,7 @@ pub(super) async fn join(
                 failpoint::step("mid", "join", "keeper");
                 return Ok(Some(Arc::new(joined.export(lineage, other.time).await?)));
             }
-            // It has ended since: the next one.
+            // This keeper has ended meanwhile: try the next one.
             Err(e) if e.kind == ErrorKind::LineageLost => {}
             Err(e) => return Err(e),
         }
@@ -93,16 +92,17 @@ pub(super) async fn join(
 }
 
 /// A living keeper as `pg_stat_activity` shows it.
-struct Found {
+struct LivingKeeper {
     snapshot: String,
     time: Option<Timestamp>,
 }
 
-/// Living keepers of a lineage in this database, of this role.
-async fn find(connector: &Connector, lineage: Uuid) -> Result<Vec<Found>, SourceError> {
+/// Finds living keepers of a lineage, in this database and of this role.
+async fn find(connector: &Connector, lineage: Uuid) -> Result<Vec<LivingKeeper>, SourceError> {
     let looking = Transaction::connect(connector).await?;
     let prefix = application_name(lineage, "");
-    // The oldest transaction first: where the comment is missing, its start is nearest to the truth.
+    // The oldest transaction comes first. If a keeper lacks the comment, the start of the oldest transaction
+    // is nearest to the snapshot's time.
     let sql = format!(
         "SELECT pg_catalog.substr(application_name, {}), query, \
                 (extract(epoch FROM xact_start) * 1000000)::pg_catalog.int8 \
@@ -114,20 +114,20 @@ async fn find(connector: &Connector, lineage: Uuid) -> Result<Vec<Found>, Source
         literal(&prefix),
     );
     let rows = looking.rows(&sql, Stage::Question, "look for keepers of the snapshot").await?;
-    Ok(rows.iter().filter_map(found).collect())
+    Ok(rows.iter().filter_map(living_keeper).collect())
 }
 
-fn found(row: &SimpleQueryRow) -> Option<Found> {
+fn living_keeper(row: &SimpleQueryRow) -> Option<LivingKeeper> {
     let snapshot = row.get(0).filter(|id| is_snapshot_id(id))?.to_owned();
     let time = row
         .get(1)
         .and_then(time_of_query)
         .or_else(|| row.get(2).and_then(|us| us.parse().ok()))
         .and_then(|us| Timestamp::from_microsecond(us).ok());
-    Some(Found { snapshot, time })
+    Some(LivingKeeper { snapshot, time })
 }
 
-/// The time that a keeper's last statement carries.
+/// Reads the snapshot's time from the keeper's last statement.
 fn time_of_query(query: &str) -> Option<i64> {
     let (_, rest) = query.rsplit_once(TIME_MARK)?;
     rest.split(|c: char| !c.is_ascii_digit() && c != '-').next()?.parse().ok()
@@ -141,7 +141,7 @@ fn application_name(lineage: Uuid, snapshot: &str) -> String {
     format!("aduk:{}:{snapshot}", lineage.simple())
 }
 
-/// A connection of its own, and the transaction on it.
+/// A connection outside the pool, with its transaction.
 struct Transaction {
     client: Client,
     lost: CancellationToken,
@@ -152,18 +152,18 @@ impl Transaction {
     async fn connect(connector: &Connector) -> Result<Self, SourceError> {
         let Opened { client, connection, .. } = connector.connect().await?;
         let lost = CancellationToken::new();
-        // Fires however the task ends.
+        // Fires whenever the task ends, for whatever reason.
         let ended = lost.clone().drop_guard();
         connector.tasks.spawn(async move {
             let _ended = ended;
             if let Err(e) = connection.await {
-                tracing::debug!(error = %e, "connection of a keeper ended");
+                tracing::debug!(error = %e, "the connection of a keeper ended with an error");
             }
         });
         Ok(Self { client, lost, version: connector.version() })
     }
 
-    /// Begins, under the snapshot of another keeper or a new one.
+    /// Begins with the snapshot of another keeper, or with a new one.
     async fn begin(connector: &Connector, import: Option<&str>) -> Result<Self, SourceError> {
         let new = Self::connect(connector).await?;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -182,8 +182,8 @@ impl Transaction {
         Ok(new)
     }
 
-    /// Exports the snapshot and shows it. `time` is that of the snapshot where
-    /// it was imported; else it is the transaction's own.
+    /// Exports the snapshot and makes the keeper visible. `time` is the time of an imported snapshot. Without
+    /// it, the start of the transaction is used.
     async fn export(self, lineage: Uuid, time: Option<Timestamp>) -> Result<PostgresKeeper, SourceError> {
         let what = "export the snapshot";
         let sql = "SELECT pg_catalog.pg_export_snapshot(), \

@@ -1,9 +1,8 @@
-//! THE table from what PostgreSQL says to what follows from it: retry, give
-//! up, plan again, and what an operator should change.
+//! THE table that maps PostgreSQL's errors to what the program does (retry, give up, plan again) and to what
+//! an operator should change.
 //!
-//! Only the primary message of an error is passed on, and that only where it
-//! cannot hold table data: DETAIL and CONTEXT may hold rows, and so may the
-//! messages of data exceptions and of user-written functions.
+//! Only the primary message of an error is passed on, and only if it cannot contain table data. DETAIL and
+//! CONTEXT may contain rows. So may the messages of data exceptions and of user-written functions.
 
 use std::error::Error as _;
 
@@ -12,137 +11,138 @@ use super::{pooler, privilege};
 use crate::config::{Advice, Remedy};
 use crate::source::{ErrorKind, Refusal, SourceError};
 
-/// What helps where only the primary of a standby has the rows.
+/// The remedy when only the primary has the rows.
 pub(super) const FROM_PRIMARY: &str = "read it from the primary: unlogged tables have no rows on a standby; a connection string \
                                        with target_session_attrs=read-write leads there";
 
-/// What was being done; the same SQLSTATE means different things.
+/// What was being done. The same SQLSTATE means different things at different stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Connecting: nothing of the table has been touched.
+    /// Connecting, before any table is read.
     Connect,
     /// `SET TRANSACTION SNAPSHOT`.
     Import,
-    /// Settings of a transaction. The server cannot know any row yet.
+    /// Settings of a transaction. The server has read no row yet, so messages cannot contain data.
     Setup,
     /// Questions of planning: catalogue, boundaries, estimates, counts.
     Question,
-    /// Reading a chunk, whose table was there when it was planned.
+    /// Reading a chunk. Its table existed when it was planned.
     Chunk,
 }
 
-/// What follows from a SQLSTATE.
+/// The meaning of an SQLSTATE: kind of error and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Verdict {
+struct Meaning {
     kind: ErrorKind,
     remedy: Option<Remedy>,
 }
 
-fn verdict(kind: ErrorKind, remedy: impl Into<Remedy>) -> Verdict {
-    Verdict { kind, remedy: Some(remedy.into()) }
+fn meaning(kind: ErrorKind, remedy: impl Into<Remedy>) -> Meaning {
+    Meaning { kind, remedy: Some(remedy.into()) }
 }
 
-const fn bare(kind: ErrorKind) -> Verdict {
-    Verdict { kind, remedy: None }
+const fn bare(kind: ErrorKind) -> Meaning {
+    Meaning { kind, remedy: None }
 }
 
-/// What the server said besides the SQLSTATE, as far as it decides.
+/// What the server reported besides the SQLSTATE, as far as the meaning depends on it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Circumstances<'a> {
     message: &'a str,
     hint: &'a str,
-    /// Whether the session runs under a `statement_timeout`.
+    /// Whether the session has a `statement_timeout`.
     statement_timeout: bool,
 }
 
-/// The table. Codes first, then their classes.
-fn judge(code: &str, stage: Stage, said: Circumstances<'_>) -> Verdict {
+/// The table. Single codes come first, then classes of codes.
+fn classify(code: &str, stage: Stage, said: Circumstances<'_>) -> Meaning {
     use ErrorKind::{Authentication, Changed, Exhausted, LineageLost, Permanent, Transient};
     let class = code.get(..2).unwrap_or_default();
     if code == "08P01"
-        && let Some((kind, remedy)) = pooler::judge(said.message)
+        && let Some((kind, remedy)) = pooler::meaning_of(said.message)
     {
-        return verdict(kind, remedy);
+        return meaning(kind, remedy);
     }
     if let Some(remedy) = (code == "42501").then(|| privilege::remedy(said.message)).flatten() {
-        return verdict(Permanent, remedy);
+        return meaning(Permanent, remedy);
     }
     match (class, code) {
-        // The snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is gone.
+        // Errors of importing a snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is
+        // gone.
         (_, "22023" | "42704" | "55000") if stage == Stage::Import => bare(LineageLost),
         ("72", _) if stage == Stage::Import => bare(LineageLost),
 
-        ("22" | "42", _) if stage == Stage::Setup => verdict(Permanent, Advice::Session),
+        ("22" | "42", _) if stage == Stage::Setup => meaning(Permanent, Advice::Session),
 
-        // The table is not what was planned.
+        // The table differs from the plan.
         (_, "42P01" | "42703" | "42883" | "42804" | "42846" | "42704" | "3F000") if stage == Stage::Chunk => {
             bare(Changed)
         }
 
-        // "snapshot too old": keeping it longer does not help, a new one does.
-        ("72", _) => verdict(
+        // "snapshot too old": only a new snapshot helps.
+        ("72", _) => meaning(
             Changed,
             "old_snapshot_threshold of the server is shorter than the export: raise it, or export less at once",
         ),
         ("08", _) => bare(Transient),
         ("40", _) => bare(Transient),
-        (_, "55P03") => verdict(Transient, Advice::Lock),
+        (_, "55P03") => meaning(Transient, Advice::Lock),
         (_, "55006") => bare(Transient),
         (_, "57014") if said.statement_timeout && !said.message.contains("user request") => {
-            verdict(Permanent, Advice::StatementTimeout)
+            meaning(Permanent, Advice::StatementTimeout)
         }
-        (_, "57014") => verdict(Transient, "somebody cancelled the query on the server (pg_cancel_backend)"),
+        (_, "57014") => meaning(Transient, "somebody cancelled the query on the server (pg_cancel_backend)"),
         (_, "57P01" | "57P02" | "57P03" | "57P05") => bare(Transient),
-        (_, "57P04") => verdict(Permanent, Advice::Database),
-        (_, "58030") => verdict(Transient, "the server had an I/O error; look at its log and disks"),
-        (_, "25P03") => verdict(
+        (_, "57P04") => meaning(Permanent, Advice::Database),
+        (_, "58030") => meaning(Transient, "the server had an I/O error; look at its log and disks"),
+        (_, "25P03") => meaning(
             Transient,
             "idle_in_transaction_session_timeout ended the session; set it to 0 for this role",
         ),
-        (_, "25P04") => verdict(Permanent, Advice::TransactionTimeout),
+        (_, "25P04") => meaning(Permanent, Advice::TransactionTimeout),
 
-        (_, "53200") if said.hint.contains("max_locks_per_transaction") => verdict(Permanent, Advice::Locks),
-        (_, "53400") => verdict(
+        (_, "53200") if said.hint.contains("max_locks_per_transaction") => meaning(Permanent, Advice::Locks),
+        (_, "53400") => meaning(
             Permanent,
             "a limit of the server was exceeded (e.g. temp_file_limit): raise it for this role, \
              or choose another strategy or chunk_column",
         ),
-        (_, "53300") => verdict(Exhausted, Advice::Connections),
-        ("53", _) => verdict(Exhausted, "the server has run out of memory or disk; look at its log"),
+        (_, "53300") => meaning(Exhausted, Advice::Connections),
+        ("53", _) => meaning(Exhausted, "the server has run out of memory or disk; look at its log"),
 
-        (_, "28000") => verdict(
+        (_, "28000") => meaning(
             Authentication,
             "pg_hba.conf or the role's rights refuse this login: check host, user, database and TLS",
         ),
-        ("28", _) => verdict(Authentication, Advice::Password),
-        (_, "3D000") => verdict(Permanent, Advice::Database),
-        (_, "42501") => verdict(Permanent, Advice::Rights),
-        ("0A", _) if said.message.contains("during recovery") => verdict(Permanent, FROM_PRIMARY),
+        ("28", _) => meaning(Authentication, Advice::Password),
+        (_, "3D000") => meaning(Permanent, Advice::Database),
+        (_, "42501") => meaning(Permanent, Advice::Rights),
+        ("0A", _) if said.message.contains("during recovery") => meaning(Permanent, FROM_PRIMARY),
         (_, "42P01" | "42703" | "3F000") => {
-            verdict(Permanent, "correct the name in the request; names are case-sensitive")
+            meaning(Permanent, "correct the name in the request; names are case-sensitive")
         }
-        ("42", _) => verdict(Permanent, Advice::Query),
-        (_, "22P05" | "22021") => verdict(
+        ("42", _) => meaning(Permanent, Advice::Query),
+        (_, "22P05" | "22021") => meaning(
             Permanent,
             "a text cannot be converted to UTF-8: correct it in the database, name the column in as_bytes, or leave it out",
         ),
-        ("22", _) => verdict(Permanent, "a value cannot be computed as the filter or view demands"),
-        (_, "25006") => verdict(Permanent, "the filter or view calls a function that writes"),
+        ("22", _) => meaning(Permanent, "a value cannot be computed as the filter or view demands"),
+        (_, "25006") => meaning(Permanent, "the filter or view calls a function that writes"),
         ("25", _) => bare(Permanent),
         ("0A" | "3F", _) => bare(Permanent),
         ("54", _) => {
-            verdict(Permanent, "a row is too large for the server to send; leave its widest column out")
+            meaning(Permanent, "a row is too large for the server to send; leave its widest column out")
         }
-        (_, "XX001" | "XX002" | "58P01") => verdict(
+        (_, "XX001" | "XX002" | "58P01") => meaning(
             Permanent,
             "the server found damaged data: restore the table from a backup or repair it, then export again",
         ),
-        // Functions, foreign tables, and whatever later servers invent.
+        // Functions, foreign tables, and codes of later servers.
         _ => bare(Permanent),
     }
 }
 
-/// What exactly a SQLSTATE refuses, where the program acts on it.
+/// What exactly an SQLSTATE refuses, if the program acts on it.
 fn refusal(code: &str) -> Option<Refusal> {
     match (code.get(..2).unwrap_or_default(), code) {
         ("22", _) => Some(Refusal::Value),
@@ -176,8 +176,7 @@ fn may_be_shown(class: &str, stage: Stage) -> bool {
     }
 }
 
-/// The error of a call. `what` says what was done to which object:
-/// "read public.orders".
+/// Makes the error of a call. `what` names the action and the object: "read public.orders".
 pub(super) fn explain(
     error: &tokio_postgres::Error,
     stage: Stage,
@@ -190,18 +189,17 @@ pub(super) fn explain(
     let code = db.code().code();
     let said =
         Circumstances { message: db.message(), hint: db.hint().unwrap_or_default(), statement_timeout };
-    let verdict = judge(code, stage, said);
+    let meaning = classify(code, stage, said);
     let message = if may_be_shown(code.get(..2).unwrap_or_default(), stage) {
         format!("{what}: {}", db.message())
     } else {
         format!("{what}: the server reports SQLSTATE {code}; its message may hold data and is not repeated")
     };
-    let error = SourceError::of(verdict.kind, code, message);
-    SourceError { remedy: verdict.remedy, refusal: refusal(code), ..error }
+    let error = SourceError::of(meaning.kind, code, message);
+    SourceError { remedy: meaning.remedy, refusal: refusal(code), ..error }
 }
 
-/// Errors of the client's side. `tokio-postgres` keeps their kind to itself
-/// and shows it as text.
+/// Errors on the client's side. `tokio-postgres` shows their kind only as text.
 fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> SourceError {
     let cause = error.source().map(ToString::to_string);
     let shown = error.to_string();
@@ -238,14 +236,14 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
                     .into(),
             ),
         ),
-        // A backend that crashed ends the connection without a SQLSTATE.
+        // A crashed backend ends the connection without an SQLSTATE.
         "connection closed" | "error communicating with the server" => {
             (ErrorKind::Transient, "connection_lost", None)
         }
         _ => (ErrorKind::Permanent, "protocol", Some(Advice::Protocol.into())),
     };
     let said = match cause {
-        // The client's word for a login that lacks something.
+        // The client says this when a login lacks something, e.g. a password.
         Some(cause) if shown == "invalid configuration" => cause,
         Some(cause) => format!("{shown}: {cause}"),
         None => shown.clone(),
@@ -253,7 +251,7 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
     SourceError { remedy, ..SourceError::of(kind, code, format!("{what}: {said}")) }
 }
 
-/// There is no stream to the server.
+/// The error when no stream to the server could be opened.
 pub(super) fn undialled(error: &DialError, what: &str) -> SourceError {
     let (kind, code, remedy) = match error {
         DialError::Unreachable(_) => (ErrorKind::Unreachable, "unreachable", Advice::Address.into()),
@@ -286,7 +284,7 @@ mod tests {
     use super::*;
 
     fn kind(code: &str, stage: Stage) -> ErrorKind {
-        judge(code, stage, Circumstances::default()).kind
+        classify(code, stage, Circumstances::default()).kind
     }
 
     #[test]
@@ -340,12 +338,12 @@ mod tests {
     fn a_statement_timeout_is_permanent_and_a_cancel_by_an_admin_is_not() {
         let said = |message, statement_timeout| Circumstances { message, hint: "", statement_timeout };
         let timeout =
-            judge("57014", Stage::Chunk, said("canceling statement due to statement timeout", true));
+            classify("57014", Stage::Chunk, said("canceling statement due to statement timeout", true));
         assert_eq!(timeout.kind, ErrorKind::Permanent);
         assert_eq!(timeout.remedy, Some(Advice::StatementTimeout.into()));
-        let admin = judge("57014", Stage::Chunk, said("canceling statement due to user request", true));
+        let admin = classify("57014", Stage::Chunk, said("canceling statement due to user request", true));
         assert_eq!(admin.kind, ErrorKind::Transient);
-        let translated = judge("57014", Stage::Chunk, said("storniere Anfrage", false));
+        let translated = classify("57014", Stage::Chunk, said("storniere Anfrage", false));
         assert_eq!(translated.kind, ErrorKind::Transient);
     }
 
@@ -353,7 +351,7 @@ mod tests {
     fn too_many_locks_are_permanent_although_memory_is_not() {
         let hint = "You might need to increase max_locks_per_transaction.";
         let said = Circumstances { message: "out of shared memory", hint, statement_timeout: false };
-        assert_eq!(judge("53200", Stage::Chunk, said).kind, ErrorKind::Permanent);
+        assert_eq!(classify("53200", Stage::Chunk, said).kind, ErrorKind::Permanent);
         assert_eq!(kind("53200", Stage::Chunk), ErrorKind::Exhausted);
     }
 

@@ -1,13 +1,10 @@
-//! A tap on the stream of a connection: it takes the rows of a COPY out before
-//! `tokio-postgres` sees them.
+//! Takes the rows of a COPY out of a connection's stream before `tokio-postgres` sees them.
 //!
-//! The server sends each row as a message of its own. `tokio-postgres` hands
-//! out one buffer per message and keeps room for the widest one it has seen;
-//! both cost more than decoding a usual row, and the second is no bound
-//! (invariant I8). The tap reads the messages' frames itself, gathers the
-//! payloads of CopyData in pieces of [`PIECE_BYTES`], whatever a row's width,
-//! and passes everything else on, in order: a COPY's last piece has left
-//! before its CopyDone is seen.
+//! The server sends each row as a message of its own. `tokio-postgres` returns one buffer for each message,
+//! and keeps a buffer as large as the widest message so far. Both cost more than decoding a usual row, and
+//! the size of that buffer is not bounded (invariant I8). The tap reads the message frames itself, gathers
+//! the payloads of CopyData in pieces of [`PIECE_BYTES`], whatever the width of a row, and passes everything
+//! else on in order. The last piece of a COPY is sent before `tokio-postgres` sees its CopyDone.
 //!
 //! Frames: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 
@@ -27,11 +24,11 @@ use tokio_util::sync::PollSender;
 
 use crate::source::Progress;
 
-/// Bytes that travel together: one wake-up of the decoding thread for many rows.
+/// Size of a piece: large, so that the decoding thread wakes up once for many rows.
 pub(super) const PIECE_BYTES: usize = 256 << 10;
-/// Longest time that rows wait for company.
+/// Longest time that rows wait in an incomplete piece.
 const GATHER: Duration = Duration::from_millis(10);
-/// Bytes of one read before the first COPY, and from then on.
+/// Bytes of one read: before the first COPY, and from then on.
 const READ_BYTES: (usize, usize) = (4 << 10, 64 << 10);
 /// A message's type and length.
 const HEADER: usize = 5;
@@ -40,29 +37,29 @@ const COPY_DATA: u8 = b'd';
 const COPY_DONE: u8 = b'c';
 const ERROR_RESPONSE: u8 = b'E';
 
-/// Rows of a COPY, cut anywhere.
+/// Rows of a COPY. A piece may end anywhere, also inside a row.
 pub(super) type Piece = Vec<u8>;
 
 /// Where the rows of the next COPY go.
 pub(super) struct Sink {
-    /// What is full holds the server up.
+    /// If the channel is full, the server has to wait.
     pub(super) pieces: mpsc::Sender<Piece>,
     /// Counts the bytes.
     pub(super) progress: Arc<Progress>,
 }
 
-/// The other end of a tap: says where rows go, and sees whether any come.
+/// Controls a tap: says where rows go, and notices when none arrive.
 #[derive(Clone)]
 pub(super) struct TapHandle(Arc<Shared>);
 
 struct Shared {
     next: Mutex<Option<Sink>>,
     discard: AtomicBool,
-    /// Wakes a tap that waits for room.
+    /// Wakes a tap that waits for room in the channel.
     waiting: AtomicWaker,
     is_full: AtomicBool,
     born: Instant,
-    /// Milliseconds from `born` to the last byte that came or left.
+    /// Milliseconds from `born` to the last byte that arrived or was passed on.
     moved: AtomicU64,
 }
 
@@ -71,27 +68,27 @@ pub(super) struct Tap<S> {
     stream: S,
     shared: Arc<Shared>,
     input: Vec<u8>,
-    /// Bytes of `input` that are not looked at yet.
+    /// Bytes of `input` that are not processed yet.
     rest: std::ops::Range<usize>,
     at: At,
     gathering: Option<Gathering>,
 }
 
-/// Where in the message stream.
+/// Position in the stream of messages.
 #[derive(Clone, Copy)]
 enum At {
-    /// So many bytes of a header have come.
+    /// Inside a header, of which this many bytes have arrived.
     Header([u8; HEADER], usize),
-    /// So many bytes of a payload are rows.
+    /// Inside rows: this many bytes of the payload are still to come.
     Rows(usize),
-    /// A message goes on as it is: so many bytes of its header are passed, so
-    /// many of its payload are to come.
+    /// Inside a message that is passed on unchanged: this many bytes of its header have been passed on, and
+    /// this many bytes of its payload are still to come.
     Passing([u8; HEADER], usize, usize),
 }
 
 const START: At = At::Header([0; HEADER], 0);
 
-/// Rows that wait for more.
+/// Rows that wait until the piece is full.
 struct Gathering {
     pieces: PollSender<Piece>,
     progress: Arc<Progress>,
@@ -100,20 +97,20 @@ struct Gathering {
 }
 
 impl TapHandle {
-    /// Says where the rows of the next COPY go; before it is sent. Whatever became of those before it.
+    /// Says where the rows of the next COPY go. Call it before the COPY is sent. It replaces any earlier
+    /// sink.
     pub(super) fn take_rows(&self, sink: Sink) {
         self.0.discard.store(false, Ordering::Release);
         *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
     }
 
-    /// From now on rows go nowhere: whatever still comes is read away.
+    /// Drops all rows from now on.
     pub(super) fn discard(&self) {
         self.0.discard.store(true, Ordering::Release);
         self.0.waiting.wake();
     }
 
-    /// Returns once the server has sent nothing for so long although there
-    /// was room.
+    /// Returns once the server has sent nothing for this long although there was room.
     pub(super) async fn silence(&self, longest: Duration) {
         loop {
             let silent = self.0.silent();
@@ -155,13 +152,13 @@ impl<S> Tap<S> {
         (Self { stream, shared, input, rest: 0..0, at: START, gathering: None }, handle)
     }
 
-    /// What is below.
+    /// The stream below the tap.
     pub(super) fn stream(&self) -> &S {
         &self.stream
     }
 
-    /// Looks at what has come until all of it is used (`Ok`), or `out` is full
-    /// or must be seen before more is done.
+    /// Processes the bytes that have arrived. Returns `Ok` when all are used, or when `out` is full, or when
+    /// the caller must see it first.
     fn sort(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if matches!(self.at, At::Header(_, 0) | At::Rows(0)) {
@@ -170,7 +167,7 @@ impl<S> Tap<S> {
             let came = &self.input[self.rest.clone()];
             match self.at {
                 At::Passing(header, passed, left) if passed < HEADER => {
-                    // Rows before it leave first.
+                    // Gathered rows must be sent before this message.
                     ready!(self.poll_send(cx));
                     if matches!(header[0], COPY_DONE | ERROR_RESPONSE) {
                         self.gathering = None;
@@ -215,7 +212,7 @@ impl<S> Tap<S> {
         }
     }
 
-    /// What a header says about what follows.
+    /// Decides from a header how to treat the message.
     fn message(&mut self, header: [u8; HEADER]) -> io::Result<At> {
         let [kind, length @ ..] = header;
         let Some(payload) = u32::from_be_bytes(length).checked_sub(4).and_then(|n| usize::try_from(n).ok())
@@ -237,7 +234,7 @@ impl<S> Tap<S> {
         Ok(if self.gathering.is_some() { At::Rows(payload) } else { At::Passing(header, 0, payload) })
     }
 
-    /// Takes the messages that have come whole and have room in the piece, which are nearly all of a COPY's.
+    /// Takes all complete messages that fit into the piece. Nearly all messages of a COPY are taken here.
     fn gather_whole_rows(&mut self) {
         let Some(Gathering { piece, .. }) = &mut self.gathering else { return };
         if self.shared.discard.load(Ordering::Acquire) {
@@ -256,8 +253,9 @@ impl<S> Tap<S> {
         self.rest.start = self.rest.end - came.len();
     }
 
-    /// Takes up to `n` bytes of `input` as rows, how many it says. `left` are those of the message: it is not cut
-    /// where it fits into a piece, so that the decoder can take pieces as they are.
+    /// Takes up to `n` bytes of `input` as rows, and returns how many. `left` bytes of the message are still
+    /// to come. A message that fits into one piece is not cut, so that the decoder can use pieces without
+    /// copying.
     fn poll_gather(&mut self, cx: &mut Context<'_>, n: usize, left: usize) -> Poll<usize> {
         let is_full = |piece: &Piece| {
             piece.len() >= PIECE_BYTES || left <= PIECE_BYTES && piece.len() + left > PIECE_BYTES
@@ -277,8 +275,7 @@ impl<S> Tap<S> {
         Poll::Ready(n)
     }
 
-    /// Sends what is gathered, once there is room. Where nobody reads any
-    /// more, it is dropped.
+    /// Sends the gathered rows once there is room. Drops them if there is no reader.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(Gathering { pieces, progress, piece, patience }) = &mut self.gathering else {
             return Poll::Ready(());
@@ -307,7 +304,7 @@ impl<S> Tap<S> {
         Poll::Ready(())
     }
 
-    /// Nothing more has come: what is gathered waits a little and then leaves.
+    /// Called when nothing more has arrived: sends the gathered rows after a short wait.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(gathering) = self.gathering.as_mut().filter(|g| !g.piece.is_empty()) else {
             return Poll::Pending;
@@ -319,7 +316,7 @@ impl<S> Tap<S> {
 }
 
 impl<S: AsyncRead + Unpin> Tap<S> {
-    /// Reads more; 0 bytes are the end of the stream.
+    /// Reads more bytes. 0 bytes mean the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.gathering.is_some() && self.input.len() < READ_BYTES.1 {
             self.input = vec![0; READ_BYTES.1];

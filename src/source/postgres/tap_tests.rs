@@ -28,7 +28,7 @@ fn bench(pieces: usize) -> Bench {
     Bench { tap, handle, server, pieces: receiver, progress }
 }
 
-/// What passes through, until so many bytes have.
+/// Reads this many bytes that pass through.
 async fn passed(tap: &mut Tap<DuplexStream>, bytes: usize) -> Vec<u8> {
     let mut passed = vec![0; bytes];
     tap.read_exact(&mut passed).await.expect("passes");
@@ -97,7 +97,7 @@ proptest! {
             };
             let ((), seen) = tokio::join!(writing, reading);
             assert_eq!(seen, others);
-            // All rows have left before the end of the COPY is seen, and their sink is closed.
+            // All rows have left and their channel is closed before the end of the COPY is seen.
             let mut taken = Vec::new();
             while let Ok(piece) = pieces.try_recv() {
                 taken.extend(piece);
@@ -123,7 +123,7 @@ async fn a_wide_row_comes_in_pieces_and_waits_for_room() {
     while pieces.len() < 2 {
         tokio::task::yield_now().await;
     }
-    // Full: the server waits, and that is no silence of it.
+    // The channel is full: the server waits for us, so it is not silent.
     assert!(!writing.is_finished() && !reading.is_finished());
     while !handle.0.is_full.load(Ordering::Relaxed) {
         tokio::task::yield_now().await;
@@ -230,7 +230,7 @@ async fn a_server_that_is_silent_is_noticed() {
     let began = Instant::now();
     timeout(soon, handle.silence(longest)).await.expect("noticed");
     assert!(began.elapsed() >= longest, "not before its time");
-    // Who has no room for more does not wait for the server.
+    // A tap without room does not wait for the server.
     handle.0.is_full.store(true, Ordering::Relaxed);
     timeout(10 * longest, handle.silence(longest)).await.expect_err("it is not the server that is silent");
     drop((tap, server));

@@ -1,4 +1,4 @@
-//! TLS as libpq's `sslmode` means it, with rustls.
+//! TLS with rustls, with the same meaning of `sslmode` as in libpq.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ pub(super) enum TlsSetup {
     Rustls(#[from] Error),
 }
 
-/// The TLS side of every connection to this source. `ca_file` of the
-/// configuration goes before `sslrootcert` of the connection string.
+/// The TLS settings of every connection to this source. `ca_file` of the configuration replaces `sslrootcert`
+/// of the connection string.
 pub(super) fn connector(said: &Tls, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, TlsSetup> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = ca_file.map(|path| Roots::File(path.to_owned())).or_else(|| said.roots.clone());
-    // As in libpq: CA certificates that somebody gave are meant to be used.
+    // As in libpq, CA certificates that are given are always used for a check.
     let demand = match (said.demand, &roots) {
         (TlsDemand::Require, Some(_)) => TlsDemand::VerifyCa,
         (demand, _) => demand,
@@ -71,15 +71,15 @@ pub(super) fn connector(said: &Tls, ca_file: Option<&Path>) -> Result<MakeRustls
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// Checks as much of the server's certificate as `sslmode` asks for.
+/// Checks the server's certificate as far as `sslmode` demands.
 #[derive(Debug)]
 struct Verifier {
-    /// Checks the chain and the name; none: nothing of the certificate is checked.
+    /// Checks the chain and the name; `None`: the certificate is not checked.
     chain: Option<Arc<WebPkiServerVerifier>>,
-    /// Certificates that are trusted as they are. A self-signed server
-    /// certificate that is its own CA is common with PostgreSQL, and no chain.
+    /// Certificates that are trusted by themselves. PostgreSQL servers often use a self-signed certificate
+    /// that is its own CA. It has no chain.
     pinned: Vec<CertificateDer<'static>>,
-    /// Whether the name must fit.
+    /// Whether the name must match.
     name: bool,
     provider: Arc<CryptoProvider>,
 }
@@ -104,7 +104,7 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         }
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The chain is checked before the name.
+            // The chain is checked before the name, so the chain is good.
             Err(Error::InvalidCertificate(
                 Invalid::NotValidForName | Invalid::NotValidForNameContext { .. },
             )) if !self.name => Ok(ServerCertVerified::assertion()),

@@ -1,4 +1,4 @@
-//! The types that columns have, with all that they are made of, from the catalogue.
+//! Reads the types of columns from the catalogue, with all types that they contain.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,32 +12,32 @@ use crate::source::SourceError;
 
 /// First version with multiranges.
 const HAS_MULTIRANGES: u32 = 140_000;
-/// Domains of arrays of composites of … beyond this are text.
+/// Domains of arrays of composites of … that are nested deeper than this become text.
 const MAX_DEPTH: u8 = 16;
-/// Types with more parts than this, all levels together, are text.
-const MAX_PARTS: u32 = 2_000;
+/// Types that contain more types than this, on all levels together, become text.
+const MAX_COMPONENTS: u32 = 2_000;
 
-/// One row of `pg_type`, with what other catalogues have of the type.
+/// One row of `pg_type`, with facts from other catalogues.
 #[derive(Default)]
 pub(super) struct TypeRow {
     pub(super) name: String,
     pub(super) typtype: char,
     pub(super) category: char,
-    /// Element of an array, subtype of a range, range of a multirange; else 0.
+    /// Oid of the element of an array, the subtype of a range, or the range of a multirange; else 0.
     pub(super) elem: u32,
     pub(super) base: u32,
     pub(super) base_typmod: i32,
     pub(super) extension: Option<String>,
     pub(super) money_scale: Option<u8>,
-    /// Schema and name of the operator "greater" of its own order, where it is not built in.
+    /// Schema and name of the "greater" operator of its default order, if that operator is not built in.
     pub(super) greater: Option<(String, String)>,
-    /// Whether its values have an order by which they are sorted.
+    /// Whether its values can be sorted.
     pub(super) ordered: bool,
     /// Name, type and typmod of each attribute of a composite.
     pub(super) attributes: Vec<(String, u32, i32)>,
 }
 
-/// The types that the columns have, and those that these are made of.
+/// The types of the columns, and all types that they contain.
 pub(super) struct Types(pub(super) HashMap<u32, TypeRow>);
 
 impl Types {
@@ -66,7 +66,7 @@ impl Types {
         Ok(Self(types))
     }
 
-    /// Whether values of a type, or of what its domain is made of, have an order.
+    /// Whether values of a type, or of a domain's base type, can be sorted.
     pub(super) fn is_ordered(&self, oid: u32) -> bool {
         let mut row = self.0.get(&oid);
         for _ in 0..MAX_DEPTH {
@@ -78,11 +78,11 @@ impl Types {
         row.is_some_and(|row| row.ordered)
     }
 
-    /// The facts of a type, with what it is made of. Dropped while we looked,
-    /// or made of more than is reasonable: nothing but text is known of it.
+    /// The facts of a type, with all types that it contains. A type that was dropped meanwhile, or that
+    /// contains too many types, is only known as text.
     pub(super) fn facts(&self, oid: u32, typmod: i32) -> PgType {
-        let mut left = MAX_PARTS;
-        self.part(oid, typmod, 0, &mut left).unwrap_or_else(|| {
+        let mut left = MAX_COMPONENTS;
+        self.component(oid, typmod, 0, &mut left).unwrap_or_else(|| {
             let name = self.0.get(&oid).map_or_else(|| "unknown".to_owned(), |row| row.name.clone());
             PgType {
                 oid,
@@ -100,10 +100,10 @@ impl Types {
         })
     }
 
-    fn part(&self, oid: u32, typmod: i32, depth: u8, left: &mut u32) -> Option<PgType> {
+    fn component(&self, oid: u32, typmod: i32, depth: u8, left: &mut u32) -> Option<PgType> {
         let row = self.0.get(&oid).filter(|_| depth < MAX_DEPTH)?;
         *left = left.checked_sub(1)?;
-        let mut inner = |oid: u32, typmod: i32| self.part(oid, typmod, depth + 1, left);
+        let mut inner = |oid: u32, typmod: i32| self.component(oid, typmod, depth + 1, left);
         let is_made_of = matches!(row.typtype, 'r' | 'm') || row.category == 'A';
         let elem = match (row.elem, is_made_of) {
             (0, _) | (_, false) => None,
@@ -132,8 +132,8 @@ impl Types {
     }
 }
 
-/// The types of `oids` and all that they are made of. The scale of `money` is
-/// a matter of the server's locale: its own cast says it.
+/// SQL for the types of `oids` and all types that they contain. The scale of `money` depends on the server's
+/// locale, so the query finds it with a cast.
 fn types_sql(oids: &str, version: u32) -> String {
     let (of_multirange, range) = if version >= HAS_MULTIRANGES {
         (
@@ -228,7 +228,7 @@ mod tests {
             (50_000, row('d', 'R', 0, 4_451)),
             (50_001, row('c', 'C', 0, 0)),
             (50_002, row('b', 'A', 50_001, 0)),
-            // A point is no array, although its numbers can be taken by index.
+            // A point is not an array, although its numbers have an index.
             (600, row('b', 'G', 701, 0)),
         ]));
         types.0.get_mut(&50_001).expect("there").attributes =

@@ -1,17 +1,15 @@
-//! THE table: what each PostgreSQL type becomes, and how it is selected.
+//! THE table that maps each PostgreSQL type, and says how it is selected.
 //!
-//! One pure function from facts of the catalogue to a mapping. A type that it
-//! does not know is exported as the server's text: no table fails for want of
-//! a type. To teach it a new family, add a line to [`native`] and a builder next
-//! to the others in `decode/column/`.
+//! It is one pure function from facts of the catalogue to a mapping. A type that it does not know is exported
+//! as the server's text, so that no table fails because of a type. To add a family of types, add a line to
+//! [`native`] and a builder next to the others in `decode/column/`.
 
 use super::reading::Fetch;
 use crate::message::setting::NumericMode;
 use crate::relation::column::Geometry;
-use crate::source::decode::{Form, FormPart, Shape};
+use crate::source::decode::{Form, FormAttribute, Shape};
 
-/// Facts of one type, as `pg_type` and `pg_attribute` have them. They travel
-/// as `SurveyColumn::facts`.
+/// Facts of one type from `pg_type` and `pg_attribute`. The survey passes them on as `SurveyColumn::facts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PgType {
     /// `pg_type.oid`.
@@ -24,18 +22,17 @@ pub(super) struct PgType {
     pub(super) category: char,
     /// `atttypmod` of the column, `typtypmod` of a domain's base; -1 for none.
     pub(super) typmod: i32,
-    /// Element type of an array (`typelem`, category `A` only), subtype of a
-    /// range, range of a multirange.
+    /// Element type of an array (`typelem`, category `A` only), subtype of a range, or range of a multirange.
     pub(super) elem: Option<Box<PgType>>,
     /// Base type of a domain (`typbasetype`, with `typtypmod`).
     pub(super) base: Option<Box<PgType>>,
     /// Attributes of a composite, without dropped ones.
     pub(super) attributes: Vec<Attribute>,
-    /// `extension.type` of a type that an extension owns: its oid is another in each database.
+    /// `extension.type` of a type that an extension owns, because its oid differs between databases.
     pub(super) extension: Option<String>,
-    /// Digits after the point of `money`, which the server's locale decides.
+    /// Digits after the decimal point of `money`, which depend on the server's locale.
     pub(super) money_scale: Option<u8>,
-    /// Schema and name of the operator "greater" of its own order, where it has one that is not built in.
+    /// Schema and name of the "greater" operator of its default order, if that operator is not built in.
     pub(super) greater: Option<(String, String)>,
 }
 
@@ -48,7 +45,7 @@ pub(super) struct Attribute {
     pub(super) ty: PgType,
 }
 
-/// Oids of built-in types: fixed in `pg_type.dat`, the same in Greenplum.
+/// Oids of built-in types. They are fixed in `pg_type.dat`, and the same in Greenplum.
 pub(super) mod oid {
     /// `int2vector`
     pub(in super::super) const INT2VECTOR: u32 = 22;
@@ -104,14 +101,14 @@ pub(super) mod oid {
     pub(in super::super) const JSONB: u32 = 3802;
 }
 
-/// What a column of this type becomes and how it is selected. `numeric` says
-/// what becomes of numerics without a precision that fits; exact text without it.
+/// Maps a type to the form of its values and the way to select it. `numeric` says how to export numerics
+/// whose precision does not fit a decimal; without it they are exact texts.
 #[must_use]
 pub(super) fn map(ty: &PgType, numeric: Option<NumericMode>) -> (Form, Fetch) {
     let ty = ty.undomained();
     match native(ty, numeric) {
         Some(Form::NumericText) => (Form::Text, Fetch::AsText),
-        // Doubles travel as text as well: the client's parser rounds correctly.
+        // Doubles of numerics are sent as text too, because the client's parser rounds correctly.
         Some(Form::NumericDouble) => (Form::DoubleFromText, Fetch::AsText),
         Some(mapped) => (mapped, Fetch::Native),
         None => match with_text(ty, numeric) {
@@ -121,15 +118,15 @@ pub(super) fn map(ty: &PgType, numeric: Option<NumericMode>) -> (Form, Fetch) {
     }
 }
 
-/// A text column that is exported as the server's bytes; `None` if it is no text.
+/// A text column that is exported as the server's bytes; `None` if it is not text.
 #[must_use]
 pub(super) fn map_bytes(ty: &PgType) -> Option<(Form, Fetch)> {
     let text = matches!(native(ty.undomained(), None)?, Form::Text) || ty.undomained().oid == oid::JSON;
     text.then_some((Form::Bytes, Fetch::AsBytes))
 }
 
-/// Types whose binary form the decoders read, whole; `None`: some part of it
-/// has to be the server's text.
+/// Types whose whole binary form the decoders can read; `None` if some value inside must be the server's
+/// text.
 fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<Form> {
     Some(match ty.oid {
         oid::BOOL => Form::Bool,
@@ -167,8 +164,8 @@ fn native(ty: &PgType, numeric: Option<NumericMode>) -> Option<Form> {
     })
 }
 
-/// The same, with the server's text where there is no other form: of the whole,
-/// of attributes of composites, or of elements of arrays that are not deeper in.
+/// Like `native`, but uses the server's text where no binary form can be read: for the whole value, for
+/// attributes of composites, or for elements of arrays on the top level or in a composite.
 fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> Form {
     if let Some(mapped) = native(ty, numeric) {
         return mapped;
@@ -182,20 +179,21 @@ fn with_text(ty: &PgType, numeric: Option<NumericMode>) -> Form {
     }
 }
 
-/// Whether there is a shape in it: within arrays these are the server's text.
+/// Whether the form contains a shape. Shapes within arrays are the server's text.
 fn has_shape(ty: &Form) -> bool {
     match ty {
         Form::Geometry(_) => true,
-        Form::Struct(parts) => parts.iter().any(|part| has_shape(&part.form)),
+        Form::Struct(attributes) => attributes.iter().any(|attribute| has_shape(&attribute.form)),
         _ => false,
     }
 }
 
-/// Digits of the widest decimal. The table in the README says which readers know more than 38.
+/// Maximum precision of a decimal. The table in the README lists the readers that support more than 38
+/// digits.
 const MAX_PRECISION: i32 = 76;
 
-/// `numeric(p,s)`. A negative scale only widens what stands before the point,
-/// a scale beyond the precision what stands after it.
+/// `numeric(p,s)`. A negative scale allows more digits before the decimal point, a scale beyond the precision
+/// allows more digits after it.
 fn decimal(typmod: i32, mode: Option<NumericMode>) -> Form {
     if let Some((precision, scale)) = declared_numeric(typmod) {
         let digits = if scale < 0 { precision - scale } else { precision.max(scale) };
@@ -210,45 +208,47 @@ fn decimal(typmod: i32, mode: Option<NumericMode>) -> Form {
     }
 }
 
-/// Precision and scale of a numeric's typmod. The scale has 11 bits and a sign
-/// since PostgreSQL 15; older servers never set the bits above.
+/// Precision and scale from a numeric's typmod. Since PostgreSQL 15 the scale has 11 bits with a sign. Older
+/// servers never set the bits above.
 fn declared_numeric(typmod: i32) -> Option<(i32, i32)> {
     let packed = typmod.checked_sub(4).filter(|t| *t >= 0)?;
     Some(((packed >> 16) & 0xffff, ((packed & 0x7ff) ^ 1024) - 1024))
 }
 
-/// The bounds of a range.
+/// The form of a range's bounds.
 fn bound(range: &PgType, numeric: Option<NumericMode>) -> Option<Box<Form>> {
     native(range.elem.as_deref()?.undomained(), numeric).map(Box::new)
 }
 
-/// A composite with each attribute as `map` says; `None` if it is none, or
-/// has no attribute, which Parquet cannot have.
+/// A composite whose attributes are mapped by `map`. `None` if the type is not a composite, or has no
+/// attribute, because Parquet has no empty structs.
 fn composite(ty: &PgType, map: impl Fn(&PgType) -> Option<Form>) -> Option<Form> {
     if ty.typtype != 'c' || ty.attributes.is_empty() {
         return None;
     }
-    let part = |a: &Attribute| Some(FormPart { name: a.name.clone(), form: map(a.ty.undomained())? });
-    ty.attributes.iter().map(part).collect::<Option<_>>().map(Form::Struct)
+    let attribute =
+        |a: &Attribute| Some(FormAttribute { name: a.name.clone(), form: map(a.ty.undomained())? });
+    ty.attributes.iter().map(attribute).collect::<Option<_>>().map(Form::Struct)
 }
 
-/// The typmod of pgvector's types is their length.
+/// Vectors of pgvector. Their typmod is their length.
 fn vector(ty: &PgType, half: bool) -> Form {
     Form::Vector { length: u16::try_from(ty.typmod).ok().filter(|length| *length > 0), half }
 }
 
-/// Kinds of PostGIS's shapes that GeoParquet has, by their number. A collection may hold others.
+/// PostGIS's kinds of shapes that GeoParquet supports, by their number. Collections are left out, because
+/// they may contain other kinds.
 const SHAPES: [&str; 7] =
     ["", "Point", "LineString", "Polygon", "MultiPoint", "MultiLineString", "MultiPolygon"];
 
-/// PostGIS's shapes, whose binary form is EWKB. Their typmod has the reference in 21 signed bits from bit
-/// 8, the kind in 6 from bit 2, and whether there are Z and M; see
+/// PostGIS's shapes. Their binary form is EWKB. Their typmod has the spatial reference in 21 signed bits from
+/// bit 8, the kind in 6 bits from bit 2, and one bit each for Z and M; see
 /// <https://github.com/postgis/postgis/blob/stable-3.3/liblwgeom/liblwgeom.h.in> (`TYPMOD_GET_SRID`).
 fn geometry(ty: &PgType, geodesic: bool) -> Form {
     let declared = |bits: i32| if ty.typmod < 0 { 0 } else { bits };
     let srid = declared(((ty.typmod & 0x0fff_ff00) - (ty.typmod & 0x1000_0000)) >> 8);
     let (shape, z, m) = (declared((ty.typmod >> 2) & 0x3f), ty.typmod & 2 != 0, ty.typmod & 1 != 0);
-    // GeoParquet knows no M.
+    // GeoParquet does not support M.
     let kind = SHAPES.get(shape as usize).filter(|kind| !kind.is_empty() && !m);
     Form::Geometry(Shape {
         schema: None,
@@ -263,7 +263,7 @@ fn geometry(ty: &PgType, geodesic: bool) -> Form {
 /// How a column can be the key of range chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RangeKey {
-    /// Type to which bounds, as text, are cast.
+    /// The type that bounds, stored as text, are cast to.
     pub(super) cast: &'static str,
     /// Whether the key is a number.
     pub(super) numeric: bool,
@@ -283,7 +283,7 @@ pub(super) fn range_key(ty: &PgType) -> Option<RangeKey> {
         oid::UUID => ("uuid", false),
         oid::TEXT => ("text", false),
         oid::VARCHAR => ("character varying", false),
-        // Plain `character` would cast to `character(1)`.
+        // `character` would mean `character(1)`.
         oid::BPCHAR => ("bpchar", false),
         _ => return None,
     };
@@ -291,7 +291,7 @@ pub(super) fn range_key(ty: &PgType) -> Option<RangeKey> {
 }
 
 impl PgType {
-    /// The base of a domain of a domain of …; the type itself if it is none.
+    /// The base type of a domain, also of nested domains; any other type itself.
     #[must_use]
     pub(super) fn undomained(&self) -> &Self {
         let mut ty = self;
@@ -301,9 +301,8 @@ impl PgType {
         ty
     }
 
-    /// The elements of a true array, without their domain; they carry the
-    /// array's typmod. Vectors of oids and their kind begin at index 0, always:
-    /// they are no lists.
+    /// The element type of a true array, without its domain. The elements have the array's typmod.
+    /// `oidvector` and similar types are not lists, because their index always begins at 0.
     fn element(&self) -> Option<Self> {
         let element = self.elem.as_deref().filter(|_| self.category == 'A')?;
         if matches!(self.oid, oid::INT2VECTOR | oid::OIDVECTOR) {
@@ -316,7 +315,7 @@ impl PgType {
         Some(element)
     }
 
-    /// A base type without parts.
+    /// A base type that contains no other types.
     #[cfg(test)]
     pub(crate) fn base(oid: u32, name: &str, typmod: i32) -> Self {
         Self {

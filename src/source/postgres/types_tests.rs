@@ -1,4 +1,4 @@
-//! The table, line by line.
+//! Tests of the table, line by line.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn shapes_keep_their_reference_and_kind() {
         (Form::Geometry(Shape { schema: None, declared }), Fetch::Native) => declared,
         other => panic!("{other:?}"),
     };
-    // geometry(PointZ,4326), as the server has it.
+    // geometry(PointZ,4326), as the server stores it.
     let point = shape(&postgis("public.geometry", 1_107_462));
     let expected = Geometry { srid: Some(4326), kind: Some("Point Z".into()), geodesic: false };
     assert_eq!(point, expected);
@@ -57,7 +57,7 @@ fn shapes_keep_their_reference_and_kind() {
     // geometry(PointM), geometry(Geometry,3857)
     assert_eq!(shape(&postgis("public.geometry", 5)).kind, None);
     assert_eq!(shape(&postgis("public.geometry", 3857 << 8)).srid, Some(3857));
-    // Within an array they are the server's text.
+    // Shapes within an array are the server's text.
     let texts = Form::List(Box::new(Form::SourceText));
     assert_eq!(map(&array(postgis("public.geometry", -1)), None), (texts, Fetch::Parts));
 }
@@ -98,21 +98,21 @@ fn composite(attributes: &[(&str, PgType)]) -> PgType {
     }
 }
 
-fn structure(parts: &[(&str, Form)]) -> Form {
-    let part = |(name, form): &(&str, Form)| FormPart { name: (*name).into(), form: form.clone() };
-    Form::Struct(parts.iter().map(part).collect())
+fn structure(attributes: &[(&str, Form)]) -> Form {
+    let attribute = |(name, form): &(&str, Form)| FormAttribute { name: (*name).into(), form: form.clone() };
+    Form::Struct(attributes.iter().map(attribute).collect())
 }
 
 #[test]
 fn composites_and_arrays_have_text_only_where_nothing_else_is_known() {
     let (int, inet) = (base(oid::INT4, "integer", -1), base(869, "inet", -1));
     let whole = composite(&[("a", domain(int.clone())), ("n", base(oid::NUMERIC, "numeric", -1))]);
-    let parts = structure(&[("a", Form::Int32), ("n", Form::NumericText)]);
-    assert_eq!(map(&whole, None), (parts.clone(), Fetch::Native));
-    assert_eq!(map(&array(whole.clone()), None), (Form::List(Box::new(parts.clone())), Fetch::Native));
+    let inner = structure(&[("a", Form::Int32), ("n", Form::NumericText)]);
+    assert_eq!(map(&whole, None), (inner.clone(), Fetch::Native));
+    assert_eq!(map(&array(whole.clone()), None), (Form::List(Box::new(inner.clone())), Fetch::Native));
     let mixed = composite(&[("w", whole), ("ip", inet.clone()), ("ips", array(inet.clone()))]);
     let texts = Form::List(Box::new(Form::SourceText));
-    let expected = structure(&[("w", parts), ("ip", Form::SourceText), ("ips", texts.clone())]);
+    let expected = structure(&[("w", inner), ("ip", Form::SourceText), ("ips", texts.clone())]);
     assert_eq!(map(&mixed, None), (expected, Fetch::Parts));
     assert_eq!(map(&array(mixed), None), (texts.clone(), Fetch::Parts));
     assert_eq!(map(&array(inet), None), (texts, Fetch::Parts));

@@ -1,4 +1,4 @@
-//! Chunks of about equal rows, on keys that are not evenly spread.
+//! Chunks have about equal numbers of rows, even if keys are not evenly spread.
 
 use serde_json::{Value, json};
 
@@ -6,8 +6,8 @@ use crate::support::{Daemon, Database, PATIENCE, Site, eventually};
 
 const ROWS: u64 = 600_000;
 
-/// Keys of which nine in ten lie in a hundredth of the range, in the order of the table. No statistics come by
-/// themselves.
+/// A table in the order of its key, where nine in ten keys lie in a hundredth of the range. Statistics are
+/// never collected automatically.
 fn skewed() -> Database {
     let db = Database::empty();
     db.execute(&format!(
@@ -29,7 +29,7 @@ fn skewed() -> Database {
     db
 }
 
-/// How the one table of a job was split, and the rows of its files.
+/// How the only table of a job was split, and the rows of its files.
 fn split(site: &Site, table: Value) -> (String, Vec<u64>) {
     let done = site.export(json!({"tables": [table]}));
     let table = &site.exports.archive(done.job())["tables"][0];
@@ -38,7 +38,7 @@ fn split(site: &Site, table: Value) -> (String, Vec<u64>) {
     (table["strategy_reason"].as_str().expect("a reason").to_owned(), files)
 }
 
-/// Every job that ever ran here is sound; gives how many these are.
+/// Checks every job that has run here. Returns their number.
 #[track_caller]
 fn assert_all_sound(site: &Site, daemon: Daemon) -> usize {
     let jobs = site.exports.jobs();
@@ -58,7 +58,7 @@ fn a_skewed_key_is_split_into_chunks_of_at_most_twice_the_mean() {
     let site = Site::new(skewed());
     let daemon = site.daemon();
     let mut jobs = 0;
-    let mut judge = |table: Value, parts: u64, because: &str| {
+    let mut assert_split = |table: Value, parts: u64, because: &str| {
         let (reason, files) = split(&site, table);
         assert!(reason.contains(because), "{reason}");
         assert_balanced(&reason, &files, parts);
@@ -66,24 +66,29 @@ fn a_skewed_key_is_split_into_chunks_of_at_most_twice_the_mean() {
     };
     for column in ["id", "n", "d", "t", "u", "s"] {
         let table = json!({"table": "public.skewed", "strategy": "range", "chunk_column": column, "chunk_rows": ROWS / 3});
-        judge(table, 3, "from a sample of");
+        assert_split(table, 3, "from a sample of");
     }
-    judge(json!({"table": "public.leaves", "chunk_rows": ROWS / 3}), 3, "from a sample of");
-    judge(
+    assert_split(json!({"table": "public.leaves", "chunk_rows": ROWS / 3}), 3, "from a sample of");
+    assert_split(
         json!({"table": "public.skewed", "strategy": "range", "chunk_rows": ROWS / 50}),
         50,
         "from one ordered pass",
     );
 
     site.db.execute("ANALYZE skewed");
-    judge(json!({"table": "public.skewed", "chunk_rows": ROWS / 10}), 10, "range on id: numeric primary key");
+    assert_split(
+        json!({"table": "public.skewed", "chunk_rows": ROWS / 10}),
+        10,
+        "range on id: numeric primary key",
+    );
     for column in ["n", "t", "u", "s"] {
         let table = json!({"table": "public.skewed", "chunk_column": column, "chunk_rows": ROWS / 10});
-        judge(table, 10, "histogram bounds");
+        assert_split(table, 10, "histogram bounds");
     }
-    // What most rows have is no part of a histogram: days here, and one value that half of the rows have.
+    // A histogram does not contain the most common values: here the days, and a value that half of the rows
+    // have.
     let days = json!({"table": "public.skewed", "chunk_column": "d", "chunk_rows": ROWS / 10});
-    judge(days, 10, "from one ordered pass");
+    assert_split(days, 10, "from one ordered pass");
     let table = json!({"table": "public.skewed", "chunk_column": "common", "chunk_rows": ROWS / 3});
     let (reason, files) = split(&site, table);
     assert!(reason.contains("from a sample of"), "{reason}");
@@ -112,7 +117,7 @@ fn a_column_without_an_index_is_not_read_by_scans_of_the_whole_table() {
     assert_eq!(assert_all_sound(&site, daemon), 2);
 }
 
-/// A server that holds scans for cheaper than they are would read the whole table for each chunk.
+/// A server that underestimates the cost of scans would read the whole table for each chunk.
 #[test]
 fn ranges_of_a_key_in_no_order_are_read_by_its_index() {
     let site = Site::new(Database::empty());
@@ -135,7 +140,7 @@ fn ranges_of_a_key_in_no_order_are_read_by_its_index() {
         json!({"table": "public.shuffled", "strategy": "range", "chunk_column": "id", "chunk_rows": 12_500}),
     );
     assert!(reason.contains("histogram bounds") && files.len() == 8, "{reason}: {files:?}");
-    // Sessions tell what they did when they end, and before that once a second at most.
+    // Sessions report their statistics when they end, and otherwise at most once a second.
     assert_eq!(assert_all_sound(&site, daemon), 1);
     let (seq, idx) =
         eventually("all chunks are counted", PATIENCE, || Some(scans()).filter(|s| s.0 - before + s.1 >= 8));

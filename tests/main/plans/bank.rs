@@ -1,4 +1,5 @@
-//! A bank whose money is always the same, however often it moves: what an export of two moments would show.
+//! A bank whose total never changes while money moves. An export that mixes two moments would show a wrong
+//! total.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,10 +15,10 @@ use crate::support::{Database, Site};
 
 const ACCOUNTS: u64 = 20_000;
 
-/// Where boundaries come from, as plans say it.
+/// How boundaries were found, in the words of plans.
 pub(super) const KINDS: [&str; 4] = ["ctid", "histogram bounds", "from a sample", "one ordered pass"];
 
-/// Opens accounts in two tables, wide enough that a sample of their pages is less than all of them.
+/// Opens accounts in two tables. Their rows are so wide that a sample reads only some of the pages.
 pub(super) fn open(db: &Database) {
     for table in ["a", "b"] {
         db.execute(&format!(
@@ -30,20 +31,20 @@ pub(super) fn open(db: &Database) {
     }
 }
 
-/// Does something while money moves all the time; gives the transactions that moved it.
+/// Runs `work` while money moves all the time. Returns the number of transactions that moved money.
 pub(super) fn while_money_moves(db: &Database, work: impl FnOnce()) -> u64 {
     let (done, transactions) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         scope.spawn(|| transactions.store(write(db, &done), Ordering::Relaxed));
-        // However this ends, the writer ends.
+        // The writer stops, even if `work` panics.
         let _end = Ends(&done);
         work();
     });
     transactions.into_inner()
 }
 
-/// One transaction after the other that leaves the sum as it is: amounts move between the tables, accounts are
-/// opened, closed and renumbered.
+/// Runs transactions that do not change the total: they move amounts between the tables, and open, close and
+/// renumber accounts.
 fn write(db: &Database, done: &AtomicBool) -> u64 {
     let mut transactions = 0;
     while !done.load(Ordering::Relaxed) {
@@ -65,7 +66,7 @@ fn write(db: &Database, done: &AtomicBool) -> u64 {
     transactions
 }
 
-/// Tells the writer that it is over.
+/// Tells the writer to stop when it is dropped.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -74,7 +75,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// All kinds of splits, by turns.
+/// Uses each kind of split in turn.
 pub(super) fn request(turn: usize) -> Value {
     let table = |name: &str| match turn % 5 {
         0 => json!({"table": name, "chunk_rows": 1500}),
@@ -86,8 +87,8 @@ pub(super) fn request(turn: usize) -> Value {
     json!({"tables": [table("public.a"), table("public.b")]})
 }
 
-/// The files of these jobs, by turns, hold every account once and all of the money; gives how often plans split
-/// in which way.
+/// In these jobs, the files hold every account once and the whole total. Returns how often plans used each
+/// kind of split.
 #[track_caller]
 pub(super) fn assert_every_job_is_one_moment(site: &Site, jobs: &[String]) -> BTreeMap<&'static str, usize> {
     let mut kinds = BTreeMap::new();
@@ -111,7 +112,7 @@ pub(super) fn assert_every_job_is_one_moment(site: &Site, jobs: &[String]) -> BT
     kinds
 }
 
-/// Accounts by number, of one directory; panics if a number is there twice.
+/// Accounts by number, from one directory. Panics if a number occurs twice.
 fn accounts(site: &Site, directory: &str) -> BTreeMap<i64, i64> {
     let mut all = BTreeMap::new();
     for name in site.exports.names(directory).iter().filter(|name| name.ends_with(".parquet")) {

@@ -1,4 +1,5 @@
-//! Texts whose order changed after their indexes were made: no index and no bound of a partition decides what is read.
+//! The order of texts changed after their indexes were made, so no index and no partition bound may decide
+//! what is read.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,8 @@ use crate::support::{Database, Site};
 
 const ROWS: u32 = 20_000;
 
-/// Keys of every type that texts may have, in indexes and partitions that were made while `a10` came before `a9`.
+/// Keys of every type that texts can have, in indexes and partitions from the time when `a10` came before
+/// `a9`.
 const RELATIONS: &str = "
     CREATE DOMAIN word AS text COLLATE old; CREATE DOMAIN words AS word;
     CREATE TABLE plain (k text COLLATE old PRIMARY KEY, w varchar(20) COLLATE old NOT NULL,
@@ -27,7 +29,7 @@ const RELATIONS: &str = "
     SET enable_seqscan = off; SET enable_bitmapscan = off;
     UPDATE pg_collation SET collversion = '0', ";
 
-/// Numbers in texts count as numbers from now on, which no index knows.
+/// From now on, numbers in texts are compared as numbers. No index has this order.
 fn change_order(site: &Site) {
     let version = site.db.number("SELECT current_setting('server_version_num')");
     let locale = match version {
@@ -39,8 +41,8 @@ fn change_order(site: &Site) {
     site.db.execute(&format!("{RELATIONS} {locale} = 'und-u-kn-true' WHERE collname = 'old'"));
 }
 
-/// Exports tables in one job; gives it, its archive's tables, and their directories beside the rows of `plain` that these
-/// should have.
+/// Exports tables in one job. Returns the job, the tables of its archive, and for each directory the query of
+/// `plain` whose rows it must have.
 fn export(site: &Site, asked: &[(Value, String)]) -> (String, Vec<Value>, Vec<(String, String)>) {
     let tables: Vec<&Value> = asked.iter().map(|(table, _)| table).collect();
     let done = site.export(json!({"tables": tables, "verify": "count"}));
@@ -72,14 +74,14 @@ fn texts_whose_order_changed_lose_no_row() {
         _ => "true".to_owned(),
     };
     let mut pairs = Vec::new();
-    let mut judge = |asked: Vec<(Value, String)>| {
+    let mut exported = |asked: Vec<(Value, String)>| {
         let (job, tables, more) = export(&site, &asked);
         jobs.push(job);
         pairs.extend(more);
         tables
     };
 
-    // Ranges of any relation, and of any type.
+    // Ranges of every relation and every type.
     for (strategy, column) in
         [("range", "k"), ("range", "w"), ("range", "b"), ("range", "d"), ("range", "n"), ("auto", "n")]
     {
@@ -89,16 +91,17 @@ fn texts_whose_order_changed_lose_no_row() {
                                "chunk_rows": 4000});
             (table, whole(r))
         };
-        for table in judge(of.iter().map(table).collect()) {
+        for table in exported(of.iter().map(table).collect()) {
             let reason = table["strategy_reason"].as_str().expect("a reason");
             assert!(reason.contains("public.old was of version 0") && reason.contains("REINDEX"), "{table}");
             assert!(table["rows"].as_u64() > Some(u64::from(ROWS / 4)), "{table}");
         }
     }
 
-    // Without a word about columns no relation is split by its key, where pages cannot split it either.
+    // If the request names no column, a relation that cannot be split by pages is not split by its key
+    // either.
     let auto = |r: &&str| (json!({"table": format!("public.{r}"), "chunk_rows": 4000}), whole(r));
-    for table in judge(relations.iter().map(auto).collect()) {
+    for table in exported(relations.iter().map(auto).collect()) {
         let expected = match table["table_name"].as_str().expect("a name") {
             "public.split" | "public.seen" | "public.parent" => "single",
             _ => "ctid",
@@ -106,7 +109,7 @@ fn texts_whose_order_changed_lose_no_row() {
         assert_eq!(table["strategy"], expected, "{table}");
     }
 
-    // Filters, and what is newer: the server compares each row as it compares now.
+    // Filters and `after`: the server compares each row in the current order.
     for (filter, rows) in [
         ("k = 'a777'", "v = 777"),
         ("k >= 'a15000'", "v >= 15000"),
@@ -118,7 +121,7 @@ fn texts_whose_order_changed_lose_no_row() {
         let table = |r: &&str| {
             (json!({"table": format!("public.{r}"), "where": filter, "chunk_rows": 4000}), rows.to_owned())
         };
-        judge(["plain", "split", "seen", "parent"].iter().map(table).collect());
+        exported(["plain", "split", "seen", "parent"].iter().map(table).collect());
     }
     let mut marks = Vec::new();
     for column in ["k", "w", "b", "d", "n"] {
@@ -127,7 +130,7 @@ fn texts_whose_order_changed_lose_no_row() {
             let rows = format!("v > 15000 AND {column} IS NOT NULL");
             (json!({"table": format!("public.{r}"), "after": after, "chunk_rows": 1000}), rows)
         };
-        let tables = judge(["plain", "split", "seen", "parent"].iter().map(table).collect());
+        let tables = exported(["plain", "split", "seen", "parent"].iter().map(table).collect());
         marks.extend(
             tables.iter().map(|t| t["high_water_mark"].as_str().unwrap_or("none").trim_end().to_owned()),
         );
@@ -207,7 +210,7 @@ fn an_order_of_which_the_server_notes_the_version_is_used() {
          CREATE INDEX ON t (c); CREATE INDEX ON t (p); CREATE INDEX ON t (u); CREATE INDEX ON t (l); ANALYZE t",
     );
     let config = site.write("client.toml", &site.config());
-    // The database of tests is of C.UTF-8, of which the server notes no version.
+    // The test database has C.UTF-8, and the server stores no version of that.
     for (column, trusted) in [("k", true), ("c", true), ("p", true), ("u", false), ("l", false)] {
         let request = json!({"tables": [{"table": "public.t", "strategy": "range", "chunk_column": column,
                                          "chunk_rows": 1000}]});

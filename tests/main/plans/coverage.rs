@@ -1,4 +1,4 @@
-//! Chunks are disjoint and together everything, whatever the keys and whatever the statistics say.
+//! Chunks do not overlap and together hold every row, whatever the keys and the statistics are.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -9,7 +9,7 @@ use crate::support::{Database, Site};
 
 const TABLES: usize = 80;
 
-/// Types of keys: how a number becomes a key, and values that lie at their ends.
+/// Types of keys: how a number becomes a key, and the extreme values.
 const KEYS: &[(&str, &str, &[&str])] = &[
     ("smallint", "(b % 32768)::smallint", &["-32768", "32767"]),
     ("integer", "(b % 2147483648)::integer", &["-2147483648", "2147483647"]),
@@ -43,7 +43,7 @@ const KEYS: &[(&str, &str, &[&str])] = &[
     ("char(12)", "left(translate(md5(b::text), '0123', 'Ab ä'), 10)", &["", "a"]),
 ];
 
-/// How numbers are spread: with duplicates, gaps, both signs, all over, in order.
+/// Distributions of numbers: with duplicates, gaps, both signs, over the whole range, in order.
 const SPREADS: &[&str] = &[
     "(random() * 4)::bigint",
     "g::bigint * 1000003",
@@ -54,7 +54,7 @@ const SPREADS: &[&str] = &[
     "CASE WHEN random() < 0.9 THEN (random() * 100)::bigint ELSE (random() * 1e15)::bigint END",
 ];
 
-/// One table and how it is to be split.
+/// One table and how to split it.
 #[derive(Debug)]
 struct Case {
     key: usize,
@@ -93,7 +93,7 @@ fn case() -> impl Strategy<Value = Case> {
                     statistics,
                     grown,
                     partitioned,
-                    // Files are the price of a chunk: 60 at most.
+                    // Each chunk costs a file, so use at most 60.
                     chunk_rows: chunk_rows.max(rows / 60),
                     strategy: if partitioned && strategy == "ctid" { "range" } else { strategy },
                 }
@@ -150,7 +150,7 @@ impl Case {
     }
 }
 
-/// `ADU_COVERAGE_SEED` plays another set of tables.
+/// The cases. `ADU_COVERAGE_SEED` chooses other tables.
 fn cases() -> (u64, Vec<Case>) {
     let seed = std::env::var("ADU_COVERAGE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1_u64);
     let mut bytes = [0; 32];

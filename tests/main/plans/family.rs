@@ -1,11 +1,12 @@
-//! Tables that inherit from others: no row twice unasked, none lost, and users learn what contains what.
+//! Tables that inherit from others: no row is exported twice unless asked for, none is lost, and users learn
+//! which table contains which.
 
 use serde_json::{Value, json};
 
 use crate::support::{Database, Site};
 
-/// `p` and `q` have children; `own` has a column of its own and a child, `mixed` has columns of two parents, and `far` is
-/// in another schema than its parent.
+/// `p` and `q` have children. `own` has an additional column and a child. `mixed` has columns of two parents.
+/// `far` is in another schema than its parent.
 const FAMILY: &str = "
     CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO exporter;
     CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE q (id int, w text);
@@ -30,7 +31,7 @@ const FAMILY: &str = "
     CREATE VIEW seen AS SELECT * FROM p;
     ANALYZE";
 
-/// What a plan exports, leaves out and fails, by name without schema `public`.
+/// What a plan exports, skips (`-`) and fails (`!`), by name without schema `public`.
 fn planned(site: &Site, config: &str, request: &Value) -> (Value, Vec<String>) {
     let file = site.path("plan.json");
     std::fs::write(&file, request.to_string()).expect("write a request");
@@ -66,16 +67,16 @@ fn children_are_left_out_where_their_rows_come_with_a_parent_and_only_there() {
     let config = site.write("plan.toml", &site.config());
     let rest = ["lone", "parts"];
     let cases = [
-        // Columns of their own are exported apart; what these contain is not.
+        // A child with additional columns is exported too. Its own children are not.
         (json!(["public.*"]), vec!["mixed", "own", "p", "q", "-c in p", "-grand in own"]),
         (json!(["*.*"]), vec!["mixed", "own", "p", "q", "-c in p", "-elsewhere.far in p", "-grand in own"]),
         (
             json!(["elsewhere.*", "public.*"]),
             vec!["mixed", "own", "p", "q", "-c in p", "-elsewhere.far in p", "-grand in own"],
         ),
-        // Named ones are exported whatever contains them.
+        // Named tables are always exported.
         (json!(["public.c", "public.*"]), vec!["mixed", "own", "p", "q", "c", "-grand in own"]),
-        // A parent whose export lacks something of them does not stand for them.
+        // A parent does not replace its children if its export lacks some of their rows or columns.
         (
             json!([{"table": "public.p", "where": "id > 1"}, "public.*"]),
             vec!["mixed", "own", "p", "q", "c", "-grand in own"],
@@ -100,7 +101,7 @@ fn children_are_left_out_where_their_rows_come_with_a_parent_and_only_there() {
             json!([{"table": "public.own", "only": true}, "public.*"]),
             vec!["mixed", "only own", "p", "q", "grand", "-c in p"],
         ),
-        // One that has all of what is asked of them does.
+        // A parent replaces its children if its export has everything that theirs would have.
         (
             json!([{"table": "public.p", "columns": ["v", "id"]}, "public.*"]),
             vec!["mixed", "own", "p", "q", "-c in p", "-grand in own"],
@@ -113,7 +114,7 @@ fn children_are_left_out_where_their_rows_come_with_a_parent_and_only_there() {
             json!([{"table": "public.*", "columns": ["id"]}]),
             vec!["p", "q", "-mixed in p+q", "-c in p", "-own in p", "-grand in p"],
         ),
-        // A parent that is not exported stands for nobody.
+        // A parent that fails replaces no child.
         (
             json!([{"table": "public.p", "strategy": "hash"}, "public.*"]),
             vec!["!p strategy_unavailable", "mixed", "own", "q", "c", "-grand in own"],
@@ -151,7 +152,7 @@ fn children_are_left_out_where_their_rows_come_with_a_parent_and_only_there() {
     assert_eq!(but("public.own"), ["-c in p", "grand", "mixed", "p", "q"]);
     assert_eq!(planned(&site, &config, &json!({"tables": ["public.c*", "public.g*"]})).1, ["c", "grand"]);
 
-    // Who may not be read, or not be named, or shows only some rows, stands for nobody either.
+    // A parent that may not be read, may not be named, or shows only some rows replaces no child either.
     let mut one_schema = site.config();
     one_schema["sources"]["warehouse"]["schemas"] = json!(["elsewhere"]);
     let one_schema = site.write("schemas.toml", &one_schema);
@@ -203,7 +204,7 @@ fn what_contains_what_is_told_and_only_the_own_rows_of_a_table_can_be_asked_for(
     assert_eq!(archive["skipped"][0]["within"], json!(["public.p"]), "{}", archive["skipped"]);
     site.assert_equal(&[("SELECT * FROM p", "public_p"), ("SELECT * FROM own", "public_own")]);
 
-    // By every strategy, with and without filters, whatever the types.
+    // With every strategy, with and without filters, whatever the types.
     site.db.execute("CREATE TYPE mood AS ENUM ('ok'); ALTER TABLE p ADD m mood; ANALYZE");
     let only = |more: Value| {
         let mut entry = json!({"table": "public.p", "only": true});
@@ -253,7 +254,8 @@ fn what_contains_what_is_told_and_only_the_own_rows_of_a_table_can_be_asked_for(
         "only whole exports are the latest"
     );
 
-    // A table that has no children has nothing else; children by the same pattern come apart, each with its own rows.
+    // Without children, `only` changes nothing. Children that match the same pattern are exported separately,
+    // each with its own rows.
     let apart = site.export(
         json!({"tables": [{"table": "public.*", "only": true}], "exclude": ["public.parts", "public.q"]}),
     );

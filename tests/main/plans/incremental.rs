@@ -1,10 +1,10 @@
-//! What is newer than the last time, and what was committed late.
+//! Incremental exports: newer rows, and rows that were committed late.
 
 use serde_json::{Value, json};
 
 use crate::support::{Database, Site};
 
-/// Exports what is newer; gives directory and high-water mark of event and archive.
+/// Exports newer rows. Returns directory and high-water mark, which event and archive agree on.
 fn newer(site: &Site, after: Value) -> (String, String) {
     let done = site.export(json!({"tables": [{"table": "public.log", "after": after, "chunk_rows": 500}]}));
     let table = &site.exports.archive(done.job())["tables"][0];
@@ -25,49 +25,49 @@ fn what_is_newer_is_exported_and_what_was_committed_late_comes_with_an_overlap()
     );
     let daemon = site.daemon();
     let (mut jobs, mut made) = (0, 0);
-    let mut judge = |after: Value, rows: &str, mark: &str| {
+    let mut assert_newer = |after: Value, rows: &str, mark: &str| {
         let (directory, found) = newer(&site, after);
         site.assert_equal(&[(&format!("SELECT * FROM log WHERE {rows}"), &directory)]);
         assert_eq!(found, mark, "{rows}");
         jobs += 1;
     };
-    judge(json!({"column": "id", "value": "0"}), "true", "2000");
+    assert_newer(json!({"column": "id", "value": "0"}), "true", "2000");
 
-    // These took their numbers before the last export, and are seen only now.
+    // These rows took their numbers before the last export but are committed only now.
     site.db.execute(
         "INSERT INTO log SELECT g, timestamptz '2026-01-01 00:00+00' + g * interval '1 s', date '2026-01-01' + g / 100, g
             FROM generate_series(1950, 1960) g;
          INSERT INTO log SELECT g, timestamptz '2026-01-01 00:00+00' + g * interval '1 s', date '2026-01-01' + g / 100, g
             FROM generate_series(2001, 2010) g;",
     );
-    judge(json!({"column": "id", "value": "2000"}), "id > 2000", "2010");
-    judge(json!({"column": "id", "value": "2000", "overlap": "60"}), "id > 1940", "2010");
-    judge(json!({"column": "n", "value": "2000.0", "overlap": "50.5"}), "n > 1949.5", "2010.0");
+    assert_newer(json!({"column": "id", "value": "2000"}), "id > 2000", "2010");
+    assert_newer(json!({"column": "id", "value": "2000", "overlap": "60"}), "id > 1940", "2010");
+    assert_newer(json!({"column": "n", "value": "2000.0", "overlap": "50.5"}), "n > 1949.5", "2010.0");
     let at = "2026-01-01 00:33:20+00";
-    judge(
+    assert_newer(
         json!({"column": "at", "value": at, "overlap": "1 minute"}),
         "at > timestamptz '2026-01-01 00:32:20+00'",
         "2026-01-01 00:33:30+00",
     );
-    judge(
+    assert_newer(
         json!({"column": "day", "value": "2026-01-21", "overlap": "1 day"}),
         "day > '2026-01-20'",
         "2026-01-21",
     );
 
-    // Nothing is newer than what never comes: it is exported, and is no mark.
+    // No value is newer than infinity, so such a row is exported but does not become the mark.
     site.db.execute("INSERT INTO log VALUES (2011, 'infinity', '2026-01-01', 0)");
-    judge(
+    assert_newer(
         json!({"column": "at", "value": at}),
         &format!("at > timestamptz '{at}'"),
         "2026-01-01 00:33:30+00",
     );
     site.db.execute("DELETE FROM log WHERE id = 2011");
 
-    // Nothing new: the mark stays, also where what comes again is older.
-    judge(json!({"column": "id", "value": "3000", "overlap": "995"}), "id > 2005", "3000");
+    // Without newer rows the mark stays, even if older rows are exported again.
+    assert_newer(json!({"column": "id", "value": "3000", "overlap": "995"}), "id > 2005", "3000");
 
-    // Domains are what they are made of, and every type that has differences has overlaps.
+    // Domains work like their base types, and every type that can be subtracted has overlaps.
     site.db.execute(
         "CREATE DOMAIN dd AS int; CREATE DOMAIN ddd AS dd; CREATE DOMAIN dn AS numeric(9,1); CREATE DOMAIN da AS timestamptz;
          CREATE DOMAIN dday AS date; CREATE DOMAIN df AS float8;
@@ -124,7 +124,7 @@ fn what_is_newer_is_exported_and_what_was_committed_late_comes_with_an_overlap()
     site.assert_sound(&jobs, [daemon]);
 }
 
-/// Ways to split a table, and whether those without pages of their own can be split so.
+/// Ways to split a table, and whether they also work for relations without pages.
 fn splits() -> Vec<(Value, bool)> {
     vec![
         (json!({"strategy": "single"}), true),
@@ -193,7 +193,7 @@ fn rows_without_a_value_are_left_out_come_with_every_increment_or_fail_the_table
         }
     }
 
-    // What the filter leaves out is none of the export's; what it wants fails the table.
+    // Rows that the filter excludes do not matter. Rows that it includes make the table fail.
     let of =
         |filter: &str| -> Value { relations.iter().map(|r| entry(r, &json!({}), "error", filter)).collect() };
     let none = site.export(json!({"tables": of("at IS NOT NULL")}));
@@ -226,12 +226,12 @@ fn rows_without_a_value_are_left_out_come_with_every_increment_or_fail_the_table
         }
     };
     again(&some);
-    // A retry asks for the same.
+    // A retry makes the same request.
     let retried = site.retry(&some);
     again(&retried);
     jobs.extend([some, retried]);
 
-    // Where nothing can be NULL there is nothing to say.
+    // A column that cannot be NULL needs no note.
     for nulls in ["skip", "include", "error"] {
         let options = json!({"strategy": "range", "chunk_column": "at", "chunk_rows": 200});
         let done = site.export(json!({"tables": [entry("log_full", &options, nulls, "true")]}));

@@ -1,4 +1,4 @@
-//! Dates and times in requests mean the same whoever exports them.
+//! Dates and times in requests have the same meaning for every role.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ fn literals_without_a_zone_are_utc_and_iso_whatever_the_role_has_set() {
         site.db.execute(&format!("ALTER ROLE {EXPORTER} IN DATABASE {name} SET \"{setting}\" = '{value}'"));
     }
     let daemon = site.daemon();
-    // What is written, and what it means to a session of any zone.
+    // A condition, and its meaning in a session with any time zone.
     let filters = [
         (json!({"where": "at >= '2026-03-01 00:00:00'"}), "at >= timestamptz '2026-03-01 00:00:00+00'"),
         (json!({"where": "at < '2026-03-01'"}), "at < timestamptz '2026-03-01 00:00:00+00'"),

@@ -1,4 +1,4 @@
-//! How tables are split: whatever the key, chunks are balanced, disjoint and together everything.
+//! How tables are split: whatever the key, chunks are balanced, do not overlap, and together hold every row.
 
 mod balance;
 mod bank;

@@ -1,4 +1,4 @@
-//! Exports without a snapshot: what they may not do, and that they say what they do not promise.
+//! Exports without a snapshot: what they refuse, and what they say they do not guarantee.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,8 @@ use crate::support::{Database, PATIENCE, Site, said};
 #[test]
 fn without_a_snapshot_no_table_is_split_by_pages_and_plan_and_archive_say_so() {
     let site = Site::new(Database::empty());
-    // Under a snapshot all of them would be split by pages: no key, one that is out of order, a column without index.
+    // With a snapshot, all of these would be split by pages: no key, a key out of order, a column without an
+    // index.
     site.db.execute(
         "CREATE TABLE keyless AS SELECT g AS id, md5(g::text) AS v FROM generate_series(1, 20000) g;
          CREATE TABLE scattered (id uuid PRIMARY KEY, v text);
@@ -46,7 +47,7 @@ fn without_a_snapshot_no_table_is_split_by_pages_and_plan_and_archive_say_so() {
         assert!(table["snapshot_time"].is_null() && table["lineage"].is_null(), "{table}");
     }
     assert!(done.data()["snapshot_time"].is_null(), "{}", done.body);
-    // Nothing is written here, so the rows are those of one moment all the same.
+    // Nothing is written here, so the rows come from one moment even without a snapshot.
     site.assert_equal(&[
         ("SELECT * FROM keyless", "public_keyless"),
         ("SELECT * FROM scattered", "public_scattered"),

@@ -1,4 +1,5 @@
-//! Filters on types whose operators stand outside of pg_catalog mean what they mean in the role's own session.
+//! Filters on types whose operators are outside pg_catalog have the same meaning as in the role's own
+//! session.
 
 use serde_json::{Value, json};
 
@@ -25,8 +26,7 @@ const SETUP: &str = "
         (5, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     CREATE VIEW v AS SELECT * FROM t";
 
-/// Filters, each of which would mean something else, or nothing, by the operators of pg_catalog alone, and some
-/// that would not.
+/// Filters. Most of them would have another meaning, or none, with the operators of pg_catalog alone.
 const FILTERS: [&str; 20] = [
     "e = 'a'",
     "e <> 'a'",
@@ -67,7 +67,7 @@ fn a_filter_means_what_it_means_to_the_role_on_a_table_and_on_a_view_of_it() {
     let done = site.export(json!({"tables": tables, "verify": "count"}));
     site.assert_all_equal(&pairs);
 
-    // What is newer, and the highest value, are in the order of the type, wherever its operators are.
+    // Newer rows and the highest value follow the order of the type, in whatever schema its operators are.
     site.db.execute(
         "CREATE SCHEMA away; ALTER EXTENSION citext SET SCHEMA away; GRANT USAGE ON SCHEMA away TO PUBLIC",
     );

@@ -1,10 +1,10 @@
-//! How relations of every kind are split, and that users learn what is not theirs to see.
+//! How relations of every kind are split, and how users learn which rows they may not see.
 
 use serde_json::{Value, json};
 
 use crate::support::{Database, EXPORTER, PATIENCE, Postgres, Services, Site, said};
 
-/// What `plan` says of a request; its exit code.
+/// The output of `plan` for a request, and its exit code.
 fn plan(site: &Site, config: &Value, request: &Value) -> (Option<i32>, String) {
     let file = site.path("plan.json");
     std::fs::write(&file, request.to_string()).expect("write a request");
@@ -13,12 +13,12 @@ fn plan(site: &Site, config: &Value, request: &Value) -> (Option<i32>, String) {
     (done.status.code(), said(&done))
 }
 
-/// The one table of a job's archive.
+/// The only table in a job's archive.
 fn archived(site: &Site, job: &str) -> Value {
     site.exports.archive(job)["tables"][0].clone()
 }
 
-/// All words are in it.
+/// The text contains all words.
 #[track_caller]
 fn assert_says(text: &str, words: &[&str]) {
     for word in words {
@@ -26,8 +26,8 @@ fn assert_says(text: &str, words: &[&str]) {
     }
 }
 
-/// A tree of 20 nodes with 50 leaves each and 80,000 rows; one leaf has its columns in another order, one node takes
-/// what is left.
+/// A tree of 20 nodes with 50 leaves each and 80,000 rows. One leaf has its columns in another order, and one
+/// node is a default partition.
 fn plant(db: &Database) {
     db.execute(
         "CREATE TABLE tree (id bigint NOT NULL, region int, v text) PARTITION BY LIST (region);
@@ -107,7 +107,7 @@ fn leaves_for_whose_locks_the_server_has_no_room_fail_the_table_and_name_the_set
     plant(&site.db);
     let daemons = [site.daemon(), site.daemon()];
     let request = || json!({"tables": [{"table": "public.tree", "chunk_column": "v", "chunk_rows": 10_000}]});
-    // Every lock that there is room for is taken, but for a few.
+    // Take nearly all locks that the server has room for.
     site.db.execute(
         "DO $$ BEGIN
              FOR i IN 1..1000000 LOOP PERFORM pg_advisory_lock(i); END LOOP;
@@ -123,7 +123,7 @@ fn leaves_for_whose_locks_the_server_has_no_room_fail_the_table_and_name_the_set
     assert_eq!(last.kind(), "job.failed", "{}", last.body);
     assert_says(&last.error(), &["public.tree", "max_locks_per_transaction", "chunk_workers"]);
 
-    // At the settings that servers come with, two daemons with two workers each have room enough.
+    // With the server's default settings there is room for two daemons with two workers each.
     site.db.execute("SELECT pg_advisory_unlock_all()");
     let done = site.export(request());
     assert_eq!(archived(&site, done.job())["chunks"], 10, "nine ranges and one for NULL");
@@ -151,7 +151,7 @@ fn heaps_of_every_kind_are_split_and_parents_of_foreign_tables_are_not() {
         Services::get().postgres,
         far.name
     ));
-    // No statistics: rows are thought from sizes, and nothing is read for that.
+    // Without statistics, rows are estimated from sizes, and no row is read for that.
     let table = |name: &str| json!({"table": format!("public.{name}"), "chunk_rows": 2000});
     let ranges = json!({"table": "public.parent", "chunk_column": "id", "chunk_rows": 2000});
     let request = json!({"tables": [table("unlogged"), table("kept"), table("half"), ranges]});
@@ -215,7 +215,7 @@ fn rows_that_a_policy_hides_are_left_out_only_where_the_source_says_so_and_the_p
     let request = json!({"tables": tables});
     let hidden = "row-level security hides rows";
 
-    // As it comes: what cannot be exported whole is not exported.
+    // By default, a table that cannot be exported completely is not exported.
     let whole = site.config();
     let (code, text) = plan(&site, &whole, &request);
     assert_eq!(code, Some(3), "{text}");
@@ -234,7 +234,7 @@ fn rows_that_a_policy_hides_are_left_out_only_where_the_source_says_so_and_the_p
     site.assert_equal(&[("SELECT * FROM open", "public_open"), ("SELECT * FROM owned", "public_owned")]);
     daemon.stop();
 
-    // As it may be asked for: what the role sees.
+    // With `row_security = on`, the rows that the role sees are exported.
     let mut visible = site.config();
     visible["sources"]["warehouse"]["session"] = json!({"row_security": "on"});
     let (code, text) = plan(&site, &visible, &request);
@@ -283,7 +283,7 @@ fn what_nothing_changed_is_never_taken_for_changed() {
         Services::get().postgres,
         far.name
     ));
-    // A partition that is to be detached without a lock waits for all who read it, and is none any more meanwhile.
+    // A DETACH CONCURRENTLY waits for all readers. Meanwhile the table no longer counts as a partition.
     site.db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM parts");
     let other = site.db.session();
     other.run("SET statement_timeout = 500").expect("set");

@@ -1,4 +1,4 @@
-//! Exports that read from a hot standby: one moment, also where the standby cancels whoever holds back its replay.
+//! Exports from a hot standby show one moment, even if the standby cancels sessions that delay its replay.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{Daemon, Database, PATIENCE, Postgres, Site, Slow, eventuall
 
 const EXPORTS: usize = 5;
 
-/// Sessions of exporting roles on the standby; the one checker looks at the primary.
+/// Sessions of the exporting roles on the standby. The checker looks only at the primary.
 fn sessions(standby: &Postgres) -> u64 {
     standby.number("postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = 'exporter'")
 }
@@ -28,7 +28,7 @@ fn every_export_of_a_standby_is_one_moment_of_tables_that_are_written_on_its_pri
     let primary = Postgres::start(&[]);
     let db = Database::on(primary.services());
     bank::open(&db);
-    // What exports read stays on the primary, so that replay goes on while they read.
+    // The primary keeps rows that exports read, so that replay does not stop while they read.
     let settings = [
         ("hot_standby_feedback", "on"),
         ("wal_receiver_status_interval", "1s"),
@@ -63,8 +63,8 @@ fn every_export_of_a_standby_is_one_moment_of_tables_that_are_written_on_its_pri
     assert_sound(&site, &standby, &jobs.iter().map(String::as_str).collect::<Vec<_>>(), daemons);
 }
 
-/// A standby that waits a second for whoever holds back its replay, and a job of two tables that reads it slowly:
-/// one table is done, the other in its middle.
+/// A standby that waits one second for sessions that delay its replay, and a job of two tables that reads it
+/// slowly. One table is done, the other one is running.
 struct Conflict {
     job: String,
     daemons: [Daemon; 2],
@@ -102,7 +102,7 @@ impl Conflict {
         Self { job, daemons, slow, standby, _primary: primary }
     }
 
-    /// Waits until the standby has cancelled a session for this reason, `lock` or `snapshot`.
+    /// Waits until the standby has cancelled a session because of `lock` or `snapshot`.
     #[track_caller]
     fn await_cancelled(&self, reason: &str) {
         let sql = format!(
@@ -122,11 +122,11 @@ impl Conflict {
 
 #[test]
 fn a_chunk_that_a_standby_cancels_is_read_again_under_the_same_snapshot() {
-    // More than what sockets hold: the server is in the middle of its COPY.
+    // More than the sockets can buffer, so the server is in the middle of its COPY.
     let conflict = Conflict::new(20_000);
     let site = &conflict.slow.site;
     site.db.execute("UPDATE quick SET v = 'too late'; UPDATE big SET v = 'too late'");
-    // Its lock is in the way of chunks; keepers hold none.
+    // Chunks block the lock of this change. Keepers hold no locks.
     site.db.execute("ALTER TABLE big ADD COLUMN more int");
     conflict.await_cancelled("lock");
     let archive = conflict.slow.completes(&conflict.job);
@@ -193,7 +193,7 @@ fn what_only_the_primary_has_is_skipped_by_patterns_and_refused_by_name_until_th
         );
     }
 
-    // Named ones fail, and nothing else with them; what reads none of them does not.
+    // Named tables fail, and only these. A table whose query reads none of them is exported.
     let named = site.request(json!({"tables": [
         "public.volatile", "public.parts", "public.parts_2", "public.parent", "public.over", "public.further",
         "public.own", "public.of_kept", {"table": "public.parts", "where": "id < 20"}, "public.parts_1",
@@ -242,7 +242,7 @@ fn what_only_the_primary_has_is_skipped_by_patterns_and_refused_by_name_until_th
         ("SELECT * FROM parts WHERE id < 20", "filtered/public_parts"),
     ]);
 
-    // Once promoted, it has such tables, without rows.
+    // A promoted standby has these tables, but without rows.
     assert_eq!(standby.number("postgres", "SELECT pg_promote()::int"), 1);
     let promoted = site.export(json!({"tables": ["public.volatile", "public.over", "public.parts"]}));
     site.assert_equal(&[

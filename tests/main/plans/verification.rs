@@ -1,4 +1,4 @@
-//! Counts: under the snapshot before a table is organized, and of the source afterwards.
+//! Counts: under the snapshot before a table is published, and in the source afterwards.
 
 use serde_json::json;
 
@@ -49,7 +49,7 @@ fn rows_are_counted_under_the_snapshot_and_can_be_counted_again() {
 #[test]
 fn a_table_whose_rows_are_not_those_that_were_counted_is_not_published() {
     let site = Site::new(Database::empty());
-    // As many rows as milliseconds went by, whatever the snapshot.
+    // A view whose number of rows changes with every millisecond, whatever the snapshot.
     site.db.execute(
         "CREATE VIEW moody AS SELECT g AS id FROM generate_series(
             1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint % 50000) g;

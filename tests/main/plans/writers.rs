@@ -1,4 +1,4 @@
-//! One moment of a database that never rests.
+//! Exports show one moment of a database that changes all the time.
 
 use super::bank;
 use crate::support::{Database, Site};

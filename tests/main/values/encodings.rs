@@ -1,4 +1,4 @@
-//! Columns that make the encoders choose, change their mind, or have nothing to write.
+//! Columns that make the encoders choose an encoding, change it later, or write no values.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::{Database, Site};
 #[test]
 fn whatever_the_encoders_choose_everybody_reads() {
     let site = Site::new(Database::empty());
-    // The first rows say that values come again; then most of them are new, and the dictionary is given up.
+    // The first rows repeat values. Later most values are new, and the encoder gives up its dictionary.
     let columns = "
         g AS id, g % 7 AS few, 42 AS one, NULL::int AS none, (g / 5000)::smallint AS runs,
         CASE WHEN g < 50000 THEN g::bigint END AS early, CASE WHEN g % 3 > 0 THEN g % 50 END AS few_null, CASE WHEN g BETWEEN 9000 AND 90000 THEN g END AS late,

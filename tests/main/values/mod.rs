@@ -1,4 +1,4 @@
-//! Every value exact: the server itself compares what the files hold with what it has.
+//! Every value is exact: the server itself compares the values in the files with its own.
 
 use serde_json::{Value, json};
 
@@ -16,9 +16,9 @@ mod wide;
 
 use types::{SETUP, Type, types};
 
-/// Rows of random values; edge values and one NULL come on top.
+/// Number of random rows. Edge values and one NULL come in addition.
 const RANDOM_ROWS: usize = 10_000;
-/// Rows before the random ones: NULL, then as many edge values as any type has.
+/// Rows before the random ones: one NULL, and room for as many edge values as any type has.
 const EDGES: usize = 10;
 
 fn literal(text: &str) -> String {
@@ -37,7 +37,7 @@ fn column(ty: &Type) -> String {
     format!("CASE g WHEN 0 THEN NULL {} ELSE ({})::{} END", edges.join(" "), ty.random, ty.pg)
 }
 
-/// The same as an array: NULL, empty, the edges between NULLs, then random ones.
+/// The same as an array: NULL, empty, the edges between NULLs, then random arrays.
 fn array(ty: &Type) -> String {
     let edges: Vec<String> = ty.edges.iter().map(|edge| format!("{}::{}", literal(edge), ty.pg)).collect();
     let (pg, random) = (ty.pg, ty.random);
@@ -64,10 +64,9 @@ fn arrow(types: impl Iterator<Item = String>) -> Value {
     types.enumerate().map(|(i, ty)| (format!("c{i}"), json!(ty))).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// The server's text, where the elements of an array have no other form either.
+/// The type of a list. Elements are the server's text if they have no other form.
 fn list(ty: &Type) -> String {
-    // Vectors of integers begin at index 0, but an array of them is an array.
-    // So do arrays of shapes, which are text.
+    // Arrays of shapes have texts as elements.
     let arrow = if ty.pg.starts_with("public.geo") { "string" } else { ty.arrow };
     format!("list<element: {arrow}>")
 }
@@ -76,10 +75,10 @@ fn range(table: &str) -> Value {
     json!({"table": table, "strategy": "range", "chunk_rows": 3000})
 }
 
-/// The row with the least interval, whose text the server does not read itself.
+/// The row with the lowest interval. The server cannot read its own text of it.
 const UNREADABLE: usize = 6;
 
-/// Domains, composites and arrays of these, over every type of the mapping.
+/// Domains, composites and arrays of these, for every type of the mapping.
 fn create_made_of_others(types: &[Type]) -> String {
     let each = |what: &dyn Fn(usize, &Type) -> String, between: &str| {
         types.iter().enumerate().map(|(i, ty)| what(i, ty)).collect::<Vec<_>>().join(between)
@@ -141,7 +140,7 @@ fn every_type_comes_back_exact() {
     site.assert_readable("public_scalars", &arrow(types.iter().map(|t| t.pg.into())));
     site.assert_readable("public_arrays", &arrow(types.iter().map(|t| format!("{}[]", t.pg))));
 
-    // The oracle sees one bit.
+    // Change single values slightly, to show that the comparison notices.
     site.db.execute(
         "UPDATE scalars SET c5 = -c5 WHERE id = 4; UPDATE arrays SET c1 = '{}' WHERE id = 0;
          UPDATE arrays SET c16 = NULL WHERE id = 9",
@@ -155,7 +154,7 @@ fn every_type_comes_back_exact() {
     site.assert_sound(&[done.job()], [daemon]);
 }
 
-/// Every relation was compared, and is the same.
+/// Every relation was compared and is equal.
 #[track_caller]
 fn assert_exact(judged: &[Judgement], rows: u64) {
     for relation in judged {

@@ -1,11 +1,11 @@
-//! Portable files: what every reader takes, with the values that the server has.
+//! Portable files: types that every reader supports, with the server's values.
 
 use serde_json::{Value, json};
 
 use super::assert_exact;
 use crate::support::{Database, Site, engines, project};
 
-/// What columns must be in portable files, where exact ones have another type.
+/// Types of columns in portable files, if exact files have another type.
 const TEXTS: [(&str, &str); 8] = [
     ("a05", r#"{"n39": "string", "n76": "string"}"#),
     ("a07", r#"{"j": "string", "jb": "string"}"#),
@@ -74,7 +74,7 @@ fn engines_read_portable_files_as_the_server_has_the_values() {
             assert_eq!(verdict, "same", "{engine} on column {column} of {directory}");
         }
     }
-    // Exact ones are refused where the README says so: else the table there tells nothing.
+    // Exact files are refused where the README says so. Otherwise the table in the README would be wrong.
     let exact = site.export(json!({
         "tables": ["readers.a05", "readers.a09"], "output": {"types": "exact", "directory": "exact"},
     }));

@@ -1,4 +1,4 @@
-//! Every kind of relation, names of every kind, columns of every kind and number.
+//! Every kind of relation, of name and of column, and every number of columns.
 
 use std::collections::BTreeSet;
 
@@ -142,17 +142,18 @@ fn text_that_is_not_utf8_is_refused_by_name_and_can_be_had_as_bytes() {
     refuses_then_exports_bytes(SQL_ASCII);
 }
 
-/// As a damaged database, or one that was upgraded from a server that did not verify, has it.
+/// A damaged database, or one that was upgraded from a server that did not verify texts, may contain such
+/// text.
 #[test]
 fn text_that_is_not_utf8_in_a_database_that_is_can_be_had_as_bytes() {
     refuses_then_exports_bytes(UTF8);
 }
 
-/// Numbers of encodings, as `pg_char_to_encoding` gives them.
+/// Numbers of encodings, from `pg_char_to_encoding`.
 const SQL_ASCII: u8 = 0;
 const UTF8: u8 = 6;
 
-/// `encoding` is what the database calls bytes that no encoding was asked about.
+/// `encoding` is the encoding that the database claims to have.
 fn refuses_then_exports_bytes(encoding: u8) {
     let site = Site::new(Database::encoded("SQL_ASCII"));
     site.db.execute(

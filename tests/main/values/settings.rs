@@ -1,4 +1,4 @@
-//! No setting of role or database changes values, names or plans.
+//! No setting of a role or database changes values, names or plans.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::assert_exact;
 use crate::support::{Database, Site};
 
-/// Settings of a session that shape texts, names, literals or which rows are found, each with an odd value.
+/// Session settings that decide how texts, names and literals are read or written, or which rows are found.
+/// Each has an unusual value.
 const SETTINGS: [(&str, &str); 28] = [
     ("TimeZone", "Asia/Kathmandu"),
     ("timezone_abbreviations", "Australia"),
@@ -39,8 +40,9 @@ const SETTINGS: [(&str, &str); 28] = [
     ("work_mem", "64"),
 ];
 
-/// Values whose text depends on such a setting, in a table and in a view that makes some of them itself. Autovacuum stays
-/// away: by the database's `default_statistics_target` it would make another histogram, and so other bounds of chunks.
+/// Values whose text depends on such a setting, in a table and in a view that computes some of them.
+/// Autovacuum is off, because the database's `default_statistics_target` would change the histogram, and with
+/// it the bounds of chunks.
 const SETUP: &str = "
     CREATE SCHEMA \"Odd Schema\"; GRANT USAGE ON SCHEMA \"Odd Schema\" TO PUBLIC;
     CREATE TYPE \"Odd Schema\".mood AS ENUM ('sad', 'ok'); CREATE DOMAIN count_of AS int;
@@ -58,7 +60,7 @@ const SETUP: &str = "
         (ARRAY['NULL', NULL])::text AS a, '{NULL}'::text[] AS read FROM t;
     ANALYZE t";
 
-/// Exports, and gives what archive and plan say of the tables.
+/// Exports, and returns what archive and plan say about the tables.
 fn export(site: &Site) -> (Vec<String>, Value) {
     let daemon = site.daemon();
     let split = json!({"table": "public.t", "strategy": "range", "chunk_rows": 700});
@@ -99,7 +101,7 @@ fn export(site: &Site) -> (Vec<String>, Value) {
     (jobs, json!(facts))
 }
 
-/// What pyarrow reads in each directory: rows, and the schema with its metadata.
+/// The rows, the schema and the metadata that pyarrow reads in each directory.
 fn contents(site: &Site) -> BTreeMap<String, String> {
     let code = "import glob, json, pyarrow.parquet as p\n\
                 told = {}\n\
@@ -141,12 +143,13 @@ fn no_setting_of_role_or_database_changes_values_names_or_plans() {
             }
         }
     }
-    // Daemons that stopped right after a job may have left its workspace in the trash.
+    // Daemons that stopped right after a job may have left its workspace in the trash. This daemon empties
+    // it.
     let daemon = site.daemon();
     site.assert_sound(&jobs, [daemon]);
 }
 
-/// What of a text is not as in another, and what follows.
+/// The first difference of a text from another one, with its surroundings.
 fn cut(text: &str, other: &str) -> String {
     let same = text.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
     text.chars().skip(same.saturating_sub(60)).take(240).collect()

@@ -1,10 +1,11 @@
-//! Shapes of PostGIS need no function of the extension: the server judges what is made of them here.
+//! Shapes of PostGIS need no function of the extension. The server checks our conversion.
 
 use serde_json::json;
 
 use crate::support::{Database, EXPORTER, PATIENCE, Site};
 
-/// Every kind of shape; each comes with and without Z, M and a reference, empty, and within collections.
+/// Every kind of shape. Each is tested with and without Z, M and a spatial reference, empty, and within
+/// collections.
 const KINDS: [(&str, &str); 16] = [
     ("POINT", "(1 2)"),
     ("LINESTRING", "(0 0,1 1,2 -2)"),
@@ -78,7 +79,7 @@ fn shapes_of_every_kind_are_what_postgis_makes_of_them_without_a_right_to_its_fu
             "public_free",
         ),
     ]);
-    // ST_AsBinary forgets what is in a collection of empty shapes.
+    // ST_AsBinary loses the shapes in a collection of empty shapes.
     for table in ["spots", "hollow"] {
         let rows = site.db.number(&format!("SELECT count(*) FROM {table}"));
         super::assert_exact(&site.cast_back(&[json!({"relation": format!("public.{table}")})]), rows);
@@ -86,7 +87,7 @@ fn shapes_of_every_kind_are_what_postgis_makes_of_them_without_a_right_to_its_fu
     site.assert_sound(&[done.job()], [daemon]);
 }
 
-/// What a role lacks, what it asks for, and what it is told.
+/// The right that a role lacks, its request, and the answer.
 const DENIED: [(&str, &str, &[&str]); 9] = [
     (
         "REVOKE SELECT ON plain FROM exporter",

@@ -1,11 +1,12 @@
-//! Where a value is exported as text, it is what its type's output function writes, and not what a cast to text does.
+//! A value that is exported as text is the text of its type's output function, and not of a cast to text.
 
 use serde_json::json;
 
 use super::assert_exact;
 use crate::support::{Database, Site};
 
-/// Types whose text by a cast is another one: built in, of a user with a cast of its own, and a cast of a built-in type.
+/// Types whose cast to text returns another text: a built-in type, a user's type with its own cast, and a
+/// user's cast of a built-in type.
 const SETUP: &str = "
     CREATE TYPE odd;
     CREATE FUNCTION odd_in(cstring) RETURNS odd LANGUAGE internal IMMUTABLE STRICT AS 'textin';

@@ -1,4 +1,4 @@
-//! Types of PostgreSQL: what they must be in the files, edge values, random values.
+//! Types of PostgreSQL: their type in files, edge values, random values.
 
 use std::borrow::Cow;
 
@@ -9,11 +9,11 @@ use crate::support::Database;
 pub(super) struct Type {
     /// Its name on the server.
     pub(super) pg: &'static str,
-    /// What pyarrow must see.
+    /// The type that pyarrow must see.
     pub(super) arrow: &'static str,
-    /// Values at its edges, as text.
+    /// Edge values, as text.
     pub(super) edges: Cow<'static, [&'static str]>,
-    /// SQL that makes a random one.
+    /// SQL that makes a random value.
     pub(super) random: &'static str,
 }
 
@@ -26,10 +26,10 @@ const fn ty(
     Type { pg, arrow, edges: Cow::Borrowed(edges), random }
 }
 
-/// First version with all types and values of the table.
+/// First version that has all types and values of the table.
 const HAS_ALL: u64 = 150_000;
 
-/// What of the table the server has. Older ones lack some types and some values.
+/// The types that this server has. Older servers lack some types and values.
 pub(super) fn types(db: &Database) -> Vec<Type> {
     let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let takes =
@@ -51,14 +51,14 @@ pub(super) fn types(db: &Database) -> Vec<Type> {
         TYPES.len(),
         lacking.join(", ")
     );
-    // Servers from elsewhere are tested as they are, and Debian has pgvector since 13.
+    // Servers that are not Debian's are tested with the types that they have. Debian has pgvector since 13.
     let debian = std::env::var_os("ADU_TEST_PG_BIN").is_none();
     lacking.retain(|what| !["public.vector", "public.halfvec"].iter().any(|ty| what.starts_with(ty)));
     assert!(!debian || version < HAS_ALL || lacking.is_empty(), "{lacking:?}");
     known
 }
 
-/// What the types need.
+/// SQL that the types need.
 pub(super) const SETUP: &str = "
     CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree;
     DO $$ BEGIN

@@ -1,11 +1,11 @@
-//! Values that do not fit their column: nothing changes silently, nothing fails without a word.
+//! Values that do not fit their column: nothing changes silently, and nothing fails without an error.
 
 use serde_json::json;
 
 use super::assert_exact;
 use crate::support::{Database, Site};
 
-/// A column, its type, a value that fits and one that does not.
+/// A column, its type, a value that fits, and a value that does not.
 const ODD: [(&str, &str, &str, &str); 13] = [
     ("square", "int[]", "'{1,2}'", "'{{1,2},{3,4}}'"),
     ("shifted", "text[]", "'{a}'", "'[0:1]={a,b}'"),
@@ -31,7 +31,7 @@ fn create_odd() -> String {
         columns.join(", ")
     );
     for (i, (name, ty, fits, misfits)) in ODD.iter().enumerate() {
-        // All over the table, so that no chunk sees all of them.
+        // The values are spread over the table, so that no chunk sees all of them.
         let row = 350 * (i + 1);
         sql += &format!(
             "UPDATE odd SET {name} = CASE id WHEN {row} THEN {misfits}::{ty} ELSE {fits}::{ty} END
@@ -111,7 +111,7 @@ fn infinity_is_the_extreme_null_or_text() {
         |infinity: &str| site.export(json!({"tables": [{"table": "public.ends", "infinity": infinity}]}));
     let max = with("max");
     assert_exact(&site.cast_back(&[json!({"relation": "public.ends"})]), 2);
-    // DuckDB has infinities of its own, and they are the server's.
+    // DuckDB has infinities of its own. They are equal to the server's.
     let both = site.export(json!({"tables": ["public.infinities"]}));
     site.assert_equal(&[("SELECT * FROM infinities", "public_infinities")]);
     let text = with("text");
@@ -131,7 +131,7 @@ fn infinity_is_the_extreme_null_or_text() {
     let files = json!(site.exports.path("public_ends_v3"));
     let judged = site.cast_back(&[json!({"relation": "public.ends", "files": files})]);
     let [ends] = &judged[..] else { panic!("one table") };
-    // An upper bound that is NULL is no bound, whose brackets the server does not keep.
+    // An upper bound that is NULL is infinite, and the server does not keep its bracket.
     assert!(ends.differences.iter().skip(1).all(|d| d.contains("column r ")), "{ends:?}");
     site.assert_sound(&[max.job(), both.job(), text.job(), null.job()], [daemon]);
 }

@@ -1,4 +1,4 @@
-//! Values as large as a fortune: exact, and in memory that does not explode (I8).
+//! Very large values: exact, and with bounded memory (I8).
 
 use std::fs::File;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::support::{Database, Services, Site, project};
 
 const WIDE: usize = 256 << 20;
 
-/// Exports a table by a one-shot; gives its peak memory in bytes.
+/// Exports a table with a one-shot. Returns its peak memory in bytes.
 fn peak(site: &Site, table: &str) -> usize {
     let out = site.exports.0.to_string_lossy().into_owned();
     let url = site.db.url_at(Services::get().postgres);
@@ -50,7 +50,7 @@ fn texts(directory: &Path) -> Vec<(i32, usize, String)> {
 #[test]
 fn values_of_256_mb_take_four_times_their_size_and_no_more() {
     let site = Site::new(Database::empty());
-    // Nothing that compresses: Snappy looks back 64 KiB, and these repeat after 1 MiB.
+    // Text that does not compress: Snappy looks back 64 KiB, and this text repeats after 1 MiB.
     site.db.execute(&format!(
         "CREATE TABLE narrow (id int PRIMARY KEY, v text);
          ALTER TABLE narrow ALTER v SET STORAGE EXTERNAL;

@@ -9,14 +9,14 @@ use arrow::error::ArrowError;
 use super::walk::Walk;
 use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, of_form, step_of_whole};
 use crate::message::setting::InfinityMode;
-use crate::source::decode::form::FormPart;
+use crate::source::decode::form::FormAttribute;
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of the planned composite");
 
 struct Composite {
     fields: ArrowFields,
-    parts: Vec<Box<dyn Builder>>,
-    /// Where each part's fields start.
+    attributes: Vec<Box<dyn Builder>>,
+    /// The starts of the fields, for each attribute.
     starts: Vec<Vec<u32>>,
     rows: usize,
     validity: NullBufferBuilder,
@@ -24,11 +24,18 @@ struct Composite {
 }
 
 /// A builder of composites.
-pub(super) fn composite(parts: &[FormPart], infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
+pub(super) fn composite(
+    attributes: &[FormAttribute],
+    infinity: Option<InfinityMode>,
+    room: &Room,
+) -> Box<dyn Builder> {
     Box::new(Composite {
-        fields: parts.iter().map(|part| part.form.column_type().field(&part.name, true)).collect(),
-        parts: parts.iter().map(|part| of_form(&part.form, infinity, room)).collect(),
-        starts: vec![Vec::new(); parts.len()],
+        fields: attributes
+            .iter()
+            .map(|attribute| attribute.form.column_type().field(&attribute.name, true))
+            .collect(),
+        attributes: attributes.iter().map(|attribute| of_form(&attribute.form, infinity, room)).collect(),
+        starts: vec![Vec::new(); attributes.len()],
         rows: 0,
         validity: NullBufferBuilder::new(0),
         faults: Faults::default(),
@@ -36,14 +43,14 @@ pub(super) fn composite(parts: &[FormPart], infinity: Option<InfinityMode>, room
 }
 
 impl Composite {
-    /// Notes where the parts of one composite start.
+    /// Stores where the attributes of one composite start.
     fn split(&mut self, mut walk: Walk<'_>) -> Option<()> {
         if usize::try_from(walk.word()?) != Ok(self.starts.len()) {
             return None;
         }
         for starts in &mut self.starts {
             let _oid = walk.word()?;
-            starts.push(walk.part()?.0);
+            starts.push(walk.nested()?.0);
         }
         walk.is_done().then_some(())
     }
@@ -69,24 +76,24 @@ impl Builder for Composite {
             self.validity.append(taken);
         }
         self.rows += fields.starts.len();
-        for (part, starts) in self.parts.iter_mut().zip(&self.starts) {
-            part.append(Fields { raw: fields.raw, starts });
+        for (attribute, starts) in self.attributes.iter_mut().zip(&self.starts) {
+            attribute.append(Fields { raw: fields.raw, starts });
         }
     }
 
     fn step(&self) -> usize {
-        step_of_whole(self.parts.iter().map(|part| part.step()).min().unwrap_or(usize::MAX))
+        step_of_whole(self.attributes.iter().map(|attribute| attribute.step()).min().unwrap_or(usize::MAX))
     }
 
     fn is_unfit(&self) -> bool {
-        self.faults.unfit.is_some() || self.parts.iter().any(|part| part.is_unfit())
+        self.faults.unfit.is_some() || self.attributes.iter().any(|attribute| attribute.is_unfit())
     }
 
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError> {
         let mut all = std::mem::take(&mut self.faults);
-        let mut arrays = Vec::with_capacity(self.parts.len());
-        for part in &mut self.parts {
-            let (array, faults) = part.finish()?;
+        let mut arrays = Vec::with_capacity(self.attributes.len());
+        for attribute in &mut self.attributes {
+            let (array, faults) = attribute.finish()?;
             all.merge(faults);
             arrays.push(array);
         }

@@ -1,4 +1,4 @@
-//! Numbers whose fields differ in length.
+//! Builders for numbers whose fields have different lengths.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use arrow::error::ArrowError;
 
 use super::{Builder, Faults, Fields, Misfit};
 
-/// A builder that reads each field by a function of the field and of its
-/// window (see [`Fields::window`]).
+/// Reads each field with a function of the field and its window (see [`Fields::window`]).
 struct Each<T: ArrowPrimitiveType, F> {
     read: F,
     ty: DataType,
@@ -41,7 +40,7 @@ where
 {
     fn append(&mut self, fields: Fields<'_>) {
         let Self { read, values, validity, faults, .. } = self;
-        // Valid rows that are not yet told to `validity`.
+        // Number of valid rows that `validity` does not contain yet.
         let mut run = 0;
         values.extend(fields.starts.iter().map(|&start| {
             match fields.window(start).map(|(field, window)| read(field, window)) {

@@ -12,10 +12,10 @@ use arrow::error::ArrowError;
 
 use super::{Builder, Faults, Fields, Misfit};
 
-/// A field of another length than its type has.
+/// A field whose length differs from the length of its type.
 pub(super) const WIDTH: Misfit = Misfit::Foreign("a field does not have the length of the planned type");
 
-/// A value of `W` bytes that becomes a number of an Arrow array.
+/// A value of `W` bytes that becomes a number in an Arrow array.
 pub(super) trait Decode<const W: usize>: Send + 'static {
     /// The array's type.
     type Arrow: ArrowPrimitiveType;
@@ -54,7 +54,7 @@ struct Primitive<D: Decode<W>, const W: usize> {
     values: Vec<<D::Arrow as ArrowPrimitiveType>::Native>,
     validity: NullBufferBuilder,
     faults: Faults,
-    /// Whether the last block had NULLs: then the next one has some as well.
+    /// Whether the last block had NULLs. The next block then probably has NULLs too.
     mixed: bool,
     decode: PhantomData<D>,
 }
@@ -71,7 +71,7 @@ pub(super) fn primitive<D: Decode<W>, const W: usize>() -> Box<dyn Builder> {
 }
 
 impl<D: Decode<W>, const W: usize> Primitive<D, W> {
-    /// All fields, if each is a sound value; else none.
+    /// Appends all fields if each is a valid value; else none of them.
     fn append_sound(&mut self, fields: Fields<'_>) -> bool {
         let before = self.values.len();
         let mut sound = true;
@@ -90,7 +90,7 @@ impl<D: Decode<W>, const W: usize> Primitive<D, W> {
         sound
     }
 
-    /// All fields, one by one; true if some are NULL or at fault.
+    /// Appends the fields one by one. Returns true if some are NULL or do not fit.
     fn append_mixed(&mut self, fields: Fields<'_>) -> bool {
         let Self { values, validity, faults, .. } = self;
         let mut mixed = false;

@@ -13,16 +13,17 @@ use crate::message::setting::InfinityMode;
 use crate::relation::column::ELEMENT;
 use crate::source::decode::form::Form;
 
-/// A NULL that takes no more than this is no matter: at most 16 times its bytes in the stream.
+/// Minimum size in memory above which NULL elements count against [`Room`]. Smaller NULLs take at most 16
+/// times their bytes in the stream.
 const NARROW: usize = 64;
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of an array");
 
-/// What stands before the elements.
+/// What precedes the elements.
 #[derive(Clone, Copy)]
 enum Head {
     /// Dimensions, type, length and first index.
     Array,
-    /// Their number.
+    /// The number of elements.
     Multirange,
 }
 
@@ -30,7 +31,7 @@ struct List {
     head: Head,
     field: FieldRef,
     elements: Box<dyn Builder>,
-    /// Bytes that an element takes at least, where it may have far fewer in the stream.
+    /// Minimum bytes of an element in memory, if a NULL is much smaller in the stream.
     wide: Option<usize>,
     room: Room,
     starts: Vec<u32>,
@@ -67,7 +68,7 @@ fn with_head(head: Head, element: &Form, infinity: Option<InfinityMode>, room: &
     })
 }
 
-/// How many elements an array claims to have.
+/// The number of elements that an array claims to have.
 fn head_of_array(walk: &mut Walk<'_>) -> Result<i32, Misfit> {
     let dimensions = walk.word().ok_or(FOREIGN)?;
     let _has_nulls = walk.word().ok_or(FOREIGN)?;
@@ -87,8 +88,8 @@ fn head_of_array(walk: &mut Walk<'_>) -> Result<i32, Misfit> {
 }
 
 impl List {
-    /// Notes where the elements of one value start. The number of elements is
-    /// believed only as far as there are bytes for them.
+    /// Stores where the elements of one value start. It trusts the claimed number of elements only as far as
+    /// there are bytes.
     fn split(&mut self, start: u32, value: &[u8]) -> Result<(), Misfit> {
         let mut walk = Walk::new(start, value);
         let count = match self.head {
@@ -98,7 +99,7 @@ impl List {
         let before = self.starts.len();
         let count = usize::try_from(count).map_err(|_| FOREIGN)?;
         for _ in 0..count {
-            let Some((start, _)) = walk.part() else { break };
+            let Some((start, _)) = walk.nested() else { break };
             self.starts.push(start);
         }
         let whole = self.starts.len() - before == count && walk.is_done();
@@ -127,7 +128,7 @@ impl Builder for List {
                 None => false,
             };
             self.validity.append(taken);
-            // Beyond i32 the offsets go down, which `finish` refuses.
+            // If an offset overflows i32, it gets smaller than the one before, and `finish` refuses that.
             self.offsets.push((self.total + self.starts.len()) as i32);
         }
         self.total += self.starts.len();

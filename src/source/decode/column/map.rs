@@ -41,11 +41,11 @@ pub(super) fn map() -> Box<dyn Builder> {
 }
 
 impl Map {
-    /// Notes where keys and values of one map start.
+    /// Stores where keys and values of one map start.
     fn split(&mut self, mut walk: Walk<'_>) -> Option<()> {
         for _ in 0..usize::try_from(walk.word()?).ok()? {
-            let (key, null) = walk.part()?;
-            let (value, _) = walk.part()?;
+            let (key, null) = walk.nested()?;
+            let (value, _) = walk.nested()?;
             if null {
                 return None;
             }
@@ -70,7 +70,7 @@ impl Builder for Map {
                 }
             }
             self.validity.append(taken);
-            // Beyond i32 the offsets go down, which `finish` refuses.
+            // If an offset overflows i32, it gets smaller than the one before, and `finish` refuses that.
             self.offsets.push((self.total + self.starts[0].len()) as i32);
         }
         self.total += self.starts[0].len();
@@ -91,7 +91,7 @@ impl Builder for Map {
         let mut all = std::mem::take(&mut self.faults);
         let (keys, faults) = self.keys.finish()?;
         if keys.null_count() > 0 {
-            // No NULL may stand for it, whatever was asked for.
+            // A key must not become NULL, even if `on_unfit` asks for NULL.
             return Err(ArrowError::InvalidArgumentError("a key of an hstore is not UTF-8".into()));
         }
         all.merge(faults);

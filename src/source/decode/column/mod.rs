@@ -1,8 +1,8 @@
 //! Column builders: chosen once per column, then fed block by block.
 //!
-//! A builder reads one column of a block in one tight loop. What it cannot
-//! take becomes NULL in its array and is noted in its [`Faults`]; the decoder
-//! decides what follows. So one look at the data finds all columns at fault.
+//! A builder reads one column of a block in one tight loop. A value that it cannot take becomes NULL in its
+//! array and is recorded in its [`Faults`]. The decoder decides what to do about it. So one pass over the
+//! data finds all columns with such values.
 
 mod composite;
 mod each;
@@ -30,25 +30,25 @@ use super::frame::{Fields, NOWHERE};
 use crate::message::setting::InfinityMode;
 use crate::relation::column::Geometry;
 
-/// What a builder met so far that it could not take.
+/// Which values a builder could not take so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Faults {
     /// Why a value does not fit the column's type (the first reason).
     pub(super) unfit: Option<&'static str>,
-    /// Why a field is not what the source sends for the planned type.
+    /// Why a field does not match the planned type (the first reason).
     pub(super) foreign: Option<&'static str>,
-    /// Text that is not UTF-8.
+    /// Whether a text was not UTF-8.
     pub(super) not_utf8: bool,
 }
 
 /// Why one value was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Misfit {
-    /// A sound value that the column's type cannot hold.
+    /// A valid value that the column's type cannot hold.
     Unfit(&'static str),
     /// Not a value of the type that was planned.
     Foreign(&'static str),
-    /// A value that becomes NULL, as asked for.
+    /// A value that is stored as NULL, as the request asks.
     Absent,
 }
 
@@ -72,9 +72,9 @@ impl Faults {
     }
 }
 
-/// The step of a value that consists of others, of which there may be many.
-fn step_of_whole(part: usize) -> usize {
-    if part == usize::MAX { usize::MAX } else { 1 }
+/// The step of a value with nested values, of which there may be many.
+fn step_of_whole(inner: usize) -> usize {
+    if inner == usize::MAX { usize::MAX } else { 1 }
 }
 
 /// Builds the array of one column.
@@ -82,8 +82,8 @@ pub(super) trait Builder: Send {
     /// Reads the fields of a block.
     fn append(&mut self, fields: Fields<'_>);
 
-    /// Rows after which to ask how much [`Room`] was taken: few where little
-    /// of the stream may become much in memory.
+    /// After how many rows to check how much [`Room`] was taken: few rows if a few bytes of the stream can
+    /// become large in memory.
     fn step(&self) -> usize {
         usize::MAX
     }
@@ -91,8 +91,7 @@ pub(super) trait Builder: Send {
     /// Whether a value since the last `finish` does not fit.
     fn is_unfit(&self) -> bool;
 
-    /// The array of everything appended since the last call, and what was
-    /// wrong with it. Values at fault are NULL.
+    /// The array of all values since the last call, and which of them could not be taken. Those are NULL.
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError>;
 }
 
@@ -131,14 +130,14 @@ fn of_form(form: &Form, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn 
         Form::Point => packed::point(),
         Form::List(element) => list::list(element, infinity, room),
         Form::Vector { length, half } => vector::vector(*length, *half),
-        Form::Struct(parts) => composite::composite(parts, infinity, room),
+        Form::Struct(attributes) => composite::composite(attributes, infinity, room),
         Form::Range(bound) => range::range(bound, infinity, room),
         Form::Multirange(bound) => list::multirange(bound, infinity, room),
         Form::Map => map::map(),
     }
 }
 
-/// Bytes that a NULL takes in memory at least; in the stream it has four.
+/// Minimum bytes of a NULL in memory. In the stream a NULL has four bytes.
 pub(super) fn bytes_of_null(ty: &DataType) -> usize {
     match ty {
         DataType::Boolean => 1,
@@ -147,7 +146,7 @@ pub(super) fn bytes_of_null(ty: &DataType) -> usize {
             usize::try_from(*length).unwrap_or(0) * bytes_of_null(element.data_type())
         }
         DataType::Struct(fields) => fields.iter().map(|field| bytes_of_null(field.data_type())).sum(),
-        // Where it is no number, the end of what has any length.
+        // A type without a fixed width needs one offset.
         _ => ty.primitive_width().unwrap_or(size_of::<i32>()),
     }
 }

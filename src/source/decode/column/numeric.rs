@@ -1,4 +1,4 @@
-//! Numerics: base-10000 digits become exact decimals.
+//! Numerics: turns digits to the base 10,000 into exact decimals.
 
 use std::sync::Arc;
 
@@ -37,12 +37,12 @@ const POW10_128: [u128; 39] = {
     table
 };
 
-/// A numeric as it travels: the sum of `digit × 10000^(weight - i)`.
+/// A numeric in binary form: the sum of `digit × 10000^(weight - i)`.
 #[derive(Clone, Copy, Debug)]
 struct Numeric<'a> {
     weight: i32,
     sign: Sign,
-    /// Digits after the point that its text shows.
+    /// Digits after the decimal point in its text form.
     shown: usize,
     /// Big-endian pairs, each at most 9999.
     digits: &'a [[u8; 2]],
@@ -80,7 +80,7 @@ impl<'a> Numeric<'a> {
         Ok(Self { weight, sign, shown, digits })
     }
 
-    /// Whether it is below zero, if it is finite.
+    /// Whether it is negative. Fails if it is not finite.
     #[inline]
     fn negative(self) -> Result<bool, Misfit> {
         match self.sign {
@@ -91,11 +91,11 @@ impl<'a> Numeric<'a> {
         }
     }
 
-    /// The value times `10^scale`, if that is whole and below `10^precision`.
+    /// The value times `10^scale`, if it is a whole number below `10^precision`.
     #[inline]
     fn to_i128(self, precision: usize, scale: i32) -> Result<i128, Misfit> {
         let negative = self.negative()?;
-        // All digits stand for less than 10^top.
+        // All digits together are less than 10^top.
         let magnitude = if 4 * (self.weight + 1) + scale <= 19 {
             let mut sum = 0_u64;
             for (digit, exponent) in self.scaled(scale) {
@@ -132,8 +132,7 @@ impl<'a> Numeric<'a> {
         Ok(if negative { -magnitude } else { magnitude })
     }
 
-    /// Like [`to_i128`](Self::to_i128); `powers` are the powers of ten up to
-    /// the precision's.
+    /// Like [`to_i128`](Self::to_i128). `powers` are the powers of ten up to the precision.
     fn to_i256(self, powers: &[i256], scale: i32) -> Result<i256, Misfit> {
         let negative = self.negative()?;
         let mut sum = i256::ZERO;
@@ -157,7 +156,7 @@ impl<'a> Numeric<'a> {
         }
     }
 
-    /// Each digit with the power of ten that it counts, after scaling.
+    /// Each digit with its power of ten after scaling.
     #[inline]
     fn scaled(self, scale: i32) -> impl Iterator<Item = (Result<u16, Misfit>, i32)> {
         let mut exponent = 4 * self.weight + scale + 4;
@@ -187,7 +186,7 @@ impl<'a> Numeric<'a> {
             let index = usize::try_from(self.weight - position).ok();
             index.and_then(|i| self.digits.get(i)).map_or(0, |pair| u16::from_be_bytes(*pair))
         };
-        // Groups from here downwards were not sent: they are zeros, up to 131,068 of them.
+        // The server does not send groups of zeros at the end. There may be up to 131,068 such digits.
         let unsent = self.weight - self.digits.len() as i32;
         let zeros = |out: &mut String, count: usize| out.extend(std::iter::repeat_n('0', count));
         out.push_str(&group(self.weight.max(0)).to_string());
@@ -210,14 +209,14 @@ impl<'a> Numeric<'a> {
     }
 }
 
-/// The value times `10^scale` of a numeric of up to four digits, read without
-/// branches that depend on its size; `None` leaves it to [`Numeric::to_i128`].
-/// `window` begins with the field and goes on to the end of the block.
+/// The value times `10^scale` of a numeric with up to four digits. The code has no branches that depend on
+/// the number of digits. `None` leaves the value to [`Numeric::to_i128`]. `window` begins with the field and
+/// extends to the end of the block.
 #[inline]
 fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<i64> {
     /// The highest bit of each lane of 16 bits.
     const HIGH: u64 = 0x8000_8000_8000_8000;
-    /// What lifts 10,000, and no less, to the highest bit.
+    /// Added to a lane, it sets the highest bit exactly if the lane is 10,000 or more.
     const LIFT: u64 = 0x58F0_58F0_58F0_58F0;
     let [n0, n1, w0, w1, s0, s1, _, _, digits @ ..] = window.first_chunk::<16>()?;
     let count = u16::from_be_bytes([*n0, *n1]);
@@ -225,16 +224,16 @@ fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<
     if count > 4 || field.len() != 8 + 2 * usize::from(count) || *s0 & 0xBF != 0 || *s1 != 0 {
         return None;
     }
-    // What lies beyond the last digit belongs to the next field.
+    // Bytes after the last digit belong to the next field.
     let lanes = u64::from_be_bytes(*digits).checked_shr(64 - 16 * u32::from(count)).unwrap_or(0);
     if (lanes | ((lanes & !HIGH) + LIFT)) & HIGH != 0 {
         return None;
     }
     let lane = |shift: u32| (lanes >> shift) & 0xFFFF;
     let whole = (lane(48) * 10_000 + lane(32)) * 100_000_000 + (lane(16) * 10_000 + lane(0));
-    // `whole × 10^exponent` is the value. The server sends no last digit that
-    // is 0, so what needs a division by more than 1,000 is too fine. That, and
-    // what is beyond 64 bits on the way, is left to the long way.
+    // The value is `whole × 10^exponent`. The server sends no last digit that is 0, so a value that needs a
+    // division by more than 1,000 has too many decimal places. Such values, and those that overflow 64 bits,
+    // are left to `to_i128`.
     let exponent = 4 * (i32::from(i16::from_be_bytes([*w0, *w1])) + 1 - i32::from(count)) + scale;
     let power = POW10_64.get(usize::try_from(exponent + 4).ok()?)?;
     let ten_thousandths = whole.checked_mul(*power)?;
@@ -250,7 +249,7 @@ fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<
     Some(if negative { -magnitude } else { magnitude })
 }
 
-/// `digit × 10^exponent` for a negative exponent, if nothing is lost.
+/// `digit × 10^exponent` for a negative exponent, if no digits are lost.
 #[inline]
 fn cut(digit: u64, exponent: i32) -> Result<u64, Misfit> {
     let (whole, rest) = match exponent {
@@ -262,8 +261,7 @@ fn cut(digit: u64, exponent: i32) -> Result<u64, Misfit> {
     if rest == 0 { Ok(whole) } else { Err(TOO_FINE) }
 }
 
-/// A builder of exact decimals. A precision that no decimal has makes every
-/// value a misfit.
+/// A builder of exact decimals. If no decimal has this precision, no value fits.
 pub(super) fn decimal(precision: u8, scale: i8) -> Box<dyn Builder> {
     let (digits, shift) = (usize::from(precision), i32::from(scale));
     if digits <= 18 {
@@ -288,7 +286,7 @@ pub(super) fn decimal(precision: u8, scale: i8) -> Box<dyn Builder> {
     })
 }
 
-/// A builder of decimals from `money`: a whole number of the smallest unit.
+/// A builder of decimals from `money`, which is a number of the smallest unit.
 pub(super) fn money(ty: DataType) -> Box<dyn Builder> {
     each::<Decimal128Type, _>(ty, |field, _| {
         let amount = field.try_into().map_err(|_| WIDTH)?;

@@ -1,4 +1,4 @@
-//! Numerics against a text rendering of our own that knows no base 10000.
+//! Compares numerics with a text conversion of our own that does not use the base 10,000.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;

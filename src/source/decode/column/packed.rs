@@ -1,4 +1,4 @@
-//! Values of 16 bytes that are several numbers: intervals and points.
+//! Values of 16 bytes that contain several numbers: intervals and points.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::fixed::WIDTH;
 use super::{Builder, Faults, Fields};
 use crate::relation::ColumnType;
 
-/// The numbers of values.
+/// The numbers in the values of a column.
 trait Numbers: Default + Send {
     const TYPE: ColumnType;
 
@@ -18,8 +18,8 @@ trait Numbers: Default + Send {
     fn take(&mut self) -> Vec<ArrayRef>;
 }
 
-/// On the wire: microseconds, days, months. An infinite interval (PostgreSQL 17)
-/// has the extremes of all three.
+/// In the stream: microseconds, days, months. All three are at their extremes in an infinite interval
+/// (PostgreSQL 17).
 #[derive(Default)]
 struct Intervals {
     months: Vec<i32>,

@@ -1,4 +1,4 @@
-//! Ranges: flags, then the bounds that there are.
+//! Ranges: flags, then the bounds that exist.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ struct Range {
     /// Lower and upper.
     bounds: [Box<dyn Builder>; 2],
     starts: [Vec<u32>; 2],
-    /// Whether lower and upper belong to it, whether it is empty.
+    /// Whether the lower and the upper bound are inclusive, and whether the range is empty.
     flags: [BooleanBufferBuilder; 3],
     validity: NullBufferBuilder,
     faults: Faults,
@@ -45,13 +45,13 @@ pub(super) fn range(bound: &Form, infinity: Option<InfinityMode>, room: &Room) -
     })
 }
 
-/// The flags of one range and where its bounds start.
+/// The flags of one range, and where its bounds start.
 fn split(mut walk: Walk<'_>) -> Option<(u8, [u32; 2])> {
     let flags = walk.byte()?;
     let mut starts = [NOWHERE; 2];
     for (start, infinite) in starts.iter_mut().zip([LOWER_INFINITE, UPPER_INFINITE]) {
         if flags & (EMPTY | infinite) == 0 {
-            let (at, null) = walk.part()?;
+            let (at, null) = walk.nested()?;
             if null {
                 return None;
             }

@@ -1,4 +1,4 @@
-//! Texts that are made here from values of a fixed width, as the server would show them.
+//! Texts made from values of a fixed width, as the server would show them.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(super) fn time() -> Box<dyn Builder> {
         }
         let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
         let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-        // Writing to a text does not fail.
+        // Writing to a text cannot fail.
         let _ = write!(text, "{hours:02}:{minutes:02}:{:02}", seconds % 60);
         if fraction > 0 {
             let _ = write!(text, ".{fraction:06}");
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of one value.
+    /// The text of one value, or its faults.
     fn text(mut builder: Box<dyn Builder>, value: &[u8]) -> (Option<String>, Faults) {
         let length = (value.len() as u32).to_be_bytes();
         let raw = [&length, value].concat();

@@ -1,9 +1,9 @@
 //! Dates, times and timestamps: PostgreSQL counts from 2000-01-01, Arrow from
 //! 1970-01-01.
 //!
-//! Infinity is the highest value of its type, and -infinity the negative of that, unless something else was asked
-//! for: these are DuckDB's infinities, and nobody takes them for a day of the calendar. PostgreSQL's -infinity is
-//! one less.
+//! Infinity is stored as the highest value of its type and -infinity as the negative of that, unless the
+//! request asks otherwise. DuckDB has the same infinities, and nobody takes them for calendar days. In
+//! PostgreSQL, -infinity is lower by one.
 
 use std::marker::PhantomData;
 
@@ -20,7 +20,8 @@ const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * DAY_MICROS;
 pub(super) const DAY_MICROS: i64 = 86_400_000_000;
 
-/// A builder of dates or timestamps. Plans of version 1 say nothing, and mean the lowest value by -infinity.
+/// A builder of dates or timestamps. Plans of version 1 have no mode. They store -infinity as the lowest
+/// value.
 pub(super) fn infinite<D: Decode<W>, const W: usize>(mode: Option<InfinityMode>) -> Box<dyn Builder> {
     match mode {
         Some(InfinityMode::Max) => primitive::<D, W>(),
@@ -30,7 +31,7 @@ pub(super) fn infinite<D: Decode<W>, const W: usize>(mode: Option<InfinityMode>)
     }
 }
 
-/// Which infinity this is, if it is one: the extremes of PostgreSQL's types.
+/// Which infinity this is, if it is one. PostgreSQL uses the extremes of its types.
 #[inline]
 fn infinity(bytes: &[u8]) -> Option<Infinity> {
     match bytes {
@@ -46,7 +47,7 @@ enum Infinity {
     Negative,
 }
 
-/// Values of `D`, of which -infinity is the lowest that there is.
+/// Values of `D`, where -infinity is the lowest value of the type.
 struct Lowest<D>(PhantomData<D>);
 
 impl<D: Decode<W>, const W: usize> Decode<W> for Lowest<D> {
@@ -62,7 +63,7 @@ impl<D: Decode<W>, const W: usize> Decode<W> for Lowest<D> {
     }
 }
 
-/// Values of `D` that are not infinite; the others do not fit, or are NULL.
+/// Finite values of `D`. Infinite ones do not fit, or become NULL.
 struct Finite<D, const UNFIT: bool>(PhantomData<D>);
 
 impl<D: Decode<W>, const W: usize, const UNFIT: bool> Decode<W> for Finite<D, UNFIT> {
@@ -192,7 +193,7 @@ mod tests {
         // 294276-12-31, the last day of PostgreSQL's timestamps.
         let last = 9_223_371_331_200_000_000_i64 - 1;
         assert!(matches!(Timestamp::decode(last.to_be_bytes()), Err(Misfit::Unfit(_))));
-        // Infinity's place belongs to infinity alone.
+        // Only infinity may have the value of infinity.
         let collides = i64::MAX - EPOCH_MICROS;
         assert!(matches!(Timestamp::decode(collides.to_be_bytes()), Err(Misfit::Unfit(_))));
         assert!(matches!(Time::decode(DAY_MICROS.to_be_bytes()), Err(Misfit::Unfit(_))));

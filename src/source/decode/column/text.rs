@@ -10,15 +10,15 @@ use arrow::error::ArrowError;
 
 use super::{Builder, Faults, Fields};
 
-/// Short values are copied as a window of so many bytes and then cut to their
-/// length: a few moves of the processor instead of a call.
+/// Short values are copied as a window of this many bytes and then cut to their length. That takes a few
+/// processor moves instead of a function call.
 const WINDOW: usize = 64;
 
-/// What of a field belongs to the value.
+/// Which bytes of a field belong to the value.
 trait Payload: Send + 'static {
     type Arrow: ByteArrayType<Offset = i32>;
 
-    /// Bytes at the begin of a field that do not belong to the value.
+    /// Number of bytes at the start of a field that do not belong to the value.
     #[inline]
     fn prefix(_field: &[u8]) -> usize {
         0
@@ -36,8 +36,7 @@ impl Payload for Text {
 impl Payload for Json {
     type Arrow = Utf8Type;
 
-    /// The binary form of jsonb begins with its version, 1, with which no JSON
-    /// text can begin.
+    /// The binary form of jsonb begins with its version, 1. No JSON text can begin with that byte.
     #[inline]
     fn prefix(field: &[u8]) -> usize {
         usize::from(field.first() == Some(&1))
@@ -83,7 +82,7 @@ pub(super) fn bytes() -> Box<dyn Builder> {
 impl<P: Payload> Builder for Variable<P> {
     fn append(&mut self, fields: Fields<'_>) {
         self.offsets.reserve(fields.starts.len());
-        // Valid rows that are not yet told to `validity`.
+        // Number of valid rows that `validity` does not contain yet.
         let mut run = 0;
         for &start in fields.starts {
             match fields.window(start) {
@@ -98,7 +97,7 @@ impl<P: Payload> Builder for Variable<P> {
                     run = 0;
                 }
             }
-            // Beyond i32 the offsets go down, which `finish` refuses.
+            // If an offset overflows i32, it gets smaller than the one before, and `finish` refuses that.
             self.offsets.push(self.values.len() as i32);
         }
         self.validity.append_n_non_nulls(run);
@@ -146,7 +145,7 @@ fn append_value(values: &mut Vec<u8>, value: &[u8], window: &[u8]) {
     }
 }
 
-/// The values that are UTF-8; NULL for the others.
+/// Replaces values that are not UTF-8 by NULL.
 fn only_utf8(offsets: &OffsetBuffer<i32>, values: &[u8], validity: Option<&NullBuffer>) -> StringArray {
     offsets
         .windows(2)

@@ -46,7 +46,7 @@ pub(super) fn vector(length: Option<u16>, half: bool) -> Box<dyn Builder> {
 }
 
 impl Vectors {
-    /// Appends the numbers of one vector: their count, two unused bytes, then they.
+    /// Appends the numbers of one vector. The field has their count, two unused bytes, then the numbers.
     fn read(&mut self, field: &[u8]) -> Option<()> {
         let ([c0, c1, _, _], numbers) = field.split_first_chunk::<4>()?;
         let count = u16::from_be_bytes([*c0, *c1]);
@@ -81,7 +81,7 @@ impl Builder for Vectors {
                 self.values.extend(std::iter::repeat_n(0.0, usize::from(self.length.unwrap_or(0))));
             }
             self.validity.append(taken);
-            // Beyond i32 the offsets go down, which `finish` refuses.
+            // If an offset overflows i32, it gets smaller than the one before, and `finish` refuses that.
             self.offsets.push(self.values.len() as i32);
         }
         self.rows += fields.starts.len();

@@ -1,10 +1,9 @@
-//! A value that is made of others: where its parts lie.
+//! Finds the nested values of a value.
 //!
-//! Parts of arrays, composites, ranges and maps have the form of a field of a
-//! row, so that the builder of a part is the one that a column of its type has.
+//! Elements, attributes and bounds have the same form as a field of a row, so that the builder of a column's
+//! type can also read nested values.
 
-/// Walks through one field. Nothing is believed that the bytes do not have:
-/// each step is `None` when they run out.
+/// Steps through one field. It trusts no length: each step returns `None` when the bytes run out.
 pub(super) struct Walk<'a> {
     rest: &'a [u8],
     /// End of the field in the block.
@@ -12,7 +11,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// From the begin of a field whose length word is at `start`.
+    /// Begins with a field whose length word is at `start`.
     pub(super) fn new(start: u32, field: &'a [u8]) -> Self {
         Self { rest: field, end: start as usize + 4 + field.len() }
     }
@@ -31,9 +30,8 @@ impl<'a> Walk<'a> {
         Some(*byte)
     }
 
-    /// Where the length word of the next part is, and whether the part is
-    /// NULL; steps over it.
-    pub(super) fn part(&mut self) -> Option<(u32, bool)> {
+    /// Steps over the next nested value. Returns the position of its length word, and whether it is NULL.
+    pub(super) fn nested(&mut self) -> Option<(u32, bool)> {
         let here = self.end - self.rest.len();
         let length = self.word()?;
         if length != -1 {

@@ -1,8 +1,9 @@
-//! Shapes of PostGIS: from EWKB, which is their binary form, to ISO WKB, as `st_asbinary` makes it of them, save that
-//! collections of nothing but empty shapes keep these.
+//! Shapes of PostGIS: converts EWKB, which is their binary form, to ISO WKB. The result is the same as that
+//! of `st_asbinary`, except that a collection of empty shapes keeps these shapes.
 //!
-//! EWKB says by flags beside the kind of a shape whether it has Z, M and a reference, which follows the kind. ISO WKB
-//! adds 1000 for Z and 2000 for M to the kind, and has no reference. All else is the same.
+//! In EWKB, flags beside the kind of a shape say whether it has Z, M and a spatial reference. The reference
+//! follows the kind. ISO WKB adds 1000 for Z and 2000 for M to the kind, and has no reference. Everything
+//! else is the same.
 
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ impl Builder for Shapes {
                 None => false,
             };
             self.validity.append(taken);
-            // Beyond i32 the offsets go down, which `finish` refuses.
+            // If an offset overflows i32, it gets smaller than the one before, and `finish` refuses that.
             self.offsets.push(self.values.len() as i32);
         }
     }
@@ -72,15 +73,15 @@ impl Builder for Shapes {
     }
 }
 
-/// What is left of a shape, and what is made of it.
+/// The rest of a shape's EWKB, and the ISO WKB made so far.
 struct Shape<'a> {
     rest: &'a [u8],
     made: &'a mut Vec<u8>,
 }
 
 impl Shape<'_> {
-    /// Those inside a shape stand behind it, one after the other: nothing but their number is to be remembered, however
-    /// deep they are.
+    /// Converts a shape with its inner shapes. The inner shapes follow one after the other, so their number
+    /// is enough to remember, however deep they are nested.
     fn translate(mut self) -> Result<(), Misfit> {
         let mut left = 1_u64;
         while left > 0 {
@@ -89,7 +90,7 @@ impl Shape<'_> {
         if self.rest.is_empty() { Ok(()) } else { Err(FOREIGN) }
     }
 
-    /// One shape without those inside it, whose number it gives.
+    /// Converts one shape without its inner shapes, and returns the number of these.
     fn one(&mut self) -> Result<u64, Misfit> {
         let (order, rest) = self.rest.split_first().ok_or(FOREIGN)?;
         let is_little_endian = match order {
@@ -108,7 +109,7 @@ impl Shape<'_> {
         self.write(kind.wrapping_add(1000 * z + 2000 * m), is_little_endian);
         let point = 8 * (2 + u64::from(z + m));
         match kind {
-            // A point; an empty one too.
+            // A point, also an empty one.
             1 => self.copy(point)?,
             // Lines and arcs.
             2 | 8 => {
@@ -122,7 +123,7 @@ impl Shape<'_> {
                     self.copy(points * point)?;
                 }
             }
-            // What consists of points, lines, polygons, curves, surfaces or anything.
+            // Kinds that contain points, lines, polygons, curves, surfaces or anything.
             4..=7 | 9..=12 | 15 | 16 => return self.count(is_little_endian),
             _ => return Err(UNKNOWN),
         }
@@ -139,7 +140,7 @@ impl Shape<'_> {
         self.made.extend(if is_little_endian { word.to_le_bytes() } else { word.to_be_bytes() });
     }
 
-    /// A number of points, rings or shapes, which stays as it is.
+    /// Copies a number of points, rings or shapes.
     fn count(&mut self, is_little_endian: bool) -> Result<u64, Misfit> {
         let count = self.word(is_little_endian)?;
         self.write(count, is_little_endian);
@@ -169,7 +170,7 @@ mod tests {
         Shape { rest: ewkb, made: &mut made }.translate().map(|()| made)
     }
 
-    /// EWKB, and ISO WKB of the same; all kinds are compared with a server by `tests/main/values/shapes.rs`.
+    /// EWKB and ISO WKB of the same shapes. `tests/main/values/shapes.rs` compares all kinds with a server.
     const PAIRS: [(&str, &str); 5] = [
         // TRIANGLE EMPTY, POLYGON M EMPTY
         ("0111000020e610000000000000", "011100000000000000"),
@@ -214,7 +215,7 @@ mod tests {
             }
             assert_eq!(translated(&[whole, vec![0]].concat()), Err(FOREIGN));
         }
-        // Four billion shapes of no byte.
+        // A claim of four billion inner shapes, without any bytes.
         assert_eq!(translated(&bytes("0107000000 ffffffff")), Err(FOREIGN));
         assert_eq!(translated(&bytes("0102000000 ffffffff")), Err(FOREIGN));
         assert_eq!(translated(&bytes("0163000000 00000000")), Err(UNKNOWN));

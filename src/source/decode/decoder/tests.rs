@@ -1,4 +1,4 @@
-//! The decoder against streams built by hand.
+//! Tests of the decoder with streams that are built by hand.
 
 mod bounds;
 mod unfit;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::relation::Column;
-use crate::source::decode::{Form, FormPart};
+use crate::source::decode::{Form, FormAttribute};
 
 type Field = Option<Vec<u8>>;
 
@@ -69,7 +69,7 @@ fn text(value: &str) -> Field {
     Some(value.as_bytes().to_vec())
 }
 
-/// Pushes the stream in pieces and puts all batches together.
+/// Passes the stream in pieces and joins all batches.
 fn decode_pieces<'a>(
     columns: &[StreamColumn],
     on_unfit: OnUnfit,
@@ -96,7 +96,7 @@ fn decode(columns: &[StreamColumn], on_unfit: OnUnfit, bytes: &[u8]) -> Result<R
     decode_pieces(columns, on_unfit, [bytes])
 }
 
-/// One column of every family, nullable.
+/// One nullable column of each family of types.
 fn every_family() -> Vec<StreamColumn> {
     use Form as T;
     let types = [
@@ -127,12 +127,12 @@ fn every_family() -> Vec<StreamColumn> {
         T::Point,
         T::Vector { length: None, half: true },
         T::Vector { length: Some(2), half: false },
-        T::Struct(vec![part("i", T::Int32), part("l", T::List(Box::new(T::Text)))]),
-        T::List(Box::new(T::Struct(vec![part("r", T::Range(Box::new(T::Text)))]))),
+        T::Struct(vec![attribute("i", T::Int32), attribute("l", T::List(Box::new(T::Text)))]),
+        T::List(Box::new(T::Struct(vec![attribute("r", T::Range(Box::new(T::Text)))]))),
         T::Range(Box::new(T::Int32)),
         T::Multirange(Box::new(T::Date)),
         T::Map,
-        // Last: with it, rows are decoded one by one.
+        // The last column makes the decoder work row by row.
         T::List(Box::new(T::NumericText)),
     ];
     types.into_iter().enumerate().map(|(i, ty)| column(&format!("c{i}"), ty, true)).collect()
@@ -178,22 +178,22 @@ fn full_row(seed: u8) -> Vec<Field> {
     ]
 }
 
-fn part(name: &str, form: Form) -> FormPart {
-    FormPart { name: name.into(), form }
+fn attribute(name: &str, form: Form) -> FormAttribute {
+    FormAttribute { name: name.into(), form }
 }
 
-/// Fields in a row, as arrays, composites and ranges have them.
-fn fields(parts: &[Field]) -> Vec<u8> {
+/// Fields as arrays, composites and ranges contain them, without the count of a row.
+fn fields(values: &[Field]) -> Vec<u8> {
     let mut out = Vec::new();
-    row(&mut out, parts);
+    row(&mut out, values);
     out.split_off(2)
 }
 
-fn composite(parts: &[Field]) -> Vec<u8> {
-    let mut out = (parts.len() as i32).to_be_bytes().to_vec();
-    for part in parts {
+fn composite(values: &[Field]) -> Vec<u8> {
+    let mut out = (values.len() as i32).to_be_bytes().to_vec();
+    for value in values {
         out.extend(4711_u32.to_be_bytes());
-        out.extend(fields(std::slice::from_ref(part)));
+        out.extend(fields(std::slice::from_ref(value)));
     }
     out
 }
@@ -208,8 +208,8 @@ fn multirange(ranges: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn hstore(pairs: &[(&str, Field)]) -> Vec<u8> {
-    let parts: Vec<Field> = pairs.iter().flat_map(|(key, value)| [text(key), value.clone()]).collect();
-    [&(pairs.len() as i32).to_be_bytes(), &fields(&parts)[..]].concat()
+    let values: Vec<Field> = pairs.iter().flat_map(|(key, value)| [text(key), value.clone()]).collect();
+    [&(pairs.len() as i32).to_be_bytes(), &fields(&values)[..]].concat()
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn cells() -> impl Strategy<Value = Vec<Vec<Field>>> {
     })
 }
 
-/// A few cases in tests; as many as `make fuzz` asks for.
+/// A few cases in tests; `make fuzz` sets more.
 fn cases() -> ProptestConfig {
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => ProptestConfig::default(),
@@ -345,7 +345,7 @@ proptest! {
         cuts.sort_unstable();
         let pieces = cuts.windows(2).map(|w| &bytes[w[0]..w[1]]);
         prop_assert_eq!(&decode_pieces(&columns, OnUnfit::Error, pieces).expect("decodes"), &whole);
-        // Tiny pieces, repeated rows: many blocks end inside a row.
+        // With tiny pieces and repeated rows, many blocks end inside a row.
         let mut many = header();
         (0..40).for_each(|_| rows.iter().for_each(|fields| row(&mut many, fields)));
         many.extend((-1_i16).to_be_bytes());

@@ -1,5 +1,5 @@
-//! What the catalogue knows of relations: rights, sizes, partitions and
-//! children, in one query for all of them.
+//! Facts of relations from the catalogue: rights, sizes, partitions and children, in one query for all
+//! relations.
 
 use std::collections::HashMap;
 
@@ -12,26 +12,26 @@ use super::super::sqlstate::Stage;
 use crate::relation::{RelationKind, Unreadable};
 use crate::source::SourceError;
 
-/// What policies do to a role.
+/// The effect of row-level security on a role.
 pub(super) const HIDDEN_ROWS: &str = "row-level security hides rows from the role";
 
 /// Where sizes come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::source::postgres) enum Sizes {
-    /// The files, now.
+    /// The size of the files now.
     Now,
-    /// The last VACUUM or ANALYZE: where somebody holds a strong lock, asking
-    /// for the size of the file would wait for it.
+    /// The size at the last VACUUM or ANALYZE. While somebody holds a strong lock, a question for the file
+    /// size would wait for that lock.
     LastVacuum,
 }
 
-/// Growth since the last ANALYZE from which on its histograms say little of where rows are: what came later usually
-/// lies beyond the last bound.
+/// Growth since the last ANALYZE that makes its histograms outdated. Newer rows usually lie beyond the last
+/// bound.
 const OUTDATED: f64 = 1.25;
-/// First version in which a partition may be detached without a lock.
+/// First version that can detach a partition without a strong lock.
 const HAS_PENDING_DETACH: u32 = 140_000;
 
-/// What the catalogue knows of a relation, its partitions and children summed up.
+/// Facts of a relation. Sizes include its partitions and children.
 #[derive(Clone, Default)]
 pub(super) struct Facts {
     pub(super) schema_usage: bool,
@@ -40,7 +40,7 @@ pub(super) struct Facts {
     pub(super) hidden_rows: bool,
     pub(super) populated: bool,
     pub(super) heap: bool,
-    /// Relations with files of their own: the relation, its partitions and children.
+    /// Number of relations with files of their own: the relation, its partitions and children.
     pub(super) members: u32,
     pub(super) foreign_members: u32,
     /// Whether it is a view that reads foreign tables.
@@ -48,17 +48,18 @@ pub(super) struct Facts {
     pub(super) heap_bytes: u64,
     pub(super) toast_bytes: u64,
     pub(super) block_bytes: u64,
-    /// Rows and pages where the last ANALYZE or VACUUM saw any.
+    /// Rows and pages of the relations for which an ANALYZE or VACUUM has counted them.
     pub(super) counted_rows: f64,
     pub(super) counted_pages: f64,
-    /// Whether it is none whose rows are its partitions' or another table's.
+    /// Whether the relation may have rows of its own. False for a partitioned table and for a view.
     pub(super) has_own_rows: bool,
-    /// Whether the server is a standby and has no rows of some relation that is read.
+    /// Whether the server is a standby and a relation that is read is unlogged, so that its rows are missing
+    /// here.
     pub(super) unlogged: bool,
     pub(super) own: Own,
 }
 
-/// What of the facts is of the relation itself.
+/// Facts of the relation itself, without partitions and children.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Own {
     pub(super) heap_bytes: u64,
@@ -69,7 +70,7 @@ pub(super) struct Own {
 }
 
 impl Facts {
-    /// Whether other tables inherit from it, which partitions do not.
+    /// Whether other tables inherit from it. Partitions do not count.
     pub(super) fn inheritors(&self, kind: RelationKind) -> bool {
         match kind {
             RelationKind::Table => self.members > 1 || self.foreign_members > 0,
@@ -78,7 +79,7 @@ impl Facts {
         }
     }
 
-    /// Without the tables that inherit from it.
+    /// The facts without tables that inherit from it.
     pub(super) fn alone(&self) -> Self {
         let Own { heap_bytes, toast_bytes, counted_rows, counted_pages, unlogged } = self.own;
         let (members, foreign_members) = (self.members.min(1), 0);
@@ -94,7 +95,7 @@ impl Facts {
         }
     }
 
-    /// As the planner does it: rows per page as they were, times pages as they are.
+    /// Estimates rows as the server's planner does: earlier rows per page, times the number of pages now.
     pub(super) fn rows(&self, kind: RelationKind) -> Option<u64> {
         if matches!(kind, RelationKind::View | RelationKind::Foreign) || self.foreign_members > 0 {
             return None;
@@ -110,7 +111,7 @@ impl Facts {
         self.heap_bytes as f64 / self.block_bytes.max(1) as f64
     }
 
-    /// Whether the statistics were taken of a table that was much smaller.
+    /// Whether the table was much smaller when its statistics were taken.
     pub(super) fn are_outdated(&self) -> bool {
         self.pages() > OUTDATED * self.counted_pages
     }
@@ -139,7 +140,7 @@ impl Facts {
     }
 }
 
-/// What of `pg_inherits`, as `i`, is a child that a query reads.
+/// Condition on `pg_inherits`, as `i`, for children that a query reads.
 pub(in super::super) fn is_read_child(version: u32) -> &'static str {
     if version >= HAS_PENDING_DETACH { " AND NOT i.inhdetachpending" } else { "" }
 }

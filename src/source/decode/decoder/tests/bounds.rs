@@ -1,4 +1,4 @@
-//! What a stream becomes in memory, batch by batch and row by row.
+//! How much memory a stream takes, batch by batch and row by row.
 
 use super::*;
 
@@ -77,7 +77,7 @@ fn an_array_of_numerics_whose_text_is_beyond_measure_does_not_fit() {
     assert_eq!(unfit[0].row.as_deref(), Some("row 2 of its chunk"));
 }
 
-/// What is said of the only value of a column of this type; `Ok` with the bytes that it took.
+/// The error for a column of this type with a single value, or `Ok` with the bytes that it took.
 fn alone(ty: Form, value: Vec<u8>) -> Result<usize, String> {
     let columns = [column("a", ty, true)];
     match decode(&columns, OnUnfit::Text, &stream(&[vec![Some(value)], vec![None]])) {
@@ -95,17 +95,17 @@ fn nulls_of_an_array_that_are_beyond_measure_do_not_fit() {
     let nulls = |count| array(1, 0, &vec![None; count]);
     assert!(alone(list(vector()), nulls(4_000)).expect("256 MB") < 258 << 20);
     assert_eq!(alone(list(vector()), nulls(5_000)), Err(FULL.into()));
-    // Whether they are elements, parts of elements, or elements of those.
-    let wide = || Form::Struct((0..1_000).map(|_| part("p", Form::Uuid)).collect());
+    // Wide values as elements, as attributes of elements, and as elements of attributes.
+    let wide = || Form::Struct((0..1_000).map(|_| attribute("p", Form::Uuid)).collect());
     assert_eq!(alone(list(wide()), nulls(20_000)), Err(FULL.into()));
-    let holder = || Form::Struct(vec![part("p", vector())]);
+    let holder = || Form::Struct(vec![attribute("p", vector())]);
     assert_eq!(alone(list(holder()), array(1, 0, &vec![Some(composite(&[None])); 5_000])), Err(FULL.into()));
-    let lists = Form::Struct(vec![part("p", list(vector())), part("p", list(wide()))]);
+    let lists = Form::Struct(vec![attribute("p", list(vector())), attribute("p", list(wide()))]);
     let two = |vectors, composites| composite(&[Some(nulls(vectors)), Some(nulls(composites))]);
     assert!(alone(lists.clone(), two(2_000, 7_000)).is_ok());
     assert_eq!(alone(lists.clone(), two(3_000, 7_000)), Err(FULL.into()));
     assert_eq!(alone(list(lists), array(1, 0, &vec![Some(two(500, 500)); 10])), Err(FULL.into()));
-    // What comes with its bytes is as large as they are.
+    // Values that are not NULL take as much memory as they have bytes in the stream, so no limit applies.
     let zeros = Some([&[0x3e, 0x80, 0, 0], vec![0; 64_000].as_slice()].concat());
     assert!(alone(list(vector()), array(1, 0, &vec![zeros; 5_000])).expect("320 MB") >= 320_000_000);
 }
@@ -125,7 +125,7 @@ fn numerics_of_all_columns_of_a_row_have_one_measure() {
 #[test]
 fn rows_of_wide_nulls_are_few_in_a_batch() {
     let wide =
-        Form::Struct((0..1_000).map(|_| part("p", Form::Decimal { precision: 60, scale: 0 })).collect());
+        Form::Struct((0..1_000).map(|_| attribute("p", Form::Decimal { precision: 60, scale: 0 })).collect());
     let columns: Vec<StreamColumn> = (0..5).map(|nth| column(&nth.to_string(), wide.clone(), true)).collect();
     let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
     decoder.take(stream(&vec![vec![None; 5]; 1_000]));

@@ -1,4 +1,4 @@
-//! Values that their columns cannot hold, or that are not what was planned.
+//! Values that do not fit their columns, or do not match the plan.
 
 use super::*;
 use crate::config::Origin;
@@ -14,7 +14,7 @@ fn unfit_stream() -> (Vec<StreamColumn>, Vec<u8>) {
     let two_dimensions: Vec<u8> =
         [2, 0, 23, 1, 1, 1, 1, 4, 9].into_iter().flat_map(|w: i32| w.to_be_bytes()).collect();
     let midnight = Some(86_400_000_000_i64.to_be_bytes().to_vec());
-    // Far apart, so that they fall into different batches.
+    // The values are far apart, so that they are in different batches.
     let good = vec![int(1), None, None, None];
     let mut rows = vec![good.clone(); 20_000];
     rows[5] = vec![int(2), nan, None, None];
@@ -36,7 +36,7 @@ fn a_chunk_reports_all_columns_with_values_that_do_not_fit() {
         expected.map(|(c, r)| (c.to_owned(), r.to_owned()))
     );
 
-    // A table without a key: the place.
+    // A table without a key: the report shows the position.
     let mut decoder = CopyDecoder::new(&columns, &[], OnUnfit::Text);
     decoder.take(bytes.clone());
     while decoder.next_batch().expect("sound").is_some() {}
@@ -85,7 +85,7 @@ fn a_value_of_another_type_means_that_the_table_changed() {
 #[test]
 fn text_that_is_not_utf8_is_named() {
     let columns = [column("a", Form::Text, true)];
-    // Whole in one value, but cut between two: each half is invalid.
+    // The text is valid as a whole, but it is cut between two values, so each half is invalid.
     let bytes = stream(&[vec![Some(vec![0xc3])], vec![Some(vec![0xa9])], vec![text("ok")]]);
     let error = decode(&columns, OnUnfit::Text, &bytes).expect_err("not UTF-8");
     assert_eq!(error.code, "not_utf8");
@@ -110,9 +110,9 @@ fn arrays_keep_their_nulls_and_refuse_odd_bounds() {
 
 #[test]
 fn what_is_made_of_others_keeps_its_nulls() {
-    let parts = vec![part("i", Form::Int32), part("t", Form::Text)];
+    let attributes = vec![attribute("i", Form::Int32), attribute("t", Form::Text)];
     let columns = [
-        column("c", Form::Struct(parts), true),
+        column("c", Form::Struct(attributes), true),
         column("r", Form::Range(Box::new(Form::Int32)), true),
         column("m", Form::Map, true),
     ];
@@ -152,11 +152,11 @@ fn a_value_that_does_not_fit_is_found_wherever_it_is() {
         square
     };
     let cases = [
-        (Form::Struct(vec![part("d", Form::Date)]), composite(&[late()])),
+        (Form::Struct(vec![attribute("d", Form::Date)]), composite(&[late()])),
         (Form::Range(Box::new(Form::Date)), range(0x08, &[late()])),
         (Form::Multirange(Box::new(Form::Date)), multirange(&[range(0x10, &[late()])])),
         (Form::List(dates()), array(1, 9, &[None, Some(array(1, 1082, &[late()]))])),
-        (Form::Struct(vec![part("a", Form::List(Box::new(Form::Int32)))]), composite(&[Some(square())])),
+        (Form::Struct(vec![attribute("a", Form::List(Box::new(Form::Int32)))]), composite(&[Some(square())])),
     ];
     for (ty, value) in cases {
         let columns = [column("a", ty, true)];
@@ -167,7 +167,7 @@ fn a_value_that_does_not_fit_is_found_wherever_it_is() {
 
 #[test]
 fn parts_that_are_not_what_was_planned_mean_that_the_table_changed() {
-    let pair = Form::Struct(vec![part("a", Form::Int32), part("b", Form::Int32)]);
+    let pair = Form::Struct(vec![attribute("a", Form::Int32), attribute("b", Form::Int32)]);
     let cases = [
         (pair.clone(), composite(&[int(1)])),
         (pair.clone(), composite(&[int(1), int(2), int(3)])),
@@ -177,7 +177,7 @@ fn parts_that_are_not_what_was_planned_mean_that_the_table_changed() {
         (Form::Map, [&hstore(&[("k", None)])[..], &[0]].concat()),
         (Form::Interval, vec![0; 15]),
         (Form::Vector { length: Some(3), half: false }, vec![0, 1, 0, 0, 0, 0, 0, 0]),
-        // Two billion elements in twenty bytes.
+        // An array of twenty bytes that claims two billion elements.
         (
             Form::List(Box::new(Form::Int32)),
             [array(1, 23, &[int(1)])[..12].to_vec(), vec![0x7f, 255, 255, 255, 0, 0, 0, 1]].concat(),
