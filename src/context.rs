@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::config::{Config, SourceConfig};
-use crate::destination::{Destination, FolderDestination};
+use crate::destination::{self, Destination};
 use crate::folder::Folder;
 use crate::folder::files::outcome::Owner;
 use crate::machine::{Machine, ThisMachine};
@@ -79,7 +79,7 @@ impl Context {
         sources: Sources,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
+        let destination = destination::of(&folder);
         let surroundings = Surroundings {
             host: host(),
             machine: Arc::new(ThisMachine),

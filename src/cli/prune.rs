@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
-use crate::destination::{Destination, FolderDestination};
+use crate::destination;
 use crate::folder::{Folder, FolderError};
 use crate::job::archive::Archive;
 use crate::job::outdated::{Outdated, outdated};
@@ -53,7 +53,7 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
         None => args.config.load()?.export.root,
     };
     let folder = Folder::open(root, None).await?;
-    let destination = FolderDestination::new(folder.clone());
+    let destination = destination::of(&folder);
     let archives = archives(&folder).await?;
     let before = Timestamp::now().checked_sub(args.older_than.0)?;
     let mut old = outdated(&archives, args.keep.get() as usize, before);

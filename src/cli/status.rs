@@ -11,7 +11,7 @@ use super::progress::ProgressDisplay;
 use super::summary::Summary;
 use super::{ExitCode, print, print_json, view};
 use crate::config::Config;
-use crate::destination::{Destination, FolderDestination};
+use crate::destination;
 use crate::folder::Folder;
 use crate::job::archive::Archive;
 use crate::job::look::{self, OpenedJob};
@@ -231,7 +231,7 @@ async fn latest(
         anyhow::bail!("--latest takes one table, {table} is a pattern");
     };
     let directory = args.directory.as_ref().map_or("", OutputDirectory::as_str);
-    let destination = FolderDestination::new(folder.clone());
+    let destination = destination::of(folder);
     let sources = config.sources.keys().filter(|s| args.source.as_ref().is_none_or(|wanted| wanted == *s));
     for source in sources {
         let found = destination.latest(source, &schema, &name, directory).await?;

@@ -11,7 +11,7 @@ use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
 use crate::config::Config;
 use crate::context::SourceEntry;
-use crate::destination::{Destination, FolderDestination};
+use crate::destination::{self, Destination};
 use crate::folder::{Folder, FolderError};
 use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
@@ -77,7 +77,7 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         (Some(config), true) => Some(source(config, &archive)?),
         _ => None,
     };
-    let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
+    let destination = destination::of(&folder);
     let mut checks = Vec::new();
     let mut later: Option<Vec<Archive>> = None;
     for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {

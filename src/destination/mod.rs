@@ -8,12 +8,13 @@
 //! decides between them, and tells each later caller what was decided.
 
 use std::io;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::folder::FolderError;
+use crate::folder::{Folder, FolderError};
 use crate::message::event::ErrorReport;
 use crate::message::request::OnConflict;
 use crate::message::{BatchId, BatchNo, Epoch, JobId, SourceName, TableNo};
@@ -135,6 +136,12 @@ pub trait PublishedFile: Send + Sync {
     /// # Errors
     /// When it cannot be read.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
+}
+
+/// The destination of an export folder.
+#[must_use]
+pub fn of(folder: &Folder) -> Arc<dyn Destination> {
+    Arc::new(FolderDestination::new(folder.clone()))
 }
 
 /// Where published tables live.

@@ -54,8 +54,8 @@ pub struct WindowSettings {
     pub alive_timeout: Duration,
 }
 
-#[derive(Debug)]
 /// A task that is handed out.
+#[derive(Debug)]
 struct Out {
     /// Order in which it was handed out.
     turn: u64,

@@ -1,6 +1,6 @@
 //! Relations as data: their columns and file types, facts, slices, selections.
 //!
-//! Planning and sources both use this module, and neither imports the other here. Nothing in it says how a
+//! `plan/` and `source/` both use this module, and know each other only through it. Nothing in it says how a
 //! source fetches a value. That is in [`Frozen`], which only the source reads.
 
 pub mod column;

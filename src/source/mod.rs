@@ -1,6 +1,7 @@
-//! Where rows come from: a boundary with PostgreSQL behind it, and a source in memory for tests. No SQL and
-//! no error code of a server crosses it. Filters cross it as data. What a source stores in a plan for itself
-//! is opaque to everybody else (`Frozen`).
+//! Where rows come from: a boundary with PostgreSQL behind it, and a source in memory for tests. No SQL
+//! crosses it. A server's error code crosses it only as text for people (`SourceError::code`); the program acts
+//! on `ErrorKind` and `Refusal`. Filters cross it as data. What a source stores in a plan for itself is opaque
+//! to everybody else (`Frozen`).
 //!
 //! Calls are async. Rows come through [`ChunkStream`], which blocks. A thread of its own reads it, so that
 //! decoding and encoding never run on the async threads.

@@ -73,7 +73,10 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         let error = match planner.plan(passed.as_ref()).await {
             Ok(()) => return Ok(End::Done { wake: true }),
             Err(PlanError::Names(e)) => return Err(e),
-            Err(PlanError::Failed(error)) => return planner.give_up(error).await,
+            Err(PlanError::Failed(error)) => {
+                let logged = error.message.clone();
+                return planner.give_up(error, &logged).await;
+            }
             Err(PlanError::Source(error)) => error,
         };
         if cancel.is_cancelled() {
@@ -87,7 +90,7 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
                 pace
             }
             Next::Stop => return Ok(End::Release),
-            Next::GiveUp => return planner.give_up(error.report(planner.config.origin)).await,
+            Next::GiveUp => return planner.refused(&error).await,
         };
         context.metrics.retried(&error.kind);
         shared.trouble(format!("{name}: {}", error));
@@ -95,7 +98,7 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         let Some(pause) = pauses.next(pace) else {
             // A source that has refused our password for so long will not accept it later.
             if error.kind == ErrorKind::Authentication {
-                return planner.give_up(error.report(planner.config.origin)).await;
+                return planner.refused(&error).await;
             }
             return Ok(End::Release);
         };
@@ -249,9 +252,14 @@ impl Planner<'_> {
         Ok(true)
     }
 
-    async fn give_up(&self, error: ErrorReport) -> Result<End, FolderError> {
+    async fn refused(&self, error: &SourceError) -> Result<End, FolderError> {
+        self.give_up(error.report(self.config.origin), &error.to_string()).await
+    }
+
+    /// Writes down why there is no plan. `logged` says it without values of rows, which the report may contain.
+    async fn give_up(&self, error: ErrorReport, logged: &str) -> Result<End, FolderError> {
         let context = &self.shared.context;
-        warn!(job.id = %self.task.job, code = error.code, reason = error.message, "the job cannot be planned");
+        warn!(job.id = %self.task.job, code = error.code, reason = logged, "the job cannot be planned");
         let failure = PlanFailure { v: VERSION, error };
         let id = context.machine.fresh();
         context.folder.job(&self.task.job).fail_plan(self.task.epoch, id, &failure).await?;

@@ -151,7 +151,7 @@ fn check_pages(
     let why = match slice {
         Slice::Pages { .. } if snapshot.is_none() => "page ranges need a snapshot",
         Slice::Pages { .. } if version < HAS_TID_RANGE_SCAN => "page ranges need PostgreSQL 14",
-        _ => return Ok(()),
+        Slice::All | Slice::Range { .. } | Slice::Nulls { .. } | Slice::Pages { .. } => return Ok(()),
     };
     Err(SourceError::permanent("strategy", format!("read {relation}: {why}"))
         .with_remedy("ask for the strategy range or single"))

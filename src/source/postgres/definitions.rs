@@ -56,15 +56,20 @@ impl Definitions {
     ) -> Option<Self> {
         let ordered_text =
             matches!(slice, Slice::Range { order, .. } if cast(order).is_ok_and(|cast| cast.has_collation));
+        let (is_range, is_nulls) = match slice {
+            Slice::Range { .. } => (true, false),
+            Slice::Nulls { .. } => (false, true),
+            Slice::All | Slice::Pages { .. } => (false, false),
+        };
         let leads_on = seen.is_view() || seen.has_policies() || conditions.may_read_tables();
         let asked = Asked {
             leads_on,
             follows: leads_on || !seen.composed.is_empty() || ordered_text,
-            nulls: leads_on || conditions.filter.is_some() || matches!(slice, Slice::Nulls { .. }),
+            nulls: leads_on || conditions.filter.is_some() || is_nulls,
             key: conditions.key.filter(|_| ordered_text).and_then(|key| seen.number(key)),
             version,
         };
-        if !asked.follows && !asked.nulls && !matches!(slice, Slice::Range { .. }) {
+        if !asked.follows && !asked.nulls && !is_range {
             return None;
         }
         Some(Self { sql: asked.sql(seen), schema: schema.to_owned(), name: name.to_owned() })
