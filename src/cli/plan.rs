@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -36,7 +37,10 @@ use crate::plan::size::{Rows, count};
 use crate::planning::{self, Ground, Names, Next, PlanError, Scope, Title, Under};
 use crate::relation::{Column, ColumnType, Slice};
 use crate::retry::Pauses;
-use crate::source::ErrorKind;
+use crate::source::{ErrorKind, SourceError};
+
+/// How long the source may take to give a snapshot.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Arguments of `plan`.
 #[derive(Clone, Debug, Args)]
@@ -145,7 +149,14 @@ async fn once(
     let request = &stored.request;
     let under = match planning::snapshots(&*entry.source, request).map_err(PlanError::Failed)? {
         Some(snapshots) => {
-            let keeper = snapshots.open(Uuid::new_v4()).await?;
+            let open = tokio::time::timeout(SNAPSHOT_LIMIT, snapshots.open(Uuid::new_v4()));
+            let keeper = open.await.map_err(|_| {
+                let seconds = SNAPSHOT_LIMIT.as_secs();
+                SourceError::transient(
+                    "slow",
+                    format!("source {} did not answer within {seconds} s", entry.source.name()),
+                )
+            })??;
             Some(Under { snapshot: keeper.snapshot(), keeper })
         }
         None => None,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -92,13 +93,20 @@ pub async fn run(
     beat: impl Fn() + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
-    let beat: Beat = Arc::new(beat);
+    let hangs = Arc::new(AtomicBool::new(false));
+    let alive = Arc::clone(&hangs);
+    let beat: Beat = Arc::new(move || {
+        if !alive.load(Ordering::Relaxed) {
+            beat();
+        }
+    });
     let _leave = Leave(Arc::clone(&context));
     let mut inbox = session.subscribe(Queue::Coordinator, PREFETCH).await?;
     let mut term: Option<Coordinator> = None;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        hangs.store(term.as_ref().is_some_and(|term| term.settling.hangs()), Ordering::Relaxed);
         beat();
         let first = tokio::select! {
             biased;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::outcome::Owner;
-use super::state::{BatchId, JobState};
+use super::state::{BatchId, BatchState, JobState};
 use crate::destination::Destination;
 use crate::folder::{Folder, FolderError, RecordFile};
 use crate::message::inbox::ChunkRef;
@@ -67,7 +67,9 @@ pub async fn refresh(folder: &Folder, state: &mut JobState, up: Duration) -> Res
     if state.plan_failure.is_none() {
         state.plan_failure = workspace.plan_failure(state.next_epoch()).await?;
     }
-    let open: Vec<BatchId> = state.batches.iter().filter(|(_, b)| b.is_open()).map(|(id, _)| *id).collect();
+    // The task that settles a batch reports its outcome once that is durable.
+    let is_open = |batch: &BatchState| batch.is_open() && !batch.settling;
+    let open: Vec<BatchId> = state.batches.iter().filter(|(_, b)| is_open(b)).map(|(id, _)| *id).collect();
     for id in open {
         let outcome = workspace.outcome(id).await?;
         if let Some(batch) = state.batches.get_mut(&id) {

@@ -34,6 +34,8 @@ pub struct BatchState {
     pub next: ChunkNo,
     /// Whether this coordinator is settling the batch now.
     pub settling: bool,
+    /// Whether it is settling the batch to give up tables of it.
+    pub giving_up: bool,
     /// Its outcome.
     pub outcome: Option<Arc<Outcome>>,
     /// Whether this coordinator has published the events of the outcome. A successor publishes them again
@@ -52,9 +54,16 @@ impl BatchState {
             answered: BTreeSet::new(),
             next: ChunkNo(0),
             settling: false,
+            giving_up: false,
             outcome: None,
             told: false,
         }
+    }
+
+    /// Whether chunks of it may be handed out.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.is_open() && !self.settling && self.missing > 0
     }
 
     /// Whether it has no outcome yet.
@@ -252,7 +261,8 @@ impl JobState {
     pub fn oldest_snapshot(&self) -> Option<Timestamp> {
         self.batches
             .iter()
-            .filter(|(_, b)| b.is_open())
+            // A batch that is complete and only moves into place reads nothing more.
+            .filter(|(_, b)| b.is_open() && !(b.settling && b.missing == 0))
             .filter_map(|(id, _)| self.plan(id.epoch)?.snapshot.as_ref().map(|s| s.time))
             .min()
     }

@@ -331,6 +331,30 @@ fn a_small_job_gets_its_turn_beside_a_large_one() {
 }
 
 #[test]
+fn a_batch_that_is_being_settled_gets_no_work_and_what_is_given_up_together_is_planned_together() {
+    let (mut state, first) = running(vec![planned(0, 0, 50), planned(1, 1, 50)]);
+    let second = *state.batches.keys().find(|id| **id != first).expect("two batches");
+    for id in [first, second] {
+        let batch = state.batches.get_mut(&id).expect("exists");
+        (batch.settling, batch.giving_up) = (true, true);
+    }
+    let mut jobs = jobs(vec![state]);
+    let mut window = Window::default();
+    window.heard(alive(8, vec![]), SECOND);
+    assert_eq!(window.deal(&mut jobs, SECOND, &settings()), []);
+    let mut end = |jobs: &mut BTreeMap<JobId, JobState>, id| {
+        let batch = jobs.values_mut().next().expect("one").batches.get_mut(&id).expect("exists");
+        (batch.settling, batch.giving_up) = (false, false);
+        let result = TableResult::Abandoned { cause: Cause::Changed };
+        let tables = vec![TableOutcome { table: batch.tables[0], result }];
+        batch.outcome = Some(Outcome { v: 1, at: Timestamp::UNIX_EPOCH, tables }.into());
+        window.deal(jobs, SECOND, &settings())
+    };
+    assert_eq!(end(&mut jobs, first), [], "the other table is not abandoned yet");
+    assert!(matches!(end(&mut jobs, second)[..], [Task::Plan(_)]));
+}
+
+#[test]
 fn jobs_beyond_the_bound_wait_in_order_of_arrival() {
     let mut jobs = jobs(vec![job("a", 3), job("b", 1), job("c", 2)]);
     let mut window = Window::default();

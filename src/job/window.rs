@@ -156,6 +156,10 @@ impl Window {
         let troubles: BTreeSet<&str> =
             self.daemons.values().flat_map(|d| d.alive.troubles.iter().map(String::as_str)).collect();
         let mut text = format!("{} tasks are out, {held} of them held by a daemon", out.len());
+        let settling = job.batches.values().filter(|batch| batch.settling).count();
+        if settling > 0 {
+            text.push_str(&format!("; {settling} batches of tables are being moved into place"));
+        }
         for trouble in troubles {
             text.push_str("; ");
             text.push_str(trouble);
@@ -273,7 +277,9 @@ impl Window {
             return None;
         }
         let plan = Task::Plan(PlanTask { job: job.id().clone(), epoch: job.next_epoch(), root });
-        let unplanned = job.plans.is_empty() || !job.abandoned().is_empty();
+        // Tables that are being given up together are planned together, on one snapshot.
+        let giving_up = job.batches.values().any(|batch| batch.giving_up);
+        let unplanned = job.plans.is_empty() || !giving_up && !job.abandoned().is_empty();
         if unplanned && !self.out.contains_key(&plan) {
             return Some(plan);
         }
@@ -281,8 +287,7 @@ impl Window {
         let id = job.id().clone();
         if share.out.len() < share.tables {
             for (batch_id, batch) in &mut job.batches {
-                if batch.is_open()
-                    && batch.missing > 0
+                if batch.takes_work()
                     && !share.out.contains_key(batch_id)
                     && let Some(chunk) = self.free_chunk(&id, *batch_id, batch, root)
                 {
@@ -300,7 +305,7 @@ impl Window {
             .collect();
         under_way.sort_unstable();
         for (out, batch_id) in under_way {
-            if let Some(batch) = job.batches.get_mut(&batch_id).filter(|b| b.is_open() && b.missing > 0)
+            if let Some(batch) = job.batches.get_mut(&batch_id).filter(|b| b.takes_work())
                 && let Some(chunk) = self.free_chunk(&id, batch_id, batch, root)
             {
                 *out += 1;

@@ -234,10 +234,9 @@ impl Work<'_> {
     async fn is_recorded(&self, record: &Record) -> Result<bool, FolderError> {
         let task = self.task;
         let stands = self.shared.context.folder.job(&task.job).record(task.batch_id(), task.chunk).await?;
-        Ok(stands.is_some_and(|stands| {
-            (stands.instance, stands.started_at) == (record.instance, record.started_at)
-                && parts(&stands.tables).eq(parts(&record.tables))
-        }))
+        // It exists, so whoever cannot see it must not conclude that the parts are not named.
+        let stands = stands.ok_or(FolderError::Inconsistent("a record that exists cannot be read"))?;
+        Ok(stands.is_of_attempt(record))
     }
 
     /// Removes parts that no record names.

@@ -191,7 +191,9 @@ impl Planner<'_> {
             destination: context.destination.id(),
         };
         let claims = Claims { planner: self, request: &scope.request };
-        let plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
+        let mut plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
+        // Its failed tables failed by now.
+        plan.planned_at = context.now();
         self.commit(plan).await
     }
 

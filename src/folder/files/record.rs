@@ -35,6 +35,17 @@ impl Record {
     pub fn of(&self, table: TableNo) -> Option<&RecordedTable> {
         self.tables.iter().find(|t| t.table == table)
     }
+
+    /// Whether both are of one attempt. Only references of parts are compared: a duration that was read back from
+    /// JSON may differ in its last digit.
+    #[must_use]
+    pub fn is_of_attempt(&self, other: &Self) -> bool {
+        let references = |record: &Self| -> Vec<PartReference> {
+            record.tables.iter().flat_map(|t| &t.parts).map(|part| part.reference.clone()).collect()
+        };
+        (self.instance, self.started_at) == (other.instance, other.started_at)
+            && references(self) == references(other)
+    }
 }
 
 /// The parts that a chunk gave for one table.
@@ -201,6 +212,39 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_record_is_known_again_whatever_its_durations_were() {
+        let part = |nanos| RecordedPart {
+            path: "part-000000.parquet".into(),
+            reference: PartReference::of_file(5, "f"),
+            rows: 1,
+            bytes: 1,
+            sha256: String::new(),
+            row_groups: 1,
+            fsync_seconds: std::time::Duration::new(1, nanos).as_secs_f64(),
+        };
+        let mut changed = 0;
+        for nanos in (0..1000).map(|n| n * 999_983) {
+            let record = Record {
+                v: 2,
+                instance: Uuid::nil(),
+                host: "h".into(),
+                tables: vec![RecordedTable { table: TableNo(0), parts: vec![part(nanos)] }],
+                started_at: Timestamp::UNIX_EPOCH,
+                seconds: 1.0,
+                attempts: 1,
+            };
+            let text = serde_json::to_string(&record).expect("JSON");
+            let stands: Record = serde_json::from_str(&text).expect("readable");
+            assert!(stands.is_of_attempt(&record), "{text}");
+            changed += u32::from(stands != record);
+            let mut other = record.clone();
+            other.tables[0].parts[0].reference = PartReference::of_file(6, "f");
+            assert!(!stands.is_of_attempt(&other));
+        }
+        assert!(changed > 0, "no duration was changed by JSON: this test shows nothing");
+    }
 
     #[test]
     fn a_record_of_one_file_per_table_reads_as_a_list_of_parts() {

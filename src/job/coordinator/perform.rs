@@ -45,6 +45,7 @@ impl Coordinator {
                 let settlement = Settlement::of(state, id, &dispositions)?;
                 if let Some(batch) = state.batches.get_mut(&id) {
                     batch.settling = true;
+                    batch.giving_up = dispositions.iter().any(|(_, d)| *d != Disposition::Publish);
                 }
                 self.settling.begin(&self.context, job, id, settlement, now);
             }

@@ -1,11 +1,14 @@
 //! Settles batches beside the coordinator's loop, because publishing may take minutes.
 
+use std::collections::BTreeMap;
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{Coordinator, CoordinatorError, deal};
 use crate::context::Context;
@@ -17,6 +20,31 @@ use crate::message::JobId;
 
 /// Batches that are settled at once.
 const BATCHES_AT_ONCE: usize = 8;
+
+/// After this time a settlement hangs: storage that neither answers nor fails.
+const HANGS_AFTER: Duration = Duration::from_mins(5);
+
+/// When the settlements under way began to work.
+type Working = Arc<Mutex<BTreeMap<(JobId, BatchId), Instant>>>;
+
+/// A settlement at work.
+struct Work {
+    working: Working,
+    key: (JobId, BatchId),
+}
+
+impl Work {
+    fn begin(working: Working, key: (JobId, BatchId)) -> Self {
+        working.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), Instant::now());
+        Self { working, key }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.working.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
 
 /// How the settling of a batch ended.
 struct Settled {
@@ -31,12 +59,18 @@ struct Settled {
 pub(super) struct Settling {
     running: JoinSet<Settled>,
     turns: Arc<Semaphore>,
+    working: Working,
     ended: Vec<Settled>,
 }
 
 impl Default for Settling {
     fn default() -> Self {
-        Self { running: JoinSet::new(), turns: Arc::new(Semaphore::new(BATCHES_AT_ONCE)), ended: Vec::new() }
+        Self {
+            running: JoinSet::new(),
+            turns: Arc::new(Semaphore::new(BATCHES_AT_ONCE)),
+            working: Working::default(),
+            ended: Vec::new(),
+        }
     }
 }
 
@@ -51,11 +85,19 @@ impl Settling {
         now: Timestamp,
     ) {
         let (context, turns) = (Arc::clone(context), Arc::clone(&self.turns));
+        let working = Arc::clone(&self.working);
         self.running.spawn(async move {
             let _turn = turns.acquire_owned().await;
+            let _work = Work::begin(working, (job.clone(), id));
             let outcome = settlement.settle(&context.folder, &*context.destination, now).await;
             Settled { job, id, began: now, outcome }
         });
+    }
+
+    /// Whether a settlement hangs. The coordinator must not count as alive then, so that another one takes over.
+    pub(super) fn hangs(&self) -> bool {
+        let working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        working.values().any(|began| began.elapsed() > HANGS_AFTER)
     }
 
     /// Returns when one batch is settled or has failed.
@@ -98,20 +140,20 @@ impl Coordinator {
     /// Takes the outcomes of settled batches into the state.
     pub(super) async fn take_settled(&mut self, touched: &mut Vec<JobId>) -> Result<(), CoordinatorError> {
         for Settled { job, id, began, outcome } in self.settling.take() {
+            // Only the coordinator that wrote the outcome counts its tables.
+            if let Ok(outcome) = &outcome
+                && outcome.at == began
+            {
+                let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
+                let organized = outcome.tables.iter().filter(published).count();
+                self.context.metrics.tables_organized_total.inc_by(organized as u64);
+            }
             let batch = self.jobs.get_mut(&job).and_then(|state| state.batches.get_mut(&id));
             let Some(batch) = batch else { continue };
-            batch.settling = false;
+            (batch.settling, batch.giving_up) = (false, false);
             touched.push(job.clone());
             match outcome {
-                Ok(outcome) => {
-                    // Only the coordinator that wrote the outcome counts its tables.
-                    if outcome.at == began {
-                        let published = |t: &&TableOutcome| matches!(t.result, TableResult::Published { .. });
-                        let organized = outcome.tables.iter().filter(published).count();
-                        self.context.metrics.tables_organized_total.inc_by(organized as u64);
-                    }
-                    batch.outcome = Some(outcome);
-                }
+                Ok(outcome) => batch.outcome = Some(outcome),
                 Err(e) if !e.is_unfit() => {
                     self.stumbled(&job, e.to_string());
                     self.postpone(&job).await?;

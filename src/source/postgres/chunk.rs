@@ -16,7 +16,9 @@ use super::quote::shown;
 use super::reading::Readings;
 use super::seen::{self, Conditions};
 use super::session::{Opening, Session};
-use super::slice::{HAS_TID_RANGE_SCAN, Selected, condition, from_only_where, from_where, select_list};
+use super::slice::{
+    HAS_TID_RANGE_SCAN, Selected, condition, filter_of, from_only_where, from_where, select_list,
+};
 use super::snapshot;
 use super::sqlstate::Stage;
 use crate::relation::Slice;
@@ -56,7 +58,8 @@ async fn begin(
     relation: &str,
 ) -> Result<CopyStream, SourceError> {
     let snapshot = read.under.as_deref().map(snapshot::id).transpose()?;
-    let selected = Selected::of(&read.selection)?;
+    let filter = filter_of(&read.selection)?;
+    let selected = Selected::of(&read.selection, filter.as_deref());
     let (schema, name) = (selected.schema, selected.name);
     // An index may lack rows of the snapshot (see `definitions`). A chunk that reads a whole table needs no
     // index. The setting is sent here because it then costs no extra round trip.

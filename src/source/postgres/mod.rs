@@ -22,7 +22,7 @@ use self::collation::Care;
 use self::connect::Connector;
 use self::pool::Connections;
 use self::session::{Opening, Session};
-use self::slice::Selected;
+use self::slice::{Selected, filter_of};
 use self::sqlstate::Stage;
 use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Snapshots, Source, SourceError, SourceFacts};
 use crate::config::{Advice, Origin, PostgresConfig, SourceConfig};
@@ -218,7 +218,8 @@ impl Source for PostgresSource {
         division: Division,
         under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError> {
-        let selection = Selected::of(selection)?;
+        let filter = filter_of(selection)?;
+        let selection = Selected::of(selection, filter.as_deref());
         let (session, care) = self.ask_of(&selection, None, under).await?;
         let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let found = question::boundaries(&session, &selection, key, method, division).await?;
@@ -232,7 +233,8 @@ impl Source for PostgresSource {
         under: Option<&dyn Keeper>,
     ) -> Result<u64, SourceError> {
         // EXPLAIN reads no rows, and the planner could not estimate with an opaque filter.
-        let selection = Selected::of(selection)?;
+        let filter = filter_of(selection)?;
+        let selection = Selected::of(selection, filter.as_deref());
         let (session, _) = self.ask_of(&selection, None, under).await?;
         let rows = question::estimate(&session, &selection).await?;
         session.end("estimate").await?;
@@ -240,7 +242,8 @@ impl Source for PostgresSource {
     }
 
     async fn count(&self, selection: &Selection<'_>, under: Option<&dyn Keeper>) -> Result<u64, SourceError> {
-        let selection = Selected::of(selection)?;
+        let filter = filter_of(selection)?;
+        let selection = Selected::of(selection, filter.as_deref());
         let (session, care) = self.ask_of(&selection, None, under).await?;
         let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let rows = question::count(&session, &selection).await?;
@@ -254,7 +257,8 @@ impl Source for PostgresSource {
         column: &str,
         under: Option<&dyn Keeper>,
     ) -> Result<Option<String>, SourceError> {
-        let selection = Selected::of(selection)?;
+        let filter = filter_of(selection)?;
+        let selection = Selected::of(selection, filter.as_deref());
         let (session, care) = self.ask_of(&selection, Some(column), under).await?;
         let selection = Selected { filter: care.filter.as_deref(), ..selection };
         let value = question::maximum(&session, &selection, column, care.key.is_some()).await?;

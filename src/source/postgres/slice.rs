@@ -22,18 +22,23 @@ pub(super) struct Selected<'a> {
 }
 
 impl<'a> Selected<'a> {
-    /// Reads it from the selection of a plan.
-    pub(super) fn of(selection: &Selection<'a>) -> Result<Self, SourceError> {
-        let Selection { schema, name, only, filter } = *selection;
-        let filter = filter.map(Frozen::thaw).transpose().map_err(|_| {
-            SourceError::permanent(
-                "filter",
-                format!("the filter of {} was planned for another kind of source", shown(schema, name)),
-            )
-            .with_remedy("export the table again")
-        })?;
-        Ok(Self { schema, name, only, filter })
+    /// The selection of a plan, with its filter in SQL (see [`filter_of`]).
+    pub(super) fn of(selection: &Selection<'a>, filter: Option<&'a str>) -> Self {
+        let Selection { schema, name, only, .. } = *selection;
+        Self { schema, name, only, filter }
     }
+}
+
+/// The filter of a selection, in SQL.
+pub(super) fn filter_of(selection: &Selection<'_>) -> Result<Option<String>, SourceError> {
+    selection.filter.map(Frozen::thaw).transpose().map_err(|_| {
+        let name = shown(selection.schema, selection.name);
+        SourceError::permanent(
+            "filter",
+            format!("the filter of {name} was planned for another kind of source"),
+        )
+        .with_remedy("export the table again")
+    })
 }
 
 /// First version that can scan a range of pages without reading the others.
