@@ -22,7 +22,7 @@ use crate::message::JobId;
 const BATCHES_AT_ONCE: usize = 8;
 
 /// After this time a settlement hangs: storage that neither answers nor fails.
-const HANGS_AFTER: Duration = Duration::from_mins(5);
+const HANGS_AFTER: Duration = Duration::from_secs(300);
 
 /// When the settlements under way began to work.
 type Working = Arc<Mutex<BTreeMap<(JobId, BatchId), Instant>>>;
