@@ -41,7 +41,7 @@ fn two_workers_agree(one: &str, other: &str) {
     let record: Value = serde_json::from_str(seen.first().expect("one")).expect("a record is JSON");
     let file = &scene.site.exports.archive(&job)["tables"][0]["files"][0];
     // The checker compares the archive with the file.
-    assert_eq!(record["parts"][0]["sha256"], file["sha256"], "record and archive");
+    assert_eq!(record["parts"][0]["parts"][0]["sha256"], file["sha256"], "record and archive");
     scene.site.completed(&job);
     none_left("the workspace goes", PATIENCE, || scene.site.exports.leftovers());
     scene.site.assert_equal(&[("SELECT * FROM ordered", "public_ordered")]);
