@@ -156,7 +156,9 @@ impl Destination for FolderDestination {
         let name = layout::part_file(place.chunk, place.id, own);
         let path = format!("{}/{name}", layout::parts(&place.job, place.of));
         let shown = self.folder.root().join(&path).display().to_string();
-        Ok(Box::new(FolderFile { file: self.folder.store().begin(&path)?, name, shown }))
+        let file = self.folder.store().begin(&path);
+        let file = file.map_err(|e| io::Error::new(e.kind(), format!("{shown}: {e}")))?;
+        Ok(Box::new(FolderFile { file, name, shown }))
     }
 
     async fn secure(&self, job: &JobId, of: BatchId) -> Result<(), FolderError> {
