@@ -63,7 +63,7 @@ fn the_example_publisher_waits_for_the_end_and_ends_with_its_code() {
     site.broker.delete("requests");
     let (code, _, text) = publish(good);
     assert_eq!(code, Some(6), "{text}");
-    assert!(text.contains("no daemon ever ran"), "{text}");
+    assert!(text.contains("no daemon has ever run"), "{text}");
 
     let daemon = site.daemon();
     let (code, kinds, text) = publish(good);
@@ -137,6 +137,9 @@ fn what_is_missing_is_said_before_anybody_waits_for_it() {
     let daemon = site.daemon();
     let export = site.run(&["submit", "--config", &config, "--table", "public.one", "--wait"]);
     assert!(said(&export).contains("1 table, 1 row,"), "{}", said(&export));
+    eventually("the cancel of an unknown job is refused", PATIENCE, || {
+        site.broker.events.all().into_iter().find(|e| e.kind() == "job.rejected")
+    });
     // Requests from the time before the daemon are fulfilled too.
     let jobs =
         eventually("both jobs end", PATIENCE, || Some(site.exports.jobs()).filter(|jobs| jobs.len() == 2));

@@ -154,7 +154,7 @@ fn each_user_can_do_its_part_and_no_more() {
     let daemon = site.daemon_with(&config);
     let output = publishing.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    assert!(said(&output).contains("asks again"), "{}", said(&output));
+    assert!(said(&output).contains("trying again"), "{}", said(&output));
 
     config["broker"]["url"] = json!(servers.url_of("adu-operator", "operator"));
     let client = site.write("operator.toml", &config);
