@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::destination::{Destination, NewPart, PartPlace};
 use crate::failpoint;
 use crate::folder::files::record::RecordedPart;
-use crate::message::ChunkNo;
+pub use crate::folder::files::record::part_path;
 use crate::message::pattern::qualified;
 use crate::plan::ExportPlan;
 use crate::relation::column;
@@ -79,12 +79,6 @@ impl From<WriteError> for ExportError {
             ),
         }
     }
-}
-
-/// Path of a chunk's part below its table's directory.
-#[must_use]
-pub fn part_path(chunk: ChunkNo) -> String {
-    format!("part-{chunk:06}.parquet")
 }
 
 /// Parquet files. Rows are decoded and encoded on a blocking thread.

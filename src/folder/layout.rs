@@ -115,12 +115,6 @@ pub fn part_file(chunk: ChunkNo, id: Uuid, table: Option<TableNo>) -> String {
     }
 }
 
-/// `part-000017.parquet`: the name in a finished directory.
-#[must_use]
-pub fn finished_part(chunk: ChunkNo) -> String {
-    format!("part-{chunk:06}.parquet")
-}
-
 /// `records/eN/<t>`
 #[must_use]
 pub fn records(job: &JobId, of: BatchId) -> String {

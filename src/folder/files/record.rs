@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::folder::layout;
 use crate::message::event::ErrorReport;
 use crate::message::{ChunkNo, TableNo};
 use crate::relation::UnfitColumn;
@@ -137,6 +136,12 @@ enum StoredTable {
     },
 }
 
+/// Path of a chunk's part below its table's directory.
+#[must_use]
+pub fn part_path(chunk: ChunkNo) -> String {
+    format!("part-{chunk:06}.parquet")
+}
+
 impl TryFrom<StoredTable> for RecordedTable {
     type Error = String;
 
@@ -147,7 +152,7 @@ impl TryFrom<StoredTable> for RecordedTable {
             StoredTable::File { table, file, inode, rows, bytes, sha256, row_groups, fsync_seconds } => {
                 let chunk = file.split('.').next().and_then(|chunk| chunk.parse().ok());
                 let chunk = chunk.ok_or_else(|| format!("`{file}` is the name of no part"))?;
-                let path = layout::finished_part(ChunkNo(chunk));
+                let path = part_path(ChunkNo(chunk));
                 let reference = PartReference::of_file(inode, &file);
                 let part = RecordedPart { path, reference, rows, bytes, sha256, row_groups, fsync_seconds };
                 (table, vec![part])
