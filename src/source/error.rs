@@ -7,15 +7,15 @@ use crate::relation::UnfitColumn;
 /// What a failure of a source means for the job. `retry.rs` maps each kind to what the program does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// It goes away by itself soon: retry with backoff.
+    /// The failure goes away by itself soon: retry with backoff.
     Transient,
-    /// Too many connections, out of memory or disk: retry after a longer pause.
+    /// The server has too many connections, or is out of memory or disk: retry after a longer pause.
     Exhausted,
     /// The server cannot be reached at all.
     Unreachable,
     /// The password or the right to connect is missing: read the secret again and retry for minutes.
     Authentication,
-    /// It stays until somebody changes something.
+    /// The failure stays until somebody changes something.
     Permanent,
     /// Values do not fit the types of their columns: plan again with these columns as text.
     Unfit,
@@ -72,8 +72,8 @@ pub struct SourceError {
     pub remedy: Option<Remedy>,
     /// What exactly was refused.
     pub refusal: Option<Refusal>,
-    /// Columns with values that do not fit, each with the first such row. Reports show that row. Logs do not,
-    /// because it is table data.
+    /// Columns with values that do not fit, each with the first such row. Reports show the row. Logs do not,
+    /// because the row is table data.
     pub unfit: Vec<UnfitColumn>,
 }
 
@@ -157,19 +157,19 @@ impl SourceError {
             .with_remedy("set on_unfit to \"text\" to export these columns as text, or to \"null\"")
     }
 
-    /// The same error with what to change.
+    /// Adds what to change.
     #[must_use]
     pub fn with_remedy(self, remedy: impl Into<Remedy>) -> Self {
         Self { remedy: Some(remedy.into()), ..self }
     }
 
-    /// The same error with what exactly was refused.
+    /// Adds what exactly was refused.
     #[must_use]
     pub fn refusing(self, refusal: Refusal) -> Self {
         Self { refusal: Some(refusal), ..self }
     }
 
-    /// The same error with the action and the object in front, e.g. `read public.orders`.
+    /// Puts the action and the object in front of the message, e.g. `read public.orders`.
     #[must_use]
     pub fn named(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }

@@ -1,7 +1,7 @@
-//! Where rows come from: a boundary with PostgreSQL behind it, and a source in memory for tests. No SQL
-//! crosses it. A server's error code crosses it only as text for people (`SourceError::code`); the program acts
-//! on `ErrorKind` and `Refusal`. Filters cross it as data. What a source stores in a plan for itself is opaque
-//! to everybody else (`Frozen`).
+//! Where rows come from. This module is the boundary to PostgreSQL, and to a source in memory for tests. No
+//! SQL crosses the boundary. A server's error code crosses it only as text for people (`SourceError::code`);
+//! the program acts on `ErrorKind` and `Refusal`. Filters cross it as data. What a source stores in a plan
+//! for itself is opaque to everybody else (`Frozen`).
 //!
 //! Calls are async. Rows come through [`ChunkStream`], which blocks. A thread of its own reads it, so that
 //! decoding and encoding never run on the async threads.
@@ -38,16 +38,15 @@ pub struct ChunkRead<'a> {
     pub columns: &'a [Column],
     /// Names of the key columns, for reports about rows.
     pub key: &'a [String],
-    /// Which rows of the relation.
+    /// Which rows of the relation to read.
     pub slice: Slice<'a>,
-    /// The snapshot that the chunk reads. Without one it reads the current rows.
+    /// The snapshot that the chunk reads. `None`: the chunk reads the current rows.
     pub under: Option<Arc<dyn Keeper>>,
     /// Settings of the session, in order.
     pub session: &'a [(String, String)],
     /// What to do with values that do not fit.
     pub on_unfit: OnUnfit,
-    /// Fires when the chunk is no longer wanted: the source must free its
-    /// connection and backend at once.
+    /// Fires when the chunk is no longer wanted: the source must free its connection and backend at once.
     pub cancel: CancellationToken,
     /// Counts rows and bytes while the chunk runs.
     pub progress: Arc<Progress>,
@@ -99,8 +98,8 @@ pub trait Snapshots: Send + Sync {
     /// Takes a new snapshot and holds it until the keeper is dropped.
     async fn open(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError>;
 
-    /// Joins a snapshot that a living keeper holds, in this or another process, and holds it too. `None`: no
-    /// living keeper was found.
+    /// Joins a snapshot that a living keeper holds, in this or another process, and holds it too. `None` if
+    /// no living keeper was found.
     async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
 
     /// Number of living keepers of a lineage, in all processes.
@@ -154,10 +153,10 @@ pub trait Source: Send + Sync {
     /// Translates a filter on a relation with these columns into the source's own language. Pure.
     ///
     /// # Errors
-    /// When the source cannot express it, e.g. because values of a column cannot be subtracted.
+    /// When the source cannot express the filter, e.g. because values of a column cannot be subtracted.
     fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError>;
 
-    /// Inner boundaries that split a selection by a key into ranges of about equal rows.
+    /// Inner boundaries that split a selection by a key into ranges with about the same number of rows.
     async fn boundaries(
         &self,
         selection: &Selection<'_>,
@@ -167,8 +166,7 @@ pub trait Source: Send + Sync {
         under: Option<&dyn Keeper>,
     ) -> Result<Boundaries, SourceError>;
 
-    /// Checks a filter against the selection's columns without reading rows,
-    /// and estimates its rows.
+    /// Checks a filter against the selection's columns without reading rows, and estimates its rows.
     async fn estimate(
         &self,
         selection: &Selection<'_>,

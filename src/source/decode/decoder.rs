@@ -13,12 +13,12 @@ use crate::relation::UnfitColumn;
 use crate::relation::column::schema;
 use crate::source::{ErrorKind, SourceError};
 
-/// Rows of a batch. So few rows are still in the cache when they are encoded: 2048 take 5 % less time on
-/// lineitem than 8192.
+/// Rows of a batch: so few that they are still in the processor's cache when they are encoded. On lineitem,
+/// 2048 rows take 5 % less time than 8192.
 const BATCH_ROWS: usize = 2048;
-/// Characters of a key that a report shows at most.
+/// Maximum characters of a key in a report.
 const KEY_CHARS: usize = 100;
-/// Bytes, in the stream or in memory, after which a batch ends. A wider row ends its batch.
+/// A batch ends once it has this many bytes, in the stream or in memory. A single row may have more.
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Decodes one binary COPY stream.

@@ -1,5 +1,4 @@
-//! What the bytes of a field mean. These are the forms of values for sources with PostgreSQL's row format.
-//! Each form has one file type.
+//! What the bytes of a field mean, for sources with PostgreSQL's row format. Each form has one file type.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +11,11 @@ use crate::relation::column::{Attribute, ColumnType, Geometry, INT64_DIGITS};
 pub struct StreamColumn {
     /// The column in the files.
     pub column: Column,
-    /// What its bytes mean.
+    /// What the bytes of its fields mean.
     pub form: Form,
-    /// How infinite dates and timestamps are stored. `None` if the type has none, and in plans of version 1,
-    /// where -infinity is the lowest value of the type. It then stays so, because all parts of a table must
-    /// store it in the same way.
+    /// How infinite dates and timestamps are stored. `None` if the type has no infinity, and in plans of
+    /// version 1. Such a plan stores -infinity as the lowest value of the type until its job ends, because
+    /// all parts of a table must store it in the same way.
     pub infinity: Option<InfinityMode>,
 }
 
@@ -24,7 +23,7 @@ pub struct StreamColumn {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
-    /// A byte.
+    /// Boolean, one byte.
     Bool,
     /// 16-bit integer.
     Int16,
@@ -34,55 +33,55 @@ pub enum Form {
     Int64,
     /// Unsigned 32-bit integer.
     UInt32,
-    /// Single precision.
+    /// Single-precision number.
     Float32,
-    /// Double precision.
+    /// Double-precision number.
     Float64,
-    /// A number as text that becomes a double, rounded to the nearest.
+    /// A number as text. Files contain the nearest double.
     DoubleFromText,
-    /// A binary numeric (digits to the base 10,000) that becomes a decimal.
+    /// A binary numeric (digits to the base 10,000). Files contain a decimal.
     Decimal {
         /// Number of digits, 1 to 76.
         precision: u8,
         /// Digits after the decimal point, 0 to `precision`.
         scale: i8,
     },
-    /// UTF-8.
+    /// UTF-8 text.
     Text,
-    /// Text that the source makes from a nested value whose binary form we cannot read.
+    /// Text that the source makes from a nested value, because its binary form cannot be decoded here.
     SourceText,
-    /// JSON as UTF-8; `jsonb` sends its version first.
+    /// JSON as UTF-8; the binary form of `jsonb` begins with its version.
     Json,
-    /// The same, but as plain text in the files.
+    /// JSON as UTF-8. Files contain it as plain text.
     JsonText,
-    /// Bytes.
+    /// A byte string.
     Bytes,
-    /// 16 bytes.
+    /// UUID, 16 bytes.
     Uuid,
-    /// 16 bytes that become a text.
+    /// UUID, 16 bytes. Files contain its text.
     UuidText,
-    /// Days since 2000.
+    /// Days since 2000-01-01.
     Date,
-    /// Microseconds of a day.
+    /// Microseconds since midnight.
     Time,
-    /// The same, as text in the files.
+    /// Microseconds since midnight. Files contain the time as text.
     TimeText,
-    /// Microseconds since 2000, without time zone.
+    /// Microseconds since 2000-01-01, without time zone.
     Timestamp,
-    /// Microseconds since 2000, UTC.
+    /// Microseconds since 2000-01-01, UTC.
     TimestampTz,
-    /// A binary numeric (digits to the base 10,000) that becomes an exact text.
+    /// A binary numeric (digits to the base 10,000). Files contain its exact text.
     NumericText,
-    /// A binary numeric (digits to the base 10,000) that becomes a double, rounded to the nearest.
+    /// A binary numeric (digits to the base 10,000). Files contain the nearest double.
     NumericDouble,
-    /// A 64-bit amount in the smallest unit of a currency that becomes a decimal.
+    /// A 64-bit amount in the smallest unit of a currency. Files contain a decimal.
     Money {
         /// Digits after the decimal point.
         scale: u8,
     },
     /// Months, days and microseconds: three separate numbers, because none can be converted into another.
     Interval,
-    /// x and y.
+    /// A point: x and y.
     Point,
     /// A shape on a map.
     Geometry(Shape),
@@ -90,9 +89,9 @@ pub enum Form {
     List(Box<Form>),
     /// Numbers of single or half precision, as `pgvector` sends them.
     Vector {
-        /// The length, if all values have the same.
+        /// The number of elements, if it is the same in all values.
         length: Option<u16>,
-        /// Whether they have half precision.
+        /// Whether the numbers have half precision.
         half: bool,
     },
     /// A composite.
@@ -101,16 +100,16 @@ pub enum Form {
     Range(Box<Form>),
     /// A multirange.
     Multirange(Box<Form>),
-    /// Text to text; values may be NULL.
+    /// Pairs of texts (`hstore`); the second text may be NULL.
     Map,
 }
 
-/// A shape on a map. Files have EWKB if the column declares no spatial reference. Otherwise they have ISO
-/// WKB, made from EWKB.
+/// A shape on a map. Files contain EWKB if the column declares no spatial reference. Otherwise they contain
+/// ISO WKB, made from EWKB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// Schema of the functions with which the source converts a shape to well-known binary. Only plans of
-    /// version 1 have it. Without it the source sends EWKB, and the conversion is done here.
+    /// version 1 have this field. Without it the source sends EWKB, and the decoder converts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
     /// What the files declare about the shapes.
@@ -121,9 +120,9 @@ pub struct Shape {
 /// A named attribute of a [`Form::Struct`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormAttribute {
-    /// Its name.
+    /// Name of the attribute.
     pub name: String,
-    /// What its bytes mean.
+    /// What the bytes of its values mean.
     #[serde(rename = "type")]
     pub form: Form,
 }

@@ -15,9 +15,9 @@ const MAX_FIELD: i32 = 1 << 30;
 const MAX_ROW: usize = (1 << 31) - (16 << 20);
 /// Rows are indexed in runs of at least this many bytes, because pieces may be tiny.
 const RUN_BYTES: usize = 64 << 10;
-/// Size of a block. It stays in the second-level cache while its columns are decoded.
+/// Size of a block: small enough to stay in the second-level cache while its columns are decoded.
 const BLOCK_BYTES: usize = 192 << 10;
-/// Rows of a block. A block has fewer rows if there are many columns.
+/// Maximum rows of a block. A block has fewer rows if there are many columns.
 const BLOCK_ROWS: usize = 1024;
 /// Capacity of the buffer that is kept after a wide row.
 const KEEP_BYTES: usize = 4 << 20;
@@ -163,7 +163,7 @@ impl Frames {
         self.total_rows
     }
 
-    /// Whether the trailer has come.
+    /// Whether the trailer has arrived.
     pub(super) fn ended(&self) -> bool {
         self.state == State::Ended
     }

@@ -1,9 +1,9 @@
 //! A TCP stream that wakes its reader less often while much data arrives.
 //!
-//! A server sends a COPY in packets of 8 KiB. Each of them would wake the reader. These wake-ups take a fifth
-//! of an export's CPU time, and as much of the server's, because the sender does the waking. So once a stream
-//! is bulky, the kernel is told to wake the reader only when [`MUCH`] has arrived (`SO_RCVLOWAT`, socket(7)).
-//! A smaller rest waits at most [`PATIENCE`].
+//! A server sends a COPY in packets of 8 KiB, and each packet would wake the reader. These wake-ups take a
+//! fifth of an export's CPU time, and as much of the server's, because the sender does the waking. So once a
+//! stream is bulky, the kernel is told to wake the reader only when [`MUCH`] has arrived (`SO_RCVLOWAT`,
+//! socket(7)). A smaller rest waits at most [`PATIENCE`].
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -17,10 +17,10 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// A stream is bulky after it has read this many bytes since the last write.
 const BULKY: usize = 512 << 10;
-/// Bytes that the kernel then gathers before it wakes the reader.
+/// Bytes of a bulky stream that the kernel gathers before it wakes the reader.
 const MUCH: libc::c_int = 192 << 10;
-/// Longest time that the kernel gathers: short compared with a chunk, but longer than a busy server needs to
-/// send that much.
+/// Longest time that the kernel gathers bytes: short compared with a chunk, but longer than a busy server
+/// needs to send [`MUCH`].
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// A TCP stream that may gather bytes in the kernel.

@@ -29,8 +29,8 @@ pub(super) fn was_locked(error: &SourceError, sizes: Sizes) -> bool {
     sizes == Sizes::Now && error.refusal == Some(Refusal::Lock)
 }
 
-/// Surveys all relations of the request. `all_rows` is the remedy where policies hide rows. It is `None` if
-/// the configuration accepts that row-level security hides rows.
+/// Surveys all relations of the request. `all_rows` is the remedy where policies hide rows; `None` if the
+/// configuration accepts that row-level security hides rows.
 pub(super) async fn survey(
     session: &Session,
     version: u32,
@@ -101,7 +101,7 @@ fn relation(
     version: u32,
     all_rows: Option<&str>,
 ) -> Relation {
-    // A right to columns is none to where their rows are.
+    // Reading `ctid` needs the right to the whole table. Rights to columns are not enough.
     let has_pages = version >= HAS_TID_RANGE_SCAN
         && facts.heap
         && facts.select

@@ -84,9 +84,9 @@ async fn begin(
     let conditions = Conditions { key, filter: selected.filter };
     let seen = seen::compare(&rows, &selected, read.columns, conditions)?;
     let mut settings: Vec<(&str, &str)> = Vec::new();
-    // The server would read a range of an eighth of the table with a scan of the whole table, so every chunk
-    // would read all of it. An index scan prevents that. It is not needed if the range skips whole
-    // partitions, and for a view nobody knows what the query reads.
+    // Without this setting the server would scan the whole table for every range of an eighth of it. The
+    // setting makes it use an index. No index is needed if the range skips whole partitions. For a view
+    // nobody knows what the query reads.
     let by_index = match (key, order) {
         (Some(column), Some(order)) => !order.is_by_bytes() && !seen.is_pruned_by(column),
         _ => false,
@@ -143,8 +143,8 @@ async fn begin(
     CopyStream::start(session, &copy, rows, limits.stall, definitions).await
 }
 
-/// Page numbers are valid only while all chunks read one snapshot. Only newer servers read nothing but the
-/// pages of the range.
+/// Page numbers are valid only while all chunks read one snapshot. Older servers would read the whole table
+/// for each range of pages.
 fn check_pages(
     slice: Slice<'_>,
     snapshot: Option<&str>,

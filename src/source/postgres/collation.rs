@@ -22,11 +22,12 @@ pub(super) const DEFAULT: u32 = 100;
 const BYTEWISE: [u32; 2] = [950, 951];
 /// First version in which a database stores the version of its own collation.
 const HAS_DATABASE_VERSION: u32 = 150_000;
-/// Stands for every collation that an object of the database uses. The collation by which a range or a
-/// composite compares its texts is not visible at its column.
+/// Stands for every collation that an object of the database uses. It is checked for ranges and composites,
+/// because their columns do not show by which collation their texts are compared.
 const USED: u32 = 0;
-/// Stands for the collation of the database, if an index, the condition of one or a partition key has an
-/// expression that compares by it. Whether the result of a function or operator is a text is not visible.
+/// Stands for the collation of the database, if an expression of an index, of an index condition or of a
+/// partition key compares by it. The catalogue does not show whether the result of a function or operator is
+/// a text.
 const OF_EXPRESSIONS: u32 = 1;
 /// Built-in types that are compared by the collation of the database, although their columns have no
 /// collation: `jsonb`, `jsonb[]`.
@@ -53,7 +54,7 @@ pub(super) async fn doubts(
     Ok(doubts)
 }
 
-/// Why a collation is in doubt. Without a name it is the collation of the database.
+/// Why a collation is in doubt. `name` is `None` for the collation of the database.
 fn why(name: Option<(&str, &str)>, noted: Option<&str>, now: Option<&str>) -> String {
     let (collation, refresh) = match name {
         Some((schema, name)) => {
@@ -132,11 +133,11 @@ const WITHOUT_INDEXES: [(&str, &str); 5] = [
 /// How to read a relation safely when collations are in doubt.
 #[derive(Debug, Default)]
 pub(super) struct Care {
-    /// Its filter, as the query must contain it.
+    /// The relation's filter, as the query must contain it.
     pub(super) filter: Option<String>,
     /// Settings to apply after all others.
     pub(super) settings: &'static [(&'static str, &'static str)],
-    /// Why the order of its key is in doubt, if it is.
+    /// Why the order of the key is in doubt, if it is.
     pub(super) key: Option<String>,
 }
 
@@ -168,9 +169,9 @@ pub(super) async fn care(
     Ok(Care { filter, settings, key: of_key.and_then(of) })
 }
 
-/// The collations by which a filter may compare. An extra one does no harm except that the query is slower. A
-/// cast to text uses the collation of the database, and so does a text that operators and functions make of
-/// values without a collation.
+/// The collations by which a filter may compare. An extra collation does no harm except that the query is
+/// slower. A cast to text uses the collation of the database, and so does a text that operators and functions
+/// make of values without a collation.
 fn of_filter(seen: &SeenRelation, conditions: Conditions<'_>) -> BTreeSet<u32> {
     let Some(filter) = conditions.filter else { return BTreeSet::new() };
     let filter_alone = Conditions { key: None, filter: Some(filter) };
@@ -191,7 +192,7 @@ fn of_filter(seen: &SeenRelation, conditions: Conditions<'_>) -> BTreeSet<u32> {
     collations
 }
 
-/// Words that may stand before a parenthesis and are no functions.
+/// Words that may stand before a parenthesis but are not functions.
 const NO_FUNCTIONS: [&str; 20] = [
     "all",
     "and",

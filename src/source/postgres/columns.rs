@@ -162,7 +162,7 @@ fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> Surv
     }
 }
 
-/// A column with this reading.
+/// Makes a column with this reading.
 fn made(name: String, source_type: String, nullable: bool, reading: Reading) -> Column {
     Column {
         name,

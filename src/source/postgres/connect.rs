@@ -47,7 +47,7 @@ pub(super) struct Opened {
 
 /// A connection of the pool.
 pub(super) struct Pooled {
-    /// Dropping it ends the task that drives the connection.
+    /// Dropping the client ends the task that drives the connection.
     pub(super) client: ClientWrapper,
     /// Takes the rows of a COPY.
     pub(super) tap: TapHandle,
@@ -155,7 +155,7 @@ impl Connector {
     /// Makes a connection for the pool.
     pub(super) async fn pooled(&self) -> Result<Pooled, SourceError> {
         let Opened { client, connection, tap, address } = self.open(APPLICATION_NAME).await?;
-        // The wrapper ends this task.
+        // `ClientWrapper` ends this task when it is dropped.
         let driver = tokio::spawn(async move {
             if let Err(e) = connection.await {
                 tracing::debug!(error = %e, "the connection ended with an error");

@@ -21,7 +21,7 @@ use crate::source::SourceError;
 /// First version that plans `IS NULL` on a NOT NULL column as false.
 const HAS_NULL_FOLDING: u32 = 170_000;
 /// First version that updates the catalogue row of an index when the index becomes valid. Older versions
-/// overwrite it in place.
+/// overwrite the row in place.
 const HAS_VERSIONED_INDEXES: u32 = 140_000;
 
 /// The question that a chunk's transaction asks at its end.
@@ -35,9 +35,9 @@ pub(super) struct Definitions {
 struct Asked {
     /// Whether views, policies or a filter may read other tables.
     leads_on: bool,
-    /// Whether definitions decide its rows.
+    /// Whether definitions decide which rows the chunk reads.
     follows: bool,
-    /// Whether it may ask for rows whose key is NULL.
+    /// Whether the chunk may ask for rows whose key is NULL.
     nulls: bool,
     /// Number of a key column whose order depends on a collation.
     key: Option<i16>,
@@ -139,11 +139,11 @@ impl Asked {
         )
     }
 
-    /// Indexes that may lack rows of a snapshot in which they are not valid. Also new unique indexes, if
-    /// other tables are read, because the planner may drop joins on the strength of them. An index that is
-    /// built without CONCURRENTLY is valid from its first transaction on and has all rows that any snapshot
-    /// of its server shows. This check cannot find an index that is dropped CONCURRENTLY while the chunk
-    /// reads.
+    /// Indexes that may lack rows of a snapshot in which they are not valid. If other tables are read, also
+    /// new unique indexes, because the planner may leave out joins that they make unnecessary. An index that
+    /// is built without CONCURRENTLY is valid from its first transaction on and has all rows that any
+    /// snapshot of its server shows. This check cannot find an index that is dropped CONCURRENTLY while the
+    /// chunk reads.
     fn doubtful_indexes(&self, read: &str) -> String {
         let later = format!(
             ", c.relname, i.indisunique, \
@@ -192,7 +192,7 @@ fn bounds(read: &str, is_read: &str) -> String {
     )
 }
 
-/// The other partitions beside each default partition. They decide which rows remain for the default
+/// The other partitions beside each default partition, because they decide which rows remain for the default
 /// partition.
 fn defaults(read: &str, is_read: &str) -> String {
     format!(

@@ -11,10 +11,10 @@ use super::session::Session;
 use super::sqlstate::Stage;
 use crate::source::SourceError;
 
-/// Asks the server's parser what the names of the columns mean now: they must be the same relation, the same
-/// column numbers and the same types. The question also takes the lock on the relation. Types without a fixed
-/// oid are left out, because looking them up would leave named statements on the connection. [`other_names`]
-/// checks their columns.
+/// Asks the server's parser what the names of the columns mean now. The relation, the column numbers and the
+/// types must be the same as in the snapshot. The question also takes the lock on the relation. Types without
+/// a fixed oid are left out, because looking them up would leave named statements on the connection.
+/// [`other_names`] checks columns of such types.
 pub(super) async fn same_columns(
     session: &Session,
     schema: &str,
@@ -44,8 +44,8 @@ pub(super) async fn same_columns(
     Ok(())
 }
 
-/// Checks that a table that is read alone still has the file that the snapshot shows. It must be sent after
-/// [`same_columns`], which takes the lock, but need not wait for the answer of that.
+/// Checks that a table that is read alone still has the file that the snapshot shows. Send this question
+/// after [`same_columns`], which takes the lock; there is no need to wait for that answer first.
 pub(super) async fn same_file(
     session: &Session,
     schema: &str,
@@ -69,10 +69,10 @@ pub(super) async fn same_file(
     Ok(())
 }
 
-/// Checks every relation that this transaction has locked for reading. It must have the file that the
-/// snapshot shows, and a partitioned or inherited table must have the same children. A new child that the
-/// snapshot does not show is harmless, because it holds no row of the snapshot, unless it is a foreign table.
-/// A new child that the snapshot shows as a table of its own is not harmless, because it does hold rows.
+/// Checks every relation that this transaction has locked for reading. The relation must have the file that
+/// the snapshot shows, and a partitioned or inherited table must have the same children. A new child that the
+/// snapshot does not show holds no row of the snapshot, so it is harmless unless it is a foreign table. A new
+/// child that the snapshot shows as a separate table is not harmless, because it holds rows of the snapshot.
 pub(super) async fn same_files(
     session: &Session,
     schema: &str,
@@ -114,9 +114,9 @@ pub(super) struct Locking<'a> {
     pub(super) alone: &'a str,
 }
 
-/// Answers a row if the table is unchanged, has no child, and is the only relation that its transaction has
-/// locked for reading. This is true for most tables with a filter, and it takes a fifth of the time of the
-/// full check. Without a row, [`changed_relations`] must check everything.
+/// Returns a row if the table is unchanged, has no child, and is the only relation that its transaction has
+/// locked for reading. Most tables with a filter pass this check, which takes a fifth of the time of the full
+/// check. Without a row, [`changed_relations`] must check everything.
 fn locks_nothing_else(root: &SeenRelation) -> String {
     format!(
         "SELECT 1 FROM pg_catalog.pg_class c \
@@ -133,7 +133,7 @@ fn locks_nothing_else(root: &SeenRelation) -> String {
     )
 }
 
-/// Stores the oids of locked relations until the transaction ends. Answers no row.
+/// Stores the oids of locked relations until the transaction ends. Returns no row.
 const REMEMBER_LOCKS: &str = "SELECT WHERE pg_catalog.set_config('adu_export.locked', \
      (SELECT pg_catalog.string_agg(l.relation::pg_catalog.text, ',') FROM pg_catalog.pg_locks l \
       WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()), true) IS NULL";
@@ -141,7 +141,8 @@ const REMEMBER_LOCKS: &str = "SELECT WHERE pg_catalog.set_config('adu_export.loc
 /// Schema, name and reason of relations that differ from the snapshot. SQL that reads a catalogue table sees
 /// the snapshot. Functions that look into the server's caches see the current state, and so do the locks. A
 /// query of a table locks all its children, except pruned partitions. For parents that a view, policy or
-/// filter reads, the planner may not need any child. `definitions` compares these at the end.
+/// filter reads, the planner may not need any child. `definitions` compares the children of such parents at
+/// the end.
 fn changed_relations(root: &SeenRelation, version: u32) -> String {
     let got_child = if root.is_plain() {
         format!(

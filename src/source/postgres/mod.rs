@@ -1,15 +1,15 @@
 //! PostgreSQL as a source.
 //!
-//! The way of a request: `catalogue` and `columns` survey the tables, `question` finds boundaries, `snapshot`
-//! holds the snapshot for all chunks, `chunk` reads one chunk after the checks of `seen` and `guard`, and
-//! `copy_stream` carries its rows from the connection's `tap` to the decoder. `types` maps each type, and
-//! `reading` stores the result in the plan.
+//! In the order of a request: `catalogue` and `columns` survey the tables, `question` finds boundaries,
+//! `snapshot` holds the snapshot for all chunks, `chunk` reads one chunk after the checks of `seen` and
+//! `guard`, and `copy_stream` carries its rows from the connection's `tap` to the decoder. `types` maps each
+//! type, and `reading` stores the result in the plan.
 //!
 //! Below: `session` is one transaction on a connection of `connect`. `dial` opens its stream, and `bulk`
-//! makes the stream wake us less often. `sqlstate` says what an error means, with the help of `privilege` and
-//! `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find out how to read a
-//! filter or key safely. `newer` writes the condition of an incremental export. `definitions` compares at the
-//! end what a chunk could not lock.
+//! makes the stream wake its reader less often. `sqlstate` says what an error means, with the help of
+//! `privilege` and `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find
+//! out how to read a filter or key safely. `newer` writes the condition of an incremental export.
+//! `definitions` compares at the end what a chunk could not lock.
 
 use std::sync::Arc;
 

@@ -73,14 +73,14 @@ pub(super) fn greater_than(
     Ok(format!("{quoted} {greater} LEAST({value}::{base}, {value}::{base} - {amount}::{by})"))
 }
 
-/// Whether the type reads every word as itself.
+/// Whether the column is a text, for which `today` is a word like any other.
 fn is_text(column: &SurveyColumn) -> bool {
     Reading::of(&column.column)
         .is_ok_and(|reading| reading.fetch == Fetch::Native && reading.form == Form::Text)
 }
 
-/// The operator by which values of a type are sorted. The highest value was found in the same order. It
-/// belongs to the type's default order and does not depend on the search path.
+/// The "greater" operator of the type's default order, whatever the search path. The highest value was found
+/// in the same order.
 fn operator(base: &PgType) -> String {
     match &base.greater {
         Some((schema, name)) => format!("OPERATOR({}.{name})", ident(schema)),

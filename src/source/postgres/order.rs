@@ -48,7 +48,7 @@ pub(super) fn by_bytes(cast: &str) -> String {
 /// How keys are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cast {
-    /// The type of their bounds, as SQL names it.
+    /// The type of the keys' bounds, as SQL names it.
     pub(super) ty: &'static str,
     /// ` COLLATE …` if the order is not the column's own.
     pub(super) collate: &'static str,

@@ -195,9 +195,9 @@ pub(super) async fn count(session: &Session, selection: &Selected<'_>) -> Result
     value.and_then(|v| v.parse().ok()).ok_or_else(|| unexpected(&what))
 }
 
-/// The highest finite value of a column, because no later value could be greater than infinity. It uses an
-/// order, not `max`, because some sortable types lack that aggregate. The `OFFSET` keeps the planner from
-/// using the order of an index.
+/// The highest finite value of a column, because no later value could be greater than infinity. The query
+/// uses an order, not `max`, because some sortable types lack that aggregate. The `OFFSET` keeps the planner
+/// from using the order of an index.
 pub(super) async fn maximum(
     session: &Session,
     selection: &Selected<'_>,

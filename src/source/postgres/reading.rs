@@ -25,10 +25,10 @@ pub(super) enum Fetch {
 /// What a plan stores about a column for this source only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reading {
-    /// How it is selected.
+    /// How the column is selected.
     #[serde(default)]
     pub(super) fetch: Fetch,
-    /// What its bytes mean.
+    /// What the bytes of its fields mean.
     #[serde(rename = "type")]
     pub(super) form: Form,
     /// How infinite values are stored in files: see [`StreamColumn`].
@@ -37,10 +37,10 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Reads it from a column of a plan.
+    /// Reads what the plan stores about a column.
     ///
     /// # Errors
-    /// When this release does not understand it: the table is planned again.
+    /// When this release does not understand it. The table is then planned again.
     pub(super) fn of(column: &Column) -> Result<Self, SourceError> {
         let unknown = || {
             SourceError::changed(
@@ -54,7 +54,7 @@ impl Reading {
         let mut reading: Self = column.reading.thaw().map_err(|_| unknown())?;
         if reading.fetch == Fetch::AsText {
             reading.form = match reading.form {
-                // Plans of earlier releases store it like this.
+                // Plans of earlier releases call a double that is sent as text by this name.
                 Form::Float64 => Form::DoubleFromText,
                 Form::DoubleFromText => Form::DoubleFromText,
                 Form::Text | Form::Json => Form::Text,
@@ -64,7 +64,7 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Stores it in a column, with the file type that follows from it.
+    /// Stores the reading in a column, with the file type that follows from it.
     pub(super) fn put_into(self, column: &mut Column) {
         column.ty = self.form.column_type();
         column.reading = Frozen::of(&self);
@@ -78,7 +78,7 @@ impl Readings {
     /// Reads what the plan stores for these columns.
     ///
     /// # Errors
-    /// When this release does not understand one of them.
+    /// When this release does not understand what is stored about one of them.
     pub(super) fn of(columns: &[Column]) -> Result<Self, SourceError> {
         let each = columns.iter().map(|column| Ok((column.clone(), Reading::of(column)?)));
         each.collect::<Result<_, _>>().map(Self)

@@ -16,11 +16,11 @@ pub(super) const FIXED_OIDS: u32 = 10_000;
 pub(super) struct SeenRelation {
     pub(super) oid: u32,
     kind: String,
-    /// The file with its rows; 0 if it has none.
+    /// The file with the relation's rows; 0 if it has none.
     pub(super) file: u32,
-    /// Whether it has child tables, or inherits from another table (a partition does not count). Extensions
-    /// may store rows elsewhere and add them to a query, but not to a query of `ONLY` the table (compressed
-    /// chunks of TimescaleDB).
+    /// Whether the relation has child tables, or inherits from another table without being its partition.
+    /// Extensions may store rows elsewhere and add them to a query, but not to a query of `ONLY` the table
+    /// (compressed chunks of TimescaleDB).
     has_family: bool,
     /// Whether to leave out the rows of its children.
     pub(super) only: bool,
@@ -29,9 +29,9 @@ pub(super) struct SeenRelation {
     /// Number of the column whose ranges skip whole partitions.
     pruned_by: Option<i16>,
     pub(super) columns: HashMap<String, SeenColumn>,
-    /// Names of the columns that the chunk reads: exported columns, its key, and columns of its filter.
+    /// Names of the columns that the chunk reads: exported columns, the key, and columns of the filter.
     pub(super) read: Vec<String>,
-    /// Numbers of the columns that it reads and whose types have no fixed oid.
+    /// Numbers of the columns that the chunk reads and whose types have no fixed oid.
     pub(super) composed: Vec<i16>,
     /// Whether the chunk reads only the table's own file. Child tables that were created after the snapshot
     /// are then left out of the query.
@@ -43,9 +43,9 @@ pub(super) struct SeenRelation {
 /// What a chunk reads besides the exported columns.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Conditions<'a> {
-    /// The column of its range.
+    /// The column of the chunk's range.
     pub(super) key: Option<&'a str>,
-    /// Its filter.
+    /// The chunk's filter.
     pub(super) filter: Option<&'a str>,
 }
 
@@ -53,7 +53,7 @@ impl Conditions<'_> {
     /// Whether the filter may read other tables.
     pub(super) fn may_read_tables(&self) -> bool {
         let filter = self.filter.map(str::to_lowercase).unwrap_or_default();
-        // Or by the command TABLE.
+        // The command TABLE reads a table too.
         filter.contains("select") || has_word(&filter, "table")
     }
 
@@ -80,13 +80,13 @@ fn has_word(text: &str, name: &str) -> bool {
 pub(super) struct SeenColumn {
     pub(super) number: i16,
     pub(super) oid: u32,
-    /// `typtype` of its type.
+    /// `typtype` of the column's type.
     pub(super) kind: char,
-    /// The base type of a domain; else 0.
+    /// Oid of the base type, if the type is a domain; else 0.
     pub(super) base: u32,
-    /// The collation by which its values are compared; 0 if its type has none.
+    /// The collation by which values are compared; 0 if the type has none.
     pub(super) collation: u32,
-    /// Whether its type is outside pg_catalog, so that its operators may be too.
+    /// Whether the type is outside pg_catalog, so that its operators may be too.
     pub(super) foreign: bool,
     pub(super) source_type: String,
     /// Whether this column (by number) has been dropped since the snapshot.
@@ -110,17 +110,17 @@ impl SeenRelation {
         self.has_policies
     }
 
-    /// Whether it is an ordinary table, which may have child tables.
+    /// Whether the relation is an ordinary table, which may have child tables.
     pub(super) fn is_plain(&self) -> bool {
         self.kind == "r"
     }
 
-    /// Whether it has partitions.
+    /// Whether the relation has partitions.
     pub(super) fn is_partitioned(&self) -> bool {
         self.kind == "p"
     }
 
-    /// Whether it is a view.
+    /// Whether the relation is a view.
     pub(super) fn is_view(&self) -> bool {
         self.kind == "v"
     }

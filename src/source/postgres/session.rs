@@ -70,7 +70,7 @@ pub(super) fn set_config<'a>(settings: impl IntoIterator<Item = (&'a str, &'a st
         .into_iter()
         .map(|(name, value)| {
             let set = format!("pg_catalog.set_config({}, {}, true)", literal(name), literal(value));
-            // Set it only if it differs, because the server reads a file each time.
+            // This setting is set only if it differs, because the server reads a file each time.
             if name == "timezone_abbreviations" {
                 let (name, value) = (literal(name), literal(value));
                 return format!("CASE WHEN pg_catalog.current_setting({name}) <> {value} THEN {set} END");
@@ -167,7 +167,7 @@ impl Session {
         self.connector.version()
     }
 
-    /// Takes the rows of its COPY.
+    /// Takes the rows of the session's COPY.
     pub(super) fn tap(&self) -> &TapHandle {
         &self.pooled().tap
     }

@@ -34,7 +34,7 @@ pub(super) struct PostgresKeeper {
     time: Timestamp,
     snapshot: String,
     lost: CancellationToken,
-    /// Dropping it ends the connection, which ends the transaction.
+    /// Dropping the client ends the connection, which ends the transaction.
     _client: Client,
 }
 

@@ -1,8 +1,8 @@
-//! THE table that maps PostgreSQL's errors to what the program does (retry, give up, plan again) and to what
+//! The table that maps PostgreSQL's errors to what the program does (retry, give up, plan again) and to what
 //! an operator should change.
 //!
 //! Only the primary message of an error is passed on, and only if it cannot contain table data. DETAIL and
-//! CONTEXT may contain rows. So may the messages of data exceptions and of user-written functions.
+//! CONTEXT may contain rows. Messages of data exceptions and of user-written functions may contain rows too.
 
 use std::error::Error as _;
 

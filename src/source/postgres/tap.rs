@@ -157,8 +157,8 @@ impl<S> Tap<S> {
         &self.stream
     }
 
-    /// Processes the bytes that have arrived. Returns `Ok` when all are used, or when `out` is full, or when
-    /// the caller must see it first.
+    /// Processes the bytes that have arrived. Returns `Ok` when all of them are used. Pending if `out` is
+    /// full, or if the channel for the rows is.
     fn sort(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if matches!(self.at, At::Header(_, 0) | At::Rows(0)) {

@@ -77,7 +77,7 @@ struct Verifier {
     /// Checks the chain and the name; `None`: the certificate is not checked.
     chain: Option<Arc<WebPkiServerVerifier>>,
     /// Certificates that are trusted by themselves. PostgreSQL servers often use a self-signed certificate
-    /// that is its own CA. It has no chain.
+    /// that is its own CA. Such a certificate has no chain.
     pinned: Vec<CertificateDer<'static>>,
     /// Whether the name must match.
     name: bool,
@@ -104,7 +104,7 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         }
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The chain is checked before the name, so the chain is good.
+            // The chain is checked before the name, so here the chain is good.
             Err(Error::InvalidCertificate(
                 Invalid::NotValidForName | Invalid::NotValidForNameContext { .. },
             )) if !self.name => Ok(ServerCertVerified::assertion()),

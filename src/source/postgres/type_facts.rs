@@ -29,9 +29,10 @@ pub(super) struct TypeRow {
     pub(super) base_typmod: i32,
     pub(super) extension: Option<String>,
     pub(super) money_scale: Option<u8>,
-    /// Schema and name of the "greater" operator of its default order, if that operator is not built in.
+    /// Schema and name of the "greater" operator of the type's default order, if that operator is not built
+    /// in.
     pub(super) greater: Option<(String, String)>,
-    /// Whether its values can be sorted.
+    /// Whether values of the type can be sorted.
     pub(super) ordered: bool,
     /// Name, type and typmod of each attribute of a composite.
     pub(super) attributes: Vec<(String, u32, i32)>,

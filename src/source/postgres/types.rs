@@ -1,8 +1,8 @@
-//! THE table that maps each PostgreSQL type, and says how it is selected.
+//! The table that maps each PostgreSQL type, and says how the type is selected.
 //!
-//! It is one pure function from facts of the catalogue to a mapping. A type that it does not know is exported
-//! as the server's text, so that no table fails because of a type. To add a family of types, add a line to
-//! [`native`] and a builder next to the others in `decode/column/`.
+//! The mapping is one pure function of facts from the catalogue. An unknown type is exported as the server's
+//! text, so that no table fails because of a type. To add a family of types, add a line to [`native`] and a
+//! builder next to the others in `decode/column/`.
 
 use super::reading::Fetch;
 use crate::message::setting::NumericMode;
@@ -32,72 +32,47 @@ pub(super) struct PgType {
     pub(super) extension: Option<String>,
     /// Digits after the decimal point of `money`, which depend on the server's locale.
     pub(super) money_scale: Option<u8>,
-    /// Schema and name of the "greater" operator of its default order, if that operator is not built in.
+    /// Schema and name of the "greater" operator of the type's default order, if that operator is not built
+    /// in.
     pub(super) greater: Option<(String, String)>,
 }
 
 /// An attribute of a composite type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attribute {
-    /// Its name.
+    /// Name of the attribute.
     pub(super) name: String,
-    /// Its type.
+    /// Type of the attribute.
     pub(super) ty: PgType,
 }
 
 /// Oids of built-in types. They are fixed in `pg_type.dat`, and the same in Greenplum.
 pub(super) mod oid {
-    /// `int2vector`
     pub(in super::super) const INT2VECTOR: u32 = 22;
-    /// `oidvector`
     pub(in super::super) const OIDVECTOR: u32 = 30;
-    /// `point`
     pub(in super::super) const POINT: u32 = 600;
-    /// `money`
     pub(in super::super) const MONEY: u32 = 790;
-    /// `interval`
     pub(in super::super) const INTERVAL: u32 = 1186;
-    /// `bool`
     pub(in super::super) const BOOL: u32 = 16;
-    /// `bytea`
     pub(in super::super) const BYTEA: u32 = 17;
-    /// `name`
     pub(in super::super) const NAME: u32 = 19;
-    /// `int8`
     pub(in super::super) const INT8: u32 = 20;
-    /// `int2`
     pub(in super::super) const INT2: u32 = 21;
-    /// `int4`
     pub(in super::super) const INT4: u32 = 23;
-    /// `text`
     pub(in super::super) const TEXT: u32 = 25;
-    /// `oid`
     pub(in super::super) const OID: u32 = 26;
-    /// `json`
     pub(in super::super) const JSON: u32 = 114;
-    /// `xml`
     pub(in super::super) const XML: u32 = 142;
-    /// `float4`
     pub(in super::super) const FLOAT4: u32 = 700;
-    /// `float8`
     pub(in super::super) const FLOAT8: u32 = 701;
-    /// `bpchar`
     pub(in super::super) const BPCHAR: u32 = 1042;
-    /// `varchar`
     pub(in super::super) const VARCHAR: u32 = 1043;
-    /// `date`
     pub(in super::super) const DATE: u32 = 1082;
-    /// `time`
     pub(in super::super) const TIME: u32 = 1083;
-    /// `timestamp`
     pub(in super::super) const TIMESTAMP: u32 = 1114;
-    /// `timestamptz`
     pub(in super::super) const TIMESTAMPTZ: u32 = 1184;
-    /// `numeric`
     pub(in super::super) const NUMERIC: u32 = 1700;
-    /// `uuid`
     pub(in super::super) const UUID: u32 = 2950;
-    /// `jsonb`
     pub(in super::super) const JSONB: u32 = 3802;
 }
 
@@ -269,7 +244,8 @@ pub(super) struct RangeKey {
     pub(super) numeric: bool,
 }
 
-/// Whether ranges of this type's values can be compared with text literals.
+/// How a column of this type can be the key of ranges. `None` if its values cannot be compared with text
+/// literals.
 #[must_use]
 pub(super) fn range_key(ty: &PgType) -> Option<RangeKey> {
     let (cast, numeric) = match ty.undomained().oid {

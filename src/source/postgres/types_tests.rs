@@ -1,4 +1,4 @@
-//! Tests of the table, line by line.
+//! Tests of the type table, line by line.
 
 use super::*;
 

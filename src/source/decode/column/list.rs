@@ -13,7 +13,7 @@ use crate::message::setting::InfinityMode;
 use crate::relation::column::ELEMENT;
 use crate::source::decode::form::Form;
 
-/// Minimum size in memory above which NULL elements count against [`Room`]. Smaller NULLs take at most 16
+/// NULL elements of more than this many bytes in memory count against [`Room`]. Smaller ones take at most 16
 /// times their bytes in the stream.
 const NARROW: usize = 64;
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of an array");
@@ -31,11 +31,11 @@ struct List {
     head: Head,
     field: FieldRef,
     elements: Box<dyn Builder>,
-    /// Minimum bytes of an element in memory, if a NULL is much smaller in the stream.
+    /// Bytes of a NULL element in memory, if NULL elements count against `room`.
     wide: Option<usize>,
     room: Room,
     starts: Vec<u32>,
-    /// Elements so far.
+    /// Number of elements so far.
     total: usize,
     offsets: Vec<i32>,
     validity: NullBufferBuilder,
@@ -88,8 +88,8 @@ fn head_of_array(walk: &mut Walk<'_>) -> Result<i32, Misfit> {
 }
 
 impl List {
-    /// Stores where the elements of one value start. It trusts the claimed number of elements only as far as
-    /// there are bytes.
+    /// Stores where the elements of one value start. Nothing is allocated for the claimed number of elements,
+    /// because the claim may be wrong.
     fn split(&mut self, start: u32, value: &[u8]) -> Result<(), Misfit> {
         let mut walk = Walk::new(start, value);
         let count = match self.head {

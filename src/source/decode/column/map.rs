@@ -18,7 +18,7 @@ struct Map {
     keys: Box<dyn Builder>,
     values: Box<dyn Builder>,
     starts: [Vec<u32>; 2],
-    /// Pairs so far.
+    /// Number of pairs so far.
     total: usize,
     offsets: Vec<i32>,
     validity: NullBufferBuilder,

@@ -72,7 +72,8 @@ impl Faults {
     }
 }
 
-/// The step of a value with nested values, of which there may be many.
+/// [`Builder::step`] of values with nested values. If nested values can become large in memory, every row is
+/// checked, because a value may contain many of them.
 fn step_of_whole(inner: usize) -> usize {
     if inner == usize::MAX { usize::MAX } else { 1 }
 }
@@ -91,7 +92,8 @@ pub(super) trait Builder: Send {
     /// Whether a value since the last `finish` does not fit.
     fn is_unfit(&self) -> bool;
 
-    /// The array of all values since the last call, and which of them could not be taken. Those are NULL.
+    /// The array of all values since the last call, and its faults. A value that could not be taken is NULL
+    /// in the array.
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError>;
 }
 

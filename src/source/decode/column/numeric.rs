@@ -42,7 +42,7 @@ const POW10_128: [u128; 39] = {
 struct Numeric<'a> {
     weight: i32,
     sign: Sign,
-    /// Digits after the decimal point in its text form.
+    /// Digits after the decimal point in the number's text form.
     shown: usize,
     /// Big-endian pairs, each at most 9999.
     digits: &'a [[u8; 2]],
@@ -80,7 +80,7 @@ impl<'a> Numeric<'a> {
         Ok(Self { weight, sign, shown, digits })
     }
 
-    /// Whether it is negative. Fails if it is not finite.
+    /// Whether the number is negative. NaN and infinity are errors.
     #[inline]
     fn negative(self) -> Result<bool, Misfit> {
         match self.sign {
@@ -95,7 +95,7 @@ impl<'a> Numeric<'a> {
     #[inline]
     fn to_i128(self, precision: usize, scale: i32) -> Result<i128, Misfit> {
         let negative = self.negative()?;
-        // All digits together are less than 10^top.
+        // The sum is less than 10^(4 × (weight + 1) + scale), and 10^19 fits into 64 bits.
         let magnitude = if 4 * (self.weight + 1) + scale <= 19 {
             let mut sum = 0_u64;
             for (digit, exponent) in self.scaled(scale) {
@@ -186,7 +186,7 @@ impl<'a> Numeric<'a> {
             let index = usize::try_from(self.weight - position).ok();
             index.and_then(|i| self.digits.get(i)).map_or(0, |pair| u16::from_be_bytes(*pair))
         };
-        // The server does not send groups of zeros at the end. There may be up to 131,068 such digits.
+        // The server leaves out zeros at the end in groups of four digits: up to 131,068 digits.
         let unsent = self.weight - self.digits.len() as i32;
         let zeros = |out: &mut String, count: usize| out.extend(std::iter::repeat_n('0', count));
         out.push_str(&group(self.weight.max(0)).to_string());

@@ -9,7 +9,7 @@ use super::Misfit;
 const MAX: usize = 256 << 20;
 const FULL: Misfit = Misfit::Unfit("the values of its row become more than 256 MiB");
 
-/// Counts these bytes for all builders of a decoder.
+/// Counts the bytes by which values exceed their bytes in the stream, for all builders of a decoder.
 #[derive(Clone, Default)]
 pub(in crate::source::decode) struct Room(Arc<AtomicUsize>);
 

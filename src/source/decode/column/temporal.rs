@@ -1,9 +1,9 @@
 //! Dates, times and timestamps: PostgreSQL counts from 2000-01-01, Arrow from
 //! 1970-01-01.
 //!
-//! Infinity is stored as the highest value of its type and -infinity as the negative of that, unless the
-//! request asks otherwise. DuckDB has the same infinities, and nobody takes them for calendar days. In
-//! PostgreSQL, -infinity is lower by one.
+//! Unless the request asks otherwise, infinity is stored as the highest value of its type, and -infinity as
+//! the negative of that value. DuckDB reads these two values as infinities, and nobody takes them for
+//! calendar days. PostgreSQL itself uses a value lower by one for -infinity.
 
 use std::marker::PhantomData;
 
@@ -31,7 +31,7 @@ pub(super) fn infinite<D: Decode<W>, const W: usize>(mode: Option<InfinityMode>)
     }
 }
 
-/// Which infinity this is, if it is one. PostgreSQL uses the extremes of its types.
+/// Which infinity a value is, if any. PostgreSQL uses the lowest and the highest value of each type.
 #[inline]
 fn infinity(bytes: &[u8]) -> Option<Infinity> {
     match bytes {

@@ -3,7 +3,7 @@
 //! Elements, attributes and bounds have the same form as a field of a row, so that the builder of a column's
 //! type can also read nested values.
 
-/// Steps through one field. It trusts no length: each step returns `None` when the bytes run out.
+/// Steps through one field. Lengths are not trusted: each step returns `None` when the bytes run out.
 pub(super) struct Walk<'a> {
     rest: &'a [u8],
     /// End of the field in the block.
@@ -11,7 +11,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Begins with a field whose length word is at `start`.
+    /// Begins at the first byte of a field. `start` is the position of the field's length word.
     pub(super) fn new(start: u32, field: &'a [u8]) -> Self {
         Self { rest: field, end: start as usize + 4 + field.len() }
     }

@@ -80,8 +80,8 @@ struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    /// Converts a shape with its inner shapes. The inner shapes follow one after the other, so their number
-    /// is enough to remember, however deep they are nested.
+    /// Converts a shape with its inner shapes. The bytes of inner shapes follow one another at every depth,
+    /// so it is enough to count how many shapes are left.
     fn translate(mut self) -> Result<(), Misfit> {
         let mut left = 1_u64;
         while left > 0 {
@@ -90,7 +90,7 @@ impl Shape<'_> {
         if self.rest.is_empty() { Ok(()) } else { Err(FOREIGN) }
     }
 
-    /// Converts one shape without its inner shapes, and returns the number of these.
+    /// Converts one shape without its inner shapes. Returns the number of its inner shapes.
     fn one(&mut self) -> Result<u64, Misfit> {
         let (order, rest) = self.rest.split_first().ok_or(FOREIGN)?;
         let is_little_endian = match order {

@@ -43,7 +43,7 @@ pub(super) struct Facts {
     /// Number of relations with files of their own: the relation, its partitions and children.
     pub(super) members: u32,
     pub(super) foreign_members: u32,
-    /// Whether it is a view that reads foreign tables.
+    /// Whether the relation is a view that reads foreign tables.
     pub(super) reads_foreign: bool,
     pub(super) heap_bytes: u64,
     pub(super) toast_bytes: u64,
@@ -79,7 +79,7 @@ impl Facts {
         }
     }
 
-    /// The facts without tables that inherit from it.
+    /// The facts of the relation without tables that inherit from it.
     pub(super) fn alone(&self) -> Self {
         let Own { heap_bytes, toast_bytes, counted_rows, counted_pages, unlogged } = self.own;
         let (members, foreign_members) = (self.members.min(1), 0);

@@ -177,7 +177,7 @@ fn parts_that_are_not_what_was_planned_mean_that_the_table_changed() {
         (Form::Map, [&hstore(&[("k", None)])[..], &[0]].concat()),
         (Form::Interval, vec![0; 15]),
         (Form::Vector { length: Some(3), half: false }, vec![0, 1, 0, 0, 0, 0, 0, 0]),
-        // An array of twenty bytes that claims two billion elements.
+        // An array of twenty bytes that claims to have two billion elements.
         (
             Form::List(Box::new(Form::Int32)),
             [array(1, 23, &[int(1)])[..12].to_vec(), vec![0x7f, 255, 255, 255, 0, 0, 0, 1]].concat(),
