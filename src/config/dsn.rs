@@ -72,7 +72,7 @@ pub struct Dsn {
     pub servers: Vec<Server>,
     /// The role.
     pub user: String,
-    /// Its password, in any encoding.
+    /// The role's password, in any encoding.
     pub password: Option<Vec<u8>>,
     /// The database.
     pub database: String,

@@ -47,7 +47,7 @@ impl SourceKind {
         [("password_file", &server.password_file), ("ca_file", &server.ca_file)]
     }
 
-    /// The same files, so that their paths can be changed.
+    /// The settings of [`files`](Self::files), to change their paths.
     pub(super) fn files_mut(&mut self) -> [&mut Option<PathBuf>; 2] {
         let Self::Postgres(server) = self;
         [&mut server.password_file, &mut server.ca_file]
@@ -59,8 +59,8 @@ impl SourceKind {
         server.password_file = file;
     }
 
-    /// The identity of the server and database, as far as the address shows it. It is the same for everybody
-    /// who reads them.
+    /// The identity of the server and database, as far as the address shows it. Two sources with the
+    /// same identity read the same database.
     #[must_use]
     pub fn server(&self) -> Option<String> {
         let Self::Postgres(server) = self;
@@ -68,7 +68,7 @@ impl SourceKind {
     }
 }
 
-/// Where a source was given, and so where its settings are changed.
+/// Where a source was given. Its settings are changed in the same place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
     /// In the configuration file.

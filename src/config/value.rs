@@ -34,10 +34,10 @@ impl fmt::Debug for Secret {
 /// A number, or `auto`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Auto<T> {
-    /// Chosen from the machine.
+    /// The number follows from the machine.
     #[default]
     Auto,
-    /// This many.
+    /// A given number.
     Exactly(T),
 }
 

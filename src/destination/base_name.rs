@@ -1,6 +1,6 @@
-//! Names of table directories: the base name of a table, the names that it takes when another table owns that
-//! base name, and the names that follow when a directory of the name exists already. Pure: other modules find
-//! out who owns a name and which directories exist.
+//! Names of table directories. A table takes another name if another table owns its base name, and a further
+//! name if a directory of the name exists already. Pure: other modules find out who owns a name and which
+//! directories exist.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -73,8 +73,8 @@ fn with_hash(name: &str, identity: [&str; 3]) -> String {
     format!("{}-{hash}", &name[..cut])
 }
 
-/// The n-th directory name of a table, counted from 0: the base name itself,
-/// then what `on_conflict` says. `None`: no further name may be tried.
+/// The n-th directory name of a table, counted from 0: the base name itself, then what `on_conflict` says.
+/// `None` if no further name may be tried.
 #[must_use]
 pub fn directory(base: &str, on_conflict: OnConflict, n: u32, at: Timestamp) -> Option<String> {
     if n == 0 {

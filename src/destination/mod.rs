@@ -29,33 +29,33 @@ pub use part::{FinishedPart, NewPart, PartPlace, PartReference};
 /// A table that asks for a public name.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    /// Its job.
+    /// The table's job.
     pub job: &'a JobId,
-    /// The epoch that plans it.
+    /// The epoch that plans the table.
     pub epoch: Epoch,
-    /// Its number.
+    /// The table's number.
     pub table: TableNo,
-    /// The source that it is read from.
+    /// The source that the table is read from.
     pub source: &'a SourceName,
-    /// Its schema there.
+    /// The table's schema in the source.
     pub schema: &'a str,
-    /// Its name there.
+    /// The table's name in the source.
     pub name: &'a str,
     /// Output directory, empty for the destination's root.
     pub directory: &'a str,
     /// What happens when the name is taken.
     pub on_conflict: OnConflict,
-    /// When it asks.
+    /// When the name is asked for.
     pub at: Timestamp,
 }
 
 /// Why a destination cannot take a table.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// No destination can take it as things are. The job's owner reads this reason.
+    /// The destination refuses the table. The job's owner reads the reason.
     #[error("{}", .0.message)]
     Refused(ErrorReport),
-    /// The answer could not be found out.
+    /// The destination could not find out the answer.
     #[error(transparent)]
     Folder(#[from] FolderError),
 }
@@ -80,17 +80,17 @@ pub struct Stage<'a> {
 /// A table of an epoch. It is published or discarded as a whole.
 #[derive(Clone, Debug)]
 pub struct StagedTable {
-    /// Its job.
+    /// The table's job.
     pub job: JobId,
-    /// Its batch.
+    /// The table's batch.
     pub of: BatchId,
-    /// Its number.
+    /// The table's number.
     pub table: TableNo,
-    /// [`Stage::id`] of its plan.
+    /// [`Stage::id`] of the table's plan.
     pub stage: Uuid,
     /// Output directory, empty for the destination's root.
     pub directory: String,
-    /// The base name that it has claimed.
+    /// The base name that the table has claimed.
     pub base: String,
     /// A part that is certainly in the table once it is published, if one is known.
     pub certain: Option<WinningPart>,
@@ -99,7 +99,7 @@ pub struct StagedTable {
 /// A part that a record names, and its place in the published table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WinningPart {
-    /// The destination's own name for it.
+    /// The destination's own name for the part.
     pub reference: PartReference,
     /// Path below the table's directory.
     pub path: String,
@@ -108,9 +108,9 @@ pub struct WinningPart {
 /// The decision about a table of an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It is published in this directory, or is about to be.
+    /// The table is published in this directory, or is about to be.
     Published(String),
-    /// It never appears.
+    /// The table never appears.
     Discarded,
 }
 
@@ -125,16 +125,16 @@ pub enum Publication {
 
 /// A published file that is open for reading.
 pub trait PublishedFile: Send + Sync {
-    /// Its size in bytes.
+    /// Size of the file in bytes.
     ///
     /// # Errors
-    /// When it cannot be found out.
+    /// When the size cannot be found out.
     fn size(&self) -> io::Result<u64>;
 
-    /// Reads from a position into a buffer. Blocks. 0 at the end.
+    /// Reads from a position into a buffer. Blocks. Returns 0 at the end of the file.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the file cannot be read.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
 }
 
@@ -147,11 +147,11 @@ pub fn of(folder: &Folder) -> Arc<dyn Destination> {
 /// Where published tables live.
 #[async_trait]
 pub trait Destination: Send + Sync {
-    /// Its identity, which plans keep. `None` for the root of the control folder: every task names that root
-    /// already.
+    /// Identity of the destination, which plans keep. `None` for the root of the control folder: every task
+    /// names that root already.
     fn id(&self) -> Option<Uuid>;
 
-    /// Whether it can be used now.
+    /// Whether the destination can be used now.
     ///
     /// # Errors
     /// The reason, for people.
@@ -160,7 +160,7 @@ pub trait Destination: Send + Sync {
     /// Bytes that may still be written.
     ///
     /// # Errors
-    /// When it cannot be found out.
+    /// When the number cannot be found out.
     async fn free(&self) -> Result<u64, FolderError>;
 
     /// Claims a public name for a table. Returns the base name, which belongs to the table for ever.
@@ -185,26 +185,26 @@ pub trait Destination: Send + Sync {
     /// Removes what was prepared for a plan that was not written, because another planner was first.
     ///
     /// # Errors
-    /// When it refuses.
+    /// When the destination refuses.
     async fn withdraw(&self, stage: &Stage<'_>) -> Result<(), FolderError>;
 
     /// Begins a part. Nothing of it is visible to readers. Called on a thread that may block.
     ///
     /// # Errors
-    /// When it cannot be begun; `NotFound` if nobody needs the part any more.
+    /// When the part cannot be begun; `NotFound` if nobody needs the part any more.
     fn begin(&self, place: &PartPlace) -> io::Result<Box<dyn NewPart>>;
 
     /// Makes the finished parts of a batch durable. A record must not name them before that. Small parts
     /// share the fsync.
     ///
     /// # Errors
-    /// When it refuses.
+    /// When the destination refuses.
     async fn secure(&self, job: &JobId, of: BatchId) -> Result<(), FolderError>;
 
-    /// Removes a part that no record names. A part that does not exist is fine.
+    /// Removes a part that no record names. It is no error if the part does not exist.
     ///
     /// # Errors
-    /// When it refuses.
+    /// When the destination refuses.
     async fn drop_part(&self, job: &JobId, of: BatchId, reference: &PartReference)
     -> Result<(), FolderError>;
 
@@ -212,7 +212,7 @@ pub trait Destination: Send + Sync {
     /// decided before, returns that decision.
     ///
     /// # Errors
-    /// When it refuses. The caller tries again; the table may be decided nevertheless.
+    /// When the destination refuses. The caller tries again; the table may be decided nevertheless.
     async fn publish(
         &self,
         table: &StagedTable,
@@ -231,19 +231,19 @@ pub trait Destination: Send + Sync {
     /// cache.
     ///
     /// # Errors
-    /// When it refuses.
+    /// When the destination refuses.
     async fn is_begun(&self, job: &JobId, of: BatchId, table: TableNo) -> Result<bool, FolderError>;
 
     /// Checks that a published table has the parts that its records name, before anybody hears of it.
     ///
     /// # Errors
-    /// When it has not, or when that cannot be found out.
+    /// When a part is missing, or when this cannot be found out.
     async fn confirm(&self, directory: &str, parts: &[WinningPart]) -> Result<(), FolderError>;
 
     /// The directory of the newest full export of a table in an output directory, as readers find it.
     ///
     /// # Errors
-    /// When it refuses.
+    /// When the destination refuses.
     async fn latest(
         &self,
         source: &SourceName,
@@ -256,24 +256,24 @@ pub trait Destination: Send + Sync {
     /// found another one, or none, before.
     ///
     /// # Errors
-    /// When it refuses.
+    /// When the destination refuses.
     async fn point(&self, directory: &str, base: &str, newest: &str) -> Result<bool, FolderError>;
 
     /// Opens a published file. Called on a thread that may block.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When the file cannot be opened.
     fn open(&self, directory: &str, path: &str) -> io::Result<Box<dyn PublishedFile>>;
 
     /// The files of a published table; `None` if the table does not exist.
     ///
     /// # Errors
-    /// When it refuses.
+    /// When the destination refuses.
     async fn list(&self, directory: &str) -> Result<Option<Vec<String>>, FolderError>;
 
     /// Removes a published table. `why` is used for its name in the trash.
     ///
     /// # Errors
-    /// When it refuses.
+    /// When the destination refuses.
     async fn remove(&self, directory: &str, why: &str) -> Result<(), FolderError>;
 }

@@ -28,10 +28,10 @@ pub struct PartPlace {
 /// A part that is being written. If it is dropped unfinished, it is given up.
 #[async_trait]
 pub trait NewPart: io::Write + Send {
-    /// Its name in error messages.
+    /// Name of the part in error messages.
     fn shown(&self) -> String;
 
-    /// Finishes the part. It is complete now, and durable once its batch is secured.
+    /// Finishes the part. The part is then complete, and durable once its batch is secured.
     ///
     /// # Errors
     /// When any step fails; `NotFound` if nobody needs the part any more.
@@ -41,8 +41,8 @@ pub trait NewPart: io::Write + Send {
 /// A part that is complete.
 #[derive(Clone, Debug)]
 pub struct FinishedPart {
-    /// The destination's own name for it.
+    /// The destination's own name for the part.
     pub reference: PartReference,
-    /// How long it took to make its bytes durable.
+    /// How long it took to make the part's bytes durable.
     pub synced: Duration,
 }

@@ -27,7 +27,7 @@ pub struct DiskStore {
 }
 
 impl DiskStore {
-    /// A store below `root`. All that it creates belongs to `group`.
+    /// A store below `root`. Everything that the store creates belongs to `group`.
     #[must_use]
     pub fn new(root: PathBuf, group: Option<u32>) -> Self {
         Self { root, group, syncs: Arc::default() }
@@ -70,8 +70,8 @@ impl DiskStore {
 }
 
 /// Sets the times of a directory and of all directories above it, up to the root. This makes an NFS client
-/// drop stale caches: the server's answer carries the attributes of the directory, and where other hosts
-/// changed the directory, the client forgets all that it had cached of it.
+/// drop stale caches: the server's answer carries the attributes of the directory. If other hosts have
+/// changed the directory, the client forgets everything that it had cached of it.
 fn touch_down_to(root: &Path, dir: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
@@ -91,7 +91,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 
-/// `None` for what does not exist.
+/// Turns the error for something that does not exist into `None`.
 fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -1,9 +1,8 @@
-//! The exclusive durable file: the one way in which a file appears in the
-//! export folder.
+//! The exclusive durable file: the one way in which a file appears in the export folder.
 //!
-//! Temporary name in the same directory → mode and group → write → fsync → `link()` to the name → unlink the
-//! temporary → fsync the directory. A reader of the name therefore always sees the whole file. If two writers
-//! want the same name, exactly one gets it (I3, I10).
+//! The steps: temporary name in the same directory → mode and group → write → fsync → `link()` to the name →
+//! unlink the temporary name → fsync the directory. So a reader of the name always sees the whole file. If
+//! two writers want the same name, exactly one gets it (I3, I10).
 //!
 //! Two facts explain the steps. `link()` may report an error although it succeeded (a retransmission on NFS),
 //! so inodes decide who won. After a failed fsync, ext4 and XFS mark the pages clean, and a second fsync
@@ -26,12 +25,12 @@ const MODE: u32 = 0o640;
 /// Who holds the name after a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Linked {
-    /// This file.
+    /// The committed file has the name.
     New {
-        /// Its inode.
+        /// Inode of the file.
         inode: u64,
     },
-    /// A file that another writer linked before. This one is removed.
+    /// Another writer's file had the name before. The committed file is removed.
     Exists,
 }
 
@@ -65,8 +64,8 @@ impl ExclusiveFile {
         Ok(this)
     }
 
-    /// Gives the file to a group. This happens before the file gets its name, so that nobody finds a file
-    /// that the group cannot read; and before its fsync, which then makes the group durable too.
+    /// Gives the file to a group. This must happen before the commit: nobody may find a file under its name
+    /// that the group cannot read, and the fsync makes the group durable too.
     ///
     /// # Errors
     /// When the system refuses.

@@ -114,7 +114,7 @@ impl Folder {
     }
 }
 
-/// Workspaces without a request (`job::headless` says when).
+/// What `job::headless` does to workspaces without a request.
 impl Folder {
     /// Moves a workspace aside.
     ///
@@ -134,7 +134,7 @@ impl Folder {
         Ok(self.store().stat(&layout::request_in(&aside.path())).await?.is_some())
     }
 
-    /// Moves a workspace back that was moved aside.
+    /// Moves a workspace that was moved aside back to its place.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -142,7 +142,7 @@ impl Folder {
         Ok(self.store().rename(&aside.path(), &layout::workspace(&aside.job)).await?)
     }
 
-    /// Moves a workspace to the trash that was moved aside.
+    /// Moves a workspace that was moved aside to the trash.
     ///
     /// # Errors
     /// When the folder refuses.

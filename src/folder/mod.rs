@@ -1,5 +1,5 @@
-//! The export folder as a type. It is the truth (invariant I3): messages only wake somebody up. Only three
-//! primitives change it: the exclusive durable file ([`exclusive`]), the consuming rename
+//! The export folder as a type. The folder is the truth (invariant I3): messages only wake somebody up. Only
+//! three primitives change it: the exclusive durable file ([`exclusive`]), the consuming rename
 //! (`destination::folder`) and the commit of a job ([`Workspace::commit`]).
 
 use std::io;
@@ -45,7 +45,7 @@ pub enum FolderError {
     Unreadable {
         /// The file.
         path: String,
-        /// What does not fit.
+        /// What is wrong with the file.
         why: String,
     },
     /// A file of a newer release.
@@ -55,7 +55,7 @@ pub enum FolderError {
     Newer {
         /// The file.
         path: String,
-        /// Its version.
+        /// The file's version.
         found: u64,
     },
     /// A state that the protocol rules out. The step is tried again after reading the folder anew.
@@ -110,7 +110,7 @@ impl Folder {
     /// Opens an initialized folder on disk.
     ///
     /// # Errors
-    /// When it has no `.adu-root`: a missing mount must not be filled.
+    /// When the folder has no `.adu-root`: if a mount is missing, nothing may be written in its place.
     pub async fn open(root: PathBuf, group: Option<u32>) -> Result<Self, FolderError> {
         let store: Arc<dyn Store> = Arc::new(DiskStore::new(root.clone(), group));
         Self::open_store(store, root).await
@@ -119,7 +119,7 @@ impl Folder {
     /// Opens an initialized store.
     ///
     /// # Errors
-    /// When it has no `.adu-root`.
+    /// When the store has no `.adu-root`.
     pub async fn open_store(store: Arc<dyn Store>, root: PathBuf) -> Result<Self, FolderError> {
         let id = read_id(&*store).await?.ok_or_else(|| {
             FolderError::WrongRoot(format!(
@@ -135,7 +135,7 @@ impl Folder {
     /// Opens a folder, initializing it if it is new.
     ///
     /// # Errors
-    /// When it cannot be created or written.
+    /// When the folder cannot be created or written.
     pub async fn init(root: PathBuf, group: Option<u32>) -> Result<Self, FolderError> {
         let made = root.clone();
         tokio::task::spawn_blocking(move || std::fs::create_dir_all(made))
@@ -149,7 +149,7 @@ impl Folder {
     /// Initializes a store. The identity is written last, as the proof that everything else exists.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the store cannot be written.
     pub async fn init_store(store: Arc<dyn Store>, root: PathBuf, id: Uuid) -> Result<Self, FolderError> {
         let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         store.make_dirs("", names(&[layout::TEMP, ".archive"])).await?;
@@ -160,8 +160,8 @@ impl Folder {
         Ok(Self { store, id, root, newer: Arc::default() })
     }
 
-    /// Checks that this still is the folder that was opened, that it is writable, and that the file of a
-    /// newer release that a role of this process met is gone. While that file exists, the whole process is
+    /// Checks that this is still the folder that was opened, that it is writable, and that it has no file of
+    /// a newer release which a role of this process has met. While such a file exists, the whole process is
     /// too old, not only that role.
     ///
     /// # Errors
@@ -180,7 +180,7 @@ impl Folder {
         self.newer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that this still is the folder that was opened, and that it is writable.
+    /// Checks that this is still the folder that was opened, and that it is writable.
     ///
     /// # Errors
     /// When its identity is missing or another one, or it is read-only.
@@ -211,7 +211,7 @@ impl Folder {
     /// Like [`guard`](Self::guard), for callers that must not wait for a storage that does not answer.
     ///
     /// # Errors
-    /// The reason why nobody can work on it.
+    /// The reason why nobody can work on the folder.
     pub async fn fit(&self, within: Duration) -> Result<(), String> {
         match tokio::time::timeout(within, self.guard()).await {
             Ok(guarded) => guarded.map_err(|e| e.to_string()),
@@ -240,7 +240,7 @@ impl Folder {
     /// Reads a JSON file; `None` if there is none.
     ///
     /// # Errors
-    /// When it cannot be read, is damaged, or of a newer release.
+    /// When the file cannot be read, is damaged, or is of a newer release.
     pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, FolderError> {
         self.read_as(path, |bytes| parse(path, bytes)).await
     }
@@ -302,7 +302,7 @@ impl Folder {
     /// Creates a JSON file exclusively.
     ///
     /// # Errors
-    /// When it cannot be written; `is_gone` if its directory does not exist.
+    /// When the file cannot be written; `is_gone` if its directory does not exist.
     pub async fn create<T: Serialize>(&self, path: &str, value: &T) -> Result<Created, FolderError> {
         let mut bytes = serde_json::to_vec(value)
             .map_err(|e| FolderError::Unreadable { path: path.to_owned(), why: e.to_string() })?;

@@ -21,7 +21,7 @@ pub enum Created {
 /// The result of a rename.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renamed {
-    /// It is at its new place.
+    /// The directory is at its new place.
     Done,
     /// The old place is empty: somebody else moved the directory.
     Gone,
@@ -32,18 +32,18 @@ pub enum Renamed {
 /// Facts of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// Its inode: the identity of a file under all its names.
+    /// The inode, which identifies a file under all its names.
     pub inode: u64,
-    /// Whether it is a directory.
+    /// Whether the entry is a directory.
     pub directory: bool,
-    /// When it was last changed.
+    /// When the entry was last changed.
     pub modified: Timestamp,
 }
 
-/// A file that is being written and has no name yet. Dropping it removes it.
+/// A file that is being written and has no name yet. Dropping the value removes the file.
 #[async_trait]
 pub trait NewFile: io::Write + Send {
-    /// Makes its content durable and gives it its name, which must be free. The caller must call
+    /// Makes the content durable and gives the file its name, which must be free. The caller must call
     /// [`Store::sync`] for the directory before anybody hears of the file; many small files share that call.
     async fn commit(self: Box<Self>) -> io::Result<Committed>;
 }
@@ -51,13 +51,13 @@ pub trait NewFile: io::Write + Send {
 /// A file that has its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Committed {
-    /// Its inode.
+    /// Inode of the file.
     pub inode: u64,
-    /// How long its fsync took.
+    /// How long the fsync of the file took.
     pub fsync: Duration,
 }
 
-/// A file system below one root. Paths are relative to it.
+/// A file system below one root. Paths are relative to the root.
 ///
 /// When a call returns `Ok`, its effect is durable.
 #[async_trait]
@@ -100,10 +100,10 @@ pub trait Store: Send + Sync {
     /// that nobody else uses: such a move would replace a file there.
     async fn rename(&self, from: &str, to: &str) -> io::Result<Renamed>;
 
-    /// Removes a file; one that is not there is fine.
+    /// Removes a file. It is no error if the file does not exist.
     async fn remove(&self, path: &str) -> io::Result<()>;
 
-    /// Removes a directory with all that is in it; one that is not there is fine.
+    /// Removes a directory with everything in it. It is no error if the directory does not exist.
     async fn remove_tree(&self, path: &str) -> io::Result<()>;
 
     /// Points a symbolic link at a target. An existing link is replaced.
@@ -117,7 +117,7 @@ pub trait Store: Send + Sync {
 
     /// Asks the NFS server itself what a directory, and those above it, contain. The caches of this host may
     /// hide a name that another host made for up to a minute. Only after this call does a missing name mean
-    /// that the file does not exist. A directory that does not exist is fine.
+    /// that the file does not exist. It is no error if the directory does not exist.
     async fn revalidate(&self, dir: &str) -> io::Result<()>;
 
     /// A new unique identity, for names in the trash.

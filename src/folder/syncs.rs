@@ -49,7 +49,7 @@ impl DirectorySyncs {
         };
         let result = directory.sync(change, || fsync(path));
         let mut directories = lock(&self.directories);
-        // Only this map and this call hold it: nobody else waits.
+        // Only this map and this call hold the directory: nobody else waits.
         if Arc::strong_count(&directory) == 2 {
             directories.remove(path);
         }

@@ -40,7 +40,7 @@ impl Workspace<'_> {
         self.has(&layout::workspace(self.job)).await
     }
 
-    /// When an entry of it was last made, moved or removed. `None` if the workspace is gone.
+    /// When an entry of the workspace was last made, moved or removed. `None` if the workspace is gone.
     ///
     /// # Errors
     /// When the folder refuses.
@@ -58,10 +58,10 @@ impl Workspace<'_> {
         Ok(store.revalidate(layout::BY_ID).await?)
     }
 
-    /// Moves it to the trash.
+    /// Moves the workspace to the trash.
     ///
     /// # Errors
-    /// When it cannot be moved.
+    /// When the workspace cannot be moved.
     pub async fn trash(&self) -> Result<Renamed, FolderError> {
         self.folder.discard(&layout::workspace(self.job), &format!("job_{}", self.job)).await
     }

@@ -18,9 +18,9 @@ mod family;
 /// A table that will be planned.
 #[derive(Clone, Debug)]
 pub struct ChosenTable<'a> {
-    /// Its number in the job.
+    /// Number of the table in the job.
     pub number: TableNo,
-    /// Its facts.
+    /// Facts of the table.
     pub relation: &'a Relation,
     /// The entry of the request with the options for this table.
     pub request: &'a TableRequest,
@@ -72,9 +72,9 @@ impl<'a> Chosen<'a> {
     }
 }
 
-/// Chooses the tables of a request among the relations of a survey. `children`: tables that patterns matched
-/// in an earlier epoch and that were left out. Another table may no longer contain them. `schemas`: the
-/// schemas that requests may name; empty for all.
+/// Chooses the tables of a request among the relations of a survey. `children` are tables that patterns
+/// matched in an earlier epoch and that were left out. They are chosen if no other table contains them any
+/// more. `schemas` are the schemas that requests may name; empty for all.
 #[must_use]
 pub fn choose<'a>(
     request: &'a ExportRequest,
@@ -255,9 +255,8 @@ fn unreadable<'a>(relation: &'a Relation, entry: &TableRequest) -> Option<&'a Un
     relation.unreadable.as_ref().or(relation.elsewhere.as_ref().filter(|_| is_sure))
 }
 
-/// Refuses `only` for a relation that has no rows of its own. It also refuses it in a pattern. Otherwise a
-/// pattern with `only` would silently lose all rows of a partitioned table, because patterns do not match
-/// partitions.
+/// Refuses `only` for a relation that has no rows of its own, and in a pattern. Patterns do not match
+/// partitions, so a pattern with `only` would silently lose all rows of a partitioned table.
 fn own_rows(relation: &Relation, entry: &TableRequest) -> Result<(), ErrorReport> {
     if !entry.only || relation.has_own_rows {
         return Ok(());

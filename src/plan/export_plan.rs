@@ -31,7 +31,7 @@ pub struct ExportPlan {
     /// Identity of the destination; none for the root of the export folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<Uuid>,
-    /// The snapshot that all its chunks read; none for an export without a snapshot.
+    /// The snapshot that all chunks of the plan read; none for an export without a snapshot.
     pub snapshot: Option<Snapshot>,
     /// Session settings of every chunk, in order.
     pub session: Vec<(String, String)>,
@@ -71,7 +71,7 @@ pub struct WriterSettings {
 /// One table of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedTable {
-    /// Its number in the first plan of the job. The number never changes.
+    /// Number of the table in the first plan of the job. The number never changes.
     pub number: TableNo,
     /// Number of the first table of its batch. A table alone in its batch has its own number here.
     pub batch: BatchNo,
@@ -79,7 +79,7 @@ pub struct PlannedTable {
     pub schema: String,
     /// Name in the source.
     pub name: String,
-    /// Base name of its directory.
+    /// Base name of the table's directory.
     pub base: String,
     /// Output directory below the root; empty for the root.
     #[serde(default)]
@@ -122,8 +122,8 @@ pub struct PlannedTable {
     pub counted_rows: Option<u64>,
 }
 
-/// How a table is split into chunks. It stores boundaries only, because the number of a chunk then decides
-/// its rows.
+/// How a table is split into chunks. Only boundaries are stored: the number of a chunk decides which rows it
+/// holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Strategy {
@@ -133,8 +133,8 @@ pub enum Strategy {
     Range {
         /// The column.
         column: String,
-        /// How its values are compared. The field is named `cast` in plans, after what PostgreSQL does with
-        /// bounds.
+        /// How the column's values are compared. The field is named `cast` in plans, after what PostgreSQL
+        /// does with bounds.
         #[serde(rename = "cast")]
         order: Frozen,
         /// Ascending, distinct values as text.
@@ -211,15 +211,15 @@ pub struct FailedTable {
 pub struct SkippedRelation {
     /// `schema.table`.
     pub table: String,
-    /// Why.
+    /// Why the relation is left out.
     pub reason: String,
-    /// Exported tables among whose rows its own are, because it inherits from them.
+    /// Exported tables whose rows include the rows of this relation, because it inherits from them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<String>,
 }
 
 impl PlannedTable {
-    /// The filter for the chunk that holds this slice.
+    /// The filter for a chunk that holds this slice.
     #[must_use]
     pub fn filter_of(&self, slice: Slice<'_>) -> Option<&Frozen> {
         let ranges = self.range_filter.as_ref().filter(|_| matches!(slice, Slice::Range { .. }));

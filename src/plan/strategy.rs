@@ -72,7 +72,7 @@ pub enum Split {
     NeedsBoundaries {
         /// The column.
         column: String,
-        /// How its values are compared.
+        /// How the column's values are compared.
         order: Frozen,
         /// Where boundaries come from.
         method: BoundaryMethod,

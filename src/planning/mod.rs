@@ -33,7 +33,7 @@ use drafts::Drafts;
 pub struct Ground<'a> {
     /// The source.
     pub source: &'a dyn Source,
-    /// Its section of the configuration.
+    /// The source's section of the configuration.
     pub config: &'a SourceConfig,
     /// Export settings for all sources.
     pub export: &'a ExportConfig,
@@ -55,8 +55,8 @@ pub struct Under {
 pub struct Scope {
     /// The request, narrowed to the tables of this epoch.
     pub request: ExportRequest,
-    /// Tables that were left out because another table of this epoch contains their rows. A new snapshot may
-    /// show that it no longer does.
+    /// Tables that were left out because another table of this epoch contained their rows. A new snapshot may
+    /// show that the other table no longer contains them.
     pub children: Vec<TableRequest>,
     /// The first number that no table has had.
     pub free: u32,
@@ -81,7 +81,7 @@ impl Scope {
 
 /// The head of a plan.
 pub struct Title {
-    /// Version of its format.
+    /// Version of the format.
     pub v: u32,
     /// The job.
     pub job: JobId,
@@ -89,9 +89,9 @@ pub struct Title {
     pub epoch: Epoch,
     /// The source.
     pub source: SourceName,
-    /// When it is made.
+    /// When the plan is made.
     pub planned_at: Timestamp,
-    /// Names the directory of the destination in which its tables are prepared.
+    /// Names the directory of the destination in which the plan's tables are prepared.
     pub ready: Uuid,
     /// The destination; none for the root of the export folder.
     pub destination: Option<Uuid>,

@@ -10,7 +10,7 @@ use crate::plan::strategy::{Split, SplitRequest, draft};
 use crate::relation::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
 
 impl Ground<'_> {
-    /// Asks the source for what the plan needs to know, and decides.
+    /// Asks the source for the facts that the plan of a table needs, and makes the plan.
     pub(super) async fn table<E>(
         &self,
         scope: &Scope,
@@ -58,8 +58,8 @@ impl Ground<'_> {
         let (strategy, reason) = draft.finish(bounds);
         let high_water_mark = match &request.after {
             Some(after) => {
-                // The mark is the highest of the newer rows only, so that rows exported again do not lower
-                // it.
+                // The high-water mark is the highest value of the newer rows only, so that rows exported
+                // again do not lower it.
                 let newer = self.filter::<E>(chosen, NewRows::Newer)?;
                 let newer = chosen.selection(newer.as_ref());
                 let highest = self.source.maximum(&newer, &after.column, under).await?;

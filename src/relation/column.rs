@@ -74,7 +74,7 @@ pub enum ColumnType {
     List(Box<ColumnType>),
     /// list of single-precision numbers, of fixed or variable length
     Vector {
-        /// The length, if all values have the same.
+        /// The number of elements, if it is the same in all values.
         length: Option<u16>,
     },
     /// named attributes
@@ -90,21 +90,21 @@ pub enum ColumnType {
 /// What is known about the shapes of a [`ColumnType::Geometry`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Geometry {
-    /// The spatial reference that the column declares. Values are then ISO WKB. Without it each value carries
-    /// its own reference and is EWKB.
+    /// The spatial reference that the column declares. Values are then ISO WKB. Without a declared reference,
+    /// each value is EWKB and carries its own.
     pub srid: Option<u32>,
     /// The kind of shape as GeoParquet names it, e.g. `Point Z`; none if there may be several kinds.
     pub kind: Option<String>,
-    /// Edges are geodesics on a sphere (`geography`), not straight lines.
+    /// Whether edges are geodesics on a sphere (`geography`), not straight lines.
     pub geodesic: bool,
 }
 
 /// A named attribute of a [`ColumnType::Struct`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attribute {
-    /// Its name.
+    /// Name of the attribute.
     pub name: String,
-    /// What it becomes.
+    /// Type of its values in the files.
     #[serde(rename = "type")]
     pub ty: ColumnType,
 }
@@ -130,8 +130,9 @@ pub struct Column {
     pub note: Option<String>,
 }
 
-/// A column as plans store it. Plans of earlier releases had no `reading`. They said the same in three
-/// fields, and the type also said how the source reads the column. The source reads these three as one value.
+/// A column as plans store it. Plans of earlier releases had no `reading`: they said the same in three
+/// fields, and the type also said how the source reads the column. The source reads these three fields as one
+/// value.
 #[derive(Deserialize)]
 struct StoredColumn {
     name: String,

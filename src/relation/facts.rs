@@ -61,8 +61,8 @@ pub struct Relation {
     pub alone: Option<Box<Relation>>,
     /// Whether the relation can have rows of its own. Partitioned tables and views cannot.
     pub has_own_rows: bool,
-    /// Whether it is a foreign table, has a foreign partition or child, or is a view that reads a foreign
-    /// table. Foreign rows do not follow a snapshot, so only a single scan of them is consistent.
+    /// Whether the relation is a foreign table, has a foreign partition or child, or is a view that reads a
+    /// foreign table. Rows of foreign tables do not follow a snapshot, so only a single scan is consistent.
     pub foreign: bool,
     /// Estimated number of rows; none without statistics.
     pub estimated_rows: Option<u64>,
@@ -70,14 +70,14 @@ pub struct Relation {
     pub bytes: u64,
     /// Bytes of its pages only.
     pub heap_bytes: u64,
-    /// Whether the table has grown so much since its statistics were taken that they say little about it.
+    /// Whether the table has grown so much since its statistics were taken that they do not describe it.
     pub outdated: bool,
     /// Number of heap pages now; 0 if page ranges cannot be used (server before 14, not a heap, partitioned,
     /// a view).
     pub pages: u32,
     /// Columns of the primary key, in order.
     pub primary_key: Vec<String>,
-    /// Its columns, in order.
+    /// Columns of the relation, in order.
     pub columns: Vec<SurveyColumn>,
 }
 
@@ -95,42 +95,42 @@ impl Relation {
 pub struct Unreadable {
     /// The obstacle, e.g. "no SELECT right".
     pub why: String,
-    /// What would remove it.
+    /// What would remove the obstacle.
     pub remedy: String,
 }
 
 /// Facts of one column.
 #[derive(Clone, Debug)]
 pub struct SurveyColumn {
-    /// Its mapping without any option.
+    /// The mapping of the column without any option.
     pub column: Column,
-    /// Whether the role may read it.
+    /// Whether the role may read the column.
     pub readable: bool,
-    /// What else the source knows about its type.
+    /// What else the source knows about the column's type.
     pub facts: Facts,
     /// Approximate bytes of a value in the table.
     pub width: u64,
-    /// How bounds of a range are compared with its values; none if it cannot be a chunk column.
+    /// How bounds of a range are compared with the column's values; none if it cannot be a chunk column.
     pub order: Option<Frozen>,
-    /// Whether its values can be sorted, so that a request can ask for newer ones.
+    /// Whether the values can be sorted, so that a request can ask for newer ones.
     pub ordered: bool,
     /// Whether the column is a number (integer or numeric).
     pub numeric: bool,
     /// Correlation of the physical order with the order of the column; none without statistics.
     pub correlation: Option<f32>,
-    /// Number of bounds of its histogram in the statistics.
+    /// Number of bounds of the column's histogram in the statistics.
     pub histogram_bounds: u32,
     /// Whether an index begins with this column, so that reading a range of it reads nothing else.
     pub indexed: bool,
     /// Why indexes on this column and bounds of partitions cannot be trusted: nobody knows whether they have
-    /// its values in the current order. `order` is then another order, and `indexed` is false.
+    /// the column's values in the current order. `order` is then another order, and `indexed` is false.
     pub doubt: Option<String>,
     /// Share of rows, 0 to 1, that have one of the most common values of the statistics. The histogram does
     /// not contain these values.
     pub common_share: f32,
 }
 
-/// Facts about a type that only the source that found them understands. It uses them to map a column
+/// Facts about a type. Only the source that found them understands them. The source uses them to map a column
 /// differently or to compare its values.
 #[derive(Clone)]
 pub struct Facts(Arc<dyn Any + Send + Sync>);

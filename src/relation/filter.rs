@@ -104,7 +104,7 @@ impl Expression {
     /// Parses an expression and checks its contents. The language is PostgreSQL's for every source.
     ///
     /// # Errors
-    /// When the text contains something that is not allowed. The error names it.
+    /// When the text contains something that is not allowed, which the error names.
     pub fn parse(text: &str, allow: AllowWhere) -> Result<Self, FilterError> {
         if allow == AllowWhere::None {
             return Err(FilterError::Off);

@@ -4,9 +4,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::Value;
 
-/// A value that one source writes and reads. Everybody else only passes it on, in memory and in plans. It is
-/// JSON, so that a process without this source can still read the plan. In memory it is the text of that JSON:
-/// a plan has one for each of its columns, and a tree of values takes ten times as much.
+/// A value that one source writes and reads. Everybody else only passes it on, in memory and in plans. The
+/// value is JSON, so that a process without this source can still read the plan. In memory it is the text of
+/// that JSON: a plan has one such value for each of its columns, and a tree of values takes ten times as
+/// much.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frozen(Box<str>);
 
@@ -37,7 +38,7 @@ impl Frozen {
     /// When JSON cannot hold the value, e.g. a map whose keys are not texts.
     #[must_use]
     pub fn of(value: &impl Serialize) -> Self {
-        // By way of a value, so that equal values have equal texts.
+        // Converted to a JSON value first, so that equal values have equal texts.
         Self::of_value(&serde_json::to_value(value).expect("sources freeze structs, enums and texts"))
     }
 
@@ -53,7 +54,7 @@ impl Frozen {
         serde_json::from_str(&self.0)
     }
 
-    /// Whether it is empty.
+    /// Whether no value is stored.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self.0 == *NOTHING

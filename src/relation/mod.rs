@@ -1,7 +1,7 @@
 //! Relations as data: their columns and file types, facts, slices, selections.
 //!
-//! `plan/` and `source/` both use this module, and know each other only through it. Nothing in it says how a
-//! source fetches a value. That is in [`Frozen`], which only the source reads.
+//! `plan/` and `source/` both use this module, and know each other only through it. This module does not say
+//! how a source fetches a value: that is in [`Frozen`], which only the source reads.
 
 pub mod column;
 mod facts;

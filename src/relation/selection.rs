@@ -53,8 +53,7 @@ pub enum BoundaryMethod {
 pub struct Boundaries {
     /// Distinct values, ascending in the source's order, as text.
     pub values: Vec<String>,
-    /// How they were found. It may differ from the method that was asked for, because a sample that is too
-    /// small is followed by an ordered pass.
+    /// How the values were found: as it was asked for, or by an ordered pass if a sample was too small.
     pub method: BoundaryMethod,
 }
 

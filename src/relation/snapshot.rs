@@ -7,8 +7,8 @@ use uuid::Uuid;
 /// A snapshot of a source, and the lineage of keepers that hold it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Its lineage. Later epochs that read the same snapshot have the same one.
+    /// The lineage. Later epochs that read the same snapshot have the same lineage.
     pub lineage: Uuid,
-    /// The time that it shows, by the source's clock.
+    /// The time whose rows the snapshot shows, by the source's clock.
     pub time: Timestamp,
 }

@@ -72,7 +72,7 @@ fn read_url(mut rest: &[u8]) -> Result<Values, InvalidDsn> {
     if let Some(after) = rest.strip_prefix(b"/") {
         rest = after;
         let database = cut(&mut rest, b"?");
-        // The text before it is not a database: a slash in the password has ended the host.
+        // The text before the `@` is not a database: a slash in the password has ended the host.
         if database.contains(&b'@') {
             return Err(InvalidDsn::StrayAt);
         }
@@ -114,8 +114,8 @@ fn holds_parameters(credentials: &[u8]) -> bool {
     pairs.any(|pair| position(pair, b"=").is_some_and(|equals| is_name(&pair[..equals])))
 }
 
-/// Whether a setting stands in a value, set apart by a sign that sets none apart there: its value would be shown as a part
-/// of a name.
+/// Whether a value contains a setting (`name=…`) after a character that separates no settings in this form. A
+/// message would show the value of that setting as part of a name.
 pub(super) fn holds_settings(value: &str) -> bool {
     let pairs = value.split([';', '&', ',', '?', '#']).skip(1).filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, _)| name.trim().to_ascii_lowercase()).any(|name| is_name(name.as_bytes()))

@@ -9,11 +9,12 @@ use crate::spelling::close_names;
 /// How a keyword is treated.
 #[derive(Clone, Copy, Debug)]
 enum Meaning {
-    /// It is honoured.
+    /// The keyword is honoured.
     Honoured,
-    /// These values ask for what is done anyway. For others: what to do instead.
+    /// Only these values are accepted, because they ask for what is done anyway. The text says what to do
+    /// instead of other values.
     Only(&'static [&'static str], &'static str),
-    /// It is not supported: what to do instead.
+    /// The keyword is not supported. The text says what to do instead.
     Refused(&'static str),
 }
 use Meaning::{Honoured, Only, Refused};

@@ -22,22 +22,22 @@ pub enum Host {
 /// One server that may be tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Its name; `None` if only the address is given.
+    /// Name of the server; `None` if only the address is given.
     pub host: Option<Host>,
-    /// Its address, if the name must not be looked up.
+    /// Address of the server, if the name must not be looked up.
     pub address: Option<IpAddr>,
-    /// Its port.
+    /// Port of the server.
     pub port: u16,
 }
 
 impl Server {
-    /// Whether it is reached through a Unix socket.
+    /// Whether the server is reached through a Unix socket.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.address.is_none() && matches!(self.host, Some(Host::Unix(_)))
     }
 
-    /// Its name, else its address.
+    /// The server's name, else its address.
     #[must_use]
     pub fn name(&self) -> String {
         match (&self.host, self.address) {

@@ -1,6 +1,6 @@
 //! Primitive 2, the consuming rename: a table's `ready` directory moves once, to a public name or to the
-//! trash (invariant I4). If a process finds the directory gone, it learns where it went from two inodes: that
-//! of the target directory and that of a part in it.
+//! trash (invariant I4). If a process finds the directory gone, two inodes show where it went: that of the
+//! target directory and that of a part in the target.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -31,25 +31,25 @@ pub struct Ready<'a> {
     pub id: Uuid,
     /// The table.
     pub table: TableNo,
-    /// A part that is in it when it is published, if one is known.
+    /// A part that is in the directory when it is published, if one is known.
     pub part: Option<Part>,
 }
 
 /// A part under its name in the finished directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its name.
+    /// Name of the file.
     pub file: String,
-    /// Its inode, as its record says.
+    /// Inode of the file, as its record says.
     pub inode: u64,
 }
 
 /// Where a `ready` directory went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Consumed {
-    /// It is published as this directory.
+    /// The directory is published under this name.
     Published(String),
-    /// It is in the trash.
+    /// The directory is in the trash.
     Trashed,
 }
 

@@ -1,6 +1,6 @@
-//! The root of the control folder as a destination: each table becomes a directory of it. A part is a file of
-//! the workspace. A table is put together in its `ready` directory by links, and moved to a public name by
-//! one rename. That rename decides between publishing and discarding (primitive 2).
+//! The root of the control folder as a destination: each table becomes a directory below the root. A part is
+//! a file of the workspace. A table is put together in its `ready` directory by links, and moved to a public
+//! name by one rename. That rename decides between publishing and discarding (primitive 2).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -108,7 +108,7 @@ impl Destination for FolderDestination {
         None
     }
 
-    /// All roles check the folder anyway.
+    /// Nothing to check here: all roles check the folder anyway.
     async fn health(&self) -> Result<(), String> {
         Ok(())
     }

@@ -19,7 +19,7 @@ struct NameClaim {
     table: String,
 }
 
-/// The version of the file does not matter: a claim is equal if its owner is.
+/// Two claims are equal if their owners are, whatever the version of the file.
 impl PartialEq for NameClaim {
     fn eq(&self, other: &Self) -> bool {
         (&self.source, &self.schema, &self.table) == (&other.source, &other.schema, &other.table)

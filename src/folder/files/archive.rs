@@ -1,4 +1,4 @@
-//! The archive of a job: its commit point (primitive 3) and all of its metadata. `job::archiving` makes it.
+//! The archive of a job: its commit point (primitive 3) and all of its metadata. `job::archiving` builds it.
 //! Once `.archive/by-id/<id>.json` exists, only three steps are left: the link under the dated name, the
 //! final event, and the workspace to the trash.
 
@@ -21,21 +21,21 @@ use crate::plan::export_plan::SkippedRelation;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Every table is there.
+    /// Every table is exported.
     Completed,
-    /// Some tables are there.
+    /// Some tables are exported, others failed.
     Partial,
-    /// No table is there.
+    /// No table is exported.
     Failed,
-    /// Ended by a request or a limit.
+    /// A request or a limit ended the job.
     Cancelled,
 }
 
 impl Status {
-    /// All of them.
+    /// Every status.
     pub const ALL: [Self; 4] = [Self::Completed, Self::Partial, Self::Failed, Self::Cancelled];
 
-    /// The final event that tells it.
+    /// The final event of a job that ended like this.
     #[must_use]
     pub fn event(self) -> EventType {
         match self {
@@ -60,11 +60,11 @@ pub struct Archive {
     pub v: u32,
     /// The job.
     pub job_id: JobId,
-    /// How it ended.
+    /// How the job ended.
     pub status: Status,
     /// Figures of the whole job.
     pub performance: Performance,
-    /// The tables, failed ones too.
+    /// The tables, also those that failed.
     pub tables: Vec<ArchivedTable>,
     /// The source.
     pub source: SourceName,
@@ -72,9 +72,9 @@ pub struct Archive {
     pub received_at: Timestamp,
     /// When this archive was written.
     pub committed_at: Timestamp,
-    /// The snapshots that were read, by lineage.
+    /// The times of the snapshots that were read, by lineage.
     pub snapshots: BTreeMap<Uuid, Timestamp>,
-    /// Epochs that were planned.
+    /// Number of epochs that were planned.
     pub epochs: u32,
     /// The parsed request.
     pub request: ExportRequest,
@@ -86,7 +86,7 @@ pub struct Archive {
     /// Labels of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The job whose failed tables this one exported again.
+    /// The job whose failed tables this job exported again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
     /// Relations that patterns matched and that were left out.
@@ -100,15 +100,15 @@ pub struct Archive {
 /// Figures of a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Performance {
-    /// From the stored request to the commit.
+    /// Seconds from the storing of the request to the commit of the job.
     pub total_duration_seconds: f64,
-    /// Tables in place.
+    /// Number of exported tables.
     pub tables_processed: u32,
-    /// Their rows.
+    /// Rows of the exported tables.
     pub total_rows_exported: u64,
-    /// Their bytes.
+    /// Bytes of the exported tables' files.
     pub total_bytes: u64,
-    /// Rows by duration.
+    /// Rows divided by the duration.
     pub rows_per_second: f64,
     /// What ran at once.
     pub threading_config: ThreadingConfig,
@@ -117,11 +117,11 @@ pub struct Performance {
 /// What ran at once, as measured from the records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ThreadingConfig {
-    /// Most tables at once.
+    /// Largest number of tables at once.
     pub table_threads: u32,
-    /// Most chunks of one table at once.
+    /// Largest number of chunks of one table at once.
     pub chunk_workers: u32,
-    /// Most chunks at once.
+    /// Largest number of chunks at once.
     pub total_parallel_operations: u32,
 }
 
@@ -130,22 +130,22 @@ pub struct ThreadingConfig {
 pub struct ArchivedTable {
     /// `schema.table`
     pub table_name: String,
-    /// How it ended.
+    /// How the table ended.
     pub status: TableStatus,
     /// Rows exported.
     pub rows: u64,
-    /// Chunks it was split into.
+    /// Number of chunks that the table was split into.
     pub chunks: u32,
-    /// From its first chunk's start to its last one's end.
+    /// Seconds from the start of the table's first chunk to the end of its last one.
     pub export_time_seconds: f64,
-    /// Rows by that time.
+    /// Rows divided by `export_time_seconds`.
     pub throughput_rows_per_second: f64,
-    /// Directory below the root.
+    /// Directory of the table, relative to the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// How it was split.
+    /// How the table was split.
     pub strategy: String,
-    /// Why.
+    /// Why the table was split like this.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub strategy_reason: String,
     /// Base name that belongs to the table.
@@ -153,41 +153,41 @@ pub struct ArchivedTable {
     /// Output directory that the table's directory is in.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub output_directory: String,
-    /// Every row and column was exported.
+    /// Whether every row and column was exported.
     pub full: bool,
-    /// The instant its rows show.
+    /// The time of the snapshot: the rows are those that were committed then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_time: Option<Timestamp>,
-    /// The lineage of that snapshot.
+    /// Lineage of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Uuid>,
-    /// The epoch whose plan it came from.
+    /// Epoch of the plan that the table was exported by.
     pub epoch: Epoch,
-    /// Its files in key order.
+    /// Files of the table, in key order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FinishedFile>,
-    /// Its columns: exact source type, type in the files, notes.
+    /// Columns of the table: exact source type, type in the files, notes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ArchivedColumn>,
-    /// Which types and encodings its files have.
+    /// Which types and encodings the files have.
     #[serde(default, skip_serializing_if = "FileTypes::is_exact")]
     pub types: FileTypes,
-    /// Maximum of the `after` column under the snapshot.
+    /// Largest value of the `after` column in the same snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,
-    /// Which rows it has or lacks, where that may not be what one expects.
+    /// A remark about the rows that the table has or lacks, if this may surprise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Tables that inherit from it and whose rows are among its own.
+    /// Tables that inherit from this one and whose rows are included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contains: Vec<String>,
-    /// Why it failed.
+    /// Why the table failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,
 }
 
 impl Archive {
-    /// Where it is, below the root.
+    /// Path of the archive, relative to the root.
     #[must_use]
     pub fn path(&self) -> String {
         layout::archive_by_id(&self.job_id)
@@ -195,7 +195,7 @@ impl Archive {
 }
 
 impl ArchivedTable {
-    /// As events and summaries tell it.
+    /// The table as events and summaries report it.
     #[must_use]
     pub fn report(&self) -> TableReport {
         let completed = self.status == TableStatus::Completed;
@@ -220,24 +220,24 @@ impl ArchivedTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TableStatus {
-    /// It is in place.
+    /// The table is exported and at its final place.
     Completed,
-    /// It failed.
+    /// The table failed.
     Failed,
-    /// The job was cancelled before.
+    /// The job was cancelled before the table was complete.
     Cancelled,
 }
 
 /// The mapping of a column.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ArchivedColumn {
-    /// Its name.
+    /// Name of the column.
     pub name: String,
     /// The type in the source.
     pub source_type: String,
     /// The type in the files (Arrow).
     pub file_type: String,
-    /// Why it is not what its type suggests.
+    /// Why the type in the files is not the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }

@@ -27,9 +27,9 @@ pub struct StoredRequest {
     /// Who asked, and where the answer goes.
     #[serde(flatten)]
     pub caller: Caller,
-    /// Who works on it.
+    /// The owner of the workspace.
     pub owner: Owner,
-    /// The job whose failed tables this one exports again.
+    /// The job whose failed tables this job exports again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
 }
@@ -87,10 +87,10 @@ pub enum Owner {
 /// folder leave each other's jobs alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// The first run makes it.
+    /// Identity of the export, which the first run makes.
     pub id: Uuid,
     /// User, hosts, ports and database that the export reads. A run that reads another server does not resume
-    /// it.
+    /// the export.
     pub server: String,
 }
 
@@ -118,12 +118,12 @@ impl From<StoredOwner> for Owner {
 pub struct CancelMark {
     /// Version of the format.
     pub v: u32,
-    /// Why.
+    /// Why the job is cancelled.
     pub why: CancelCause,
-    /// Who, if a person or program asked.
+    /// Who asked, if a person or program did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// When.
+    /// When the job was cancelled.
     pub at: Timestamp,
 }
 
@@ -140,7 +140,7 @@ pub enum CancelCause {
 }
 
 impl CancelMark {
-    /// As events report it.
+    /// The cancel as events report it.
     #[must_use]
     pub fn report(&self) -> ErrorReport {
         let (code, message, remedy) = match self.why {
@@ -168,7 +168,7 @@ impl CancelMark {
 pub struct PlanFailure {
     /// Version of the format.
     pub v: u32,
-    /// Why.
+    /// Why the epoch cannot be planned.
     pub error: ErrorReport,
 }
 
@@ -178,7 +178,7 @@ pub struct PlanFailure {
 pub struct Outcome {
     /// Version of the format.
     pub v: u32,
-    /// When.
+    /// When the outcome was written.
     pub at: Timestamp,
     /// The result of every table of the batch.
     pub tables: Vec<TableOutcome>,
@@ -187,9 +187,9 @@ pub struct Outcome {
 /// The result of one table of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableOutcome {
-    /// Its number.
+    /// Number of the table.
     pub table: TableNo,
-    /// Its result.
+    /// Result of the table.
     #[serde(flatten)]
     pub result: TableResult,
 }
@@ -198,23 +198,23 @@ pub struct TableOutcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "result")]
 pub enum TableResult {
-    /// It is published in a directory.
+    /// The table is published in a directory.
     Published {
         /// The directory below the root.
         directory: String,
-        /// Its files in key order.
+        /// The files in key order.
         files: Vec<FinishedFile>,
     },
-    /// It failed.
+    /// The table failed.
     Failed {
-        /// Why.
+        /// Why the table failed.
         error: ErrorReport,
     },
     /// The job was cancelled before the table was complete.
     Cancelled,
-    /// It is given up here and planned again in a later epoch.
+    /// The table is given up in this epoch and planned again in a later one.
     Abandoned {
-        /// Why.
+        /// Why the table is given up.
         #[serde(flatten)]
         cause: Cause,
     },

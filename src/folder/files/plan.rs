@@ -59,7 +59,7 @@ impl From<ClosedPlan> for EpochPlan {
 }
 
 impl EpochPlan {
-    /// The plan of tables, if it is one.
+    /// The plan, unless the epoch was closed.
     #[must_use]
     pub fn export(&self) -> Option<&Arc<ExportPlan>> {
         match self {
@@ -68,7 +68,7 @@ impl EpochPlan {
         }
     }
 
-    /// Its epoch.
+    /// The epoch of the plan.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         match self {
@@ -77,7 +77,7 @@ impl EpochPlan {
         }
     }
 
-    /// When it was made.
+    /// When the plan was made.
     #[must_use]
     pub fn at(&self) -> Timestamp {
         match self {
@@ -86,7 +86,7 @@ impl EpochPlan {
         }
     }
 
-    /// The snapshot that its chunks read, if they read one.
+    /// The snapshot that the plan's chunks read, if they read one.
     #[must_use]
     pub fn snapshot(&self) -> Option<&Snapshot> {
         self.export()?.snapshot.as_ref()
@@ -98,7 +98,7 @@ impl EpochPlan {
         self.export()?.table(number)
     }
 
-    /// Its tables.
+    /// The tables of the plan.
     #[must_use]
     pub fn tables(&self) -> &[PlannedTable] {
         self.export().map_or(&[], |plan| &plan.tables)

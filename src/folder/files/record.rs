@@ -15,16 +15,16 @@ pub struct Record {
     pub v: u32,
     /// The process that wrote it.
     pub instance: Uuid,
-    /// Its host.
+    /// Host of the process.
     pub host: String,
     /// The parts of each table of the batch. A failed table has a failure file instead.
     #[serde(rename = "parts")]
     pub tables: Vec<RecordedTable>,
     /// When the work on the winning attempt began.
     pub started_at: Timestamp,
-    /// Seconds it took, fsync included.
+    /// Seconds that the attempt took, fsync included.
     pub seconds: f64,
-    /// Attempts of this delivery.
+    /// Number of attempts since the task was delivered.
     pub attempts: u32,
 }
 
@@ -35,8 +35,8 @@ impl Record {
         self.tables.iter().find(|t| t.table == table)
     }
 
-    /// Whether both are of one attempt. Only references of parts are compared: a duration that was read back from
-    /// JSON may differ in its last digit.
+    /// Whether both records are of one attempt. Only references of parts are compared: a duration that was
+    /// read back from JSON may differ in its last digit.
     #[must_use]
     pub fn is_of_attempt(&self, other: &Self) -> bool {
         let references = |record: &Self| -> Vec<PartReference> {
@@ -53,7 +53,7 @@ impl Record {
 pub struct RecordedTable {
     /// The table's number.
     pub table: TableNo,
-    /// Its parts, in the order of the rows. A chunk without rows has no part, unless it is the first chunk of
+    /// The parts, in the order of the rows. A chunk without rows has no part, unless it is the first chunk of
     /// its table.
     pub parts: Vec<RecordedPart>,
 }
@@ -77,7 +77,7 @@ impl RecordedTable {
 pub struct RecordedPart {
     /// Path below the table's directory.
     pub path: String,
-    /// The destination's own name for it.
+    /// The destination's own name for the part.
     pub reference: PartReference,
     /// Rows.
     pub rows: u64,
@@ -87,7 +87,7 @@ pub struct RecordedPart {
     pub sha256: String,
     /// Row groups.
     pub row_groups: u32,
-    /// Time that it took to make its bytes durable.
+    /// Time that it took to make the part's bytes durable.
     pub fsync_seconds: f64,
 }
 
@@ -169,13 +169,13 @@ pub struct Failure {
     pub v: u32,
     /// The table that failed.
     pub table: TableNo,
-    /// What follows from it.
+    /// What follows from the failure.
     pub cause: Cause,
-    /// What people read.
+    /// The error as people read it.
     pub error: ErrorReport,
     /// The process that wrote it.
     pub instance: Uuid,
-    /// When.
+    /// When the table failed.
     pub at: Timestamp,
 }
 
@@ -183,16 +183,16 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "cause")]
 pub enum Cause {
-    /// It fails.
+    /// The table fails.
     Permanent,
-    /// Planned again on the same snapshot, with these columns as text.
+    /// The table is planned again on the same snapshot, with these columns as text.
     Unfit {
         /// The columns.
         columns: Vec<UnfitColumn>,
     },
-    /// Planned again on a new snapshot: the table was changed under the old one.
+    /// The table is planned again on a new snapshot, because it was changed under the old one.
     Changed,
-    /// Planned again on a new snapshot: nobody holds the old one.
+    /// The table is planned again on a new snapshot, because nobody holds the old one.
     LineageLost,
 }
 
@@ -202,13 +202,13 @@ pub enum Cause {
 pub struct StartMarker {
     /// Version of the format.
     pub v: u32,
-    /// The process.
+    /// The process that started the chunk.
     pub instance: Uuid,
     /// The table of the batch.
     pub table: TableNo,
     /// Whether the chunk ran alone in its process.
     pub alone: bool,
-    /// When.
+    /// When the start happened.
     pub at: Timestamp,
 }
 

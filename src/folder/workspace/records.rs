@@ -12,11 +12,11 @@ use crate::message::{BatchId, ChunkNo};
 pub struct ChunkFiles {
     /// The chunk has a record.
     pub recorded: bool,
-    /// Its batch has an outcome.
+    /// The chunk's batch has an outcome.
     pub settled: bool,
-    /// Its job is to end.
+    /// The job is to end.
     pub cancelled: bool,
-    /// Its job has an archive.
+    /// The job has an archive.
     pub archived: bool,
 }
 
@@ -27,7 +27,7 @@ pub struct StartPlace {
     pub of: BatchId,
     /// The chunk.
     pub chunk: ChunkNo,
-    /// The start that it belongs to, and how often it was renewed.
+    /// The start that the marker belongs to, and how often the marker was renewed.
     pub name: StartName,
 }
 

@@ -69,7 +69,7 @@ pub(super) fn contained<'t, 'a: 't>(
 
 impl<'a> Chosen<'a> {
     /// Tables that were left out although no planned table contains them now, because planning of their
-    /// parents failed. They get numbers and move to `tables`.
+    /// parents failed. This function gives them numbers and moves them to `tables`.
     pub fn orphans(&mut self, failed: &BTreeSet<String>) -> Vec<ChosenTable<'a>> {
         let children = std::mem::take(&mut self.contained);
         let named = self.tables.iter().filter(|t| !failed.contains(&t.name()));

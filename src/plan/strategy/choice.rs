@@ -8,9 +8,10 @@ use crate::message::request::StrategyRequest;
 use crate::relation::{BoundaryMethod, Frozen, Relation, RelationKind, SurveyColumn};
 use crate::spelling::did_you_mean;
 
-/// Correlation from which on a table counts as stored in the order of a column.
+/// A table with at least this correlation counts as stored in the order of a column.
 const IN_ORDER: f32 = 0.9;
-/// Rows with common values that may all lie in one chunk, as a share of the mean chunk.
+/// The histogram is used if the rows with the most common values are at most this share of a mean chunk. All
+/// of these rows may lie in one chunk.
 const MOST_COMMON: f32 = 0.5;
 /// Pages that a sample reads for each range. Rows on the same page often have similar keys, so pages count,
 /// not rows. 300 pages estimate the size of a range to within 6 % (one standard deviation).
@@ -128,7 +129,7 @@ impl Table<'_> {
         Ok(self.range(column, order, self.method(column), why))
     }
 
-    /// Why a relation with foreign rows must not be split.
+    /// Why a relation with rows of foreign tables must not be split.
     fn foreign(&self) -> &'static str {
         match self.relation.kind {
             RelationKind::Foreign => "it is a foreign table, which does not follow the snapshot",

@@ -96,7 +96,7 @@ pub enum Literal {
 pub struct PlainType(pub(super) String);
 
 impl PlainType {
-    /// Its name in SQL.
+    /// The type's name in SQL.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
