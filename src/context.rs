@@ -21,7 +21,7 @@ use crate::source::Source;
 pub struct SourceEntry {
     /// The database.
     pub source: Arc<dyn Source>,
-    /// Its section of the configuration.
+    /// The source's section of the configuration.
     pub config: SourceConfig,
 }
 
@@ -42,7 +42,7 @@ pub struct Surroundings {
     pub machine: Arc<dyn Machine>,
     /// Where tables are published.
     pub destination: Arc<dyn Destination>,
-    /// Writes parts for it.
+    /// Writes parts for the destination.
     pub parts: Arc<dyn Parts>,
 }
 
@@ -64,7 +64,7 @@ pub struct Context {
     pub machine: Arc<dyn Machine>,
     /// Where tables are published.
     pub destination: Arc<dyn Destination>,
-    /// Writes parts for it.
+    /// Writes parts for the destination.
     pub parts: Arc<dyn Parts>,
     sources: std::sync::RwLock<Arc<Sources>>,
 }

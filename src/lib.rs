@@ -2,9 +2,10 @@
 //! files, on request from RabbitMQ.
 //!
 //! The path of one request through the modules: a body arrives on a [`bus`] and is read as a [`message`];
-//! `intake` makes it durable in the [`folder`]; the coordinator of [`job`] has a worker make a [`plan`] (`planning`); workers read
-//! chunks from a [`source`], decode them and [`mod@write`] parts for the [`destination`]; the coordinator
-//! has finished tables published and publishes events. Plans and sources describe tables in terms of [`relation`].
+//! `intake` makes it durable in the [`folder`]; the coordinator of [`job`] has a worker make a [`plan`]
+//! (`planning`); workers read chunks from a [`source`], decode them and [`mod@write`] parts for the
+//! [`destination`]; the coordinator has finished tables published and publishes events. Plans and sources
+//! describe tables in terms of [`relation`].
 
 pub mod bus;
 mod certificates;

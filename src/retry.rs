@@ -93,8 +93,8 @@ impl Pauses {
 
     /// The next pause. `None` when it has been tried for long enough.
     pub fn next(&mut self, pace: Pace) -> Option<Duration> {
-        // Vary the pause from half to one and a half times its length, so that those who failed together do
-        // not come back together.
+        // Vary the pause from half to one and a half times its length, so that work that failed together is
+        // not tried again together.
         let pause = self.backoff.next_backoff()?.mul_f64(0.5 + self.machine.fraction());
         Some(match pace {
             Pace::Soon => pause,

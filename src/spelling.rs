@@ -2,8 +2,8 @@
 
 use strsim::osa_distance;
 
-/// Characters of a name that are compared. The time of a comparison grows with the
-/// square of the length, and a request can contain a name of any length.
+/// Characters of a name that are compared. The time of a comparison grows with the square of the length, and
+/// a request can contain a name of any length.
 const COMPARED: usize = 128;
 
 /// The known names closest to `wrong`, best first, at most three. Empty if none is close.

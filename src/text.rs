@@ -77,8 +77,8 @@ fn compression(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Decodes percent-encoded bytes. `None` if a `%` has no two hex digits after it:
-/// the library would keep it as it is.
+/// Decodes percent-encoded bytes. `None` if a `%` has no two hex digits after it: the library would keep it
+/// as it is.
 #[must_use]
 pub fn percent_decoded(raw: &[u8]) -> Option<Vec<u8>> {
     let is_escape =

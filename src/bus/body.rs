@@ -1,4 +1,4 @@
-//! What a message looks like: its type, its correlation id and its body. Every bus uses the same.
+//! What a message looks like on every bus: its type, its correlation id and its body.
 
 use super::{BusError, Outgoing};
 use crate::message::{Event, InboxMessage, JobId};

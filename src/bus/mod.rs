@@ -169,9 +169,9 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// Whether the broker has delivered the message before.
     pub redelivered: bool,
-    /// Its properties.
+    /// Properties of the message.
     pub properties: Properties,
-    /// How to settle it.
+    /// Settles the delivery.
     pub settle: Box<dyn Settle>,
 }
 

@@ -20,13 +20,13 @@ pub(super) enum Standing {
     Open,
     /// The folder is visible here and does not know the job. The job's request may still wait in the queue.
     Unknown(String),
-    /// It has ended.
+    /// The job has ended.
     Ended(Box<Archive>),
     /// The request cannot be carried out.
     Refused(ErrorReport),
 }
 
-/// Looks at the folder, if it is visible here.
+/// Looks at the folder, if the folder is visible here.
 pub(super) async fn standing(config: &Config, action: &RequestedAction, job: &JobId) -> Standing {
     let Ok(folder) = Folder::open(config.export.root.clone(), None).await else { return Standing::Open };
     let workspace = folder.job(job);
@@ -49,7 +49,7 @@ pub(super) async fn standing(config: &Config, action: &RequestedAction, job: &Jo
     }
 }
 
-/// One line: how and when it ended, and where its archive is.
+/// One line: how and when the job ended, and where its archive is.
 pub(super) fn line(archive: &Archive) -> String {
     format!(
         "job {} has ended before: {} at {:.0}, its archive is {}",
@@ -67,7 +67,7 @@ pub(super) fn text(archive: &Archive) -> String {
         .to_owned()
 }
 
-/// The same for a machine.
+/// The end of a job as JSON.
 pub(super) fn json(archive: &Archive) -> Value {
     json!({
         "job_id": archive.job_id,

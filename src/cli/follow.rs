@@ -57,9 +57,9 @@ pub struct JobArgs {
 /// A command about a job.
 #[derive(Clone, Copy, Debug)]
 pub enum About {
-    /// Cancel it.
+    /// Cancel the job.
     Cancel,
-    /// Export its failed tables again.
+    /// Export the failed tables of the job again.
     Retry,
 }
 
@@ -72,7 +72,7 @@ impl About {
         }
     }
 
-    /// The same for intake.
+    /// The command as intake reads it.
     fn action(self, job: &JobId) -> RequestedAction {
         match self {
             Self::Cancel => RequestedAction::Cancel(job.clone()),
@@ -143,7 +143,7 @@ pub struct Asked {
     pub body: Vec<u8>,
     /// Identity of the message.
     pub message_id: String,
-    /// The job that it is about.
+    /// The job that the message is about.
     pub job: JobId,
 }
 

@@ -52,11 +52,11 @@ pub enum Place {
 
 /// A workspace that no other process works on.
 pub struct Workspace {
-    /// Its job.
+    /// The job of the workspace.
     pub job: JobId,
-    /// Its owner: this run, or the run that it resumes.
+    /// The owner of the workspace: this run, or the run that it resumes.
     pub owner: Owner,
-    /// Whether it comes from a run that was killed.
+    /// Whether the workspace comes from a run that was killed.
     pub resumed: bool,
     _lock: File,
 }

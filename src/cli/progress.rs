@@ -1,5 +1,5 @@
 //! Shows the progress of a job on standard error. On a terminal there is a bar for each running table and one
-//! for the whole job; elsewhere there are plain lines. All of it is drawn from [`TableProgress`], which the
+//! for the whole job; elsewhere there are plain lines. Both are drawn from [`TableProgress`], which the
 //! caller fills a few times per second.
 
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ pub enum TableState {
 pub struct TableProgress {
     /// `schema.table`
     pub table: String,
-    /// Its state.
+    /// The state of the table.
     pub state: TableState,
     /// Rows read so far, with those of running chunks.
     pub rows: u64,

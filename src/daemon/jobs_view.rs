@@ -1,4 +1,4 @@
-//! The content of `/api/jobs`. It is read from the folder, so that every daemon gives the same answer.
+//! The content of `/api/jobs`, read from the folder, so that every daemon gives the same answer.
 
 use std::sync::Arc;
 use std::time::Duration;

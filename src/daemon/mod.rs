@@ -51,9 +51,9 @@ pub enum StartError {
     /// A source's section.
     #[error("{error}{}", .error.remedy.as_ref().map_or(String::new(), |r| format!("; {}", r.words(*.origin))))]
     Source {
-        /// What is wrong with it.
+        /// What is wrong with the section.
         error: SourceError,
-        /// Where it was given.
+        /// Where the source was given.
         origin: Origin,
     },
     /// The broker's section.
@@ -107,7 +107,7 @@ pub fn group(config: &Config) -> Result<Option<u32>, ConfigError> {
 /// Runs a daemon until a signal ends it.
 ///
 /// # Errors
-/// While starting; later only if the program itself breaks.
+/// While the daemon starts; later only if the program itself breaks.
 pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), StartError> {
     config.check_daemon()?;
     let mut signals = Signals::install()?;
@@ -125,7 +125,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     let view = Arc::new(jobs_view::FolderView::new(Arc::clone(&context), Arc::clone(&worker)));
     let views = Views { metrics: Arc::clone(&metrics), health: health.clone(), jobs: view };
     let http = HttpServer::bind(&config.http, views).await?;
-    // All tasks end when `end` fires. Tasks that hang then are aborted with the set.
+    // All tasks end when `end` fires. Tasks that still run when the set is dropped are aborted.
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(http, end.clone()));
     info!(instance = %context.instance, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");

@@ -1,5 +1,5 @@
-//! The roles that every process plays on a session: intake, coordinator,
-//! worker, keeper. The daemon and the one-shot export play the same ones.
+//! The roles that every process plays on a session: intake, coordinator, worker, keeper. The daemon and the
+//! one-shot export play the same roles.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::job::window::by_cores;
 use crate::message::{Control, InboxMessage};
 use crate::worker::{Worker, WorkerError};
 
-/// After so long without moving, a loop counts as hanging.
+/// A loop that has not moved for this long counts as hanging.
 const LOOP_LIMIT: Duration = Duration::from_secs(120);
 /// The obstacle that keeps a daemon from taking work.
 pub(crate) const WORK: &str = "work";
@@ -27,7 +27,7 @@ pub(crate) const WORK: &str = "work";
 const INTAKE: &str = "intake";
 /// The obstacle that keeps a daemon from coordinating.
 const COORDINATION: &str = "coordination";
-/// The obstacle that keeps its chunks from being written.
+/// The obstacle that keeps chunks from being written.
 const STORAGE: &str = "storage";
 
 /// Why the roles ended.
@@ -168,7 +168,7 @@ impl Roles {
             tick.tick().await;
             let alive = self.worker.alive(false);
             session.publish(Outgoing::Inbox(InboxMessage::Alive(alive))).await?;
-            // Only now: a connected daemon may still lack the right to publish.
+            // The obstacle ends only here, because a connected daemon may still lack the right to publish.
             if self.health.clear(BROKER) {
                 info!("connected to the broker");
             }
@@ -180,8 +180,8 @@ impl Roles {
         }
     }
 
-    /// Lets go of snapshots that nobody needs. This loop is its own task, so that a source that does not
-    /// answer delays nothing else.
+    /// Releases snapshots that nobody needs. This loop is its own task, so that a source that does not answer
+    /// delays nothing else.
     async fn tidy(&self) -> Result<(), RoleError> {
         let mut tick = tokio::time::interval(self.context.config.timing.alive_interval.0);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -66,7 +66,7 @@ impl Roles {
         }
     }
 
-    /// Marks a role as well after it has consumed for the whole probation.
+    /// Marks a role as working again after it has consumed for the whole probation.
     async fn praise(
         &self,
         what: &'static str,
@@ -81,7 +81,7 @@ impl Roles {
         std::future::pending().await
     }
 
-    /// Waits until the export folder may be tried again. True if it is time to stop.
+    /// Waits until the export folder may be tried again. Returns true if it is time to stop.
     async fn wait_for_root(&self, what: &'static str) -> bool {
         let timing = &self.context.config.timing;
         let mut lost = false;

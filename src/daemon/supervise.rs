@@ -15,7 +15,7 @@ use crate::bus::{Bus, Outgoing, Session};
 use crate::message::InboxMessage;
 use crate::retry::{Pace, Pauses};
 
-/// After a session that lasted for so long, the counting of failures in a row starts anew.
+/// After a session that lasted this long, failures in a row are counted from zero again.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// Connects, plays all roles, and starts anew when anything breaks.
@@ -82,7 +82,7 @@ pub async fn run(roles: &Roles, bus: &dyn Bus, end: &CancellationToken) {
     }
 }
 
-/// Waits for the pause. True if the end came first.
+/// Waits for the pause. Returns true if the end came first.
 async fn wait(end: &CancellationToken, pause: Duration) -> bool {
     tokio::select! {
         biased;

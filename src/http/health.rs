@@ -92,7 +92,7 @@ fn none_or_lines(reasons: impl Iterator<Item = String>) -> Result<(), String> {
     if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
 }
 
-/// A watched loop holds it. Dropping it means that the loop has ended in an orderly way.
+/// What a watched loop holds. Dropping it means that the loop has ended in an orderly way.
 pub struct Heartbeat {
     id: u64,
     health: Health,

@@ -29,9 +29,9 @@ pub enum RequestedAction {
 /// What the folder says of the job that a message names.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Its request, if it has a workspace.
+    /// The job's request, if the job has a workspace.
     pub request: Option<StoredRequest>,
-    /// Its archive, if it is finished.
+    /// The job's archive, if the job is finished.
     pub archive: Option<Archive>,
     /// Whether the workspace belongs to another owner: a one-shot export, or daemons with another broker or
     /// prefix.
@@ -47,9 +47,9 @@ pub enum Step {
     Cancel(JobId),
     /// Wake the coordinator: the job goes on.
     Wake(JobId),
-    /// Publish its final event again.
+    /// Publish the final event of the job again.
     TellEnd(JobId),
-    /// Refuse it.
+    /// Refuse the message.
     Reject(ErrorReport),
 }
 
@@ -234,7 +234,7 @@ fn retry(job: &JobId, archive: &Archive) -> Step {
     }
     let id = job.retry(job.retry_number() + 1);
     request.job_id = Some(id.clone());
-    // The process that stores it sets the owner.
+    // The process that stores the request sets the owner.
     let stored = StoredRequest::new(id, archive.source.clone(), request, archive.committed_at, Owner::Nobody);
     Step::Store(Box::new(StoredRequest {
         caller: Caller { traceparent: archive.caller.traceparent.clone(), ..Caller::default() },

@@ -21,13 +21,13 @@ pub const MAX_CHANGED: usize = 3;
 /// What is to be done with one table of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Disposition {
-    /// Move it into place.
+    /// Move the table into place.
     Publish,
-    /// It fails.
+    /// The table fails.
     Fail(ErrorReport),
     /// The job is cancelled.
     Cancel,
-    /// Plan it again.
+    /// Plan the table again.
     Abandon(Cause),
 }
 
@@ -68,11 +68,11 @@ pub struct Circumstances {
     pub claimed: BTreeSet<Uuid>,
     /// Whether every daemon has had time, since the coordinator took over, to say what it holds.
     pub settled: bool,
-    /// From the configuration.
+    /// `timing.progress_interval`.
     pub progress_interval: Duration,
-    /// From the configuration.
+    /// `timing.stalled_after`.
     pub stalled_after: Duration,
-    /// From the configuration of the source.
+    /// `max_snapshot_age` of the source.
     pub max_snapshot_age: Option<Duration>,
 }
 
@@ -191,8 +191,8 @@ fn lineage_of(job: &JobState, id: BatchId) -> Option<Uuid> {
     job.plan(id.epoch)?.snapshot.as_ref().map(|s| s.lineage)
 }
 
-/// The lost lineages, each with the error. A lineage is lost if a worker of any of its batches found no
-/// keeper, and no living daemon claims to keep it.
+/// The lost lineages, each with its error. A lineage is lost if a worker found no keeper for one of the
+/// batches that read it, and no living daemon claims to keep it.
 fn lost(job: &JobState, at: &Circumstances) -> BTreeMap<Uuid, ErrorReport> {
     let mut lost = BTreeMap::new();
     if !at.settled {

@@ -3,10 +3,10 @@
 //! NFS even through a handle that outlives the directory's name. And a coordinator that slept may move a
 //! directory that it saw empty long ago, although another job uses that name by now (invariant I10).
 //!
-//! So the directory is not trashed at once but moved aside, to a name that nobody else ever has. It is looked
-//! at again under that name: with a request it is moved back; without one it is trashed after the same time
-//! has passed again. The new name holds everything that is needed, so that another coordinator can continue
-//! if this one dies.
+//! So the directory is not trashed at once but moved aside, to a name that nobody else ever has. The
+//! directory is looked at again under that name: with a request it is moved back; without one it is trashed
+//! after the same time has passed again. The new name holds everything that is needed, so that another
+//! coordinator can continue if this one dies.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::message::JobId;
 /// How old a workspace without a request may become, and the time now.
 #[derive(Clone, Copy, Debug)]
 pub struct AgeLimit {
-    /// Now.
+    /// The time now.
     pub now: Timestamp,
-    /// The limit.
+    /// The largest age.
     pub longest: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! The newest full export of each table. The destination shows it to readers (`.latest`). It is repaired at
-//! every look.
+//! The newest full export of each table. The destination shows it to readers (`.latest`). The coordinator
+//! repairs `.latest` at every look.
 
 use std::collections::{BTreeMap, BTreeSet};
 

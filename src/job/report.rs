@@ -52,13 +52,13 @@ impl Reporter {
         Outgoing::Event { event: Box::new(event), reply_to: None, correlation_id: None }
     }
 
-    /// The request is stored.
+    /// The event that the request is stored.
     #[must_use]
     pub fn accepted(&self, stored: &StoredRequest) -> Outgoing {
         self.event(stored, EventType::JobAccepted, "", stored.received_at, Self::about(stored))
     }
 
-    /// How far the job is. The number of finished chunks tells reports apart.
+    /// The event that says how far the job is. The number of finished chunks tells such events apart.
     #[must_use]
     pub fn progress(&self, job: &JobState, at: Timestamp) -> Outgoing {
         let progress = job.progress();
@@ -68,7 +68,7 @@ impl Reporter {
         self.event(&job.stored, EventType::JobProgress, &number, at, data)
     }
 
-    /// Nothing moves.
+    /// The event that the job does not move.
     #[must_use]
     pub fn stalled(&self, job: &JobState, why: &str, at: Timestamp) -> Outgoing {
         let progress = job.progress();
@@ -116,7 +116,7 @@ impl Reporter {
             .collect()
     }
 
-    /// Tables that could not be planned.
+    /// The events of tables that could not be planned.
     #[must_use]
     pub fn unplanned(&self, stored: &StoredRequest, plan: &EpochPlan) -> Vec<Outgoing> {
         plan.failed()
@@ -161,7 +161,7 @@ impl Reporter {
         }
     }
 
-    /// A request that was refused.
+    /// The event that a request was refused.
     #[must_use]
     pub fn rejected(&self, rejection: Rejection, at: Timestamp) -> Outgoing {
         let subject = rejection
@@ -190,15 +190,15 @@ impl Reporter {
 /// A refused request, and where the answer goes.
 #[derive(Clone, Debug)]
 pub struct Rejection {
-    /// The job it named, if it could be read.
+    /// The job that the request named, if it could be read.
     pub job: Option<JobId>,
-    /// Its source, if it could be resolved.
+    /// The source of the request, if it could be resolved.
     pub source: Option<SourceName>,
     /// Who asked.
     pub caller: Caller,
     /// SHA-256 of the body.
     pub body_sha256: String,
-    /// Why.
+    /// Why the request was refused.
     pub error: ErrorReport,
 }
 

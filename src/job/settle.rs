@@ -19,7 +19,8 @@ use crate::message::{JobId, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 
-/// Tables of a batch that are settled at once. Each waits for four fsyncs, and they share three of them.
+/// Maximum number of tables of a batch that are settled at once. Each table waits for four fsyncs, three of
+/// which it shares with the others.
 const TABLES_AT_ONCE: usize = 16;
 
 /// A batch whose tables are decided, with all that is needed to carry the decision out. News of the job that

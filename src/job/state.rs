@@ -20,11 +20,11 @@ use crate::plan::export_plan::PlannedTable;
 /// One batch of a plan.
 #[derive(Debug)]
 pub struct BatchState {
-    /// Numbers of its tables.
+    /// Numbers of the batch's tables.
     pub tables: Vec<TableNo>,
     /// The record of each chunk that has one.
     pub records: Vec<Option<Arc<Record>>>,
-    /// Chunks without record.
+    /// Number of chunks without a record.
     pub missing: u32,
     /// The failures and their chunks, by the id in their file name.
     pub failures: BTreeMap<Uuid, (ChunkNo, Failure)>,
@@ -34,9 +34,9 @@ pub struct BatchState {
     pub next: ChunkNo,
     /// Whether this coordinator is settling the batch now.
     pub settling: bool,
-    /// Whether it is settling the batch to give up tables of it.
+    /// Whether this coordinator is settling the batch in order to give up some of its tables.
     pub giving_up: bool,
-    /// Its outcome.
+    /// The outcome of the batch, if there is one.
     pub outcome: Option<Arc<Outcome>>,
     /// Whether this coordinator has published the events of the outcome. A successor publishes them again
     /// under the same ids.
@@ -60,19 +60,19 @@ impl BatchState {
         }
     }
 
-    /// Whether chunks of it may be handed out.
+    /// Whether chunks of the batch may be handed out.
     #[must_use]
     pub fn takes_work(&self) -> bool {
         self.is_open() && !self.settling && self.missing > 0
     }
 
-    /// Whether it has no outcome yet.
+    /// Whether the batch has no outcome yet.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.outcome.is_none()
     }
 
-    /// Adds a record. False if it was known.
+    /// Adds a record. Returns false if the record was known.
     pub fn record(&mut self, chunk: ChunkNo, record: Record) -> bool {
         match self.records.get_mut(chunk.index()) {
             Some(slot @ None) => {
@@ -84,7 +84,7 @@ impl BatchState {
         }
     }
 
-    /// Adds a failure. False if it was known or answered.
+    /// Adds a failure. Returns false if the failure was known or answered.
     pub fn fail(&mut self, id: Uuid, chunk: ChunkNo, failure: Failure) -> bool {
         !self.answered.contains(&id) && self.failures.insert(id, (chunk, failure)).is_none()
     }
@@ -95,7 +95,7 @@ impl BatchState {
         self.answered.insert(id);
     }
 
-    /// Its chunks without record.
+    /// The batch's chunks without a record.
     pub fn unrecorded(&self) -> impl Iterator<Item = ChunkNo> {
         self.records.iter().enumerate().filter(|(_, r)| r.is_none()).map(|(i, _)| ChunkNo::at(i))
     }
@@ -128,7 +128,7 @@ pub struct JobState {
     pub batches: BTreeMap<BatchId, BatchState>,
     /// The cancel, if the job was cancelled.
     pub cancel: Option<CancelMark>,
-    /// Its archive, if the job is committed.
+    /// The job's archive, if the job is committed.
     pub archive: Option<Arc<Archive>>,
     /// When the coordinator last saw a chunk finish, by its own clock.
     pub moved: Duration,
@@ -174,7 +174,7 @@ impl JobState {
         }
     }
 
-    /// Its id.
+    /// The job's id.
     #[must_use]
     pub fn id(&self) -> &JobId {
         &self.stored.job
@@ -239,7 +239,7 @@ impl JobState {
             .count()
     }
 
-    /// The snapshot lineages that its plans used.
+    /// The snapshot lineages that the job's plans used.
     #[must_use]
     pub fn lineages(&self) -> Vec<Uuid> {
         let mut all: Vec<Uuid> = self.plans.iter().filter_map(|p| p.snapshot().map(|s| s.lineage)).collect();

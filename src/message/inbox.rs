@@ -47,7 +47,7 @@ pub struct ChunkRef {
 }
 
 impl ChunkRef {
-    /// The batch it is of.
+    /// The batch that the chunk belongs to.
     #[must_use]
     pub fn batch_id(&self) -> BatchId {
         BatchId { epoch: self.epoch, batch: self.batch }
@@ -59,17 +59,17 @@ impl ChunkRef {
 pub struct Alive {
     /// Identity of the daemon; new at every start of the process.
     pub instance: Uuid,
-    /// How many chunks it exports at once.
+    /// How many chunks the daemon exports at once.
     pub slots: u32,
-    /// Number of its cores.
+    /// Number of the daemon's cores.
     pub cores: u32,
-    /// The sources it can read.
+    /// The sources that the daemon can read.
     pub sources: Vec<SourceName>,
-    /// The tasks that it works on.
+    /// The tasks that the daemon works on.
     pub holding: Vec<Task>,
-    /// The snapshot lineages it keeps alive.
+    /// The snapshot lineages that the daemon keeps alive.
     pub lineages: Vec<Uuid>,
-    /// What keeps it from working, for people to read; without secrets.
+    /// What keeps the daemon from working, for people to read; without secrets.
     #[serde(default)]
     pub troubles: Vec<String>,
     /// The daemon is stopping, so it takes no more tasks.

@@ -1,5 +1,5 @@
-//! The numbers by which epochs, tables, batches and chunks of a job are told apart. Each is a type of its own, so that
-//! the compiler notices where one is taken for another.
+//! The numbers by which epochs, tables, batches and chunks of a job are told apart. Each is a type of its
+//! own, so that the compiler notices where one is taken for another.
 
 use std::fmt;
 
@@ -53,7 +53,7 @@ impl Epoch {
         Self(u32::try_from(plans).unwrap_or(u32::MAX).saturating_add(1))
     }
 
-    /// Its plan's place among the plans of the job.
+    /// Position of the epoch's plan among the plans of the job.
     #[must_use]
     pub fn index(self) -> Option<usize> {
         (self.0 as usize).checked_sub(1)
@@ -67,7 +67,7 @@ impl BatchNo {
         Self(table.0)
     }
 
-    /// Its first table.
+    /// The batch's first table.
     #[must_use]
     pub fn first(self) -> TableNo {
         TableNo(self.0)
@@ -75,13 +75,13 @@ impl BatchNo {
 }
 
 impl ChunkNo {
-    /// The number of the chunk at a place.
+    /// The number of the chunk at a position.
     #[must_use]
     pub fn at(index: usize) -> Self {
         Self(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// Its place among the chunks of its batch.
+    /// Position of the chunk among the chunks of its batch.
     #[must_use]
     pub fn index(self) -> usize {
         self.0 as usize
@@ -93,6 +93,6 @@ impl ChunkNo {
 pub struct BatchId {
     /// Epoch of the plan.
     pub epoch: Epoch,
-    /// Its number there.
+    /// Number of the batch in that epoch.
     pub batch: BatchNo,
 }

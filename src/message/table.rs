@@ -86,7 +86,7 @@ impl Serialize for TableRequest {
         if *self == Self::all_of(self.table.clone()) {
             return self.table.serialize(serializer);
         }
-        // What the derive made for `remote`: the object.
+        // `remote` makes the derive generate a function of this name, which writes the object.
         Self::serialize(self, serializer)
     }
 }

@@ -45,7 +45,7 @@ pub struct ChunkTask {
 }
 
 impl ChunkTask {
-    /// The batch it is of.
+    /// The batch that the chunk belongs to.
     #[must_use]
     pub fn batch_id(&self) -> BatchId {
         BatchId { epoch: self.epoch, batch: self.batch }
@@ -53,7 +53,7 @@ impl ChunkTask {
 }
 
 impl Task {
-    /// The job it belongs to.
+    /// The job that the task belongs to.
     #[must_use]
     pub fn job(&self) -> &JobId {
         match self {

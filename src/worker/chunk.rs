@@ -101,11 +101,11 @@ struct Work<'a> {
     task: &'a ChunkTask,
     plan: &'a Arc<ExportPlan>,
     source: Arc<dyn Source>,
-    /// Its unfinished starts. `None` if it cannot have been started before.
+    /// The unfinished starts of the chunk. `None` if the chunk cannot have been started before.
     starts: Option<Vec<Start>>,
     cancel: &'a CancellationToken,
     progress: &'a Arc<Progress>,
-    /// One table at a time.
+    /// Gives the turns of the tables, one table at a time.
     turns: Arc<Semaphore>,
     attempts: AtomicU32,
 }
@@ -152,7 +152,8 @@ impl Work<'_> {
         ended.map(|(_, end)| end)
     }
 
-    /// Writes the failures down and makes the parts durable. `Some` if there is nothing to record.
+    /// Writes the failures down and makes the parts durable. Returns how the chunk ended if there is nothing
+    /// to record.
     async fn before_record(
         &self,
         exported: Exported,
@@ -203,7 +204,8 @@ impl Work<'_> {
                 return Ok((outcome_of_stop(&end), end));
             }
             Err(e) if e.is_gone() => {
-                // Either the workspace is gone or the whole root is. The guard tells.
+                // Either the workspace is gone or the whole root is. If the root is gone, the guard returns
+                // an error.
                 folder.guard().await?;
                 ChunkOutcome::Cancelled
             }
@@ -234,7 +236,8 @@ impl Work<'_> {
     async fn is_recorded(&self, record: &Record) -> Result<bool, FolderError> {
         let task = self.task;
         let stands = self.shared.context.folder.job(&task.job).record(task.batch_id(), task.chunk).await?;
-        // It exists, so whoever cannot see it must not conclude that the parts are not named.
+        // The record exists, although it cannot be read. It may name the parts, so this must not return
+        // false.
         let stands = stands.ok_or(FolderError::Inconsistent("a record that exists cannot be read"))?;
         Ok(stands.is_of_attempt(record))
     }

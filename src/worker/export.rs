@@ -23,15 +23,15 @@ use crate::write::metadata::Provenance;
 pub struct TableChunk<'a> {
     /// The task.
     pub task: &'a ChunkTask,
-    /// Its plan.
+    /// The plan of the task's epoch.
     pub plan: &'a Arc<ExportPlan>,
     /// The table.
     pub table: &'a PlannedTable,
-    /// The source of the table.
+    /// The source that the table is read from.
     pub source: &'a Arc<dyn Source>,
-    /// Fires when it is no longer wanted.
+    /// Fires when the chunk is no longer wanted.
     pub cancel: &'a CancellationToken,
-    /// Counted while it runs.
+    /// Counts rows and bytes while the chunk runs.
     pub progress: &'a Arc<Progress>,
 }
 
@@ -39,7 +39,7 @@ pub struct TableChunk<'a> {
 /// to have rows in memory.
 pub type Turn = OwnedSemaphorePermit;
 
-/// Rows, and the turn that ends with them.
+/// The rows of a table, and the table's turn, which ends when this is dropped.
 struct Rows {
     rows: Box<dyn ChunkStream>,
     _turn: Turn,
@@ -55,7 +55,7 @@ impl ChunkStream for Rows {
 /// written and only has to become durable.
 ///
 /// # Errors
-/// As the source or the storage says. Only temporary files may stay behind.
+/// The error of the source or of the storage. Only temporary files may stay behind.
 pub async fn export(
     context: &Context,
     chunk: &TableChunk<'_>,

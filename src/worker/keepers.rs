@@ -36,7 +36,7 @@ pub struct Keepers {
 }
 
 impl Keepers {
-    /// None yet.
+    /// Keeps no snapshot yet.
     #[must_use]
     pub fn new(context: Arc<Context>) -> Self {
         Self { context, held: Mutex::default(), joining: Mutex::default() }
@@ -68,7 +68,7 @@ impl Keepers {
     /// Takes a new snapshot.
     ///
     /// # Errors
-    /// As the source says.
+    /// The error of the source.
     pub async fn open(
         &self,
         source: &Arc<dyn Source>,
@@ -152,26 +152,26 @@ impl Keepers {
         tokio::time::timeout(JOIN_LIMIT, join).await.map_err(|_| slow(source))?
     }
 
-    /// Lets a lineage go.
+    /// Releases a lineage.
     pub fn release(&self, lineage: Uuid) {
         lock(&self.held).remove(&lineage);
         lock(&self.joining).remove(&lineage);
     }
 
-    /// Lets the snapshots of a finished job go.
+    /// Releases the snapshots of a finished job.
     pub fn release_job(&self, job: &JobId) {
         lock(&self.held).retain(|_, h| h.job != *job);
         // Keep a lock that a task is holding to join.
         lock(&self.joining).retain(|_, joining| Arc::strong_count(joining) > 1);
     }
 
-    /// Lets go of the snapshots that nobody needs, as the folder says, and replaces lost keepers.
+    /// Releases the snapshots that nobody needs, as the folder says, and replaces lost keepers.
     ///
     /// # Errors
     /// When the folder refuses.
     pub async fn tidy(&self) -> Result<(), FolderError> {
-        // Check only the root's identity: a missing root says nothing about jobs, but a root with files of a
-        // newer release still does.
+        // Check only the root's identity. A missing root says nothing about jobs. A root with files of a
+        // newer release still says which jobs are running.
         self.context.folder.identify().await?;
         let jobs: Vec<JobId> = lock(&self.held).values().map(|h| h.job.clone()).collect();
         for job in jobs {

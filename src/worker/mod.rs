@@ -37,20 +37,20 @@ pub use shared::Shared;
 
 /// How long released chunks may take to end their work on the server.
 const RELEASE: Duration = Duration::from_secs(10);
-/// The same for an immediate stop.
+/// How long released chunks may take to end their work on the server when the daemon stops at once.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How a task ended.
 #[derive(Debug)]
 pub enum End {
-    /// Its effect is durable, or it had none.
+    /// The effect of the task is durable, or the task had no effect.
     Done {
         /// Whether the coordinator must look at something.
         wake: bool,
     },
-    /// Not done. The message goes back to the queue.
+    /// The task is not done. Its message goes back to the queue.
     Release,
-    /// This daemon cannot do it in its present state: it must stop taking tasks.
+    /// This daemon cannot do the task in its present state: the daemon must stop taking tasks.
     Unfit(String),
 }
 
@@ -106,7 +106,7 @@ impl Worker {
         })
     }
 
-    /// The state that its tasks share.
+    /// The state that the worker's tasks share.
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
@@ -139,8 +139,8 @@ impl Worker {
             .collect()
     }
 
-    /// Takes tasks while the session lasts and this daemon is fit for them;
-    /// `subscribed` is called once it consumes.
+    /// Takes tasks while the session lasts and this daemon is fit for them. Calls `subscribed` once the
+    /// worker consumes.
     ///
     /// # Errors
     /// When the session ends, or the work is better left to others for a while.

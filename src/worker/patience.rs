@@ -1,6 +1,6 @@
-//! How running work reacts to storage errors. They are no fault of the work, so its attempt is kept. If the
-//! folder is full, the work waits as long as that takes. If the storage fails, the work tries a few times
-//! more; then this daemon leaves its work to others.
+//! How running work reacts to storage errors. Such errors are no fault of the work, so the work is not given
+//! up at once. If the folder is full, the work waits until there is space. If the storage fails, the work
+//! tries a few times more; then this daemon leaves its work to others.
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -13,7 +13,7 @@ use crate::message::task::ChunkTask;
 use crate::metrics::Raised;
 use crate::retry::{Pace, Pauses};
 
-/// So many failures of the storage in a row end the patience of one piece of work.
+/// The patience of one piece of work ends after this many failures of the storage in a row.
 const FAILURES: u32 = 3;
 
 /// The patience of one piece of work.

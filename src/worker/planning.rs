@@ -192,7 +192,7 @@ impl Planner<'_> {
         };
         let claims = Claims { planner: self, request: &scope.request };
         let mut plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
-        // Its failed tables failed by now.
+        // The tables that cannot be planned have failed by now, and their events carry this time.
         plan.planned_at = context.now();
         self.commit(plan).await
     }

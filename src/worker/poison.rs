@@ -27,21 +27,21 @@ use crate::message::{BatchId, ChunkNo, Epoch, TableNo};
 
 /// Unfinished starts after which a chunk runs alone in its process.
 const STARTS_BEFORE_ALONE: usize = 2;
-/// Unfinished starts alone after which it fails.
+/// A chunk fails after this many unfinished starts in which it ran alone.
 const LONE_STARTS: usize = 3;
-/// Epochs with unfinished starts, the last of them alone, after which it fails. Two fewer than the lineages
-/// of a job: a death in the first epoch leaves no marker, and one snapshot is kept in reserve for healthy
-/// tables.
+/// A chunk fails after unfinished starts in this many epochs, the last of them alone. The number is two below
+/// the lineages of a job: a death in the first epoch leaves no marker, and one snapshot is kept in reserve
+/// for healthy tables.
 const EPOCHS: usize = MAX_LINEAGES - 2;
 
 /// A start that never came to an orderly end.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// The epoch it belongs to.
+    /// The epoch of the start.
     pub epoch: Epoch,
-    /// The name of its marker.
+    /// The name of the start's marker.
     pub name: StartName,
-    /// The content of its marker.
+    /// The content of the start's marker.
     pub marker: StartMarker,
 }
 
@@ -53,7 +53,7 @@ pub type EarlierStarts = Vec<(ChunkNo, Start)>;
 pub enum Trust {
     /// Together with others.
     Healthy,
-    /// Alone: it may be what kills the process.
+    /// Alone, because it may be what kills the process.
     Suspect,
     /// Not again.
     Poisoned,

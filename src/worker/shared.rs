@@ -29,7 +29,7 @@ pub struct Shared {
     pub context: Arc<Context>,
     /// The snapshots that this process keeps alive.
     pub keepers: Keepers,
-    /// Healthy chunks hold it for reading, a suspect for writing.
+    /// A healthy chunk holds this lock for reading, a suspect for writing.
     pub lone: RwLock<()>,
     plans: Mutex<Recent<(JobId, Epoch), Arc<ExportPlan>>>,
     /// Unfinished starts of earlier epochs, by job, epoch and batch.

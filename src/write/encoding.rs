@@ -1,11 +1,11 @@
 //! Chooses the encoding of each column, for each row group, from its first batch.
 //!
-//! A dictionary makes a column with few distinct values small. Where almost every value is new, it only costs
-//! time: one look-up per value, until it becomes too large and is given up. The first batch shows well enough
-//! which case it is. Whole numbers without a dictionary are stored as differences if these are not larger; a
-//! column of ascending keys then nearly vanishes. Columns that `flat/` encodes choose for each page; for
-//! others the first batch decides. Portable files have no differences, because not every reader decodes them
-//! correctly.
+//! A dictionary makes a column with few distinct values small. Where almost every value is new, a dictionary
+//! only costs time: one look-up per value, until the dictionary becomes too large and is given up. The first
+//! batch shows well enough which case it is. Whole numbers without a dictionary are stored as differences if
+//! these are not larger; a column of ascending keys then nearly vanishes. Columns that `flat/` encodes choose
+//! for each page; for others the first batch decides. Portable files have no differences, because not every
+//! reader decodes them correctly.
 
 use std::sync::Arc;
 

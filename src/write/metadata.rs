@@ -34,9 +34,9 @@ pub struct Provenance {
 
 /// The GeoParquet metadata of geometry columns, <https://geoparquet.org/releases/v1.1.0/>. `None` if no
 /// column can be described. A column is described only if it declares its reference system and kind:
-/// otherwise it may hold curves, which GeoParquet does not have and DuckDB refuses. Another reference system
-/// than WGS 84 is marked as unknown (`null`), because GeoParquet wants it spelled out, which the source
-/// cannot do. Its number is in the metadata of the field.
+/// otherwise it may hold curves, which GeoParquet does not have and DuckDB refuses. A reference system other
+/// than WGS 84 is marked as unknown (`null`): GeoParquet wants its full definition, which the source does not
+/// give. Its number is in the metadata of the field.
 fn geo(columns: &[Column]) -> Option<String> {
     let mut described = serde_json::Map::new();
     let mut primary = None;

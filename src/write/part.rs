@@ -176,9 +176,9 @@ impl<W: Write + Send> PartWriter<W> {
 
 /// A part whose bytes are all written.
 pub struct WrittenPart<W> {
-    /// The sink of the bytes.
+    /// Where the bytes were written.
     pub sink: W,
-    /// Its name in errors.
+    /// Name of the part in errors.
     pub path: PathBuf,
     /// Rows.
     pub rows: u64,

@@ -14,7 +14,7 @@ use crate::config::BrokerConfig;
 /// A broker's address. Its text form shows neither user nor password.
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
-    /// None: in plain text.
+    /// `None`: the connection is in plain text.
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
@@ -54,7 +54,7 @@ impl Address {
     }
 }
 
-/// The library could set this up from texts, but would trust the system's authorities beside those of `ca_file`.
+/// TLS is set up here, because the library would trust the system's authorities besides those of `ca_file`.
 fn tls(config: &BrokerConfig) -> Result<ClientConfig, BusError> {
     let ours = |why: String| wrong("broker.cert_file and broker.key_file", why);
     let identity = match (&config.cert_file, &config.key_file) {

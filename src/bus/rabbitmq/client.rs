@@ -68,7 +68,7 @@ impl Client {
     }
 
     /// Publishes a request, a cancel or a retry. If [`Client::watch`] was called, the final event also comes
-    /// as a reply. A rejection may come only so, because it may have no job id.
+    /// as a reply. A rejection may come only as a reply, because it may have no job id.
     ///
     /// # Errors
     /// If the broker does not accept the message, e.g. because no daemon has created the queue yet.

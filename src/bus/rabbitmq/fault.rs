@@ -39,7 +39,7 @@ pub(super) struct Misfit {
     pub(super) said: String,
     /// The argument that differs: `x-queue-type`, `durable`, `type`, …
     argument: String,
-    /// Its value at the broker.
+    /// The argument's value at the broker.
     current: String,
 }
 

@@ -1,5 +1,5 @@
-//! The lifetime of a session's connections. It ends once and has one cause. Every call to the broker within
-//! it has a deadline.
+//! The lifetime of a session's connections. It ends once and has one cause. Every call to the broker during
+//! this lifetime has a deadline.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};

@@ -110,7 +110,7 @@ fn bounded_id(id: &str) -> ShortString {
 }
 
 /// The properties of a received message that handlers use. `wire/header.rs` keeps only some properties and
-/// headers; whoever wants to read another one here must add it there.
+/// headers: add another one there before you read it here.
 pub(super) fn received(properties: &BasicProperties) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
     let header = |name| match properties.headers().as_ref()?.inner().get(name)? {

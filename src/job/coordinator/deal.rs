@@ -46,7 +46,8 @@ impl Coordinator {
     }
 
     /// Keeps this coordinator from handing out again what a predecessor handed out: tasks that wait in the
-    /// queue count as handed out, and the daemons are asked what they hold. True once that is known.
+    /// queue count as handed out, and the daemons are asked what they hold. Returns true once the handed-out
+    /// tasks are known.
     async fn take_over(&mut self, up: Duration, settings: &WindowSettings) -> Result<bool, CoordinatorError> {
         match self.takeover {
             Takeover::Done => {}

@@ -1,4 +1,4 @@
-//! Performs one effect at a time. This coordinator or another may have done each step before.
+//! Performs one effect at a time. This coordinator or another one may have done each step before.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -167,7 +167,7 @@ impl Coordinator {
     }
 }
 
-/// After so long, a removal counts as hanging.
+/// A removal that takes longer counts as hanging.
 const REMOVAL: Duration = Duration::from_secs(600);
 
 /// Waits for a removal of possibly many files, and keeps telling that the loop moves.

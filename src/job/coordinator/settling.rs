@@ -18,10 +18,10 @@ use crate::job::settle::Settlement;
 use crate::job::state::BatchId;
 use crate::message::JobId;
 
-/// Batches that are settled at once.
+/// Maximum number of batches that are settled at once.
 const BATCHES_AT_ONCE: usize = 8;
 
-/// After this time a settlement hangs: storage that neither answers nor fails.
+/// A settlement that takes longer counts as hanging: the storage neither answers nor fails.
 const HANGS_AFTER: Duration = Duration::from_secs(300);
 
 /// When the settlements under way began to work.
@@ -125,7 +125,7 @@ impl Settling {
     }
 }
 
-/// Waits until the census of a coordinator ends or a batch is settled. Waits for ever where there is neither.
+/// Waits until the census of a coordinator ends or a batch is settled. Waits for ever if there is neither.
 pub(super) async fn due(term: Option<&mut Coordinator>) {
     let Some(coordinator) = term else { return pending().await };
     let census = coordinator.census_ends_in();

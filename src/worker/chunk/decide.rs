@@ -7,9 +7,9 @@ use crate::folder::ChunkFiles;
 pub enum Step {
     /// Nothing is left to do, and no wake-up is needed.
     Forget,
-    /// It is done. Wake the coordinator, because an earlier wake-up may be lost.
+    /// The chunk is done. Wake the coordinator, because an earlier wake-up may be lost.
     Wake,
-    /// Export it.
+    /// Export the chunk.
     Run,
 }
 

@@ -73,8 +73,8 @@ impl Work<'_> {
         let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.batch);
         let mut under_way = FuturesUnordered::new();
         let mut exported = Exported::default();
-        // This is a flag of its own, not the token: when a stop comes from outside, a table must report it.
-        // Otherwise the chunk would be recorded without the tables that did not run.
+        // This is a flag of its own, not the token: when a stop comes from outside, a table must report the
+        // stop. Otherwise the chunk would be recorded without the tables that did not run.
         let mut ended = false;
         loop {
             while !ended && under_way.len() < TABLES_AT_ONCE {
@@ -166,7 +166,7 @@ impl Work<'_> {
         let context = &self.shared.context;
         let mut turn = Some(first);
         let mut pauses = context.pauses();
-        // The pauses of tries in a row in which another server answered than the one that has the snapshot.
+        // The pauses of successive tries that all reached another server than the one that has the snapshot.
         let mut elsewhere_pauses = None;
         let mut patience = Patience::new(self.shared, &self.task.job, self.cancel);
         loop {
@@ -198,7 +198,8 @@ impl Work<'_> {
             }
             let (pace, elsewhere) = match error {
                 ExportError::Gone => {
-                    // Either the workspace is gone or the whole root is. The guard tells.
+                    // Either the workspace is gone or the whole root is. If the root is gone, the guard
+                    // returns an error.
                     context.folder.guard().await?;
                     return Ok(TableEnd::Stop(End::Done { wake: false }));
                 }

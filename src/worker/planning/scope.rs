@@ -37,8 +37,8 @@ impl Planner<'_> {
                 same.into_iter().filter(|a| of(a) == lineage).collect()
             }
             None => {
-                // If a later epoch has taken a new lineage already, all these tables can use it. Not if a
-                // table changed: the change may have come before or after that snapshot.
+                // If a later epoch has taken a new lineage already, all these tables can use it. This is not
+                // so if a table changed: the change may have come before or after that snapshot.
                 let changed = abandoned.iter().any(|a| a.cause == Cause::Changed);
                 let may_be_new = self.job.lineages().len() < MAX_LINEAGES;
                 lineage = latest

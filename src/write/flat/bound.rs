@@ -23,7 +23,7 @@ pub(super) enum Bound {
 #[derive(Clone, Default, PartialEq, PartialOrd)]
 pub(super) struct Cut {
     bytes: Vec<u8>,
-    /// Whether the text was longer. Such a text sorts after one that ends here.
+    /// Whether the text is longer than `bytes`. A longer text sorts after the text that ends there.
     is_cut: bool,
 }
 
@@ -48,7 +48,7 @@ impl Cut {
         (&self.bytes[..], self.is_cut) < cut(text)
     }
 
-    /// Its whole characters.
+    /// The characters of which every byte is kept.
     fn characters(&self) -> &str {
         match str::from_utf8(&self.bytes) {
             Ok(text) => text,
@@ -56,14 +56,14 @@ impl Cut {
         }
     }
 
-    /// A text that is not greater than the whole one.
+    /// A lower bound: a text that is not greater than the whole text.
     fn lower(&self) -> Vec<u8> {
         self.characters().as_bytes().to_vec()
     }
 
-    /// A text that is not less than the whole one. If the text was cut, the last character that has a
-    /// successor is replaced by it, and the characters after it are removed. `None` if no character has a
-    /// successor.
+    /// An upper bound: a text that is not less than the whole text. If the text was cut, the last character
+    /// that has a successor is replaced by its successor, and the characters after it are removed. `None` if
+    /// no character has a successor.
     fn upper(&self) -> Option<Vec<u8>> {
         if !self.is_cut {
             return Some(self.bytes.clone());

@@ -9,7 +9,7 @@ const FOR_EACH: usize = 4;
 /// The range never has more numbers than this.
 const MANY: usize = 1 << 16;
 
-/// Keys, indexed by the distance of their number from the first number. It knows some of the keys of a
+/// Keys, indexed by the distance of their number from the first number. The index knows some of the keys of a
 /// dictionary; if the numbers are dense, it soon knows nearly all.
 #[derive(Default)]
 pub(super) struct Near {

@@ -36,7 +36,7 @@ enum State {
     /// Collects the head.
     #[default]
     Head,
-    /// Collects payload and end; so many bytes are missing.
+    /// Collects payload and end; this many bytes are missing.
     Hold(u64),
     /// Passes payload and end on.
     Pass(u64),
