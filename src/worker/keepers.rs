@@ -189,7 +189,7 @@ impl Keepers {
             let Some(Held { source, job, .. }) = lock(&self.held).remove(&lineage) else { continue };
             warn!(job.id = %job, %lineage, "the session that kept the snapshot is gone; looks for another");
             if let Err(error) = self.join(&source, lineage, &job).await {
-                debug!(%lineage, %error, "none is found");
+                debug!(%lineage, %error, "another keeper cannot be joined");
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ fn a_parent_whose_children_come_and_go_is_read_as_one_moment_shows_it() {
         family(&db, name);
     }
     fill(&db, "alone", 12000);
-    // Its rows lie in every range of the parent's key, and it is older than the job's snapshot.
+    // The rows of `older` lie in every range of the parent's key. The table is older than the job's snapshot.
     db.execute(
         "CREATE TABLE older AS SELECT g AS id, 'older' AS v FROM generate_series(1, 12000, 100) g;
          ALTER TABLE older ALTER id SET NOT NULL;

@@ -193,7 +193,7 @@ fn a_deadline_ends_a_job_that_runs_and_one_that_waits() {
 #[test]
 fn a_deadline_ends_a_job_that_is_still_being_planned() {
     let site = Site::new(Database::empty());
-    // Its rows are counted under the snapshot, which would take an hour.
+    // The rows of this view are counted under the snapshot, which would take an hour.
     site.db.execute("CREATE VIEW endless AS SELECT pg_sleep(3600)::text AS v");
     let daemon = site.daemon();
     let job = site.request(json!({"tables": ["public.endless"], "verify": "count", "deadline": "3s"}));

@@ -67,7 +67,7 @@ fn a_request_whose_wake_up_is_lost_after_its_acknowledgement_is_found_in_the_fol
         (coordinator.metric("adu_export_coordinator_active") > 0.5).then_some(())
     });
     let other = slow.daemon();
-    // A message that is delivered to it stays unacknowledged.
+    // A message that is delivered to this daemon stays unacknowledged.
     coordinator.freeze();
     // The broker gives requests to both daemons in turn, so the living one gets at least one.
     let jobs = [request(&slow), request(&slow)];

@@ -1,5 +1,5 @@
-//! Files of a newer release appear while this build works. It leaves the work to others, loses nothing, and
-//! continues when the files are gone.
+//! Files of a newer release appear while this build works. This build leaves the work to others, loses
+//! nothing, and continues when the files are gone.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -175,7 +175,7 @@ enum Loss {
 }
 
 impl Loss {
-    /// What the daemon says about it.
+    /// The word with which the daemon reports the loss.
     fn word(self) -> &'static str {
         match self {
             Self::ReadOnly => "read-only",

@@ -52,7 +52,7 @@ pub(crate) struct Unacked {
     consumer: u64,
     session: u64,
     pub(crate) message: Message,
-    /// Its handle was dropped without acknowledging or releasing it.
+    /// The handle of the delivery was dropped without acknowledging or releasing it.
     abandoned: bool,
 }
 

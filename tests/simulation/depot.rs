@@ -1,7 +1,7 @@
 //! A second destination. It proves that the protocol knows nothing of directories and renames. As in an
 //! object store, a name is claimed before the first byte, parts are uploaded where no reader sees them, and a
 //! table appears part by part. An exclusive file of the control folder decides between publishing and
-//! discarding; it is written before the first effect. Effects may land after their process died.
+//! discarding; this file is written before the first effect. Effects may land after their process died.
 
 use std::collections::BTreeMap;
 use std::io;

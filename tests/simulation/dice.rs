@@ -17,7 +17,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// Less than `end`, which is not 0.
+    /// A number less than `end`, which is not 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.roll() % end
     }
@@ -26,7 +26,7 @@ impl Dice {
         low + self.below(high - low + 1)
     }
 
-    /// True `in_10_000` times of ten thousand.
+    /// True with a probability of `in_10_000` in ten thousand.
     pub(crate) fn chance(&mut self, in_10_000: u32) -> bool {
         in_10_000 > 0 && self.below(10_000) < u64::from(in_10_000)
     }

@@ -34,7 +34,7 @@ struct Node {
 #[derive(Clone, Copy)]
 struct Entry {
     node: usize,
-    /// When each host begins to see it.
+    /// When each host begins to see the entry.
     from: [u64; HOSTS],
 }
 

@@ -44,7 +44,7 @@ impl Fate {
         self.dies == When::Before
     }
 
-    /// Whether it happens as a whole, some time after its process died.
+    /// Whether the effect happens as a whole, some time after its process died.
     pub(crate) fn is_late(&self) -> bool {
         self.late && self.dies == When::Before
     }
@@ -59,7 +59,7 @@ impl Fate {
 /// once, the interaction of two is never seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
-    /// How long they last.
+    /// How long the faults last.
     pub(crate) last: Duration,
     /// Longest usual delay of an effect, in milliseconds.
     pub(crate) delay: u64,

@@ -45,7 +45,7 @@ fn at_any_moment(change: impl Fn(&mut Schedule, u64)) {
     at_moments(150, false, change).for_each(drop);
 }
 
-/// The same at so many moments, one after the other.
+/// Plays a schedule with a change at each of this many moments, one after the other.
 fn at_moments(
     moments: u64,
     traced: bool,
@@ -72,8 +72,8 @@ fn an_unfit_table_that_was_rewritten_is_planned_on_a_new_snapshot() {
     });
 }
 
-/// A coordinator did not see a `ready` directory yet and took it for trashed. It did not see either the
-/// public directory to which another coordinator had just renamed it.
+/// A coordinator did not see a `ready` directory yet and took it for trashed. The public directory to which
+/// another coordinator had just renamed it was hidden too.
 #[test]
 fn a_directory_that_a_cache_hides_is_not_taken_for_trashed() {
     at_any_moment(|schedule, at| {

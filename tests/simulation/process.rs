@@ -18,11 +18,11 @@ pub(crate) struct Refused;
 
 pub(crate) struct Process {
     pub(crate) world: Arc<World>,
-    /// Its host. The host's caches survive the process.
+    /// The process's host. The host's caches survive the process.
     pub(crate) host: usize,
     /// Unique per process start.
     pub(crate) life: u64,
-    /// Fires when it dies.
+    /// Fires when the process dies.
     pub(crate) dead: CancellationToken,
     stopped_until: Mutex<Instant>,
 }

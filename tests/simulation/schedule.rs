@@ -41,7 +41,7 @@ pub(crate) struct Job {
     pub(crate) id: String,
     pub(crate) tables: Vec<String>,
     pub(crate) snapshot: bool,
-    /// It may end as cancelled.
+    /// The job may end as cancelled.
     pub(crate) ends_early: bool,
     pub(crate) on_conflict: &'static str,
 }

@@ -31,7 +31,8 @@ pub(crate) struct World {
     /// Tables are published in the depot, and not in the folder.
     pub(crate) has_depot: bool,
     broker: Mutex<Broker>,
-    /// It has a lock of its own, because a handle may be dropped while the broker is locked.
+    /// Deliveries whose handles were dropped. They have a lock of their own, because a handle may be dropped
+    /// while the broker is locked.
     abandoned: Mutex<Vec<u64>>,
     /// The broker has something to deliver.
     pub(crate) deliver: Notify,

@@ -69,7 +69,8 @@ impl Drop for Bouncer {
         if std::thread::panicking() {
             eprintln!("---- log of PgBouncer\n{}", self.log());
         }
-        // Nothing of it has to be kept, and a test that runs in the background of a script may not be able to send others.
+        // SIGKILL loses nothing, and a test in the background of a script may not be able to send other
+        // signals.
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.directory);

@@ -36,7 +36,7 @@ impl Daemon {
         Self::spawn_of(BINARY, name, config, port, log, env)
     }
 
-    /// The same with another build.
+    /// Like [`spawn`](Self::spawn), with another build.
     pub(crate) fn spawn_of(
         binary: &str,
         name: &str,

@@ -25,7 +25,7 @@ impl Postgres {
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         let data = new_directory();
         let mut init = program("initdb");
-        // Its files need not survive a power failure.
+        // The server's files need not survive a power failure.
         init.args([
             "--username=postgres",
             "--auth=trust",

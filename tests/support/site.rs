@@ -33,12 +33,12 @@ impl Site {
         Self::on(Services::get(), db)
     }
 
-    /// The same, with this broker.
+    /// Like [`new`](Self::new), on these servers.
     pub(crate) fn on(services: &'static Services, db: Database) -> Self {
         Self::prepared(services, db, |_| {})
     }
 
-    /// The same, with a root that `prepare` changed while it was empty.
+    /// Like [`on`](Self::on), with a root that `prepare` changed while it was empty.
     pub(crate) fn prepared(services: &'static Services, db: Database, prepare: impl FnOnce(&Path)) -> Self {
         let id = &Uuid::new_v4().simple().to_string()[..8];
         let directory = scratch().join("sites").join(id);
@@ -171,7 +171,7 @@ impl Site {
         self.tell("cancel", job);
     }
 
-    /// Publishes a retry of a job; gives the id of the new one, if it is its first.
+    /// Publishes the first retry of a job. Returns the id of the new job.
     pub(crate) fn retry(&self, job: &str) -> String {
         self.tell("retry", job);
         format!("{job}.r1")
@@ -217,7 +217,8 @@ impl Site {
         assert!(differences.is_empty(), "{differences}");
     }
 
-    /// The same for pairs that a test has gathered: the oracle runs once for all of them.
+    /// Like [`assert_equal`](Self::assert_equal), for pairs that a test has gathered: the oracle runs once
+    /// for all of them.
     #[track_caller]
     pub(crate) fn assert_all_equal(&self, pairs: &[(String, String)]) {
         let pairs: Vec<_> = pairs.iter().map(|(query, files)| (query.as_str(), files.as_str())).collect();
@@ -267,7 +268,8 @@ impl Site {
         super::checker::assert_sound(self, &jobs, daemons.into_iter().collect());
     }
 
-    /// The same of one-shot exports into the root, which tell no events: of all jobs that are archived there.
+    /// Like [`assert_sound`](Self::assert_sound), for one-shot exports, which publish no events: checks every
+    /// job that has an archive in the root.
     #[track_caller]
     pub(crate) fn assert_one_shots_sound(&self) {
         let jobs = self.exports.jobs();

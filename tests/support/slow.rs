@@ -19,38 +19,38 @@ pub(crate) struct Slow {
 }
 
 impl Slow {
-    /// Of a site on the servers of all.
+    /// A slow site on the shared servers.
     pub(crate) fn new(db: Database) -> Self {
         Self::of(Site::new(db), Services::get().postgres)
     }
 
-    /// One table `big` of so many rows.
+    /// A slow site with one table `big` of this many rows.
     pub(crate) fn big(rows: u32) -> Self {
         let db = Database::empty();
         fill(&db, "big", rows);
         Self::new(db)
     }
 
-    /// Of a site that reads from the server at this port.
+    /// Slows down this site, whose source is the server at this port.
     pub(crate) fn of(site: Site, postgres: u16) -> Self {
         let proxy = Proxy::to(postgres);
         proxy.slow_to(2_000_000);
         Self { site, proxy, chunk_rows: 1000 }
     }
 
-    /// With so many bytes a second instead.
+    /// Sets the rate.
     pub(crate) fn at(self, bytes_per_second: u64) -> Self {
         self.proxy.slow_to(bytes_per_second);
         self
     }
 
-    /// With chunks of so many rows instead of a thousand.
+    /// Sets the rows of a chunk, which are a thousand at first.
     pub(crate) fn chunks_of(mut self, rows: u32) -> Self {
         self.chunk_rows = rows;
         self
     }
 
-    /// Small chunks, through the proxy.
+    /// The configuration of a daemon: small chunks, through the proxy.
     pub(crate) fn config(&self) -> Value {
         let mut config = self.site.config();
         config["sources"]["warehouse"]["dsn"] = json!(self.site.db.dsn_at(self.proxy.port));
@@ -58,7 +58,7 @@ impl Slow {
         config
     }
 
-    /// A daemon that consumes.
+    /// Starts a daemon and waits until it consumes.
     #[track_caller]
     pub(crate) fn daemon(&self) -> Daemon {
         self.site.daemon_with(&self.config())

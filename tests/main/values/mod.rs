@@ -37,7 +37,7 @@ fn column(ty: &Type) -> String {
     format!("CASE g WHEN 0 THEN NULL {} ELSE ({})::{} END", edges.join(" "), ty.random, ty.pg)
 }
 
-/// The same as an array: NULL, empty, the edges between NULLs, then random arrays.
+/// SQL of one array column: NULL, empty, the edges between NULLs, then random arrays.
 fn array(ty: &Type) -> String {
     let edges: Vec<String> = ty.edges.iter().map(|edge| format!("{}::{}", literal(edge), ty.pg)).collect();
     let (pg, random) = (ty.pg, ty.random);

@@ -7,7 +7,7 @@ use crate::support::Database;
 /// A type of the server.
 #[derive(Clone)]
 pub(super) struct Type {
-    /// Its name on the server.
+    /// Name of the type on the server.
     pub(super) pg: &'static str,
     /// The type that pyarrow must see.
     pub(super) arrow: &'static str,
