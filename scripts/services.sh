@@ -10,7 +10,7 @@
 #   services.sh port              a port that nobody listens on
 #
 # ADU_TEST_PG_BIN is the directory of another PostgreSQL's programs; else Debian's newest PostgreSQL is started.
-# ADU_TEST_RABBITMQ_BIN is that of another RabbitMQ. ADU_RABBITMQ_METRICS=1 lets RabbitMQ answer Prometheus on METRICS_PORT.
+# ADU_TEST_RABBITMQ_BIN is the directory of another RabbitMQ's programs. ADU_RABBITMQ_METRICS=1 lets RabbitMQ answer Prometheus on METRICS_PORT.
 # DIR/env has the ports. A supervisor owns both servers: it stops them when OWNER has ended. If the supervisor
 # itself is killed, the kernel signals the servers.
 # Only processes named by the pid files below DIR are ever signalled.

@@ -1,5 +1,5 @@
-//! What a process takes from its machine: wall clock, new random ids, number of cores. It is a trait, so that
-//! a simulated process gets all of these from its seed.
+//! What a process takes from its machine: wall clock, new random ids, number of cores. The machine is a
+//! trait, so that a simulated process gets all of these from its seed.
 
 use jiff::Timestamp;
 use uuid::Uuid;

@@ -21,17 +21,17 @@ const PREFIX: &str = "adu_export";
 /// How the work on a chunk ended: the label `outcome` of `chunks_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkOutcome {
-    /// Its part and record are durable.
+    /// The part and the record of the chunk are durable.
     Written,
     /// The chunk was done already, so nothing was written.
     Duplicate,
     /// A permanent error failed its table.
     Failed,
-    /// Its table is planned again because of a value, the schema or the snapshot.
+    /// The table of the chunk is planned again because of a value, the schema or the snapshot.
     Replanned,
-    /// Its message was given back to the queue.
+    /// The message of the chunk was given back to the queue.
     Released,
-    /// Its job was cancelled.
+    /// The job of the chunk was cancelled.
     Cancelled,
 }
 

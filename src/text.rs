@@ -23,7 +23,7 @@ pub enum NotUtf8 {
     Byte {
         /// Position, from 0.
         at: usize,
-        /// Its value.
+        /// Value of the byte.
         byte: u8,
     },
 }

@@ -40,7 +40,7 @@ pub enum BusError {
     Timeout {
         /// The call.
         what: &'static str,
-        /// Its deadline.
+        /// Deadline of the call.
         seconds: u64,
     },
     /// The broker refused a message or could not route it.
@@ -218,7 +218,7 @@ pub trait Session: Send + Sync {
     /// Subscribes to a queue. `prefetch` is the largest number of deliveries that may be unsettled at a time.
     async fn subscribe(&self, queue: Queue, prefetch: u16) -> Result<Consumer, BusError>;
 
-    /// Number of messages that wait in a queue, without those that are delivered already.
+    /// Number of messages that wait in a queue, without the delivered ones.
     async fn ready(&self, queue: Queue) -> Result<u32, BusError>;
 
     /// Fires when the session has ended, for any reason.

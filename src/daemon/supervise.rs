@@ -1,5 +1,5 @@
-//! Keeps a process connected, whatever breaks, and winds it down in an orderly way. It works with any bus, so
-//! the simulation runs the same code.
+//! Keeps a process connected, whatever breaks, and winds it down in an orderly way. This code works with any
+//! bus, so the simulation runs it too.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -107,7 +107,7 @@ mod tests {
         JobId::parse("a").expect("valid")
     }
 
-    /// The age limit as it is so many seconds from now.
+    /// The age limit as it is this many seconds from now.
     fn after(seconds: i64) -> AgeLimit {
         let now = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).expect("in range");
         AgeLimit { now, longest: LONGEST }

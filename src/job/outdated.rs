@@ -19,7 +19,7 @@ pub struct Outdated {
     pub directory: String,
     /// When its job ended.
     pub committed_at: Timestamp,
-    /// Its files, as they were published.
+    /// Files of the directory, as they were published.
     pub files: Vec<FinishedFile>,
 }
 

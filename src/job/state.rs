@@ -219,7 +219,7 @@ impl JobState {
         list
     }
 
-    /// Whether a later plan than that of an epoch has a table, or lists it as one that could not be planned.
+    /// Whether a plan of a later epoch has a table, or lists it as one that could not be planned.
     #[must_use]
     pub fn is_planned_after(&self, epoch: Epoch, table: TableNo) -> bool {
         let has = |p: &EpochPlan| p.table(table).is_some() || p.failed().iter().any(|f| f.number == table);

@@ -16,7 +16,7 @@ use crate::message::inbox::Alive;
 use crate::message::task::{ChunkTask, PlanTask};
 use crate::message::{ChunkNo, JobId, SourceName, Task};
 
-/// How many tables of a job, and how many chunks of a table, to export at once on so many cores.
+/// How many tables of a job, and how many chunks of a table, to export at once on this many cores.
 #[must_use]
 pub fn by_cores(cores: u32) -> (u32, u32) {
     ((cores * 3 / 4).max(2), (cores / 2).max(2))
@@ -50,7 +50,7 @@ pub struct WindowSettings {
     pub table_threads: Option<u32>,
     /// Chunks of a table at once; else by cores.
     pub chunk_workers: Option<u32>,
-    /// A daemon that is silent for so long is dead, and a task that nobody holds for so long is lost.
+    /// A daemon that is silent for this long is dead, and a task that nobody holds for this long is lost.
     pub alive_timeout: Duration,
 }
 

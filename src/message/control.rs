@@ -14,7 +14,7 @@ pub enum Control {
     Planned {
         /// The job.
         job: JobId,
-        /// Its source.
+        /// The job's source.
         source: SourceName,
         /// The snapshot lineage.
         lineage: Uuid,

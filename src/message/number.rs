@@ -47,7 +47,7 @@ impl Epoch {
     /// The epoch of the first plan.
     pub const FIRST: Self = Self(1);
 
-    /// The epoch that follows so many plans.
+    /// The epoch that follows this many plans.
     #[must_use]
     pub fn after(plans: usize) -> Self {
         Self(u32::try_from(plans).unwrap_or(u32::MAX).saturating_add(1))
@@ -88,7 +88,7 @@ impl ChunkNo {
     }
 }
 
-/// A batch within a job: what is exported, recorded and organized together.
+/// A batch within a job: what is exported, recorded and published together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId {
     /// Epoch of the plan.

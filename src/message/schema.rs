@@ -10,9 +10,9 @@ use super::{Event, ExportRequest, JobId};
 /// A generated file of `config/schemas/`.
 #[derive(Clone, Debug)]
 pub struct SchemaFile {
-    /// Its name, e.g. `event.schema.json`.
+    /// Name of the file, e.g. `event.schema.json`.
     pub name: &'static str,
-    /// Its content.
+    /// Content of the file.
     pub schema: Schema,
 }
 

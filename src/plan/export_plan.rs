@@ -198,7 +198,7 @@ impl Strategy {
 /// A named table that cannot be exported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailedTable {
-    /// Its number in the job.
+    /// Number of the table in the job.
     pub number: TableNo,
     /// The name in the request.
     pub table: String,

@@ -19,7 +19,7 @@ use crate::source::{Keeper, Snapshots, Source, SourceError};
 /// How long other daemons get, at least, to import a snapshot, even after the deadline of the shutdown.
 const LAST_CHANCE: Duration = Duration::from_secs(3);
 
-/// A source that has not answered for so long is asked again later.
+/// A source that does not answer within this time is asked again later.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
 
 struct Held {

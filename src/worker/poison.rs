@@ -55,7 +55,7 @@ pub enum Trust {
     Healthy,
     /// Alone, because it may be what kills the process.
     Suspect,
-    /// Not again.
+    /// The chunk must not run again.
     Poisoned,
 }
 
@@ -217,7 +217,7 @@ impl<'a> Mark<'a> {
         }
     }
 
-    /// The place of the marker after so many more renewals.
+    /// The place of the marker after this many more renewals.
     fn place(&self, more: u32) -> StartPlace {
         let name = StartName { beat: self.name.beat.saturating_add(more), ..self.name };
         StartPlace { of: self.task.batch_id(), chunk: self.task.chunk, name }

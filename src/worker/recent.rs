@@ -11,7 +11,7 @@ pub(super) struct Recent<K, V> {
 }
 
 impl<K: Ord + Clone, V> Recent<K, V> {
-    /// A cache of at most so many values.
+    /// A cache of at most this many values.
     pub(super) fn of(most: usize) -> Self {
         Self { most, values: BTreeMap::new(), order: VecDeque::new() }
     }

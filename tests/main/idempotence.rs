@@ -68,7 +68,7 @@ impl MidJob {
 #[test]
 fn a_chunk_that_is_delivered_again_writes_nothing() {
     let mid = MidJob::new();
-    // Finished chunks, chunks that run on either daemon, and chunks that are not dispatched yet.
+    // Finished chunks, chunks that run on either daemon, and chunks that are not handed out yet.
     for _ in 0..2 {
         for task in mid.tasks() {
             mid.publish("work", &task);

@@ -39,7 +39,7 @@ pub(crate) fn header(body: u64, flags: u16, properties: &[u8]) -> Vec<u8> {
     [&[0, 60, 0, 0], &body.to_be_bytes()[..], &flags.to_be_bytes(), properties].concat()
 }
 
-/// Values within each other, so many that a reader by recursion has no stack left.
+/// Nested values, so many that a recursive reader has no stack left.
 pub(crate) fn nested(levels: usize, table: bool) -> Vec<u8> {
     let mut bytes = if table { vec![] } else { short(b"a") };
     for level in (0..levels).rev() {

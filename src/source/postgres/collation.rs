@@ -22,8 +22,8 @@ pub(super) const DEFAULT: u32 = 100;
 const BYTEWISE: [u32; 2] = [950, 951];
 /// First version in which a database stores the version of its own collation.
 const HAS_DATABASE_VERSION: u32 = 150_000;
-/// Stands for every collation that an object of the database uses. It is checked for ranges and composites,
-/// because their columns do not show by which collation their texts are compared.
+/// Stands for every collation that an object of the database uses. Ranges and composites ask for it, because
+/// their columns do not show by which collation their texts are compared.
 const USED: u32 = 0;
 /// Stands for the collation of the database, if an expression of an index, of an index condition or of a
 /// partition key compares by it. The catalogue does not show whether the result of a function or operator is

@@ -139,8 +139,8 @@ pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
 }
 
 /// SQL that reads a relation as the snapshot shows it. For a view or a filter it also reads the role's own
-/// search path. It must run before any session setting of the plan, because names of types depend on the
-/// search path.
+/// search path. This SQL must run before any session setting of the plan, because names of types depend on
+/// the search path.
 pub(super) fn question(schema: &str, name: &str, filtered: bool) -> String {
     format!(
         "SELECT c.oid, c.relkind, a.attname, a.attnum, a.atttypid, \

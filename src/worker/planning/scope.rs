@@ -1,4 +1,4 @@
-//! The tables that an epoch has to plan: all that were asked for, or those that were abandoned.
+//! The tables that an epoch has to plan: all requested tables, or the abandoned ones.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use crate::plan::export_plan::SkippedRelation;
 use crate::planning::Scope;
 
 impl Planner<'_> {
-    /// The tables of this epoch: all that were asked for, or those that were abandoned. Also the lineage to
-    /// continue with, if it still lives.
+    /// The tables of this epoch: all requested tables, or the abandoned ones. Also the lineage to continue
+    /// with, if the lineage still lives.
     pub(super) fn scope(&self) -> (Scope, Option<Uuid>) {
         let stored = self.stored();
         let mut scope = Scope::first(stored.request.clone());

@@ -71,7 +71,7 @@ pub(super) fn primitive<D: Decode<W>, const W: usize>() -> Box<dyn Builder> {
 }
 
 impl<D: Decode<W>, const W: usize> Primitive<D, W> {
-    /// Appends all fields if each is a valid value; else none of them.
+    /// Appends all fields if each is a valid value; else appends none.
     fn append_sound(&mut self, fields: Fields<'_>) -> bool {
         let before = self.values.len();
         let mut sound = true;

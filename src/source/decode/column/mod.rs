@@ -46,7 +46,7 @@ pub(super) struct Faults {
 pub(super) enum Misfit {
     /// A valid value that the column's type cannot hold.
     Unfit(&'static str),
-    /// Not a value of the type that was planned.
+    /// The field is not a value of the planned type.
     Foreign(&'static str),
     /// A value that is stored as NULL, as the request asks.
     Absent,
