@@ -94,7 +94,8 @@ impl Settling {
         });
     }
 
-    /// Whether a settlement hangs. The coordinator must not count as alive then, so that another one takes over.
+    /// Whether a settlement hangs. Then the coordinator must not count as alive, so that another one takes
+    /// over.
     pub(super) fn hangs(&self) -> bool {
         let working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
         working.values().any(|began| began.elapsed() > HANGS_AFTER)
