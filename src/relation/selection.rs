@@ -57,11 +57,3 @@ pub struct Boundaries {
     /// small is followed by an ordered pass.
     pub method: BoundaryMethod,
 }
-
-impl Boundaries {
-    /// No boundaries, for what is not split into ranges.
-    #[must_use]
-    pub fn none() -> Self {
-        Self { values: Vec::new(), method: BoundaryMethod::Statistics }
-    }
-}
