@@ -34,8 +34,8 @@ use crate::message::{Epoch, JobId, SourceName};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
 use crate::plan::size::{Rows, count};
-use crate::planning::{self, Ground, Names, Next, PlanError, Scope, Title, Under};
-use crate::relation::{Column, ColumnType, Slice};
+use crate::planning::{self, Draft, Ground, Names, Next, PlanError, Scope, Title, Under};
+use crate::relation::{Column, ColumnType};
 use crate::retry::Pauses;
 use crate::source::{ErrorKind, SourceError};
 
@@ -192,14 +192,11 @@ struct FreeNames<'a> {
 impl Names for FreeNames<'_> {
     type Error = Infallible;
 
-    async fn names(
-        &self,
-        tables: &[(PlannedTable, Option<u64>)],
-    ) -> Vec<Result<String, PlanError<Infallible>>> {
+    async fn names(&self, tables: &[Draft<'_>]) -> Vec<Result<String, PlanError<Infallible>>> {
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = |(table, _): &(PlannedTable, Option<u64>)| {
-            let owner = (table.schema.clone(), table.name.clone());
-            let candidates = base_name::candidates(self.source, &table.schema, &table.name);
+        let name = |table: &Draft<'_>| {
+            let owner = (table.schema().to_owned(), table.name().to_owned());
+            let candidates = base_name::candidates(self.source, table.schema(), table.name());
             let free = |name: &String| owners.get(name).is_none_or(|other| *other == owner);
             let name = candidates.into_iter().find(free).expect("the last one is of this table alone");
             owners.insert(name.clone(), owner);
@@ -266,7 +263,7 @@ pub fn render(plan: &ExportPlan, chunks: bool) -> String {
         }
         if chunks {
             for chunk in 0..table.strategy.chunks() {
-                let slice = table.strategy.slice(chunk).map_or(String::new(), |s| describe(&s));
+                let slice = table.strategy.slice(chunk).map_or(String::new(), |s| s.to_string());
                 line(format!("    {chunk:06}  {slice}"));
             }
         }
@@ -307,23 +304,6 @@ fn directory(table: &PlannedTable) -> String {
     }
 }
 
-fn describe(slice: &Slice<'_>) -> String {
-    fn between<T: std::fmt::Display>(what: &str, from: Option<T>, to: Option<T>) -> String {
-        match (from, to) {
-            (Some(from), Some(to)) => format!("{from} <= {what} < {to}"),
-            (Some(from), None) => format!("{from} <= {what}"),
-            (None, Some(to)) => format!("{what} < {to}"),
-            (None, None) => format!("every {what}"),
-        }
-    }
-    match slice {
-        Slice::All => "all rows".into(),
-        Slice::Range { column, from, to, .. } => between(column, *from, *to),
-        Slice::Nulls { column } => format!("{column} is NULL"),
-        Slice::Pages { from, to } => between("page", *from, *to),
-    }
-}
-
 /// A warning where a column gets a type that its owner may not expect, with the option that changes it.
 fn warning(column: &Column) -> Option<&'static str> {
     let numbers = matches!(column.source_type.as_str(), "numeric" | "numeric[]");
@@ -345,8 +325,8 @@ mod tests {
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
     use crate::message::{BatchNo, TableNo};
-    use crate::plan::export_plan::{FailedTable, SkippedRelation, Strategy, WriterSettings};
-    use crate::relation::{Frozen, Snapshot};
+    use crate::plan::export_plan::{FailedTable, SkippedRelation, WriterSettings};
+    use crate::relation::{Frozen, Snapshot, Strategy};
 
     fn table(number: u32, name: &str, strategy: Strategy, reason: &str) -> PlannedTable {
         PlannedTable {

@@ -18,8 +18,8 @@ use crate::message::request::RequestMessage;
 use crate::message::setting::Compression;
 use crate::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
 use crate::plan::ExportPlan;
-use crate::plan::export_plan::{PlannedTable, Strategy, WriterSettings};
-use crate::relation::Snapshot;
+use crate::plan::export_plan::{PlannedTable, WriterSettings};
+use crate::relation::{Snapshot, Strategy};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,7 +53,7 @@ pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
         high_water_mark: None,
         strategy: match chunks {
             1 => Strategy::Single,
-            n => Strategy::Ctid { bounds: (1..n).collect() },
+            n => Strategy::Ctid { bounds: (1..n.into()).collect() },
         },
         reason: String::new(),
         note: None,

@@ -169,9 +169,7 @@ impl ExportRequest {
                     "name at least one column, or leave it out for all",
                 );
             }
-            if table.chunk_column.is_some()
-                && !matches!(table.strategy, StrategyRequest::Auto | StrategyRequest::Range)
-            {
+            if table.chunk_column.is_some() && !table.strategy.takes_column() {
                 return fail(
                     &format!("tables[{i}].chunk_column"),
                     "only the strategies auto and range use it",

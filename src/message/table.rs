@@ -32,7 +32,7 @@ pub struct TableRequest {
     #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
     /// How the table is split into chunks.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_auto")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "StrategyRequest::is_auto")]
     pub strategy: StrategyRequest,
     /// Column by which `range` splits the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,10 +75,6 @@ impl TableRequest {
     pub fn is_full(&self) -> bool {
         self.columns.is_none() && self.where_.is_none() && self.after.is_none()
     }
-}
-
-fn is_auto(strategy: &StrategyRequest) -> bool {
-    *strategy == StrategyRequest::Auto
 }
 
 impl Serialize for TableRequest {
@@ -177,4 +173,41 @@ pub enum StrategyRequest {
     Segment,
     /// By hash of the segmentation columns (Vertica).
     Hash,
+}
+
+impl StrategyRequest {
+    /// Its name in requests and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Single => "single",
+            Self::Range => "range",
+            Self::Ctid => "ctid",
+            Self::Segment => "segment",
+            Self::Hash => "hash",
+        }
+    }
+
+    /// Whether it uses `chunk_column`.
+    #[must_use]
+    pub fn takes_column(self) -> bool {
+        matches!(self, Self::Auto | Self::Range)
+    }
+
+    /// The only product whose sources have it; none if any source may have it.
+    #[must_use]
+    pub fn product(self) -> Option<&'static str> {
+        match self {
+            Self::Auto | Self::Single | Self::Range => None,
+            Self::Ctid => Some("PostgreSQL"),
+            Self::Segment => Some("Greenplum"),
+            Self::Hash => Some("Vertica"),
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }

@@ -11,7 +11,7 @@ use crate::message::event::ErrorReport;
 use crate::message::request::{OnConflict, OnUnfit, Verify};
 use crate::message::setting::{Compression, FileTypes};
 use crate::message::{BatchNo, Epoch, JobId, SourceName, TableNo};
-use crate::relation::{Column, Frozen, Slice, Snapshot};
+use crate::relation::{Column, Frozen, Slice, Snapshot, Strategy};
 
 /// `plans/eN.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,79 +122,6 @@ pub struct PlannedTable {
     pub counted_rows: Option<u64>,
 }
 
-/// How a table is split into chunks. Only boundaries are stored: the number of a chunk decides which rows it
-/// holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Strategy {
-    /// One chunk.
-    Single,
-    /// Chunk i holds `bounds[i-1] <= column < bounds[i]`. The first and the last chunk are open.
-    Range {
-        /// The column.
-        column: String,
-        /// How the column's values are compared. The field is named `cast` in plans, after what PostgreSQL
-        /// does with bounds.
-        #[serde(rename = "cast")]
-        order: Frozen,
-        /// Ascending, distinct values as text.
-        bounds: Vec<String>,
-        /// Whether a last chunk holds the rows whose key is NULL.
-        nulls: bool,
-    },
-    /// Chunk i holds the pages `bounds[i-1] <= page < bounds[i]`. The last chunk is open.
-    Ctid {
-        /// Ascending page numbers.
-        bounds: Vec<u32>,
-    },
-}
-
-impl Strategy {
-    /// Number of chunks; at least one.
-    #[must_use]
-    pub fn chunks(&self) -> u32 {
-        let inner = match self {
-            Self::Single => 1,
-            Self::Range { bounds, nulls, .. } => bounds.len() + 1 + usize::from(*nulls),
-            Self::Ctid { bounds } => bounds.len() + 1,
-        };
-        u32::try_from(inner).unwrap_or(u32::MAX)
-    }
-
-    /// The name of the strategy in requests and reports.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Single => "single",
-            Self::Range { .. } => "range",
-            Self::Ctid { .. } => "ctid",
-        }
-    }
-
-    /// The rows of chunk number `chunk`; `None` if there is no such chunk.
-    #[must_use]
-    pub fn slice(&self, chunk: u32) -> Option<Slice<'_>> {
-        let i = chunk as usize;
-        if chunk >= self.chunks() {
-            return None;
-        }
-        Some(match self {
-            Self::Single => Slice::All,
-            Self::Range { column, bounds, .. } if i > bounds.len() => Slice::Nulls { column },
-            Self::Range { column, order, bounds, .. } => Slice::Range {
-                column,
-                order,
-                from: i.checked_sub(1).and_then(|i| bounds.get(i)).map(String::as_str),
-                to: bounds.get(i).map(String::as_str),
-            },
-            Self::Ctid { bounds } => Slice::Pages {
-                from: i.checked_sub(1).and_then(|i| bounds.get(i)).copied(),
-                to: bounds.get(i).copied(),
-            },
-        })
-    }
-}
-
 /// A named table that cannot be exported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailedTable {
@@ -222,7 +149,7 @@ impl PlannedTable {
     /// The filter for a chunk that holds this slice.
     #[must_use]
     pub fn filter_of(&self, slice: Slice<'_>) -> Option<&Frozen> {
-        let ranges = self.range_filter.as_ref().filter(|_| matches!(slice, Slice::Range { .. }));
+        let ranges = self.range_filter.as_ref().filter(|_| slice.order().is_some());
         ranges.or(self.filter.as_ref())
     }
 }
@@ -249,25 +176,6 @@ impl ExportPlan {
 mod tests {
     use super::*;
     use crate::relation::ColumnType;
-
-    #[test]
-    fn ranges_cover_every_key_and_null() {
-        let order = Frozen::of(&"bigint");
-        let s = Strategy::Range {
-            column: "id".into(),
-            order: order.clone(),
-            bounds: vec!["10".into(), "20".into()],
-            nulls: true,
-        };
-        assert_eq!(s.chunks(), 4);
-        let slice = |i| s.slice(i).expect("exists");
-        let range = |from, to| Slice::Range { column: "id", order: &order, from, to };
-        assert_eq!(slice(0), range(None, Some("10")));
-        assert_eq!(slice(1), range(Some("10"), Some("20")));
-        assert_eq!(slice(2), range(Some("20"), None));
-        assert_eq!(slice(3), Slice::Nulls { column: "id" });
-        assert_eq!(s.slice(4), None);
-    }
 
     /// One table of a plan as earlier releases wrote it, before plans had `reading`.
     const BEFORE: &str = r#"{

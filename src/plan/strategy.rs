@@ -1,18 +1,17 @@
-//! Decides how a table is split, from the request and the facts of the catalogue. The result is a draft that
-//! is complete except for the boundary values of ranges. Pure. The draft says why.
+//! Decides how a table is split, from the request and the facts of the catalogue. The result is a proposal
+//! that is complete except for the boundary values of ranges. Pure. The proposal says why.
 
 use std::num::NonZeroU64;
 
-use super::export_plan::Strategy;
 use super::size::Size;
 use crate::config::{ExportConfig, SourceConfig};
 use crate::message::event::ErrorReport;
 use crate::message::request::{StrategyRequest, TableRequest};
-use crate::relation::{Boundaries, BoundaryMethod, Frozen, Relation, RelationKind};
+use crate::relation::{Boundaries, BoundaryMethod, Frozen, Relation, RelationKind, Strategy};
 
 mod choice;
 
-use choice::Table;
+use choice::{Table, single};
 
 /// Maximum number of chunks of one table: part numbers have six digits.
 const MAX_CHUNKS: u64 = 100_000;
@@ -58,34 +57,33 @@ impl<'a> SplitRequest<'a> {
     }
 }
 
-/// A split, perhaps without its boundary values.
+/// How a table is split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// One chunk.
-    Single,
-    /// Ranges of pages, complete.
-    Ctid {
-        /// Ascending page numbers.
-        bounds: Vec<u32>,
-    },
-    /// Ranges whose boundaries the source must find.
-    NeedsBoundaries {
-        /// The column.
-        column: String,
-        /// How the column's values are compared.
-        order: Frozen,
-        /// Where boundaries come from.
-        method: BoundaryMethod,
-        /// Number of ranges wanted; at least two.
-        ranges: u32,
-        /// Whether a chunk for NULL is needed.
-        nulls: bool,
-    },
+    /// By this strategy.
+    By(Strategy),
+    /// Into ranges of keys between which the source must find boundaries.
+    IntoRanges(KeyRanges),
+}
+
+/// Ranges whose boundaries the source must find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRanges {
+    /// The column.
+    pub column: String,
+    /// How its values are compared.
+    pub order: Frozen,
+    /// Where boundaries come from.
+    pub method: BoundaryMethod,
+    /// Number of ranges wanted; at least two.
+    pub ranges: u32,
+    /// Whether a chunk for NULL is needed.
+    pub nulls: bool,
 }
 
 /// How a table is to be split, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
+pub struct Proposal {
     /// The split.
     pub split: Split,
     /// Why the table is split like this.
@@ -94,31 +92,38 @@ pub struct Draft {
     pub estimated_rows: u64,
 }
 
-impl Draft {
-    /// The final strategy and its reason, once the boundaries are known. Splits without boundaries ignore
-    /// `found`.
+impl Proposal {
+    /// The ranges whose boundaries the source must find, if there are any.
     #[must_use]
-    pub fn finish(self, found: Boundaries) -> (Strategy, String) {
-        match self.split {
-            Split::Single => (Strategy::Single, self.reason),
-            Split::Ctid { bounds } => (Strategy::Ctid { bounds }, self.reason),
-            Split::NeedsBoundaries { column, order, ranges, nulls, method } => {
-                let mut bounds = found.values;
-                bounds.dedup();
-                if bounds.is_empty() {
-                    let reason = format!("single: `{column}` has no two values to split between");
-                    return (Strategy::Single, reason);
-                }
-                let mut reason = self.reason;
-                if found.method != method {
-                    reason += "; the sample held too few rows: from one ordered pass";
-                }
-                if bounds.len() + 1 < ranges as usize {
-                    reason = format!("{reason}; its values allow {} chunks only", bounds.len() + 1);
-                }
-                (Strategy::Range { column, order, bounds, nulls }, reason)
-            }
+    pub fn ranges(&self) -> Option<&KeyRanges> {
+        match &self.split {
+            Split::IntoRanges(ranges) => Some(ranges),
+            Split::By(_) => None,
         }
+    }
+
+    /// The strategy and its reason. `found` are the boundaries of [`Self::ranges`]; a table that is split
+    /// without them is not split if there are none.
+    #[must_use]
+    pub fn finish(self, found: Option<Boundaries>) -> (Strategy, String) {
+        let KeyRanges { column, order, method, ranges, nulls } = match self.split {
+            Split::By(strategy) => return (strategy, self.reason),
+            Split::IntoRanges(ranges) => ranges,
+        };
+        let Some(Boundaries { values: mut bounds, method: used }) = found.filter(|f| !f.values.is_empty())
+        else {
+            let reason = format!("single: `{column}` has no two values to split between");
+            return (Strategy::Single, reason);
+        };
+        bounds.dedup();
+        let mut reason = self.reason;
+        if used != method {
+            reason += "; the sample held too few rows: from one ordered pass";
+        }
+        if bounds.len() + 1 < ranges as usize {
+            reason = format!("{reason}; its values allow {} chunks only", bounds.len() + 1);
+        }
+        (Strategy::Range { column, order, bounds, nulls }, reason)
     }
 }
 
@@ -127,23 +132,21 @@ impl Draft {
 ///
 /// # Errors
 /// When this table cannot be split as requested. The error names the table, the column and the remedy.
-pub fn draft(
+pub fn propose(
     relation: &Relation,
     request: &SplitRequest<'_>,
     selected_rows: Option<u64>,
-) -> Result<Draft, ErrorReport> {
+) -> Result<Proposal, ErrorReport> {
     let size = Size::of(relation, selected_rows);
     let table = Table { relation, request, size, chunks: chunks(size, request) };
     let (split, reason) = match request.strategy {
-        StrategyRequest::Single => (Split::Single, "single: asked for".to_owned()),
-        StrategyRequest::Ctid => table.asked_ctid()?,
-        StrategyRequest::Range => table.asked_range()?,
-        StrategyRequest::Auto if request.chunk_column.is_some() => table.asked_range()?,
-        StrategyRequest::Auto => table.auto(),
-        StrategyRequest::Segment => return Err(table.unavailable("segment", "it is for Greenplum sources")),
-        StrategyRequest::Hash => return Err(table.unavailable("hash", "it is for Vertica sources")),
+        StrategyRequest::Auto if request.chunk_column.is_none() => table.auto(),
+        StrategyRequest::Auto | StrategyRequest::Range => table.asked_range()?,
+        StrategyRequest::Single => single("asked for"),
+        // All others are made of numbers of the source.
+        _ => table.asked_extent()?,
     };
-    Ok(Draft { split, reason, estimated_rows: size.rows })
+    Ok(Proposal { split, reason, estimated_rows: size.rows })
 }
 
 /// Number of chunks of a table of this size.
@@ -164,13 +167,6 @@ fn chunks(size: Size, request: &SplitRequest<'_>) -> u32 {
         }
     };
     u32::try_from(chunks.clamp(1, MAX_CHUNKS)).unwrap_or(1)
-}
-
-/// Inner bounds of page ranges of about equal size: ascending, distinct, never 0. The last range stays open,
-/// because a snapshot does not fix the number of pages.
-fn page_bounds(pages: u32, ranges: u32) -> Vec<u32> {
-    let ranges = u64::from(ranges.min(pages).max(1));
-    (1..ranges).filter_map(|i| u32::try_from(i * u64::from(pages) / ranges).ok()).collect()
 }
 
 #[cfg(test)]

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 
 use tokio_util::sync::CancellationToken;
 
-use super::table::stored_bytes;
 use super::{Ground, Names, PlanError, Scope};
 use crate::config::Origin;
 use crate::message::TableNo;
 use crate::message::pattern::qualified;
 use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::ChosenTable;
-use crate::plan::export_plan::{FailedTable, PlannedTable, Strategy};
+use crate::plan::export_plan::{FailedTable, PlannedTable};
 use crate::source::{ErrorKind, SourceError};
 
 /// Tables and failures so far.
@@ -55,27 +54,26 @@ impl Drafts {
         cancel: &CancellationToken,
     ) -> Result<(), PlanError<N::Error>> {
         let origin = ground.config.origin;
-        let mut planned = Vec::new();
+        let mut drafts = Vec::new();
         for table in chosen {
             let name = qualified(&table.relation.schema, &table.relation.name);
             let number = scope.number(&name, table.number);
             match ground.table(scope, table, number).await {
-                Ok(draft) => planned.push((draft, stored_bytes(table.relation))),
+                Ok(draft) => drafts.push(draft),
                 Err(e) => self.fail(number, name, e, origin)?,
             }
             if cancel.is_cancelled() {
                 return Err(SourceError::cancelled("the plan is no longer wanted").into());
             }
         }
-        let bases = names.names(&planned).await;
-        for ((table, bytes), base) in planned.into_iter().zip(bases) {
+        let bases = names.names(&drafts).await;
+        for (draft, base) in drafts.into_iter().zip(bases) {
             match base {
                 Ok(base) => {
-                    let single = table.strategy == Strategy::Single;
-                    self.members.push(BatchMember { number: table.number, single, bytes });
-                    self.tables.push(PlannedTable { base, ..table });
+                    self.members.push(draft.member());
+                    self.tables.push(draft.named(base));
                 }
-                Err(e) => self.fail(table.number, qualified(&table.schema, &table.name), e, origin)?,
+                Err(e) => self.fail(draft.number, qualified(draft.schema(), draft.name()), e, origin)?,
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ use crate::message::setting::FileTypes;
 use crate::message::{Epoch, JobId, SourceName, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::choose::choose;
-use crate::plan::export_plan::{FailedTable, PlannedTable, WriterSettings};
+use crate::plan::export_plan::{FailedTable, WriterSettings};
 use crate::relation::{Snapshot, SurveyRequest, UnfitColumn};
 use crate::retry::{Cause, Pace, Policy, policy};
 use crate::source::{Keeper, Snapshots, Source, SourceError};
@@ -28,6 +28,7 @@ mod drafts;
 mod table;
 
 use drafts::Drafts;
+pub use table::Draft;
 
 /// What a plan is made from.
 pub struct Ground<'a> {
@@ -103,12 +104,8 @@ pub trait Names: Sync {
     /// Why a search for names failed.
     type Error: Send;
 
-    /// Finds a name for each of these tables, in their order. Each table is complete except for its name, and
-    /// has its size in the source beside it.
-    async fn names(
-        &self,
-        tables: &[(PlannedTable, Option<u64>)],
-    ) -> Vec<Result<String, PlanError<Self::Error>>>;
+    /// Finds a name for each of these tables, in their order.
+    async fn names(&self, tables: &[Draft<'_>]) -> Vec<Result<String, PlanError<Self::Error>>>;
 }
 
 /// Why there is no plan, or why a table is not in it.

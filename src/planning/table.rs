@@ -4,19 +4,88 @@ use super::conditions::NewRows;
 use super::{Ground, PlanError, Scope, conditions};
 use crate::message::request::{AfterNulls, Verify};
 use crate::message::{BatchNo, TableNo};
+use crate::plan::batch::BatchMember;
 use crate::plan::choose::ChosenTable;
-use crate::plan::export_plan::{PlannedTable, Strategy};
-use crate::plan::strategy::{Split, SplitRequest, draft};
-use crate::relation::{Boundaries, Division, MappingOptions, Relation, RelationKind, SplitKey};
+use crate::plan::export_plan::PlannedTable;
+use crate::plan::strategy::{KeyRanges, SplitRequest, propose};
+use crate::relation::{
+    Boundaries, Column, Division, Frozen, MappingOptions, Relation, RelationKind, Selection, SplitKey,
+    Strategy,
+};
+use crate::source::SourceError;
+
+/// The plan of a table that has no name at the destination yet.
+pub struct Draft<'a> {
+    /// Its number in the job.
+    pub number: TableNo,
+    /// Output directory below the root; empty for the root.
+    pub directory: &'a str,
+    chosen: &'a ChosenTable<'a>,
+    columns: Vec<Column>,
+    filter: Option<Frozen>,
+    range_filter: Option<Frozen>,
+    high_water_mark: Option<String>,
+    strategy: Strategy,
+    reason: String,
+    note: Option<String>,
+    estimated_rows: u64,
+    counted_rows: Option<u64>,
+}
+
+impl Draft<'_> {
+    /// Schema in the source.
+    #[must_use]
+    pub fn schema(&self) -> &str {
+        &self.chosen.relation.schema
+    }
+
+    /// Name in the source.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.chosen.relation.name
+    }
+
+    /// What decides its batch.
+    pub(super) fn member(&self) -> BatchMember {
+        let bytes = stored_bytes(self.chosen.relation);
+        BatchMember { number: self.number, single: self.strategy.is_single(), bytes }
+    }
+
+    /// The plan of the table with its base name, in a batch of its own.
+    pub(super) fn named(self, base: String) -> PlannedTable {
+        let (relation, request) = (self.chosen.relation, self.chosen.request);
+        PlannedTable {
+            number: self.number,
+            batch: BatchNo::of_first(self.number),
+            schema: relation.schema.clone(),
+            name: relation.name.clone(),
+            base,
+            directory: self.directory.to_owned(),
+            full: request.is_full() && (!request.only || relation.contains.is_empty()),
+            only: request.only,
+            contains: if request.only { Vec::new() } else { relation.contains.clone() },
+            columns: self.columns,
+            key: relation.primary_key.clone(),
+            filter: self.filter,
+            range_filter: self.range_filter,
+            high_water_mark: self.high_water_mark,
+            strategy: self.strategy,
+            reason: self.reason,
+            note: self.note,
+            estimated_rows: self.estimated_rows,
+            counted_rows: self.counted_rows,
+        }
+    }
+}
 
 impl Ground<'_> {
     /// Asks the source for the facts that the plan of a table needs, and makes the plan.
-    pub(super) async fn table<E>(
+    pub(super) async fn table<'a, E>(
         &self,
-        scope: &Scope,
-        chosen: &ChosenTable<'_>,
+        scope: &'a Scope,
+        chosen: &'a ChosenTable<'a>,
         number: TableNo,
-    ) -> Result<PlannedTable, PlanError<E>> {
+    ) -> Result<Draft<'a>, PlanError<E>> {
         let (relation, request) = (chosen.relation, chosen.request);
         let under = self.keeper();
         let filter = self.filter::<E>(chosen, NewRows::Wanted)?;
@@ -37,25 +106,27 @@ impl Ground<'_> {
             None
         };
         let without_value = self.without_value::<E>(chosen, under).await?;
-        let draft = draft(relation, &split_request, estimate).map_err(PlanError::<E>::Failed)?;
-        let includes_nulls = request.after.as_ref().filter(|after| after.nulls == AfterNulls::Include);
-        let range_filter = match (&draft.split, includes_nulls) {
-            (Split::NeedsBoundaries { column, nulls: true, .. }, Some(after)) if *column == after.column => {
+        let proposal = propose(relation, &split_request, estimate).map_err(PlanError::<E>::Failed)?;
+        let mut range_filter = match (proposal.ranges(), &request.after) {
+            (Some(KeyRanges { column, nulls: true, .. }), Some(after))
+                if after.nulls == AfterNulls::Include && *column == after.column =>
+            {
                 self.filter::<E>(chosen, NewRows::WithValue)?
             }
             _ => None,
         };
-        let bounds = match &draft.split {
-            Split::NeedsBoundaries { column, order, method, ranges, .. } => {
-                let division = Division { ranges: *ranges, rows: draft.estimated_rows / u64::from(*ranges) };
+        let estimated_rows = proposal.estimated_rows;
+        let found = match proposal.ranges() {
+            Some(ranges) => {
                 let filter = range_filter.as_ref().or(filter.as_ref());
-                let rows = chosen.selection(filter);
-                self.source.boundaries(&rows, SplitKey { column, order }, *method, division, under).await?
+                Some(self.boundaries(&chosen.selection(filter), ranges, estimated_rows).await?)
             }
-            Split::Single | Split::Ctid { .. } => Boundaries::none(),
+            None => None,
         };
-        let estimated_rows = draft.estimated_rows;
-        let (strategy, reason) = draft.finish(bounds);
+        let (strategy, reason) = proposal.finish(found);
+        if strategy.column().is_none() {
+            range_filter = None;
+        }
         let high_water_mark = match &request.after {
             Some(after) => {
                 // The high-water mark is the highest value of the newer rows only, so that rows exported
@@ -72,22 +143,13 @@ impl Ground<'_> {
             Verify::Count | Verify::None => None,
         };
         let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
-        let directory = scope.request.output.directory.as_ref().map_or("", |d| d.as_str()).to_owned();
-        Ok(PlannedTable {
+        Ok(Draft {
             number,
-            batch: BatchNo::of_first(number),
-            schema: relation.schema.clone(),
-            name: relation.name.clone(),
-            // Filled in when all tables are planned: see `Names`.
-            base: String::new(),
-            directory,
-            full: request.is_full() && (!request.only || relation.contains.is_empty()),
-            only: request.only,
-            contains: if request.only { Vec::new() } else { relation.contains.clone() },
+            directory: scope.request.output.directory.as_ref().map_or("", |directory| directory.as_str()),
+            chosen,
             columns,
-            key: relation.primary_key.clone(),
-            range_filter: range_filter.filter(|_| matches!(strategy, Strategy::Range { .. })),
             filter,
+            range_filter,
             high_water_mark,
             strategy,
             reason,
@@ -96,10 +158,21 @@ impl Ground<'_> {
             counted_rows,
         })
     }
+
+    async fn boundaries(
+        &self,
+        rows: &Selection<'_>,
+        wanted: &KeyRanges,
+        estimated_rows: u64,
+    ) -> Result<Boundaries, SourceError> {
+        let KeyRanges { column, order, method, ranges, .. } = wanted;
+        let division = Division { ranges: *ranges, rows: estimated_rows / u64::from(*ranges) };
+        self.source.boundaries(rows, SplitKey { column, order }, *method, division, self.keeper()).await
+    }
 }
 
 /// Bytes of a table; none if the size is unknown.
-pub(super) fn stored_bytes(relation: &Relation) -> Option<u64> {
+fn stored_bytes(relation: &Relation) -> Option<u64> {
     match relation.kind {
         _ if relation.foreign => None,
         RelationKind::Table

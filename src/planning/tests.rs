@@ -8,8 +8,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use super::*;
 use crate::config::{Config, Secret};
 use crate::message::RequestMessage;
-use crate::plan::export_plan::Strategy;
-use crate::relation::Frozen;
+use crate::relation::{Frozen, Strategy};
 use crate::source::memory::{MemoryDatabase, MemorySource};
 
 /// Names each directory after its table. One name is taken.
@@ -19,11 +18,8 @@ struct Plain;
 impl Names for Plain {
     type Error = Infallible;
 
-    async fn names(
-        &self,
-        tables: &[(PlannedTable, Option<u64>)],
-    ) -> Vec<Result<String, PlanError<Infallible>>> {
-        let name = |(table, _): &(PlannedTable, Option<u64>)| match table.name.as_str() {
+    async fn names(&self, tables: &[Draft<'_>]) -> Vec<Result<String, PlanError<Infallible>>> {
+        let name = |table: &Draft<'_>| match table.name() {
             "taken" => Err(PlanError::Failed(ErrorReport::permanent("name_taken", "taken", "rename it"))),
             name => Ok(name.to_owned()),
         };

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Column, Frozen};
+use super::{Column, Extent, Frozen};
 use crate::message::pattern::TablePattern;
 use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
 
@@ -72,9 +72,9 @@ pub struct Relation {
     pub heap_bytes: u64,
     /// Whether the table has grown so much since its statistics were taken that they do not describe it.
     pub outdated: bool,
-    /// Number of heap pages now; 0 if page ranges cannot be used (server before 14, not a heap, partitioned,
-    /// a view).
-    pub pages: u32,
+    /// What the source numbers of it, so that chunks can be ranges of these numbers; none if it has no such
+    /// numbers for this relation, or too few.
+    pub extent: Option<Extent>,
     /// Columns of the primary key, in order.
     pub primary_key: Vec<String>,
     /// Columns of the relation, in order.

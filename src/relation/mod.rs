@@ -1,4 +1,4 @@
-//! Relations as data: their columns and file types, facts, slices, selections.
+//! Relations as data: their columns and file types, facts, strategies and slices, selections.
 //!
 //! `plan/` and `source/` both use this module, and know each other only through it. This module does not say
 //! how a source fetches a value: that is in [`Frozen`], which only the source reads.
@@ -8,8 +8,8 @@ mod facts;
 pub mod filter;
 mod frozen;
 mod selection;
-mod slice;
 mod snapshot;
+mod strategy;
 
 pub use column::{Column, ColumnType};
 pub use facts::{
@@ -18,5 +18,5 @@ pub use facts::{
 pub use filter::Filter;
 pub use frozen::Frozen;
 pub use selection::{Boundaries, BoundaryMethod, Division, Selection, SplitKey};
-pub use slice::Slice;
 pub use snapshot::Snapshot;
+pub use strategy::{Extent, Numbered, Numbers, Slice, Strategy};

@@ -56,11 +56,3 @@ pub struct Boundaries {
     /// How the values were found: as it was asked for, or by an ordered pass if a sample was too small.
     pub method: BoundaryMethod,
 }
-
-impl Boundaries {
-    /// No boundaries, for what is not split into ranges.
-    #[must_use]
-    pub fn none() -> Self {
-        Self { values: Vec::new(), method: BoundaryMethod::Statistics }
-    }
-}

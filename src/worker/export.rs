@@ -114,19 +114,7 @@ fn no_such_chunk(chunk: &TableChunk<'_>) -> ExportError {
 
 fn provenance(chunk: &TableChunk<'_>, slice: Slice<'_>) -> Provenance {
     let (plan, table) = (chunk.plan, chunk.table);
-    let mut predicate = match slice {
-        Slice::All => "all".to_owned(),
-        Slice::Nulls { column } => format!("{column} IS NULL"),
-        Slice::Range { column, from, to, .. } => {
-            let low = from.map(|v| format!("{column} >= {v}"));
-            let high = to.map(|v| format!("{column} < {v}"));
-            let bounds: Vec<String> = low.into_iter().chain(high).collect();
-            if bounds.is_empty() { format!("{column} IS NOT NULL") } else { bounds.join(" AND ") }
-        }
-        Slice::Pages { from, to } => {
-            format!("ctid pages {} to {}", from.unwrap_or(0), to.map_or("the end".into(), |t| t.to_string()))
-        }
-    };
+    let mut predicate = slice.predicate();
     if table.filter.is_some() {
         predicate.push_str(", filtered");
     }

@@ -22,8 +22,8 @@ use crate::message::event::ErrorReport;
 use crate::message::request::ExportRequest;
 use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
-use crate::plan::export_plan::{ExportPlan, PlannedTable};
-use crate::planning::{self, Ground, Names, Next, Scope, Title, Under};
+use crate::plan::export_plan::ExportPlan;
+use crate::planning::{self, Draft, Ground, Names, Next, Scope, Title, Under};
 use crate::source::{ErrorKind, Source, SourceError};
 
 mod places;
@@ -279,11 +279,11 @@ struct Claims<'a> {
 impl Names for Claims<'_> {
     type Error = FolderError;
 
-    async fn names(&self, tables: &[(PlannedTable, Option<u64>)]) -> Vec<Result<String, PlanError>> {
+    async fn names(&self, tables: &[Draft<'_>]) -> Vec<Result<String, PlanError>> {
         let mut names = Vec::with_capacity(tables.len());
         while names.len() < tables.len() {
             let some = self.planner.uncontended(&tables[names.len()..]);
-            let claims = some.iter().map(|(table, _)| self.planner.place(table, self.request));
+            let claims = some.iter().map(|table| self.planner.place(table, self.request));
             names.extend(join_all(claims).await);
         }
         names

@@ -1,11 +1,13 @@
 //! Chooses the split from the facts of one table and the request.
 
 use super::super::size::{Rows, Size, bytes_text};
-use super::{MAX_CHUNKS, Split, SplitRequest, page_bounds};
+use super::{KeyRanges, MAX_CHUNKS, Split, SplitRequest};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::StrategyRequest;
-use crate::relation::{BoundaryMethod, Frozen, Relation, RelationKind, SurveyColumn};
+use crate::relation::{
+    BoundaryMethod, Extent, Frozen, Numbered, Relation, RelationKind, Strategy, SurveyColumn,
+};
 use crate::spelling::did_you_mean;
 
 /// A table with at least this correlation counts as stored in the order of a column.
@@ -36,10 +38,10 @@ impl Table<'_> {
         qualified(&self.relation.schema, &self.relation.name)
     }
 
-    pub(super) fn unavailable(&self, strategy: &str, why: &str) -> ErrorReport {
+    fn unavailable(&self, strategy: StrategyRequest, why: &str) -> ErrorReport {
         ErrorReport::permanent(
             "strategy_unavailable",
-            format!("table {} cannot be split by {strategy}: {why}", self.name()),
+            format!("table {} cannot be split by {}: {why}", self.name(), strategy.name()),
             "leave `strategy` out, or use range with a chunk_column, or single",
         )
     }
@@ -75,37 +77,44 @@ impl Table<'_> {
             None if self.relation.primary_key.is_empty() => "there is no primary key".to_owned(),
             None => "the primary key cannot be sorted, or may not be read".to_owned(),
         };
-        match (self.no_ctid(), key) {
-            (None, _) => self.ctid(&key_reason),
-            (Some(no_ctid), Some((SurveyColumn { column, doubt: Some(doubt), .. }, _))) => single(&format!(
+        match (self.extent(), key) {
+            (Ok(extent), _) => self.numbered(extent, &key_reason),
+            (Err(no_pages), Some((SurveyColumn { column, doubt: Some(doubt), .. }, _))) => single(&format!(
                 "no page ranges: {}, and each range of primary key `{}` would scan the whole table: {doubt}",
-                no_ctid.text(),
+                no_pages.text(),
                 column.name
             )),
-            (Some(no_ctid), Some((column, order))) => {
-                let why = format!("primary key; no page ranges: {}", no_ctid.text());
+            (Err(no_pages), Some((column, order))) => {
+                let why = format!("primary key; no page ranges: {}", no_pages.text());
                 self.range(column, order, self.method(column), &why)
             }
-            (Some(no_ctid), None) => {
-                let why = no_ctid.text();
+            (Err(no_pages), None) => {
+                let why = no_pages.text();
                 single(&format!("{key_reason}, and no page ranges: {why}; a chunk_column would split it"))
             }
         }
     }
 
-    pub(super) fn asked_ctid(&self) -> Result<Choice, ErrorReport> {
-        match self.no_ctid() {
+    /// A strategy that is made of numbers of the source.
+    pub(super) fn asked_extent(&self) -> Result<Choice, ErrorReport> {
+        let asked = self.request.strategy;
+        let numbered = self.relation.extent.map_or(Numbered::Pages, |extent| extent.of);
+        if asked != numbered.request() {
+            let product = asked.product().unwrap_or("other");
+            return Err(self.unavailable(asked, &format!("it is for {product} sources")));
+        }
+        match self.extent() {
             // A small table may have no page yet.
-            Some(NoCtid::Pages) | None if self.chunks < 2 => Ok(self.small()),
-            Some(why) => Err(self.unavailable("ctid", why.text())),
-            None => Ok(self.ctid("asked for")),
+            Ok(_) | Err(NoExtent::Unknown) if self.chunks < 2 => Ok(self.small()),
+            Ok(extent) => Ok(self.numbered(extent, "asked for")),
+            Err(why) => Err(self.unavailable(asked, why.text())),
         }
     }
 
     pub(super) fn asked_range(&self) -> Result<Choice, ErrorReport> {
         if self.relation.foreign {
             let why = format!("{}: only one scan is consistent", self.foreign());
-            return Err(self.unavailable("range", &why));
+            return Err(self.unavailable(StrategyRequest::Range, &why));
         }
         let (column, order) = match self.request.chunk_column {
             Some(name) => self.sortable(name)?,
@@ -119,12 +128,15 @@ impl Table<'_> {
             None => "asked for, on the primary key",
         };
         // Page ranges read each page once. Without an index, each range of a column reads the whole table.
-        if !column.indexed && self.request.strategy == StrategyRequest::Auto && self.no_ctid().is_none() {
+        if !column.indexed
+            && self.request.strategy == StrategyRequest::Auto
+            && let Ok(extent) = self.extent()
+        {
             let why = match &column.doubt {
                 Some(doubt) => format!("indexes of `{}` cannot be trusted: {doubt}", column.column.name),
                 None => format!("no index begins with `{}`", column.column.name),
             };
-            return Ok(self.ctid(&why));
+            return Ok(self.numbered(extent, &why));
         }
         Ok(self.range(column, order, self.method(column), why))
     }
@@ -249,22 +261,25 @@ impl Table<'_> {
         let pages = match self.relation.kind {
             RelationKind::Partitioned => self.relation.heap_bytes / PAGE_BYTES,
             RelationKind::View | RelationKind::Foreign => 0,
-            _ => u64::from(self.relation.pages),
+            _ => match self.relation.extent {
+                Some(Extent { of: Numbered::Pages, end }) => end,
+                _ => 0,
+            },
         };
         let wanted = u64::from(self.chunks) * SAMPLED_PAGES;
         let ppm = (wanted * 1_000_000).div_ceil(pages.min(self.size.rows).max(1));
         u32::try_from(ppm).ok().filter(|ppm| *ppm <= MOST_SAMPLED)
     }
 
-    /// Why page ranges cannot be used; none if they can.
-    fn no_ctid(&self) -> Option<NoCtid> {
-        match self.relation.kind {
-            _ if self.relation.foreign => Some(NoCtid::Foreign),
-            RelationKind::Partitioned => Some(NoCtid::Partitioned),
-            RelationKind::View | RelationKind::Foreign => Some(NoCtid::NoTable),
-            _ if !self.request.snapshot => Some(NoCtid::NoSnapshot),
-            _ if self.relation.pages == 0 => Some(NoCtid::Pages),
-            _ => None,
+    /// The numbers that chunks can be made of, or why there are none.
+    fn extent(&self) -> Result<Extent, NoExtent> {
+        match (self.relation.extent, self.relation.kind) {
+            _ if self.relation.foreign => Err(NoExtent::Foreign),
+            (Some(extent), _) if self.request.snapshot => Ok(extent),
+            (_, RelationKind::Partitioned) => Err(NoExtent::Partitioned),
+            (_, RelationKind::View | RelationKind::Foreign) => Err(NoExtent::NoTable),
+            _ if !self.request.snapshot => Err(NoExtent::NoSnapshot),
+            _ => Err(NoExtent::Unknown),
         }
     }
 
@@ -276,13 +291,13 @@ impl Table<'_> {
         single(&format!("{asked} all of about {} rows", Rows(self.size.rows)))
     }
 
-    fn ctid(&self, why: &str) -> Choice {
-        let bounds = page_bounds(self.relation.pages, self.chunks);
-        let chunks = bounds.len() + 1;
-        let rows = Rows(self.size.rows / chunks as u64);
-        let pages = bytes_text(self.relation.bytes / chunks as u64);
-        let reason = format!("ctid: {why}; {chunks} page ranges of {pages}, about {rows} rows each");
-        (Split::Ctid { bounds }, reason + self.capped())
+    fn numbered(&self, extent: Extent, why: &str) -> Choice {
+        let strategy = extent.split(self.chunks);
+        let (name, unit, chunks) = (strategy.name(), extent.of.unit(), u64::from(strategy.chunks()));
+        let rows = Rows(self.size.rows / chunks);
+        let size = bytes_text(self.relation.bytes / chunks);
+        let reason = format!("{name}: {why}; {chunks} {unit} ranges of {size}, about {rows} rows each");
+        (Split::By(strategy), reason + self.capped())
     }
 
     fn range(&self, column: &SurveyColumn, order: &Frozen, method: BoundaryMethod, why: &str) -> Choice {
@@ -314,13 +329,13 @@ impl Table<'_> {
             "range on {name}: {why}, {} chunks of about {rows} rows from {from}{null_chunk}{no_index}",
             self.chunks
         );
-        let split = Split::NeedsBoundaries {
+        let split = Split::IntoRanges(KeyRanges {
             column: name.clone(),
             order: order.clone(),
             method,
             ranges: self.chunks,
             nulls,
-        };
+        });
         (split, reason + self.capped())
     }
 
@@ -329,32 +344,32 @@ impl Table<'_> {
     }
 }
 
-/// Why a table cannot be split by page ranges.
+/// Why chunks of a table cannot be ranges of numbers of the source.
 #[derive(Clone, Copy)]
-enum NoCtid {
+enum NoExtent {
     Partitioned,
     Foreign,
     NoTable,
     NoSnapshot,
-    Pages,
+    Unknown,
 }
 
-impl NoCtid {
+impl NoExtent {
     fn text(self) -> &'static str {
         match self {
             Self::Partitioned => "the table is partitioned",
             Self::Foreign => "rows of foreign tables are not on its pages",
             Self::NoTable => "it is a view or a foreign table",
             Self::NoSnapshot => "without a snapshot rows may move between pages",
-            Self::Pages => {
+            Self::Unknown => {
                 "the server is older than PostgreSQL 14, the table is no heap, or the role may read some of its columns only"
             }
         }
     }
 }
 
-fn single(why: &str) -> Choice {
-    (Split::Single, format!("single: {why}"))
+pub(super) fn single(why: &str) -> Choice {
+    (Split::By(Strategy::Single), format!("single: {why}"))
 }
 
 fn names(columns: &[SurveyColumn]) -> impl Iterator<Item = &str> {

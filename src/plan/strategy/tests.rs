@@ -1,7 +1,7 @@
 //! How the facts of one table decide its split.
 
 use super::*;
-use crate::relation::{Column, ColumnType, Facts, SurveyColumn};
+use crate::relation::{Column, ColumnType, Extent, Facts, Numbered, SurveyColumn};
 
 fn column(name: &str, cast: Option<&str>) -> SurveyColumn {
     SurveyColumn {
@@ -18,6 +18,10 @@ fn column(name: &str, cast: Option<&str>) -> SurveyColumn {
         indexed: name != "doc",
         doubt: None,
     }
+}
+
+fn pages(end: u64) -> Option<Extent> {
+    (end > 0).then_some(Extent { of: Numbered::Pages, end })
 }
 
 /// A heap of 100-byte rows with primary key `id`.
@@ -37,7 +41,7 @@ fn heap(rows: u64) -> Relation {
         bytes: rows * 100,
         heap_bytes: rows * 100,
         outdated: false,
-        pages: u32::try_from(rows * 100 / 8192).expect("fits"),
+        extent: pages(rows * 100 / 8192),
         primary_key: vec!["id".into()],
         columns: vec![column("id", Some("bigint")), column("at", Some("timestamptz")), column("doc", None)],
     }
@@ -55,21 +59,22 @@ fn request() -> SplitRequest<'static> {
     }
 }
 
-fn planned(relation: &Relation, request: &SplitRequest<'_>) -> Draft {
-    draft(relation, request, None).expect("can be split")
+fn planned(relation: &Relation, request: &SplitRequest<'_>) -> Proposal {
+    propose(relation, request, None).expect("can be split")
 }
 
 fn refused(relation: &Relation, request: &SplitRequest<'_>) -> ErrorReport {
-    draft(relation, request, None).expect_err("cannot be split")
+    propose(relation, request, None).expect_err("cannot be split")
 }
 
-fn chunks(draft: &Draft) -> (&'static str, u32) {
-    match &draft.split {
-        Split::Single => ("single", 1),
-        Split::Ctid { bounds } => ("ctid", bounds.len() as u32 + 1),
-        Split::NeedsBoundaries { method: BoundaryMethod::Statistics, ranges, .. } => ("statistics", *ranges),
-        Split::NeedsBoundaries { method: BoundaryMethod::Sample { .. }, ranges, .. } => ("sample", *ranges),
-        Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, ranges, .. } => ("pass", *ranges),
+fn chunks(proposal: &Proposal) -> (&'static str, u32) {
+    match &proposal.split {
+        Split::By(strategy) => (strategy.name(), strategy.chunks()),
+        Split::IntoRanges(KeyRanges { method, ranges, .. }) => match method {
+            BoundaryMethod::Statistics => ("statistics", *ranges),
+            BoundaryMethod::Sample { .. } => ("sample", *ranges),
+            BoundaryMethod::OrderedPass => ("pass", *ranges),
+        },
     }
 }
 
@@ -113,9 +118,9 @@ fn wide_rows_make_more_chunks_unless_rows_were_given() {
     let given = SplitRequest { chunk_rows: NonZeroU64::new(1_000_000), ..request() };
     assert_eq!(chunks(&planned(&wide, &given)), ("single", 1));
     let tiny = SplitRequest { chunk_rows: NonZeroU64::new(1), ..request() };
-    let draft = planned(&heap(10_000_000), &tiny);
-    assert_eq!(chunks(&draft), ("ctid", 100_000));
-    assert!(draft.reason.contains("the most that a table may have"));
+    let proposal = planned(&heap(10_000_000), &tiny);
+    assert_eq!(chunks(&proposal), ("ctid", 100_000));
+    assert!(proposal.reason.contains("the most that a table may have"));
 }
 
 #[test]
@@ -143,7 +148,7 @@ fn auto_takes_the_first_strategy_that_fits() {
     assert_eq!(auto(&|r| r.primary_key = vec!["doc".into()], false), "single");
     let partitioned = |r: &mut Relation| {
         r.kind = RelationKind::Partitioned;
-        r.pages = 0;
+        r.extent = None;
         r.columns[0].correlation = None;
         r.columns[0].histogram_bounds = 0;
     };
@@ -158,13 +163,13 @@ fn statistics_are_not_asked_about_filtered_rows() {
     let filtered = SplitRequest { filtered: true, ..request() };
     assert!(filtered.needs_estimate(&heap(1)) && !request().needs_estimate(&heap(1)));
     let relation = heap(10_000_000);
-    let draft_of =
-        |request: &SplitRequest<'_>, rows| draft(&relation, request, Some(rows)).expect("can be split");
-    assert_eq!(chunks(&draft_of(&filtered, 4_000_000)), ("ctid", 4));
-    assert_eq!(chunks(&draft_of(&filtered, 40_000)), ("single", 1));
+    let proposed =
+        |request: &SplitRequest<'_>, rows| propose(&relation, request, Some(rows)).expect("can be split");
+    assert_eq!(chunks(&proposed(&filtered, 4_000_000)), ("ctid", 4));
+    assert_eq!(chunks(&proposed(&filtered, 40_000)), ("single", 1));
     let loose = SplitRequest { snapshot: false, ..filtered };
-    assert_eq!(chunks(&draft_of(&loose, 4_000_000)), ("sample", 4));
-    assert_eq!(draft_of(&loose, 4_000_000).estimated_rows, 4_000_000);
+    assert_eq!(chunks(&proposed(&loose, 4_000_000)), ("sample", 4));
+    assert_eq!(proposed(&loose, 4_000_000).estimated_rows, 4_000_000);
 }
 
 #[test]
@@ -188,9 +193,9 @@ fn a_sample_is_taken_where_it_is_much_less_than_the_table() {
         change(&mut relation);
         let request =
             SplitRequest { strategy: StrategyRequest::Range, chunk_rows: NonZeroU64::new(rows), ..request() };
-        match planned(&relation, &request).split {
-            Split::NeedsBoundaries { method: BoundaryMethod::Sample { ppm }, .. } => Some(ppm),
-            Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, .. } => None,
+        match planned(&relation, &request).ranges().map(|ranges| ranges.method) {
+            Some(BoundaryMethod::Sample { ppm }) => Some(ppm),
+            Some(BoundaryMethod::OrderedPass) => None,
             other => panic!("{other:?}"),
         }
     };
@@ -198,26 +203,31 @@ fn a_sample_is_taken_where_it_is_much_less_than_the_table() {
     assert_eq!(asked(&|_| {}, 1_000_000), Some(24_577));
     assert_eq!(asked(&|_| {}, 100_000), Some(245_761));
     assert_eq!(asked(&|_| {}, 50_000), None, "half of the table");
-    assert_eq!(asked(&|r| r.pages = 0, 1_000_000), None, "no heap, or PostgreSQL before 14");
-    assert_eq!(asked(&|r| r.pages = 100_000_000, 1_000_000), Some(300), "as many rows as pages at least");
+    assert_eq!(asked(&|r| r.extent = None, 1_000_000), None, "no heap, or PostgreSQL before 14");
+    assert_eq!(
+        asked(&|r| r.extent = pages(100_000_000), 1_000_000),
+        Some(300),
+        "as many rows as pages at least"
+    );
     let mut view = heap(0);
     view.kind = RelationKind::View;
     view.columns[0].histogram_bounds = 0;
     let named = SplitRequest { chunk_column: Some("id"), ..request() };
-    let split = draft(&view, &named, Some(10_000_000)).expect("can be split").split;
-    assert!(matches!(split, Split::NeedsBoundaries { method: BoundaryMethod::OrderedPass, .. }));
+    let proposal = propose(&view, &named, Some(10_000_000)).expect("can be split");
+    assert_eq!(proposal.ranges().map(|ranges| ranges.method), Some(BoundaryMethod::OrderedPass));
 }
 
 #[test]
 fn a_named_column_splits_tables_and_views_and_null_gets_a_home() {
     let named = SplitRequest { chunk_column: Some("at"), ..request() };
-    let draft_of = |relation: &Relation| draft(relation, &named, Some(5_000_000)).expect("can be split");
+    let proposed = |relation: &Relation| propose(relation, &named, Some(5_000_000)).expect("can be split");
     let mut view = heap(0);
     view.kind = RelationKind::View;
     view.estimated_rows = None;
     assert!(named.needs_estimate(&view));
     for relation in [heap(5_000_000), view] {
-        let Split::NeedsBoundaries { column, order, ranges, nulls, .. } = draft_of(&relation).split else {
+        let Split::IntoRanges(KeyRanges { column, order, ranges, nulls, .. }) = proposed(&relation).split
+        else {
             panic!("not by range");
         };
         assert_eq!((column.as_str(), order, ranges, nulls), ("at", Frozen::of(&"timestamptz"), 5, true));
@@ -245,7 +255,7 @@ fn what_cannot_be_split_as_asked_says_what_to_change() {
     assert!(
         refused(&relation, &SplitRequest { snapshot: false, ..ctid }).message.contains("without a snapshot")
     );
-    keyless.pages = 0;
+    keyless.extent = None;
     assert!(refused(&keyless, &ctid).message.contains("older than PostgreSQL 14"));
     for kind in [RelationKind::Foreign, RelationKind::Partitioned, RelationKind::Table] {
         let foreign = Relation { kind, foreign: true, ..heap(10_000_000) };
@@ -266,30 +276,20 @@ fn what_cannot_be_split_as_asked_says_what_to_change() {
 }
 
 #[test]
-fn page_ranges_are_even_and_end_before_the_last_page() {
-    assert_eq!(page_bounds(10, 3), [3, 6]);
-    assert_eq!(page_bounds(2, 5), [1]);
-    assert_eq!(page_bounds(0, 5), [0; 0]);
-    let all = page_bounds(u32::MAX, 100_000);
-    assert_eq!(all.len(), 99_999);
-    assert!(all.is_sorted_by(|a, b| a < b) && all[0] > 0);
-}
-
-#[test]
 fn sizes_without_statistics_follow_from_bytes_and_width() {
     let mut unknown = heap(5_000_000);
     unknown.estimated_rows = None;
-    let draft = planned(&unknown, &request());
-    assert!((5_000_000..20_000_000).contains(&draft.estimated_rows), "{}", draft.estimated_rows);
-    assert!(chunks(&draft).1 > 1);
+    let proposal = planned(&unknown, &request());
+    assert!((5_000_000..20_000_000).contains(&proposal.estimated_rows), "{}", proposal.estimated_rows);
+    assert!(chunks(&proposal).1 > 1);
 }
 
 #[test]
-fn boundaries_complete_a_draft() {
+fn boundaries_complete_a_proposal() {
     let range = |bounds: &[&str]| {
         let values = bounds.iter().map(|b| (*b).to_owned()).collect();
         planned(&heap(4_000_000), &request())
-            .finish(Boundaries { values, method: BoundaryMethod::Statistics })
+            .finish(Some(Boundaries { values, method: BoundaryMethod::Statistics }))
     };
     let (strategy, reason) = range(&["1", "2", "3"]);
     assert_eq!((strategy.chunks(), reason.contains("only")), (4, false));

@@ -18,8 +18,8 @@ use super::{
 use crate::message::SourceName;
 use crate::message::pattern::qualified;
 use crate::relation::{
-    Boundaries, BoundaryMethod, Column, ColumnType, Division, Facts, Filter, Frozen, MappingOptions,
-    Relation, RelationKind, Selection, SplitKey, SurveyColumn, SurveyRequest,
+    Boundaries, BoundaryMethod, Column, ColumnType, Division, Extent, Facts, Filter, Frozen, MappingOptions,
+    Numbered, Relation, RelationKind, Selection, SplitKey, SurveyColumn, SurveyRequest,
 };
 
 mod database;
@@ -269,6 +269,7 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
             readable: true,
         }
     });
+    let pages = (rows.num_rows() as u64).div_ceil(PAGE_ROWS.into());
     Relation {
         schema: table_schema.into(),
         name: name.into(),
@@ -284,7 +285,7 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
         bytes: rows.get_array_memory_size() as u64,
         heap_bytes: rows.get_array_memory_size() as u64,
         outdated: false,
-        pages: u32::try_from(rows.num_rows()).unwrap_or(u32::MAX).div_ceil(PAGE_ROWS),
+        extent: (pages > 0).then_some(Extent { of: Numbered::Pages, end: pages }),
         primary_key: table.primary_key.clone(),
         columns: columns.collect(),
     }

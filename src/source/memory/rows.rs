@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};
 use serde::{Deserialize, Serialize};
 
 use super::{PAGE_ROWS, failure};
-use crate::relation::{Frozen, Slice};
+use crate::relation::{Frozen, Numbered, Slice};
 use crate::source::{ErrorKind, SourceError};
 
 /// A key that can be compared: numbers by value, texts by bytes.
@@ -68,12 +68,16 @@ pub(super) fn select(rows: &RecordBatch, slice: Slice<'_>) -> Result<RecordBatch
                 })
                 .collect()
         }
-        Slice::Pages { from, to } => (0..rows.num_rows() as u64)
-            .map(|row| {
-                let page = row / u64::from(PAGE_ROWS);
-                Some(from.is_none_or(|f| page >= f.into()) && to.is_none_or(|t| page < t.into()))
-            })
-            .collect(),
+        Slice::Numbers(numbers) => {
+            let unknown = || failure(ErrorKind::Permanent, "strategy", format!("no rows have {slice}"));
+            let (from, to) = numbers.of(Numbered::Pages).ok_or_else(unknown)?;
+            (0..rows.num_rows() as u64)
+                .map(|row| {
+                    let page = row / u64::from(PAGE_ROWS);
+                    Some(from.is_none_or(|from| page >= from) && to.is_none_or(|to| page < to))
+                })
+                .collect()
+        }
     };
     filtered(rows, &inside)
 }

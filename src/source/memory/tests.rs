@@ -3,8 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OnUnfit;
-use crate::plan::export_plan::Strategy;
-use crate::relation::Slice;
+use crate::relation::{Slice, Strategy};
 use arrow::array::{ArrayRef, Int64Array};
 
 const T: Selection<'static> = Selection { schema: "s", name: "t", only: false, filter: None };

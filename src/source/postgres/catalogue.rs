@@ -12,7 +12,7 @@ use super::session::Session;
 use super::slice::HAS_TID_RANGE_SCAN;
 use super::sqlstate::{FROM_PRIMARY, Stage};
 use crate::message::pattern::{TablePattern, qualified};
-use crate::relation::{Relation, RelationKind, SurveyRequest, Unreadable};
+use crate::relation::{Extent, Numbered, Relation, RelationKind, SurveyRequest, Unreadable};
 use crate::source::{Refusal, SourceError};
 
 mod facts;
@@ -108,7 +108,7 @@ fn relation(
         && facts.members == 1
         && facts.foreign_members == 0
         && matches!(n.kind, RelationKind::Table | RelationKind::MaterializedView | RelationKind::Partition);
-    let pages = facts.heap_bytes / facts.block_bytes.max(1);
+    let pages = (facts.heap_bytes / facts.block_bytes.max(1)).min(u32::MAX.into());
     let foreign = n.kind == RelationKind::Foreign || facts.foreign_members > 0 || facts.reads_foreign;
     let mut surveyed = columns.columns;
     if foreign || n.kind == RelationKind::Table && facts.members > 1 {
@@ -128,7 +128,7 @@ fn relation(
         bytes: facts.heap_bytes + facts.toast_bytes,
         heap_bytes: facts.heap_bytes,
         outdated: facts.are_outdated(),
-        pages: if has_pages { u32::try_from(pages).unwrap_or(u32::MAX) } else { 0 },
+        extent: (has_pages && pages > 0).then_some(Extent { of: Numbered::Pages, end: pages }),
         primary_key: columns.primary_key,
         columns: surveyed,
         schema: n.schema.clone(),

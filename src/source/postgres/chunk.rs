@@ -73,14 +73,8 @@ async fn begin(
     check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
 
     let columns = Readings::of(read.columns)?;
-    let order = match read.slice {
-        Slice::Range { order, .. } => Some(cast(order)?),
-        Slice::All | Slice::Nulls { .. } | Slice::Pages { .. } => None,
-    };
-    let key = match read.slice {
-        Slice::Range { column, .. } | Slice::Nulls { column } => Some(column),
-        Slice::All | Slice::Pages { .. } => None,
-    };
+    let order = read.slice.order().map(cast).transpose()?;
+    let key = read.slice.column();
     let conditions = Conditions { key, filter: selected.filter };
     let seen = seen::compare(&rows, &selected, read.columns, conditions)?;
     let mut settings: Vec<(&str, &str)> = Vec::new();
@@ -152,9 +146,9 @@ fn check_pages(
     relation: &str,
 ) -> Result<(), SourceError> {
     let why = match slice {
-        Slice::Pages { .. } if snapshot.is_none() => "page ranges need a snapshot",
-        Slice::Pages { .. } if version < HAS_TID_RANGE_SCAN => "page ranges need PostgreSQL 14",
-        Slice::All | Slice::Range { .. } | Slice::Nulls { .. } | Slice::Pages { .. } => return Ok(()),
+        Slice::Numbers(_) if snapshot.is_none() => "page ranges need a snapshot",
+        Slice::Numbers(_) if version < HAS_TID_RANGE_SCAN => "page ranges need PostgreSQL 14",
+        _ => return Ok(()),
     };
     Err(SourceError::permanent("strategy", format!("read {relation}: {why}"))
         .with_remedy("ask for the strategy range or single"))
@@ -163,10 +157,12 @@ fn check_pages(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relation::Strategy;
 
     #[test]
     fn pages_are_read_only_under_a_snapshot_and_from_version_14() {
-        let pages = Slice::Pages { from: Some(1), to: None };
+        let ctid = Strategy::Ctid { bounds: vec![1] };
+        let pages = ctid.slice(1).expect("the last chunk");
         assert!(check_pages(pages, Some("3-1"), 150_000, "a.b").is_ok());
         assert!(check_pages(pages, None, 150_000, "a.b").is_err());
         assert!(check_pages(pages, Some("3-1"), 130_000, "a.b").is_err());

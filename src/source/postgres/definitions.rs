@@ -54,13 +54,10 @@ impl Definitions {
         slice: Slice<'_>,
         version: u32,
     ) -> Option<Self> {
+        let is_range = slice.order().is_some();
+        let is_nulls = slice.column().is_some() && !is_range;
         let ordered_text =
-            matches!(slice, Slice::Range { order, .. } if cast(order).is_ok_and(|cast| cast.has_collation));
-        let (is_range, is_nulls) = match slice {
-            Slice::Range { .. } => (true, false),
-            Slice::Nulls { .. } => (false, true),
-            Slice::All | Slice::Pages { .. } => (false, false),
-        };
+            slice.order().is_some_and(|order| cast(order).is_ok_and(|cast| cast.has_collation));
         let leads_on = seen.is_view() || seen.has_policies() || conditions.may_read_tables();
         let asked = Asked {
             leads_on,

@@ -7,7 +7,7 @@ use super::order::{Cast, cast};
 use super::quote::{ident, literal, shown, table};
 use super::reading::{Fetch, Readings};
 use crate::relation::column::Geometry;
-use crate::relation::{Frozen, Selection, Slice};
+use crate::relation::{Frozen, Numbered, Selection, Slice};
 use crate::source::SourceError;
 use crate::source::decode::{Form, FormAttribute, Shape};
 
@@ -44,12 +44,12 @@ pub(super) fn filter_of(selection: &Selection<'_>) -> Result<Option<String>, Sou
 /// First version that can scan a range of pages without reading the others.
 pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
 /// Highest page number of a heap.
-const LAST_PAGE: u32 = u32::MAX - 1;
+const LAST_PAGE: u64 = u32::MAX as u64 - 1;
 
 /// The condition for a slice; `None` for every row.
 pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError> {
     Ok(match slice {
-        Slice::All | Slice::Pages { from: None, to: None } => None,
+        Slice::All => None,
         Slice::Nulls { column } => Some(is_null(column)),
         Slice::Range { column, from: None, to: None, .. } => Some(format!("{} IS NOT NULL", ident(column))),
         Slice::Range { column, order, from, to } => {
@@ -60,8 +60,12 @@ pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError>
             };
             both(from.map(|v| side(">=", v)), to.map(|v| side("<", v)))
         }
-        Slice::Pages { from, to } => {
-            let tid = |page: u32| format!("'({},0)'::pg_catalog.tid", page.min(LAST_PAGE));
+        Slice::Numbers(numbers) => {
+            let (from, to) = numbers.of(Numbered::Pages).ok_or_else(|| {
+                SourceError::permanent("strategy", format!("PostgreSQL does not know chunks such as {slice}"))
+                    .with_remedy("export the table again")
+            })?;
+            let tid = |page: u64| format!("'({},0)'::pg_catalog.tid", page.min(LAST_PAGE));
             both(from.map(|p| format!("ctid >= {}", tid(p))), to.map(|p| format!("ctid < {}", tid(p))))
         }
     })
@@ -192,6 +196,7 @@ fn has_text(form: &Form) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relation::Strategy;
     use crate::source::ErrorKind;
 
     fn sql(slice: Slice<'_>) -> String {
@@ -230,12 +235,16 @@ mod tests {
 
     #[test]
     fn pages_stay_within_what_a_heap_can_have() {
-        assert_eq!(sql(Slice::Pages { from: Some(7), to: None }), "ctid >= '(7,0)'::pg_catalog.tid");
+        let pages = |bounds: &[u64], chunk| {
+            let ctid = Strategy::Ctid { bounds: bounds.to_vec() };
+            condition(ctid.slice(chunk).expect("a chunk")).expect("pages")
+        };
+        assert_eq!(pages(&[7], 1).as_deref(), Some("ctid >= '(7,0)'::pg_catalog.tid"));
         assert_eq!(
-            sql(Slice::Pages { from: Some(u32::MAX), to: Some(u32::MAX) }),
+            pages(&[u32::MAX.into(), u64::MAX], 1).unwrap_or_default(),
             "ctid >= '(4294967294,0)'::pg_catalog.tid AND ctid < '(4294967294,0)'::pg_catalog.tid"
         );
-        assert_eq!(condition(Slice::Pages { from: None, to: None }).expect("pages"), None);
+        assert_eq!(pages(&[], 0), None);
     }
 
     #[test]

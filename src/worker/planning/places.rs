@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{PlanError, Planner};
 use crate::destination::{Claim, ClaimError, base_name};
 use crate::message::request::ExportRequest;
-use crate::plan::export_plan::PlannedTable;
+use crate::planning::Draft;
 
 /// Names that are claimed at once. Each claim waits for two fsyncs, and a request may have 20,000 tables.
 const CLAIMS_AT_ONCE: usize = 16;
@@ -22,10 +22,10 @@ impl From<ClaimError> for PlanError {
 impl Planner<'_> {
     /// The longest run of first tables in which no two want the same name. Where two do, the earlier table
     /// must get the name first.
-    pub(super) fn uncontended<'t, T>(&self, drafts: &'t [(PlannedTable, T)]) -> &'t [(PlannedTable, T)] {
+    pub(super) fn uncontended<'t, 'd>(&self, drafts: &'t [Draft<'d>]) -> &'t [Draft<'d>] {
         let mut wanted = HashSet::new();
-        let is_free = |(table, _): &&(PlannedTable, T)| {
-            let names = base_name::candidates(&self.stored().source, &table.schema, &table.name);
+        let is_free = |table: &&Draft<'_>| {
+            let names = base_name::candidates(&self.stored().source, table.schema(), table.name());
             let free = !names.iter().any(|name| wanted.contains(name));
             wanted.extend(names);
             free
@@ -37,7 +37,7 @@ impl Planner<'_> {
     /// The base name that a planned table gets.
     pub(super) async fn place(
         &self,
-        table: &PlannedTable,
+        table: &Draft<'_>,
         request: &ExportRequest,
     ) -> Result<String, PlanError> {
         let context = &self.shared.context;
@@ -46,9 +46,9 @@ impl Planner<'_> {
             epoch: self.task.epoch,
             table: table.number,
             source: &self.stored().source,
-            schema: &table.schema,
-            name: &table.name,
-            directory: &table.directory,
+            schema: table.schema(),
+            name: table.name(),
+            directory: table.directory,
             on_conflict: request.output.on_conflict,
             at: context.now(),
         };
