@@ -44,7 +44,7 @@ mod tests {
         "#;
         let found = |env: Vec<(String, String)>| {
             let config = Config::parse(text, env).expect("valid");
-            let [(_, source), _] = config.sources.values().next().expect("one").kind.files();
+            let (_, source) = config.sources.values().next().expect("one").kind.files()[0];
             let source = source.clone();
             [config.broker.url_file, config.broker.ca_file, source]
                 .map(|f| f.expect("set").display().to_string())

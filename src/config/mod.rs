@@ -14,7 +14,6 @@ mod credentials;
 pub mod dsn;
 pub mod load;
 mod one_shot;
-pub mod preset;
 mod remedy;
 mod source;
 mod validate;

@@ -4,31 +4,26 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn, Server};
 use super::load::environment;
-use super::{Config, ConfigError, Origin, Problem, Secret};
+use super::{Config, ConfigError, Origin, Problem, Secret, SourceKind};
 use crate::message::SourceName;
 
 impl Config {
-    /// A configuration with one source. The source is named after host, port (unless it is 5432) and
-    /// database. `root` must be absolute. Environment variables override everything except sources and
+    /// A configuration with one source, which is named after its DSN. `root` must be absolute. Environment variables override everything except sources and
     /// broker.
     ///
     /// # Errors
     /// When the DSN or a variable cannot be read.
     pub fn for_dsn(dsn: &Secret, root: &Path) -> Result<(Self, SourceName), ConfigError> {
         let problem = |key, text: &str| ConfigError { file: None, problems: vec![Problem::new(key, text)] };
-        let target: Dsn = dsn.expose().parse().map_err(|e: InvalidDsn| problem("--dsn", &e.to_string()))?;
-        let Server { port, .. } = target.servers[0];
-        let port = (port != DEFAULT_PORT).then(|| port.to_string());
-        let name = SourceName::of_dsn(&target.servers[0].name(), port.as_deref(), &target.database);
+        let (kind, name) = SourceKind::of_dsn(dsn).map_err(|e| problem("--dsn", &e.to_string()))?;
         let root = root.to_str().ok_or_else(|| problem("--out", "the path must be UTF-8"))?;
         let section = |pairs: &[(&str, &str)]| {
             let texts = pairs.iter().map(|(k, v)| ((*k).to_owned(), Value::String((*v).to_owned())));
             Value::Table(texts.collect::<Table>())
         };
         let mut sources = Table::new();
-        sources.insert(name.to_string(), section(&[("kind", "postgres"), ("dsn", dsn.expose())]));
+        sources.insert(name.to_string(), section(&[("kind", kind), ("dsn", dsn.expose())]));
         let mut table = Table::new();
         let mut export = section(&[("root", root)]);
         if let Value::Table(export) = &mut export {
@@ -55,7 +50,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SourceKind;
 
     #[test]
     fn the_source_of_a_dsn_is_called_after_host_port_and_database() {

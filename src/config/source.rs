@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::dsn::Dsn;
-use super::{OptionalSpan, Secret};
+use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn};
+use super::{ExportConfig, OptionalSpan, Secret};
+use crate::message::SourceName;
 use crate::message::setting::{Compression, InfinityMode, NumericMode, Span};
 
 /// Default number of chunks of a source that run at once.
@@ -39,32 +40,112 @@ pub struct PostgresConfig {
     pub lock_timeout: Span,
 }
 
+/// Defaults that suit a kind of source, for settings that the configuration leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Preset {
+    /// Compression of pages.
+    compression: Compression,
+    /// Rows of a chunk; if none, the size of the table decides.
+    chunk_rows: Option<NonZeroU64>,
+    /// Silence after which a chunk is cancelled and tried again.
+    stall_timeout: Span,
+}
+
+/// Session settings that decide how PostgreSQL writes values. The plan sets them, so a source must not.
+const FIXED_SETTINGS: [&str; 9] = [
+    "bytea_output",
+    "client_encoding",
+    "datestyle",
+    "extra_float_digits",
+    "intervalstyle",
+    "search_path",
+    "standard_conforming_strings",
+    "timezone",
+    "transaction_isolation",
+];
+
 impl SourceKind {
+    /// The name of the kind that a DSN belongs to, and a name for the source: after host, port (unless it is
+    /// the usual one) and database.
+    ///
+    /// # Errors
+    /// Says what is wrong with the DSN.
+    pub(super) fn of_dsn(dsn: &Secret) -> Result<(&'static str, SourceName), InvalidDsn> {
+        let target: Dsn = dsn.expose().parse()?;
+        let server = &target.servers[0];
+        let port = (server.port != DEFAULT_PORT).then(|| server.port.to_string());
+        Ok(("postgres", SourceName::of_dsn(&server.name(), port.as_deref(), &target.database)))
+    }
+
+    const fn preset(&self) -> Preset {
+        match self {
+            Self::Postgres(_) => Preset {
+                compression: Compression::Snappy,
+                chunk_rows: None,
+                stall_timeout: Span::seconds(300),
+            },
+        }
+    }
+
     /// Settings that name files, with their keys.
     #[must_use]
-    pub fn files(&self) -> [(&'static str, &Option<PathBuf>); 2] {
-        let Self::Postgres(server) = self;
-        [("password_file", &server.password_file), ("ca_file", &server.ca_file)]
+    pub fn files(&self) -> Vec<(&'static str, &Option<PathBuf>)> {
+        match self {
+            Self::Postgres(server) => {
+                vec![("password_file", &server.password_file), ("ca_file", &server.ca_file)]
+            }
+        }
     }
 
     /// The settings of [`files`](Self::files), to change their paths.
-    pub(super) fn files_mut(&mut self) -> [&mut Option<PathBuf>; 2] {
-        let Self::Postgres(server) = self;
-        [&mut server.password_file, &mut server.ca_file]
+    pub(super) fn files_mut(&mut self) -> Vec<&mut Option<PathBuf>> {
+        match self {
+            Self::Postgres(server) => vec![&mut server.password_file, &mut server.ca_file],
+        }
     }
 
     /// Sets the password file.
     pub fn set_password_file(&mut self, file: Option<PathBuf>) {
-        let Self::Postgres(server) = self;
-        server.password_file = file;
+        match self {
+            Self::Postgres(server) => server.password_file = file,
+        }
     }
 
     /// The identity of the server and database, as far as the address shows it. Two sources with the
     /// same identity read the same database.
     #[must_use]
     pub fn server(&self) -> Option<String> {
-        let Self::Postgres(server) = self;
-        server.dsn.expose().parse::<Dsn>().ok().map(|dsn| dsn.identity())
+        match self {
+            Self::Postgres(server) => server.dsn.expose().parse::<Dsn>().ok().map(|dsn| dsn.identity()),
+        }
+    }
+
+    /// What is wrong with its settings, by key.
+    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Postgres(server) => {
+                let dsn = server.dsn.expose().parse::<Dsn>().err().map(|error| ("dsn", error.to_string()));
+                let both = server.password.is_some() && server.password_file.is_some();
+                let password = both.then(|| ("password", "set it or password_file, not both".to_owned()));
+                dsn.into_iter().chain(password).collect()
+            }
+        }
+    }
+
+    /// The longest waits of a connection, by key.
+    pub(super) fn waits(&self) -> Vec<(&'static str, Span)> {
+        match self {
+            Self::Postgres(server) => {
+                vec![("connect_timeout", server.connect_timeout), ("lock_timeout", server.lock_timeout)]
+            }
+        }
+    }
+
+    /// Names, in lower case, of session settings that nobody may choose.
+    pub(super) fn fixed_settings(&self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres(_) => &FIXED_SETTINGS,
+        }
     }
 }
 
@@ -126,6 +207,26 @@ pub struct SourceConfig {
     pub chunk_workers: Option<NonZeroU32>,
     /// Session settings of every chunk.
     pub session: BTreeMap<String, String>,
+}
+
+impl SourceConfig {
+    /// Compression, unless the request sets it.
+    #[must_use]
+    pub fn compression(&self, export: &ExportConfig) -> Compression {
+        self.compression.or(export.compression).unwrap_or(self.kind.preset().compression)
+    }
+
+    /// Rows of a chunk, unless the request sets it; if none, the size of the table decides.
+    #[must_use]
+    pub fn chunk_rows(&self, export: &ExportConfig) -> Option<NonZeroU64> {
+        self.chunk_rows.or(self.kind.preset().chunk_rows).or(export.chunk_rows)
+    }
+
+    /// Silence after which a chunk is cancelled and tried again.
+    #[must_use]
+    pub fn stall_timeout(&self) -> Span {
+        self.stall_timeout.unwrap_or(self.kind.preset().stall_timeout)
+    }
 }
 
 /// Names of kinds in the file.

@@ -3,27 +3,12 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::dsn::Dsn;
 use super::load::{ConfigError, Problem, read_secret};
 use super::{
-    Auto, BrokerConfig, Config, ExportConfig, HttpConfig, LogConfig, Secret, SourceConfig, SourceKind,
-    TimingConfig,
+    Auto, BrokerConfig, Config, ExportConfig, HttpConfig, LogConfig, Secret, SourceConfig, TimingConfig,
 };
 use crate::message::SourceName;
 use crate::message::setting::Span;
-
-/// Session settings that decide how values are written. The plan sets them, so a source must not.
-const FIXED_SETTINGS: [&str; 9] = [
-    "bytea_output",
-    "client_encoding",
-    "datestyle",
-    "extra_float_digits",
-    "intervalstyle",
-    "search_path",
-    "standard_conforming_strings",
-    "timezone",
-    "transaction_isolation",
-];
 
 impl Config {
     /// All keys whose values are out of bounds or contradict each other. Pure.
@@ -62,8 +47,8 @@ impl Config {
             ("broker.key_file".to_owned(), &broker.key_file),
         ];
         for (name, source) in &self.sources {
-            let named = source.kind.files().map(|(key, file)| (format!("sources.{name}.{key}"), file));
-            files.extend(named);
+            let named = source.kind.files().into_iter();
+            files.extend(named.map(|(key, file)| (format!("sources.{name}.{key}"), file)));
         }
         for (key, file) in files {
             if let Some(file) = file {
@@ -216,23 +201,18 @@ impl TimingConfig {
 impl SourceConfig {
     fn check(&self, name: &SourceName, found: &mut Problems) {
         let key = |key: &str| format!("sources.{name}.{key}");
-        let SourceKind::Postgres(server) = &self.kind;
-        if let Err(error) = server.dsn.expose().parse::<Dsn>() {
-            found.add(&key("dsn"), error.to_string());
+        for (field, text) in self.kind.problems() {
+            found.add(&key(field), text);
         }
-        found.unless(
-            server.password.is_none() || server.password_file.is_none(),
-            &key("password"),
-            "set it or password_file, not both",
-        );
         for (field, number) in
             [("pool_size", self.pool_size), ("max_parallel", self.max_parallel), ("max_jobs", self.max_jobs)]
         {
             found.unless(number.get() <= 10_000, &key(field), "use at most 10000");
         }
         let day = Span::seconds(86_400);
-        found.between(&key("connect_timeout"), server.connect_timeout, MOMENT, Span::seconds(3600));
-        found.between(&key("lock_timeout"), server.lock_timeout, MOMENT, Span::seconds(3600));
+        for (field, wait) in self.kind.waits() {
+            found.between(&key(field), wait, MOMENT, Span::seconds(3600));
+        }
         if let Some(span) = self.stall_timeout {
             found.between(&key("stall_timeout"), span, MOMENT, day);
         }
@@ -254,7 +234,7 @@ impl SourceConfig {
                 "names of settings have letters, digits, dots and underscores only",
             );
             found.unless(
-                !FIXED_SETTINGS.contains(&setting.to_ascii_lowercase().as_str()),
+                !self.kind.fixed_settings().contains(&setting.to_ascii_lowercase().as_str()),
                 &session,
                 "it decides how values are written and cannot be changed; leave it out",
             );

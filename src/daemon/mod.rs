@@ -14,15 +14,14 @@ use tracing::{error, info, warn};
 use crate::bus::BusError;
 use crate::bus::rabbitmq::RabbitBus;
 use crate::config::load::{ConfigError, Problem};
-use crate::config::{Config, Origin, SourceKind};
+use crate::config::{Config, Origin};
 use crate::context::{Context, SourceEntry, Sources};
 use crate::folder::{Folder, FolderError};
 use crate::http::{Health, HttpServer, Views};
 use crate::job::outcome::Owner;
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
-use crate::source::postgres::PostgresSource;
-use crate::source::{Source, SourceError};
+use crate::source::{self, SourceError};
 use crate::worker::Worker;
 
 pub mod jobs_view;
@@ -75,12 +74,8 @@ pub fn sources(config: &Config) -> Result<Sources, StartError> {
     let mut sources = Sources::new();
     for (name, section) in &config.sources {
         let wrong = |error| StartError::Source { error, origin: section.origin };
-        let source: Arc<dyn Source> = match &section.kind {
-            SourceKind::Postgres(server) => {
-                Arc::new(PostgresSource::new(name, section, server).map_err(wrong)?)
-            }
-        };
-        let entry = SourceEntry { source, config: section.clone() };
+        let entry =
+            SourceEntry { source: source::of(name, section).map_err(wrong)?, config: section.clone() };
         sources.insert(name.clone(), Arc::new(entry));
     }
     Ok(sources)

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::config::{SourceConfig, SourceKind};
 use crate::message::SourceName;
 use crate::message::request::OnUnfit;
 use crate::relation::{
@@ -28,6 +29,16 @@ pub mod memory;
 pub mod postgres;
 
 pub use error::{ErrorKind, Refusal, SourceError};
+
+/// The source that a section of the configuration describes. Does not connect.
+///
+/// # Errors
+/// When a setting of the section cannot be used.
+pub fn of(name: &SourceName, section: &SourceConfig) -> Result<Arc<dyn Source>, SourceError> {
+    Ok(match &section.kind {
+        SourceKind::Postgres(server) => Arc::new(postgres::PostgresSource::new(name, section, server)?),
+    })
+}
 
 /// What a chunk reads.
 #[derive(Clone)]
