@@ -5,8 +5,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
-use super::column::{self, Builder, Faults, Room};
-use super::form::StreamColumn;
+use super::column::{self, Builder, Faults, Room, StreamColumn};
 use super::frame::{Fields, Frames, Malformed};
 use crate::message::request::OnUnfit;
 use crate::relation::UnfitColumn;

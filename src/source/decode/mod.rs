@@ -7,9 +7,7 @@
 
 mod column;
 mod decoder;
-mod form;
 mod frame;
-pub mod portable;
 
+pub use column::{Form, FormAttribute, MAX_DIGITS, Shape, StreamColumn};
 pub use decoder::CopyDecoder;
-pub use form::{Form, FormAttribute, Shape, StreamColumn};

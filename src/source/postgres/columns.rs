@@ -16,8 +16,7 @@ use super::types::{PgType, map, map_bytes, range_key};
 use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
 use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn};
 use crate::source::SourceError;
-use crate::source::decode::Form;
-use crate::source::decode::portable::{MAX_DIGITS, portable};
+use crate::source::decode::{Form, MAX_DIGITS};
 
 /// First version with NOT NULL constraints that are not validated, so that rows may break them.
 const HAS_INVALID_NOT_NULL: u32 = 180_000;
@@ -148,7 +147,7 @@ fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> Surv
     let order = |cast: &str| if doubt.is_some() { by_bytes(cast) } else { cast.to_owned() };
     SurveyColumn {
         readable: row.readable,
-        width: width(&form),
+        width: form.width(),
         column: made(row.name, row.source_type, !row.not_null, Reading { fetch, form, infinity: None }),
         order: range.as_ref().map(|r| Frozen::of(&order(r.cast))),
         facts: Facts::of(ty),
@@ -171,37 +170,6 @@ fn made(name: String, source_type: String, nullable: bool, reading: Reading) -> 
         nullable,
         reading: Frozen::of(&reading),
         note: None,
-    }
-}
-
-/// Approximate bytes of a value in a table.
-fn width(form: &Form) -> u64 {
-    match form {
-        Form::Bool => 1,
-        Form::Int16 => 2,
-        Form::Int32 | Form::UInt32 | Form::Float32 | Form::Date => 4,
-        Form::Int64
-        | Form::Float64
-        | Form::DoubleFromText
-        | Form::NumericDouble
-        | Form::Money { .. }
-        | Form::Time
-        | Form::TimeText
-        | Form::Timestamp
-        | Form::TimestampTz => 8,
-        Form::Decimal { .. } | Form::NumericText => 12,
-        Form::Uuid | Form::UuidText | Form::Interval | Form::Point => 16,
-        Form::Text | Form::SourceText => 32,
-        Form::Bytes | Form::Geometry(_) | Form::List(_) | Form::Multirange(_) | Form::Map => 64,
-        Form::Vector { length, half } => {
-            let width = if *half { 2 } else { 4 };
-            8 + width * u64::from(length.unwrap_or(256))
-        }
-        Form::Struct(attributes) => {
-            24 + attributes.iter().map(|attribute| width(&attribute.form)).sum::<u64>()
-        }
-        Form::Range(bound) => 8 + 2 * width(bound),
-        Form::Json | Form::JsonText => 128,
     }
 }
 
@@ -301,7 +269,7 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
 
 /// Replaces a form by one that every reader knows, with a note for the column.
 fn make_portable(form: &Form, infinity: &mut InfinityMode) -> (Form, Option<String>) {
-    let (form, texts) = portable(form);
+    let (form, texts) = form.portable();
     let mut notes = Vec::new();
     if !texts.is_empty() {
         notes.push(format!("{} as text", texts.join(", ")));

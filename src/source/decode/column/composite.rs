@@ -7,9 +7,8 @@ use arrow::datatypes::Fields as ArrowFields;
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, of_form, step_of_whole};
+use super::{Builder, Faults, Fields, FormAttribute, Misfit, NOWHERE, Room, step_of_whole};
 use crate::message::setting::InfinityMode;
-use crate::source::decode::form::FormAttribute;
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of the planned composite");
 
@@ -34,7 +33,7 @@ pub(super) fn composite(
             .iter()
             .map(|attribute| attribute.form.column_type().field(&attribute.name, true))
             .collect(),
-        attributes: attributes.iter().map(|attribute| of_form(&attribute.form, infinity, room)).collect(),
+        attributes: attributes.iter().map(|attribute| attribute.form.builder(infinity, room)).collect(),
         starts: vec![Vec::new(); attributes.len()],
         rows: 0,
         validity: NullBufferBuilder::new(0),

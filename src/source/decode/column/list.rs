@@ -8,10 +8,9 @@ use arrow::datatypes::FieldRef;
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, Room, bytes_of_null, of_form, step_of_whole};
+use super::{Builder, Faults, Fields, Form, Misfit, Room, bytes_of_null, step_of_whole};
 use crate::message::setting::InfinityMode;
 use crate::relation::column::ELEMENT;
-use crate::source::decode::form::Form;
 
 /// NULL elements of more than this many bytes in memory count against [`Room`]. Smaller ones take at most 16
 /// times their bytes in the stream.
@@ -57,7 +56,7 @@ fn with_head(head: Head, element: &Form, infinity: Option<InfinityMode>, room: &
     Box::new(List {
         head,
         field: Arc::new(ty.field(ELEMENT, true)),
-        elements: of_form(element, infinity, room),
+        elements: element.builder(infinity, room),
         wide: Some(bytes_of_null(&ty.data_type())).filter(|&bytes| bytes > NARROW),
         room: room.clone(),
         starts: Vec::new(),

@@ -1,9 +1,21 @@
-//! Column builders: chosen once per column, then fed block by block.
+//! The forms that bytes of a field can have, each with its file type, its portable form and its builder. A new
+//! form is a variant here, and a builder in a file of its own.
 //!
-//! A builder reads one column of a block in one tight loop. A value that it cannot take becomes NULL in its
-//! array and is recorded in its [`Faults`]. The decoder decides what to do about it. So one pass over the
-//! data finds all columns with such values.
+//! A builder is chosen once per column, and then fed block by block. It reads one column of a block in one
+//! tight loop. A value that it cannot take becomes NULL in its array and is recorded in its [`Faults`]. The
+//! decoder decides what to do about it. So one pass over the data finds all columns with such values.
 
+use serde::{Deserialize, Serialize};
+
+pub(super) use self::builder::{Builder, Faults, bytes_of_null};
+use self::builder::{Misfit, step_of_whole};
+pub(super) use self::room::Room;
+use super::frame::{Fields, NOWHERE};
+use crate::message::setting::InfinityMode;
+use crate::relation::Column;
+use crate::relation::column::{Attribute, ColumnType, Geometry, INT64_DIGITS};
+
+mod builder;
 mod composite;
 mod each;
 mod fixed;
@@ -15,140 +27,320 @@ mod range;
 mod rendered;
 mod room;
 mod temporal;
+#[cfg(test)]
+mod tests;
 mod text;
 mod vector;
 mod walk;
 mod wkb;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
-use arrow::error::ArrowError;
+/// Maximum precision of a decimal that all readers support.
+pub const MAX_DIGITS: u8 = 38;
 
-pub(super) use self::room::Room;
-use super::form::{Form, Shape, StreamColumn};
-use super::frame::{Fields, NOWHERE};
-use crate::message::setting::InfinityMode;
-use crate::relation::column::Geometry;
-
-/// Which values a builder could not take so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Faults {
-    /// Why a value does not fit the column's type (the first reason).
-    pub(super) unfit: Option<&'static str>,
-    /// Why a field does not match the planned type (the first reason).
-    pub(super) foreign: Option<&'static str>,
-    /// Whether a text was not UTF-8.
-    pub(super) not_utf8: bool,
+/// One column of a stream.
+#[derive(Clone, Debug)]
+pub struct StreamColumn {
+    /// The column in the files.
+    pub column: Column,
+    /// What its bytes mean.
+    pub form: Form,
+    /// How infinite dates and timestamps are stored. `None` if the type has no infinity, and in plans of
+    /// version 1. Such a plan stores -infinity as the lowest value of the type until its job ends, because
+    /// all parts of a table must store it in the same way.
+    pub infinity: Option<InfinityMode>,
 }
 
-/// Why one value was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Misfit {
-    /// A valid value that the column's type cannot hold.
-    Unfit(&'static str),
-    /// The field is not a value of the planned type.
-    Foreign(&'static str),
-    /// A value that is stored as NULL, as the request asks.
-    Absent,
+/// What the bytes of a field mean, and what they become. Plans store the names, so a name must never change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Boolean, one byte.
+    Bool,
+    /// 16-bit integer.
+    Int16,
+    /// 32-bit integer.
+    Int32,
+    /// 64-bit integer.
+    Int64,
+    /// Unsigned 32-bit integer.
+    UInt32,
+    /// Single-precision number.
+    Float32,
+    /// Double-precision number.
+    Float64,
+    /// A number as text. Files contain the nearest double.
+    DoubleFromText,
+    /// A binary numeric (digits to the base 10,000). Files contain a decimal.
+    Decimal {
+        /// Number of digits, 1 to 76.
+        precision: u8,
+        /// Digits after the decimal point, 0 to `precision`.
+        scale: i8,
+    },
+    /// UTF-8 text.
+    Text,
+    /// Text that the source makes from a nested value, because its binary form cannot be decoded here.
+    SourceText,
+    /// JSON as UTF-8; the binary form of `jsonb` begins with its version.
+    Json,
+    /// JSON as UTF-8. Files contain it as plain text.
+    JsonText,
+    /// A byte string.
+    Bytes,
+    /// UUID, 16 bytes.
+    Uuid,
+    /// UUID, 16 bytes. Files contain its text.
+    UuidText,
+    /// Days since 2000-01-01.
+    Date,
+    /// Microseconds since midnight.
+    Time,
+    /// Microseconds since midnight. Files contain the time as text.
+    TimeText,
+    /// Microseconds since 2000-01-01, without time zone.
+    Timestamp,
+    /// Microseconds since 2000-01-01, UTC.
+    TimestampTz,
+    /// A binary numeric (digits to the base 10,000). Files contain its exact text.
+    NumericText,
+    /// A binary numeric (digits to the base 10,000). Files contain the nearest double.
+    NumericDouble,
+    /// A 64-bit amount in the smallest unit of a currency. Files contain a decimal.
+    Money {
+        /// Digits after the decimal point.
+        scale: u8,
+    },
+    /// Months, days and microseconds: three separate numbers, because none can be converted into another.
+    Interval,
+    /// A point: x and y.
+    Point,
+    /// A shape on a map.
+    Geometry(Shape),
+    /// One-dimensional array; elements may be NULL.
+    List(Box<Form>),
+    /// Numbers of single or half precision, as `pgvector` sends them.
+    Vector {
+        /// The number of elements, if it is the same in all values.
+        length: Option<u16>,
+        /// Whether the numbers have half precision.
+        half: bool,
+    },
+    /// A composite.
+    Struct(Vec<FormAttribute>),
+    /// A range.
+    Range(Box<Form>),
+    /// A multirange.
+    Multirange(Box<Form>),
+    /// Pairs of texts (`hstore`); the second text may be NULL.
+    Map,
 }
 
-impl Faults {
-    fn note(&mut self, misfit: Misfit) {
-        match misfit {
-            Misfit::Unfit(reason) => {
-                self.unfit.get_or_insert(reason);
+/// A shape on a map. Files contain EWKB if the column declares no spatial reference. Otherwise they contain
+/// ISO WKB, made from EWKB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Schema of the functions with which the source converts a shape to well-known binary. Only plans of
+    /// version 1 have this field. Without it the source sends EWKB, and the decoder converts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// What the files declare about the shapes.
+    #[serde(flatten)]
+    pub declared: Geometry,
+}
+
+/// A named attribute of a [`Form::Struct`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormAttribute {
+    /// Name of the attribute.
+    pub name: String,
+    /// What its bytes mean.
+    #[serde(rename = "type")]
+    pub form: Form,
+}
+
+impl Form {
+    /// The file type of values of this form.
+    #[must_use]
+    pub fn column_type(&self) -> ColumnType {
+        let inner = |form: &Self| Box::new(form.column_type());
+        match self {
+            Self::Bool => ColumnType::Bool,
+            Self::Int16 => ColumnType::Int16,
+            Self::Int32 => ColumnType::Int32,
+            Self::Int64 => ColumnType::Int64,
+            Self::UInt32 => ColumnType::UInt32,
+            Self::Float32 => ColumnType::Float32,
+            Self::Float64 | Self::DoubleFromText | Self::NumericDouble => ColumnType::Float64,
+            Self::Decimal { precision, scale } => {
+                ColumnType::Decimal { precision: *precision, scale: *scale }
             }
-            Misfit::Foreign(reason) => {
-                self.foreign.get_or_insert(reason);
+            Self::Money { scale } => ColumnType::Decimal { precision: INT64_DIGITS, scale: *scale as i8 },
+            Self::Text
+            | Self::SourceText
+            | Self::JsonText
+            | Self::UuidText
+            | Self::TimeText
+            | Self::NumericText => ColumnType::Text,
+            Self::Json => ColumnType::Json,
+            Self::Bytes => ColumnType::Bytes,
+            Self::Uuid => ColumnType::Uuid,
+            Self::Date => ColumnType::Date,
+            Self::Time => ColumnType::Time,
+            Self::Timestamp => ColumnType::Timestamp,
+            Self::TimestampTz => ColumnType::TimestampTz,
+            Self::Interval => ColumnType::Interval,
+            Self::Point => ColumnType::Point,
+            Self::Geometry(shape) => ColumnType::Geometry(shape.declared.clone()),
+            Self::List(element) => ColumnType::List(inner(element)),
+            Self::Vector { length, .. } => ColumnType::Vector { length: *length },
+            Self::Struct(attributes) => {
+                let attribute = |attribute: &FormAttribute| Attribute {
+                    name: attribute.name.clone(),
+                    ty: attribute.form.column_type(),
+                };
+                ColumnType::Struct(attributes.iter().map(attribute).collect())
             }
-            Misfit::Absent => {}
+            Self::Range(bound) => ColumnType::Range(inner(bound)),
+            Self::Multirange(bound) => ColumnType::Multirange(inner(bound)),
+            Self::Map => ColumnType::Map,
         }
     }
 
-    pub(super) fn merge(&mut self, other: Self) {
-        self.unfit = self.unfit.or(other.unfit);
-        self.foreign = self.foreign.or(other.foreign);
-        self.not_utf8 |= other.not_utf8;
-    }
-}
-
-/// [`Builder::step`] of values with nested values. If nested values can become large in memory, every row is
-/// checked, because a value may contain many of them.
-fn step_of_whole(inner: usize) -> usize {
-    if inner == usize::MAX { usize::MAX } else { 1 }
-}
-
-/// Builds the array of one column.
-pub(super) trait Builder: Send {
-    /// Reads the fields of a block.
-    fn append(&mut self, fields: Fields<'_>);
-
-    /// After how many rows to check how much [`Room`] was taken: few rows if a few bytes of the stream can
-    /// become large in memory.
-    fn step(&self) -> usize {
-        usize::MAX
+    /// The form to use instead of this one in files for every common reader of Parquet, and the names of the
+    /// types that became text. Which readers refuse or change a type is measured: `make readers` writes the
+    /// table in the README.
+    #[must_use]
+    pub fn portable(&self) -> (Self, Vec<&'static str>) {
+        let mut texts = Vec::new();
+        let form = self.replaced(&mut texts);
+        (form, texts)
     }
 
-    /// Whether a value since the last `finish` does not fit.
-    fn is_unfit(&self) -> bool;
+    fn replaced(&self, texts: &mut Vec<&'static str>) -> Self {
+        let mut text = |what, form| {
+            if !texts.contains(&what) {
+                texts.push(what);
+            }
+            form
+        };
+        match self {
+            Self::Uuid => text("UUID", Self::UuidText),
+            Self::Time => text("time", Self::TimeText),
+            Self::Json => text("JSON", Self::JsonText),
+            Self::Decimal { precision, .. } if *precision > MAX_DIGITS => {
+                text("numeric of more than 38 digits", Self::NumericText)
+            }
+            // pyarrow before 26 refuses lists of a fixed length if one of them is NULL.
+            Self::Vector { half, .. } => Self::Vector { length: None, half: *half },
+            Self::List(element) => Self::List(Box::new(element.replaced(texts))),
+            Self::Range(bound) => Self::Range(Box::new(bound.replaced(texts))),
+            Self::Multirange(bound) => Self::Multirange(Box::new(bound.replaced(texts))),
+            Self::Struct(attributes) => {
+                let attribute = |attribute: &FormAttribute| FormAttribute {
+                    name: attribute.name.clone(),
+                    form: attribute.form.replaced(texts),
+                };
+                Self::Struct(attributes.iter().map(attribute).collect())
+            }
+            Self::Bool
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64
+            | Self::UInt32
+            | Self::Float32
+            | Self::Float64
+            | Self::DoubleFromText
+            | Self::Decimal { .. }
+            | Self::Text
+            | Self::JsonText
+            | Self::Bytes
+            | Self::UuidText
+            | Self::Date
+            | Self::TimeText
+            | Self::Timestamp
+            | Self::TimestampTz
+            | Self::NumericText
+            | Self::NumericDouble
+            | Self::Money { .. }
+            | Self::Interval
+            | Self::Point
+            | Self::Geometry(_)
+            | Self::SourceText
+            | Self::Map => self.clone(),
+        }
+    }
 
-    /// The array of all values since the last call, and its faults. A value that could not be taken is NULL
-    /// in the array.
-    fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError>;
+    /// Approximate bytes of a value in a table.
+    #[must_use]
+    pub fn width(&self) -> u64 {
+        match self {
+            Self::Bool => 1,
+            Self::Int16 => 2,
+            Self::Int32 | Self::UInt32 | Self::Float32 | Self::Date => 4,
+            Self::Int64
+            | Self::Float64
+            | Self::DoubleFromText
+            | Self::NumericDouble
+            | Self::Money { .. }
+            | Self::Time
+            | Self::TimeText
+            | Self::Timestamp
+            | Self::TimestampTz => 8,
+            Self::Decimal { .. } | Self::NumericText => 12,
+            Self::Uuid | Self::UuidText | Self::Interval | Self::Point => 16,
+            Self::Text | Self::SourceText => 32,
+            Self::Bytes | Self::Geometry(_) | Self::List(_) | Self::Multirange(_) | Self::Map => 64,
+            Self::Vector { length, half } => {
+                let width = if *half { 2 } else { 4 };
+                8 + width * u64::from(length.unwrap_or(256))
+            }
+            Self::Struct(attributes) => {
+                24 + attributes.iter().map(|attribute| attribute.form.width()).sum::<u64>()
+            }
+            Self::Range(bound) => 8 + 2 * bound.width(),
+            Self::Json | Self::JsonText => 128,
+        }
+    }
+
+    /// The builder of values of this form.
+    fn builder(&self, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
+        match self {
+            Self::Bool => fixed::bool(),
+            Self::Int16 => fixed::primitive::<fixed::Int16, 2>(),
+            Self::Int32 => fixed::primitive::<fixed::Int32, 4>(),
+            Self::Int64 => fixed::primitive::<fixed::Int64, 8>(),
+            Self::UInt32 => fixed::primitive::<fixed::UInt32, 4>(),
+            Self::Float32 => fixed::primitive::<fixed::Float32, 4>(),
+            Self::Float64 => fixed::primitive::<fixed::Float64, 8>(),
+            Self::Decimal { precision, scale } => numeric::decimal(*precision, *scale),
+            Self::NumericText => numeric::text_from_numeric(room.clone()),
+            Self::NumericDouble => numeric::double_from_numeric(),
+            Self::Money { .. } => numeric::money(self.column_type().data_type()),
+            Self::DoubleFromText => numeric::double_from_text(),
+            Self::Text | Self::SourceText => text::text(),
+            Self::Json | Self::JsonText => text::json(),
+            Self::Geometry(Shape { schema: None, declared: Geometry { srid: Some(_), .. } }) => wkb::iso(),
+            Self::Bytes | Self::Geometry(_) => text::bytes(),
+            Self::Uuid => fixed::uuid(),
+            Self::UuidText => rendered::uuid(),
+            Self::TimeText => rendered::time(),
+            Self::Date => temporal::infinite::<temporal::Date, 4>(infinity),
+            Self::Time => fixed::primitive::<temporal::Time, 8>(),
+            Self::Timestamp => temporal::infinite::<temporal::Timestamp, 8>(infinity),
+            Self::TimestampTz => temporal::infinite::<temporal::TimestampTz, 8>(infinity),
+            Self::Interval => packed::interval(),
+            Self::Point => packed::point(),
+            Self::List(element) => list::list(element, infinity, room),
+            Self::Vector { length, half } => vector::vector(*length, *half),
+            Self::Struct(attributes) => composite::composite(attributes, infinity, room),
+            Self::Range(bound) => range::range(bound, infinity, room),
+            Self::Multirange(bound) => list::multirange(bound, infinity, room),
+            Self::Map => map::map(),
+        }
+    }
 }
 
 /// The builder of a column.
 pub(super) fn builder(column: &StreamColumn, room: &Room) -> Box<dyn Builder> {
-    of_form(&column.form, column.infinity, room)
-}
-
-/// The builder of values of a form.
-fn of_form(form: &Form, infinity: Option<InfinityMode>, room: &Room) -> Box<dyn Builder> {
-    match form {
-        Form::Bool => fixed::bool(),
-        Form::Int16 => fixed::primitive::<fixed::Int16, 2>(),
-        Form::Int32 => fixed::primitive::<fixed::Int32, 4>(),
-        Form::Int64 => fixed::primitive::<fixed::Int64, 8>(),
-        Form::UInt32 => fixed::primitive::<fixed::UInt32, 4>(),
-        Form::Float32 => fixed::primitive::<fixed::Float32, 4>(),
-        Form::Float64 => fixed::primitive::<fixed::Float64, 8>(),
-        Form::Decimal { precision, scale } => numeric::decimal(*precision, *scale),
-        Form::NumericText => numeric::text_from_numeric(room.clone()),
-        Form::NumericDouble => numeric::double_from_numeric(),
-        Form::Money { .. } => numeric::money(form.column_type().data_type()),
-        Form::DoubleFromText => numeric::double_from_text(),
-        Form::Text | Form::SourceText => text::text(),
-        Form::Json | Form::JsonText => text::json(),
-        Form::Geometry(Shape { schema: None, declared: Geometry { srid: Some(_), .. } }) => wkb::iso(),
-        Form::Bytes | Form::Geometry(_) => text::bytes(),
-        Form::Uuid => fixed::uuid(),
-        Form::UuidText => rendered::uuid(),
-        Form::TimeText => rendered::time(),
-        Form::Date => temporal::infinite::<temporal::Date, 4>(infinity),
-        Form::Time => fixed::primitive::<temporal::Time, 8>(),
-        Form::Timestamp => temporal::infinite::<temporal::Timestamp, 8>(infinity),
-        Form::TimestampTz => temporal::infinite::<temporal::TimestampTz, 8>(infinity),
-        Form::Interval => packed::interval(),
-        Form::Point => packed::point(),
-        Form::List(element) => list::list(element, infinity, room),
-        Form::Vector { length, half } => vector::vector(*length, *half),
-        Form::Struct(attributes) => composite::composite(attributes, infinity, room),
-        Form::Range(bound) => range::range(bound, infinity, room),
-        Form::Multirange(bound) => list::multirange(bound, infinity, room),
-        Form::Map => map::map(),
-    }
-}
-
-/// Minimum bytes of a NULL in memory. In the stream a NULL has four bytes.
-pub(super) fn bytes_of_null(ty: &DataType) -> usize {
-    match ty {
-        DataType::Boolean => 1,
-        DataType::FixedSizeBinary(width) => usize::try_from(*width).unwrap_or(0),
-        DataType::FixedSizeList(element, length) => {
-            usize::try_from(*length).unwrap_or(0) * bytes_of_null(element.data_type())
-        }
-        DataType::Struct(fields) => fields.iter().map(|field| bytes_of_null(field.data_type())).sum(),
-        // A type without a fixed width needs one offset.
-        _ => ty.primitive_width().unwrap_or(size_of::<i32>()),
-    }
+    column.form.builder(column.infinity, room)
 }

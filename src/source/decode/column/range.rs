@@ -7,9 +7,8 @@ use arrow::datatypes::{DataType, Fields as ArrowFields};
 use arrow::error::ArrowError;
 
 use super::walk::Walk;
-use super::{Builder, Faults, Fields, Misfit, NOWHERE, Room, of_form, step_of_whole};
+use super::{Builder, Faults, Fields, Form, Misfit, NOWHERE, Room, step_of_whole};
 use crate::message::setting::InfinityMode;
-use crate::source::decode::form::Form;
 
 const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of the planned range");
 
@@ -37,7 +36,7 @@ pub(super) fn range(bound: &Form, infinity: Option<InfinityMode>, room: &Room) -
     };
     Box::new(Range {
         fields,
-        bounds: [of_form(bound, infinity, room), of_form(bound, infinity, room)],
+        bounds: [bound.builder(infinity, room), bound.builder(infinity, room)],
         starts: [Vec::new(), Vec::new()],
         flags: std::array::from_fn(|_| BooleanBufferBuilder::new(0)),
         validity: NullBufferBuilder::new(0),
