@@ -134,7 +134,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         schema: "public".into(),
         name: format!("table_{number}"),
         base: format!("public_table_{number}"),
-        directory: String::new(),
+        directory: None,
         full: true,
         columns: vec![],
         key: vec!["id".into()],

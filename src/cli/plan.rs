@@ -300,10 +300,9 @@ fn totals(plan: &ExportPlan) -> String {
 }
 
 fn directory(table: &PlannedTable) -> String {
-    if table.directory.is_empty() {
-        table.base.clone()
-    } else {
-        format!("{}/{}", table.directory, table.base)
+    match &table.directory {
+        Some(output) => format!("{output}/{}", table.base),
+        None => table.base.clone(),
     }
 }
 
@@ -355,7 +354,7 @@ mod tests {
             schema: "public".into(),
             name: name.into(),
             base: format!("public_{name}"),
-            directory: String::new(),
+            directory: None,
             full: true,
             only: false,
             contains: vec![],

@@ -230,11 +230,10 @@ async fn latest(
     let Some((schema, name)) = table.literal() else {
         anyhow::bail!("--latest takes one table, {table} is a pattern");
     };
-    let directory = args.directory.as_ref().map_or("", OutputDirectory::as_str);
     let destination = destination::of(folder);
     let sources = config.sources.keys().filter(|s| args.source.as_ref().is_none_or(|wanted| wanted == *s));
     for source in sources {
-        let found = destination.latest(source, &schema, &name, directory).await?;
+        let found = destination.latest(source, &schema, &name, args.directory.as_ref()).await?;
         let Some(found) = found else { continue };
         let path = folder.root().join(&found);
         if args.json {

@@ -102,9 +102,9 @@ impl Folder {
     /// # Errors
     /// When the folder refuses.
     pub async fn probe(&self) -> Result<(), FolderError> {
-        let probe = format!("check_{}", self.store().fresh().simple());
-        self.store().make_dirs(layout::TRASH, vec![probe.clone()]).await?;
-        Ok(self.store().remove_tree(&format!("{}/{probe}", layout::TRASH)).await?)
+        let probe = format!("{}/check_{}", layout::TRASH, self.store().fresh().simple());
+        self.store().make_dir(&probe).await?;
+        Ok(self.store().remove_tree(&probe).await?)
     }
 
     /// The path of a file that always exists and never changes, for a lock on this host.

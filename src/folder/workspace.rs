@@ -95,8 +95,7 @@ impl Workspace<'_> {
     /// When the folder refuses.
     pub async fn store(&self, request: &StoredRequest) -> Result<Created, FolderError> {
         let (workspace, store) = (layout::workspace(self.job), self.folder.store());
-        let name = workspace.rsplit('/').next().unwrap_or_default().to_owned();
-        store.make_dirs(layout::TEMP, vec![name]).await?;
+        store.make_dir(&workspace).await?;
         let dirs = layout::WORKSPACE_DIRS.iter().map(|d| (*d).to_owned()).collect();
         store.make_dirs(&workspace, dirs).await?;
         self.folder.create(&layout::request(self.job), request).await
@@ -229,7 +228,7 @@ impl Workspace<'_> {
     /// When the folder refuses.
     pub async fn link_archive(&self, committed: Timestamp) -> Result<(), FolderError> {
         let by_date = layout::archive_by_date(self.job, committed);
-        let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
+        let name = layout::name(&by_date).to_owned();
         let store = self.folder.store();
         // The process that committed it may have died before the name was durable.
         store.sync(layout::BY_ID).await?;

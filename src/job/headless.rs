@@ -117,8 +117,8 @@ mod tests {
     async fn folder() -> (Folder, Root) {
         let root = std::env::temp_dir().join(format!("adu-headless-{}", Uuid::new_v4()));
         let folder = Folder::init(root.clone(), None).await.expect("initializes");
-        folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
-        folder.store().make_dirs(".temp/job_a", vec!["plans".into()]).await.expect("made");
+        folder.store().make_dir(".temp/job_a").await.expect("made");
+        folder.store().make_dir(".temp/job_a/plans").await.expect("made");
         (folder, Root(root))
     }
 
@@ -160,8 +160,8 @@ mod tests {
         move_aside(&folder, &job(), after(3700)).await.expect("moves");
         let aside = root.aside().expect("it is moved aside");
         // An intake has made the directories and not yet stored anything.
-        folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
-        folder.store().make_dirs(".temp/job_a", vec!["plans".into()]).await.expect("made");
+        folder.store().make_dir(".temp/job_a").await.expect("made");
+        folder.store().make_dir(".temp/job_a/plans").await.expect("made");
         assert!(!put_back_or_trash(&folder, &aside, after(100_000)).await.expect("waits"));
         assert_eq!(root.aside(), Some(aside.clone()), "nothing is lost if that intake dies");
         store(&folder, ".temp/job_a", "again").await;

@@ -42,7 +42,7 @@ pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
         schema: "s".into(),
         name: format!("t{number}"),
         base: format!("s_t{number}"),
-        directory: String::new(),
+        directory: None,
         full: true,
         only: false,
         contains: vec![],

@@ -72,7 +72,6 @@ impl Ground<'_> {
             Verify::Count | Verify::None => None,
         };
         let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
-        let directory = scope.request.output.directory.as_ref().map_or("", |d| d.as_str()).to_owned();
         Ok(PlannedTable {
             number,
             batch: BatchNo::of_first(number),
@@ -80,7 +79,7 @@ impl Ground<'_> {
             name: relation.name.clone(),
             // Filled in when all tables are planned: see `Names`.
             base: String::new(),
-            directory,
+            directory: scope.request.output.directory.clone(),
             full: request.is_full() && (!request.only || relation.contains.is_empty()),
             only: request.only,
             contains: if request.only { Vec::new() } else { relation.contains.clone() },

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{Column, Frozen};
@@ -72,9 +73,9 @@ pub struct Relation {
     pub heap_bytes: u64,
     /// Whether the table has grown so much since its statistics were taken that they say little about it.
     pub outdated: bool,
-    /// Number of heap pages now; 0 if page ranges cannot be used (server before 14, not a heap, partitioned,
-    /// a view).
-    pub pages: u32,
+    /// Number of heap pages now; none if there is no page yet, or if page ranges cannot be used (server before
+    /// 14, not a heap, partitioned, a view).
+    pub pages: Option<NonZeroU32>,
     /// Columns of the primary key, in order.
     pub primary_key: Vec<String>,
     /// Its columns, in order.

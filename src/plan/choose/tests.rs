@@ -35,7 +35,7 @@ fn relation(name: &str, kind: RelationKind) -> Relation {
         bytes: 0,
         heap_bytes: 0,
         outdated: false,
-        pages: 0,
+        pages: None,
         primary_key: vec![],
         columns: ["id", "at", "doc"].map(column).into(),
     }

@@ -1,5 +1,7 @@
 //! Chooses the split from the facts of one table and the request.
 
+use std::num::NonZeroU32;
+
 use super::super::size::{Rows, Size, bytes_text};
 use super::{MAX_CHUNKS, Split, SplitRequest, page_bounds};
 use crate::message::event::ErrorReport;
@@ -74,18 +76,18 @@ impl Table<'_> {
             None if self.relation.primary_key.is_empty() => "there is no primary key".to_owned(),
             None => "the primary key cannot be sorted, or may not be read".to_owned(),
         };
-        match (self.no_ctid(), key) {
-            (None, _) => self.ctid(&key_reason),
-            (Some(no_ctid), Some((SurveyColumn { column, doubt: Some(doubt), .. }, _))) => single(&format!(
+        match (self.pages(), key) {
+            (Ok(pages), _) => self.ctid(pages, &key_reason),
+            (Err(no_ctid), Some((SurveyColumn { column, doubt: Some(doubt), .. }, _))) => single(&format!(
                 "no page ranges: {}, and each range of primary key `{}` would scan the whole table: {doubt}",
                 no_ctid.text(),
                 column.name
             )),
-            (Some(no_ctid), Some((column, order))) => {
+            (Err(no_ctid), Some((column, order))) => {
                 let why = format!("primary key; no page ranges: {}", no_ctid.text());
                 self.range(column, order, self.method(column), &why)
             }
-            (Some(no_ctid), None) => {
+            (Err(no_ctid), None) => {
                 let why = no_ctid.text();
                 single(&format!("{key_reason}, and no page ranges: {why}; a chunk_column would split it"))
             }
@@ -93,11 +95,11 @@ impl Table<'_> {
     }
 
     pub(super) fn asked_ctid(&self) -> Result<Choice, ErrorReport> {
-        match self.no_ctid() {
+        match self.pages() {
             // A small table may have no page yet.
-            Some(NoCtid::Pages) | None if self.chunks < 2 => Ok(self.small()),
-            Some(why) => Err(self.unavailable("ctid", why.text())),
-            None => Ok(self.ctid("asked for")),
+            Err(NoCtid::Pages) | Ok(_) if self.chunks < 2 => Ok(self.small()),
+            Err(why) => Err(self.unavailable("ctid", why.text())),
+            Ok(pages) => Ok(self.ctid(pages, "asked for")),
         }
     }
 
@@ -118,12 +120,15 @@ impl Table<'_> {
             None => "asked for, on the primary key",
         };
         // Page ranges read each page once. Without an index, each range of a column reads the whole table.
-        if !column.indexed && self.request.strategy == StrategyRequest::Auto && self.no_ctid().is_none() {
+        if !column.indexed
+            && self.request.strategy == StrategyRequest::Auto
+            && let Ok(pages) = self.pages()
+        {
             let why = match &column.doubt {
                 Some(doubt) => format!("indexes of `{}` cannot be trusted: {doubt}", column.column.name),
                 None => format!("no index begins with `{}`", column.column.name),
             };
-            return Ok(self.ctid(&why));
+            return Ok(self.ctid(pages, &why));
         }
         Ok(self.range(column, order, self.method(column), why))
     }
@@ -248,22 +253,21 @@ impl Table<'_> {
         let pages = match self.relation.kind {
             RelationKind::Partitioned => self.relation.heap_bytes / PAGE_BYTES,
             RelationKind::View | RelationKind::Foreign => 0,
-            _ => u64::from(self.relation.pages),
+            _ => self.relation.pages.map_or(0, |pages| pages.get().into()),
         };
         let wanted = u64::from(self.chunks) * SAMPLED_PAGES;
         let ppm = (wanted * 1_000_000).div_ceil(pages.min(self.size.rows).max(1));
         u32::try_from(ppm).ok().filter(|ppm| *ppm <= MOST_SAMPLED)
     }
 
-    /// Why page ranges cannot be used; none if they can.
-    fn no_ctid(&self) -> Option<NoCtid> {
+    /// The number of pages, or why page ranges cannot be used.
+    fn pages(&self) -> Result<NonZeroU32, NoCtid> {
         match self.relation.kind {
-            _ if self.relation.foreign => Some(NoCtid::Foreign),
-            RelationKind::Partitioned => Some(NoCtid::Partitioned),
-            RelationKind::View | RelationKind::Foreign => Some(NoCtid::NoTable),
-            _ if !self.request.snapshot => Some(NoCtid::NoSnapshot),
-            _ if self.relation.pages == 0 => Some(NoCtid::Pages),
-            _ => None,
+            _ if self.relation.foreign => Err(NoCtid::Foreign),
+            RelationKind::Partitioned => Err(NoCtid::Partitioned),
+            RelationKind::View | RelationKind::Foreign => Err(NoCtid::NoTable),
+            _ if !self.request.snapshot => Err(NoCtid::NoSnapshot),
+            _ => self.relation.pages.ok_or(NoCtid::Pages),
         }
     }
 
@@ -275,8 +279,8 @@ impl Table<'_> {
         single(&format!("{asked} all of about {} rows", Rows(self.size.rows)))
     }
 
-    fn ctid(&self, why: &str) -> Choice {
-        let bounds = page_bounds(self.relation.pages, self.chunks);
+    fn ctid(&self, pages: NonZeroU32, why: &str) -> Choice {
+        let bounds = page_bounds(pages.get(), self.chunks);
         let chunks = bounds.len() + 1;
         let rows = Rows(self.size.rows / chunks as u64);
         let pages = bytes_text(self.relation.bytes / chunks as u64);

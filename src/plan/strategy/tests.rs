@@ -1,5 +1,7 @@
 //! How the facts of one table decide its split.
 
+use std::num::NonZeroU32;
+
 use super::*;
 use crate::relation::{Column, ColumnType, Facts, SurveyColumn};
 
@@ -37,7 +39,7 @@ fn heap(rows: u64) -> Relation {
         bytes: rows * 100,
         heap_bytes: rows * 100,
         outdated: false,
-        pages: u32::try_from(rows * 100 / 8192).expect("fits"),
+        pages: NonZeroU32::new(u32::try_from(rows * 100 / 8192).expect("fits")),
         primary_key: vec!["id".into()],
         columns: vec![column("id", Some("bigint")), column("at", Some("timestamptz")), column("doc", None)],
     }
@@ -143,7 +145,7 @@ fn auto_takes_the_first_strategy_that_fits() {
     assert_eq!(auto(&|r| r.primary_key = vec!["doc".into()], false), "single");
     let partitioned = |r: &mut Relation| {
         r.kind = RelationKind::Partitioned;
-        r.pages = 0;
+        r.pages = None;
         r.columns[0].correlation = None;
         r.columns[0].histogram_bounds = 0;
     };
@@ -198,8 +200,12 @@ fn a_sample_is_taken_where_it_is_much_less_than_the_table() {
     assert_eq!(asked(&|_| {}, 1_000_000), Some(24_577));
     assert_eq!(asked(&|_| {}, 100_000), Some(245_761));
     assert_eq!(asked(&|_| {}, 50_000), None, "half of the table");
-    assert_eq!(asked(&|r| r.pages = 0, 1_000_000), None, "no heap, or PostgreSQL before 14");
-    assert_eq!(asked(&|r| r.pages = 100_000_000, 1_000_000), Some(300), "as many rows as pages at least");
+    assert_eq!(asked(&|r| r.pages = None, 1_000_000), None, "no heap, or PostgreSQL before 14");
+    assert_eq!(
+        asked(&|r| r.pages = NonZeroU32::new(100_000_000), 1_000_000),
+        Some(300),
+        "as many rows as pages at least"
+    );
     let mut view = heap(0);
     view.kind = RelationKind::View;
     view.columns[0].histogram_bounds = 0;
@@ -245,7 +251,7 @@ fn what_cannot_be_split_as_asked_says_what_to_change() {
     assert!(
         refused(&relation, &SplitRequest { snapshot: false, ..ctid }).message.contains("without a snapshot")
     );
-    keyless.pages = 0;
+    keyless.pages = None;
     assert!(refused(&keyless, &ctid).message.contains("older than PostgreSQL 14"));
     for kind in [RelationKind::Foreign, RelationKind::Partitioned, RelationKind::Table] {
         let foreign = Relation { kind, foreign: true, ..heap(10_000_000) };

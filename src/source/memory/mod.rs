@@ -2,6 +2,7 @@
 //! keepers that several processes share, and ways to break each of them. It has no clock and no threads.
 
 use std::any::Any;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -284,7 +285,7 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
         bytes: rows.get_array_memory_size() as u64,
         heap_bytes: rows.get_array_memory_size() as u64,
         outdated: false,
-        pages: u32::try_from(rows.num_rows()).unwrap_or(u32::MAX).div_ceil(PAGE_ROWS),
+        pages: NonZeroU32::new(u32::try_from(rows.num_rows()).unwrap_or(u32::MAX).div_ceil(PAGE_ROWS)),
         primary_key: table.primary_key.clone(),
         columns: columns.collect(),
     }

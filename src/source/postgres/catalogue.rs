@@ -2,6 +2,7 @@
 //! on the number of relations.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use tokio_postgres::SimpleQueryRow;
 
@@ -108,7 +109,7 @@ fn relation(
         && facts.members == 1
         && facts.foreign_members == 0
         && matches!(n.kind, RelationKind::Table | RelationKind::MaterializedView | RelationKind::Partition);
-    let pages = facts.heap_bytes / facts.block_bytes.max(1);
+    let pages = u32::try_from(facts.heap_bytes / facts.block_bytes.max(1)).unwrap_or(u32::MAX);
     let foreign = n.kind == RelationKind::Foreign || facts.foreign_members > 0 || facts.reads_foreign;
     let mut surveyed = columns.columns;
     if foreign || n.kind == RelationKind::Table && facts.members > 1 {
@@ -128,7 +129,7 @@ fn relation(
         bytes: facts.heap_bytes + facts.toast_bytes,
         heap_bytes: facts.heap_bytes,
         outdated: facts.are_outdated(),
-        pages: if has_pages { u32::try_from(pages).unwrap_or(u32::MAX) } else { 0 },
+        pages: NonZeroU32::new(pages).filter(|_| has_pages),
         primary_key: columns.primary_key,
         columns: surveyed,
         schema: n.schema.clone(),

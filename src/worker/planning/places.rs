@@ -48,7 +48,7 @@ impl Planner<'_> {
             source: &self.stored().source,
             schema: &table.schema,
             name: &table.name,
-            directory: &table.directory,
+            directory: table.directory.as_ref(),
             on_conflict: request.output.on_conflict,
             at: context.now(),
         };
