@@ -1,7 +1,6 @@
 //! What the folder holds besides the files of one job: the list of workspaces and archives.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::files::archive::Archive;
 use super::layout::{self, Aside};
@@ -106,12 +105,6 @@ impl Folder {
         self.store().make_dir(&probe).await?;
         Ok(self.store().remove_tree(&probe).await?)
     }
-
-    /// The path of a file that always exists and never changes, for a lock on this host.
-    #[must_use]
-    pub fn identity_file(&self) -> PathBuf {
-        self.root().join(layout::ROOT_ID)
-    }
 }
 
 /// Workspaces without a request (`job::headless` says when).
@@ -134,12 +127,23 @@ impl Folder {
         Ok(self.store().stat(&layout::request_in(&aside.path())).await?.is_some())
     }
 
-    /// Moves a workspace back that was moved aside.
+    /// Moves a workspace back that was moved aside. True if it is back in its place.
     ///
     /// # Errors
     /// When the folder refuses.
-    pub async fn put_back(&self, aside: &Aside) -> Result<Renamed, FolderError> {
-        Ok(self.store().rename(&aside.path(), &layout::workspace(&aside.job)).await?)
+    pub async fn put_back(&self, aside: &Aside) -> Result<bool, FolderError> {
+        match self.store().rename(&aside.path(), &layout::workspace(&aside.job)).await? {
+            Renamed::Done => Ok(true),
+            Renamed::Gone => Ok(false),
+            // The message was redelivered meanwhile: its request is stored in the workspace, or is being
+            // stored.
+            Renamed::Occupied => {
+                if self.job(&aside.job).has_request().await? {
+                    self.trash_aside(aside).await?;
+                }
+                Ok(false)
+            }
+        }
     }
 
     /// Moves a workspace to the trash that was moved aside.

@@ -2,7 +2,6 @@
 //! this handle; the paths are known only in this folder of the source tree.
 
 use std::io;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -19,8 +18,8 @@ pub use records::{ChunkFiles, StartPlace};
 /// The control files of one job.
 #[derive(Clone, Copy)]
 pub struct Workspace<'a> {
-    folder: &'a Folder,
-    job: &'a JobId,
+    pub(super) folder: &'a Folder,
+    pub(super) job: &'a JobId,
 }
 
 impl Folder {
@@ -58,12 +57,13 @@ impl Workspace<'_> {
         Ok(store.revalidate(layout::BY_ID).await?)
     }
 
-    /// Moves it to the trash.
+    /// Moves it to the trash. False if somebody else did.
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub async fn trash(&self) -> Result<Renamed, FolderError> {
-        self.folder.discard(&layout::workspace(self.job), &format!("job_{}", self.job)).await
+    pub async fn trash(&self) -> Result<bool, FolderError> {
+        let renamed = self.folder.discard(&layout::workspace(self.job), &format!("job_{}", self.job)).await?;
+        Ok(renamed == Renamed::Done)
     }
 
     async fn has(&self, path: &str) -> Result<bool, FolderError> {
@@ -114,12 +114,6 @@ impl Workspace<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The path of the request on this host, for a lock on it.
-    #[must_use]
-    pub fn request_file(&self) -> PathBuf {
-        self.folder.root().join(layout::request(self.job))
     }
 }
 

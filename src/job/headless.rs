@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::folder::{Aside, Folder, FolderError, Renamed};
+use crate::folder::{Aside, Folder, FolderError};
 use crate::message::JobId;
 
 /// How old a workspace without a request may become, and the time now.
@@ -48,21 +48,11 @@ pub async fn move_aside(folder: &Folder, job: &JobId, limit: AgeLimit) -> Result
 /// When the folder refuses.
 pub async fn put_back_or_trash(folder: &Folder, aside: &Aside, limit: AgeLimit) -> Result<bool, FolderError> {
     if folder.has_request(aside).await? {
-        match folder.put_back(aside).await? {
-            Renamed::Done => return Ok(true),
-            Renamed::Gone => return Ok(false),
-            // The message was redelivered meanwhile: its request is stored in the workspace, or is being
-            // stored.
-            Renamed::Occupied => {
-                if !folder.job(&aside.job).has_request().await? {
-                    return Ok(false);
-                }
-            }
-        }
-    } else if !limit.is_over(aside.at) {
-        return Ok(false);
+        return folder.put_back(aside).await;
     }
-    folder.trash_aside(aside).await?;
+    if limit.is_over(aside.at) {
+        folder.trash_aside(aside).await?;
+    }
     Ok(false)
 }
 
