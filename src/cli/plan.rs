@@ -158,13 +158,13 @@ async fn once(
         export: &config.export,
         types: request.output.types.unwrap_or(config.export.types),
         under: under.as_ref(),
+        now: &Timestamp::now,
     };
     let title = Title {
         v: VERSION,
         job: job.job.clone(),
         epoch: Epoch::FIRST,
         source: job.source.clone(),
-        planned_at: Timestamp::now(),
         ready: Uuid::new_v4(),
         destination: None,
     };

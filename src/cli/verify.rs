@@ -17,7 +17,6 @@ use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
-use crate::message::request::AfterNulls;
 use crate::plan::size::count;
 use crate::relation::filter::Expression;
 use crate::relation::{Filter, Selection, SurveyRequest};
@@ -225,11 +224,10 @@ async fn source_rows(entry: &SourceEntry, archive: &Archive, table: &ArchivedTab
     let pattern = TablePattern::parse(&table.table_name)?;
     let (schema, name) = pattern.literal().context("the archive names a pattern")?;
     let asked = archive.request.entry_for(&schema, &name);
-    let mut filter = None;
+    let (mut filter, mut relations) = (None, Vec::new());
     if let Some(text) = asked.and_then(|t| t.where_.as_ref()) {
         filter = Some(Filter::Where(Expression::parse(text, entry.config.allow_where)?));
     }
-    let mut relations = Vec::new();
     if let Some(after) = asked.and_then(|t| t.after.as_ref()) {
         let survey =
             SurveyRequest { tables: vec![TablePattern::exact(&schema, &name)], ..SurveyRequest::default() };
@@ -242,18 +240,7 @@ async fn source_rows(entry: &SourceEntry, archive: &Archive, table: &ArchivedTab
                 after.column
             );
         }
-        let mut newer = Filter::Newer {
-            column: after.column.clone(),
-            value: after.value.clone(),
-            overlap: after.overlap.clone(),
-        };
-        if after.nulls == AfterNulls::Include {
-            newer = Filter::Either(Box::new([newer, Filter::IsNull(after.column.clone())]));
-        }
-        filter = Some(match filter {
-            Some(asked) => Filter::Both(Box::new([asked, newer])),
-            None => newer,
-        });
+        filter = Filter::both(filter, Some(Filter::wanted(after)));
     }
     let columns = relations.first().map_or(&[][..], |r| &r.columns);
     let filter = filter.map(|filter| entry.source.print(&filter, columns)).transpose()?;

@@ -41,6 +41,8 @@ pub struct Ground<'a> {
     pub types: FileTypes,
     /// The snapshot that planning reads under; none for an export without a snapshot.
     pub under: Option<&'a Under>,
+    /// The wall clock. The plan says when it was finished, because its failed tables failed by then.
+    pub now: &'a (dyn Fn() -> Timestamp + Sync),
 }
 
 /// A snapshot and its keeper.
@@ -89,8 +91,6 @@ pub struct Title {
     pub epoch: Epoch,
     /// The source.
     pub source: SourceName,
-    /// When it is made.
-    pub planned_at: Timestamp,
     /// Names the directory of the destination in which its tables are prepared.
     pub ready: Uuid,
     /// The destination; none for the root of the export folder.
@@ -208,13 +208,13 @@ pub async fn plan<N: Names>(
         let said: Vec<String> = table.note.take().into_iter().chain(note.cloned()).collect();
         table.note = (!said.is_empty()).then(|| said.join("; "));
     }
-    let Title { v, job, epoch, source, planned_at, ready, destination } = title;
+    let Title { v, job, epoch, source, ready, destination } = title;
     Ok(ExportPlan {
         v,
         job,
         epoch,
         source,
-        planned_at,
+        planned_at: (ground.now)(),
         ready,
         destination,
         snapshot: ground.under.map(|under| under.snapshot.clone()),

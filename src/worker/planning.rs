@@ -180,20 +180,18 @@ impl Planner<'_> {
             export: &context.config.export,
             types: self.types(&scope.request),
             under,
+            now: &|| context.now(),
         };
         let title = Title {
             v: VERSION,
             job: self.task.job.clone(),
             epoch: self.task.epoch,
             source: self.stored().source.clone(),
-            planned_at: context.now(),
             ready: context.machine.fresh(),
             destination: context.destination.id(),
         };
         let claims = Claims { planner: self, request: &scope.request };
-        let mut plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
-        // Its failed tables failed by now.
-        plan.planned_at = context.now();
+        let plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
         self.commit(plan).await
     }
 
