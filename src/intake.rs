@@ -21,8 +21,10 @@ use crate::text::utf8;
 
 mod decide;
 mod encoding;
+mod known;
 
-pub use decide::{Desk, Known, MAX_BYTES, RequestedAction, Step, decide, read};
+pub use decide::{Desk, MAX_BYTES, RequestedAction, Step, decide, read};
+pub use known::Known;
 
 /// Prefetch of the requests queue.
 const PREFETCH: u16 = 32;

@@ -1,13 +1,13 @@
-//! What a message asks for, and what should happen to it: pure functions of the message and of what the
-//! folder knows of the job.
+//! What a message asks for, and what should happen to it: pure functions of the message and of the job's
+//! state in the folder.
 
 use uuid::Uuid;
 
 use super::encoding::{decoded, too_large};
+use super::known::Known;
 use crate::bus::Properties;
-use crate::folder::{Folder, FolderError};
 use crate::job::archive::{Archive, TableStatus};
-use crate::job::outcome::{NewJob, Owner, StoredRequest, sha256};
+use crate::job::outcome::{NewJob, sha256};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::TablePattern;
 use crate::message::request::{InvalidRequest, RequestMessage};
@@ -25,59 +25,6 @@ pub enum RequestedAction {
     Cancel(JobId),
     /// Export again what failed in a job.
     Retry(JobId),
-}
-
-/// What the folder says of the job that a message names.
-#[derive(Clone, Debug, Default)]
-pub enum Known {
-    /// It has no request and no archive.
-    #[default]
-    Nothing,
-    /// It has a workspace.
-    Stored {
-        /// Its request.
-        request: Box<StoredRequest>,
-        /// Whether the workspace belongs to another owner: a one-shot export, or daemons with another broker
-        /// or prefix.
-        foreign: bool,
-    },
-    /// It has ended.
-    Ended(Box<Archive>),
-    /// Its request or its archive cannot be read.
-    Damaged {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-impl Known {
-    /// Looks at the folder. `is_ours` says of an owner whether this process works on its jobs, or may have it
-    /// done.
-    ///
-    /// # Errors
-    /// When the folder refuses.
-    pub async fn look(
-        folder: &Folder,
-        job: &JobId,
-        is_ours: impl Fn(&Owner) -> bool,
-    ) -> Result<Self, FolderError> {
-        // Read the archive last: a job that is just being finished then has at least one of the two.
-        let workspace = folder.job(job);
-        let request = workspace.request().await;
-        match (workspace.archive().await, request) {
-            (Ok(Some(archive)), _) => Ok(Self::Ended(Box::new(archive))),
-            (Err(FolderError::Unreadable { path, why }), _)
-            | (Ok(None), Err(FolderError::Unreadable { path, why })) => Ok(Self::Damaged { path, why }),
-            (Err(error), _) | (Ok(None), Err(error)) => Err(error),
-            (Ok(None), Ok(Some(request))) => {
-                let foreign = !is_ours(&request.owner);
-                Ok(Self::Stored { request: Box::new(request), foreign })
-            }
-            (Ok(None), Ok(None)) => Ok(Self::Nothing),
-        }
-    }
 }
 
 /// What should happen to a message.
@@ -280,4 +227,76 @@ fn retry(job: &JobId, archive: &Archive) -> Result<NewJob, ErrorReport> {
         retry_of: Some(job.clone()),
         ..NewJob::new(id, archive.source.clone(), request)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::{Folder, layout};
+    use crate::job::outcome::Owner;
+
+    fn job() -> JobId {
+        JobId::parse("nightly").expect("valid")
+    }
+
+    fn actions() -> [RequestedAction; 3] {
+        let body = br#"{"job_id": "nightly", "tables": ["s.t", "s.\"odd.name\""]}"#;
+        let desk = Desk { sources: vec![SourceName::parse("w").expect("valid")], fresh: Uuid::nil() };
+        let export = read(body, &Properties::default(), &desk).expect("valid");
+        [export, RequestedAction::Cancel(job()), RequestedAction::Retry(job())]
+    }
+
+    /// The archive of the job, in which one table failed.
+    fn archive(table: &str) -> Archive {
+        let [RequestedAction::Export(new), ..] = actions() else { panic!("an export") };
+        let at = "2026-01-01T00:00:00Z";
+        let value = serde_json::json!({
+            "v": 2, "job_id": new.job, "status": "failed", "source": new.source, "request": new.request,
+            "received_at": at, "committed_at": at, "snapshots": {}, "epochs": 1, "body_sha256": new.body_sha256,
+            "performance": {
+                "total_duration_seconds": 1.0, "tables_processed": 0, "total_rows_exported": 0, "total_bytes": 0,
+                "rows_per_second": 0.0,
+                "threading_config": {"table_threads": 0, "chunk_workers": 0, "total_parallel_operations": 0},
+            },
+            "tables": [{
+                "table_name": table, "status": "failed", "rows": 0, "chunks": 0, "export_time_seconds": 0.0,
+                "throughput_rows_per_second": 0.0, "strategy": "none", "base": "", "full": false, "epoch": 1,
+            }],
+        });
+        serde_json::from_value(value).expect("an archive")
+    }
+
+    #[tokio::test]
+    async fn a_request_for_a_damaged_job_is_refused_and_names_the_file() {
+        let root = std::env::temp_dir().join(format!("adu-decide-{}", Uuid::new_v4()));
+        let folder = Folder::init(root.clone(), None).await.expect("initializes");
+        let job = job();
+        let known = || Known::look(&folder, &job, |_| true);
+        assert!(matches!(known().await, Ok(Known::Nothing)));
+        let [RequestedAction::Export(new), ..] = actions() else { panic!("an export") };
+        let owner = Owner::Daemons { vhost: "/".into(), prefix: "p".into() };
+        folder.job(&job).store(&new.taken(owner, jiff::Timestamp::UNIX_EPOCH)).await.expect("stored");
+        assert!(matches!(known().await, Ok(Known::Stored { foreign: false, .. })));
+        for path in [layout::request(&job), layout::archive_by_id(&job)] {
+            std::fs::write(root.join(&path), "{\"v\": 2, ").expect("damaged");
+            for action in actions() {
+                let Step::Reject(error) = decide(&action, &known().await.expect("looks")) else {
+                    panic!("{action:?} is not refused")
+                };
+                assert!(error.code == "damaged_job" && error.message.starts_with(&path), "{error:?}");
+            }
+        }
+        std::fs::remove_dir_all(root).expect("removed");
+    }
+
+    #[test]
+    fn a_retry_asks_for_what_failed_and_never_for_a_table_that_it_cannot_name() {
+        let [.., retry] = actions();
+        let retried = |table: &str| decide(&retry, &Known::Ended(Box::new(archive(table))));
+        let Step::Store(new) = retried("s.\"odd.name\"") else { panic!("it can be retried") };
+        let tables: Vec<&str> = new.request.tables.iter().map(|t| t.table.as_str()).collect();
+        assert_eq!((new.job.as_str(), &tables[..]), ("nightly.r1", &["s.\"odd.name\""][..]));
+        let Step::Reject(error) = retried("no name") else { panic!("it names no table") };
+        assert!(error.code == "damaged_job" && error.message.contains("\"no name\""), "{error:?}");
+    }
 }
