@@ -144,7 +144,8 @@ mod tests {
     fn event(reply_to: &str, item: &str) -> Outgoing {
         let job_id = Some(JobId::parse("j").expect("valid"));
         let data = EventData { job_id, ..EventData::default() };
-        let mut event = Event::new("p", EventType::TableCompleted, "j", item, Timestamp::UNIX_EPOCH, data);
+        let mut event =
+            Event::new("p", EventType::TableCompleted, "j", Some(item), Timestamp::UNIX_EPOCH, data);
         event.traceparent = Some("00-a-b-01".into());
         Outgoing::Event {
             event: Box::new(event),
