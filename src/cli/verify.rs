@@ -81,18 +81,19 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let mut later: Option<Vec<Archive>> = None;
     for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
         let mut check = files(&destination, table).await?;
-        if !check.problems.is_empty() && later.is_none() {
-            later = Some(committed_after(&folder, &archive).await?);
-        }
-        if !check.problems.is_empty()
-            && let Some(next) = successor(later.as_deref().unwrap_or_default(), &check.directory)
-        {
-            let text = format!(
-                "it was pruned: the directory belongs to job {} since {:.0}; `adu-export verify {}` looks at that",
-                next.job_id, next.committed_at, next.job_id
-            );
-            check.problems = vec![text];
-            check.belongs_to = Some(next.job_id.clone());
+        if !check.problems.is_empty() {
+            let later = match &mut later {
+                Some(later) => later,
+                None => later.insert(committed_after(&folder, &archive).await?),
+            };
+            if let Some(next) = successor(later, &check.directory) {
+                let text = format!(
+                    "it was pruned: the directory belongs to job {} since {:.0}; `adu-export verify {}` looks at that",
+                    next.job_id, next.committed_at, next.job_id
+                );
+                check.problems = vec![text];
+                check.belongs_to = Some(next.job_id.clone());
+            }
         }
         if let Some(entry) = &source {
             let rows = source_rows(entry, &archive, table).await?;
@@ -144,7 +145,8 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
 /// Compares a directory with what the archive says of it.
 async fn files(destination: &Arc<dyn Destination>, table: &ArchivedTable) -> anyhow::Result<TableCheck> {
-    let directory = table.directory.clone().unwrap_or_default();
+    let named = || format!("the archive names no directory of table {}", table.table_name);
+    let directory = table.directory.clone().with_context(named)?;
     let problems = match destination.list(&directory).await {
         Ok(None) => vec!["the directory is gone: it was pruned, or moved or removed by hand".into()],
         listed => {
