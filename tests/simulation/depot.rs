@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::disk::Eyes;
 use crate::faults::{Fate, Kind};
 use crate::folder::SimStore;
+use crate::held::Held;
 use crate::process::{Process, Refused};
 use crate::world::World;
 
@@ -217,7 +218,7 @@ impl Destination for SimDepot {
 
     fn begin(&self, place: &PartPlace) -> io::Result<Box<dyn NewPart>> {
         let depot = Self::new(&self.process);
-        Ok(Box::new(Upload { depot, reference: format!("upload {}", place.id), content: Vec::new() }))
+        Ok(Held::new(Upload { depot, reference: format!("upload {}", place.id) }))
     }
 
     /// A part is durable when it is finished, so nothing is left to do.
@@ -341,28 +342,16 @@ impl PublishedFile for Opened {
 struct Upload {
     depot: SimDepot,
     reference: String,
-    content: Vec<u8>,
-}
-
-impl io::Write for Upload {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.content.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[async_trait]
-impl NewPart for Upload {
+impl NewPart for Held<Upload> {
     fn shown(&self) -> String {
-        self.reference.clone()
+        self.to.reference.clone()
     }
 
     async fn finish(self: Box<Self>) -> io::Result<FinishedPart> {
-        let Self { depot, reference, content } = *self;
+        let Self { to: Upload { depot, reference }, content } = *self;
         let key = reference.clone();
         let upload = move |world: &World| world.depot().uploads.insert(key, content.into()).map(drop);
         depot.change("finishes", &reference, upload).await?;
