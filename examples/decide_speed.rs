@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use adu_export::job::decide::{Circumstances, Effect, decide};
-use adu_export::job::outcome::{Outcome, Owner, StoredRequest, TableOutcome, TableResult};
+use adu_export::job::outcome::{NewJob, Outcome, Owner, TableOutcome, TableResult};
 use adu_export::job::record::{PartReference, Record, RecordedPart, RecordedTable};
 use adu_export::job::state::JobState;
 use adu_export::job::window::{SourceLimits, Window, WindowSettings};
@@ -120,8 +120,8 @@ fn job(source: &SourceName) -> anyhow::Result<JobState> {
         anyhow::bail!("it is an export")
     };
     let (job, received) = (JobId::parse("job")?, Timestamp::UNIX_EPOCH);
-    let stored = StoredRequest::new(job, source.clone(), *request, received, Owner::Nobody);
-    Ok(JobState::new(stored, Duration::ZERO))
+    let owner = Owner::Daemons { vhost: "/".into(), prefix: "p".into() };
+    Ok(JobState::new(NewJob::new(job, source.clone(), *request).taken(owner, received), Duration::ZERO))
 }
 
 fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> ExportPlan {
@@ -134,7 +134,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         schema: "public".into(),
         name: format!("table_{number}"),
         base: format!("public_table_{number}"),
-        directory: String::new(),
+        directory: None,
         full: true,
         columns: vec![],
         key: vec!["id".into()],

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
 use crate::context::Context;
 use crate::folder::{Created, FolderError, VERSION};
-use crate::job::outcome::{CancelCause, CancelMark, sha256};
+use crate::job::outcome::{CancelCause, CancelMark, NewJob, sha256};
 use crate::job::report::{Rejection, Reporter};
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Wake;
@@ -21,8 +21,10 @@ use crate::text::utf8;
 
 mod decide;
 mod encoding;
+mod known;
 
-pub use decide::{Desk, Known, MAX_BYTES, RequestedAction, Step, decide, read};
+pub use decide::{Desk, MAX_BYTES, RequestedAction, Step, decide, read};
+pub use known::Known;
 
 /// Prefetch of the requests queue.
 const PREFETCH: u16 = 32;
@@ -109,18 +111,14 @@ async fn settle(
 /// When the folder or the bus refuses: the message must come again.
 pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery) -> Result<(), IntakeError> {
     context.folder.guard().await?;
-    let desk = Desk {
-        sources: context.sources().keys().cloned().collect(),
-        owner: context.owner.clone(),
-        now: context.now(),
-        fresh: context.machine.fresh(),
-    };
+    let now = context.now();
+    let desk = Desk { sources: context.sources().keys().cloned().collect(), fresh: context.machine.fresh() };
     let action = match read(&delivery.body, &delivery.properties, &desk) {
         Ok(action) => action,
         Err(error) => return reject(context, session, delivery, None, error).await,
     };
     let mut job = match &action {
-        RequestedAction::Export(stored) => stored.job.clone(),
+        RequestedAction::Export(new) => new.job.clone(),
         RequestedAction::Cancel(job) | RequestedAction::Retry(job) => job.clone(),
     };
     let mut seen = match &action {
@@ -128,26 +126,25 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         RequestedAction::Cancel(_) | RequestedAction::Retry(_) => known_soon(context, &job).await?,
     };
     let mut step = decide(&action, &seen);
-    if let (RequestedAction::Retry(_), Step::Store(stored)) = (&action, &mut step) {
-        stored.received_at = desk.now;
-        stored.owner = desk.owner.clone();
+    if let (RequestedAction::Retry(_), Step::Store(new)) = (&action, &mut step) {
         // Keep the trace of the job that is retried.
-        let traceparent = stored.caller.traceparent.take();
-        stored.caller = Caller { traceparent, ..delivery.properties.caller() };
-        job = stored.job.clone();
+        let traceparent = new.caller.traceparent.take();
+        new.caller = Caller { traceparent, ..delivery.properties.caller() };
+        job = new.job.clone();
         // The same retry may be stored already.
         seen = known_anew(context, &job).await?;
-        step = decide(&RequestedAction::Export(stored.clone()), &seen);
+        step = decide(&RequestedAction::Export(new.clone()), &seen);
     }
-    if let Step::Store(stored) = &step {
-        if context.folder.job(&stored.job).store(stored).await? == Created::New {
+    if let Step::Store(new) = &step {
+        let stored = NewJob::clone(new).taken(context.owner.clone(), now);
+        if context.folder.job(&job).store(&stored).await? == Created::New {
             info!(job.id = %job, source = %stored.source, "a request is stored");
-            session.publish(Reporter::new(&context.config).accepted(stored)).await?;
+            session.publish(Reporter::new(&context.config).accepted(&stored)).await?;
             session.publish(wake(&job)).await?;
             return Ok(());
         }
         seen = known(context, &job).await?;
-        step = decide(&RequestedAction::Export(stored.clone()), &seen);
+        step = decide(&RequestedAction::Export(new.clone()), &seen);
     }
     match step {
         Step::Store(_) => Err(FolderError::Inconsistent("a request appeared and vanished").into()),
@@ -155,14 +152,14 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
             // The process that stored the request may have died before it published the event, and before the
             // name was durable.
             context.folder.job(&job).sync_request().await?;
-            if let Some(stored) = &seen.request {
-                session.publish(Reporter::new(&context.config).accepted(stored)).await?;
+            if let Known::Stored { request, .. } = &seen {
+                session.publish(Reporter::new(&context.config).accepted(request)).await?;
             }
             Ok(session.publish(wake(&job)).await?)
         }
-        Step::TellEnd(job) => {
-            if let Some(archive) = context.folder.job(&job).archive().await? {
-                let mut end = Reporter::new(&context.config).finished(&archive);
+        Step::TellEnd(_) => {
+            if let Known::Ended(archive) = &seen {
+                let mut end = Reporter::new(&context.config).finished(archive);
                 if let Outgoing::Event { reply_to, correlation_id, .. } = &mut end {
                     reply_to.clone_from(&delivery.properties.reply_to);
                     correlation_id.clone_from(&delivery.properties.correlation_id);
@@ -173,7 +170,7 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
         }
         Step::Cancel(job) => {
             let by = delivery.properties.user_id.clone();
-            let mark = CancelMark { v: VERSION, why: CancelCause::Request, by, at: desk.now };
+            let mark = CancelMark { v: VERSION, why: CancelCause::Request, by, at: now };
             // If the job has just finished, its coordinator publishes the end.
             context.folder.job(&job).cancel_if_there(&mark).await?;
             session.publish(Outgoing::Control(Control::Cancel { job: job.clone() })).await?;
@@ -188,19 +185,14 @@ fn wake(job: &JobId) -> Outgoing {
 }
 
 async fn known(context: &Context, job: &JobId) -> Result<Known, FolderError> {
-    // Read the archive last: a job that is just being finished then has at least one of the two.
-    let workspace = context.folder.job(job);
-    let request = workspace.request().await?;
-    let foreign = request.as_ref().is_some_and(|r| r.owner != context.owner);
-    let archive = workspace.archive().await?;
-    Ok(Known { request, archive, foreign })
+    Known::look(&context.folder, job, |owner| *owner == context.owner).await
 }
 
 /// What is known of a job before it is stored or refused as unknown. Asks the server itself, because a
 /// finished job must not run again.
 async fn known_anew(context: &Context, job: &JobId) -> Result<Known, FolderError> {
     let seen = known(context, job).await?;
-    if seen.request.is_some() || seen.archive.is_some() {
+    if !matches!(seen, Known::Nothing) {
         return Ok(seen);
     }
     context.folder.job(job).revalidate().await?;
@@ -214,7 +206,7 @@ async fn known_soon(context: &Context, job: &JobId) -> Result<Known, FolderError
     let until = Instant::now() + timing.plan_wait.0;
     loop {
         let known = known(context, job).await?;
-        if known.request.is_some() || known.archive.is_some() {
+        if !matches!(known, Known::Nothing) {
             return Ok(known);
         }
         if Instant::now() >= until {

@@ -102,6 +102,16 @@ pub fn read_file(path: &Path) -> io::Result<String> {
     }
 }
 
+/// Reads a file with a secret: one line, with or without a newline.
+///
+/// # Errors
+/// As [`read_file`].
+pub fn read_secret(path: &Path) -> io::Result<String> {
+    let mut text = read_file(path)?;
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text)
+}
+
 fn not_text(why: impl Into<Cow<'static, str>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.into())
 }

@@ -29,21 +29,16 @@ pub(super) enum Standing {
 /// Looks at the folder, if the folder is visible here.
 pub(super) async fn standing(config: &Config, action: &RequestedAction, job: &JobId) -> Standing {
     let Ok(folder) = Folder::open(config.export.root.clone(), None).await else { return Standing::Open };
-    let workspace = folder.job(job);
-    let stored = workspace.request().await;
-    // Read the archive last: a job that is just being finished then has at least one of the two.
-    let archive = workspace.archive().await;
-    let (Ok(request), Ok(archive)) = (stored, archive) else { return Standing::Open };
-    if request.is_none() && archive.is_none() {
-        return match workspace.exists().await {
+    let is_daemons = |owner: &Owner| matches!(owner, Owner::Daemons { .. });
+    let Ok(known) = Known::look(&folder, job, is_daemons).await else { return Standing::Open };
+    if let Known::Nothing = known {
+        return match folder.job(job).exists().await {
             Ok(false) => Standing::Unknown(folder.root().display().to_string()),
             _ => Standing::Open,
         };
     }
-    let foreign = request.as_ref().is_some_and(|r| !matches!(r.owner, Owner::Daemons { .. }));
-    let known = Known { request, archive, foreign };
-    match (decide(action, &known), known.archive) {
-        (Step::TellEnd(_), Some(archive)) => Standing::Ended(Box::new(archive)),
+    match (decide(action, &known), known) {
+        (Step::TellEnd(_), Known::Ended(archive)) => Standing::Ended(archive),
         (Step::Reject(error), _) => Standing::Refused(error),
         _ => Standing::Open,
     }

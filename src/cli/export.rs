@@ -26,7 +26,6 @@ use crate::folder::Folder;
 use crate::http::Health;
 use crate::job::archive::Archive;
 use crate::job::look::{self, OpenedJob};
-use crate::job::outcome::Owner;
 use crate::job::state::JobState;
 use crate::message::setting::{Compression, FileTypes, Span};
 use crate::message::{EventType, JobId};
@@ -97,11 +96,8 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let request = args.tables.request(&Overrides { source: name, ..args.overrides() })?;
     let folder = Folder::init(config.export.root.clone(), crate::daemon::group(&config)?).await?;
     let sources = crate::daemon::sources(&config)?;
-    let metrics = Arc::new(Metrics::new());
     one_shot::reach(&sources, request.source.as_ref()).await?;
-    let asking =
-        Context::new(config.clone(), folder.clone(), Owner::Nobody, sources.clone(), Arc::clone(&metrics));
-    let place = match one_shot::take_place(&asking, request).await? {
+    let place = match one_shot::take_place(&folder, &sources, request).await? {
         Place::Ours(place) => place,
         Place::Finished(archive) => return args.tell(&archive),
         Place::Rejected(error) => {
@@ -113,7 +109,7 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         eprintln!("resumes job {}, which an earlier run left unfinished", place.job);
     }
     // From here on we work only on jobs of this run.
-    let context = Context::new(config, folder, place.owner.clone(), sources, metrics);
+    let context = Context::new(config, folder, place.owner.clone(), sources, Arc::new(Metrics::new()));
     let mut signals = Signals::install()?;
     let bus = MemoryBus::new();
     let mut events = bus.events();

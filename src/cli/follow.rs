@@ -297,7 +297,7 @@ mod tests {
                 message_id: Some(message_id.into()),
                 ..EventData::default()
             };
-            Event::new("p", kind, "j", "", Timestamp::UNIX_EPOCH, data)
+            Event::new("p", kind, "j", None, Timestamp::UNIX_EPOCH, data)
         };
         assert!(asked.is_answered_by(&event(EventType::JobCompleted, Some(&job), "other")));
         assert!(!asked.is_answered_by(&event(EventType::JobRejected, Some(&job), "other")));

@@ -12,6 +12,7 @@ pub mod cancel;
 pub mod check;
 pub mod completions;
 pub mod daemon;
+mod damage;
 #[cfg(test)]
 mod documentation;
 mod ended;

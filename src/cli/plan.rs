@@ -25,7 +25,7 @@ use crate::daemon::sources;
 use crate::destination::base_name;
 use crate::folder::VERSION;
 use crate::intake::{self, Desk, RequestedAction};
-use crate::job::outcome::{Owner, StoredRequest};
+use crate::job::outcome::NewJob;
 use crate::machine::ThisMachine;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
@@ -71,18 +71,13 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let (config, name) = args.source.load(Path::new("/"))?;
     let mut request =
         args.tables.request(&Overrides { source: name, types: args.types, ..Overrides::default() })?;
-    request.job_id = Some(JobId::from_message_id(Some("plan"), Uuid::nil()));
+    request.job_id = Some(JobId::parse("plan")?);
     let sources = sources(&config)?;
     one_shot::reach(&sources, request.source.as_ref()).await?;
-    let desk = Desk {
-        sources: config.sources.keys().cloned().collect(),
-        owner: Owner::Nobody,
-        now: Timestamp::now(),
-        fresh: Uuid::new_v4(),
-    };
+    let desk = Desk { sources: config.sources.keys().cloned().collect(), fresh: Uuid::new_v4() };
     let body = serde_json::to_vec(&request)?;
-    let stored = match intake::read(&body, &Properties::default(), &desk) {
-        Ok(RequestedAction::Export(stored)) => stored,
+    let job = match intake::read(&body, &Properties::default(), &desk) {
+        Ok(RequestedAction::Export(job)) => job,
         Ok(RequestedAction::Cancel(_) | RequestedAction::Retry(_)) => {
             anyhow::bail!("the request is no export")
         }
@@ -91,8 +86,8 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::Rejected);
         }
     };
-    let entry = sources.get(&stored.source).context("a request that is taken names a source of ours")?;
-    let plan = match patiently(&config, entry, &stored).await {
+    let entry = sources.get(&job.source).context("a request that is taken names a source of ours")?;
+    let plan = match patiently(&config, entry, &job).await {
         Ok(plan) => plan,
         Err(failure) => {
             eprintln!("failed: {failure}");
@@ -112,14 +107,10 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Plans, and tries again where that helps. The error says why there is no plan.
-async fn patiently(
-    config: &Config,
-    entry: &SourceEntry,
-    stored: &StoredRequest,
-) -> Result<ExportPlan, String> {
+async fn patiently(config: &Config, entry: &SourceEntry, job: &NewJob) -> Result<ExportPlan, String> {
     let mut pauses = Pauses::new(&config.timing, Arc::new(ThisMachine));
     loop {
-        let error = match once(config, entry, stored).await {
+        let error = match once(config, entry, job).await {
             Ok(plan) => return Ok(plan),
             Err(PlanError::Failed(error)) => return Err(error_text(&error)),
             Err(PlanError::Source(error)) => error,
@@ -144,9 +135,9 @@ async fn patiently(
 async fn once(
     config: &Config,
     entry: &SourceEntry,
-    stored: &StoredRequest,
+    job: &NewJob,
 ) -> Result<ExportPlan, PlanError<Infallible>> {
-    let request = &stored.request;
+    let request = &job.request;
     let under = match planning::snapshots(&*entry.source, request).map_err(PlanError::Failed)? {
         Some(snapshots) => {
             let open = tokio::time::timeout(SNAPSHOT_LIMIT, snapshots.open(Uuid::new_v4()));
@@ -167,17 +158,17 @@ async fn once(
         export: &config.export,
         types: request.output.types.unwrap_or(config.export.types),
         under: under.as_ref(),
+        now: &Timestamp::now,
     };
     let title = Title {
         v: VERSION,
-        job: stored.job.clone(),
+        job: job.job.clone(),
         epoch: Epoch::FIRST,
-        source: stored.source.clone(),
-        planned_at: Timestamp::now(),
+        source: job.source.clone(),
         ready: Uuid::new_v4(),
         destination: None,
     };
-    let names = FreeNames { source: &stored.source, owners: Mutex::default() };
+    let names = FreeNames { source: &job.source, owners: Mutex::default() };
     let cancel = CancellationToken::new();
     planning::plan(&ground, &Scope::first(request.clone()), &names, title, &cancel).await
 }
@@ -297,10 +288,9 @@ fn totals(plan: &ExportPlan) -> String {
 }
 
 fn directory(table: &PlannedTable) -> String {
-    if table.directory.is_empty() {
-        table.base.clone()
-    } else {
-        format!("{}/{}", table.directory, table.base)
+    match &table.directory {
+        Some(output) => format!("{output}/{}", table.base),
+        None => table.base.clone(),
     }
 }
 
@@ -335,7 +325,7 @@ mod tests {
             schema: "public".into(),
             name: name.into(),
             base: format!("public_{name}"),
-            directory: String::new(),
+            directory: None,
             full: true,
             only: false,
             contains: vec![],

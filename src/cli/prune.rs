@@ -7,6 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::damage::Damage;
 use super::input::ConfigArgs;
 use super::{ExitCode, print, print_json};
 use crate::destination;
@@ -54,7 +55,7 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
     };
     let folder = Folder::open(root, None).await?;
     let destination = destination::of(&folder);
-    let archives = archives(&folder).await?;
+    let (archives, damage) = archives(&folder).await?;
     let before = Timestamp::now().checked_sub(args.older_than.0)?;
     let mut old = outdated(&archives, args.keep.get() as usize, before);
     old.retain(|v| args.tables.is_empty() || args.tables.iter().any(|p| wanted(p, &v.table)));
@@ -64,12 +65,16 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
         // Skip a version that somebody removed by hand.
         let Some(found) = destination.list(&version.directory).await? else { continue };
         count += 1;
-        let (word, why) = match is_removable(found, version) {
-            false => {
+        let (word, why) = match (damage.is_none(), is_removable(found, version)) {
+            (_, false) => {
                 kept += 1;
                 ("left_alone", ": it is not what its job published")
             }
-            true => {
+            (false, true) => {
+                kept += 1;
+                ("left_alone", ": it may belong to the job of a damaged archive")
+            }
+            (true, true) => {
                 bytes += version.files.iter().map(|f| f.bytes).sum::<u64>();
                 if args.yes {
                     destination.remove(&version.directory, &format!("pruned_{}", version.job)).await?;
@@ -84,23 +89,24 @@ pub async fn run(args: &PruneArgs) -> anyhow::Result<ExitCode> {
         lines.push(format!("{word} {} ({} of job {}){why}\n", version.directory, version.table, version.job));
     }
     if args.json {
-        print_json(&json!({"bytes": bytes, "versions": listed}))?;
+        print_json(&damage.told(json!({"bytes": bytes, "versions": listed})))?;
     } else {
         print(&lines.concat())?;
-        let hint = if args.yes || count == 0 { "" } else { "; --yes removes them" };
+        print(&damage.to_string())?;
+        let hint = if args.yes || count == 0 || !damage.is_none() { "" } else { "; --yes removes them" };
         print(&format!("{count} old versions, {}{hint}\n", bytes_text(bytes)))?;
     }
-    Ok(if kept == 0 { ExitCode::Done } else { ExitCode::Partial })
+    Ok(if kept == 0 && damage.is_none() { ExitCode::Done } else { ExitCode::Partial })
 }
 
-/// Reads all archives. Fails if one cannot be read: nobody knows which directories belong to it, so nothing
-/// may be removed.
-async fn archives(folder: &Folder) -> Result<Vec<Archive>, FolderError> {
-    let mut archives = Vec::new();
+/// Reads all archives. If one is damaged, nobody knows which directories belong to its job, so nothing may be
+/// removed.
+async fn archives(folder: &Folder) -> Result<(Vec<Archive>, Damage), FolderError> {
+    let (mut archives, mut damage) = (Vec::new(), Damage::default());
     for job in folder.archived().await? {
-        archives.extend(folder.job(&job).archive().await?);
+        archives.extend(damage.apart(folder.job(&job).archive().await)?);
     }
-    Ok(archives)
+    Ok((archives, damage))
 }
 
 fn wanted(pattern: &TablePattern, table: &str) -> bool {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
+use super::damage::Damage;
 use super::grid::{Align, Grid};
 use super::input::ConfigArgs;
 use super::progress::ProgressDisplay;
@@ -12,7 +13,7 @@ use super::summary::Summary;
 use super::{ExitCode, print, print_json, view};
 use crate::config::Config;
 use crate::destination;
-use crate::folder::Folder;
+use crate::folder::{Folder, FolderError};
 use crate::job::archive::Archive;
 use crate::job::look::{self, OpenedJob};
 use crate::job::state::JobState;
@@ -74,7 +75,7 @@ pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The state of a job that has a workspace, whoever owns it.
-async fn state(folder: &Folder, job: &JobId) -> anyhow::Result<Option<Box<JobState>>> {
+async fn state(folder: &Folder, job: &JobId) -> Result<Option<Box<JobState>>, FolderError> {
     let Some(stored) = folder.job(job).request().await? else { return Ok(None) };
     Ok(match look::open(folder, job, &stored.owner, Duration::ZERO).await? {
         OpenedJob::Job(state) => Some(state),
@@ -160,14 +161,14 @@ fn shown(state: &JobState) -> serde_json::Value {
 }
 
 async fn list(folder: &Folder, as_json: bool) -> anyhow::Result<()> {
-    let mut jobs = Vec::new();
+    let (mut jobs, mut finished) = (Vec::new(), Vec::new());
+    let mut damage = Damage::default();
     for job in folder.jobs().await? {
-        jobs.extend(state(folder, &job).await?);
+        jobs.extend(damage.apart(state(folder, &job).await)?);
     }
     jobs.sort_by_key(|j| j.stored.received_at);
-    let mut finished = Vec::new();
     for name in folder.recent_archives(RECENT).await? {
-        finished.extend(folder.recent_archive(&name).await?);
+        finished.extend(damage.apart(folder.recent_archive(&name).await)?);
     }
     if as_json {
         let brief = |a: &Archive| {
@@ -182,7 +183,7 @@ async fn list(folder: &Folder, as_json: bool) -> anyhow::Result<()> {
         };
         let running: Vec<_> = jobs.iter().map(|j| shown(j)).collect();
         let finished: Vec<_> = finished.iter().map(brief).collect();
-        return print_json(&json!({"running": running, "finished": finished}));
+        return print_json(&damage.told(json!({"running": running, "finished": finished})));
     }
     let mut grid = Grid::new(&[
         ("JOB", Align::Left),
@@ -217,7 +218,7 @@ async fn list(folder: &Folder, as_json: bool) -> anyhow::Result<()> {
             archive.committed_at.to_string(),
         ]);
     }
-    print(&grid.to_string())
+    print(&format!("{grid}{damage}"))
 }
 
 /// Prints where `.latest` of a table points.
@@ -230,11 +231,10 @@ async fn latest(
     let Some((schema, name)) = table.literal() else {
         anyhow::bail!("--latest takes one table, {table} is a pattern");
     };
-    let directory = args.directory.as_ref().map_or("", OutputDirectory::as_str);
     let destination = destination::of(folder);
     let sources = config.sources.keys().filter(|s| args.source.as_ref().is_none_or(|wanted| wanted == *s));
     for source in sources {
-        let found = destination.latest(source, &schema, &name, directory).await?;
+        let found = destination.latest(source, &schema, &name, args.directory.as_ref()).await?;
         let Some(found) = found else { continue };
         let path = folder.root().join(&found);
         if args.json {

@@ -17,7 +17,6 @@ use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
-use crate::message::request::AfterNulls;
 use crate::plan::size::count;
 use crate::relation::filter::Expression;
 use crate::relation::{Filter, Selection, SurveyRequest};
@@ -82,18 +81,19 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let mut later: Option<Vec<Archive>> = None;
     for table in archive.tables.iter().filter(|t| t.status == TableStatus::Completed) {
         let mut check = files(&destination, table).await?;
-        if !check.problems.is_empty() && later.is_none() {
-            later = Some(committed_after(&folder, &archive).await?);
-        }
-        if !check.problems.is_empty()
-            && let Some(next) = successor(later.as_deref().unwrap_or_default(), &check.directory)
-        {
-            let text = format!(
-                "it was pruned: the directory belongs to job {} since {:.0}; `adu-export verify {}` looks at that",
-                next.job_id, next.committed_at, next.job_id
-            );
-            check.problems = vec![text];
-            check.belongs_to = Some(next.job_id.clone());
+        if !check.problems.is_empty() {
+            let later = match &mut later {
+                Some(later) => later,
+                None => later.insert(committed_after(&folder, &archive).await?),
+            };
+            if let Some(next) = successor(later, &check.directory) {
+                let text = format!(
+                    "it was pruned: the directory belongs to job {} since {:.0}; `adu-export verify {}` looks at that",
+                    next.job_id, next.committed_at, next.job_id
+                );
+                check.problems = vec![text];
+                check.belongs_to = Some(next.job_id.clone());
+            }
         }
         if let Some(entry) = &source {
             let rows = source_rows(entry, &archive, table).await?;
@@ -145,7 +145,8 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
 /// Compares a directory with what the archive says of it.
 async fn files(destination: &Arc<dyn Destination>, table: &ArchivedTable) -> anyhow::Result<TableCheck> {
-    let directory = table.directory.clone().unwrap_or_default();
+    let named = || format!("the archive names no directory of table {}", table.table_name);
+    let directory = table.directory.clone().with_context(named)?;
     let problems = match destination.list(&directory).await {
         Ok(None) => vec!["the directory is gone: it was pruned, or moved or removed by hand".into()],
         listed => {
@@ -225,11 +226,10 @@ async fn source_rows(entry: &SourceEntry, archive: &Archive, table: &ArchivedTab
     let pattern = TablePattern::parse(&table.table_name)?;
     let (schema, name) = pattern.literal().context("the archive names a pattern")?;
     let asked = archive.request.entry_for(&schema, &name);
-    let mut filter = None;
+    let (mut filter, mut relations) = (None, Vec::new());
     if let Some(text) = asked.and_then(|t| t.where_.as_ref()) {
         filter = Some(Filter::Where(Expression::parse(text, entry.config.allow_where)?));
     }
-    let mut relations = Vec::new();
     if let Some(after) = asked.and_then(|t| t.after.as_ref()) {
         let survey =
             SurveyRequest { tables: vec![TablePattern::exact(&schema, &name)], ..SurveyRequest::default() };
@@ -242,18 +242,7 @@ async fn source_rows(entry: &SourceEntry, archive: &Archive, table: &ArchivedTab
                 after.column
             );
         }
-        let mut newer = Filter::Newer {
-            column: after.column.clone(),
-            value: after.value.clone(),
-            overlap: after.overlap.clone(),
-        };
-        if after.nulls == AfterNulls::Include {
-            newer = Filter::Either(Box::new([newer, Filter::IsNull(after.column.clone())]));
-        }
-        filter = Some(match filter {
-            Some(asked) => Filter::Both(Box::new([asked, newer])),
-            None => newer,
-        });
+        filter = Filter::both(filter, Some(Filter::wanted(after)));
     }
     let columns = relations.first().map_or(&[][..], |r| &r.columns);
     let filter = filter.map(|filter| entry.source.print(&filter, columns)).transpose()?;

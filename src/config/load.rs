@@ -233,18 +233,18 @@ fn explain(path: String, message: &str) -> Problem {
     Problem::new(path, message)
 }
 
-/// Reads a secret file: one line, with or without a newline.
+/// Reads the secret file of a key.
 pub(super) fn read_secret(key: &str, file: &Path) -> Result<super::Secret, ConfigError> {
     let error = |why: String| ConfigError {
         file: None,
         problems: vec![Problem::new(key, format!("file {}: {why}", file.display()))],
     };
-    let text = crate::text::read_file(file)
+    let secret = crate::text::read_secret(file)
         .map_err(|e| error(format!("cannot be read: {e}; check the path and the rights of this user")))?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(error("it is empty; write the secret into it".into())),
-        secret => Ok(super::Secret::new(secret)),
+    if secret.is_empty() {
+        return Err(error("it is empty; write the secret into it".into()));
     }
+    Ok(super::Secret::new(secret))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::folder::{Folder, FolderError};
 use crate::message::event::ErrorReport;
-use crate::message::request::OnConflict;
+use crate::message::request::{OnConflict, OutputDirectory};
 use crate::message::{BatchId, BatchNo, Epoch, JobId, SourceName, TableNo};
 
 pub mod base_name;
@@ -41,8 +41,8 @@ pub struct Claim<'a> {
     pub schema: &'a str,
     /// The table's name in the source.
     pub name: &'a str,
-    /// Output directory, empty for the destination's root.
-    pub directory: &'a str,
+    /// Output directory; none for the destination's root.
+    pub directory: Option<&'a OutputDirectory>,
     /// What happens when the name is taken.
     pub on_conflict: OnConflict,
     /// When the name is asked for.
@@ -88,8 +88,8 @@ pub struct StagedTable {
     pub table: TableNo,
     /// [`Stage::id`] of the table's plan.
     pub stage: Uuid,
-    /// Output directory, empty for the destination's root.
-    pub directory: String,
+    /// Output directory; none for the destination's root.
+    pub directory: Option<OutputDirectory>,
     /// The base name that the table has claimed.
     pub base: String,
     /// A part that is certainly in the table once it is published, if one is known.
@@ -177,7 +177,7 @@ pub trait Destination: Send + Sync {
     async fn prepare(
         &self,
         stage: &Stage<'_>,
-        outputs: &[&str],
+        outputs: &[&OutputDirectory],
         batches: &[BatchNo],
         tables: &[TableNo],
     ) -> Result<(), ClaimError>;
@@ -249,7 +249,7 @@ pub trait Destination: Send + Sync {
         source: &SourceName,
         schema: &str,
         table: &str,
-        directory: &str,
+        output: Option<&OutputDirectory>,
     ) -> Result<Option<String>, FolderError>;
 
     /// Makes `newest` the export that readers find under a base name of an output directory. True if they
@@ -257,7 +257,12 @@ pub trait Destination: Send + Sync {
     ///
     /// # Errors
     /// When the destination refuses.
-    async fn point(&self, directory: &str, base: &str, newest: &str) -> Result<bool, FolderError>;
+    async fn point(
+        &self,
+        output: Option<&OutputDirectory>,
+        base: &str,
+        newest: &str,
+    ) -> Result<bool, FolderError>;
 
     /// Opens a published file. Called on a thread that may block.
     ///

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
+use crate::message::request::OutputDirectory;
 use crate::message::{BatchId, ChunkNo, Epoch, JobId, TableNo};
 
 /// Identity of the root.
@@ -249,22 +250,31 @@ pub fn trash(what: &str, id: Uuid) -> String {
     format!("{TRASH}/{what}-{id}")
 }
 
-/// The directory that a path is in; empty for the root.
+/// The path of the directory that a path is in. The path of the root is empty.
 #[must_use]
 pub fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
-/// A path in an output directory (empty for the root).
+/// The last name of a path.
 #[must_use]
-pub fn public(directory: &str, name: &str) -> String {
-    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+pub fn name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
-/// `.latest` of an output directory.
+/// The path of a name in an output directory, or in the root.
 #[must_use]
-pub fn latest(directory: &str) -> String {
-    public(directory, ".latest")
+pub fn public(output: Option<&OutputDirectory>, name: &str) -> String {
+    match output {
+        Some(output) => format!("{output}/{name}"),
+        None => name.to_owned(),
+    }
+}
+
+/// `.latest` of an output directory, or of the root.
+#[must_use]
+pub fn latest(output: Option<&OutputDirectory>) -> String {
+    public(output, ".latest")
 }
 
 #[cfg(test)]

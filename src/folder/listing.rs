@@ -1,7 +1,6 @@
 //! What the folder holds besides the files of one job: the list of workspaces and archives.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::files::archive::Archive;
 use super::layout::{self, Aside};
@@ -102,15 +101,9 @@ impl Folder {
     /// # Errors
     /// When the folder refuses.
     pub async fn probe(&self) -> Result<(), FolderError> {
-        let probe = format!("check_{}", self.store().fresh().simple());
-        self.store().make_dirs(layout::TRASH, vec![probe.clone()]).await?;
-        Ok(self.store().remove_tree(&format!("{}/{probe}", layout::TRASH)).await?)
-    }
-
-    /// The path of a file that always exists and never changes, for a lock on this host.
-    #[must_use]
-    pub fn identity_file(&self) -> PathBuf {
-        self.root().join(layout::ROOT_ID)
+        let probe = format!("{}/check_{}", layout::TRASH, self.store().fresh().simple());
+        self.store().make_dir(&probe).await?;
+        Ok(self.store().remove_tree(&probe).await?)
     }
 }
 
@@ -134,12 +127,23 @@ impl Folder {
         Ok(self.store().stat(&layout::request_in(&aside.path())).await?.is_some())
     }
 
-    /// Moves a workspace that was moved aside back to its place.
+    /// Moves a workspace back that was moved aside. True if it is back in its place.
     ///
     /// # Errors
     /// When the folder refuses.
-    pub async fn put_back(&self, aside: &Aside) -> Result<Renamed, FolderError> {
-        Ok(self.store().rename(&aside.path(), &layout::workspace(&aside.job)).await?)
+    pub async fn put_back(&self, aside: &Aside) -> Result<bool, FolderError> {
+        match self.store().rename(&aside.path(), &layout::workspace(&aside.job)).await? {
+            Renamed::Done => Ok(true),
+            Renamed::Gone => Ok(false),
+            // The message was redelivered meanwhile: its request is stored in the workspace, or is being
+            // stored.
+            Renamed::Occupied => {
+                if self.job(&aside.job).has_request().await? {
+                    self.trash_aside(aside).await?;
+                }
+                Ok(false)
+            }
+        }
     }
 
     /// Moves a workspace that was moved aside to the trash.

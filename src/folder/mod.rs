@@ -16,6 +16,7 @@ pub mod exclusive;
 pub mod files;
 pub mod layout;
 mod listing;
+mod lock;
 pub mod store;
 mod syncs;
 pub mod workspace;
@@ -26,6 +27,7 @@ use files::plan::{ClosedPlan, EpochPlan};
 pub use disk::DiskStore;
 pub use layout::{Aside, RecordFile, StartName};
 pub use listing::Standing;
+pub use lock::Lock;
 pub use store::{Committed, Created, NewFile, Renamed, Stat, Store};
 pub use workspace::{ChunkFiles, StartPlace, Workspace};
 

@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::layout;
+
 /// The result of an exclusive creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
@@ -76,6 +78,11 @@ pub trait Store: Send + Sync {
 
     /// Makes directories in `parent`, which must exist. Directories that exist are left as they are.
     async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()>;
+
+    /// Makes a directory in a directory that exists.
+    async fn make_dir(&self, path: &str) -> io::Result<()> {
+        self.make_dirs(layout::parent(path), vec![layout::name(path).to_owned()]).await
+    }
 
     /// Facts of an entry, symbolic links not followed.
     async fn stat(&self, path: &str) -> io::Result<Option<Stat>>;

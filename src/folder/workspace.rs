@@ -2,7 +2,6 @@
 //! this handle; the paths are known only in this folder of the source tree.
 
 use std::io;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -19,8 +18,8 @@ pub use records::{ChunkFiles, StartPlace};
 /// The control files of one job.
 #[derive(Clone, Copy)]
 pub struct Workspace<'a> {
-    folder: &'a Folder,
-    job: &'a JobId,
+    pub(super) folder: &'a Folder,
+    pub(super) job: &'a JobId,
 }
 
 impl Folder {
@@ -58,12 +57,13 @@ impl Workspace<'_> {
         Ok(store.revalidate(layout::BY_ID).await?)
     }
 
-    /// Moves the workspace to the trash.
+    /// Moves the workspace to the trash. False if somebody else did.
     ///
     /// # Errors
     /// When the workspace cannot be moved.
-    pub async fn trash(&self) -> Result<Renamed, FolderError> {
-        self.folder.discard(&layout::workspace(self.job), &format!("job_{}", self.job)).await
+    pub async fn trash(&self) -> Result<bool, FolderError> {
+        let renamed = self.folder.discard(&layout::workspace(self.job), &format!("job_{}", self.job)).await?;
+        Ok(renamed == Renamed::Done)
     }
 
     async fn has(&self, path: &str) -> Result<bool, FolderError> {
@@ -95,8 +95,7 @@ impl Workspace<'_> {
     /// When the folder refuses.
     pub async fn store(&self, request: &StoredRequest) -> Result<Created, FolderError> {
         let (workspace, store) = (layout::workspace(self.job), self.folder.store());
-        let name = workspace.rsplit('/').next().unwrap_or_default().to_owned();
-        store.make_dirs(layout::TEMP, vec![name]).await?;
+        store.make_dir(&workspace).await?;
         let dirs = layout::WORKSPACE_DIRS.iter().map(|d| (*d).to_owned()).collect();
         store.make_dirs(&workspace, dirs).await?;
         self.folder.create(&layout::request(self.job), request).await
@@ -115,12 +114,6 @@ impl Workspace<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The path of the request on this host, for a lock on it.
-    #[must_use]
-    pub fn request_file(&self) -> PathBuf {
-        self.folder.root().join(layout::request(self.job))
     }
 }
 
@@ -229,7 +222,7 @@ impl Workspace<'_> {
     /// When the folder refuses.
     pub async fn link_archive(&self, committed: Timestamp) -> Result<(), FolderError> {
         let by_date = layout::archive_by_date(self.job, committed);
-        let name = by_date.rsplit('/').next().unwrap_or_default().to_owned();
+        let name = layout::name(&by_date).to_owned();
         let store = self.folder.store();
         // The process that committed it may have died before the name was durable.
         store.sync(layout::BY_ID).await?;

@@ -9,8 +9,12 @@ use crate::folder::VERSION;
 use crate::job::decide::final_status;
 use crate::job::outcome::{CancelMark, StoredRequest, TableResult};
 use crate::job::state::JobState;
+use crate::message::pattern::qualified;
+use crate::message::setting::FileTypes;
 use crate::message::{BatchNo, Epoch};
-use crate::plan::export_plan::{PlannedTable, SkippedRelation};
+use crate::plan::ExportPlan;
+use crate::plan::export_plan::{FailedTable, PlannedTable, SkippedRelation};
+use crate::relation::Column;
 
 /// Rounds to millionths. Such a number survives JSON unchanged, so an event that is rebuilt from the archive
 /// equals the first one.
@@ -45,41 +49,38 @@ impl Archive {
             let seconds = if spans.is_empty() { 0.0 } else { rounded((end - begin).max(0.001)) };
             for table in &outcome.tables {
                 let Some(planned) = plan.table(table.table) else { continue };
-                let mut archived = of_planned(planned);
-                archived.epoch = id.epoch;
-                archived.types = plan.writer.types;
-                archived.snapshot_time = plan.snapshot.as_ref().map(|s| s.time);
-                archived.lineage = plan.snapshot.as_ref().map(|s| s.lineage);
-                match &table.result {
+                let end = match &table.result {
                     // A later epoch reports this table, unless the job was cancelled first.
                     TableResult::Abandoned { .. } if job.is_planned_after(id.epoch, table.table) => continue,
                     TableResult::Abandoned { .. } | TableResult::Cancelled => {
-                        archived.status = TableStatus::Cancelled;
+                        ArchivedTable::without_rows(plan, planned, TableStatus::Cancelled)
                     }
-                    TableResult::Failed { error } => {
-                        archived.status = TableStatus::Failed;
-                        archived.error = Some(error.clone());
-                    }
+                    TableResult::Failed { error } => ArchivedTable {
+                        error: Some(error.clone()),
+                        ..ArchivedTable::without_rows(plan, planned, TableStatus::Failed)
+                    },
                     TableResult::Published { directory, files } => {
-                        archived.rows = files.iter().map(|f| f.rows).sum();
-                        archived.export_time_seconds = seconds;
-                        archived.throughput_rows_per_second =
-                            if seconds > 0.0 { rounded(archived.rows as f64 / seconds) } else { 0.0 };
-                        archived.directory = Some(directory.clone());
-                        archived.files.clone_from(files);
+                        let rows = files.iter().map(|f| f.rows).sum();
+                        ArchivedTable {
+                            rows,
+                            export_time_seconds: seconds,
+                            throughput_rows_per_second: if seconds > 0.0 {
+                                rounded(rows as f64 / seconds)
+                            } else {
+                                0.0
+                            },
+                            directory: Some(directory.clone()),
+                            files: files.clone(),
+                            ..ArchivedTable::without_rows(plan, planned, TableStatus::Completed)
+                        }
                     }
-                }
-                tables.push((table.table, archived));
+                };
+                tables.push((table.table, end));
             }
         }
         for plan in &job.plans {
-            tables.extend(plan.failed().iter().map(|f| {
-                let mut archived = blank(&f.table);
-                archived.status = TableStatus::Failed;
-                archived.error = Some(f.error.clone());
-                archived.epoch = plan.epoch();
-                (f.number, archived)
-            }));
+            let unplanned = |f: &FailedTable| (f.number, ArchivedTable::unplanned(plan.epoch(), f));
+            tables.extend(plan.failed().iter().map(unplanned));
         }
         tables.sort_by_key(|(number, _)| *number);
         let tables: Vec<ArchivedTable> = tables.into_iter().map(|(_, t)| t).collect();
@@ -125,55 +126,67 @@ fn skipped(job: &JobState, tables: &[ArchivedTable]) -> Vec<SkippedRelation> {
     skipped
 }
 
-fn blank(name: &str) -> ArchivedTable {
-    ArchivedTable {
-        table_name: name.into(),
-        status: TableStatus::Completed,
-        rows: 0,
-        chunks: 0,
-        export_time_seconds: 0.0,
-        throughput_rows_per_second: 0.0,
-        directory: None,
-        strategy: "none".into(),
-        strategy_reason: String::new(),
-        base: String::new(),
-        output_directory: String::new(),
-        types: Default::default(),
-        full: false,
-        snapshot_time: None,
-        lineage: None,
-        epoch: Epoch::default(),
-        files: Vec::new(),
-        columns: Vec::new(),
-        high_water_mark: None,
-        note: None,
-        contains: Vec::new(),
-        error: None,
+impl ArchivedTable {
+    /// A table of a plan, without what its export has brought.
+    fn without_rows(plan: &ExportPlan, planned: &PlannedTable, status: TableStatus) -> Self {
+        let column = |c: &Column| ArchivedColumn {
+            name: c.name.clone(),
+            source_type: c.source_type.clone(),
+            file_type: c.ty.data_type().to_string(),
+            note: c.note.clone(),
+        };
+        Self {
+            table_name: qualified(&planned.schema, &planned.name),
+            status,
+            rows: 0,
+            chunks: planned.strategy.chunks(),
+            export_time_seconds: 0.0,
+            throughput_rows_per_second: 0.0,
+            directory: None,
+            strategy: planned.strategy.name().into(),
+            strategy_reason: Some(planned.reason.clone()),
+            base: Some(planned.base.clone()),
+            output_directory: planned.directory.clone(),
+            full: planned.full,
+            snapshot_time: plan.snapshot.as_ref().map(|s| s.time),
+            lineage: plan.snapshot.as_ref().map(|s| s.lineage),
+            epoch: plan.epoch,
+            files: Vec::new(),
+            columns: planned.columns.iter().map(column).collect(),
+            types: plan.writer.types,
+            high_water_mark: planned.high_water_mark.clone(),
+            note: planned.note.clone(),
+            contains: planned.contains.clone(),
+            error: None,
+        }
     }
-}
 
-fn of_planned(planned: &PlannedTable) -> ArchivedTable {
-    ArchivedTable {
-        chunks: planned.strategy.chunks(),
-        strategy: planned.strategy.name().into(),
-        strategy_reason: planned.reason.clone(),
-        base: planned.base.clone(),
-        output_directory: planned.directory.clone(),
-        full: planned.full,
-        high_water_mark: planned.high_water_mark.clone(),
-        note: planned.note.clone(),
-        contains: planned.contains.clone(),
-        columns: planned
-            .columns
-            .iter()
-            .map(|c| ArchivedColumn {
-                name: c.name.clone(),
-                source_type: c.source_type.clone(),
-                file_type: c.ty.data_type().to_string(),
-                note: c.note.clone(),
-            })
-            .collect(),
-        ..blank(&crate::message::pattern::qualified(&planned.schema, &planned.name))
+    /// A table that could not be planned.
+    fn unplanned(epoch: Epoch, failed: &FailedTable) -> Self {
+        Self {
+            table_name: failed.table.clone(),
+            status: TableStatus::Failed,
+            rows: 0,
+            chunks: 0,
+            export_time_seconds: 0.0,
+            throughput_rows_per_second: 0.0,
+            directory: None,
+            strategy: "none".into(),
+            strategy_reason: None,
+            base: None,
+            output_directory: None,
+            full: false,
+            snapshot_time: None,
+            lineage: None,
+            epoch,
+            files: Vec::new(),
+            columns: Vec::new(),
+            types: FileTypes::default(),
+            high_water_mark: None,
+            note: None,
+            contains: Vec::new(),
+            error: Some(failed.error.clone()),
+        }
     }
 }
 

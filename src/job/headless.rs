@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::folder::{Aside, Folder, FolderError, Renamed};
+use crate::folder::{Aside, Folder, FolderError};
 use crate::message::JobId;
 
 /// How old a workspace without a request may become, and the time now.
@@ -48,21 +48,11 @@ pub async fn move_aside(folder: &Folder, job: &JobId, limit: AgeLimit) -> Result
 /// When the folder refuses.
 pub async fn put_back_or_trash(folder: &Folder, aside: &Aside, limit: AgeLimit) -> Result<bool, FolderError> {
     if folder.has_request(aside).await? {
-        match folder.put_back(aside).await? {
-            Renamed::Done => return Ok(true),
-            Renamed::Gone => return Ok(false),
-            // The message was redelivered meanwhile: its request is stored in the workspace, or is being
-            // stored.
-            Renamed::Occupied => {
-                if !folder.job(&aside.job).has_request().await? {
-                    return Ok(false);
-                }
-            }
-        }
-    } else if !limit.is_over(aside.at) {
-        return Ok(false);
+        return folder.put_back(aside).await;
     }
-    folder.trash_aside(aside).await?;
+    if limit.is_over(aside.at) {
+        folder.trash_aside(aside).await?;
+    }
     Ok(false)
 }
 
@@ -117,8 +107,8 @@ mod tests {
     async fn folder() -> (Folder, Root) {
         let root = std::env::temp_dir().join(format!("adu-headless-{}", Uuid::new_v4()));
         let folder = Folder::init(root.clone(), None).await.expect("initializes");
-        folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
-        folder.store().make_dirs(".temp/job_a", vec!["plans".into()]).await.expect("made");
+        folder.store().make_dir(".temp/job_a").await.expect("made");
+        folder.store().make_dir(".temp/job_a/plans").await.expect("made");
         (folder, Root(root))
     }
 
@@ -160,8 +150,8 @@ mod tests {
         move_aside(&folder, &job(), after(3700)).await.expect("moves");
         let aside = root.aside().expect("it is moved aside");
         // An intake has made the directories and not yet stored anything.
-        folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
-        folder.store().make_dirs(".temp/job_a", vec!["plans".into()]).await.expect("made");
+        folder.store().make_dir(".temp/job_a").await.expect("made");
+        folder.store().make_dir(".temp/job_a/plans").await.expect("made");
         assert!(!put_back_or_trash(&folder, &aside, after(100_000)).await.expect("waits"));
         assert_eq!(root.aside(), Some(aside.clone()), "nothing is lost if that intake dies");
         store(&folder, ".temp/job_a", "again").await;

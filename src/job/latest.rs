@@ -10,6 +10,7 @@ use super::archive::{Archive, TableStatus};
 use crate::destination::Destination;
 use crate::folder::{Folder, FolderError};
 use crate::message::JobId;
+use crate::message::request::OutputDirectory;
 
 /// Links that are checked at once: they share their fsyncs.
 const VIEWS_AT_ONCE: usize = 16;
@@ -18,8 +19,11 @@ const VIEWS_AT_ONCE: usize = 16;
 #[derive(Debug, Default)]
 pub struct Latest {
     seen: BTreeSet<JobId>,
-    newest: BTreeMap<(String, String), Export>,
+    newest: BTreeMap<Link, Export>,
 }
+
+/// An output directory and a base name.
+type Link = (Option<OutputDirectory>, String);
 
 /// A full export. The order puts newer snapshots first, then later commits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,11 +35,11 @@ struct Export {
 
 impl Latest {
     /// Learns of an archive. Returns the links that may have to change.
-    pub fn learn(&mut self, archive: &Archive) -> Vec<(String, String)> {
+    pub fn learn(&mut self, archive: &Archive) -> Vec<Link> {
         self.seen.insert(archive.job_id.clone());
         let mut touched = Vec::new();
         for table in &archive.tables {
-            let Some(directory) = &table.directory else { continue };
+            let (Some(directory), Some(base)) = (&table.directory, &table.base) else { continue };
             if !table.full || table.status != TableStatus::Completed {
                 continue;
             }
@@ -44,7 +48,7 @@ impl Latest {
                 committed: archive.committed_at,
                 directory: directory.clone(),
             };
-            let key = (table.output_directory.clone(), table.base.clone());
+            let key = (table.output_directory.clone(), base.clone());
             if self.newest.get(&key).is_none_or(|known| *known < export) {
                 self.newest.insert(key.clone(), export);
                 touched.push(key);
@@ -105,13 +109,9 @@ impl Latest {
     }
 
     /// Points one link at its newest export. True if the link changed.
-    async fn point(
-        &self,
-        destination: &dyn Destination,
-        key: &(String, String),
-    ) -> Result<bool, FolderError> {
+    async fn point(&self, destination: &dyn Destination, key: &Link) -> Result<bool, FolderError> {
         let Some(export) = self.newest.get(key) else { return Ok(false) };
-        let (directory, base) = key;
-        destination.point(directory, base, &export.directory).await
+        let (output, base) = key;
+        destination.point(output.as_ref(), base, &export.directory).await
     }
 }

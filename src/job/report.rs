@@ -43,7 +43,7 @@ impl Reporter {
         &self,
         stored: &StoredRequest,
         kind: EventType,
-        part: &str,
+        part: Option<&str>,
         at: Timestamp,
         data: EventData,
     ) -> Outgoing {
@@ -55,7 +55,7 @@ impl Reporter {
     /// The event that the request is stored.
     #[must_use]
     pub fn accepted(&self, stored: &StoredRequest) -> Outgoing {
-        self.event(stored, EventType::JobAccepted, "", stored.received_at, Self::about(stored))
+        self.event(stored, EventType::JobAccepted, None, stored.received_at, Self::about(stored))
     }
 
     /// The event that says how far the job is. The number of finished chunks tells such events apart.
@@ -65,7 +65,7 @@ impl Reporter {
         let number = progress.chunks_done.to_string();
         let mut data = Self::about(&job.stored);
         data.progress = Some(progress);
-        self.event(&job.stored, EventType::JobProgress, &number, at, data)
+        self.event(&job.stored, EventType::JobProgress, Some(&number), at, data)
     }
 
     /// The event that the job does not move.
@@ -81,7 +81,7 @@ impl Reporter {
             remedy: Some("see the daemons' logs and `adu-export status`; the job goes on by itself".into()),
             retryable: true,
         });
-        self.event(&job.stored, EventType::JobStalled, &number, at, data)
+        self.event(&job.stored, EventType::JobStalled, Some(&number), at, data)
     }
 
     /// The events of the tables of a batch.
@@ -111,7 +111,7 @@ impl Reporter {
                 data.snapshot_time = plan.snapshot.as_ref().map(|s| s.time);
                 let name = report.table.clone();
                 data.tables = vec![report];
-                Some(self.event(stored, kind, &name, outcome.at, data))
+                Some(self.event(stored, kind, Some(&name), outcome.at, data))
             })
             .collect()
     }
@@ -128,7 +128,7 @@ impl Reporter {
                     error: Some(f.error.clone()),
                     ..TableReport::default()
                 }];
-                self.event(stored, EventType::TableFailed, &f.table, plan.at(), data)
+                self.event(stored, EventType::TableFailed, Some(&f.table), plan.at(), data)
             })
             .collect()
     }
@@ -150,7 +150,7 @@ impl Reporter {
         };
         let kind = archive.status.event();
         let mut event =
-            Event::new(&self.prefix, kind, archive.job_id.as_str(), "", archive.committed_at, data);
+            Event::new(&self.prefix, kind, archive.job_id.as_str(), None, archive.committed_at, data);
         // The id is the same for every kind of end, so that a receiver that counts ends counts one.
         event.id = format!("{}/job.final", archive.job_id);
         event.traceparent.clone_from(&archive.caller.traceparent);
@@ -178,7 +178,7 @@ impl Reporter {
             ..EventData::default()
         };
         let part = &rejection.body_sha256[..rejection.body_sha256.len().min(16)];
-        let event = Event::new(&self.prefix, EventType::JobRejected, &subject, part, at, data);
+        let event = Event::new(&self.prefix, EventType::JobRejected, &subject, Some(part), at, data);
         Outgoing::Event {
             event: Box::new(event),
             reply_to: rejection.caller.reply_to,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::decide::{Circumstances, Disposition, Effect, decide};
-use super::outcome::{CancelCause, CancelMark, Outcome, Owner, StoredRequest, TableOutcome, TableResult};
+use super::outcome::{CancelCause, CancelMark, NewJob, Outcome, Owner, TableOutcome, TableResult};
 use super::state::{BatchId, JobState};
 use super::window::{SourceLimits, Window, WindowSettings};
 use crate::job::record::{Cause, Failure, PartReference, Record, RecordedPart, RecordedTable};
@@ -28,7 +28,8 @@ fn job(id: &str, received: i64) -> JobState {
     let RequestMessage::Export(request) = RequestMessage::parse(body).expect("valid") else { unreachable!() };
     let received = Timestamp::from_second(received).expect("in range");
     let (job, source) = (JobId::parse(id).expect("valid"), source());
-    JobState::new(StoredRequest::new(job, source, *request, received, Owner::Nobody), Duration::ZERO)
+    let owner = Owner::Daemons { vhost: "/".into(), prefix: "p".into() };
+    JobState::new(NewJob::new(job, source, *request).taken(owner, received), Duration::ZERO)
 }
 
 fn source() -> SourceName {
@@ -42,7 +43,7 @@ pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
         schema: "s".into(),
         name: format!("t{number}"),
         base: format!("s_t{number}"),
-        directory: String::new(),
+        directory: None,
         full: true,
         only: false,
         contains: vec![],

@@ -240,19 +240,19 @@ impl ErrorReport {
 }
 
 impl Event {
-    /// Builds an event with its deterministic id. `item` is the table or the number of the progress report,
-    /// and empty for events that happen once in a job.
+    /// Builds an event with its deterministic id. `item` is the table or the number of the progress report;
+    /// none for events that happen once in a job.
     #[must_use]
     pub fn new(
         prefix: &str,
         kind: EventType,
         subject: &str,
-        item: &str,
+        item: Option<&str>,
         time: Timestamp,
         data: EventData,
     ) -> Self {
         let (noun, what) = kind.words();
-        let tail = if item.is_empty() { String::new() } else { format!("/{item}") };
+        let tail = item.map_or_else(String::new, |item| format!("/{item}"));
         let mut event = Self {
             specversion: "1.0".into(),
             id: format!("{subject}/{noun}.{what}{tail}"),
@@ -320,7 +320,7 @@ mod tests {
         };
         let tables = (0..20_000).map(|i| table(i, i == 19_999)).collect();
         let data = EventData { tables, ..EventData::default() };
-        let event = Event::new("p", EventType::JobPartial, "j", "", Timestamp::UNIX_EPOCH, data);
+        let event = Event::new("p", EventType::JobPartial, "j", None, Timestamp::UNIX_EPOCH, data);
         assert!(serde_json::to_vec(&event).expect("json").len() < MAX_BYTES);
         assert!(event.data.truncated);
         assert!(event.data.tables[0].error.is_some(), "the failure is what must be told");
@@ -333,7 +333,7 @@ mod tests {
         let labels = (0..64).map(|i| (format!("{i}{}", "\u{1}".repeat(120)), "\u{1}".repeat(1024))).collect();
         let table = TableReport { table: "s.t".into(), error: Some(error.clone()), ..TableReport::default() };
         let data = EventData { labels, tables: vec![table], error: Some(error), ..EventData::default() };
-        let event = Event::new("p", EventType::JobFailed, "j", "", Timestamp::UNIX_EPOCH, data);
+        let event = Event::new("p", EventType::JobFailed, "j", None, Timestamp::UNIX_EPOCH, data);
         assert!(serde_json::to_vec(&event).expect("json").len() < MAX_BYTES);
         assert!(!event.data.truncated, "the table itself is told");
         let told = event.data.error.expect("an error").message;

@@ -149,11 +149,11 @@ impl JobId {
 }
 
 impl SourceName {
-    /// The name of the source of `--dsn`: `<host>_<database>`, or `<host>_<port>_<database>` if the port is
-    /// not 5432. Other characters than letters, digits and `-` become `_`.
+    /// The name of the source of `--dsn`: `<host>_<database>`, or `<host>_<port>_<database>` with a port. Other
+    /// characters than letters, digits and `-` become `_`.
     #[must_use]
     pub fn of_dsn(host: &str, port: Option<&str>, database: &str) -> Self {
-        let port = port.filter(|p| *p != "5432").map_or_else(String::new, |p| format!("_{p}"));
+        let port = port.map_or_else(String::new, |p| format!("_{p}"));
         let name: String = format!("{host}{port}_{database}")
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })

@@ -75,6 +75,18 @@ impl OutputDirectory {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The directories from the root down to it: `a`, then `a/b`.
+    pub fn levels(&self) -> impl Iterator<Item = &str> {
+        let ends = self.0.match_indices('/').map(|(at, _)| at);
+        ends.chain([self.0.len()]).map(|end| &self.0[..end])
+    }
+}
+
+impl fmt::Display for OutputDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl TryFrom<String> for OutputDirectory {

@@ -29,6 +29,41 @@ pub(super) fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// For texts in files whose format has an empty text where there is none.
+pub mod text_or_empty {
+    use std::fmt::Display;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    /// Writes the text; an empty one for `None`.
+    ///
+    /// # Errors
+    /// As the serializer.
+    #[expect(clippy::ref_option, reason = "serde asks for this signature")]
+    pub fn serialize<T: Display, S: Serializer>(text: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        match text {
+            Some(text) => to.collect_str(text),
+            None => to.serialize_str(""),
+        }
+    }
+
+    /// Reads the text; `None` if it is empty.
+    ///
+    /// # Errors
+    /// If the value is no text or the wrong one.
+    pub fn deserialize<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+    where
+        T: TryFrom<String, Error: Display>,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(from)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        T::try_from(text).map(Some).map_err(de::Error::custom)
+    }
+}
+
 /// Like `or_default`, for objects.
 pub(super) fn object_or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     deserializer: D,

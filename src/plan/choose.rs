@@ -124,8 +124,9 @@ pub fn choose<'a>(
         }
     }
     for child in children {
-        let name = child.table.literal().unwrap_or_default();
-        if let Some(relation) = by_name.get(&(name.0.as_str(), name.1.as_str())) {
+        if let Some((schema, name)) = child.table.literal()
+            && let Some(relation) = by_name.get(&(schema.as_str(), name.as_str()))
+        {
             choosing.take_matched(relation, child);
         }
     }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::event::ErrorReport;
-use crate::message::request::{OnConflict, OnUnfit, Verify};
-use crate::message::setting::{Compression, FileTypes};
+use crate::message::request::{OnConflict, OnUnfit, OutputDirectory, Verify};
+use crate::message::setting::{Compression, FileTypes, text_or_empty};
 use crate::message::{BatchNo, Epoch, JobId, SourceName, TableNo};
 use crate::relation::{Column, Frozen, Slice, Snapshot, Strategy};
 
@@ -81,9 +81,9 @@ pub struct PlannedTable {
     pub name: String,
     /// Base name of the table's directory.
     pub base: String,
-    /// Output directory below the root; empty for the root.
-    #[serde(default)]
-    pub directory: String,
+    /// Output directory; none for the destination's root.
+    #[serde(default, with = "text_or_empty")]
+    pub directory: Option<OutputDirectory>,
     /// Whether the export has every row and column of the table, so that it may become `.latest`.
     pub full: bool,
     /// Whether to leave out the rows of tables that inherit from it.

@@ -26,12 +26,8 @@ impl Ground<'_> {
             Some(after) => Some(self.newer::<E>(chosen.relation, after, rows)?),
             None => None,
         };
-        let filter = match (asked, newer) {
-            (Some(asked), Some(newer)) => Filter::Both(Box::new([asked, newer])),
-            (Some(filter), None) | (None, Some(filter)) => filter,
-            (None, None) => return Ok(None),
-        };
-        Ok(Some(self.source.print(&filter, &chosen.relation.columns)?))
+        let filter = Filter::both(asked, newer);
+        Ok(filter.map(|filter| self.source.print(&filter, &chosen.relation.columns)).transpose()?)
     }
 
     fn expression<E>(&self, text: &str) -> Result<Filter, PlanError<E>> {
@@ -56,18 +52,11 @@ impl Ground<'_> {
                 "write how far before `value` rows are to come again, e.g. \"1 hour\"",
             )));
         }
-        let newer = Filter::Newer {
-            column: after.column.clone(),
-            value: after.value.clone(),
-            overlap: after.overlap.clone().filter(|_| rows != NewRows::Newer),
-        };
-        let without_value = Filter::IsNull(after.column.clone());
         Ok(match rows {
-            NewRows::Wanted if after.nulls == AfterNulls::Include && column.column.nullable => {
-                Filter::Either(Box::new([newer, without_value]))
-            }
-            NewRows::Wanted | NewRows::WithValue | NewRows::Newer => newer,
-            NewRows::WithoutValue => without_value,
+            NewRows::Wanted if column.column.nullable => Filter::wanted(after),
+            NewRows::Wanted | NewRows::WithValue => Filter::with_value(after),
+            NewRows::Newer => Filter::newer(after),
+            NewRows::WithoutValue => Filter::IsNull(after.column.clone()),
         })
     }
 

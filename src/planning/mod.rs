@@ -42,6 +42,8 @@ pub struct Ground<'a> {
     pub types: FileTypes,
     /// The snapshot that planning reads under; none for an export without a snapshot.
     pub under: Option<&'a Under>,
+    /// The wall clock. The plan says when it was finished, because its failed tables failed by then.
+    pub now: &'a (dyn Fn() -> Timestamp + Sync),
 }
 
 /// A snapshot and its keeper.
@@ -90,8 +92,6 @@ pub struct Title {
     pub epoch: Epoch,
     /// The source.
     pub source: SourceName,
-    /// When the plan is made.
-    pub planned_at: Timestamp,
     /// Names the directory of the destination in which the plan's tables are prepared.
     pub ready: Uuid,
     /// The destination; none for the root of the export folder.
@@ -205,13 +205,13 @@ pub async fn plan<N: Names>(
         let said: Vec<String> = table.note.take().into_iter().chain(note.cloned()).collect();
         table.note = (!said.is_empty()).then(|| said.join("; "));
     }
-    let Title { v, job, epoch, source, planned_at, ready, destination } = title;
+    let Title { v, job, epoch, source, ready, destination } = title;
     Ok(ExportPlan {
         v,
         job,
         epoch,
         source,
-        planned_at,
+        planned_at: (ground.now)(),
         ready,
         destination,
         snapshot: ground.under.map(|under| under.snapshot.clone()),

@@ -2,7 +2,8 @@
 
 use super::conditions::NewRows;
 use super::{Ground, PlanError, Scope, conditions};
-use crate::message::request::{AfterNulls, Verify};
+
+use crate::message::request::{AfterNulls, OutputDirectory, Verify};
 use crate::message::{BatchNo, TableNo};
 use crate::plan::batch::BatchMember;
 use crate::plan::choose::ChosenTable;
@@ -18,8 +19,8 @@ use crate::source::SourceError;
 pub struct Draft<'a> {
     /// Its number in the job.
     pub number: TableNo,
-    /// Output directory below the root; empty for the root.
-    pub directory: &'a str,
+    /// Output directory below the root; none for the root.
+    pub directory: Option<&'a OutputDirectory>,
     chosen: &'a ChosenTable<'a>,
     columns: Vec<Column>,
     filter: Option<Frozen>,
@@ -60,7 +61,7 @@ impl Draft<'_> {
             schema: relation.schema.clone(),
             name: relation.name.clone(),
             base,
-            directory: self.directory.to_owned(),
+            directory: self.directory.cloned(),
             full: request.is_full() && (!request.only || relation.contains.is_empty()),
             only: request.only,
             contains: if request.only { Vec::new() } else { relation.contains.clone() },
@@ -145,7 +146,7 @@ impl Ground<'_> {
         let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
         Ok(Draft {
             number,
-            directory: scope.request.output.directory.as_ref().map_or("", |directory| directory.as_str()),
+            directory: scope.request.output.directory.as_ref(),
             chosen,
             columns,
             filter,

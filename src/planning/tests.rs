@@ -57,13 +57,13 @@ async fn planned(request: &str) -> Result<ExportPlan, PlanError<Infallible>> {
         export: &config.export,
         types: FileTypes::default(),
         under: under.as_ref(),
+        now: &|| Timestamp::UNIX_EPOCH,
     };
     let title = Title {
         v: 2,
         job: JobId::parse("j").expect("valid"),
         epoch: Epoch::FIRST,
         source: name.clone(),
-        planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
         destination: None,
     };

@@ -9,6 +9,7 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::config::{Advice, AllowWhere, Origin};
 use crate::message::event::ErrorReport;
+use crate::message::request::{After, AfterNulls};
 
 mod expression;
 mod parse;
@@ -41,6 +42,41 @@ pub enum Filter {
     Both(Box<[Filter; 2]>),
     /// Rows that pass at least one of two filters.
     Either(Box<[Filter; 2]>),
+}
+
+impl Filter {
+    /// The rows that `after` exports, null ones too if it says so.
+    #[must_use]
+    pub fn wanted(after: &After) -> Self {
+        match after.nulls {
+            AfterNulls::Include => {
+                Self::Either(Box::new([Self::with_value(after), Self::IsNull(after.column.clone())]))
+            }
+            AfterNulls::Error | AfterNulls::Skip => Self::with_value(after),
+        }
+    }
+
+    /// The rows that `after` exports and whose column has a value.
+    #[must_use]
+    pub fn with_value(after: &After) -> Self {
+        let After { column, value, overlap, .. } = after;
+        Self::Newer { column: column.clone(), value: value.clone(), overlap: overlap.clone() }
+    }
+
+    /// The rows that are newer than the value of `after`, without those that `overlap` exports again.
+    #[must_use]
+    pub fn newer(after: &After) -> Self {
+        Self::Newer { column: after.column.clone(), value: after.value.clone(), overlap: None }
+    }
+
+    /// The rows that pass both filters, if there are two.
+    #[must_use]
+    pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(Self::Both(Box::new([one, other]))),
+            (one, other) => one.or(other),
+        }
+    }
 }
 
 /// Why a filter was refused.

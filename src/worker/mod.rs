@@ -167,8 +167,8 @@ impl Worker {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Ok(()) = unfit.changed() => {
-                    let why = unfit.borrow_and_update().clone();
-                    return Err(WorkerError::Unfit(why.unwrap_or_default()));
+                    let Some(why) = unfit.borrow_and_update().clone() else { continue };
+                    return Err(WorkerError::Unfit(why));
                 }
                 delivery = work.next() => delivery.ok_or(BusError::Closed)?,
                 () = tokio::time::sleep(Duration::from_secs(1)) => {

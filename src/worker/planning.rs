@@ -19,7 +19,7 @@ use crate::job::look::{self, OpenedJob};
 use crate::job::outcome::{PlanFailure, StoredRequest};
 use crate::job::state::JobState;
 use crate::message::event::ErrorReport;
-use crate::message::request::ExportRequest;
+use crate::message::request::{ExportRequest, OutputDirectory};
 use crate::message::setting::FileTypes;
 use crate::message::task::PlanTask;
 use crate::plan::export_plan::ExportPlan;
@@ -180,20 +180,18 @@ impl Planner<'_> {
             export: &context.config.export,
             types: self.types(&scope.request),
             under,
+            now: &|| context.now(),
         };
         let title = Title {
             v: VERSION,
             job: self.task.job.clone(),
             epoch: self.task.epoch,
             source: self.stored().source.clone(),
-            planned_at: context.now(),
             ready: context.machine.fresh(),
             destination: context.destination.id(),
         };
         let claims = Claims { planner: self, request: &scope.request };
-        let mut plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
-        // The tables that cannot be planned have failed by now, and their events carry this time.
-        plan.planned_at = context.now();
+        let plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
         self.commit(plan).await
     }
 
@@ -237,9 +235,9 @@ impl Planner<'_> {
     async fn commit(&self, plan: ExportPlan) -> Result<bool, PlanError> {
         let (folder, destination) = (&self.shared.context.folder, &self.shared.context.destination);
         let (job, epoch) = (&self.task.job, self.task.epoch);
-        let outputs: BTreeSet<&str> =
-            plan.tables.iter().map(|t| t.directory.as_str()).filter(|d| !d.is_empty()).collect();
-        let outputs: Vec<&str> = outputs.into_iter().collect();
+        let outputs: BTreeSet<&OutputDirectory> =
+            plan.tables.iter().filter_map(|t| t.directory.as_ref()).collect();
+        let outputs: Vec<&OutputDirectory> = outputs.into_iter().collect();
         let batches: Vec<_> = plan.batches().into_keys().collect();
         let tables: Vec<_> = plan.tables.iter().map(|t| t.number).collect();
         let stage = Stage { job, epoch, id: plan.ready };

@@ -244,6 +244,46 @@ fn the_directory_of_a_pruned_job_is_told_from_a_damaged_one() {
 }
 
 #[test]
+fn a_damaged_archive_is_named_and_hides_no_other_job() {
+    let site = Site::new(Database::tpch());
+    let daemon = site.daemon();
+    let config = site.write("client.toml", &site.config());
+    let tell = |command: &str, more: &[&str]| {
+        let output = site.run(&[&[command, "--config", &config], more].concat());
+        (output.status.code(), said(&output))
+    };
+    let request = |job: &str| json!({"job_id": job, "tables": ["public.region"]});
+    for job in ["first", "second", "third"] {
+        site.export(request(job));
+    }
+    let path = site.exports.path(".archive/by-id/third.json");
+    let whole = std::fs::read(&path).expect("an archive");
+    std::fs::write(&path, &whole[..100]).expect("damaged");
+    let (code, text) = tell("status", &[]);
+    assert!(code == Some(0) && text.contains("damaged: ") && text.contains("third"), "{text}");
+    assert!(text.contains("first") && text.contains("second"), "{text}");
+    let (code, text) = tell("prune", &["--yes"]);
+    assert!(
+        code == Some(3) && text.contains("damaged: ") && text.contains("left_alone public_region "),
+        "{text}"
+    );
+    assert_eq!(site.exports.directories().len(), 3, "nobody knows which of them is the third job's");
+    let submit = ["--wait", "--job-id", "third", "--table", "public.region"];
+    for (command, more) in [("submit", &submit[..]), ("retry", &["third"]), ("cancel", &["third"])] {
+        let (code, text) = tell(command, more);
+        assert!(
+            code == Some(4) && text.contains(".archive/by-id/third.json of the job"),
+            "{command}: {text}"
+        );
+    }
+    std::fs::write(&path, &whole).expect("restored");
+    let (code, text) = tell("prune", &["--yes"]);
+    assert!(code == Some(0) && !text.contains("damaged"), "{text}");
+    assert_eq!(site.exports.directories().len(), 1, "{text}");
+    site.assert_sound(&["third"], [daemon]);
+}
+
+#[test]
 fn a_plan_shows_chunks_and_reasons_and_runs_nothing() {
     let site = Site::new(Database::tpch());
     let config = site.write("client.toml", &site.config());

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use adu_export::folder::layout;
 use adu_export::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use adu_export::message::event::EventType;
+use adu_export::message::request::OutputDirectory;
 use adu_export::message::{Event, JobId};
 use jiff::Timestamp;
 
@@ -56,10 +57,11 @@ pub(crate) fn unquiet(play: &Play, schedule: &Schedule) -> Option<String> {
     }
     for ((directory, base), (_, _, newest)) in newest(&archives(&disk)) {
         let shown = match play.world.has_depot {
-            true => play.world.depot().latest(&directory, &base),
+            true => play.world.depot().latest(directory.as_ref(), &base),
             false => {
-                let pointed = disk.pointed(&format!("{}/{base}", layout::latest(&directory)), Eyes::Truth);
-                pointed.and_then(|to| Some(layout::public(&directory, to.strip_prefix("../")?)))
+                let pointed =
+                    disk.pointed(&format!("{}/{base}", layout::latest(directory.as_ref())), Eyes::Truth);
+                pointed.and_then(|to| Some(layout::public(directory.as_ref(), to.strip_prefix("../")?)))
             }
         };
         if shown.as_ref() != Some(&newest) {
@@ -72,14 +74,16 @@ pub(crate) fn unquiet(play: &Play, schedule: &Schedule) -> Option<String> {
 type Newest = (Timestamp, Timestamp, String);
 
 /// The newest full export of each base name.
-fn newest(archives: &[Archive]) -> BTreeMap<(String, String), Newest> {
-    let mut newest: BTreeMap<(String, String), Newest> = BTreeMap::new();
+fn newest(archives: &[Archive]) -> BTreeMap<(Option<OutputDirectory>, String), Newest> {
+    let mut newest: BTreeMap<_, Newest> = BTreeMap::new();
     for archive in archives {
         for table in archive.tables.iter().filter(|t| t.full && t.status == TableStatus::Completed) {
-            let Some(directory) = table.directory.clone() else { continue };
+            let (Some(directory), Some(base)) = (table.directory.clone(), table.base.clone()) else {
+                continue;
+            };
             let snapshot = table.snapshot_time.unwrap_or(archive.received_at);
             let export = (snapshot, archive.committed_at, directory);
-            let key = (table.output_directory.clone(), table.base.clone());
+            let key = (table.output_directory.clone(), base);
             let known = newest.entry(key).or_insert_with(|| export.clone());
             *known = known.clone().max(export);
         }
@@ -269,8 +273,9 @@ fn directories(world: &World, disk: &Disk, archives: &[Archive], found: &mut Pro
     for path in in_depot.iter().filter(|path| !claimed.contains(path.as_str())) {
         found.push(("twice", format!("{path} belongs to no archive")));
     }
-    for output in ["", "crm"] {
-        for name in disk.list(output, Eyes::Truth) {
+    let crm = OutputDirectory::parse("crm").expect("valid");
+    for output in [None, Some(&crm)] {
+        for name in disk.list(output.map_or("", OutputDirectory::as_str), Eyes::Truth) {
             let path = layout::public(output, &name);
             if !name.starts_with('.') && path != "crm" && !claimed.contains(path.as_str()) {
                 found.push(("twice", format!("{path} belongs to no archive")));

@@ -14,7 +14,7 @@ use adu_export::destination::{
 };
 use adu_export::folder::{Created, FolderError, Store, layout};
 use adu_export::message::event::ErrorReport;
-use adu_export::message::request::OnConflict;
+use adu_export::message::request::{OnConflict, OutputDirectory};
 use adu_export::message::{BatchId, BatchNo, Epoch, JobId, SourceName, TableNo};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::disk::Eyes;
 use crate::faults::{Fate, Kind};
 use crate::folder::SimStore;
+use crate::held::Held;
 use crate::process::{Process, Refused};
 use crate::world::World;
 
@@ -39,7 +40,7 @@ pub(crate) struct Depot {
     uploads: BTreeMap<String, Arc<[u8]>>,
     /// What readers see, by directory and path.
     tables: BTreeMap<String, BTreeMap<String, Arc<[u8]>>>,
-    latest: BTreeMap<(String, String), String>,
+    latest: BTreeMap<(Option<OutputDirectory>, String), String>,
 }
 
 impl Depot {
@@ -55,8 +56,8 @@ impl Depot {
         self.tables.keys().cloned().collect()
     }
 
-    pub(crate) fn latest(&self, directory: &str, base: &str) -> Option<String> {
-        self.latest.get(&(directory.to_owned(), base.to_owned())).cloned()
+    pub(crate) fn latest(&self, output: Option<&OutputDirectory>, base: &str) -> Option<String> {
+        self.latest.get(&(output.cloned(), base.to_owned())).cloned()
     }
 
     /// Claims the first name that is free or belongs to the owner already. `None` if there is no such name.
@@ -177,7 +178,7 @@ impl Destination for SimDepot {
         let of = (claim.source.to_string(), claim.schema.to_owned(), claim.name.to_owned());
         let owner = owner(claim.job, claim.epoch, claim.table);
         let candidates = base_name::candidates(claim.source, claim.schema, claim.name);
-        let (directory, on_conflict, at) = (claim.directory.to_owned(), claim.on_conflict, claim.at);
+        let (directory, on_conflict, at) = (claim.directory.cloned(), claim.on_conflict, claim.at);
         let claimed = self.change("claims a name for", claim.name, move |world| {
             let has_ended = |job: &str| {
                 let job = JobId::parse(job).expect("a job");
@@ -188,7 +189,7 @@ impl Destination for SimDepot {
                 .into_iter()
                 .find(|base| *depot.bases.entry(base.clone()).or_insert_with(|| of.clone()) == of)?;
             let names = (0..).map_while(|n| base_name::directory(&base, on_conflict, n, at));
-            let names = names.map(|name| layout::public(&directory, &name));
+            let names = names.map(|name| layout::public(directory.as_ref(), &name));
             depot.claim(names, &owner, has_ended).map(|_| base)
         });
         claimed.await?.ok_or_else(|| {
@@ -203,7 +204,7 @@ impl Destination for SimDepot {
     async fn prepare(
         &self,
         _: &Stage<'_>,
-        _: &[&str],
+        _: &[&OutputDirectory],
         _: &[BatchNo],
         _: &[TableNo],
     ) -> Result<(), ClaimError> {
@@ -217,7 +218,7 @@ impl Destination for SimDepot {
 
     fn begin(&self, place: &PartPlace) -> io::Result<Box<dyn NewPart>> {
         let depot = Self::new(&self.process);
-        Ok(Box::new(Upload { depot, reference: format!("upload {}", place.id), content: Vec::new() }))
+        Ok(Held::new(Upload { depot, reference: format!("upload {}", place.id) }))
     }
 
     /// A part is durable when it is finished, so nothing is left to do.
@@ -279,22 +280,27 @@ impl Destination for SimDepot {
         source: &SourceName,
         schema: &str,
         table: &str,
-        directory: &str,
+        output: Option<&OutputDirectory>,
     ) -> Result<Option<String>, FolderError> {
         let of = (source.to_string(), schema.to_owned(), table.to_owned());
         let find = |depot: &Depot| {
             let base = depot.bases.iter().find(|(_, owner)| **owner == of)?.0;
-            depot.latest(directory, base)
+            depot.latest(output, base)
         };
         Ok(self.look("asks for the newest of", table, find).await?)
     }
 
-    async fn point(&self, directory: &str, base: &str, newest: &str) -> Result<bool, FolderError> {
-        let found = self.look("asks for the newest of", base, |depot| depot.latest(directory, base)).await?;
+    async fn point(
+        &self,
+        output: Option<&OutputDirectory>,
+        base: &str,
+        newest: &str,
+    ) -> Result<bool, FolderError> {
+        let found = self.look("asks for the newest of", base, |depot| depot.latest(output, base)).await?;
         if found.as_deref() == Some(newest) {
             return Ok(false);
         }
-        let (key, newest) = ((directory.to_owned(), base.to_owned()), newest.to_owned());
+        let (key, newest) = ((output.cloned(), base.to_owned()), newest.to_owned());
         let point = move |world: &World| world.depot().latest.insert(key, newest).map(drop);
         self.change("points", base, point).await?;
         Ok(true)
@@ -336,28 +342,16 @@ impl PublishedFile for Opened {
 struct Upload {
     depot: SimDepot,
     reference: String,
-    content: Vec<u8>,
-}
-
-impl io::Write for Upload {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.content.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[async_trait]
-impl NewPart for Upload {
+impl NewPart for Held<Upload> {
     fn shown(&self) -> String {
-        self.reference.clone()
+        self.to.reference.clone()
     }
 
     async fn finish(self: Box<Self>) -> io::Result<FinishedPart> {
-        let Self { depot, reference, content } = *self;
+        let Self { to: Upload { depot, reference }, content } = *self;
         let key = reference.clone();
         let upload = move |world: &World| world.depot().uploads.insert(key, content.into()).map(drop);
         depot.change("finishes", &reference, upload).await?;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::disk::{Eyes, HOSTS, Hand};
 use crate::faults::{Fate, Kind};
+use crate::held::Held;
 use crate::process::{Process, Refused};
 
 #[derive(Clone)]
@@ -70,28 +71,16 @@ impl SimStore {
     }
 }
 
-/// A file that is held in memory until it gets its name.
-struct SimFile {
+/// The name that a file will get.
+struct Name {
     store: SimStore,
     path: String,
-    content: Vec<u8>,
-}
-
-impl io::Write for SimFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.content.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[async_trait]
-impl NewFile for SimFile {
+impl NewFile for Held<Name> {
     async fn commit(self: Box<Self>) -> io::Result<Committed> {
-        let Self { store, path, content } = *self;
+        let Self { to: Name { store, path }, content } = *self;
         let to = path.clone();
         let write = move |store: &SimStore, fate| store.write(&to, &content, fate);
         match store.change("writes", &path, write).await?? {
@@ -116,7 +105,7 @@ impl Store for SimStore {
     }
 
     fn begin(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
-        Ok(Box::new(SimFile { store: self.clone(), path: path.to_owned(), content: Vec::new() }))
+        Ok(Held::new(Name { store: self.clone(), path: path.to_owned() }))
     }
 
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {

@@ -21,6 +21,7 @@ mod disk;
 mod faults;
 mod folder;
 mod found;
+mod held;
 mod ledger;
 mod play;
 mod process;

@@ -124,7 +124,8 @@ async fn events_reach_whoever_listens() {
     let bus = MemoryBus::new();
     let mut events = bus.events();
     let session = bus.connect().await.expect("connects");
-    let event = Event::new("p", EventType::JobAccepted, "j", "", Timestamp::UNIX_EPOCH, EventData::default());
+    let event =
+        Event::new("p", EventType::JobAccepted, "j", None, Timestamp::UNIX_EPOCH, EventData::default());
     let outgoing = Outgoing::Event { event: Box::new(event.clone()), reply_to: None, correlation_id: None };
     session.publish(outgoing).await.expect("published");
     assert_eq!(events.recv().await.expect("an event"), event);

@@ -8,11 +8,10 @@ use uuid::Uuid;
 
 use super::super::{BusError, Outgoing, Properties};
 use super::topology::{Names, REQUEST, WAKE, WORK};
-use super::wire::{LEFT_OUT, UNREADABLE};
+use super::wire::{LEFT_OUT, TRACEPARENT, UNREADABLE};
 
 const APP_ID: &str = "adu-export";
 const PERSISTENT: u8 = 2;
-const TRACEPARENT: &str = "traceparent";
 
 /// A message that is ready to be published.
 #[derive(Clone, Debug)]
@@ -123,8 +122,7 @@ pub(super) fn received(properties: &BasicProperties) -> Properties {
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
         user_id: text(properties.user_id()),
-        // Version 00 has 55 characters. A much longer value is not a trace context.
-        traceparent: header(TRACEPARENT).filter(|text| text.len() <= 256),
+        traceparent: header(TRACEPARENT),
         content_type: text(properties.content_type()),
         content_encoding: text(properties.content_encoding()),
         unreadable: header(UNREADABLE),
@@ -146,7 +144,8 @@ mod tests {
     fn event(reply_to: &str, item: &str) -> Outgoing {
         let job_id = Some(JobId::parse("j").expect("valid"));
         let data = EventData { job_id, ..EventData::default() };
-        let mut event = Event::new("p", EventType::TableCompleted, "j", item, Timestamp::UNIX_EPOCH, data);
+        let mut event =
+            Event::new("p", EventType::TableCompleted, "j", Some(item), Timestamp::UNIX_EPOCH, data);
         event.traceparent = Some("00-a-b-01".into());
         Outgoing::Event {
             event: Box::new(event),

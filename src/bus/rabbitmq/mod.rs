@@ -17,7 +17,7 @@ use crate::config::BrokerConfig;
 use address::Address;
 use link::{Dial, Purpose};
 use reply::Replies;
-use session::{Links, RabbitSession};
+use session::{Links, Pieces, RabbitSession};
 use topology::{Names, Topology};
 
 mod address;
@@ -108,10 +108,8 @@ impl Bus for RabbitBus {
         };
         let inspector = topology.establish().await?;
         let links = Links { publish, consume, replies: Replies::new(dial) };
-        let session =
-            RabbitSession::start(names, life, links, inspector, self.blocked.clone(), self.io.clone())
-                .await?;
-        Ok(session)
+        let (blocked, io) = (self.blocked.clone(), self.io.clone());
+        Ok(RabbitSession::start(Pieces { names, life, links, inspector, blocked, io }).await?)
     }
 }
 

@@ -50,16 +50,21 @@ pub(super) struct Links {
     pub(super) replies: Replies,
 }
 
+/// What a session is made of.
+pub(super) struct Pieces {
+    pub(super) names: Names,
+    pub(super) life: Life,
+    pub(super) links: Links,
+    pub(super) inspector: Channel,
+    /// Told whether the broker blocks publishers.
+    pub(super) blocked: watch::Sender<bool>,
+    pub(super) io: Arc<IoRuntime>,
+}
+
 impl RabbitSession {
     /// Starts the tasks of a session. Its topology exists already.
-    pub(super) async fn start(
-        names: Names,
-        life: Life,
-        links: Links,
-        inspector: Channel,
-        blocked: watch::Sender<bool>,
-        io: Arc<IoRuntime>,
-    ) -> Result<Arc<Self>, BusError> {
+    pub(super) async fn start(pieces: Pieces) -> Result<Arc<Self>, BusError> {
+        let Pieces { names, life, links, inspector, blocked, io } = pieces;
         let (publisher, publishing) = publisher::open(&links.publish, &life).await?;
         let links = Arc::new(links);
         let tasks = TaskTracker::new();

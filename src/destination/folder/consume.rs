@@ -121,7 +121,7 @@ impl Folder {
     /// workspace holds the part.
     async fn holds(&self, target: &Target, ready: &Ready<'_>) -> Result<bool, FolderError> {
         let Some(part) = &ready.part else { return Ok(true) };
-        let stat = self.stat_anew(&layout::public(&target.directory, &part.file)).await?;
+        let stat = self.stat_anew(&format!("{}/{}", target.directory, part.file)).await?;
         Ok(stat.is_some_and(|s| s.inode == part.inode))
     }
 
@@ -183,8 +183,8 @@ mod tests {
 
     /// A coordinator wrote down the name that it was about to try, and died.
     async fn tried(folder: &Folder, job: &JobId, directory: &str, inode: u64) {
-        folder.store().make_dirs(layout::TEMP, vec!["job_a".into()]).await.expect("made");
-        folder.store().make_dirs(&layout::workspace(job), vec!["tables".into()]).await.expect("made");
+        folder.store().make_dir(".temp/job_a").await.expect("made");
+        folder.store().make_dir(".temp/job_a/tables").await.expect("made");
         let target = Target { v: VERSION, directory: directory.into(), inode };
         folder.create(&layout::target(job, Epoch(1), TableNo(0), 1), &target).await.expect("created");
     }

@@ -6,17 +6,18 @@ use super::places::owns;
 use crate::destination::base_name;
 use crate::folder::{Folder, FolderError, layout};
 use crate::message::SourceName;
+use crate::message::request::OutputDirectory;
 
 /// Points one link at its newest export. True if the link changed.
 pub(super) async fn point(
     folder: &Folder,
-    directory: &str,
+    output: Option<&OutputDirectory>,
     base: &str,
     newest: &str,
 ) -> Result<bool, FolderError> {
-    let link = format!("{}/{base}", layout::latest(directory));
-    let name = newest.rsplit('/').next().unwrap_or(newest);
-    let target = format!("../{name}");
+    let links = layout::latest(output);
+    let link = format!("{links}/{base}");
+    let target = format!("../{}", layout::name(newest));
     if folder.store().pointed(&link).await?.as_deref() == Some(target.as_str()) {
         return Ok(false);
     }
@@ -26,7 +27,7 @@ pub(super) async fn point(
     }
     match folder.store().point(&link, &target).await {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            folder.store().make_dirs(directory, vec![".latest".into()]).await?;
+            folder.store().make_dir(&links).await?;
             folder.store().point(&link, &target).await?;
         }
         pointed => pointed?,
@@ -38,16 +39,16 @@ pub(super) async fn point(
 pub(super) async fn find(
     folder: &Folder,
     of: (&SourceName, &str, &str),
-    directory: &str,
+    output: Option<&OutputDirectory>,
 ) -> Result<Option<String>, FolderError> {
     let (source, schema, table) = of;
     for base in base_name::candidates(source, schema, table) {
         if !owns(folder, source, schema, table, &base).await? {
             continue;
         }
-        let link = format!("{}/{base}", layout::latest(directory));
+        let link = format!("{}/{base}", layout::latest(output));
         let Some(target) = folder.store().pointed(&link).await? else { continue };
-        return Ok(Some(layout::public(directory, target.rsplit('/').next().unwrap_or(&target))));
+        return Ok(Some(layout::public(output, layout::name(&target))));
     }
     Ok(None)
 }

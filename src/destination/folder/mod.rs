@@ -19,7 +19,7 @@ use super::{
 };
 use crate::folder::store::NewFile;
 use crate::folder::{Folder, FolderError, layout};
-use crate::message::request::OnConflict;
+use crate::message::request::{OnConflict, OutputDirectory};
 use crate::message::{BatchId, BatchNo, JobId, SourceName, TableNo};
 
 pub mod consume;
@@ -43,9 +43,12 @@ impl FolderDestination {
     async fn gather(&self, table: &StagedTable, parts: &[WinningPart]) -> Result<(), FolderError> {
         let dir = layout::ready_table(&table.job, table.of.epoch, table.stage, table.table);
         let from = layout::parts(&table.job, table.of);
-        let mut links: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::from([("", Vec::new())]);
+        let mut links: BTreeMap<Option<&str>, Vec<(String, String)>> = BTreeMap::from([(None, Vec::new())]);
         for part in parts {
-            let (below, name) = part.path.rsplit_once('/').unwrap_or(("", &part.path));
+            let (below, name) = match part.path.rsplit_once('/') {
+                Some((below, name)) => (Some(below), name),
+                None => (None, part.path.as_str()),
+            };
             let file = FolderPart::of(&part.reference)?.file;
             links.entry(below).or_default().push((format!("{from}/{file}"), name.to_owned()));
         }
@@ -53,9 +56,9 @@ impl FolderDestination {
         for (below, links) in links {
             let mut path = dir.clone();
             let linked = async {
-                for name in below.split('/').filter(|name| !name.is_empty()) {
+                for name in below.into_iter().flat_map(|below| below.split('/')) {
                     store.make_dirs(&path, vec![name.to_owned()]).await?;
-                    path = layout::public(&path, name);
+                    path = format!("{path}/{name}");
                 }
                 store.link(&path, links).await
             };
@@ -80,7 +83,7 @@ impl FolderDestination {
     ) -> Result<Option<String>, FolderError> {
         while let Some(name) = base_name::directory(&table.base, on_conflict, *nth, now) {
             *nth += 1;
-            let path = layout::public(&table.directory, &name);
+            let path = layout::public(table.directory.as_ref(), &name);
             // This check is needed also for `on_conflict: fail`: a rename replaces an empty directory, and
             // that may be another job's output directory.
             if self.folder.store().stat(&path).await?.is_none() {
@@ -128,7 +131,7 @@ impl Destination for FolderDestination {
     async fn prepare(
         &self,
         stage: &Stage<'_>,
-        outputs: &[&str],
+        outputs: &[&OutputDirectory],
         batches: &[BatchNo],
         tables: &[TableNo],
     ) -> Result<(), ClaimError> {
@@ -136,13 +139,11 @@ impl Destination for FolderDestination {
             places::make_output(&self.folder, output).await?;
         }
         let (store, job, epoch) = (self.folder.store(), stage.job, stage.epoch);
-        let workspace = layout::workspace(job);
-        store.make_dirs(&format!("{workspace}/parts"), vec![format!("e{epoch}")]).await?;
-        let batches = batches.iter().map(ToString::to_string).collect();
-        store.make_dirs(&layout::epoch_dir(job, "parts", epoch), batches).await?;
+        let parts = layout::epoch_dir(job, "parts", epoch);
+        store.make_dir(&parts).await?;
+        store.make_dirs(&parts, batches.iter().map(ToString::to_string).collect()).await?;
         let ready = layout::ready(job, epoch, stage.id);
-        let name = ready.rsplit('/').next().unwrap_or_default().to_owned();
-        store.make_dirs(&format!("{workspace}/ready"), vec![name]).await?;
+        store.make_dir(&ready).await?;
         Ok(store.make_dirs(&ready, tables.iter().map(ToString::to_string).collect()).await?)
     }
 
@@ -187,12 +188,12 @@ impl Destination for FolderDestination {
         now: Timestamp,
     ) -> Result<Publication, FolderError> {
         self.gather(table, parts).await?;
-        if !table.directory.is_empty() && self.folder.store().stat(&table.directory).await?.is_none() {
+        if let Some(output) = &table.directory
+            && self.folder.store().stat(output.as_str()).await?.is_none()
+        {
             // Somebody removed the output directory while it was empty: make it again.
-            let mut parent = String::new();
-            for level in table.directory.split('/') {
-                self.folder.store().make_dirs(&parent, vec![level.to_owned()]).await?;
-                parent = layout::public(&parent, level);
+            for level in output.levels() {
+                self.folder.store().make_dir(level).await?;
             }
         }
         let ready = self.ready(table)?;
@@ -203,7 +204,7 @@ impl Destination for FolderDestination {
                 return Ok(Publication::Decided(consumed.into()));
             }
         }
-        Ok(Publication::Taken(layout::public(&table.directory, &table.base)))
+        Ok(Publication::Taken(layout::public(table.directory.as_ref(), &table.base)))
     }
 
     async fn discard(&self, table: &StagedTable) -> Result<Decision, FolderError> {
@@ -225,13 +226,18 @@ impl Destination for FolderDestination {
         source: &SourceName,
         schema: &str,
         table: &str,
-        directory: &str,
+        output: Option<&OutputDirectory>,
     ) -> Result<Option<String>, FolderError> {
-        latest::find(&self.folder, (source, schema, table), directory).await
+        latest::find(&self.folder, (source, schema, table), output).await
     }
 
-    async fn point(&self, directory: &str, base: &str, newest: &str) -> Result<bool, FolderError> {
-        latest::point(&self.folder, directory, base, newest).await
+    async fn point(
+        &self,
+        output: Option<&OutputDirectory>,
+        base: &str,
+        newest: &str,
+    ) -> Result<bool, FolderError> {
+        latest::point(&self.folder, output, base, newest).await
     }
 
     fn open(&self, directory: &str, path: &str) -> io::Result<Box<dyn PublishedFile>> {

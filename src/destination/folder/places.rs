@@ -8,7 +8,7 @@ use crate::folder::{Folder, FolderError, VERSION, layout};
 use crate::message::SourceName;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
-use crate::message::request::OnConflict;
+use crate::message::request::{OnConflict, OutputDirectory};
 
 /// `.archive/names/<base>.json`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,14 +69,14 @@ pub(super) async fn owns(
 /// With `on_conflict: fail`, checks for a conflict before any work is done.
 pub(super) async fn check_conflict(
     folder: &Folder,
-    directory: &str,
+    output: Option<&OutputDirectory>,
     base: &str,
     on_conflict: OnConflict,
 ) -> Result<(), ClaimError> {
     if on_conflict != OnConflict::Fail {
         return Ok(());
     }
-    let path = layout::public(directory, base);
+    let path = layout::public(output, base);
     if folder.store().stat(&path).await?.is_none() {
         return Ok(());
     }
@@ -88,16 +88,13 @@ pub(super) async fn check_conflict(
 }
 
 /// Makes an output directory, level by level, on the root's own file system.
-pub(super) async fn make_output(folder: &Folder, output: &str) -> Result<(), ClaimError> {
+pub(super) async fn make_output(folder: &Folder, output: &OutputDirectory) -> Result<(), ClaimError> {
     let store = folder.store();
-    let mut parent = String::new();
-    for level in output.split('/') {
-        let next = layout::public(&parent, level);
-        check_output(folder, output, &next, level).await?;
-        store.make_dirs(&parent, vec![level.to_owned()]).await?;
-        parent = next;
+    for level in output.levels() {
+        check_output(folder, output, level).await?;
+        store.make_dir(level).await?;
     }
-    if store.same_file_system(output).await? {
+    if store.same_file_system(output.as_str()).await? {
         return Ok(());
     }
     Err(refused(
@@ -109,9 +106,9 @@ pub(super) async fn make_output(folder: &Folder, output: &str) -> Result<(), Cla
 
 /// Refuses a directory that belongs to a table or may become one (invariant I4: nothing writes in a published
 /// directory).
-async fn check_output(folder: &Folder, output: &str, path: &str, level: &str) -> Result<(), ClaimError> {
+async fn check_output(folder: &Folder, output: &OutputDirectory, path: &str) -> Result<(), ClaimError> {
     let store = folder.store();
-    let claimed = store.stat(&layout::name_claim(level)).await?.is_some();
+    let claimed = store.stat(&layout::name_claim(layout::name(path))).await?.is_some();
     if !claimed && !store.list(path).await?.iter().any(|name| name.ends_with(".parquet")) {
         return Ok(());
     }

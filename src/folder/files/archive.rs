@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::outcome::FinishedFile;
 use crate::folder::layout;
 use crate::message::event::{ErrorReport, EventType, MAX_CONTAINED, TableReport};
-use crate::message::request::ExportRequest;
-use crate::message::setting::FileTypes;
+use crate::message::request::{ExportRequest, OutputDirectory};
+use crate::message::setting::{FileTypes, text_or_empty};
 use crate::message::{Caller, Epoch, JobId, SourceName};
 use crate::plan::export_plan::SkippedRelation;
 
@@ -146,13 +146,17 @@ pub struct ArchivedTable {
     /// How the table was split.
     pub strategy: String,
     /// Why the table was split like this.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub strategy_reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub strategy_reason: Option<String>,
     /// Base name that belongs to the table.
-    pub base: String,
+    #[serde(with = "text_or_empty")]
+    #[schemars(with = "String")]
+    pub base: Option<String>,
     /// Output directory that the table's directory is in.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub output_directory: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub output_directory: Option<OutputDirectory>,
     /// Whether every row and column was exported.
     pub full: bool,
     /// The time of the snapshot: the rows are those that were committed then.

@@ -40,28 +40,37 @@ pub fn sha256(body: &[u8]) -> String {
     hex::encode(Sha256::digest(body))
 }
 
-impl StoredRequest {
-    /// A request that did not come as a message.
+/// A job that somebody asks for. It becomes a [`StoredRequest`] when an owner takes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// The job.
+    pub job: JobId,
+    /// The source, resolved.
+    pub source: SourceName,
+    /// The parsed request.
+    pub request: ExportRequest,
+    /// SHA-256 of the body.
+    pub body_sha256: String,
+    /// Who asks, and where the answer goes.
+    pub caller: Caller,
+    /// The job whose failed tables this one exports again.
+    pub retry_of: Option<JobId>,
+}
+
+impl NewJob {
+    /// A job that was not asked for by a message.
     #[must_use]
-    pub fn new(
-        job: JobId,
-        source: SourceName,
-        request: ExportRequest,
-        received_at: Timestamp,
-        owner: Owner,
-    ) -> Self {
-        let body = serde_json::to_vec(&request).unwrap_or_default();
-        Self {
-            v: crate::folder::VERSION,
-            job,
-            source,
-            request,
-            body_sha256: sha256(&body),
-            received_at,
-            caller: Caller::default(),
-            owner,
-            retry_of: None,
-        }
+    pub fn new(job: JobId, source: SourceName, request: ExportRequest) -> Self {
+        let body = serde_json::to_vec(&request).expect("a request can be written as JSON");
+        Self { job, source, request, body_sha256: sha256(&body), caller: Caller::default(), retry_of: None }
+    }
+
+    /// The job as its owner stores it.
+    #[must_use]
+    pub fn taken(self, owner: Owner, received_at: Timestamp) -> StoredRequest {
+        let Self { job, source, request, body_sha256, caller, retry_of } = self;
+        let v = crate::folder::VERSION;
+        StoredRequest { v, job, source, request, body_sha256, received_at, caller, owner, retry_of }
     }
 }
 
@@ -69,9 +78,6 @@ impl StoredRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", from = "StoredOwner")]
 pub enum Owner {
-    /// No owner: a request that is not stored yet, or a one-shot run of an older release, which did not write
-    /// down which run it was.
-    Nobody,
     /// The daemons of a prefix on a virtual host.
     Daemons {
         /// Virtual host of the broker.
@@ -81,6 +87,9 @@ pub enum Owner {
     },
     /// A one-shot export.
     OneShot(Run),
+    /// A one-shot export of an older release, which did not write down which run it was.
+    #[serde(rename = "one_shot")]
+    UnknownRun,
 }
 
 /// A one-shot export: the run that stored the request, and the runs that resume it. Two such exports in one
@@ -94,7 +103,8 @@ pub struct Run {
     pub server: String,
 }
 
-/// An owner as any release wrote it. Older releases did not write the run of a one-shot export.
+/// An owner as any release wrote it. Older releases did not write the run of a one-shot export, or wrote
+/// `nobody` for it.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 enum StoredOwner {
@@ -108,7 +118,7 @@ impl From<StoredOwner> for Owner {
         match stored {
             StoredOwner::Daemons { vhost, prefix } => Self::Daemons { vhost, prefix },
             StoredOwner::OneShot { id: Some(id), server: Some(server) } => Self::OneShot(Run { id, server }),
-            StoredOwner::OneShot { .. } | StoredOwner::Nobody => Self::Nobody,
+            StoredOwner::OneShot { .. } | StoredOwner::Nobody => Self::UnknownRun,
         }
     }
 }
@@ -238,12 +248,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_owner_of_an_older_one_shot_export_reads_as_a_run_of_nobody() {
-        let old: Owner = serde_json::from_str(r#"{"kind":"one_shot"}"#).expect("readable");
-        assert_eq!(old, Owner::Nobody);
+    fn the_owner_of_an_older_one_shot_export_reads_as_an_unknown_run() {
+        for old in [r#"{"kind":"one_shot"}"#, r#"{"kind":"nobody"}"#] {
+            assert_eq!(serde_json::from_str::<Owner>(old).expect("readable"), Owner::UnknownRun);
+        }
         let run = Owner::OneShot(Run { id: Uuid::from_u128(7), server: "u@h:5433/d".into() });
-        let text = serde_json::to_string(&run).expect("JSON");
-        assert_eq!(serde_json::from_str::<Owner>(&text).expect("readable"), run, "{text}");
-        assert_ne!(run, old);
+        for owner in [run, Owner::UnknownRun] {
+            let text = serde_json::to_string(&owner).expect("JSON");
+            assert_eq!(serde_json::from_str::<Owner>(&text).expect("readable"), owner, "{text}");
+        }
     }
 }

@@ -49,10 +49,9 @@ impl Workspace<'_> {
         batches: impl Iterator<Item = BatchNo>,
     ) -> Result<(), FolderError> {
         let store = self.folder.store();
-        let records = format!("{}/records", layout::workspace(self.job));
-        store.make_dirs(&records, vec![format!("e{epoch}")]).await?;
-        let batches = batches.map(|b| b.to_string()).collect();
-        Ok(store.make_dirs(&layout::epoch_dir(self.job, "records", epoch), batches).await?)
+        let records = layout::epoch_dir(self.job, "records", epoch);
+        store.make_dir(&records).await?;
+        Ok(store.make_dirs(&records, batches.map(|b| b.to_string()).collect()).await?)
     }
 
     /// Writes the plan of its epoch.

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{Beat, Coordinator, CoordinatorError, TICK};
 use crate::bus::Outgoing;
-use crate::folder::{Renamed, VERSION};
+use crate::folder::VERSION;
 use crate::job::archive::{Archive, Status};
 use crate::job::decide::{Disposition, Effect};
 use crate::job::look;
@@ -146,9 +146,9 @@ impl Coordinator {
         }
         self.session.publish(Reporter::new(&self.context.config).finished(&archive)).await?;
         self.session.publish(Outgoing::Control(Control::Finished { job: job.clone() })).await?;
-        let renamed = beating(&self.beat, folder.job(job).trash()).await?;
+        let by_us = beating(&self.beat, folder.job(job).trash()).await?;
         self.jobs.remove(job);
-        if renamed == Renamed::Done {
+        if by_us {
             let metrics = &self.context.metrics;
             metrics.jobs_ended_total.with_label_values(&[archive.status.as_str()]).inc();
             metrics.job_duration_seconds.observe(archive.performance.total_duration_seconds);
@@ -187,7 +187,7 @@ pub(super) async fn beating<T>(beat: &Beat, removal: impl Future<Output = T>) ->
 fn closing_plan(state: &JobState, error: Option<ErrorReport>, now: Timestamp) -> ClosedPlan {
     let name = |number: TableNo| {
         let table = state.plans.iter().rev().find_map(|p| p.table(number));
-        table.map_or_else(String::new, |t| qualified(&t.schema, &t.name))
+        table.map_or_else(|| format!("table {number}"), |t| qualified(&t.schema, &t.name))
     };
     let failed = error.iter().flat_map(|error| {
         let failed =

@@ -1,5 +1,7 @@
 //! How the facts of one table decide its split.
 
+use std::num::NonZeroU32;
+
 use super::*;
 use crate::relation::{Column, ColumnType, Extent, Facts, Numbered, SurveyColumn};
 

@@ -248,15 +248,14 @@ impl Connector {
             Password::Given(secret) => Ok(Some(secret.expose().to_owned())),
             Password::File(path) => {
                 let file = path.clone();
-                let read = tokio::task::spawn_blocking(move || crate::text::read_file(&file)).await;
-                match read.map_err(std::io::Error::other).flatten() {
-                    Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
-                    Err(e) => Err(SourceError::authentication(
+                let read = tokio::task::spawn_blocking(move || crate::text::read_secret(&file)).await;
+                read.map_err(std::io::Error::other).flatten().map(Some).map_err(|e| {
+                    SourceError::authentication(
                         "password_file",
                         format!("cannot read the password from {}: {e}", path.display()),
                     )
-                    .with_remedy(Advice::PasswordFile)),
-                }
+                    .with_remedy(Advice::PasswordFile)
+                })
             }
         }
     }

@@ -3,6 +3,8 @@
 //! compares the catalogue in the snapshot with the current state. The chunk's own locks then prevent further
 //! changes.
 
+use std::num::NonZeroU32;
+
 use super::catalogue::is_read_child;
 use super::definitions::parts;
 use super::quote::{ident, shown, table};
@@ -59,8 +61,8 @@ pub(super) async fn same_file(
     );
     let rows = session.rows(&sql, Stage::Chunk, &format!("read {}", shown(schema, name))).await?;
     let row = rows.first();
-    let file = row.and_then(|row| row.get(0)?.parse().ok());
-    if file != Some(seen.file) {
+    let file: Option<NonZeroU32> = row.and_then(|row| row.get(0)?.parse().ok());
+    if file.is_none() || file != seen.file {
         return Err(changed(schema, name, "it was truncated, rewritten or dropped"));
     }
     if row.and_then(|row| row.get(1)) != Some("f") {

@@ -1,12 +1,13 @@
 //! Compares a relation in the snapshot with the plan. `guard` checks what has changed since the snapshot.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use tokio_postgres::SimpleQueryRow;
 
 use super::quote::{ident, literal, shown};
 use super::slice::Selected;
-use crate::relation::Column;
+use crate::relation::{Column, RelationKind};
 use crate::source::SourceError;
 
 /// Types below this oid have the same oid on every server, and none of them is a domain.
@@ -15,9 +16,10 @@ pub(super) const FIXED_OIDS: u32 = 10_000;
 /// A relation as the snapshot shows it.
 pub(super) struct SeenRelation {
     pub(super) oid: u32,
-    kind: String,
-    /// The file with the relation's rows; 0 if it has none.
-    pub(super) file: u32,
+    /// What kind of relation it is. A partition is here a table or a partitioned table too.
+    kind: RelationKind,
+    /// The file with the relation's rows, if it has one.
+    pub(super) file: Option<NonZeroU32>,
     /// Whether the relation has child tables, or inherits from another table without being its partition.
     /// Extensions may store rows elsewhere and add them to a query, but not to a query of `ONLY` the table
     /// (compressed chunks of TimescaleDB).
@@ -112,17 +114,17 @@ impl SeenRelation {
 
     /// Whether the relation is an ordinary table, which may have child tables.
     pub(super) fn is_plain(&self) -> bool {
-        self.kind == "r"
+        self.kind == RelationKind::Table
     }
 
     /// Whether the relation has partitions.
     pub(super) fn is_partitioned(&self) -> bool {
-        self.kind == "p"
+        self.kind == RelationKind::Partitioned
     }
 
     /// Whether the relation is a view.
     pub(super) fn is_view(&self) -> bool {
-        self.kind == "v"
+        self.kind == RelationKind::View
     }
 }
 
@@ -167,10 +169,19 @@ pub(super) fn question(schema: &str, name: &str, filtered: bool) -> String {
     )
 }
 
-/// Reads the answer to [`question`]; `None` if the relation does not exist.
+/// Reads the answer to [`question`]; `None` if the relation does not exist, or if nobody exports relations of its
+/// kind.
 pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<SeenRelation> {
     let first = rows.first()?;
     let number = |text: Option<&str>| text.and_then(|t| t.parse().ok());
+    let kind = match first.get(1)? {
+        "r" => RelationKind::Table,
+        "p" => RelationKind::Partitioned,
+        "m" => RelationKind::MaterializedView,
+        "v" => RelationKind::View,
+        "f" => RelationKind::Foreign,
+        _ => return None,
+    };
     let columns = rows.iter().filter_map(|row| {
         let column = SeenColumn {
             number: row.get(3)?.parse().ok()?,
@@ -186,9 +197,9 @@ pub(super) fn read(rows: &[SimpleQueryRow]) -> Option<SeenRelation> {
         Some((row.get(2)?.to_owned(), column))
     });
     Some(SeenRelation {
-        oid: number(first.get(0)).unwrap_or_default(),
-        kind: first.get(1).unwrap_or_default().to_owned(),
-        file: number(first.get(9)).unwrap_or_default(),
+        oid: number(first.get(0))?,
+        kind,
+        file: number(first.get(9)).and_then(NonZeroU32::new),
         has_family: first.get(10) != Some("f"),
         only: false,
         has_policies: first.get(8) == Some("t"),
@@ -241,7 +252,7 @@ pub(super) fn compare(
     seen.is_alone = seen.is_plain()
         && (seen.only || !seen.has_family)
         && !seen.has_policies
-        && seen.file != 0
+        && seen.file.is_some()
         && seen.composed.is_empty()
         && !seen.read.is_empty()
         && conditions.filter.is_none();
@@ -274,8 +285,8 @@ impl SeenRelation {
         Self {
             only: false,
             oid: 1,
-            kind: "r".into(),
-            file: 1,
+            kind: RelationKind::Table,
+            file: Some(NonZeroU32::MIN),
             has_family: false,
             has_policies: false,
             pruned_by: None,

@@ -12,8 +12,12 @@ pub(in crate::bus::rabbitmq) const UNREADABLE: &str = "adu-export-unreadable";
 /// Our header with the size of a body that was removed.
 pub(in crate::bus::rabbitmq) const LEFT_OUT: &str = "adu-export-left-out";
 
-/// Headers that we use, and their largest length in bytes.
-const HEADERS: [&str; 1] = ["traceparent"];
+/// The trace context of a message.
+pub(in crate::bus::rabbitmq) const TRACEPARENT: &str = "traceparent";
+
+/// Headers that we use, and their largest length in bytes. Version 00 of a trace context has 55 characters. A
+/// much longer value is none.
+const HEADERS: [&str; 1] = [TRACEPARENT];
 const HEADER_AT_MOST: usize = 256;
 /// Largest length of the text about unreadable values, in bytes.
 const SAID_AT_MOST: usize = 1024;

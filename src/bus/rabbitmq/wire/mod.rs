@@ -30,7 +30,7 @@ mod kit;
 mod method;
 mod table;
 
-pub(super) use header::{LEFT_OUT, UNREADABLE};
+pub(super) use header::{LEFT_OUT, TRACEPARENT, UNREADABLE};
 pub(super) use kit::{Kit, Socket, runtime};
 
 use frames::Frames;
