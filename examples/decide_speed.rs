@@ -20,8 +20,8 @@ use adu_export::message::request::RequestMessage;
 use adu_export::message::setting::Compression;
 use adu_export::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
 use adu_export::plan::ExportPlan;
-use adu_export::plan::export_plan::{PlannedTable, Strategy, WriterSettings};
-use adu_export::relation::{Frozen, Snapshot};
+use adu_export::plan::export_plan::{PlannedTable, WriterSettings};
+use adu_export::relation::{Frozen, Snapshot, Strategy};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -149,6 +149,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
                 nulls: false,
             },
         },
+        read: Default::default(),
         reason: "numeric primary key".into(),
         note: None,
         estimated_rows: 1_000_000,
@@ -172,6 +173,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         on_conflict: Default::default(),
         on_unfit: Default::default(),
         verify: Default::default(),
+        most_chunks: None,
         tables: (0..tables).map(table).collect(),
         error: None,
         failed: vec![],

@@ -10,6 +10,7 @@
 //! | `bus/rabbitmq`, moments `before`, `after` | `publish` | `plan-task`, `chunk-task`, `wake-job`, `wake-chunk`, `alive`, `planned`, `cancel`, `census`, `finished`, `job.accepted`, … |
 //! | | `ack`, `before:release` | `requests`, `work`, `coordinator`, `control` |
 //! | others | `mid:link:ready`, `mid:copy:<table>`, `mid:join:keeper` | |
+//! | Greenplum, where `error` leaves the step out | `mid:prove:snapshot`, `mid:confirm:cursor` | |
 //!
 //! `FAILPOINTS='after:create:record=1*return(kill)'` configures them, in the syntax of the crate `fail`.
 //! `kill` sends SIGKILL, `stop` sends SIGSTOP, and `error` makes the operation fail: before it has an effect
@@ -35,6 +36,11 @@ mod disarmed {
 
     #[inline]
     pub(crate) fn step(_moment: &str, _step: &str, _subject: &str) {}
+
+    #[inline]
+    pub(crate) fn is_left_out(_step: &str, _subject: &str) -> bool {
+        false
+    }
 
     #[inline]
     pub(crate) fn file(_moment: &str, _step: &str, _path: &str) -> io::Result<()> {
@@ -78,6 +84,11 @@ mod armed {
     /// A step that cannot fail.
     pub(crate) fn step(moment: &str, step: &str, subject: &str) {
         let _ = at(&format!("{moment}:{step}:{subject}"));
+    }
+
+    /// Whether a step is left out, to show that it is needed.
+    pub(crate) fn is_left_out(step: &str, subject: &str) -> bool {
+        at(&format!("mid:{step}:{subject}")).is_err()
     }
 
     /// A step on a path of the export folder, relative or absolute.

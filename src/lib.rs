@@ -1,4 +1,4 @@
-//! ADU Export writes tables of PostgreSQL (later Greenplum and Vertica) to clean directories of Parquet
+//! ADU Export writes tables of PostgreSQL and Greenplum (later Vertica) to clean directories of Parquet
 //! files, on request from RabbitMQ.
 //!
 //! The path of one request through the modules: a body arrives on a [`bus`] and is read as a [`message`];

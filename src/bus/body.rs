@@ -43,7 +43,8 @@ impl Outgoing {
             Self::Inbox(InboxMessage::Wake(wake)) => wake.job.as_ref().and_then(job),
             Self::Inbox(InboxMessage::Alive(alive)) => Some(alive.instance.to_string()),
             Self::Control(
-                Control::Planned { job: id, .. }
+                Control::Prepare { job: id, .. }
+                | Control::Planned { job: id, .. }
                 | Control::Cancel { job: id }
                 | Control::Finished { job: id },
             ) => job(id),

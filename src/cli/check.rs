@@ -10,7 +10,7 @@ use crate::bus::rabbitmq::RabbitBus;
 use crate::bus::{Bus, Queue};
 use crate::config::Config;
 use crate::folder::Folder;
-use crate::plan::size::{bytes_text, count};
+use crate::text::{bytes_text, count};
 
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
@@ -54,7 +54,8 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 let found = entry.source.check().await;
                 let text = found.map_err(|e| Explained(e, entry.config.origin).into()).map(|facts| {
                     let snapshots = if facts.snapshots { "" } else { ", without snapshots" };
-                    format!("{} {}{snapshots}", facts.product, facts.version)
+                    let notes: String = facts.notes.iter().map(|note| format!("; {note}")).collect();
+                    format!("{} {}{snapshots}{notes}", facts.product, facts.version)
                 });
                 findings.push(finding(&format!("source {name}"), text));
             }

@@ -19,7 +19,7 @@ use crate::intake::RequestedAction;
 use crate::message::event::JobProgress;
 use crate::message::setting::Span;
 use crate::message::{Event, EventType, JobId};
-use crate::plan::size::{Rows, bytes_text};
+use crate::text::{Rows, bytes_text};
 
 /// Pause before a new attempt to connect to a lost broker.
 const AGAIN: Duration = Duration::from_secs(2);

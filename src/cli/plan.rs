@@ -33,11 +33,11 @@ use crate::message::setting::FileTypes;
 use crate::message::{Epoch, JobId, SourceName};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
-use crate::plan::size::{Rows, count};
 use crate::planning::{self, Draft, Ground, Names, Next, PlanError, Scope, Title, Under};
 use crate::relation::{Column, ColumnType};
 use crate::retry::Pauses;
 use crate::source::{ErrorKind, SourceError};
+use crate::text::{Rows, count};
 
 /// How long the source may take to give a snapshot.
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(30);
@@ -338,6 +338,7 @@ mod tests {
             range_filter: None,
             high_water_mark: None,
             strategy,
+            read: crate::message::setting::ReadWay::Auto,
             reason: reason.into(),
             note: (number == 1).then(|| "policies hide rows".into()),
             estimated_rows: 3_000_000,
@@ -370,6 +371,7 @@ mod tests {
             on_conflict: OnConflict::Version,
             on_unfit: OnUnfit::Text,
             verify: Verify::None,
+            most_chunks: None,
             tables: vec![
                 table(0, "orders", range, "range on id: why"),
                 table(1, "x", Strategy::Ctid { bounds: vec![5] }, "ctid: why"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::grid::printable;
-use crate::plan::size::{Rows, bytes_text, count};
+use crate::text::{Rows, bytes_text, count};
 
 /// Largest number of bars for tables. The other tables only count in the bar for the whole job.
 const MAX_BARS: usize = 12;

@@ -16,7 +16,7 @@ use crate::job::archive::Archive;
 use crate::job::outdated::{Outdated, outdated};
 use crate::message::pattern::TablePattern;
 use crate::message::setting::Span;
-use crate::plan::size::bytes_text;
+use crate::text::bytes_text;
 
 /// Arguments of `prune`.
 #[derive(Clone, Debug, Args)]

@@ -20,7 +20,7 @@ use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OutputDirectory;
 use crate::message::{JobId, SourceName};
-use crate::plan::size::{Rows, bytes_text};
+use crate::text::{Rows, bytes_text};
 
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]

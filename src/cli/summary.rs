@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::grid::{Align, Grid, printable};
 use super::progress::clock;
 use crate::message::event::{ErrorReport, EventData, TableReport};
-use crate::plan::size::{Rows, bytes_text, count};
+use crate::text::{Rows, bytes_text, count};
 
 /// The summary of a finished job.
 #[derive(Clone, Debug, Default, PartialEq)]

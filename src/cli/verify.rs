@@ -17,9 +17,9 @@ use crate::job::archive::{Archive, ArchivedTable, Status, TableStatus};
 use crate::job::outcome::FinishedFile;
 use crate::message::JobId;
 use crate::message::pattern::TablePattern;
-use crate::plan::size::count;
 use crate::relation::filter::Expression;
 use crate::relation::{Filter, Selection, SurveyRequest};
+use crate::text::count;
 use crate::write::read_back::{Written, read_back};
 
 /// Arguments of `verify`.

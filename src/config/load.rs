@@ -352,7 +352,7 @@ mod tests {
         )
         .expect("valid");
         let source = config.sources.iter().find(|(n, _)| n.as_str() == "Warehouse").expect("kept").1;
-        let SourceKind::Postgres(server) = &source.kind;
+        let SourceKind::Postgres(server) = &source.kind else { panic!("another kind") };
         assert_eq!(server.dsn.expose(), "postgres://me@other/db");
         assert_eq!(server.password.as_ref().map(super::super::Secret::expose), Some("12345"));
         assert_eq!(source.schemas, ["a", "b"]);

@@ -64,7 +64,7 @@ mod tests {
         ] {
             let (config, source) = Config::for_dsn(&Secret::new(dsn), Path::new("/tmp/out")).expect("valid");
             assert_eq!(source.as_str(), name);
-            let SourceKind::Postgres(server) = &config.sources[&source].kind;
+            let SourceKind::Postgres(server) = &config.sources[&source].kind else { panic!("another kind") };
             assert_eq!(server.dsn.expose(), dsn);
             assert_eq!(config.sources[&source].origin, Origin::CommandLine);
         }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn};
 use super::{ExportConfig, OptionalSpan, Secret};
 use crate::message::SourceName;
-use crate::message::setting::{Compression, InfinityMode, NumericMode, Span};
+use crate::message::setting::{Compression, InfinityMode, NumericMode, ReadWay, Span};
 
 /// Default number of chunks of a source that run at once.
 pub const MAX_PARALLEL: NonZeroU32 = NonZeroU32::new(96).expect("not zero");
@@ -21,6 +21,8 @@ pub const MAX_JOBS: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
 pub enum SourceKind {
     /// PostgreSQL 12 or newer, and servers that behave like it.
     Postgres(PostgresConfig),
+    /// Greenplum 6.21 or newer, and its relatives.
+    Greenplum(PostgresConfig),
 }
 
 /// How to reach a PostgreSQL server.
@@ -49,6 +51,10 @@ struct Preset {
     chunk_rows: Option<NonZeroU64>,
     /// Silence after which a chunk is cancelled and tried again.
     stall_timeout: Span,
+    /// Chunks of one table at once; if none, the cores decide.
+    chunk_workers: Option<NonZeroU32>,
+    /// Session settings of every chunk.
+    session: &'static [(&'static str, &'static str)],
 }
 
 /// Session settings that decide how PostgreSQL writes values. The plan sets them, so a source must not.
@@ -83,6 +89,15 @@ impl SourceKind {
                 compression: Compression::Snappy,
                 chunk_rows: None,
                 stall_timeout: Span::seconds(300),
+                chunk_workers: None,
+                session: &[],
+            },
+            Self::Greenplum(_) => Preset {
+                compression: Compression::Zstd(3),
+                chunk_rows: NonZeroU64::new(5_000_000),
+                stall_timeout: Span::seconds(3600),
+                chunk_workers: NonZeroU32::new(16),
+                session: &[("work_mem", "2GB")],
             },
         }
     }
@@ -91,7 +106,7 @@ impl SourceKind {
     #[must_use]
     pub fn files(&self) -> Vec<(&'static str, &Option<PathBuf>)> {
         match self {
-            Self::Postgres(server) => {
+            Self::Postgres(server) | Self::Greenplum(server) => {
                 vec![("password_file", &server.password_file), ("ca_file", &server.ca_file)]
             }
         }
@@ -100,14 +115,16 @@ impl SourceKind {
     /// The settings of [`files`](Self::files), to change their paths.
     pub(super) fn files_mut(&mut self) -> Vec<&mut Option<PathBuf>> {
         match self {
-            Self::Postgres(server) => vec![&mut server.password_file, &mut server.ca_file],
+            Self::Postgres(server) | Self::Greenplum(server) => {
+                vec![&mut server.password_file, &mut server.ca_file]
+            }
         }
     }
 
     /// Sets the password file.
     pub fn set_password_file(&mut self, file: Option<PathBuf>) {
         match self {
-            Self::Postgres(server) => server.password_file = file,
+            Self::Postgres(server) | Self::Greenplum(server) => server.password_file = file,
         }
     }
 
@@ -116,14 +133,16 @@ impl SourceKind {
     #[must_use]
     pub fn server(&self) -> Option<String> {
         match self {
-            Self::Postgres(server) => server.dsn.expose().parse::<Dsn>().ok().map(|dsn| dsn.identity()),
+            Self::Postgres(server) | Self::Greenplum(server) => {
+                server.dsn.expose().parse::<Dsn>().ok().map(|dsn| dsn.identity())
+            }
         }
     }
 
     /// What is wrong with its settings, by key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Postgres(server) => {
+            Self::Postgres(server) | Self::Greenplum(server) => {
                 let dsn = server.dsn.expose().parse::<Dsn>().err().map(|error| ("dsn", error.to_string()));
                 let both = server.password.is_some() && server.password_file.is_some();
                 let password = both.then(|| ("password", "set it or password_file, not both".to_owned()));
@@ -135,7 +154,7 @@ impl SourceKind {
     /// The longest waits of a connection, by key.
     pub(super) fn waits(&self) -> Vec<(&'static str, Span)> {
         match self {
-            Self::Postgres(server) => {
+            Self::Postgres(server) | Self::Greenplum(server) => {
                 vec![("connect_timeout", server.connect_timeout), ("lock_timeout", server.lock_timeout)]
             }
         }
@@ -144,7 +163,7 @@ impl SourceKind {
     /// Names, in lower case, of session settings that nobody may choose.
     pub(super) fn fixed_settings(&self) -> &'static [&'static str] {
         match self {
-            Self::Postgres(_) => &FIXED_SETTINGS,
+            Self::Postgres(_) | Self::Greenplum(_) => &FIXED_SETTINGS,
         }
     }
 }
@@ -194,6 +213,8 @@ pub struct SourceConfig {
     pub schemas: Vec<String>,
     /// What filters may contain.
     pub allow_where: AllowWhere,
+    /// How rows are read, unless the request says so for a table.
+    pub read: ReadWay,
     /// Default for numeric columns without precision.
     pub numeric: Option<NumericMode>,
     /// Default for infinite dates and timestamps.
@@ -222,6 +243,22 @@ impl SourceConfig {
         self.chunk_rows.or(self.kind.preset().chunk_rows).or(export.chunk_rows)
     }
 
+    /// Chunks of one table at once; if none, `[export]` or the cores decide.
+    #[must_use]
+    pub fn chunk_workers(&self) -> Option<NonZeroU32> {
+        self.chunk_workers.or(self.kind.preset().chunk_workers)
+    }
+
+    /// Session settings of every chunk, in order.
+    #[must_use]
+    pub fn session(&self) -> Vec<(String, String)> {
+        let preset =
+            self.kind.preset().session.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut all: BTreeMap<String, String> = preset.collect();
+        all.extend(self.session.clone());
+        all.into_iter().collect()
+    }
+
     /// Silence after which a chunk is cancelled and tried again.
     #[must_use]
     pub fn stall_timeout(&self) -> Span {
@@ -234,6 +271,7 @@ impl SourceConfig {
 #[serde(rename_all = "lowercase")]
 enum KindName {
     Postgres,
+    Greenplum,
 }
 
 /// `[sources.<name>]` as written in the file.
@@ -267,6 +305,8 @@ struct Section {
     #[serde(default)]
     allow_where: AllowWhere,
     #[serde(default)]
+    read: ReadWay,
+    #[serde(default)]
     numeric: Option<NumericMode>,
     #[serde(default)]
     infinity: InfinityMode,
@@ -282,15 +322,17 @@ struct Section {
 
 impl From<Section> for SourceConfig {
     fn from(section: Section) -> Self {
+        let server = PostgresConfig {
+            dsn: section.dsn,
+            password: section.password,
+            password_file: section.password_file,
+            ca_file: section.ca_file,
+            connect_timeout: section.connect_timeout,
+            lock_timeout: section.lock_timeout,
+        };
         let kind = match section.kind {
-            KindName::Postgres => SourceKind::Postgres(PostgresConfig {
-                dsn: section.dsn,
-                password: section.password,
-                password_file: section.password_file,
-                ca_file: section.ca_file,
-                connect_timeout: section.connect_timeout,
-                lock_timeout: section.lock_timeout,
-            }),
+            KindName::Postgres => SourceKind::Postgres(server),
+            KindName::Greenplum => SourceKind::Greenplum(server),
         };
         Self {
             origin: Origin::default(),
@@ -302,6 +344,7 @@ impl From<Section> for SourceConfig {
             max_snapshot_age: section.max_snapshot_age,
             schemas: section.schemas,
             allow_where: section.allow_where,
+            read: section.read,
             numeric: section.numeric,
             infinity: section.infinity,
             compression: section.compression,

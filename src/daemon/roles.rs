@@ -134,6 +134,16 @@ impl Roles {
                 delivery = control.next() => delivery.ok_or(BusError::Closed)?,
             };
             match serde_json::from_slice(&delivery.body) {
+                Ok(Control::Prepare { job, source }) => {
+                    if let Some(source) = self.context.source(&source) {
+                        let worker = Arc::clone(&self.worker);
+                        joins.spawn(async move {
+                            if let Err(e) = worker.shared().keepers.prepare(&source, &job).await {
+                                debug!(error = %e, "cannot prepare to hold a snapshot: only its own daemon holds it");
+                            }
+                        });
+                    }
+                }
                 Ok(Control::Planned { job, source, lineage }) => {
                     if let Some(source) = self.context.source(&source) {
                         let (worker, stop) = (Arc::clone(&self.worker), self.stop.clone());

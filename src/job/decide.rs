@@ -266,7 +266,7 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
 /// Plans a table again, unless the job has used all its lineages or the table has changed too often: then the
 /// table fails.
 fn limited(job: &JobState, id: BatchId, table: TableNo, cause: Cause, error: &ErrorReport) -> Disposition {
-    let lineages = job.lineages().len();
+    let lineages = job.fruitless_lineages();
     let current = job.plans.last().and_then(|p| p.snapshot()).map(|s| s.lineage);
     let own = job.plan(id.epoch).and_then(|p| p.snapshot.as_ref()).map(|s| s.lineage);
     // A later epoch may have taken a new lineage already. Then this table joins that lineage and needs no

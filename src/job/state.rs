@@ -248,6 +248,28 @@ impl JobState {
         all
     }
 
+    /// How many lineages were lost or given up before a table of them was finished. A lineage under which the
+    /// job got on does not count towards its limit.
+    #[must_use]
+    pub fn fruitless_lineages(&self) -> usize {
+        let has_fruit = |lineage: &Uuid| {
+            self.batches.iter().any(|(id, batch)| {
+                let plan = self.plan(id.epoch).and_then(|plan| plan.snapshot.as_ref());
+                let published = |outcome: &Arc<Outcome>| {
+                    outcome.tables.iter().any(|t| matches!(t.result, TableResult::Published { .. }))
+                };
+                plan.is_some_and(|s| s.lineage == *lineage) && batch.outcome.as_ref().is_some_and(published)
+            })
+        };
+        self.lineages().iter().filter(|lineage| !has_fruit(lineage)).count()
+    }
+
+    /// How many chunks the server lets us run at once, as the newest plan says.
+    #[must_use]
+    pub fn most_chunks(&self) -> Option<u32> {
+        self.plans.iter().rev().find_map(|plan| plan.export())?.most_chunks.as_ref().map(|most| most.chunks)
+    }
+
     /// Whether every table has its last outcome.
     #[must_use]
     pub fn is_settled(&self) -> bool {

@@ -220,7 +220,9 @@ impl Window {
                 .and_then(|last| admitted.iter().position(|j| j > last))
                 .unwrap_or(0);
             admitted.rotate_left(start);
-            let room = limits.max_parallel.min(slots.saturating_mul(2)) as usize;
+            let allowed =
+                admitted.iter().filter_map(|id| jobs.get(id)?.most_chunks()).min().unwrap_or(u32::MAX);
+            let room = limits.max_parallel.min(slots.saturating_mul(2)).min(allowed) as usize;
             let mut out = self.out.keys().filter(|t| is_of(jobs, t, &source)).count();
             let mut shares: Vec<Share> = admitted
                 .into_iter()

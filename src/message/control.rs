@@ -10,6 +10,13 @@ use super::{JobId, SourceName};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "control")]
 pub enum Control {
+    /// An epoch of a job is about to be planned: prepare to hold its snapshot, if the source needs that.
+    Prepare {
+        /// The job.
+        job: JobId,
+        /// The job's source.
+        source: SourceName,
+    },
     /// An epoch was planned: keep its snapshot alive.
     Planned {
         /// The job.

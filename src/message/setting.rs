@@ -39,7 +39,6 @@ pub mod text_or_empty {
     ///
     /// # Errors
     /// As the serializer.
-    #[expect(clippy::ref_option, reason = "serde asks for this signature")]
     pub fn serialize<T: Display, S: Serializer>(text: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
         match text {
             Some(text) => to.collect_str(text),
@@ -274,6 +273,50 @@ impl std::str::FromStr for FileTypes {
             "portable" => Ok(Self::Portable),
             _ => Err(invalid(text, "a kind of types: use exact or portable")),
         }
+    }
+}
+
+/// How the rows of a table are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadWay {
+    /// The source chooses. The plan says how, and why.
+    #[default]
+    Auto,
+    /// By a COPY of the table (PostgreSQL, Greenplum).
+    Copy,
+    /// From the hosts of the segments, by parallel retrieve cursors (Greenplum).
+    Retrieve,
+    /// By a COPY of a query (Greenplum).
+    Query,
+}
+
+impl ReadWay {
+    /// Whether this is the default.
+    #[must_use]
+    pub fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+
+    /// Its name in requests and plans.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Copy => "copy",
+            Self::Retrieve => "retrieve",
+            Self::Query => "query",
+        }
+    }
+}
+
+impl std::str::FromStr for ReadWay {
+    type Err = InvalidSetting;
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        [Self::Auto, Self::Copy, Self::Retrieve, Self::Query]
+            .into_iter()
+            .find(|way| way.as_str() == text)
+            .ok_or_else(|| invalid(text, "a way to read: use auto, copy, retrieve or query"))
     }
 }
 

@@ -9,7 +9,7 @@ use serde::de::{self, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::pattern::TablePattern;
-use super::setting::{InfinityMode, NumericMode, object, or_default};
+use super::setting::{InfinityMode, NumericMode, ReadWay, object, or_default};
 
 /// One table, or a pattern of tables, with its options: in messages an object, or the name alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,9 @@ pub struct TableRequest {
     /// How the table is split into chunks.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "StrategyRequest::is_auto")]
     pub strategy: StrategyRequest,
+    /// How the rows are read; if left out, the source's `read` applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<ReadWay>,
     /// Column by which `range` splits the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk_column: Option<String>,
@@ -62,6 +65,7 @@ impl TableRequest {
             where_: None,
             after: None,
             strategy: StrategyRequest::Auto,
+            read: None,
             chunk_column: None,
             chunk_rows: None,
             numeric: None,

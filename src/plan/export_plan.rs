@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::message::event::ErrorReport;
 use crate::message::request::{OnConflict, OnUnfit, OutputDirectory, Verify};
-use crate::message::setting::{Compression, FileTypes, text_or_empty};
+use crate::message::setting::{Compression, FileTypes, ReadWay, text_or_empty};
 use crate::message::{BatchNo, Epoch, JobId, SourceName, TableNo};
+use crate::relation::pieces::MostChunks;
 use crate::relation::{Column, Frozen, Slice, Snapshot, Strategy};
 
 /// `plans/eN.json`.
@@ -43,6 +44,9 @@ pub struct ExportPlan {
     pub on_unfit: OnUnfit,
     /// Whether to count the rows of tables.
     pub verify: Verify,
+    /// How many chunks the server lets the role run at once, over all jobs; none without such a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_chunks: Option<MostChunks>,
     /// The tables of this epoch, by number.
     pub tables: Vec<PlannedTable>,
     /// Why no table at all could be planned.
@@ -112,6 +116,9 @@ pub struct PlannedTable {
     pub strategy: Strategy,
     /// Why the table is split like this.
     pub reason: String,
+    /// How its rows are read, if its source has several ways.
+    #[serde(default, skip_serializing_if = "ReadWay::is_auto")]
+    pub read: ReadWay,
     /// What the owner of the table should know about the exported rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

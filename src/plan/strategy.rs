@@ -7,6 +7,7 @@ use super::size::Size;
 use crate::config::{ExportConfig, SourceConfig};
 use crate::message::event::ErrorReport;
 use crate::message::request::{StrategyRequest, TableRequest};
+use crate::relation::pieces::Pieces;
 use crate::relation::{Boundaries, BoundaryMethod, Frozen, Relation, RelationKind, Strategy};
 
 mod choice;
@@ -93,6 +94,13 @@ pub struct Proposal {
 }
 
 impl Proposal {
+    /// The split that the source made.
+    #[must_use]
+    pub fn of_source(own: Pieces, size: Size) -> Self {
+        let strategy = Strategy::Pieces { name: own.strategy.to_owned(), pieces: own.pieces };
+        Self { split: Split::By(strategy), reason: own.reason, estimated_rows: size.rows }
+    }
+
     /// The ranges whose boundaries the source must find, if there are any.
     #[must_use]
     pub fn ranges(&self) -> Option<&KeyRanges> {

@@ -5,10 +5,10 @@ use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::{After, AfterNulls};
 use crate::plan::choose::ChosenTable;
-use crate::plan::size::count;
 use crate::relation::filter::Expression;
 use crate::relation::{Filter, Frozen, Relation, Unreadable};
 use crate::source::{Keeper, Refusal, SourceError};
+use crate::text::count;
 
 impl Ground<'_> {
     /// The filter of a table: the checked `where` and the condition of an incremental export.

@@ -187,6 +187,7 @@ pub async fn plan<N: Names>(
         statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
     };
     let relations = ground.source.survey(&survey, ground.keeper()).await?;
+    let most_chunks = ground.source.most_chunks(ground.keeper()).await?;
     let mut chosen = choose(request, &scope.children, schemas, &relations);
     let failed = chosen.failed.iter();
     let failed =
@@ -215,11 +216,12 @@ pub async fn plan<N: Names>(
         ready,
         destination,
         snapshot: ground.under.map(|under| under.snapshot.clone()),
-        session: ground.config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        session: ground.config.session(),
         writer: ground.writer(request),
         on_conflict: request.output.on_conflict,
         on_unfit: request.on_unfit,
         verify: request.verify,
+        most_chunks,
         tables,
         error: None,
         failed,

@@ -2,13 +2,15 @@
 
 use super::conditions::NewRows;
 use super::{Ground, PlanError, Scope, conditions};
-
 use crate::message::request::{AfterNulls, OutputDirectory, Verify};
+use crate::message::setting::ReadWay;
 use crate::message::{BatchNo, TableNo};
 use crate::plan::batch::BatchMember;
 use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::PlannedTable;
-use crate::plan::strategy::{KeyRanges, SplitRequest, propose};
+use crate::plan::size::Size;
+use crate::plan::strategy::{KeyRanges, Proposal, SplitRequest, propose};
+use crate::relation::pieces::Wanted;
 use crate::relation::{
     Boundaries, Column, Division, Frozen, MappingOptions, Relation, RelationKind, Selection, SplitKey,
     Strategy,
@@ -28,6 +30,7 @@ pub struct Draft<'a> {
     high_water_mark: Option<String>,
     strategy: Strategy,
     reason: String,
+    read: ReadWay,
     note: Option<String>,
     estimated_rows: u64,
     counted_rows: Option<u64>,
@@ -72,6 +75,7 @@ impl Draft<'_> {
             high_water_mark: self.high_water_mark,
             strategy: self.strategy,
             reason: self.reason,
+            read: self.read,
             note: self.note,
             estimated_rows: self.estimated_rows,
             counted_rows: self.counted_rows,
@@ -98,7 +102,8 @@ impl Ground<'_> {
             as_bytes: &request.as_bytes,
             as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
         };
-        let columns = chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
+        let columns: Vec<Column> =
+            chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
         let split_request = SplitRequest::of(request, self.config, self.export, under.is_some());
         let estimate = if split_request.needs_estimate(relation) || relation.elsewhere.is_some() {
             let estimate = self.source.estimate(&selection, under).await;
@@ -107,7 +112,25 @@ impl Ground<'_> {
             None
         };
         let without_value = self.without_value::<E>(chosen, under).await?;
-        let proposal = propose(relation, &split_request, estimate).map_err(PlanError::<E>::Failed)?;
+        let wanted = Wanted {
+            read: request.read.unwrap_or(self.config.read),
+            must: request.read.is_some(),
+            strategy: request.strategy,
+            chunk_rows: split_request.chunk_rows,
+            chunk_bytes: split_request.chunk_bytes,
+            filtered: filter.as_ref().and(estimate),
+            only: request.only,
+        };
+        let (proposal, read) = match self.source.pieces(relation, &columns, &wanted)? {
+            Some(own) => {
+                let read = own.read;
+                (Proposal::of_source(own, Size::of(relation, estimate)), read)
+            }
+            None => {
+                let proposal = propose(relation, &split_request, estimate).map_err(PlanError::<E>::Failed)?;
+                (proposal, ReadWay::Auto)
+            }
+        };
         let mut range_filter = match (proposal.ranges(), &request.after) {
             (Some(KeyRanges { column, nulls: true, .. }), Some(after))
                 if after.nulls == AfterNulls::Include && *column == after.column =>
@@ -154,6 +177,7 @@ impl Ground<'_> {
             high_water_mark,
             strategy,
             reason,
+            read,
             note: (!notes.is_empty()).then(|| notes.join("; ")),
             estimated_rows,
             counted_rows,

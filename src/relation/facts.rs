@@ -79,6 +79,8 @@ pub struct Relation {
     pub primary_key: Vec<String>,
     /// Columns of the relation, in order.
     pub columns: Vec<SurveyColumn>,
+    /// What else the source knows about it, if it splits its tables itself.
+    pub own: Option<Facts>,
 }
 
 impl Relation {
@@ -130,8 +132,8 @@ pub struct SurveyColumn {
     pub common_share: f32,
 }
 
-/// Facts about a type. Only the source that found them understands them. The source uses them to map a column
-/// differently or to compare its values.
+/// Facts about a type or a relation that only the source that found them understands. It uses them to map a
+/// column differently, to compare its values, or to split the relation.
 #[derive(Clone)]
 pub struct Facts(Arc<dyn Any + Send + Sync>);
 

@@ -1,12 +1,12 @@
-//! How a relation is split into chunks, and which rows each chunk holds. What others need to know of a
-//! strategy, they ask these types. So a new strategy is a variant here, and a condition in the source that
-//! reads it.
+//! How a relation is split into chunks, and which rows each chunk holds. Others learn about a strategy only from
+//! these types. So a new strategy is a variant here, and a condition in the source that reads it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::Frozen;
+use super::pieces::Piece;
 use crate::message::request::StrategyRequest;
 
 /// How a table is split into chunks. Only boundaries are stored: the number of a chunk decides which rows it
@@ -34,6 +34,13 @@ pub enum Strategy {
         /// Ascending page numbers.
         bounds: Vec<u64>,
     },
+    /// Chunk i holds what the source cut as piece i.
+    Pieces {
+        /// The strategy's name in reports.
+        name: String,
+        /// At least one.
+        pieces: Vec<Piece>,
+    },
 }
 
 impl Strategy {
@@ -44,24 +51,30 @@ impl Strategy {
             Self::Single => 1,
             Self::Range { bounds, nulls, .. } => bounds.len() + 1 + usize::from(*nulls),
             Self::Ctid { bounds } => bounds.len() + 1,
+            Self::Pieces { pieces, .. } => pieces.len(),
         };
         u32::try_from(chunks).unwrap_or(u32::MAX)
     }
 
     /// The name of the strategy in requests and reports.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Single => "single",
             Self::Range { .. } => "range",
             Self::Ctid { .. } => "ctid",
+            Self::Pieces { name, .. } => name,
         }
     }
 
     /// Whether the table is not split at all.
     #[must_use]
     pub fn is_single(&self) -> bool {
-        *self == Self::Single
+        match self {
+            Self::Single => true,
+            Self::Pieces { pieces, .. } => pieces.len() == 1,
+            Self::Range { .. } | Self::Ctid { .. } => false,
+        }
     }
 
     /// The column whose values are the boundaries.
@@ -69,7 +82,7 @@ impl Strategy {
     pub fn column(&self) -> Option<&str> {
         match self {
             Self::Range { column, .. } => Some(column),
-            Self::Single | Self::Ctid { .. } => None,
+            Self::Single | Self::Ctid { .. } | Self::Pieces { .. } => None,
         }
     }
 
@@ -88,6 +101,7 @@ impl Strategy {
                 Slice::Range { column, order, from: from.map(String::as_str), to: to.map(String::as_str) }
             }
             Self::Ctid { bounds } => numbers(Numbered::Pages, bounds, i),
+            Self::Pieces { pieces, .. } => Slice::Piece(pieces.get(i)?),
         })
     }
 }
@@ -179,6 +193,8 @@ pub enum Slice<'a> {
     },
     /// A range of numbers of the source.
     Numbers(Numbers),
+    /// What the source cut itself.
+    Piece(&'a Piece),
 }
 
 /// `from <= number < to`. A missing bound leaves that side open.
@@ -203,7 +219,7 @@ impl<'a> Slice<'a> {
     pub fn column(&self) -> Option<&'a str> {
         match *self {
             Self::Range { column, .. } | Self::Nulls { column } => Some(column),
-            Self::All | Self::Numbers(_) => None,
+            Self::All | Self::Numbers(_) | Self::Piece(_) => None,
         }
     }
 
@@ -212,7 +228,7 @@ impl<'a> Slice<'a> {
     pub fn order(&self) -> Option<&'a Frozen> {
         match *self {
             Self::Range { order, .. } => Some(order),
-            Self::All | Self::Nulls { .. } | Self::Numbers(_) => None,
+            Self::All | Self::Nulls { .. } | Self::Numbers(_) | Self::Piece(_) => None,
         }
     }
 
@@ -228,6 +244,7 @@ impl<'a> Slice<'a> {
                 let bounds: Vec<String> = low.into_iter().chain(high).collect();
                 if bounds.is_empty() { format!("{column} IS NOT NULL") } else { bounds.join(" AND ") }
             }
+            Self::Piece(piece) => piece.label.clone(),
             Self::Numbers(Numbers { of, from, to }) => {
                 let (strategy, unit) = (of.request().name(), of.unit());
                 let end = to.map_or("the end".into(), |to| to.to_string());
@@ -252,6 +269,7 @@ impl fmt::Display for Slice<'_> {
             Self::All => "all rows".into(),
             Self::Range { column, from, to, .. } => between(column, *from, *to),
             Self::Nulls { column } => format!("{column} is NULL"),
+            Self::Piece(piece) => piece.label.clone(),
             Self::Numbers(Numbers { of, from, to }) => between(of.unit(), *from, *to),
         };
         f.write_str(&text)

@@ -18,6 +18,8 @@ use uuid::Uuid;
 use crate::config::{SourceConfig, SourceKind};
 use crate::message::SourceName;
 use crate::message::request::OnUnfit;
+use crate::message::setting::ReadWay;
+use crate::relation::pieces::{MostChunks, Pieces, Wanted};
 use crate::relation::{
     Boundaries, BoundaryMethod, Column, Division, Filter, Frozen, MappingOptions, Relation, Selection, Slice,
     Snapshot, SplitKey, SurveyColumn, SurveyRequest,
@@ -36,7 +38,9 @@ pub use error::{ErrorKind, Refusal, SourceError};
 /// When a setting of the section cannot be used.
 pub fn of(name: &SourceName, section: &SourceConfig) -> Result<Arc<dyn Source>, SourceError> {
     Ok(match &section.kind {
-        SourceKind::Postgres(server) => Arc::new(postgres::PostgresSource::new(name, section, server)?),
+        SourceKind::Postgres(server) | SourceKind::Greenplum(server) => {
+            Arc::new(postgres::PostgresSource::new(name, section, server)?)
+        }
     })
 }
 
@@ -53,6 +57,8 @@ pub struct ChunkRead<'a> {
     pub slice: Slice<'a>,
     /// The snapshot that the chunk reads. `None`: the chunk reads the current rows.
     pub under: Option<Arc<dyn Keeper>>,
+    /// How to read it, as planned.
+    pub way: ReadWay,
     /// Settings of the session, in order.
     pub session: &'a [(String, String)],
     /// What to do with values that do not fit.
@@ -101,7 +107,16 @@ pub trait Keeper: Any + Send + Sync {
     fn snapshot(&self) -> Snapshot;
     /// Fires when the source can no longer show the snapshot.
     fn lost(&self) -> CancellationToken;
+
+    /// Whether the snapshot lives as long as this keeper does. If not, the keeper only knows who holds the
+    /// snapshot, and other processes cannot rely on it.
+    fn holds(&self) -> bool {
+        true
+    }
 }
+
+/// What a source needs to hold a snapshot that another process takes. Dropping it gives it up.
+pub type Prepared = Box<dyn Any + Send + Sync>;
 
 /// A source whose chunks can all read the same snapshot.
 #[async_trait]
@@ -109,9 +124,24 @@ pub trait Snapshots: Send + Sync {
     /// Takes a new snapshot and holds it until the keeper is dropped.
     async fn open(&self, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError>;
 
-    /// Joins a snapshot that a living keeper holds, in this or another process, and holds it too. `None` if
-    /// no living keeper was found.
-    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
+    /// Joins a snapshot that a living keeper holds, in this or another process, and holds it too if it can
+    /// ([`Keeper::holds`]). `None` if no living keeper was found.
+    async fn join(
+        &self,
+        lineage: Uuid,
+        prepared: Option<Prepared>,
+    ) -> Result<Option<Arc<dyn Keeper>>, SourceError>;
+
+    /// Whether a process can hold a snapshot of another process only if it prepared for that before the
+    /// snapshot was taken.
+    fn must_prepare(&self) -> bool {
+        false
+    }
+
+    /// Prepares to hold a snapshot that another process takes soon.
+    async fn prepare(&self) -> Result<Option<Prepared>, SourceError> {
+        Ok(None)
+    }
 
     /// Number of living keepers of a lineage, in all processes.
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
@@ -121,11 +151,13 @@ pub trait Snapshots: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct SourceFacts {
     /// e.g. `PostgreSQL`.
-    pub product: &'static str,
+    pub product: String,
     /// e.g. `15.20`.
     pub version: String,
     /// Whether the source has snapshots.
     pub snapshots: bool,
+    /// What else an operator should know, e.g. the segments of a cluster.
+    pub notes: Vec<String>,
 }
 
 /// Connections of a source's pool, without keepers.
@@ -157,6 +189,21 @@ pub trait Source: Send + Sync {
 
     /// Maps a column again with other options. Pure.
     fn map_column(&self, column: &SurveyColumn, options: &MappingOptions<'_>) -> Column;
+
+    /// Splits a relation, if this source cuts chunks itself. `columns` are those that are exported. Without an
+    /// answer, the relation is split by keys or pages. Pure.
+    ///
+    /// # Errors
+    /// When the relation cannot be split or read as wanted.
+    fn pieces(
+        &self,
+        relation: &Relation,
+        columns: &[Column],
+        wanted: &Wanted,
+    ) -> Result<Option<Pieces>, SourceError>;
+
+    /// How many chunks the server lets the role run at once. `None` without such a limit.
+    async fn most_chunks(&self, under: Option<&dyn Keeper>) -> Result<Option<MostChunks>, SourceError>;
 
     /// The snapshots of this source, if it has any.
     fn snapshots(&self) -> Option<&dyn Snapshots>;

@@ -77,6 +77,7 @@ pub async fn export(
             key: &table.key,
             slice,
             under,
+            way: table.read,
             session: &plan.session,
             on_unfit: plan.on_unfit,
             cancel: chunk.cancel.clone(),

@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::lock;
 use crate::context::Context;
 use crate::folder::FolderError;
+use crate::folder::files::outcome::Owner;
 use crate::message::JobId;
-use crate::source::{Keeper, Snapshots, Source, SourceError};
+use crate::source::{Keeper, Prepared, Snapshots, Source, SourceError};
 
 /// How long other daemons get, at least, to import a snapshot, even after the deadline of the shutdown.
 const LAST_CHANCE: Duration = Duration::from_secs(3);
@@ -28,10 +29,20 @@ struct Held {
     job: JobId,
 }
 
+/// How long other daemons get to prepare, before a snapshot is taken.
+const PREPARE: Duration = Duration::from_millis(500);
+
+/// What was prepared to hold the snapshot of a job.
+struct Preparation {
+    prepared: Prepared,
+    source: Arc<dyn Source>,
+}
+
 /// The keepers of this process.
 pub struct Keepers {
     context: Arc<Context>,
     held: Mutex<BTreeMap<Uuid, Held>>,
+    prepared: Mutex<BTreeMap<JobId, Preparation>>,
     joining: Mutex<BTreeMap<Uuid, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -39,17 +50,18 @@ impl Keepers {
     /// Keeps no snapshot yet.
     #[must_use]
     pub fn new(context: Arc<Context>) -> Self {
-        Self { context, held: Mutex::default(), joining: Mutex::default() }
+        Self { context, held: Mutex::default(), prepared: Mutex::default(), joining: Mutex::default() }
     }
 
-    /// The lineages that chunks of this process can read now. A keeper of a source that a reload replaced
-    /// does not count.
+    /// The lineages that this process keeps alive. A keeper of a source that a reload replaced does not
+    /// count, nor one that only knows another process that holds the snapshot.
     #[must_use]
     pub fn lineages(&self) -> Vec<Uuid> {
         let sources = self.context.sources();
         let current = |held: &Held| sources.values().any(|entry| Arc::ptr_eq(&entry.source, &held.source));
         let held = lock(&self.held);
-        held.iter().filter(|(_, h)| !h.keeper.lost().is_cancelled() && current(h)).map(|(l, _)| *l).collect()
+        let counts = |held: &Held| held.keeper.holds() && !held.keeper.lost().is_cancelled() && current(held);
+        held.iter().filter(|(_, h)| counts(h)).map(|(l, _)| *l).collect()
     }
 
     /// A living keeper of exactly this source. A reload makes a new source, which may be another server.
@@ -75,15 +87,45 @@ impl Keepers {
         lineage: Uuid,
         job: &JobId,
     ) -> Result<Arc<dyn Keeper>, SourceError> {
-        let open = snapshots(source)?.open(lineage);
+        let snapshots = snapshots(source)?;
+        // This process takes the snapshot itself.
+        lock(&self.prepared).remove(job);
+        if snapshots.must_prepare() && matches!(self.context.owner, Owner::Daemons { .. }) {
+            tokio::time::sleep(PREPARE).await;
+        }
+        let open = snapshots.open(lineage);
         let keeper = tokio::time::timeout(JOIN_LIMIT, open).await.map_err(|_| slow(source))??;
         self.insert(source, job, &keeper);
         Ok(keeper)
     }
 
+    /// Prepares to hold the snapshot of a job that another process plans soon.
+    ///
+    /// # Errors
+    /// As the source says.
+    pub async fn prepare(&self, source: &Arc<dyn Source>, job: &JobId) -> Result<(), SourceError> {
+        let prepare = snapshots(source)?.prepare();
+        let prepared = tokio::time::timeout(JOIN_LIMIT, prepare).await.map_err(|_| slow(source))??;
+        if let Some(prepared) = prepared {
+            let preparation = Preparation { prepared, source: Arc::clone(source) };
+            lock(&self.prepared).insert(job.clone(), preparation);
+        }
+        Ok(())
+    }
+
+    /// What was prepared for a job of exactly this source.
+    fn take_prepared(&self, source: &Arc<dyn Source>, job: &JobId) -> Option<Prepared> {
+        let preparation = lock(&self.prepared).remove(job)?;
+        Arc::ptr_eq(&preparation.source, source).then_some(preparation.prepared)
+    }
+
     fn insert(&self, source: &Arc<dyn Source>, job: &JobId, keeper: &Arc<dyn Keeper>) {
         let lineage = keeper.snapshot().lineage;
-        info!(job.id = %job, %lineage, "keeps the snapshot");
+        if keeper.holds() {
+            info!(job.id = %job, %lineage, "keeps the snapshot");
+        } else {
+            info!(job.id = %job, %lineage, "reads under the snapshot, which only another daemon keeps");
+        }
         let held = Held { keeper: Arc::clone(keeper), source: Arc::clone(source), job: job.clone() };
         lock(&self.held).insert(lineage, held);
     }
@@ -143,7 +185,7 @@ impl Keepers {
             if let Some(keeper) = self.living(lineage, source) {
                 return Ok(Some(keeper));
             }
-            let joined = snapshots(source)?.join(lineage).await?;
+            let joined = snapshots(source)?.join(lineage, self.take_prepared(source, job)).await?;
             if let Some(keeper) = &joined {
                 self.insert(source, job, keeper);
             }
@@ -161,6 +203,7 @@ impl Keepers {
     /// Releases the snapshots of a finished job.
     pub fn release_job(&self, job: &JobId) {
         lock(&self.held).retain(|_, h| h.job != *job);
+        lock(&self.prepared).remove(job);
         // Keep a lock that a task is holding to join.
         lock(&self.joining).retain(|_, joining| Arc::strong_count(joining) > 1);
     }
@@ -173,7 +216,8 @@ impl Keepers {
         // Check only the root's identity. A missing root says nothing about jobs. A root with files of a
         // newer release still says which jobs are running.
         self.context.folder.identify().await?;
-        let jobs: Vec<JobId> = lock(&self.held).values().map(|h| h.job.clone()).collect();
+        let mut jobs: Vec<JobId> = lock(&self.held).values().map(|h| h.job.clone()).collect();
+        jobs.extend(lock(&self.prepared).keys().cloned());
         for job in jobs {
             let workspace = self.context.folder.job(&job);
             if workspace.is_archived().await? || !workspace.has_request().await? {
@@ -197,8 +241,11 @@ impl Keepers {
 
     /// Whether nobody else keeps one of the lineages of this process.
     async fn is_alone(&self) -> bool {
-        let held: Vec<(Uuid, Arc<dyn Source>)> =
-            lock(&self.held).iter().map(|(l, h)| (*l, Arc::clone(&h.source))).collect();
+        let held: Vec<(Uuid, Arc<dyn Source>)> = lock(&self.held)
+            .iter()
+            .filter(|(_, h)| h.keeper.holds())
+            .map(|(l, h)| (*l, Arc::clone(&h.source)))
+            .collect();
         for (lineage, source) in held {
             let Some(snapshots) = source.snapshots() else { continue };
             if snapshots.keepers(lineage).await.unwrap_or(0) < 2 {
@@ -231,6 +278,7 @@ impl Keepers {
             }
         }
         lock(&self.held).clear();
+        lock(&self.prepared).clear();
     }
 }
 

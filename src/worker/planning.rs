@@ -221,7 +221,7 @@ impl Planner<'_> {
                 Err(e) => return Err(e.into()),
             }
         }
-        if let Some(error) = passed.filter(|_| self.job.lineages().len() >= MAX_LINEAGES) {
+        if let Some(error) = passed.filter(|_| self.job.fruitless_lineages() >= MAX_LINEAGES) {
             let message = format!("{}; the job has used {MAX_LINEAGES} snapshots already", error.message);
             return Err(PlanError::Failed(ErrorReport { message, ..error.report(self.config.origin) }));
         }

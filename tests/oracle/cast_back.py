@@ -19,7 +19,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SETTINGS = "SET search_path = pg_catalog; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1;"
+SETTINGS = "SET search_path = pg_catalog; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3;"
 RANGE = ["lower", "upper", "lower_inc", "upper_inc", "empty"]
 DAY = 86_400_000_000
 EPOCH = 2_440_588  # the Julian day of 1970-01-01

@@ -42,6 +42,8 @@ PREFIXES = {
 
 def psql(dsn, sql, out=None):
     env = os.environ | {"PGTZ": "UTC", "PGDATESTYLE": "ISO", "PGCLIENTENCODING": "UTF8"}
+    # Servers before 12 print floats exactly only with 3.
+    env["PGOPTIONS"] = "-c extra_float_digits=3"
     command = ["psql", "-X", "-q", "-A", "-t", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-f", "-"]
     done = subprocess.run(command, input=sql, stdout=out or subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True)
     if done.returncode != 0:

@@ -9,13 +9,14 @@ use adu_export::destination::Destination;
 use adu_export::job::record::RecordedPart;
 use adu_export::message::SourceName;
 use adu_export::parts::{ExportError, PartOrder, Parts, part_path};
+use adu_export::relation::pieces::{MostChunks, Pieces, Wanted};
 use adu_export::relation::{
     Boundaries, BoundaryMethod, Column, ColumnType, Division, Filter, Frozen, MappingOptions, Relation,
     Selection, SplitKey, SurveyColumn, SurveyRequest, UnfitColumn,
 };
 use adu_export::source::memory::MemorySource;
 use adu_export::source::{
-    ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Snapshots, Source, SourceError, SourceFacts,
+    ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Prepared, Snapshots, Source, SourceError, SourceFacts,
 };
 use adu_export::write::WriteError;
 use arrow::array::AsArray;
@@ -98,6 +99,19 @@ impl Source for SimSource {
         Some(self)
     }
 
+    async fn most_chunks(&self, under: Option<&dyn Keeper>) -> Result<Option<MostChunks>, SourceError> {
+        self.inner.most_chunks(under).await
+    }
+
+    fn pieces(
+        &self,
+        relation: &Relation,
+        columns: &[Column],
+        wanted: &Wanted,
+    ) -> Result<Option<Pieces>, SourceError> {
+        self.inner.pieces(relation, columns, wanted)
+    }
+
     fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
         self.inner.print(filter, columns)
     }
@@ -170,8 +184,12 @@ impl Snapshots for SimSource {
         self.ask("takes a snapshot", &lineage.to_string(), self.inner.open(lineage)).await
     }
 
-    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
-        self.ask("joins the snapshot", &lineage.to_string(), self.inner.join(lineage)).await
+    async fn join(
+        &self,
+        lineage: Uuid,
+        prepared: Option<Prepared>,
+    ) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        self.ask("joins the snapshot", &lineage.to_string(), self.inner.join(lineage, prepared)).await
     }
 
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use super::greenplum::Greenplum;
 use super::services::{Services, block_on};
 use super::tpch;
 
@@ -20,10 +21,48 @@ static TPCH: LazyLock<()> = LazyLock::new(|| {
     block_on(tpch::load(&admin_dsn(services, "tpch01"), 0.1, &[])).expect("load TPC-H");
 });
 
+/// The server of a database.
+#[derive(Clone, Copy)]
+enum Server {
+    Postgres(&'static Services),
+    Greenplum(&'static Greenplum),
+}
+
+impl Server {
+    fn host(self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "127.0.0.1",
+            Self::Greenplum(cluster) => &cluster.host,
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Postgres(services) => services.postgres,
+            Self::Greenplum(cluster) => cluster.port,
+        }
+    }
+
+    /// The superuser that makes what tests need.
+    fn superuser(self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Greenplum(cluster) => &cluster.user,
+        }
+    }
+
+    fn admin_dsn(self, database: &str) -> String {
+        match self {
+            Self::Postgres(services) => admin_dsn(services, database),
+            Self::Greenplum(cluster) => cluster.admin_dsn(database),
+        }
+    }
+}
+
 /// A database for one test. Dropping this value drops the database.
 pub(crate) struct Database {
     pub(crate) name: String,
-    services: &'static Services,
+    server: Server,
     client: Mutex<Arc<Client>>,
 }
 
@@ -53,22 +92,42 @@ impl Database {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         create(services, &name, template);
-        let client = Mutex::new(Arc::new(connect(services, &name)));
-        Self { name, services, client }
+        Self::at(Server::Postgres(services), name)
+    }
+
+    /// A database without tables on the Greenplum cluster. `extension` says whether rows can be retrieved from
+    /// its segments.
+    pub(crate) fn greenplum(extension: bool) -> Self {
+        let cluster = Greenplum::get();
+        let name = cluster.create(extension);
+        Self::at(Server::Greenplum(cluster), name)
+    }
+
+    fn at(server: Server, name: String) -> Self {
+        let client = Mutex::new(Arc::new(connect_to(&server.admin_dsn(&name))));
+        Self { name, server, client }
+    }
+
+    /// The kind of source that it is.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.server {
+            Server::Postgres(_) => "postgres",
+            Server::Greenplum(_) => "greenplum",
+        }
     }
 
     /// An open connection; a new one if the server was restarted.
     fn client(&self) -> Arc<Client> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if client.is_closed() {
-            *client = Arc::new(connect(self.services, &self.name));
+            *client = Arc::new(connect_to(&self.admin_dsn()));
         }
         client.clone()
     }
 
     /// Another session, which can wait for locks that the first one holds.
     pub(crate) fn session(&self) -> Session {
-        Session(connect(self.services, &self.name))
+        Session(connect_to(&self.admin_dsn()))
     }
 
     /// Runs statements as the superuser.
@@ -99,14 +158,40 @@ impl Database {
         self.rows(sql)[0][0].parse().expect(sql)
     }
 
-    /// The DSN of the daemons, through `port`.
+    /// The number that a query returns on a segment of a Greenplum cluster; 0 if the segment does not answer.
+    pub(crate) fn on_segment(&self, host: &str, port: u16, sql: &str) -> u64 {
+        let dsn = format!(
+            "postgres://{}@{host}:{port}/{}?options=-c%20gp_session_role%3Dutility",
+            self.server.superuser(),
+            self.name
+        );
+        let answer = block_on(async { try_connect(&dsn).await?.simple_query(sql).await });
+        let number = |m: &SimpleQueryMessage| match m {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        };
+        match answer {
+            Ok(messages) => messages.iter().find_map(number).unwrap_or(0),
+            Err(error) => {
+                eprintln!("segment {host}:{port}: {error:?}");
+                0
+            }
+        }
+    }
+
+    /// The DSN of the daemons, through `port` of this machine.
     pub(crate) fn dsn_at(&self, port: u16) -> String {
         format!("postgres://{EXPORTER}@127.0.0.1:{port}/{}", self.name)
     }
 
+    /// The port of the server.
+    pub(crate) fn port(&self) -> u16 {
+        self.server.port()
+    }
+
     /// The DSN of the daemons.
     pub(crate) fn dsn(&self) -> String {
-        self.dsn_at(self.services.postgres)
+        format!("postgres://{EXPORTER}@{}:{}/{}", self.server.host(), self.server.port(), self.name)
     }
 
     /// A URL that contains the password, as people type it.
@@ -117,7 +202,7 @@ impl Database {
 
     /// The DSN of the oracle.
     pub(crate) fn admin_dsn(&self) -> String {
-        admin_dsn(self.services, &self.name)
+        self.server.admin_dsn(&self.name)
     }
 
     /// The sessions of exporting roles in one of `states`, with their queries.
@@ -125,7 +210,8 @@ impl Database {
         let states = states.join("', '");
         let rows = self.rows(&format!(
             "SELECT pid, application_name, state, query FROM pg_stat_activity \
-             WHERE datname = current_database() AND usename <> 'postgres' AND state IN ('{states}')"
+             WHERE datname = current_database() AND usename <> '{}' AND state IN ('{states}')",
+            self.server.superuser()
         ));
         rows.iter().map(|r| r.join(" | ")).collect()
     }
@@ -154,8 +240,13 @@ impl Session {
 impl Drop for Database {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
-        let drop = async { try_connect(self.services, "postgres").await?.batch_execute(&sql).await };
-        if let Err(error) = block_on(drop) {
+        let drop = match self.server {
+            Server::Postgres(services) => block_on(async {
+                try_connect(&admin_dsn(services, "postgres")).await?.batch_execute(&sql).await
+            }),
+            Server::Greenplum(cluster) => cluster.drop(&self.name),
+        };
+        if let Err(error) = drop {
             eprintln!("{sql}: {error}");
         }
     }
@@ -166,11 +257,16 @@ fn admin_dsn(services: &Services, database: &str) -> String {
 }
 
 fn connect(services: &Services, database: &str) -> Client {
-    block_on(try_connect(services, database)).expect("connect to PostgreSQL")
+    connect_to(&admin_dsn(services, database))
 }
 
-async fn try_connect(services: &Services, database: &str) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = tokio_postgres::connect(&admin_dsn(services, database), NoTls).await?;
+fn connect_to(dsn: &str) -> Client {
+    block_on(try_connect(dsn)).expect("connect to the server")
+}
+
+/// A connection of the superuser.
+pub(super) async fn try_connect(dsn: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(dsn, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }

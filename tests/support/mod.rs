@@ -10,6 +10,7 @@ mod database;
 mod dice;
 mod events;
 mod exports;
+mod greenplum;
 pub(crate) mod manual;
 mod oracle;
 pub(crate) mod packed;

@@ -85,7 +85,7 @@ impl Site {
                 "abandoned_workspace": "6m",
             },
             "sources": {"warehouse": {
-                "kind": "postgres",
+                "kind": self.db.kind(),
                 "dsn": self.db.dsn(),
                 "password": PASSWORD,
             }},

@@ -31,6 +31,7 @@ fn kind(message: &Outgoing) -> String {
         Outgoing::Inbox(InboxMessage::Wake(wake)) if wake.chunk.is_none() => "wake-job".into(),
         Outgoing::Inbox(InboxMessage::Wake(_)) => "wake-chunk".into(),
         Outgoing::Inbox(InboxMessage::Alive(_)) => "alive".into(),
+        Outgoing::Control(Control::Prepare { .. }) => "prepare".into(),
         Outgoing::Control(Control::Planned { .. }) => "planned".into(),
         Outgoing::Control(Control::Cancel { .. }) => "cancel".into(),
         Outgoing::Control(Control::Census) => "census".into(),

@@ -7,7 +7,8 @@ use tracing::debug;
 use super::{Coordinator, CoordinatorError, Takeover};
 use crate::bus::{Outgoing, Queue};
 use crate::job::window::{SourceLimits, WindowSettings};
-use crate::message::Control;
+use crate::message::{Control, JobId, Task};
+use crate::source::Snapshots;
 
 impl Coordinator {
     fn window_settings(&self) -> WindowSettings {
@@ -15,7 +16,7 @@ impl Coordinator {
         let limits = |s: &crate::config::SourceConfig| SourceLimits {
             max_parallel: s.max_parallel.get(),
             max_jobs: s.max_jobs.get(),
-            chunk_workers: s.chunk_workers.map(u32::from),
+            chunk_workers: s.chunk_workers().map(u32::from),
         };
         WindowSettings {
             root: self.context.folder.id(),
@@ -41,8 +42,18 @@ impl Coordinator {
         if tasks.is_empty() {
             return Ok(());
         }
-        self.session.publish_all(tasks.into_iter().map(Outgoing::Task).collect()).await?;
+        let plans = tasks.iter().filter(|task| matches!(task, Task::Plan(_)));
+        let prepare = plans.filter_map(|plan| self.prepare(plan.job()));
+        let out: Vec<Outgoing> = prepare.chain(tasks.iter().cloned().map(Outgoing::Task)).collect();
+        self.session.publish_all(out).await?;
         Ok(())
+    }
+
+    /// Tells the daemons that a snapshot is about to be taken, if its source needs to know that before.
+    fn prepare(&self, job: &JobId) -> Option<Outgoing> {
+        let source = self.jobs.get(job)?.stored.source.clone();
+        let must = self.context.source(&source)?.snapshots().is_some_and(Snapshots::must_prepare);
+        must.then(|| Outgoing::Control(Control::Prepare { job: job.clone(), source }))
     }
 
     /// Keeps this coordinator from handing out again what a predecessor handed out: tasks that wait in the

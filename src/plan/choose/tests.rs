@@ -37,6 +37,7 @@ fn relation(name: &str, kind: RelationKind) -> Relation {
         outdated: false,
         extent: None,
         primary_key: vec![],
+        own: None,
         columns: ["id", "at", "doc"].map(column).into(),
     }
 }

@@ -1,6 +1,6 @@
 //! Chooses the split from the facts of one table and the request.
 
-use super::super::size::{Rows, Size, bytes_text};
+use super::super::size::Size;
 use super::{KeyRanges, MAX_CHUNKS, Split, SplitRequest};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
@@ -9,6 +9,7 @@ use crate::relation::{
     BoundaryMethod, Extent, Frozen, Numbered, Relation, RelationKind, Strategy, SurveyColumn,
 };
 use crate::spelling::did_you_mean;
+use crate::text::{Rows, bytes_text};
 
 /// A table with at least this correlation counts as stored in the order of a column.
 const IN_ORDER: f32 = 0.9;

@@ -1,7 +1,5 @@
 //! How the facts of one table decide its split.
 
-use std::num::NonZeroU32;
-
 use super::*;
 use crate::relation::{Column, ColumnType, Extent, Facts, Numbered, SurveyColumn};
 
@@ -45,6 +43,7 @@ fn heap(rows: u64) -> Relation {
         outdated: false,
         extent: pages(rows * 100 / 8192),
         primary_key: vec!["id".into()],
+        own: None,
         columns: vec![column("id", Some("bigint")), column("at", Some("timestamptz")), column("doc", None)],
     }
 }
@@ -69,7 +68,7 @@ fn refused(relation: &Relation, request: &SplitRequest<'_>) -> ErrorReport {
     propose(relation, request, None).expect_err("cannot be split")
 }
 
-fn chunks(proposal: &Proposal) -> (&'static str, u32) {
+fn chunks(proposal: &Proposal) -> (&str, u32) {
     match &proposal.split {
         Split::By(strategy) => (strategy.name(), strategy.chunks()),
         Split::IntoRanges(KeyRanges { method, ranges, .. }) => match method {
@@ -130,7 +129,7 @@ fn auto_takes_the_first_strategy_that_fits() {
     let auto = |change: &dyn Fn(&mut Relation), snapshot| {
         let mut relation = heap(10_000_000);
         change(&mut relation);
-        chunks(&planned(&relation, &SplitRequest { snapshot, ..request() })).0
+        chunks(&planned(&relation, &SplitRequest { snapshot, ..request() })).0.to_owned()
     };
     assert_eq!(auto(&|_| {}, false), "statistics");
     assert_eq!(auto(&|r| r.columns[0].correlation = Some(-0.95), true), "statistics");

@@ -13,10 +13,12 @@ pub use self::database::MemoryDatabase;
 use self::database::{MemoryKeeper, Table};
 use self::rows::{Greater, Key, greater, key, select};
 use super::{
-    ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Progress, Snapshots, Source, SourceError, SourceFacts,
+    ChunkRead, ChunkStream, ErrorKind, Keeper, PoolUse, Prepared, Progress, Snapshots, Source, SourceError,
+    SourceFacts,
 };
 use crate::message::SourceName;
 use crate::message::pattern::qualified;
+use crate::relation::pieces::{MostChunks, Pieces, Wanted};
 use crate::relation::{
     Boundaries, BoundaryMethod, Column, ColumnType, Division, Extent, Facts, Filter, Frozen, MappingOptions,
     Numbered, Relation, RelationKind, Selection, SplitKey, SurveyColumn, SurveyRequest,
@@ -113,7 +115,8 @@ impl Source for MemorySource {
     }
 
     async fn check(&self) -> Result<SourceFacts, SourceError> {
-        Ok(SourceFacts { product: "memory", version: env!("CARGO_PKG_VERSION").into(), snapshots: true })
+        let version = env!("CARGO_PKG_VERSION").into();
+        Ok(SourceFacts { product: "memory".into(), version, snapshots: true, notes: Vec::new() })
     }
 
     async fn survey(
@@ -147,6 +150,14 @@ impl Source for MemorySource {
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
+    }
+
+    async fn most_chunks(&self, _: Option<&dyn Keeper>) -> Result<Option<MostChunks>, SourceError> {
+        Ok(None)
+    }
+
+    fn pieces(&self, _: &Relation, _: &[Column], _: &Wanted) -> Result<Option<Pieces>, SourceError> {
+        Ok(None)
     }
 
     fn print(&self, filter: &Filter, _columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
@@ -224,7 +235,7 @@ impl Snapshots for MemorySource {
         Ok(self.database.hold(lineage, self.process, self.database.newest()))
     }
 
-    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+    async fn join(&self, lineage: Uuid, _: Option<Prepared>) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
         let version = self.database.held(lineage);
         Ok(version.map(|version| self.database.hold(lineage, self.process, version)))
     }
@@ -287,6 +298,7 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
         outdated: false,
         extent: (pages > 0).then_some(Extent { of: Numbered::Pages, end: pages }),
         primary_key: table.primary_key.clone(),
+        own: None,
         columns: columns.collect(),
     }
 }

@@ -50,6 +50,7 @@ impl Key {
 pub(super) fn select(rows: &RecordBatch, slice: Slice<'_>) -> Result<RecordBatch, SourceError> {
     let no_column = || failure(ErrorKind::Changed, "changed", "the chunk column is not there".into());
     let inside: BooleanArray = match slice {
+        Slice::Piece(_) => unreachable!("tables in memory are split by keys and pages"),
         Slice::All => return Ok(rows.clone()),
         Slice::Nulls { column } => {
             let array = rows.column_by_name(column).ok_or_else(no_column)?;

@@ -24,6 +24,7 @@ async fn read(
 ) -> Result<usize, SourceError> {
     let columns = vec![Column::plain("id", "bigint", ColumnType::Int64, true)];
     let read = ChunkRead {
+        way: crate::message::setting::ReadWay::Auto,
         selection: T,
         columns: &columns,
         key: &[],
@@ -81,7 +82,7 @@ async fn a_snapshot_lives_as_long_as_one_process_keeps_it() {
     let lineage = Uuid::new_v4();
     let first = one.open(lineage).await.expect("opened");
     database.update("s", "t", &numbers(0..9));
-    let second = two.join(lineage).await.expect("asked").expect("a keeper lives");
+    let second = two.join(lineage, None).await.expect("asked").expect("a keeper lives");
     assert_eq!(first.snapshot(), second.snapshot());
     drop(first);
     assert_eq!(read(&two, Slice::All, Some(&second)).await.expect("kept"), 5);
@@ -89,7 +90,7 @@ async fn a_snapshot_lives_as_long_as_one_process_keeps_it() {
     assert!(second.lost().is_cancelled());
     let lost = read(&two, Slice::All, Some(&second)).await.expect_err("its session is gone");
     assert_eq!(lost.kind, ErrorKind::LineageLost);
-    assert!(one.join(lineage).await.expect("asked").is_none());
+    assert!(one.join(lineage, None).await.expect("asked").is_none());
 }
 
 #[tokio::test]

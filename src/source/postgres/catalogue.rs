@@ -131,6 +131,7 @@ fn relation(
         extent: (has_pages && pages > 0).then_some(Extent { of: Numbered::Pages, end: pages }),
         primary_key: columns.primary_key,
         columns: surveyed,
+        own: None,
         schema: n.schema.clone(),
         name: n.name.clone(),
         kind: n.kind,
@@ -176,6 +177,17 @@ fn parse_named(row: &SimpleQueryRow) -> Option<(Named, &'static str, bool)> {
 }
 
 fn named_sql(request: &SurveyRequest) -> String {
+    format!(
+        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE {} ORDER BY n.nspname, c.relname",
+        named_where(request, "c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition")
+    )
+}
+
+/// The condition on `pg_class` (`c`) and `pg_namespace` (`n`) for relations that the request names or may
+/// match. `may_match` is the condition for the latter.
+pub(super) fn named_where(request: &SurveyRequest, may_match: &str) -> String {
     let exact: Vec<(String, String)> = request.tables.iter().filter_map(TablePattern::literal).collect();
     let mut wanted = Vec::new();
     if !exact.is_empty() {
@@ -191,7 +203,7 @@ fn named_sql(request: &SurveyRequest) -> String {
         let schemas = schemas
             .map(|s| format!(" AND n.nspname = ANY ({})", texts(s.iter().map(String::as_str))))
             .unwrap_or_default();
-        wanted.push(format!("(c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition{schemas})"));
+        wanted.push(format!("({may_match}{schemas})"));
     }
     let allowed = if request.schemas.is_empty() {
         String::new()
@@ -201,12 +213,9 @@ fn named_sql(request: &SurveyRequest) -> String {
     let wanted = if wanted.is_empty() { "false".to_owned() } else { wanted.join(" OR ") };
     // Names that begin with pg_ belong to the system: catalogues, TOAST, temporary tables.
     format!(
-        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition \
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind IN ('r', 'p', 'm', 'v', 'f') \
+        "c.relkind IN ('r', 'p', 'm', 'v', 'f') \
            AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'{allowed} \
-           AND ({wanted}) \
-         ORDER BY n.nspname, c.relname"
+           AND ({wanted})"
     )
 }
 

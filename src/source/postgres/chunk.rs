@@ -1,12 +1,13 @@
 //! Reads one chunk: opens the transaction, checks the table, then starts the COPY.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::future::join3;
 use tokio::time::timeout;
 
 use super::collation;
-use super::copy_stream::{CopyStream, Rows, cancelled, stalled};
+use super::copy_stream::{Copies, CopyStream, Ending, Rows, cancelled, stalled};
 use super::definitions::Definitions;
 use super::guard;
 use super::order::cast;
@@ -15,6 +16,7 @@ use super::pool::Connections;
 use super::quote::shown;
 use super::reading::Readings;
 use super::seen::{self, Conditions};
+use super::server::ServerFacts;
 use super::session::{Opening, Session};
 use super::slice::{
     HAS_TID_RANGE_SCAN, Selected, condition, filter_of, from_only_where, from_where, select_list,
@@ -67,10 +69,11 @@ async fn begin(
     let whole_tables = [("enable_indexonlyscan".to_owned(), "off".to_owned())];
     let settings = if all { &whole_tables[..] } else { &[] };
     let opening = Opening { snapshot, settings, lock_timeout_ms: limits.lock.as_millis() };
-    let question = seen::question(schema, name, selected.filter.is_some());
+    let question = |server: &ServerFacts| seen::question(schema, name, selected.filter.is_some(), server);
     let look = format!("look at {relation}");
-    let (mut session, rows) = Session::begin_asking(connections, opening, &question, &look).await?;
-    check_pages(read.slice, snapshot, connections.connector.version(), relation)?;
+    let (mut session, rows) = Session::begin_asking(connections, opening, question, &look).await?;
+    let version = session.version();
+    check_pages(read.slice, snapshot, version, relation)?;
 
     let columns = Readings::of(read.columns)?;
     let order = read.slice.order().map(cast).transpose()?;
@@ -131,10 +134,11 @@ async fn begin(
     files?;
     let copy = prepared?;
 
-    let definitions =
-        Definitions::of(&seen, (schema, name), conditions, read.slice, connections.connector.version());
+    let definitions = Definitions::of(&seen, (schema, name), conditions, read.slice, version);
     let rows = Rows { read, columns: columns.into_stream(), what };
-    CopyStream::start(session, &copy, rows, limits.stall, definitions).await
+    let ending = definitions.map_or(Ending::Commit, Ending::Definitions);
+    let copies = Copies { first: copy, more: VecDeque::new() };
+    CopyStream::start(session, copies, rows, limits.stall, ending).await
 }
 
 /// Page numbers are valid only while all chunks read one snapshot. Older servers would read the whole table

@@ -18,6 +18,8 @@ use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn};
 use crate::source::SourceError;
 use crate::source::decode::{Form, MAX_DIGITS};
 
+/// First version whose indexes may have columns that are not keys.
+const HAS_INCLUDED_COLUMNS: u32 = 110_000;
 /// First version with NOT NULL constraints that are not validated, so that rows may break them.
 const HAS_INVALID_NOT_NULL: u32 = 180_000;
 
@@ -57,14 +59,19 @@ pub(super) async fn survey(
         .await?;
     let types = Types::read(session, version, rows.iter().map(|c| c.ty).collect()).await?;
     let collations: BTreeSet<u32> = rows.iter().map(|row| row.collation).filter(|c| *c != 0).collect();
-    let doubts = collation::doubts(session, &collations, Stage::Question, WHAT).await?;
+    let doubts = match session.server_facts().greenplum {
+        None => collation::doubts(session, &collations, Stage::Question, WHAT).await?,
+        // Its tables are not split by keys, and no index is used.
+        Some(_) => BTreeMap::new(),
+    };
+    let as_stored = session.server_facts().greenplum.is_some();
     let mut all: HashMap<u32, ColumnFacts> = HashMap::new();
     for row in rows {
         let facts = all.entry(row.relation).or_default();
-        facts.columns.push(column(&types, &doubts, row));
+        facts.columns.push(column(&types, &doubts, row, as_stored));
     }
     session
-        .each(&keys_sql(oids), Stage::Question, WHAT, |row| {
+        .each(&keys_sql(oids, version), Stage::Question, WHAT, |row| {
             let oid = row.get(0).and_then(|t| t.parse().ok()).unwrap_or(0);
             let (Some(facts), Some(name)) = (all.get_mut(&oid), row.get(1)) else { return };
             if row.get(2) == Some("t") {
@@ -123,7 +130,8 @@ fn parse_column(row: &SimpleQueryRow) -> Option<ColumnRow> {
     })
 }
 
-fn keys_sql(oids: &str) -> String {
+fn keys_sql(oids: &str, version: u32) -> String {
+    let is_key = if version >= HAS_INCLUDED_COLUMNS { " AND k.position <= i.indnkeyatts" } else { "" };
     format!(
         "SELECT i.indrelid, a.attname, i.indisprimary, \
                 k.position = 1 AND i.indisvalid AND i.indpred IS NULL AND m.amname IN ('btree', 'brin') \
@@ -132,14 +140,14 @@ fn keys_sql(oids: &str) -> String {
          JOIN pg_catalog.pg_attribute a ON a.attnum = k.attnum, \
               pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam \
          WHERE c.oid = i.indexrelid AND (i.indisprimary OR k.position = 1) AND i.indrelid = ANY ({oids}) \
-           AND a.attrelid = i.indrelid AND k.position <= i.indnkeyatts \
+           AND a.attrelid = i.indrelid{is_key} \
          ORDER BY i.indrelid, i.indexrelid, k.position"
     )
 }
 
 /// A column as the survey reports it, mapped without options.
-fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow) -> SurveyColumn {
-    let mut ty = types.facts(row.ty, row.typmod);
+fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow, as_stored: bool) -> SurveyColumn {
+    let mut ty = PgType { as_stored, ..types.facts(row.ty, row.typmod) };
     ty.name.clone_from(&row.source_type);
     let (form, fetch) = map(&ty, None);
     let range = range_key(&ty);
@@ -326,7 +334,7 @@ mod tests {
             readable: true,
             collation: 0,
         };
-        super::column(&types(), &BTreeMap::new(), row)
+        super::column(&types(), &BTreeMap::new(), row, false)
     }
 
     #[test]

@@ -5,19 +5,19 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use tokio::time::timeout;
 use tokio_postgres::config::{ChannelBinding as Bind, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
-use tokio_postgres::{Client, Connection, SimpleQueryMessage};
+use tokio_postgres::{Client, Connection, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
 use super::dial::{Address, DialError, Dialer, Wire};
+use super::server::{self, ServerFacts};
 use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
 use super::tls;
@@ -30,6 +30,8 @@ use crate::source::SourceError;
 /// has no effect.
 const CANCEL_PAUSES: [Duration; 4] =
     [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(1), Duration::from_secs(2)];
+/// Longest time to find out whether a segment can be reached.
+const REACH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time that sending one cancel request may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Name of pool connections in `pg_stat_activity`.
@@ -96,8 +98,10 @@ pub(super) struct Connector {
     /// Limit for each address, login included, like libpq's `connect_timeout`.
     timeout: Duration,
     server: String,
-    /// `server_version_num` of the last connection; 0 before the first one.
-    version: AtomicU32,
+    /// What the server of the last connection is.
+    facts: Mutex<Arc<ServerFacts>>,
+    /// What limits how many chunks run at once, for messages.
+    limit: Mutex<Option<String>>,
     /// Tasks that outlive a call: pumps, and sessions that are being ended.
     pub(super) tasks: TaskTracker,
 }
@@ -137,14 +141,30 @@ impl Connector {
             password,
             dialer,
             server,
-            version: AtomicU32::new(0),
+            facts: Mutex::default(),
+            limit: Mutex::default(),
             tasks: TaskTracker::new(),
         })
     }
 
-    /// `server_version_num` of the server, 0 before the first connection.
-    pub(super) fn version(&self) -> u32 {
-        self.version.load(Ordering::Relaxed)
+    /// What the server is. Nothing is known before the first connection.
+    pub(super) fn server_facts(&self) -> Arc<ServerFacts> {
+        Arc::clone(&self.facts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes what limits the chunks of the role.
+    pub(super) fn set_limit(&self, limit: Option<String>) {
+        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
+    }
+
+    /// What limits the chunks of the role, if planning has found a limit in this process.
+    pub(super) fn limit(&self) -> Option<String> {
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether there was a connection yet.
+    pub(super) fn is_known(&self) -> bool {
+        self.server_facts().version != 0
     }
 
     /// Makes a connection outside the pool.
@@ -155,13 +175,35 @@ impl Connector {
     /// Makes a connection for the pool.
     pub(super) async fn pooled(&self) -> Result<Pooled, SourceError> {
         let Opened { client, connection, tap, address } = self.open(APPLICATION_NAME).await?;
-        // `ClientWrapper` ends this task when it is dropped.
+        // The wrapper ends this task.
         let driver = tokio::spawn(async move {
             if let Err(e) = connection.await {
                 tracing::debug!(error = %e, "the connection ended with an error");
             }
         });
         Ok(Pooled { client: ClientWrapper::new(client, driver), tap, address })
+    }
+
+    /// User and database.
+    pub(super) fn login(&self) -> (&str, &str) {
+        (self.config.get_user().unwrap_or_default(), self.config.get_dbname().unwrap_or_default())
+    }
+
+    /// Opens a stream to another server, e.g. a segment, with the TLS that the connection string demands.
+    pub(super) async fn dial(&self, host: &str, port: u16, what: &str) -> Result<Wire, SourceError> {
+        let what = format!("{what}: connect to the segment at {host}:{port}");
+        let address = self.dialer.address_of(host, port).await.map_err(|e| undialled(&e, &what))?;
+        self.dialer.open(&address).await.map_err(|e| undialled(&e, &what))
+    }
+
+    /// Why no retrieve session can be opened there; none if one can.
+    pub(super) async fn unreached(&self, host: &str, port: u16) -> Option<String> {
+        let dialled = timeout(self.timeout.min(REACH_TIMEOUT), self.dial(host, port, "try")).await;
+        match dialled {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.message),
+            Err(_) => Some(format!("the segment at {host}:{port} does not answer")),
+        }
     }
 
     /// Limit for each address.
@@ -222,23 +264,40 @@ impl Connector {
         let (stream, tap) = Tap::new(wire);
         let (client, mut connection) =
             config.connect_raw(stream, Agreed).await.map_err(|e| self.refused(&e))?;
-        if let Some(version) = connection.parameter("server_version").and_then(version_number) {
-            self.version.store(version, Ordering::Relaxed);
-        }
         if let Some((question, wanted)) = question(target) {
-            let rows = tokio::select! {
-                rows = client.simple_query(question) => rows,
-                ended = &mut connection => Err(match ended {
-                    Err(error) => error,
-                    Ok(()) => return Err(self.silent()),
-                }),
-            };
-            let is_wanted = |m: &SimpleQueryMessage| matches!(m, SimpleQueryMessage::Row(row) if row.get(0) == Some(wanted));
-            if !rows.map_err(|e| self.refused(&e))?.iter().any(is_wanted) {
+            let row = self.ask_new(&client, &mut connection, question).await?;
+            if row.as_ref().and_then(|row| row.get(0)) != Some(wanted) {
                 return Err(self.undialled(&DialError::Unwanted));
             }
         }
+        let text = connection.parameter("server_version").unwrap_or_default().to_owned();
+        if self.server_facts().text != text {
+            let row = self.ask_new(&client, &mut connection, &server::question()).await?;
+            let facts = ServerFacts::of(&text, row.as_ref());
+            if facts.greenplum.is_some() {
+                tracing::info!(server = self.server, version = text, "the server is Greenplum");
+            }
+            *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+        }
         Ok(Opened { client, connection, tap, address })
+    }
+
+    /// Asks a question of one row on a connection that nobody drives yet.
+    async fn ask_new(
+        &self,
+        client: &Client,
+        connection: &mut Connection<Tap<Wire>, Tap<Wire>>,
+        question: &str,
+    ) -> Result<Option<SimpleQueryRow>, SourceError> {
+        let messages = tokio::select! {
+            messages = client.simple_query(question) => messages,
+            ended = connection => Err(match ended {
+                Err(error) => error,
+                Ok(()) => return Err(self.silent()),
+            }),
+        };
+        let rows = messages.map_err(|e| self.refused(&e))?.into_iter();
+        Ok(rows.filter_map(|m| if let SimpleQueryMessage::Row(row) = m { Some(row) } else { None }).next())
     }
 
     /// The password for the next connection, if it is not in the DSN.
@@ -274,10 +333,19 @@ impl Connector {
     }
 
     /// Ends the work of a connection on the server and closes it. The connection must be out of the pool.
-    /// Returns once the server has ended the work, or after a limited time.
-    pub(super) async fn end(&self, conn: Pooled) {
+    /// Returns once the server has ended the work, or after a limited time. `process` is the server's process, if
+    /// it is known.
+    pub(super) async fn end(&self, conn: Pooled, process: Option<i32>) {
         // Rows that still arrive must not wait for a reader.
         conn.tap.discard();
+        if conn.client.is_closed() {
+            return;
+        }
+        if let Some(process) = process.filter(|_| self.server_facts().greenplum.is_some())
+            && timeout(CANCEL_TIMEOUT, self.terminate(process)).await.is_ok_and(|ended| ended.is_ok())
+        {
+            return;
+        }
         // The server answers only after the previous statement has ended.
         let idle = conn.client.batch_execute("ROLLBACK");
         tokio::pin!(idle);
@@ -289,12 +357,26 @@ impl Connector {
         }
     }
 
+    /// Ends a session of Greenplum from another session of the same role. Its COPY of a table answers a cancel
+    /// request only when all segments have sent their rows, which may take an hour.
+    async fn terminate(&self, process: i32) -> Result<(), SourceError> {
+        let Opened { client, connection, .. } = self.open(APPLICATION_NAME).await?;
+        let ask = async {
+            let sql = format!("SELECT pg_catalog.pg_terminate_backend({process})");
+            client.simple_query(&sql).await.map_err(|e| self.refused(&e))
+        };
+        tokio::select! {
+            asked = ask => asked.map(|_| ()),
+            _ = connection => Err(self.silent()),
+        }
+    }
+
     /// Like `end`, for callers that cannot wait.
-    pub(super) fn abandon(self: &Arc<Self>, conn: Pooled) {
+    pub(super) fn abandon(self: &Arc<Self>, conn: Pooled, process: Option<i32>) {
         // Without a runtime the process is ending and closes its sockets.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let connector = self.clone();
-            self.tasks.spawn_on(async move { connector.end(conn).await }, &runtime);
+            self.tasks.spawn_on(async move { connector.end(conn, process).await }, &runtime);
         }
     }
 
@@ -347,22 +429,6 @@ fn question(target: Target) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// `15.20 (Debian …)` → 150020, `9.4.26` → 90426, `18beta1` → 180000.
-fn version_number(text: &str) -> Option<u32> {
-    let mut parts = text
-        .split(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .next()?
-        .split('.')
-        .map(|p| p.parse::<u32>().unwrap_or(0));
-    let major = parts.next().filter(|m| *m > 0)?;
-    let minor = parts.next().unwrap_or(0);
-    Some(if major >= 10 {
-        major * 10_000 + minor
-    } else {
-        major * 10_000 + minor * 100 + parts.next().unwrap_or(0)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,21 +437,8 @@ mod tests {
 
     fn config(toml: &str) -> PostgresConfig {
         let section: SourceConfig = toml::from_str(toml).expect("valid");
-        let SourceKind::Postgres(server) = section.kind;
+        let SourceKind::Postgres(server) = section.kind else { panic!("another kind") };
         server
-    }
-
-    #[test]
-    fn versions_become_numbers() {
-        for (text, number) in [
-            ("15.20 (Debian 15.20-1)", 150_020),
-            ("9.4.26", 90_426),
-            ("18beta1", 180_000),
-            ("12.12", 120_012),
-        ] {
-            assert_eq!(version_number(text), Some(number), "{text}");
-        }
-        assert_eq!(version_number("unknown"), None);
     }
 
     #[test]

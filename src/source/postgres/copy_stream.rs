@@ -1,9 +1,10 @@
-//! Carries rows of a COPY from the connection to the thread that decodes.
+//! Carries rows of one or several COPYs from the connection to the thread that decodes.
 //!
 //! The connection's tap passes rows on through a channel of a few pieces. When the decoder is slow, the
-//! server waits, so memory stays bounded (invariant I8). The stream ends with `None` only after the trailer
-//! *and* the server's confirmation that the transaction succeeded.
+//! server waits, so memory stays bounded (invariant I8). The stream ends with `None` only after the trailer of
+//! each COPY *and* the server's confirmation that the transaction succeeded.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,10 +17,12 @@ use tokio_postgres::{CopyOutStream, Statement};
 use tokio_util::sync::CancellationToken;
 
 use super::definitions::Definitions;
+use super::greenplum;
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::tap::{Piece, Sink, TapHandle};
 use crate::config::Advice;
+use crate::message::request::OnUnfit;
 use crate::source::decode::{CopyDecoder, StreamColumn};
 use crate::source::{ChunkRead, ChunkStream, Progress, SourceError};
 
@@ -29,7 +32,7 @@ const PIECES: usize = 4;
 type Copied = Pin<Box<CopyOutStream>>;
 type End = Arc<OnceLock<Result<(), SourceError>>>;
 
-/// What a COPY will read.
+/// What a chunk will read.
 pub(super) struct Rows<'a> {
     pub(super) read: &'a ChunkRead<'a>,
     /// The columns, in the form that the decoder reads.
@@ -38,44 +41,107 @@ pub(super) struct Rows<'a> {
     pub(super) what: String,
 }
 
+/// The COPYs of a chunk, which run one after the other.
+pub(super) struct Copies {
+    pub(super) first: Statement,
+    pub(super) more: VecDeque<String>,
+}
+
+/// What a chunk's connection does after the last row, before the chunk counts as read.
+pub(super) enum Ending {
+    /// Commits.
+    Commit,
+    /// Commits and compares definitions.
+    Definitions(Definitions),
+    /// Commits, and proves that the snapshot lived until then.
+    Greenplum(greenplum::Ending),
+}
+
+impl Ending {
+    pub(super) async fn run(self, session: Session, what: &str) -> Result<(), SourceError> {
+        match self {
+            Self::Commit => session.end(what).await,
+            Self::Definitions(definitions) => definitions.end(session, what).await,
+            Self::Greenplum(ending) => ending.run(session, what).await,
+        }
+    }
+}
+
+/// The other side of a [`CopyStream`]: where rows and the result go.
+pub(super) struct Feed {
+    /// Keeps the channel open until the result is known.
+    pub(super) sink: mpsc::Sender<Piece>,
+    pub(super) end: End,
+    pub(super) cancel: CancellationToken,
+    pub(super) progress: Arc<Progress>,
+    pub(super) what: String,
+    pub(super) stall: Duration,
+}
+
 /// The rows of a chunk, read from a blocking thread. If the stream is dropped before its end, the query on
 /// the server ends.
 pub(super) struct CopyStream {
     pieces: mpsc::Receiver<Piece>,
     end: End,
     decoder: CopyDecoder,
+    /// Whether another COPY follows the one that the decoder reads.
+    is_between: bool,
+    columns: Vec<StreamColumn>,
+    key: Vec<String>,
+    on_unfit: OnUnfit,
     cancel: CancellationToken,
     progress: Arc<Progress>,
     what: String,
 }
 
 impl CopyStream {
-    /// Starts the COPY and the task that waits for its end.
-    pub(super) async fn start(
-        session: Session,
-        copy: &Statement,
-        rows: Rows<'_>,
-        stall: Duration,
-        definitions: Option<Definitions>,
-    ) -> Result<Self, SourceError> {
+    /// A stream and its other side.
+    pub(super) fn new(rows: Rows<'_>, stall: Duration) -> (Self, Feed) {
         let Rows { read, columns, what } = rows;
         let (sink, pieces) = mpsc::channel(PIECES);
-        let tap = session.tap().clone();
-        tap.take_rows(Sink { pieces: sink.clone(), progress: read.progress.clone() });
-        let rows =
-            session.client().copy_out(copy).await.map_err(|e| session.explain(&e, Stage::Chunk, &what))?;
         let end = End::default();
-        let tasks = session.tasks();
-        let pump = Pump { sink, tap, cancel: read.cancel.clone(), what: what.clone(), stall, definitions };
-        tasks.spawn(pump.run(session, Box::pin(rows), end.clone()));
-        Ok(Self {
+        let feed = Feed {
+            sink,
+            end: end.clone(),
+            cancel: read.cancel.clone(),
+            progress: read.progress.clone(),
+            what: what.clone(),
+            stall,
+        };
+        let stream = Self {
             pieces,
             end,
             decoder: CopyDecoder::new(&columns, read.key, read.on_unfit),
+            is_between: false,
+            columns,
+            key: read.key.to_vec(),
+            on_unfit: read.on_unfit,
             cancel: read.cancel.clone(),
             progress: read.progress.clone(),
             what,
-        })
+        };
+        (stream, feed)
+    }
+
+    /// Starts the first COPY and the task that waits for the end of all.
+    pub(super) async fn start(
+        session: Session,
+        copies: Copies,
+        rows: Rows<'_>,
+        stall: Duration,
+        ending: Ending,
+    ) -> Result<Self, SourceError> {
+        let (stream, feed) = Self::new(rows, stall);
+        let tap = session.tap().clone();
+        tap.take_rows(feed.rows_of_copy());
+        let rows = session
+            .client()
+            .copy_out(&copies.first)
+            .await
+            .map_err(|e| session.explain(&e, Stage::Chunk, &feed.what))?;
+        let tasks = session.tasks();
+        tasks.spawn(Pump { feed, tap, ending, more: copies.more }.run(session, Box::pin(rows)));
+        Ok(stream)
     }
 
     /// Adds the table to an error of the decoder, which knows only columns.
@@ -83,7 +149,18 @@ impl CopyStream {
         error.named(&self.what)
     }
 
-    /// Called after the last piece: returns the last rows, or the error that ended the COPY.
+    /// Called after the last piece of a COPY: its last rows, one batch per call, then `None`. The next COPY
+    /// begins with another decoder.
+    fn rest(&mut self) -> Result<Option<RecordBatch>, SourceError> {
+        let rest = self.decoder.finish().map_err(|e| self.named(e))?;
+        if rest.is_none() {
+            self.decoder = CopyDecoder::new(&self.columns, &self.key, self.on_unfit);
+            self.is_between = false;
+        }
+        Ok(rest)
+    }
+
+    /// Called after the last piece: returns the last rows, or the error that ended the chunk.
     fn last_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         match self.end.get() {
             Some(Ok(())) => self.decoder.finish().map_err(|e| self.named(e)),
@@ -99,10 +176,16 @@ impl ChunkStream for CopyStream {
             if self.cancel.is_cancelled() {
                 return Err(cancelled(&self.what));
             }
-            if let Some(batch) = self.decoder.next_batch().map_err(|e| self.named(e))? {
+            let ready = if self.is_between {
+                self.rest()?
+            } else {
+                self.decoder.next_batch().map_err(|e| self.named(e))?
+            };
+            if let Some(batch) = ready {
                 break Some(batch);
             }
             match self.pieces.blocking_recv() {
+                Some(piece) if piece.is_empty() => self.is_between = true,
                 Some(piece) => self.decoder.take(piece),
                 None => break self.last_batch()?,
             }
@@ -114,67 +197,104 @@ impl ChunkStream for CopyStream {
     }
 }
 
-/// Why a pump stops early.
-enum Stop {
+impl Feed {
+    /// Where the rows of the next COPY go.
+    fn rows_of_copy(&self) -> Sink {
+        Sink { pieces: self.sink.clone(), progress: self.progress.clone() }
+    }
+
+    /// Says that the next piece belongs to another COPY. `false` if nobody reads any more.
+    async fn next_copy(&self) -> bool {
+        self.sink.send(Piece::new()).await.is_ok()
+    }
+
+    /// Reports the result. No piece may follow.
+    pub(super) fn report(self, result: Result<(), SourceError>) {
+        let _ = self.end.set(result);
+    }
+
+    /// The error of a chunk that stopped early.
+    pub(super) fn stopped(&self, stop: Stop, session: &Session) -> SourceError {
+        match stop {
+            Stop::Server(e) => session.explain(&e, Stage::Chunk, &self.what),
+            Stop::Source(e) => e,
+            Stop::Unread | Stop::Cancelled => cancelled(&self.what),
+            Stop::Stalled => stalled(&self.what, self.stall),
+        }
+    }
+}
+
+/// Why a chunk stops early.
+pub(super) enum Stop {
     /// The server reported an error.
     Server(tokio_postgres::Error),
+    /// We found an error.
+    Source(SourceError),
     /// The reader is gone.
     Unread,
     Cancelled,
     Stalled,
 }
 
-/// Waits for the end of a COPY while the tap takes its rows.
+/// Waits for the end of the COPYs while the tap takes their rows.
 struct Pump {
-    /// Keeps the channel open until the result of the COPY is known.
-    sink: mpsc::Sender<Piece>,
+    feed: Feed,
     tap: TapHandle,
-    cancel: CancellationToken,
-    what: String,
-    stall: Duration,
-    definitions: Option<Definitions>,
+    ending: Ending,
+    more: VecDeque<String>,
 }
 
 impl Pump {
-    async fn run(mut self, session: Session, mut rows: Copied, end: End) {
-        let stop = match self.wait(&mut rows).await {
-            Ok(()) => {
-                // Report success only after the transaction is known to be complete.
-                let definitions = self.definitions.take();
-                let ended = async {
-                    match definitions {
-                        Some(definitions) => definitions.end(session, &self.what).await,
-                        None => session.end(&self.what).await,
-                    }
-                };
-                let ended = timeout(self.stall, ended).await;
-                let _ = end.set(ended.unwrap_or_else(|_| Err(stalled(&self.what, self.stall))));
-                return;
+    async fn run(mut self, session: Session, mut rows: Copied) {
+        let stop = loop {
+            if let Err(stop) = self.wait(&mut rows).await {
+                break stop;
             }
-            Err(stop) => stop,
+            let Some(copy) = self.more.pop_front() else {
+                // Report success only after the transaction is known to be complete.
+                let Self { feed, ending, .. } = self;
+                let ended = timeout(feed.stall, ending.run(session, &feed.what)).await;
+                let ended = ended.unwrap_or_else(|_| Err(stalled(&feed.what, feed.stall)));
+                feed.report(ended);
+                return;
+            };
+            match self.begin(&session, &copy).await {
+                Ok(begun) => rows = begun,
+                Err(stop) => break stop,
+            }
         };
-        let why = match stop {
-            Stop::Server(e) => session.explain(&e, Stage::Chunk, &self.what),
-            Stop::Unread | Stop::Cancelled => cancelled(&self.what),
-            Stop::Stalled => stalled(&self.what, self.stall),
-        };
-        let _ = end.set(Err(why));
-        drop((self.sink, rows));
+        let why = self.feed.stopped(stop, &session);
+        drop(rows);
+        self.feed.report(Err(why));
         session.abort().await;
+    }
+
+    /// Begins the next COPY.
+    async fn begin(&self, session: &Session, copy: &str) -> Result<Copied, Stop> {
+        if !self.feed.next_copy().await {
+            return Err(Stop::Unread);
+        }
+        self.tap.take_rows(self.feed.rows_of_copy());
+        tokio::select! {
+            biased;
+            () = self.feed.cancel.cancelled() => Err(Stop::Cancelled),
+            begun = session.client().copy_out(copy) => begun.map(Box::pin).map_err(Stop::Server),
+            () = self.tap.silence(self.feed.stall) => Err(Stop::Stalled),
+        }
     }
 
     /// Waits until the server ends the COPY. All rows have then left the tap.
     async fn wait(&self, rows: &mut Copied) -> Result<(), Stop> {
         tokio::select! {
             biased;
-            () = self.cancel.cancelled() => Err(Stop::Cancelled),
-            () = self.sink.closed() => Err(Stop::Unread),
+            () = self.feed.cancel.cancelled() => Err(Stop::Cancelled),
+            () = self.feed.sink.closed() => Err(Stop::Unread),
             next = rows.next() => match next {
                 None => Ok(()),
                 Some(Err(e)) => Err(Stop::Server(e)),
                 Some(Ok(_)) => unreachable!("the tap takes all rows"),
             },
-            () = self.tap.silence(self.stall) => Err(Stop::Stalled),
+            () = self.tap.silence(self.feed.stall) => Err(Stop::Stalled),
         }
     }
 }

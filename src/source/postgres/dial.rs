@@ -122,6 +122,14 @@ impl Dialer {
         Ok(all)
     }
 
+    /// The first address of a host.
+    pub(super) async fn address_of(&self, host: &str, port: u16) -> Result<Address, DialError> {
+        let mut found = lookup_host((host, port)).await.map_err(DialError::Unreachable)?;
+        let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        let socket = found.next().ok_or_else(|| DialError::Unreachable(none()))?;
+        Ok(Address { name: host.to_owned(), place: Place::Tcp(socket) })
+    }
+
     fn shuffle<T>(&self, list: &mut [T]) {
         if self.shuffled {
             list.sort_by_cached_key(|_| Uuid::new_v4());

@@ -20,16 +20,19 @@ use self::catalogue::Sizes;
 use self::chunk::Limits;
 use self::collation::Care;
 use self::connect::Connector;
+use self::greenplum::divide::Layout;
 use self::pool::Connections;
 use self::session::{Opening, Session};
 use self::slice::{Selected, filter_of};
 use self::sqlstate::Stage;
-use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Snapshots, Source, SourceError, SourceFacts};
-use crate::config::{Advice, Origin, PostgresConfig, SourceConfig};
+use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Prepared, Snapshots, Source, SourceError, SourceFacts};
+use crate::config::{Advice, Origin, PostgresConfig, SourceConfig, SourceKind};
 use crate::message::SourceName;
+use crate::message::setting::ReadWay;
+use crate::relation::pieces::{MostChunks, Pieces, Wanted};
 use crate::relation::{
-    Boundaries, BoundaryMethod, Column, Division, Filter, Frozen, MappingOptions, Relation, Selection,
-    SplitKey, SurveyColumn, SurveyRequest,
+    Boundaries, BoundaryMethod, Column, Division, Facts, Filter, Frozen, MappingOptions, Relation, Selection,
+    Slice, SplitKey, SurveyColumn, SurveyRequest,
 };
 
 mod bulk;
@@ -42,6 +45,7 @@ mod copy_stream;
 mod definitions;
 mod dial;
 mod filter;
+mod greenplum;
 mod guard;
 mod named;
 mod newer;
@@ -54,6 +58,7 @@ mod question;
 mod quote;
 mod reading;
 mod seen;
+mod server;
 mod session;
 mod slice;
 mod snapshot;
@@ -70,6 +75,8 @@ pub struct PostgresSource {
     limits: Limits,
     /// `[sources.<name>.session]`, for questions of planning. Chunks take their settings from the plan.
     session: Vec<(String, String)>,
+    /// Whether the configuration says that it is Greenplum.
+    greenplum: bool,
     /// Whether the configuration accepts that row-level security hides rows.
     partial_rows: bool,
     origin: Origin,
@@ -92,7 +99,8 @@ impl PostgresSource {
             name: name.clone(),
             connections: Connections::new(connector, config)?,
             limits: Limits { lock: server.lock_timeout.0, stall },
-            session: config.session.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            session: config.session(),
+            greenplum: matches!(config.kind, SourceKind::Greenplum(_)),
             origin: config.origin,
             partial_rows: config.session.get("row_security").is_some_and(|v| on(v)),
         })
@@ -109,7 +117,16 @@ impl PostgresSource {
             settings,
             lock_timeout_ms: self.limits.lock.as_millis(),
         };
-        Session::begin(&self.connections, opening).await
+        let session = Session::begin(&self.connections, opening).await?;
+        if self.greenplum && session.server_facts().greenplum.is_none() {
+            let server = self.connections.connector.server();
+            return Err(SourceError::permanent(
+                "kind",
+                format!("source {} is configured as greenplum, and {server} is PostgreSQL", self.name),
+            )
+            .with_remedy("set kind = \"postgres\" for it"));
+        }
+        Ok(session)
     }
 
     /// Begins a session for questions about rows of a relation, and finds out how to read the relation
@@ -123,12 +140,16 @@ impl PostgresSource {
         let mut session = self.ask(under, &[]).await?;
         let (schema, name, filter) = (selection.schema, selection.name, selection.filter);
         let what = format!("look at {}", quote::shown(schema, name));
-        let question = seen::question(schema, name, filter.is_some());
+        let server = session.server_facts();
+        let question = seen::question(schema, name, filter.is_some(), &server);
         let seen = seen::read(&session.rows(&question, Stage::Question, &what).await?);
         let conditions = seen::Conditions { key, filter };
         let (care, path, is_view) = match &seen {
             Some(seen) => {
-                let care = collation::care(&session, seen, conditions, Stage::Question, &what).await?;
+                let care = match server.greenplum {
+                    None => collation::care(&session, seen, conditions, Stage::Question, &what).await?,
+                    Some(_) => Care { filter: filter.map(str::to_owned), ..Care::default() },
+                };
                 (care, path::of(seen, conditions), seen.is_view())
             }
             // The question itself will fail with a better error.
@@ -155,7 +176,15 @@ impl PostgresSource {
     ) -> Result<Vec<Relation>, SourceError> {
         // Without settings of the configuration, because names of types depend on the search path.
         let session = self.ask(under, &[]).await?;
-        let version = self.connections.connector.version();
+        let server = session.server_facts();
+        if let Some(greenplum) = server.greenplum {
+            let relations =
+                greenplum::catalogue::survey(&session, &self.connections.connector, greenplum, request)
+                    .await?;
+            session.end(named::WHAT).await?;
+            return Ok(relations);
+        }
+        let version = server.version;
         let all_rows = (!self.partial_rows).then(|| Advice::AllRows.words(self.origin));
         let relations = catalogue::survey(&session, version, request, sizes, all_rows).await?;
         session.end(named::WHAT).await?;
@@ -171,12 +200,19 @@ impl Source for PostgresSource {
 
     async fn check(&self) -> Result<SourceFacts, SourceError> {
         let session = self.ask(None, &self.session).await?;
+        if session.server_facts().greenplum.is_some() {
+            let facts = greenplum::cluster::check(&session, &self.connections.connector).await?;
+            session.end("ask for the version").await?;
+            // A snapshot that importers ignore is found out here, before a job needs it.
+            snapshot::open(&self.connections.connector, Uuid::new_v4()).await?;
+            return Ok(facts);
+        }
         let sql = "SELECT pg_catalog.current_setting('server_version')";
         let version = session.value(sql, Stage::Question, "ask for the version").await?;
         session.end("ask for the version").await?;
         let version = version.unwrap_or_default();
-        let number = version.split(' ').next().unwrap_or_default();
-        Ok(SourceFacts { product: "PostgreSQL", version: number.to_owned(), snapshots: true })
+        let version = version.split(' ').next().unwrap_or_default().to_owned();
+        Ok(SourceFacts { product: "PostgreSQL".into(), version, snapshots: true, notes: Vec::new() })
     }
 
     async fn close(&self) {
@@ -187,6 +223,43 @@ impl Source for PostgresSource {
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
+    }
+
+    async fn most_chunks(&self, under: Option<&dyn Keeper>) -> Result<Option<MostChunks>, SourceError> {
+        if self.connections.connector.server_facts().greenplum.is_none() {
+            return Ok(None);
+        }
+        let session = self.ask(under, &[]).await?;
+        let limit = greenplum::cluster::most_chunks(&session).await?;
+        self.connections.connector.set_limit(limit.as_ref().map(|most| most.reason.clone()));
+        session.end(named::WHAT).await?;
+        Ok(limit)
+    }
+
+    fn pieces(
+        &self,
+        relation: &Relation,
+        columns: &[Column],
+        wanted: &Wanted,
+    ) -> Result<Option<Pieces>, SourceError> {
+        let name = quote::shown(&relation.schema, &relation.name);
+        let Some(layout) = relation.own.as_ref().and_then(Facts::get::<Layout>) else {
+            return match wanted.read {
+                ReadWay::Auto | ReadWay::Copy => Ok(None),
+                // A default of the source.
+                ReadWay::Retrieve | ReadWay::Query if !wanted.must => Ok(None),
+                ReadWay::Retrieve | ReadWay::Query => Err(SourceError::permanent(
+                    "read",
+                    format!(
+                        "{name} cannot be read by {}: PostgreSQL tables are read by copy",
+                        wanted.read.as_str()
+                    ),
+                )
+                .with_remedy("leave `read` out")),
+            };
+        };
+        let is_plain = reading::Readings::of(columns)?.are_plain();
+        layout.divide(&name, wanted, is_plain).map(Some)
     }
 
     fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
@@ -267,6 +340,9 @@ impl Source for PostgresSource {
     }
 
     async fn read_chunk(&self, read: ChunkRead<'_>) -> Result<Box<dyn ChunkStream>, SourceError> {
+        if matches!(read.slice, Slice::Piece(_)) {
+            return greenplum::chunk::open(&self.connections, self.limits, read).await;
+        }
         let rows = chunk::open(&self.connections, self.limits, read).await?;
         Ok(Box::new(rows))
     }
@@ -282,8 +358,33 @@ impl Snapshots for PostgresSource {
         snapshot::open(&self.connections.connector, lineage).await
     }
 
-    async fn join(&self, lineage: Uuid) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
-        snapshot::join(&self.connections.connector, lineage).await
+    async fn join(
+        &self,
+        lineage: Uuid,
+        prepared: Option<Prepared>,
+    ) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+        // The connection that looks for keepers tells whether it is Greenplum.
+        let connector = &self.connections.connector;
+        if !connector.is_known() {
+            self.ask(None, &[]).await?.end("look at the server").await?;
+        }
+        if connector.server_facts().greenplum.is_none() {
+            return snapshot::join(connector, lineage).await;
+        }
+        let prepared = prepared.and_then(|prepared| prepared.downcast().ok()).map(|prepared| *prepared);
+        snapshot::join_greenplum(connector, lineage, prepared).await
+    }
+
+    fn must_prepare(&self) -> bool {
+        self.greenplum || self.connections.connector.server_facts().greenplum.is_some()
+    }
+
+    async fn prepare(&self) -> Result<Option<Prepared>, SourceError> {
+        if !self.must_prepare() {
+            return Ok(None);
+        }
+        let prepared = snapshot::prepare(&self.connections.connector).await?;
+        Ok(Some(Box::new(prepared)))
     }
 
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError> {

@@ -7,7 +7,7 @@
 //! An operator or function in the path that fits built-in types better is refused (I7).
 
 use super::quote::{literal, shown};
-use super::seen::{Conditions, SeenRelation};
+use super::seen::{Conditions, PG_CATALOG, SeenRelation};
 use super::session::Session;
 use super::slice::Selected;
 use super::sqlstate::Stage;
@@ -73,7 +73,7 @@ fn question(filter: &str) -> String {
     let built_in = |oid: &str| {
         format!(
             "EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = {oid} \
-             AND t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace)"
+             AND t.typnamespace = {PG_CATALOG})"
         )
     };
     format!(
@@ -82,7 +82,7 @@ fn question(filter: &str) -> String {
          WHERE {of_operator} AND (o.oprleft = 0 OR {left}) AND {right} \
            AND (pg_catalog.strpos({filter}, o.oprname::pg_catalog.text) > 0 OR o.oprname::pg_catalog.text = ANY ({words})) \
            AND EXISTS (SELECT FROM pg_catalog.pg_operator b WHERE b.oprname = o.oprname \
-                       AND b.oprnamespace = 'pg_catalog'::pg_catalog.regnamespace) \
+                       AND b.oprnamespace = {PG_CATALOG}) \
          UNION ALL \
          SELECT 'function ' || f.oid::pg_catalog.regprocedure::pg_catalog.text \
          FROM pg_catalog.pg_proc f, pg_catalog.pg_namespace n \
@@ -90,7 +90,7 @@ fn question(filter: &str) -> String {
            AND NOT EXISTS (SELECT FROM pg_catalog.unnest(f.proargtypes) AS a (oid) WHERE NOT {argument}) \
            AND pg_catalog.strpos({lower}, pg_catalog.lower(f.proname::pg_catalog.text)) > 0 \
            AND EXISTS (SELECT FROM pg_catalog.pg_proc b WHERE b.proname = f.proname \
-                       AND b.pronamespace = 'pg_catalog'::pg_catalog.regnamespace) \
+                       AND b.pronamespace = {PG_CATALOG}) \
          LIMIT 1",
         of_operator = elsewhere("o.oprnamespace", "pg_catalog.pg_operator", "o.oid"),
         of_function = elsewhere("f.pronamespace", "pg_catalog.pg_proc", "f.oid"),

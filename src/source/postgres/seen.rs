@@ -6,12 +6,16 @@ use std::num::NonZeroU32;
 use tokio_postgres::SimpleQueryRow;
 
 use super::quote::{ident, literal, shown};
+use super::server::ServerFacts;
 use super::slice::Selected;
 use crate::relation::{Column, RelationKind};
 use crate::source::SourceError;
 
 /// Types below this oid have the same oid on every server, and none of them is a domain.
 pub(super) const FIXED_OIDS: u32 = 10_000;
+
+/// Oid of the schema `pg_catalog`, the same on every server.
+pub(super) const PG_CATALOG: u32 = 11;
 
 /// A relation as the snapshot shows it.
 pub(super) struct SeenRelation {
@@ -141,21 +145,28 @@ pub(super) fn changed(schema: &str, name: &str, why: &str) -> SourceError {
 }
 
 /// SQL that reads a relation as the snapshot shows it. For a view or a filter it also reads the role's own
-/// search path. This SQL must run before any session setting of the plan, because names of types depend on
-/// the search path.
-pub(super) fn question(schema: &str, name: &str, filtered: bool) -> String {
+/// search path. It must run before any session setting of the plan, because names of types depend on the
+/// search path.
+pub(super) fn question(schema: &str, name: &str, filtered: bool, server: &ServerFacts) -> String {
+    // What Greenplum's catalogue lacks: it has no row-level security up to version 6, and tables are read
+    // without their children.
+    let (key, policies, family) = match server.greenplum {
+        None => (
+            "(SELECT p.partattrs[0] FROM pg_catalog.pg_partitioned_table p \
+              WHERE p.partrelid = c.oid AND p.partstrat <> 'h')",
+            "c.relrowsecurity",
+            "EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) \
+             OR NOT c.relispartition \
+                AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)",
+        ),
+        Some(_) => ("NULL", "false", "false"),
+    };
     format!(
         "SELECT c.oid, c.relkind, a.attname, a.attnum, a.atttypid, \
                 pg_catalog.format_type(a.atttypid, a.atttypmod), \
                 pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'), \
-                (SELECT p.partattrs[0] FROM pg_catalog.pg_partitioned_table p \
-                 WHERE p.partrelid = c.oid AND p.partstrat <> 'h'), \
-                c.relrowsecurity, c.relfilenode, \
-                EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) \
-                OR NOT c.relispartition \
-                   AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), \
-                t.typtype, t.typbasetype, a.attcollation, \
-                t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace, \
+                {key}, {policies}, c.relfilenode, {family}, \
+                t.typtype, t.typbasetype, a.attcollation, t.typnamespace <> {PG_CATALOG}, \
                 CASE WHEN {filtered} OR c.relkind = 'v' \
                      THEN (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'search_path') END \
          FROM pg_catalog.pg_class c \

@@ -15,57 +15,15 @@ use tokio_util::task::TaskTracker;
 
 use super::connect::{Connector, Pooled};
 use super::pool::{Connections, Manager};
-use super::quote::literal;
+use super::quote::{ident, literal};
+use super::server::{SETTINGS, ServerFacts};
 use super::sqlstate::{Stage, explain};
 use super::tap::TapHandle;
 use crate::source::SourceError;
 
-/// Settings that decide how texts and names are written, what literals mean, and which rows are visible. They
-/// are the same for planning and for every chunk, whatever role and database set. A plan may override them.
-/// `row_security = off` makes the server refuse a query from which a policy would silently remove rows,
-/// because that would lose data. The list leaves out settings that only a superuser may change, limits and
-/// costs, and settings without one right value, because they depend on the installation: `lc_monetary`,
-/// `default_text_search_config`, and settings of extensions.
-const SETTINGS: [(&str, &str); 22] = [
-    ("TimeZone", "UTC"),
-    ("timezone_abbreviations", "Default"),
-    ("DateStyle", "ISO, YMD"),
-    ("IntervalStyle", "postgres"),
-    ("extra_float_digits", "1"),
-    ("bytea_output", "hex"),
-    ("xmlbinary", "base64"),
-    ("xmloption", "content"),
-    ("lc_numeric", "C"),
-    ("lc_time", "C"),
-    ("quote_all_identifiers", "off"),
-    ("array_nulls", "on"),
-    ("backslash_quote", "safe_encoding"),
-    ("standard_conforming_strings", "on"),
-    ("transform_null_equals", "off"),
-    // A GIN index would return only a random part of the matching rows.
-    ("gin_fuzzy_search_limit", "0"),
-    ("search_path", "pg_catalog"),
-    ("row_security", "off"),
-    // Chunks already run in parallel, and queries with a single scan gain nothing from JIT.
-    ("max_parallel_workers_per_gather", "0"),
-    ("jit", "off"),
-    // A scan of a whole table begins at its first page, so that the file is the same every time.
-    ("synchronize_seqscans", "off"),
-    // Current constraints say nothing about the rows of a snapshot.
-    ("constraint_exclusion", "off"),
-];
-
-/// Let the server notice that a client is gone: within a second while a query runs, and within about two
-/// minutes otherwise.
-const KEEPALIVES: [(&str, &str); 3] =
-    [("tcp_keepalives_idle", "60"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "6")];
-
-/// First version with `client_connection_check_interval`.
-const HAS_CONNECTION_CHECK: u32 = 140_000;
-
 /// `SELECT set_config(…), …`: unlike `SET LOCAL`, it accepts lists in the form that the server shows, and
 /// names with dots.
-pub(super) fn set_config<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+fn set_config<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let calls: Vec<String> = settings
         .into_iter()
         .map(|(name, value)| {
@@ -81,10 +39,35 @@ pub(super) fn set_config<'a>(settings: impl IntoIterator<Item = (&'a str, &'a st
     format!("SELECT {}", calls.join(", "))
 }
 
-/// The settings of this module for this version of the server.
-pub(super) fn base_settings<'a>(version: u32) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let check = (version >= HAS_CONNECTION_CHECK).then_some(("client_connection_check_interval", "1s"));
-    SETTINGS.into_iter().chain(KEEPALIVES).chain(check)
+/// SQL that applies settings for the rest of the transaction, and answers the `statement_timeout` that is then in
+/// force, and the server's process. On Greenplum, `set_config` after the import of a snapshot makes the
+/// segments read the present rows instead of those of the snapshot, without an error. `SET LOCAL` does not.
+pub(super) fn apply<'a>(
+    server: &ServerFacts,
+    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> String {
+    if server.greenplum.is_none() {
+        return format!("{}, {IN_FORCE}", set_config(settings));
+    }
+    settings.into_iter().map(|(name, value)| set_local(name, value)).collect::<String>()
+        + "SELECT "
+        + IN_FORCE
+}
+
+/// What [`InForce`] is read from.
+const IN_FORCE: &str = "pg_catalog.current_setting('statement_timeout'), pg_catalog.pg_backend_pid()";
+
+fn set_local(name: &str, value: &str) -> String {
+    match (name, value.trim()) {
+        // A list of names, which are quoted where they have to be.
+        ("search_path", list) if !list.is_empty() => format!("SET LOCAL search_path = {list}; "),
+        _ => format!("SET LOCAL {} = {}; ", ident(name), literal(value)),
+    }
+}
+
+/// The settings of this module that the server knows.
+pub(super) fn base_settings<'a>(server: &'a ServerFacts) -> impl Iterator<Item = (&'a str, &'a str)> {
+    SETTINGS.into_iter().filter(|(name, _)| server.knows(name))
 }
 
 /// How a session begins.
@@ -98,13 +81,21 @@ pub(super) struct Opening<'a> {
     pub(super) lock_timeout_ms: u128,
 }
 
+/// What a transaction found out about itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct InForce {
+    /// Whether there is a `statement_timeout`. It helps to tell a timeout from a cancel.
+    statement_timeout: bool,
+    /// The server's process. A pooler may give the next transaction another one.
+    process: Option<i32>,
+}
+
 /// A transaction on a pooled connection.
 pub(super) struct Session {
     /// `None` once the session has ended.
     conn: Option<Object<Manager>>,
     connector: Arc<Connector>,
-    /// Whether a `statement_timeout` is in force. It helps to tell a timeout from a cancel.
-    statement_timeout: bool,
+    in_force: InForce,
 }
 
 impl Session {
@@ -113,7 +104,7 @@ impl Session {
         let mut session = Self::take(connections).await?;
         let (begun, set) = join(session.start(opening), session.configure(opening)).await;
         begun?;
-        session.statement_timeout = set?;
+        session.in_force = set?;
         Ok(session)
     }
 
@@ -121,22 +112,23 @@ impl Session {
     pub(super) async fn begin_asking(
         connections: &Connections,
         opening: Opening<'_>,
-        sql: &str,
+        question: impl FnOnce(&ServerFacts) -> String,
         what: &str,
     ) -> Result<(Self, Vec<SimpleQueryRow>), SourceError> {
         let mut session = Self::take(connections).await?;
+        let sql = question(&session.server_facts());
         let mut rows = Vec::new();
-        let ask = session.stream(sql, |row| rows.push(row));
+        let ask = session.stream(&sql, |row| rows.push(row));
         let (begun, set, asked) = join3(session.start(opening), session.configure(opening), ask).await;
         begun?;
-        session.statement_timeout = set?;
+        session.in_force = set?;
         asked.map_err(|e| session.explain(&e, Stage::Chunk, what))?;
         Ok((session, rows))
     }
 
     async fn take(connections: &Connections) -> Result<Self, SourceError> {
         let conn = connections.get().await?;
-        Ok(Self { conn: Some(conn), connector: connections.connector.clone(), statement_timeout: false })
+        Ok(Self { conn: Some(conn), connector: connections.connector.clone(), in_force: InForce::default() })
     }
 
     async fn start(&self, opening: Opening<'_>) -> Result<(), SourceError> {
@@ -150,9 +142,10 @@ impl Session {
         }
     }
 
-    async fn configure(&self, opening: Opening<'_>) -> Result<bool, SourceError> {
+    async fn configure(&self, opening: Opening<'_>) -> Result<InForce, SourceError> {
         let lock_timeout = opening.lock_timeout_ms.to_string();
-        let base = base_settings(self.connector.version()).chain([("lock_timeout", lock_timeout.as_str())]);
+        let server = self.connector.server_facts();
+        let base = base_settings(&server).chain([("lock_timeout", lock_timeout.as_str())]);
         let given = opening.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         self.set_all(base.chain(given)).await
     }
@@ -164,7 +157,12 @@ impl Session {
 
     /// The server's version.
     pub(super) fn version(&self) -> u32 {
-        self.connector.version()
+        self.server_facts().version
+    }
+
+    /// What the server is.
+    pub(super) fn server_facts(&self) -> Arc<ServerFacts> {
+        self.connector.server_facts()
     }
 
     /// Takes the rows of the session's COPY.
@@ -183,7 +181,7 @@ impl Session {
 
     /// Describes an error of this session.
     pub(super) fn explain(&self, error: &tokio_postgres::Error, stage: Stage, what: &str) -> SourceError {
-        explain(error, stage, what, self.statement_timeout)
+        explain(error, stage, what, self.in_force.statement_timeout)
     }
 
     /// Applies settings for the rest of the transaction.
@@ -191,18 +189,22 @@ impl Session {
         &mut self,
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<(), SourceError> {
-        self.statement_timeout = self.set_all(settings).await?;
+        self.in_force = self.set_all(settings).await?;
         Ok(())
     }
 
-    /// Applies settings. Returns whether a `statement_timeout` is then in force.
+    /// Applies settings. Returns what is then in force.
     async fn set_all<'a>(
         &self,
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<bool, SourceError> {
-        let sql = format!("{}, pg_catalog.current_setting('statement_timeout')", set_config(settings));
+    ) -> Result<InForce, SourceError> {
+        let sql = apply(&self.connector.server_facts(), settings);
         let rows = self.rows(&sql, Stage::Setup, "set the session's settings").await?;
-        Ok(rows.first().is_some_and(|r| r.get(r.len().saturating_sub(1)) != Some("0")))
+        let last = |back: usize| rows.first().and_then(|row| row.get(row.len().checked_sub(back)?));
+        Ok(InForce {
+            statement_timeout: last(2).is_some_and(|timeout| timeout != "0"),
+            process: last(1).and_then(|process| process.parse().ok()),
+        })
     }
 
     /// Runs statements and ignores their results.
@@ -279,7 +281,7 @@ impl Session {
     /// Ends what runs on the connection and closes it.
     pub(super) async fn abort(mut self) {
         if let Some(conn) = self.conn.take() {
-            self.connector.end(Object::take(conn)).await;
+            self.connector.end(Object::take(conn), self.in_force.process).await;
         }
     }
 }
@@ -287,7 +289,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
-            self.connector.abandon(Object::take(conn));
+            self.connector.abandon(Object::take(conn), self.in_force.process);
         }
     }
 }
@@ -306,10 +308,22 @@ mod tests {
     }
 
     #[test]
-    fn old_servers_are_not_asked_for_settings_that_they_lack() {
-        let has =
-            |version| base_settings(version).any(|(name, _)| name == "client_connection_check_interval");
-        assert!(!has(130_014));
-        assert!(has(140_000));
+    fn greenplum_gets_no_set_config() {
+        let settings = [("search_path", "a, \"B\""), ("search_path", ""), ("my.x", "it's")];
+        let facts = ServerFacts::greenplum();
+        assert_eq!(
+            apply(&facts, settings),
+            format!(
+                "SET LOCAL search_path = a, \"B\"; SET LOCAL \"search_path\" = ''; \
+                 SET LOCAL \"my.x\" = 'it''s'; SELECT {IN_FORCE}"
+            )
+        );
+    }
+
+    #[test]
+    fn a_server_gets_only_settings_that_it_knows() {
+        let server = ServerFacts::knowing(90_426, &["TimeZone", "optimizer"]);
+        let names: Vec<&str> = base_settings(&server).map(|(name, _)| name).collect();
+        assert_eq!(names, ["TimeZone", "optimizer"]);
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError>
     Ok(match slice {
         Slice::All => None,
         Slice::Nulls { column } => Some(is_null(column)),
+        Slice::Piece(_) => unreachable!("`chunk` refuses pieces, and `greenplum::chunk` reads them"),
         Slice::Range { column, from: None, to: None, .. } => Some(format!("{} IS NOT NULL", ident(column))),
         Slice::Range { column, order, from, to } => {
             let (column, Cast { ty, collate, .. }) = (ident(column), cast(order)?);
@@ -159,7 +160,7 @@ fn with_text(value: String, form: &Form) -> String {
                 with_text(format!("({value}).{}", ident(&attribute.name)), &attribute.form)
             };
             let attributes: Vec<String> = attributes.iter().map(attribute).collect();
-            format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN ROW({}) END", attributes.join(", "))
+            format!("CASE WHEN {} THEN ROW({}) END", is_not_null(&value), attributes.join(", "))
         }
         _ => value,
     }
@@ -167,9 +168,15 @@ fn with_text(value: String, form: &Form) -> String {
 
 /// The text of a value as its type's output function writes it. A cast to text may write another text
 /// (`inet`, `boolean`), and the owner of a type may define any cast. `concat` calls the output function, and
-/// keeps the blanks at the end of a character(n). A composite of NULLs is not NULL.
+/// keeps the blanks at the end of a character(n).
 pub(super) fn text_of(value: &str) -> String {
-    format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN pg_catalog.concat({value}) END")
+    format!("CASE WHEN {} THEN pg_catalog.concat({value}) END", is_not_null(value))
+}
+
+/// Whether a value is there. A composite of NULLs is there, but `IS NOT NULL` says that it is not. `IS DISTINCT
+/// FROM NULL` needs an operator of the type on old servers, which some types lack (`polygon`).
+fn is_not_null(value: &str) -> String {
+    format!("pg_catalog.pg_column_size({value}) IS NOT NULL")
 }
 
 /// Like `text_of`, for each element of an array. An array that is not a plain list is found unfit by its
@@ -178,7 +185,7 @@ fn texts_of(value: &str) -> String {
     format!(
         "CASE WHEN pg_catalog.array_ndims({value}) = 1 AND pg_catalog.array_lower({value}, 1) = 1 \
          THEN ARRAY(SELECT {} FROM (SELECT pg_catalog.unnest({value}) AS e) u) \
-         WHEN {value} IS DISTINCT FROM NULL THEN pg_catalog.array_fill(''::pg_catalog.text, \
+         WHEN {value} IS NOT NULL THEN pg_catalog.array_fill(''::pg_catalog.text, \
            CASE WHEN pg_catalog.array_ndims({value}) > 0 THEN ARRAY[1, 1] ELSE '{{}}' END) END",
         text_of("u.e")
     )
@@ -265,8 +272,8 @@ mod tests {
         assert_eq!(
             with_text("\"c\"".into(), &outer),
             format!(
-                "CASE WHEN \"c\" IS DISTINCT FROM NULL THEN ROW(\
-                 CASE WHEN (\"c\").\"i\" IS DISTINCT FROM NULL THEN ROW(\
+                "CASE WHEN pg_catalog.pg_column_size(\"c\") IS NOT NULL THEN ROW(\
+                 CASE WHEN pg_catalog.pg_column_size((\"c\").\"i\") IS NOT NULL THEN ROW(\
                  ((\"c\").\"i\").\"a\", {}) END, \
                  (\"c\").\"w\") END",
                 texts_of("((\"c\").\"i\").\"q\"\"\"")

@@ -4,6 +4,11 @@
 //! The name of a keeper in `pg_stat_activity` is `aduk:<lineage>:<snapshot id>`. Any process of the same role
 //! can therefore import its snapshot and export it again. The snapshot lives as long as one keeper does. The
 //! last statement of a keeper contains the time of the snapshot in a comment.
+//!
+//! Greenplum is different: a session that imports a snapshot does not hold it. When the exporting session
+//! ends, importers read other rows, without an error. So there a process that joins a snapshot only borrows
+//! it from the session that holds it, unless its own transaction began before the export (`prepare`). Every chunk
+//! proves at its end that the snapshot lived until then (`greenplum/ending.rs`).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,7 +20,8 @@ use uuid::Uuid;
 
 use super::connect::{Connector, Opened};
 use super::quote::literal;
-use super::session::{base_settings, set_config};
+use super::server::{ServerFacts, TIMEOUTS};
+use super::session::{apply, base_settings};
 use super::sqlstate::{Stage, explain};
 use crate::failpoint;
 use crate::relation::Snapshot;
@@ -23,10 +29,10 @@ use crate::source::{ErrorKind, Keeper, SourceError};
 
 /// Longest `application_name` of the server.
 const NAME_BYTES: usize = 63;
-/// First version with `transaction_timeout`.
-const HAS_TRANSACTION_TIMEOUT: u32 = 170_000;
 /// Marks the snapshot's time in the keeper's last statement.
 const TIME_MARK: &str = "snapshot-time-us=";
+/// Marks the oldest transaction that was open at the export, on Greenplum.
+const HORIZON_MARK: &str = "horizon=";
 
 /// A transaction that holds a snapshot.
 pub(super) struct PostgresKeeper {
@@ -34,8 +40,9 @@ pub(super) struct PostgresKeeper {
     time: Timestamp,
     snapshot: String,
     lost: CancellationToken,
-    /// Dropping the client ends the connection, which ends the transaction.
-    _client: Client,
+    /// The session that holds the snapshot; none if a session of another process does. Dropping it ends the
+    /// connection, which ends the transaction.
+    session: Option<Client>,
 }
 
 impl Keeper for PostgresKeeper {
@@ -45,6 +52,10 @@ impl Keeper for PostgresKeeper {
 
     fn lost(&self) -> CancellationToken {
         self.lost.clone()
+    }
+
+    fn holds(&self) -> bool {
+        self.session.is_some()
     }
 }
 
@@ -62,7 +73,42 @@ pub(super) fn id(keeper: &dyn Keeper) -> Result<&str, SourceError> {
 /// Takes a new snapshot.
 pub(super) async fn open(connector: &Connector, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
     let opening = Transaction::begin(connector, None).await?;
-    Ok(Arc::new(opening.export(lineage, None).await?))
+    let exported = opening.export().await?;
+    let mark = match connector.server_facts().greenplum {
+        None => Mark { time: exported.now, horizon: None },
+        Some(_) => {
+            probe(connector, &opening, &exported.id).await?;
+            Mark { time: exported.now, horizon: opening.horizon().await? }
+        }
+    };
+    Ok(Arc::new(opening.show(lineage, exported.id, mark).await?))
+}
+
+/// Checks that an importer really sees this snapshot. An early Greenplum 7 imports a snapshot without an error
+/// and ignores it.
+async fn probe(connector: &Connector, exporter: &Transaction, snapshot: &str) -> Result<(), SourceError> {
+    const SNAPSHOT: &str = "SELECT pg_catalog.txid_current_snapshot()";
+    let what = "try the snapshot";
+    let exported = value(&exporter.client, SNAPSHOT, what).await?;
+    // Another transaction commits. A new snapshot would show it.
+    let other = Transaction::connect(connector).await?;
+    other.rows("SELECT pg_catalog.txid_current()", Stage::Setup, what).await?;
+    let importer = Transaction::begin(connector, Some(snapshot)).await?;
+    let imported = value(&importer.client, SNAPSHOT, what).await?;
+    if exported.is_some() && exported == imported {
+        return Ok(());
+    }
+    Err(unusable(what, "the server imports a snapshot and shows another one"))
+}
+
+/// The first value of a question.
+async fn value(client: &Client, sql: &str, what: &str) -> Result<Option<String>, SourceError> {
+    let messages = client.simple_query(sql).await.map_err(|e| explain(&e, Stage::Setup, what, false))?;
+    let first = |m: &SimpleQueryMessage| match m {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    };
+    Ok(messages.iter().find_map(first))
 }
 
 /// Counts living keepers of a lineage, in all processes.
@@ -71,17 +117,42 @@ pub(super) async fn keepers(connector: &Connector, lineage: Uuid) -> Result<u32,
     Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
 }
 
+/// Begins a transaction on Greenplum that can hold a snapshot which another session exports later.
+pub(super) async fn prepare(connector: &Connector) -> Result<Prepared, SourceError> {
+    let transaction = Transaction::connect(connector).await?;
+    let what = "begin a keeper's transaction";
+    // The statement gives the transaction its number. It takes no snapshot.
+    let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SHOW gp_session_id";
+    transaction.rows(sql, Stage::Setup, what).await?;
+    let session = value(&transaction.client, "SHOW gp_session_id", what).await?.unwrap_or_default();
+    let looking = Transaction::connect(connector).await?;
+    let sql = format!(
+        "SELECT d.distributed_xid FROM pg_catalog.gp_distributed_xacts d WHERE d.gp_session_id = {}",
+        session.parse::<u32>().unwrap_or_default()
+    );
+    let number = value(&looking.client, &sql, what).await?.and_then(|number| number.parse().ok());
+    Ok(Prepared { transaction, number })
+}
+
+/// A transaction that began before a snapshot was exported.
+pub(super) struct Prepared {
+    transaction: Transaction,
+    /// Its number in the cluster.
+    number: Option<u64>,
+}
+
 /// Imports the snapshot of any living keeper. Two calls at the same time for one lineage would make two
 /// keepers, so callers take turns.
 pub(super) async fn join(
     connector: &Connector,
     lineage: Uuid,
 ) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
-    for other in find(connector, lineage).await? {
-        match Transaction::begin(connector, Some(&other.snapshot)).await {
+    for LivingKeeper { snapshot, mark } in find(connector, lineage).await? {
+        match Transaction::begin(connector, Some(&snapshot)).await {
             Ok(joined) => {
                 failpoint::step("mid", "join", "keeper");
-                return Ok(Some(Arc::new(joined.export(lineage, other.time).await?)));
+                let exported = joined.export().await?;
+                return Ok(Some(Arc::new(joined.show(lineage, exported.id, mark).await?)));
             }
             // This keeper has ended meanwhile: try the next one.
             Err(e) if e.kind == ErrorKind::LineageLost => {}
@@ -91,10 +162,44 @@ pub(super) async fn join(
     Ok(None)
 }
 
+/// Joins a snapshot of Greenplum. The prepared transaction holds the snapshot too if its number is at most the
+/// horizon: then no older transaction was open at the export. Otherwise the holder's session is borrowed.
+pub(super) async fn join_greenplum(
+    connector: &Connector,
+    lineage: Uuid,
+    prepared: Option<Prepared>,
+) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
+    let Some(LivingKeeper { snapshot, mark }) = find(connector, lineage).await?.into_iter().next() else {
+        return Ok(None);
+    };
+    if let Some(Prepared { transaction, number: Some(number) }) = prepared
+        && mark.horizon.is_some_and(|horizon| number <= horizon)
+    {
+        let import = format!("SET TRANSACTION SNAPSHOT {}", literal(&snapshot));
+        transaction.rows(&import, Stage::Import, "import the snapshot").await?;
+        transaction.configure().await?;
+        let exported = transaction.export().await?;
+        failpoint::step("mid", "join", "keeper");
+        return Ok(Some(Arc::new(transaction.show(lineage, exported.id, mark).await?)));
+    }
+    let lost = CancellationToken::new();
+    Ok(Some(Arc::new(PostgresKeeper { lineage, time: mark.time, snapshot, lost, session: None })))
+}
+
 /// A living keeper as `pg_stat_activity` shows it.
 struct LivingKeeper {
     snapshot: String,
-    time: Option<Timestamp>,
+    mark: Mark,
+}
+
+/// What a keeper's last statement says about its snapshot, in a comment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    /// The time that the snapshot shows.
+    time: Timestamp,
+    /// On Greenplum: the oldest transaction that was open when the snapshot was exported. Transactions with at
+    /// most this number can hold the snapshot.
+    horizon: Option<u64>,
 }
 
 /// Finds living keepers of a lineage, in this database and of this role.
@@ -108,9 +213,10 @@ async fn find(connector: &Connector, lineage: Uuid) -> Result<Vec<LivingKeeper>,
                 (extract(epoch FROM xact_start) * 1000000)::pg_catalog.int8 \
          FROM pg_catalog.pg_stat_activity \
          WHERE datname = pg_catalog.current_database() AND usename = current_user \
-           AND pg_catalog.starts_with(application_name, {}) AND xact_start IS NOT NULL \
+           AND pg_catalog.substr(application_name, 1, {}) = {} AND xact_start IS NOT NULL \
          ORDER BY xact_start",
         prefix.len() + 1,
+        prefix.len(),
         literal(&prefix),
     );
     let rows = looking.rows(&sql, Stage::Question, "look for keepers of the snapshot").await?;
@@ -119,17 +225,16 @@ async fn find(connector: &Connector, lineage: Uuid) -> Result<Vec<LivingKeeper>,
 
 fn living_keeper(row: &SimpleQueryRow) -> Option<LivingKeeper> {
     let snapshot = row.get(0).filter(|id| is_snapshot_id(id))?.to_owned();
-    let time = row
-        .get(1)
-        .and_then(time_of_query)
-        .or_else(|| row.get(2).and_then(|us| us.parse().ok()))
-        .and_then(|us| Timestamp::from_microsecond(us).ok());
-    Some(LivingKeeper { snapshot, time })
+    let query = row.get(1).unwrap_or_default();
+    let begun = || row.get(2).and_then(|us| us.parse().ok());
+    let time = Timestamp::from_microsecond(marked(query, TIME_MARK).or_else(begun)?).ok()?;
+    let horizon = marked(query, HORIZON_MARK).and_then(|number| u64::try_from(number).ok());
+    Some(LivingKeeper { snapshot, mark: Mark { time, horizon } })
 }
 
-/// Reads the snapshot's time from the keeper's last statement.
-fn time_of_query(query: &str) -> Option<i64> {
-    let (_, rest) = query.rsplit_once(TIME_MARK)?;
+/// Reads a number from the comment of a keeper's last statement.
+fn marked(query: &str, mark: &str) -> Option<i64> {
+    let (_, rest) = query.rsplit_once(mark)?;
     rest.split(|c: char| !c.is_ascii_digit() && c != '-').next()?.parse().ok()
 }
 
@@ -141,11 +246,18 @@ fn application_name(lineage: Uuid, snapshot: &str) -> String {
     format!("aduk:{}:{snapshot}", lineage.simple())
 }
 
+/// A snapshot that was exported.
+struct Exported {
+    id: String,
+    /// When its transaction began.
+    now: Timestamp,
+}
+
 /// A connection outside the pool, with its transaction.
 struct Transaction {
     client: Client,
     lost: CancellationToken,
-    version: u32,
+    server: Arc<ServerFacts>,
 }
 
 impl Transaction {
@@ -160,7 +272,7 @@ impl Transaction {
                 tracing::debug!(error = %e, "the connection of a keeper ended with an error");
             }
         });
-        Ok(Self { client, lost, version: connector.version() })
+        Ok(Self { client, lost, server: connector.server_facts() })
     }
 
     /// Begins with the snapshot of another keeper, or with a new one.
@@ -174,41 +286,57 @@ impl Transaction {
                 new.rows(&sql, Stage::Import, "import the snapshot").await?
             }
         };
-        let timeout = (new.version >= HAS_TRANSACTION_TIMEOUT).then_some(("transaction_timeout", "0"));
-        let settings = base_settings(new.version)
-            .chain([("idle_in_transaction_session_timeout", "0"), ("statement_timeout", "0")])
-            .chain(timeout);
-        new.rows(&set_config(settings), Stage::Setup, "set the keeper's settings").await?;
+        new.configure().await?;
         Ok(new)
     }
 
-    /// Exports the snapshot and makes the keeper visible. `time` is the time of an imported snapshot. Without
-    /// it, the start of the transaction is used.
-    async fn export(self, lineage: Uuid, time: Option<Timestamp>) -> Result<PostgresKeeper, SourceError> {
+    /// Applies the settings of keepers.
+    async fn configure(&self) -> Result<(), SourceError> {
+        let timeouts = TIMEOUTS.into_iter().filter(|timeout| self.server.knows(timeout));
+        let settings = base_settings(&self.server)
+            .chain(timeouts.map(|timeout| (timeout, "0")))
+            .chain([("statement_timeout", "0")]);
+        self.rows(&apply(&self.server, settings), Stage::Setup, "set the keeper's settings").await?;
+        Ok(())
+    }
+
+    /// Exports the snapshot.
+    async fn export(&self) -> Result<Exported, SourceError> {
         let what = "export the snapshot";
         let sql = "SELECT pg_catalog.pg_export_snapshot(), \
                    (extract(epoch FROM pg_catalog.now()) * 1000000)::pg_catalog.int8";
         let rows = self.rows(sql, Stage::Setup, what).await?;
         let answer = rows.first().and_then(|row| {
-            let snapshot = row.get(0).filter(|id| is_snapshot_id(id))?.to_owned();
+            let id = row.get(0).filter(|id| is_snapshot_id(id))?.to_owned();
             let now = row.get(1)?.parse().ok().and_then(|us| Timestamp::from_microsecond(us).ok())?;
-            Some((snapshot, now))
+            Some(Exported { id, now })
         });
-        let Some((snapshot, now)) = answer else {
-            return Err(unusable(what, "the server's answer is not a snapshot id and a time"));
-        };
-        let time = time.unwrap_or(now);
+        answer.ok_or_else(|| unusable(what, "the server's answer is not a snapshot id and a time"))
+    }
+
+    /// The oldest transaction that was open when this one took its snapshot, on Greenplum.
+    async fn horizon(&self) -> Result<Option<u64>, SourceError> {
+        let sql = "SELECT d.xmin_distributed_snapshot FROM pg_catalog.gp_distributed_xacts d \
+                   WHERE d.gp_session_id = pg_catalog.current_setting('gp_session_id')::pg_catalog.int4";
+        let horizon = value(&self.client, sql, "export the snapshot").await?;
+        Ok(horizon.and_then(|number| number.parse().ok()).filter(|number| *number > 0))
+    }
+
+    /// Makes the keeper visible to other processes.
+    async fn show(self, lineage: Uuid, snapshot: String, mark: Mark) -> Result<PostgresKeeper, SourceError> {
+        let what = "export the snapshot";
         let name = application_name(lineage, &snapshot);
         if name.len() > NAME_BYTES {
             return Err(unusable(what, "the snapshot's id is longer than application_name has room for"));
         }
+        let horizon = mark.horizon.map(|number| format!(" {HORIZON_MARK}{number}")).unwrap_or_default();
         let show = format!(
-            "SET LOCAL application_name = {} /* {TIME_MARK}{} */",
+            "SET LOCAL application_name = {} /* {TIME_MARK}{}{horizon} */",
             literal(&name),
-            time.as_microsecond()
+            mark.time.as_microsecond()
         );
         self.rows(&show, Stage::Setup, what).await?;
-        Ok(PostgresKeeper { lineage, time, snapshot, lost: self.lost, _client: self.client })
+        Ok(PostgresKeeper { lineage, time: mark.time, snapshot, lost: self.lost, session: Some(self.client) })
     }
 
     async fn rows(&self, sql: &str, stage: Stage, what: &str) -> Result<Vec<SimpleQueryRow>, SourceError> {
@@ -237,9 +365,11 @@ mod tests {
 
     #[test]
     fn the_time_of_a_snapshot_is_read_from_the_keeper_s_last_statement() {
-        let query = "SET LOCAL application_name = 'aduk:…' /* snapshot-time-us=1732272000123456 */";
-        assert_eq!(time_of_query(query), Some(1_732_272_000_123_456));
-        assert_eq!(time_of_query("<insufficient privilege>"), None);
+        let query =
+            "SET LOCAL application_name = 'aduk:…' /* snapshot-time-us=1732272000123456 horizon=19 */";
+        assert_eq!(marked(query, TIME_MARK), Some(1_732_272_000_123_456));
+        assert_eq!(marked(query, HORIZON_MARK), Some(19));
+        assert_eq!(marked("<insufficient privilege>", TIME_MARK), None);
     }
 
     #[test]

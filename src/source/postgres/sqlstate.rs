@@ -94,6 +94,8 @@ fn classify(code: &str, stage: Stage, said: Circumstances<'_>) -> Meaning {
         (_, "57014") => meaning(Transient, "somebody cancelled the query on the server (pg_cancel_backend)"),
         (_, "57P01" | "57P02" | "57P03" | "57P05") => bare(Transient),
         (_, "57P04") => meaning(Permanent, Advice::Database),
+        // Greenplum: a segment is lost or its backend was ended. Its coordinator connects again.
+        ("58", "58M01") => bare(Transient),
         (_, "58030") => meaning(Transient, "the server had an I/O error; look at its log and disks"),
         (_, "25P03") => meaning(
             Transient,
@@ -176,6 +178,41 @@ fn may_be_shown(class: &str, stage: Stage) -> bool {
     }
 }
 
+/// An error of the server as its message says it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    pub(super) code: String,
+    pub(super) message: String,
+    pub(super) hint: String,
+}
+
+impl Said {
+    /// The error of a call. `what` names the action and the object.
+    fn error(&self, stage: Stage, what: &str, statement_timeout: bool) -> SourceError {
+        let Self { code, message, hint } = self;
+        let meaning = classify(code, stage, Circumstances { message, hint, statement_timeout });
+        let shown = if may_be_shown(code.get(..2).unwrap_or_default(), stage) {
+            format!("{what}: {message}")
+        } else {
+            format!(
+                "{what}: the server reports SQLSTATE {code}; its message may hold data and is not repeated"
+            )
+        };
+        let error = SourceError::of(meaning.kind, code, shown);
+        SourceError { remedy: meaning.remedy, refusal: refusal(code), ..error }
+    }
+}
+
+/// The error that a Greenplum segment reports to a retrieve session. Its own errors say only that the cursor
+/// is gone: the chunk is tried again.
+pub(super) fn of_segment(said: &Said, stage: Stage, what: &str) -> SourceError {
+    let error = said.error(stage, what, false);
+    match said.code.get(..2).unwrap_or_default() {
+        "XX" | "28" | "55" | "25" => SourceError { kind: ErrorKind::Transient, ..error },
+        _ => error,
+    }
+}
+
 /// Makes the error of a call. `what` names the action and the object: "read public.orders".
 pub(super) fn explain(
     error: &tokio_postgres::Error,
@@ -186,17 +223,12 @@ pub(super) fn explain(
     let Some(db) = error.as_db_error() else {
         return without_sqlstate(error, stage, what);
     };
-    let code = db.code().code();
-    let said =
-        Circumstances { message: db.message(), hint: db.hint().unwrap_or_default(), statement_timeout };
-    let meaning = classify(code, stage, said);
-    let message = if may_be_shown(code.get(..2).unwrap_or_default(), stage) {
-        format!("{what}: {}", db.message())
-    } else {
-        format!("{what}: the server reports SQLSTATE {code}; its message may hold data and is not repeated")
+    let said = Said {
+        code: db.code().code().to_owned(),
+        message: db.message().to_owned(),
+        hint: db.hint().unwrap_or_default().to_owned(),
     };
-    let error = SourceError::of(meaning.kind, code, message);
-    SourceError { remedy: meaning.remedy, refusal: refusal(code), ..error }
+    said.error(stage, what, statement_timeout)
 }
 
 /// Errors on the client's side. `tokio-postgres` shows their kind only as text.

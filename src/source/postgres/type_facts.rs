@@ -1,6 +1,6 @@
 //! Reads the types of columns from the catalogue, with all types that they contain.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use tokio_postgres::SimpleQueryRow;
 
@@ -46,12 +46,12 @@ impl Types {
     pub(super) async fn read(
         session: &Session,
         version: u32,
-        used: HashSet<u32>,
+        used: BTreeSet<u32>,
     ) -> Result<Self, SourceError> {
         let mut types = HashMap::new();
         let sql = types_sql(&oid_array(used.into_iter()), version);
         session.each(&sql, Stage::Question, WHAT, |row| types.extend(parse_type(&row))).await?;
-        let composites: Vec<u32> =
+        let composites: BTreeSet<u32> =
             types.iter().filter(|(_, t)| t.typtype == 'c').map(|(oid, _)| *oid).collect();
         if !composites.is_empty() {
             let sql = attributes_sql(&oid_array(composites.into_iter()));
@@ -96,6 +96,7 @@ impl Types {
                 attributes: Vec::new(),
                 extension: None,
                 money_scale: None,
+                as_stored: false,
                 greater: None,
             }
         })
@@ -128,13 +129,15 @@ impl Types {
             attributes: row.attributes.iter().map(attribute).collect::<Option<_>>()?,
             extension: row.extension.clone(),
             money_scale: row.money_scale,
+            as_stored: false,
             greater: row.greater.clone(),
         })
     }
 }
 
 /// SQL for the types of `oids` and all types that they contain. The scale of `money` depends on the server's
-/// locale, so the query finds it with a cast.
+/// locale, so the query finds it with a cast. Operators are not asked for in a LATERAL subquery with LIMIT:
+/// Greenplum 6 ends such a plan with "cannot execute squelched plan node".
 fn types_sql(oids: &str, version: u32) -> String {
     let (of_multirange, range) = if version >= HAS_MULTIRANGES {
         (
@@ -170,13 +173,13 @@ fn types_sql(oids: &str, version: u32) -> String {
                              SELECT k.casttarget FROM pg_catalog.pg_cast k \
                              WHERE k.castsource = t.oid AND k.castmethod = 'b' AND k.castcontext = 'i'))) \
          FROM pg_catalog.pg_type t JOIN used u ON u.oid = t.oid \
-         LEFT JOIN LATERAL ( \
-           SELECT n.nspname, p.oprname FROM pg_catalog.pg_opclass c \
+         LEFT JOIN ( \
+           SELECT DISTINCT ON (c.opcintype) c.opcintype, n.nspname, p.oprname FROM pg_catalog.pg_opclass c \
            JOIN pg_catalog.pg_amop a ON a.amopfamily = c.opcfamily AND a.amoplefttype = c.opcintype \
                                     AND a.amoprighttype = c.opcintype AND a.amopstrategy = 5 \
            JOIN pg_catalog.pg_operator p ON p.oid = a.amopopr \
            JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace AND n.nspname <> 'pg_catalog' \
-           WHERE c.opcintype = t.oid AND c.opcmethod = 403 AND c.opcdefault LIMIT 1) g ON true"
+           WHERE c.opcmethod = 403 AND c.opcdefault) g ON g.opcintype = t.oid"
     )
 }
 

@@ -32,6 +32,9 @@ pub(super) struct PgType {
     pub(super) extension: Option<String>,
     /// Digits after the decimal point of `money`, which depend on the server's locale.
     pub(super) money_scale: Option<u8>,
+    /// Whether the column is selected as it is stored wherever its bytes can be read: a COPY of a Greenplum
+    /// table, which the segments format, takes no expressions.
+    pub(super) as_stored: bool,
     /// Schema and name of the "greater" operator of the type's default order, if that operator is not built
     /// in.
     pub(super) greater: Option<(String, String)>,
@@ -80,8 +83,10 @@ pub(super) mod oid {
 /// whose precision does not fit a decimal; without it they are exact texts.
 #[must_use]
 pub(super) fn map(ty: &PgType, numeric: Option<NumericMode>) -> (Form, Fetch) {
+    let as_stored = ty.as_stored;
     let ty = ty.undomained();
     match native(ty, numeric) {
+        Some(form @ (Form::NumericText | Form::NumericDouble)) if as_stored => (form, Fetch::Native),
         Some(Form::NumericText) => (Form::Text, Fetch::AsText),
         // Doubles of numerics are sent as text too, because the client's parser rounds correctly.
         Some(Form::NumericDouble) => (Form::DoubleFromText, Fetch::AsText),
@@ -305,6 +310,7 @@ impl PgType {
             attributes: Vec::new(),
             extension: None,
             money_scale: None,
+            as_stored: false,
             greater: None,
         }
     }

@@ -40,7 +40,7 @@ impl Planner<'_> {
                 // If a later epoch has taken a new lineage already, all these tables can use it. This is not
                 // so if a table changed: the change may have come before or after that snapshot.
                 let changed = abandoned.iter().any(|a| a.cause == Cause::Changed);
-                let may_be_new = self.job.lineages().len() < MAX_LINEAGES;
+                let may_be_new = self.job.fruitless_lineages() < MAX_LINEAGES;
                 lineage = latest
                     .filter(|l| abandoned.iter().all(|a| of(a) != Some(*l)))
                     .filter(|_| !changed || !may_be_new);

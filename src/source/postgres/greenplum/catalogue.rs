@@ -1,0 +1,382 @@
+//! The survey of a Greenplum database. The number of queries does not depend on the number of relations.
+//!
+//! Rows and pages are those of leaves: a root has none of its own. Each relation with files of its own is a leaf;
+//! a relation without partitions is its own only leaf. Plain inheritance counts too: COPY of a parent reads only its own
+//! rows, so its children are leaves beside it.
+
+use std::collections::HashMap;
+
+use tokio_postgres::SimpleQueryRow;
+
+use super::super::catalogue::named_where;
+use super::super::columns;
+use super::super::connect::Connector;
+use super::super::named::{Named, WHAT, oid_array};
+use super::super::quote::{ident, table};
+use super::super::server::Greenplum;
+use super::super::session::Session;
+use super::super::sqlstate::Stage;
+use super::cluster::Cluster;
+use super::divide::{Layout, SizedLeaf};
+use super::piece::Leaf;
+use crate::message::pattern::{TablePattern, qualified};
+use crate::relation::{Facts, Relation, RelationKind, SurveyRequest, Unreadable};
+use crate::source::SourceError;
+
+/// Surveys all relations of the request.
+pub(in super::super) async fn survey(
+    session: &Session,
+    connector: &Connector,
+    server: Greenplum,
+    request: &SurveyRequest,
+) -> Result<Vec<Relation>, SourceError> {
+    let named = named(session, server, request).await?;
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cluster = Cluster::read(session).await?;
+    let no_retrieve = cluster.no_retrieve(connector).await;
+    if let Some(why) = &no_retrieve {
+        tracing::info!(why, "rows cannot be retrieved from the segments; huge tables are queried instead");
+    }
+    let oids = oid_array(named.iter().map(|n| n.oid));
+    let mut members = members(session, server, &oids).await?;
+    let roots = roots(session, server, &oids).await?;
+    let names = request.statistics_for.as_slice();
+    let mut columns = columns::survey(session, session.version(), &named, &oids, names).await?;
+    Ok(named
+        .into_iter()
+        // A relation that was dropped meanwhile is left out.
+        .filter_map(|named| {
+            let root = roots.get(&named.oid)?;
+            let members = members.remove(&named.oid).unwrap_or_default();
+            let columns = columns.remove(&named.oid).unwrap_or_default();
+            Some(relation(named, root, members, columns, &cluster, no_retrieve.clone()))
+        })
+        .collect())
+}
+
+/// A relation of a tree that has files of its own, or rows elsewhere.
+struct Member {
+    oid: u32,
+    leaf: Leaf,
+    storage: Storage,
+    rows: f64,
+    bytes: u64,
+    readable: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Storage {
+    Heap,
+    Append,
+    /// External and foreign tables.
+    Elsewhere,
+    View,
+}
+
+/// Facts of a relation itself.
+struct Root {
+    schema_usage: bool,
+    select: bool,
+    any_column: bool,
+    populated: bool,
+    distribution: Option<String>,
+    is_replicated: bool,
+    is_writable_external: bool,
+    /// Whether it has generated columns, which COPY of a table does not take.
+    has_generated: bool,
+}
+
+fn relation(
+    named: Named,
+    root: &Root,
+    members: Vec<Member>,
+    columns: columns::ColumnFacts,
+    cluster: &Cluster,
+    no_retrieve: Option<String>,
+) -> Relation {
+    let elsewhere = members.iter().any(|m| m.storage == Storage::Elsewhere);
+    let is_view = named.kind == RelationKind::View;
+    let unreadable_leaf = members.iter().find(|m| !m.readable && m.oid != named.oid);
+    let whole = match named.kind {
+        RelationKind::View => Some("a view"),
+        // It can neither be locked nor be read by COPY.
+        RelationKind::MaterializedView => Some("a materialized view"),
+        _ if elsewhere && members.len() == 1 => Some("an external table"),
+        _ if elsewhere => Some("a table with an external partition"),
+        // The right to the root is enough for a query of the root.
+        _ if unreadable_leaf.is_some() && root.select => {
+            Some("a table with a partition that the role may not read itself")
+        }
+        _ => None,
+    };
+    let own = Leaf { schema: named.schema.clone(), name: named.name.clone() };
+    let leaves: Vec<SizedLeaf> = match whole {
+        Some(_) => vec![SizedLeaf { leaf: own.clone(), rows: 0, bytes: 0 }],
+        None => members
+            .iter()
+            .map(|m| SizedLeaf { leaf: m.leaf.clone(), rows: m.rows.max(0.0) as u64, bytes: m.bytes })
+            .collect(),
+    };
+    let bytes = members.iter().map(|m| m.bytes).sum();
+    let counted = members.iter().all(|m| m.rows > 0.0 || m.bytes == 0);
+    let rows = members.iter().map(|m| m.rows.max(0.0)).sum::<f64>() as u64;
+    let is_parent = named.kind == RelationKind::Table && members.len() > 1;
+    let contains: Vec<String> = if is_parent {
+        members
+            .iter()
+            .filter(|m| m.oid != named.oid)
+            .map(|m| qualified(&m.leaf.schema, &m.leaf.name))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let mut surveyed = columns.columns;
+    for column in &mut surveyed {
+        // Greenplum tables are split by leaf and segment, not by keys.
+        column.order = None;
+        // A child may lack a NOT NULL of its parent, and external tables do not enforce it.
+        column.column.nullable |= is_parent || elsewhere;
+    }
+    let layout = Layout {
+        leaves,
+        own,
+        whole,
+        no_copy: match root.has_generated {
+            true => Some("a generated column"),
+            // The segments would send texts as they are stored.
+            false if !cluster.is_utf8 => Some("texts in another encoding than UTF-8"),
+            false => None,
+        },
+        is_replicated: root.is_replicated,
+        distribution: root.distribution.clone().unwrap_or_default(),
+        segments: cluster.segments.iter().map(|s| s.id).collect(),
+        no_retrieve,
+    };
+    let relation = Relation {
+        unreadable: unreadable(&named, root, surveyed.len()),
+        elsewhere: None,
+        contains,
+        alone: None,
+        has_own_rows: named.kind != RelationKind::Partitioned && !is_view,
+        partial: None,
+        foreign: elsewhere,
+        estimated_rows: (!is_view && !elsewhere && counted).then_some(rows),
+        bytes,
+        heap_bytes: bytes,
+        outdated: false,
+        extent: None,
+        primary_key: columns.primary_key,
+        columns: surveyed,
+        own: Some(Facts::of(layout)),
+        schema: named.schema,
+        name: named.name,
+        kind: named.kind,
+    };
+    let alone = is_parent.then(|| {
+        let own = members.iter().find(|m| m.leaf.name == relation.name && m.leaf.schema == relation.schema);
+        let (rows, bytes) = own.map_or((0.0, 0), |m| (m.rows, m.bytes));
+        Box::new(Relation {
+            estimated_rows: Some(rows.max(0.0) as u64),
+            bytes,
+            heap_bytes: bytes,
+            ..relation.clone()
+        })
+    });
+    Relation { alone, ..relation }
+}
+
+fn unreadable(named: &Named, root: &Root, columns: usize) -> Option<Unreadable> {
+    let name = table(&named.schema, &named.name);
+    let (why, remedy) = if !root.schema_usage {
+        let grant = format!("grant it to the role: GRANT USAGE ON SCHEMA {} TO <role>", ident(&named.schema));
+        (format!("no USAGE right on schema {}", named.schema), grant)
+    } else if root.is_writable_external {
+        ("it is a writable external table, which nobody can read".into(), "leave it out".into())
+    } else if !root.select && !root.any_column && columns > 0 {
+        ("no SELECT right".into(), format!("grant it to the role: GRANT SELECT ON {name} TO <role>"))
+    } else if !root.populated {
+        let why = "the materialized view is not populated";
+        (why.into(), format!("fill it: REFRESH MATERIALIZED VIEW {name}"))
+    } else {
+        return None;
+    };
+    Some(Unreadable { why, remedy })
+}
+
+/// How SQL says whether `c` is a partition.
+fn is_partition(server: Greenplum) -> &'static str {
+    if server.has_partition_rules {
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_partition_rule p WHERE p.parchildrelid = c.oid)"
+    } else {
+        "c.relispartition"
+    }
+}
+
+/// How SQL says whether `c` is the root of partitions.
+fn is_root(server: Greenplum) -> &'static str {
+    if server.has_partition_rules {
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_partition p WHERE p.parrelid = c.oid)"
+    } else {
+        "c.relkind = 'p'"
+    }
+}
+
+/// How SQL says how `c` is stored: `h`eap, `a`ppend-optimized, e`x`ternal or foreign, `v`iew, `p`artitioned.
+fn storage(server: Greenplum) -> &'static str {
+    if server.has_relstorage {
+        "CASE WHEN c.relkind = 'v' THEN 'v' WHEN c.relkind = 'f' OR c.relstorage = 'x' THEN 'x' \
+              WHEN c.relstorage IN ('a', 'c') THEN 'a' ELSE 'h' END"
+    } else {
+        "CASE WHEN c.relkind = 'v' THEN 'v' WHEN c.relkind = 'f' THEN 'x' WHEN c.relkind = 'p' THEN 'p' \
+              WHEN (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam) = 'heap' THEN 'h' ELSE 'a' END"
+    }
+}
+
+async fn named(
+    session: &Session,
+    server: Greenplum,
+    request: &SurveyRequest,
+) -> Result<Vec<Named>, SourceError> {
+    let exact: std::collections::HashSet<(String, String)> =
+        request.tables.iter().filter_map(TablePattern::literal).collect();
+    let patterns: Vec<&TablePattern> = request.tables.iter().filter(|p| p.literal().is_none()).collect();
+    let partition = is_partition(server);
+    let sql = format!(
+        "SELECT c.oid, n.nspname, c.relname, {storage}, {partition}, {root}, c.relkind \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE {wanted} AND n.nspname <> 'gp_toolkit' ORDER BY n.nspname, c.relname",
+        storage = storage(server),
+        root = is_root(server),
+        wanted = named_where(request, &format!("c.relkind IN ('r', 'p', 'm') AND NOT {partition}")),
+    );
+    let mut found = Vec::new();
+    session
+        .each(&sql, Stage::Question, WHAT, |row| {
+            let Some(named) = parse_named(&row) else { return };
+            let by_name = exact.contains(&(named.schema.clone(), named.name.clone()));
+            let may_match = matches!(
+                named.kind,
+                RelationKind::Table | RelationKind::Partitioned | RelationKind::MaterializedView
+            );
+            if by_name || may_match && patterns.iter().any(|p| p.matches(&named.schema, &named.name)) {
+                found.push(named);
+            }
+        })
+        .await?;
+    Ok(found)
+}
+
+fn parse_named(row: &SimpleQueryRow) -> Option<Named> {
+    let kind = match (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?) {
+        ("v", ..) => RelationKind::View,
+        (_, "t", ..) => RelationKind::Partition,
+        (_, _, "t", _) => RelationKind::Partitioned,
+        ("x", ..) => RelationKind::Foreign,
+        (.., "m") => RelationKind::MaterializedView,
+        _ => RelationKind::Table,
+    };
+    Some(Named { oid: row.get(0)?.parse().ok()?, schema: row.get(1)?.into(), name: row.get(2)?.into(), kind })
+}
+
+/// The members of each tree, in the order of their names: relations without children, and parents by plain
+/// inheritance. Sizes are those of the last VACUUM or ANALYZE, because asking a file's size costs a message to
+/// every segment; they are asked where nobody has counted yet. The size that the coordinator reports for a
+/// replicated table is the sum of its copies.
+async fn members(
+    session: &Session,
+    server: Greenplum,
+    oids: &str,
+) -> Result<HashMap<u32, Vec<Member>>, SourceError> {
+    let sql = format!(
+        "WITH RECURSIVE tree(root, oid) AS ( \
+           SELECT o, o FROM pg_catalog.unnest({oids}) o \
+           UNION ALL \
+           SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid) \
+         SELECT DISTINCT t.root, c.oid, n.nspname, c.relname, {storage}, c.reltuples, \
+                CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 \
+                     WHEN c.relpages > 0 THEN c.relpages * pg_catalog.current_setting('block_size')::pg_catalog.int8 \
+                     ELSE pg_catalog.pg_relation_size(c.oid) / CASE WHEN p.policytype = 'r' THEN p.numsegments ELSE 1 END \
+                END, \
+                pg_catalog.has_table_privilege(c.oid, 'SELECT') \
+                  AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') \
+         FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         LEFT JOIN pg_catalog.gp_distribution_policy p ON p.localoid = c.oid \
+         WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) \
+            OR NOT ({root}) AND NOT ({partition}) \
+         ORDER BY t.root, n.nspname, c.relname",
+        storage = storage(server),
+        root = is_root(server),
+        partition = is_partition(server),
+    );
+    let mut members: HashMap<u32, Vec<Member>> = HashMap::new();
+    session
+        .each(&sql, Stage::Question, WHAT, |row| {
+            let member = || {
+                let storage = match row.get(4)? {
+                    "a" => Storage::Append,
+                    "x" => Storage::Elsewhere,
+                    "v" => Storage::View,
+                    "p" => return None,
+                    _ => Storage::Heap,
+                };
+                let leaf = Leaf { schema: row.get(2)?.to_owned(), name: row.get(3)?.to_owned() };
+                let member = Member {
+                    oid: row.get(1)?.parse().ok()?,
+                    leaf,
+                    storage,
+                    rows: row.get(5)?.parse().ok()?,
+                    bytes: row.get(6)?.parse().unwrap_or(0),
+                    readable: row.get(7) == Some("t"),
+                };
+                Some((row.get(0)?.parse().ok()?, member))
+            };
+            if let Some((root, member)) = member() {
+                members.entry(root).or_default().push(member);
+            }
+        })
+        .await?;
+    Ok(members)
+}
+
+async fn roots(session: &Session, server: Greenplum, oids: &str) -> Result<HashMap<u32, Root>, SourceError> {
+    let (writable, generated) = if server.has_relstorage {
+        ("COALESCE((SELECT x.writable FROM pg_catalog.pg_exttable x WHERE x.reloid = c.oid), false)", "false")
+    } else {
+        (
+            "EXISTS (SELECT 1 FROM pg_catalog.pg_foreign_table f \
+                     WHERE f.ftrelid = c.oid AND 'is_writable=true' = ANY (f.ftoptions))",
+            "EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated <> '')",
+        )
+    };
+    let sql = format!(
+        "SELECT c.oid, pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), \
+                pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
+                pg_catalog.has_any_column_privilege(c.oid, 'SELECT'), c.relispopulated, \
+                pg_catalog.pg_get_table_distributedby(c.oid), p.policytype = 'r', \
+                {writable}, {generated} \
+         FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.gp_distribution_policy p ON p.localoid = c.oid \
+         WHERE c.oid = ANY ({oids}) AND pg_catalog.has_table_privilege(c.oid, 'SELECT') IS NOT NULL"
+    );
+    let mut roots = HashMap::new();
+    session
+        .each(&sql, Stage::Question, WHAT, |row| {
+            let yes = |i: usize| row.get(i) == Some("t");
+            let Some(oid) = row.get(0).and_then(|oid| oid.parse().ok()) else { return };
+            let root = Root {
+                schema_usage: yes(1),
+                select: yes(2),
+                any_column: yes(3),
+                populated: yes(4),
+                distribution: row.get(5).filter(|text| !text.is_empty()).map(str::to_owned),
+                is_replicated: yes(6),
+                is_writable_external: yes(7),
+                has_generated: yes(8),
+            };
+            roots.insert(oid, root);
+        })
+        .await?;
+    Ok(roots)
+}
