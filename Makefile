@@ -77,6 +77,14 @@ upgrade-check: packages $(PYTHON) ## Daemons of an older release beside new ones
 	ADU_OLDER=$$(realpath $(TARGET)/older/target/debug/adu-export) \
 		cargo test --locked --features failpoints --test faults upgrade:: -- --ignored
 
+.PHONY: greenplum-dsn
+greenplum-dsn:
+	@[ -n "$${ADU_TEST_GREENPLUM_DSN:-}" ] || { echo "set ADU_TEST_GREENPLUM_DSN to the DSN of a superuser of a Greenplum cluster" >&2; exit 1; }
+
+.PHONY: greenplum-check
+greenplum-check: greenplum-dsn packages $(PYTHON) ## Against a real Greenplum cluster: make greenplum-check ADU_TEST_GREENPLUM_DSN=postgres://superuser@host:port/database
+	cargo test --locked --features failpoints --test greenplum -- --ignored --test-threads=1
+
 .PHONY: soak
 soak: packages $(PYTHON) ## Two daemons under load for MINUTES (20): memory, descriptors, threads, queues must stay flat
 	cargo build --locked --release --bin adu-export --example load_tpch
