@@ -271,7 +271,7 @@ impl Connector {
             }
         }
         let text = connection.parameter("server_version").unwrap_or_default().to_owned();
-        if self.server_facts().text != text {
+        if self.server_facts().text != text || !self.is_known() {
             let row = self.ask_new(&client, &mut connection, &server::question()).await?;
             let facts = ServerFacts::of(&text, row.as_ref());
             if facts.greenplum.is_some() {

@@ -66,7 +66,7 @@ fn set_local(name: &str, value: &str) -> String {
 }
 
 /// The settings of this module that the server knows.
-pub(super) fn base_settings<'a>(server: &'a ServerFacts) -> impl Iterator<Item = (&'a str, &'a str)> {
+pub(super) fn base_settings(server: &ServerFacts) -> impl Iterator<Item = (&str, &str)> {
     SETTINGS.into_iter().filter(|(name, _)| server.knows(name))
 }
 

@@ -59,7 +59,7 @@ pub(in crate::source::decode) trait Builder: Send {
     /// Reads the fields of a block.
     fn append(&mut self, fields: Fields<'_>);
 
-    /// After how many rows to check how much [`Room`] was taken: few rows if a few bytes of the stream can
+    /// After how many rows to check how much [`Room`](super::Room) was taken: few rows if a few bytes of the stream can
     /// become large in memory.
     fn step(&self) -> usize {
         usize::MAX

@@ -48,10 +48,9 @@ pub(super) async fn prove(session: &Session, keeper: &dyn Keeper, what: &str) ->
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; COMMIT",
         literal(id)
     );
-    session.run(&sql, Stage::Import, what).await.map_err(|e| {
+    session.run(&sql, Stage::Import, what).await.inspect_err(|e| {
         if e.kind == ErrorKind::LineageLost {
             keeper.lost().cancel();
         }
-        e
     })
 }
