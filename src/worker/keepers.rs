@@ -32,6 +32,9 @@ struct Held {
 /// How long other daemons get to prepare, before a snapshot is taken.
 const PREPARE: Duration = Duration::from_millis(500);
 
+/// How long a server gets to end a transaction whose connection was closed.
+const LET_GO: Duration = Duration::from_millis(200);
+
 /// What was prepared to hold the snapshot of a job.
 struct Preparation {
     prepared: Prepared,
@@ -88,10 +91,15 @@ impl Keepers {
         job: &JobId,
     ) -> Result<Arc<dyn Keeper>, SourceError> {
         let snapshots = snapshots(source)?;
-        // This process takes the snapshot itself.
-        lock(&self.prepared).remove(job);
         if snapshots.must_prepare() && matches!(self.context.owner, Owner::Daemons { .. }) {
             tokio::time::sleep(PREPARE).await;
+        }
+        // This process takes the snapshot itself. What it prepared would be an older transaction, and could keep
+        // other processes from holding the snapshot.
+        let prepared = lock(&self.prepared).remove(job);
+        if prepared.is_some() {
+            drop(prepared);
+            tokio::time::sleep(LET_GO).await;
         }
         let open = snapshots.open(lineage);
         let keeper = tokio::time::timeout(JOIN_LIMIT, open).await.map_err(|_| slow(source))??;
