@@ -43,12 +43,21 @@ pub(super) async fn open(
     read: ChunkRead<'_>,
 ) -> Result<CopyStream, SourceError> {
     let relation = shown(read.selection.schema, read.selection.name);
-    let cancel = read.cancel.clone();
+    opened(limits, &read, &relation, begin(connections, limits, &read, &relation)).await
+}
+
+/// Opens a chunk, unless it is cancelled or the server is silent for too long.
+pub(super) async fn opened<T>(
+    limits: Limits,
+    read: &ChunkRead<'_>,
+    relation: &str,
+    opening: impl Future<Output = Result<T, SourceError>>,
+) -> Result<T, SourceError> {
     tokio::select! {
         biased;
-        () = cancel.cancelled() => Err(cancelled(&relation)),
-        opened = timeout(limits.stall, begin(connections, limits, &read, &relation)) => {
-            opened.unwrap_or_else(|_| Err(stalled(&relation, limits.stall)))
+        () = read.cancel.cancelled() => Err(cancelled(relation)),
+        opened = timeout(limits.stall, opening) => {
+            opened.unwrap_or_else(|_| Err(stalled(relation, limits.stall)))
         }
     }
 }

@@ -2,10 +2,8 @@
 
 use std::collections::VecDeque;
 
-use tokio::time::timeout;
-
-use super::super::chunk::Limits;
-use super::super::copy_stream::{Copies, CopyStream, Ending as EndOfChunk, Rows, cancelled, stalled};
+use super::super::chunk::{Limits, opened};
+use super::super::copy_stream::{Copies, CopyStream, Ending as EndOfChunk, Rows};
 use super::super::pool::Connections;
 use super::super::quote::{ident, shown, table};
 use super::super::reading::Readings;
@@ -21,14 +19,7 @@ pub(in super::super) async fn open(
     read: ChunkRead<'_>,
 ) -> Result<Box<dyn ChunkStream>, SourceError> {
     let relation = shown(read.selection.schema, read.selection.name);
-    let cancel = read.cancel.clone();
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(cancelled(&relation)),
-        opened = timeout(limits.stall, begin(connections, limits, &read, &relation)) => {
-            opened.unwrap_or_else(|_| Err(stalled(&relation, limits.stall)))
-        }
-    }
+    opened(limits, &read, &relation, begin(connections, limits, &read, &relation)).await
 }
 
 async fn begin(
