@@ -238,7 +238,10 @@ impl Keepers {
             .map(|(lineage, _)| *lineage)
             .collect();
         for lineage in lost {
-            let Some(Held { source, job, .. }) = lock(&self.held).remove(&lineage) else { continue };
+            let Some(Held { keeper, source, job }) = lock(&self.held).remove(&lineage) else { continue };
+            if keeper.holds() {
+                self.context.metrics.snapshot_sessions_lost_total.inc();
+            }
             warn!(job.id = %job, %lineage, "the session that kept the snapshot is gone; looks for another");
             if let Err(error) = self.join(&source, lineage, &job).await {
                 debug!(%lineage, %error, "another keeper cannot be joined");

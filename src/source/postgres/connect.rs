@@ -1,4 +1,4 @@
-//! Makes connections, and ends queries from outside.
+//! Makes connections.
 //!
 //! The password file is read at each connect, so that a new password works without a restart.
 
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::dial::{Address, DialError, Dialer, Wire};
 use super::server::{self, ServerFacts};
+use super::session::Configured;
 use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
 use super::tls;
@@ -26,16 +27,10 @@ use crate::config::{Advice, Origin, PostgresConfig, Secret};
 use crate::message::SourceName;
 use crate::source::SourceError;
 
-/// Pauses after each cancel request before the next one. A cancel request that arrives between two statements
-/// has no effect.
-const CANCEL_PAUSES: [Duration; 4] =
-    [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(1), Duration::from_secs(2)];
 /// Longest time to find out whether a segment can be reached.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest time that sending one cancel request may take.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Name of pool connections in `pg_stat_activity`.
-const APPLICATION_NAME: &str = "adu-export";
+pub(super) const APPLICATION_NAME: &str = "adu-export";
 /// Name of connections outside the pool, before they hold a snapshot.
 const KEEPER_NAME: &str = "adu-export keeper";
 
@@ -54,11 +49,13 @@ pub(super) struct Pooled {
     /// Takes the rows of a COPY.
     pub(super) tap: TapHandle,
     /// The server's address. A cancel request must reach the same server.
-    address: Address,
+    pub(super) address: Address,
+    /// On Greenplum: the settings of the session, if we have set them.
+    pub(super) configured: Mutex<Option<Configured>>,
 }
 
 /// Stands for TLS on a stream that already has TLS, or needs none.
-struct Agreed;
+pub(super) struct Agreed;
 
 impl TlsConnect<Tap<Wire>> for Agreed {
     type Stream = Tap<Wire>;
@@ -88,11 +85,11 @@ enum Password {
     File(PathBuf),
 }
 
-/// Makes connections and ends queries.
+/// Makes connections. `end` ends their work.
 pub(super) struct Connector {
     config: tokio_postgres::Config,
     password: Password,
-    dialer: Dialer,
+    pub(super) dialer: Dialer,
     /// Which servers are acceptable.
     target: Target,
     /// Limit for each address, login included, like libpq's `connect_timeout`.
@@ -181,7 +178,7 @@ impl Connector {
                 tracing::debug!(error = %e, "the connection ended with an error");
             }
         });
-        Ok(Pooled { client: ClientWrapper::new(client, driver), tap, address })
+        Ok(Pooled { client: ClientWrapper::new(client, driver), tap, address, configured: Mutex::default() })
     }
 
     /// User and database.
@@ -217,7 +214,7 @@ impl Connector {
     }
 
     /// Tries one address after the other. An address that does not answer must not block the next one.
-    async fn open(&self, name: &str) -> Result<Opened, SourceError> {
+    pub(super) async fn open(&self, name: &str) -> Result<Opened, SourceError> {
         let mut config = self.config.clone();
         if config.get_application_name().is_none() {
             config.application_name(name);
@@ -323,74 +320,13 @@ impl Connector {
         undialled(error, &format!("connect to {}", self.server))
     }
 
-    fn refused(&self, error: &tokio_postgres::Error) -> SourceError {
+    pub(super) fn refused(&self, error: &tokio_postgres::Error) -> SourceError {
         explain(error, Stage::Connect, &format!("connect to {}", self.server), false)
     }
 
     pub(super) fn silent(&self) -> SourceError {
         SourceError::unreachable(format!("connect to {}: no answer within {:?}", self.server, self.timeout))
             .with_remedy(Advice::Silence)
-    }
-
-    /// Ends the work of a connection on the server and closes it. The connection must be out of the pool.
-    /// Returns once the server has ended the work, or after a limited time. `process` is the server's process, if
-    /// it is known.
-    pub(super) async fn end(&self, conn: Pooled, process: Option<i32>) {
-        // Rows that still arrive must not wait for a reader.
-        conn.tap.discard();
-        if conn.client.is_closed() {
-            return;
-        }
-        if let Some(process) = process.filter(|_| self.server_facts().greenplum.is_some())
-            && timeout(CANCEL_TIMEOUT, self.terminate(process)).await.is_ok_and(|ended| ended.is_ok())
-        {
-            return;
-        }
-        // The server answers only after the previous statement has ended.
-        let idle = conn.client.batch_execute("ROLLBACK");
-        tokio::pin!(idle);
-        for pause in CANCEL_PAUSES {
-            self.cancel(&conn).await;
-            if timeout(pause, &mut idle).await.is_ok() {
-                break;
-            }
-        }
-    }
-
-    /// Ends a session of Greenplum from another session of the same role. Its COPY of a table answers a cancel
-    /// request only when all segments have sent their rows, which may take an hour.
-    async fn terminate(&self, process: i32) -> Result<(), SourceError> {
-        let Opened { client, connection, .. } = self.open(APPLICATION_NAME).await?;
-        let ask = async {
-            let sql = format!("SELECT pg_catalog.pg_terminate_backend({process})");
-            client.simple_query(&sql).await.map_err(|e| self.refused(&e))
-        };
-        tokio::select! {
-            asked = ask => asked.map(|_| ()),
-            _ = connection => Err(self.silent()),
-        }
-    }
-
-    /// Like `end`, for callers that cannot wait.
-    pub(super) fn abandon(self: &Arc<Self>, conn: Pooled, process: Option<i32>) {
-        // Without a runtime the process is ending and closes its sockets.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let connector = self.clone();
-            self.tasks.spawn_on(async move { connector.end(conn, process).await }, &runtime);
-        }
-    }
-
-    async fn cancel(&self, conn: &Pooled) {
-        let request = async {
-            let wire = self.dialer.open(&conn.address).await.map_err(|e| e.to_string())?;
-            let request = conn.client.cancel_token();
-            request.cancel_query_raw(Tap::new(wire).0, Agreed).await.map_err(|e| e.to_string())
-        };
-        match timeout(CANCEL_TIMEOUT, request).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(error, "a cancel request failed"),
-            Err(_) => tracing::debug!("a cancel request timed out"),
-        }
     }
 }
 

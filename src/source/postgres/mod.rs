@@ -44,6 +44,7 @@ mod connect;
 mod copy_stream;
 mod definitions;
 mod dial;
+mod end;
 mod filter;
 mod greenplum;
 mod guard;

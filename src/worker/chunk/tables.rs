@@ -274,8 +274,13 @@ impl Work<'_> {
             }
             None => None,
         };
-        export::export(&self.shared.context, chunk, under, turn).await.map_err(|error| match error {
+        let exported = export::export(&self.shared.context, chunk, under.clone(), turn).await;
+        exported.map_err(|error| match error {
             ExportError::Source(e) if e.kind == ErrorKind::LineageLost => {
+                // Nobody else tells a keeper that holds nothing that the session which holds the snapshot is gone.
+                if let Some(keeper) = under.filter(|keeper| !keeper.holds()) {
+                    keeper.lost().cancel();
+                }
                 ExportError::Source(snapshot_elsewhere(&e))
             }
             other => other,

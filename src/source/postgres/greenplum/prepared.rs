@@ -17,11 +17,16 @@ use super::super::sqlstate::Stage;
 use super::ending::Ending;
 use super::piece::{Leaf, Piece};
 use super::seen::{self, Fingerprint};
+use crate::message::setting::ReadWay;
 use crate::relation::Slice;
 use crate::source::{ChunkRead, SourceError};
 
-/// Indexes hold texts in the order of the operating system's collation, and the server has no version of it on
-/// record. A chunk reads whole tables or large parts of them, so it needs no index.
+/// Our questions look up single rows of the catalogue. Greenplum's default (100) would read the whole catalogue.
+const LOOK_UP: [(&str, &str); 1] = [("random_page_cost", "1")];
+
+/// Settings of a chunk that reads by a query. Indexes hold texts in the order of the operating system's collation,
+/// and the server has no version of it on record. A chunk reads whole tables or large parts of them, so it needs
+/// no index.
 const NO_INDEX: [(&str, &str); 3] =
     [("enable_indexscan", "off"), ("enable_bitmapscan", "off"), ("enable_indexonlyscan", "off")];
 
@@ -58,7 +63,7 @@ fn queue_full(connections: &Connections, relation: &str) -> SourceError {
     let limit =
         connections.connector.limit().unwrap_or_else(|| "the role's resource queue or group".to_owned());
     let wait = QUEUE_WAIT.as_secs();
-    SourceError::transient(
+    SourceError::exhausted(
         "queue_full",
         format!(
             "read {relation}: the server has not answered a short question for {wait} s; {limit} may be full"
@@ -84,7 +89,7 @@ async fn prepare(
     let columns = Readings::of(read.columns)?;
     let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
     let settings: Vec<(String, String)> =
-        NO_INDEX.iter().map(owned).chain(read.session.iter().cloned()).collect();
+        LOOK_UP.iter().map(owned).chain(read.session.iter().cloned()).collect();
     let opening = Opening { snapshot, settings: &settings, lock_timeout_ms: limits.lock.as_millis() };
     let mut session = Session::begin(connections, opening).await?;
     let what = format!("read {relation}");
@@ -97,6 +102,10 @@ async fn prepare(
     let fingerprint = Fingerprint::take(&session, (schema, name), &composed, is_whole, &what).await?;
     if filter.is_some() || is_whole {
         set_path(&mut session, read, filter.as_deref(), is_whole, &what).await?;
+    }
+    if read.way != ReadWay::Copy {
+        let given = |name: &str| read.session.iter().any(|(given, _)| given == name);
+        session.set(NO_INDEX.into_iter().filter(|(name, _)| !given(name))).await?;
     }
     let ending = Ending { under: read.under.clone(), fingerprint };
     Ok(Prepared { session, columns, piece, ending, filter, what })

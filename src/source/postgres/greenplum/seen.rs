@@ -29,37 +29,34 @@ pub(super) fn lock(leaves: &[Leaf]) -> String {
 /// SQL that asks how the snapshot shows the tables, and what they are now. Casts to `regclass` and functions
 /// of the server's caches answer for now; tables of the catalogue answer as the snapshot shows them.
 pub(super) fn question(piece: &Piece, columns: &[Column]) -> String {
-    let names: Vec<String> = piece
-        .leaves
-        .iter()
-        .enumerate()
-        .map(|(i, leaf)| {
-            let now = literal(&table(&leaf.schema, &leaf.name));
-            format!("({i}, {now}::pg_catalog.regclass::pg_catalog.oid)")
-        })
-        .collect();
     let describe = |number: &str| {
         format!(
             "pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, a.attrelid, {number})"
         )
     };
-    format!(
-        "SELECT v.i, n.nspname, c.relname, {whole} OR c.relfilenode = pg_catalog.pg_relation_filenode(v.now), \
-                a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-                {now} IN ({object} || ' column ' || a.attname, 'column ' || a.attname || ' of ' || {object}), \
-                a.attnum, c.oid \
-         FROM (VALUES {names}) v(i, now) \
-         LEFT JOIN pg_catalog.pg_class c ON c.oid = v.now \
-         LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-                                            AND a.attname = ANY ({columns}) \
-         ORDER BY v.i, a.attnum",
-        now = describe("a.attnum"),
-        object = describe("0"),
-        whole = piece.is_whole,
-        names = names.join(", "),
-        columns = texts(columns.iter().map(|c| c.name.as_str())),
-    )
+    // Each table is a constant of its own query, so that the server looks its rows up in an index.
+    let one = |(i, leaf): (usize, &Leaf)| {
+        format!(
+            "SELECT {i}, n.nspname, c.relname, {whole} OR c.relfilenode = pg_catalog.pg_relation_filenode(c.oid), \
+                    a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+                    {described} IN ({object} || ' column ' || a.attname, \
+                                    'column ' || a.attname || ' of ' || {object}), \
+                    a.attnum, c.oid \
+             FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = {now}::pg_catalog.regclass \
+                                                AND a.attnum > 0 AND NOT a.attisdropped \
+                                                AND a.attname = ANY ({columns}) \
+             WHERE c.oid = {now}::pg_catalog.regclass::pg_catalog.oid",
+            whole = piece.is_whole,
+            described = describe("a.attnum"),
+            object = describe("0"),
+            now = literal(&table(&leaf.schema, &leaf.name)),
+            columns = texts(columns.iter().map(|c| c.name.as_str())),
+        )
+    };
+    let each: Vec<String> = piece.leaves.iter().enumerate().map(one).collect();
+    format!("{} ORDER BY 1, 9", each.join(" UNION ALL "))
 }
 
 /// What the chunk depends on and cannot lock: attributes and labels of the types of some columns.
