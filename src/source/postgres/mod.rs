@@ -384,7 +384,7 @@ impl Snapshots for PostgresSource {
         if !self.must_prepare() {
             return Ok(None);
         }
-        let prepared = snapshot::prepare(&self.connections.connector).await?;
+        let prepared = snapshot::begin_early(&self.connections.connector).await?;
         Ok(Some(Box::new(prepared)))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::super::chunk::{Limits, opened};
-use super::super::copy_stream::{Copies, CopyStream, Ending as EndOfChunk, Rows};
+use super::super::copy_stream::{Copies, CopyStream, EndOfChunk, Rows};
 use super::super::pool::Connections;
 use super::super::quote::{ident, shown, table};
 use super::super::reading::Readings;

@@ -98,8 +98,8 @@ async fn prepare(
         session.run(&seen::lock(&piece.leaves), Stage::Chunk, &what).await?;
     }
     let rows = session.rows(&seen::question(&piece, read.columns), Stage::Chunk, &what).await?;
-    let composed = seen::compare(&rows, (schema, name), &piece.leaves, read.columns)?;
-    let fingerprint = Fingerprint::take(&session, (schema, name), &composed, is_whole, &what).await?;
+    let own_types = seen::compare(&rows, (schema, name), &piece.leaves, read.columns)?;
+    let fingerprint = Fingerprint::take(&session, (schema, name), &own_types, is_whole, &what).await?;
     if filter.is_some() || is_whole {
         set_path(&mut session, read, filter.as_deref(), is_whole, &what).await?;
     }

@@ -35,7 +35,7 @@ const ROWS: std::ops::RangeInclusive<u64> = 16..=10_000;
 /// Bytes of one read.
 const READ_BYTES: usize = 64 << 10;
 /// A message's type and length.
-const HEADER: usize = 5;
+const MESSAGE_HEADER: usize = 5;
 
 /// Where rows of a cursor can be fetched.
 #[derive(Clone, PartialEq, Eq)]
@@ -155,15 +155,15 @@ impl SegmentSession {
         self.write(&message).await
     }
 
-    /// Appends rows that have arrived to a piece, as tuples of a binary COPY.
-    pub(super) async fn fetch(&mut self, piece: &mut Vec<u8>) -> Result<Fetched, SourceError> {
+    /// Appends rows that have arrived to a block, as tuples of a binary COPY.
+    pub(super) async fn fetch(&mut self, block: &mut Vec<u8>) -> Result<Fetched, SourceError> {
         loop {
-            self.take_rows(piece);
-            if piece.len() >= super::super::tap::PIECE_BYTES {
+            self.take_rows(block);
+            if block.len() >= super::super::tap::BLOCK_BYTES {
                 return Ok(Fetched::Rows);
             }
             let Some(message) = self.next_message()? else {
-                let waits = piece.is_empty();
+                let waits = block.is_empty();
                 self.fill().await?;
                 if waits { continue } else { return Ok(Fetched::Rows) }
             };
@@ -186,10 +186,12 @@ impl SegmentSession {
         }
     }
 
-    /// Moves complete DataRows at the front of the input to a piece.
-    fn take_rows(&mut self, piece: &mut Vec<u8>) {
-        while piece.len() < super::super::tap::PIECE_BYTES {
-            let Some(([b'D', length @ ..], rest)) = self.input.split_first_chunk::<HEADER>() else { return };
+    /// Moves complete DataRows at the front of the input to a block.
+    fn take_rows(&mut self, block: &mut Vec<u8>) {
+        while block.len() < super::super::tap::BLOCK_BYTES {
+            let Some(([b'D', length @ ..], rest)) = self.input.split_first_chunk::<MESSAGE_HEADER>() else {
+                return;
+            };
             // The length counts itself.
             let Some(length) =
                 usize::try_from(u32::from_be_bytes(*length)).ok().and_then(|n| n.checked_sub(4))
@@ -200,10 +202,10 @@ impl SegmentSession {
                 self.input.reserve(length - rest.len());
                 return;
             };
-            piece.extend_from_slice(row);
+            block.extend_from_slice(row);
             self.rows += 1;
             self.bytes += length as u64;
-            self.input.advance(HEADER + length);
+            self.input.advance(MESSAGE_HEADER + length);
         }
     }
 
