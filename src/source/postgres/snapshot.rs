@@ -121,14 +121,13 @@ pub(super) async fn keepers(connector: &Connector, lineage: Uuid) -> Result<u32,
 pub(super) async fn begin_early(connector: &Connector) -> Result<EarlyTransaction, SourceError> {
     let transaction = Transaction::connect(connector).await?;
     let what = "begin a keeper's transaction";
-    // The statement gives the transaction its number. It takes no snapshot.
+    // SHOW gives the transaction its number. It takes no snapshot.
     let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SHOW gp_session_id";
-    transaction.rows(sql, Stage::Setup, what).await?;
-    let session = value(&transaction.client, "SHOW gp_session_id", what).await?.unwrap_or_default();
+    let rows = transaction.rows(sql, Stage::Setup, what).await?;
+    let session: u32 = rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or_default();
     let looking = Transaction::connect(connector).await?;
     let sql = format!(
-        "SELECT d.distributed_xid FROM pg_catalog.gp_distributed_xacts d WHERE d.gp_session_id = {}",
-        session.parse::<u32>().unwrap_or_default()
+        "SELECT d.distributed_xid FROM pg_catalog.gp_distributed_xacts d WHERE d.gp_session_id = {session}"
     );
     let number = value(&looking.client, &sql, what).await?.and_then(|number| number.parse().ok());
     Ok(EarlyTransaction { transaction, number })
