@@ -37,6 +37,9 @@ const READ_BYTES: usize = 64 << 10;
 /// A message's type and length.
 const MESSAGE_HEADER: usize = 5;
 
+/// The way around the segments.
+const BY_QUERY: &str = "the chunk is tried again; if that does not help, ask for read \"query\"";
+
 /// Where rows of a cursor can be fetched.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
@@ -61,6 +64,7 @@ pub(super) struct SegmentSession {
     wire: Wire,
     input: BytesMut,
     endpoint: String,
+    /// Action, object, host and port, for errors.
     what: String,
     /// Batches that were asked for and have not ended.
     asked: usize,
@@ -78,13 +82,14 @@ impl SegmentSession {
         endpoint: &Endpoint,
         what: &str,
     ) -> Result<Self, SourceError> {
+        let segment = format!("{what}: the segment at {}:{}", endpoint.host, endpoint.port);
         let open = async {
             let wire = connector.dial(&endpoint.host, endpoint.port, what).await?;
             let mut session = Self {
                 wire,
                 input: BytesMut::with_capacity(READ_BYTES),
                 endpoint: ident(&endpoint.name),
-                what: what.to_owned(),
+                what: segment.clone(),
                 asked: 0,
                 rows: 0,
                 rows_before: 0,
@@ -98,8 +103,8 @@ impl SegmentSession {
             Ok(session)
         };
         timeout(connector.timeout(), open).await.map_err(|_| {
-            let (host, port) = (&endpoint.host, endpoint.port);
-            SourceError::unreachable(format!("{what}: the segment at {host}:{port} does not answer"))
+            SourceError::unreachable(format!("{segment} does not answer"))
+                .with_remedy("check the network between this host and the segment, or ask for read \"query\"")
         })?
     }
 
@@ -248,10 +253,8 @@ impl SegmentSession {
     }
 
     fn broken(&self, error: &io::Error) -> SourceError {
-        SourceError::transient(
-            "connection_lost",
-            format!("{}: the connection to a segment: {error}", self.what),
-        )
+        SourceError::transient("connection_lost", format!("{}: the connection failed: {error}", self.what))
+            .with_remedy(BY_QUERY)
     }
 
     fn refused(&self, fields: ErrorFields<'_>) -> SourceError {
@@ -266,7 +269,8 @@ impl SegmentSession {
             }
             Ok(())
         });
-        sqlstate::of_segment(&said, Stage::Chunk, &self.what)
+        let error = sqlstate::of_segment(&said, Stage::Chunk, &self.what);
+        if error.remedy.is_some() { error } else { error.with_remedy(BY_QUERY) }
     }
 }
 
