@@ -15,6 +15,7 @@ use super::super::seen::{FIXED_OIDS, changed};
 use super::super::session::Session;
 use super::super::sqlstate::Stage;
 use super::piece::{Leaf, Piece};
+use crate::message::pattern::qualified;
 use crate::relation::Column;
 use crate::source::SourceError;
 
@@ -81,7 +82,7 @@ pub(super) fn compare(
         let which = if (leaf.schema.as_str(), leaf.name.as_str()) == (schema, name) {
             "it".to_owned()
         } else {
-            format!("its partition {}", leaf.name)
+            format!("its leaf {}", qualified(&leaf.schema, &leaf.name))
         };
         let differs = |why: &str| Err(changed(schema, name, &format!("{which} {why}")));
         let Some(first) = of_leaf.first() else { return differs("is not there") };
