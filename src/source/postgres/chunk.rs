@@ -7,7 +7,7 @@ use futures_util::future::join3;
 use tokio::time::timeout;
 
 use super::collation;
-use super::copy_stream::{Copies, CopyStream, Ending, Rows, cancelled, stalled};
+use super::copy_stream::{Copies, CopyStream, EndOfChunk, Rows, cancelled, stalled};
 use super::definitions::Definitions;
 use super::guard;
 use super::order::cast;
@@ -145,7 +145,7 @@ async fn begin(
 
     let definitions = Definitions::of(&seen, (schema, name), conditions, read.slice, version);
     let rows = Rows { read, columns: columns.into_stream(), what };
-    let ending = definitions.map_or(Ending::Commit, Ending::Definitions);
+    let ending = definitions.map_or(EndOfChunk::Commit, EndOfChunk::Definitions);
     let copies = Copies { first: copy, more: VecDeque::new() };
     CopyStream::start(session, copies, rows, limits.stall, ending).await
 }

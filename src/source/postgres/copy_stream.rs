@@ -1,6 +1,6 @@
 //! Carries rows of one or several COPYs from the connection to the thread that decodes.
 //!
-//! The connection's tap passes rows on through a channel of a few pieces. When the decoder is slow, the
+//! The connection's tap passes rows on through a channel of a few blocks. When the decoder is slow, the
 //! server waits, so memory stays bounded (invariant I8). The stream ends with `None` only after the trailer of
 //! each COPY *and* the server's confirmation that the transaction succeeded.
 
@@ -20,14 +20,14 @@ use super::definitions::Definitions;
 use super::greenplum;
 use super::session::Session;
 use super::sqlstate::Stage;
-use super::tap::{Piece, Sink, TapHandle};
+use super::tap::{Block, Sink, TapHandle};
 use crate::config::Advice;
 use crate::message::request::OnUnfit;
 use crate::source::decode::{CopyDecoder, StreamColumn};
 use crate::source::{ChunkRead, ChunkStream, Progress, SourceError};
 
-/// Number of pieces in the channel.
-const PIECES: usize = 4;
+/// Number of blocks in the channel.
+const BLOCKS: usize = 4;
 
 type Copied = Pin<Box<CopyOutStream>>;
 type End = Arc<OnceLock<Result<(), SourceError>>>;
@@ -48,7 +48,7 @@ pub(super) struct Copies {
 }
 
 /// What a chunk's connection does after the last row, before the chunk counts as read.
-pub(super) enum Ending {
+pub(super) enum EndOfChunk {
     /// Commits.
     Commit,
     /// Commits and compares definitions.
@@ -57,7 +57,7 @@ pub(super) enum Ending {
     Greenplum(greenplum::Ending),
 }
 
-impl Ending {
+impl EndOfChunk {
     pub(super) async fn run(self, session: Session, what: &str) -> Result<(), SourceError> {
         match self {
             Self::Commit => session.end(what).await,
@@ -70,7 +70,7 @@ impl Ending {
 /// The other side of a [`CopyStream`]: where rows and the result go.
 pub(super) struct Feed {
     /// Keeps the channel open until the result is known.
-    pub(super) sink: mpsc::Sender<Piece>,
+    pub(super) sink: mpsc::Sender<Block>,
     pub(super) end: End,
     pub(super) cancel: CancellationToken,
     pub(super) progress: Arc<Progress>,
@@ -81,7 +81,7 @@ pub(super) struct Feed {
 /// The rows of a chunk, read from a blocking thread. If the stream is dropped before its end, the query on
 /// the server ends.
 pub(super) struct CopyStream {
-    pieces: mpsc::Receiver<Piece>,
+    blocks: mpsc::Receiver<Block>,
     end: End,
     decoder: CopyDecoder,
     /// Whether another COPY follows the one that the decoder reads.
@@ -98,7 +98,7 @@ impl CopyStream {
     /// A stream and its other side.
     pub(super) fn new(rows: Rows<'_>, stall: Duration) -> (Self, Feed) {
         let Rows { read, columns, what } = rows;
-        let (sink, pieces) = mpsc::channel(PIECES);
+        let (sink, blocks) = mpsc::channel(BLOCKS);
         let end = End::default();
         let feed = Feed {
             sink,
@@ -109,7 +109,7 @@ impl CopyStream {
             stall,
         };
         let stream = Self {
-            pieces,
+            blocks,
             end,
             decoder: CopyDecoder::new(&columns, read.key, read.on_unfit),
             is_between: false,
@@ -129,7 +129,7 @@ impl CopyStream {
         copies: Copies,
         rows: Rows<'_>,
         stall: Duration,
-        ending: Ending,
+        ending: EndOfChunk,
     ) -> Result<Self, SourceError> {
         let (stream, feed) = Self::new(rows, stall);
         let tap = session.tap().clone();
@@ -149,7 +149,7 @@ impl CopyStream {
         error.named(&self.what)
     }
 
-    /// Called after the last piece of a COPY: its last rows, one batch per call, then `None`. The next COPY
+    /// Called after the last block of a COPY: its last rows, one batch per call, then `None`. The next COPY
     /// begins with another decoder.
     fn rest(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         let rest = self.decoder.finish().map_err(|e| self.named(e))?;
@@ -160,7 +160,7 @@ impl CopyStream {
         Ok(rest)
     }
 
-    /// Called after the last piece: returns the last rows, or the error that ended the chunk.
+    /// Called after the last block: returns the last rows, or the error that ended the chunk.
     fn last_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         match self.end.get() {
             Some(Ok(())) => self.decoder.finish().map_err(|e| self.named(e)),
@@ -184,9 +184,9 @@ impl ChunkStream for CopyStream {
             if let Some(batch) = ready {
                 break Some(batch);
             }
-            match self.pieces.blocking_recv() {
-                Some(piece) if piece.is_empty() => self.is_between = true,
-                Some(piece) => self.decoder.take(piece),
+            match self.blocks.blocking_recv() {
+                Some(block) if block.is_empty() => self.is_between = true,
+                Some(block) => self.decoder.take(block),
                 None => break self.last_batch()?,
             }
         };
@@ -200,15 +200,15 @@ impl ChunkStream for CopyStream {
 impl Feed {
     /// Where the rows of the next COPY go.
     fn rows_of_copy(&self) -> Sink {
-        Sink { pieces: self.sink.clone(), progress: self.progress.clone() }
+        Sink { blocks: self.sink.clone(), progress: self.progress.clone() }
     }
 
-    /// Says that the next piece belongs to another COPY. `false` if nobody reads any more.
+    /// Says that the next block belongs to another COPY. `false` if nobody reads any more.
     async fn next_copy(&self) -> bool {
-        self.sink.send(Piece::new()).await.is_ok()
+        self.sink.send(Block::new()).await.is_ok()
     }
 
-    /// Reports the result. No piece may follow.
+    /// Reports the result. No block may follow.
     pub(super) fn report(self, result: Result<(), SourceError>) {
         let _ = self.end.set(result);
     }
@@ -240,7 +240,7 @@ pub(super) enum Stop {
 struct Pump {
     feed: Feed,
     tap: TapHandle,
-    ending: Ending,
+    ending: EndOfChunk,
     more: VecDeque<String>,
 }
 

@@ -5,9 +5,9 @@
 //! `guard`, and `copy_stream` carries its rows from the connection's `tap` to the decoder. `types` maps each
 //! type, and `reading` stores the result in the plan.
 //!
-//! Below: `session` is one transaction on a connection of `connect`. `dial` opens its stream, and `bulk`
-//! makes the stream wake its reader less often. `sqlstate` says what an error means, with the help of
-//! `privilege` and `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find
+//! Below: `session` is one transaction on a connection of `connect`, which logs in with a `password`. `end` ends the
+//! work of a connection. `dial` opens its stream, and `bulk` makes the stream wake its reader less often. `sqlstate`
+//! says what an error means, with the help of `privilege` and `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find
 //! out how to read a filter or key safely. `newer` writes the condition of an incremental export.
 //! `definitions` compares at the end what a chunk could not lock.
 
@@ -51,6 +51,7 @@ mod guard;
 mod named;
 mod newer;
 mod order;
+mod password;
 mod path;
 mod pool;
 mod pooler;
@@ -259,8 +260,8 @@ impl Source for PostgresSource {
                 .with_remedy("leave `read` out")),
             };
         };
-        let is_plain = reading::Readings::of(columns)?.are_plain();
-        layout.divide(&name, wanted, is_plain).map(Some)
+        let converted = reading::Readings::of(columns)?.converted();
+        layout.divide(&name, wanted, converted.as_deref()).map(Some)
     }
 
     fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
@@ -384,7 +385,7 @@ impl Snapshots for PostgresSource {
         if !self.must_prepare() {
             return Ok(None);
         }
-        let prepared = snapshot::prepare(&self.connections.connector).await?;
+        let prepared = snapshot::begin_early(&self.connections.connector).await?;
         Ok(Some(Box::new(prepared)))
     }
 

@@ -2,9 +2,10 @@
 //! if one is given.
 //!
 //! All settings are `SET LOCAL` inside the one transaction, so that it works through a pooler in transaction
-//! mode. On Greenplum they belong to the session, and are sent only if they differ from those of the last
-//! transaction: the coordinator tells each segment each setting, which took 6 ms per transaction. If a session is
-//! dropped before its end, its connection leaves the pool and the work on the server is ended.
+//! mode. On Greenplum, which is used without a pooler, they belong to the session, and are sent only if they differ
+//! from those of the last transaction: the coordinator tells each segment each setting, which took 6 ms per
+//! transaction. If a session is dropped before its end, its connection leaves the pool and the work on the server
+//! is ended.
 
 use std::sync::{Arc, PoisonError};
 
@@ -108,7 +109,8 @@ pub(super) struct Configured {
 struct InForce {
     /// Whether there is a `statement_timeout`. It helps to tell a timeout from a cancel.
     statement_timeout: bool,
-    /// The server's process. A pooler may give the next transaction another one.
+    /// The server's process. Through a pooler the next transaction may have another one. Greenplum is used without
+    /// a pooler, so there a session keeps its process.
     process: Option<i32>,
 }
 
@@ -176,12 +178,14 @@ impl Session {
         self.set_all(&apply(&server, settings)).await
     }
 
-    /// Applies settings to a session of Greenplum, outside of a transaction, unless it has exactly these.
+    /// Applies settings to a session of Greenplum, outside of a transaction, unless it has exactly these. It works
+    /// only without a pooler in transaction mode, which may give each transaction another session of the server.
     async fn configure_session(&self, opening: Opening<'_>) -> Result<InForce, SourceError> {
         let lock_timeout = opening.lock_timeout_ms.to_string();
         let server = self.connector.server_facts();
         let sql = set("SET", opening.settings(&server, &lock_timeout));
         let configured = &self.pooled().configured;
+        // Taken first: if setting fails, nothing is known of the session.
         let before = configured.lock().unwrap_or_else(PoisonError::into_inner).take();
         let reset = if before.is_some() { "RESET ALL; " } else { "" };
         let in_force = match before {

@@ -53,16 +53,16 @@ impl Prepared {
         read: &ChunkRead<'_>,
         relation: &str,
     ) -> Result<Self, SourceError> {
-        let prepared = prepare(connections, limits, read, relation);
-        let prepared = timeout(limits.stall.min(QUEUE_WAIT), prepared).await;
-        prepared.unwrap_or_else(|_| Err(queue_full(connections, relation)))
+        let wait = limits.stall.min(QUEUE_WAIT);
+        let prepared = timeout(wait, prepare(connections, limits, read, relation)).await;
+        prepared.unwrap_or_else(|_| Err(queue_full(connections, relation, wait)))
     }
 }
 
-fn queue_full(connections: &Connections, relation: &str) -> SourceError {
+fn queue_full(connections: &Connections, relation: &str, wait: Duration) -> SourceError {
     let limit =
         connections.connector.limit().unwrap_or_else(|| "the role's resource queue or group".to_owned());
-    let wait = QUEUE_WAIT.as_secs();
+    let wait = wait.as_secs_f64();
     SourceError::exhausted(
         "queue_full",
         format!(
@@ -98,8 +98,8 @@ async fn prepare(
         session.run(&seen::lock(&piece.leaves), Stage::Chunk, &what).await?;
     }
     let rows = session.rows(&seen::question(&piece, read.columns), Stage::Chunk, &what).await?;
-    let composed = seen::compare(&rows, (schema, name), &piece.leaves, read.columns)?;
-    let fingerprint = Fingerprint::take(&session, (schema, name), &composed, is_whole, &what).await?;
+    let own_types = seen::compare(&rows, (schema, name), &piece.leaves, read.columns)?;
+    let fingerprint = Fingerprint::take(&session, (schema, name), &own_types, is_whole, &what).await?;
     if filter.is_some() || is_whole {
         set_path(&mut session, read, filter.as_deref(), is_whole, &what).await?;
     }

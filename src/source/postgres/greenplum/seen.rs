@@ -15,6 +15,7 @@ use super::super::seen::{FIXED_OIDS, changed};
 use super::super::session::Session;
 use super::super::sqlstate::Stage;
 use super::piece::{Leaf, Piece};
+use crate::message::pattern::qualified;
 use crate::relation::Column;
 use crate::source::SourceError;
 
@@ -61,7 +62,7 @@ pub(super) fn question(piece: &Piece, columns: &[Column]) -> String {
 
 /// What the chunk depends on and cannot lock: attributes and labels of the types of some columns.
 #[derive(Debug, Default)]
-pub(super) struct Composed {
+pub(super) struct OwnTypes {
     /// Oid of a table, and numbers of its columns whose types have no fixed oid.
     pub(super) columns: Vec<(u32, i16)>,
 }
@@ -73,15 +74,15 @@ pub(super) fn compare(
     (schema, name): (&str, &str),
     leaves: &[Leaf],
     columns: &[Column],
-) -> Result<Composed, SourceError> {
-    let mut composed = Composed::default();
+) -> Result<OwnTypes, SourceError> {
+    let mut own_types = OwnTypes::default();
     for (i, leaf) in leaves.iter().enumerate() {
         let index = i.to_string();
         let of_leaf: Vec<&SimpleQueryRow> = rows.iter().filter(|row| row.get(0) == Some(&index)).collect();
         let which = if (leaf.schema.as_str(), leaf.name.as_str()) == (schema, name) {
             "it".to_owned()
         } else {
-            format!("its partition {}", leaf.name)
+            format!("its leaf {}", qualified(&leaf.schema, &leaf.name))
         };
         let differs = |why: &str| Err(changed(schema, name, &format!("{which} {why}")));
         let Some(first) = of_leaf.first() else { return differs("is not there") };
@@ -110,11 +111,11 @@ pub(super) fn compare(
             if number(5).is_none_or(|oid| oid >= FIXED_OIDS)
                 && let (Some(oid), Some(column)) = (number(9), row.get(8).and_then(|t| t.parse().ok()))
             {
-                composed.columns.push((oid, column));
+                own_types.columns.push((oid, column));
             }
         }
     }
-    Ok(composed)
+    Ok(own_types)
 }
 
 /// Definitions that a chunk depends on and cannot lock, as text. A definition that is the same at the end of
@@ -132,13 +133,13 @@ impl Fingerprint {
     pub(super) async fn take(
         session: &Session,
         (schema, name): (&str, &str),
-        composed: &Composed,
+        own_types: &OwnTypes,
         is_whole: bool,
         what: &str,
     ) -> Result<Option<Self>, SourceError> {
         let mut of = Vec::new();
-        if !composed.columns.is_empty() {
-            of.push(types(&composed.columns));
+        if !own_types.columns.is_empty() {
+            of.push(types(&own_types.columns));
         }
         if is_whole {
             of.push(view(schema, name));
