@@ -180,9 +180,9 @@ impl PostgresSource {
         let session = self.ask(under, &[]).await?;
         let server = session.server_facts();
         if let Some(greenplum) = server.greenplum {
+            let connector = &self.connections.connector;
             let relations =
-                greenplum::catalogue::survey(&session, &self.connections.connector, greenplum, request)
-                    .await?;
+                greenplum::catalogue::survey(&session, connector, greenplum, request, sizes).await?;
             session.end(named::WHAT).await?;
             return Ok(relations);
         }

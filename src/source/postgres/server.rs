@@ -17,7 +17,8 @@ pub(super) const SETTINGS: [(&str, &str); 27] = [
     ("timezone_abbreviations", "Default"),
     ("DateStyle", "ISO, YMD"),
     ("IntervalStyle", "postgres"),
-    ("extra_float_digits", "1"),
+    // The shortest exact text since PostgreSQL 12, and enough digits to be exact before.
+    ("extra_float_digits", "3"),
     ("bytea_output", "hex"),
     ("xmlbinary", "base64"),
     ("xmloption", "content"),

@@ -54,6 +54,9 @@ pub(super) fn apply<'a>(
     set("SET LOCAL", settings)
 }
 
+/// Undoes all settings of a session. `RESET ALL` leaves the role as it is.
+const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; ";
+
 /// What [`InForce`] is read from.
 const IN_FORCE: &str = "pg_catalog.current_setting('statement_timeout'), pg_catalog.pg_backend_pid()";
 
@@ -98,8 +101,11 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// Settings of a session of Greenplum.
+/// What a session of Greenplum is, and its settings.
 pub(super) struct Configured {
+    /// Whether no pooler stands between.
+    is_direct: bool,
+    /// The statements that made its settings; empty if we have made none.
     sql: String,
     in_force: InForce,
 }
@@ -126,7 +132,7 @@ impl Session {
     /// Takes a connection from the pool and begins.
     pub(super) async fn begin(connections: &Connections, opening: Opening<'_>) -> Result<Self, SourceError> {
         let mut session = Self::take(connections).await?;
-        if session.server_facts().greenplum.is_some() {
+        if session.server_facts().greenplum.is_some() && session.is_direct().await? {
             session.in_force = session.configure_session(opening).await?;
             session.start(opening).await?;
             return Ok(session);
@@ -178,8 +184,22 @@ impl Session {
         self.set_all(&apply(&server, settings)).await
     }
 
-    /// Applies settings to a session of Greenplum, outside of a transaction, unless it has exactly these. It works
-    /// only without a pooler in transaction mode, which may give each transaction another session of the server.
+    /// Whether the server's process is the one that logged us in. Behind a pooler it is another one, and the next
+    /// transaction may run in yet another.
+    async fn is_direct(&self) -> Result<bool, SourceError> {
+        let configured = &self.pooled().configured;
+        if let Some(known) = configured.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            return Ok(known.is_direct);
+        }
+        let sql = "SELECT pg_catalog.pg_backend_pid()";
+        let process = self.value(sql, Stage::Setup, "ask for the server's process").await?;
+        let is_direct = process.and_then(|process| process.parse().ok()) == self.tap().process();
+        let known = Configured { is_direct, sql: String::new(), in_force: InForce::default() };
+        *configured.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        Ok(is_direct)
+    }
+
+    /// Applies settings to a session of Greenplum, outside of a transaction, unless it has exactly these.
     async fn configure_session(&self, opening: Opening<'_>) -> Result<InForce, SourceError> {
         let lock_timeout = opening.lock_timeout_ms.to_string();
         let server = self.connector.server_facts();
@@ -187,12 +207,12 @@ impl Session {
         let configured = &self.pooled().configured;
         // Taken first: if setting fails, nothing is known of the session.
         let before = configured.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let reset = if before.is_some() { "RESET ALL; " } else { "" };
         let in_force = match before {
             Some(before) if before.sql == sql => before.in_force,
-            _ => self.set_all(&format!("{reset}{sql}")).await?,
+            _ => self.set_all(&format!("{RESET}{sql}")).await?,
         };
-        *configured.lock().unwrap_or_else(PoisonError::into_inner) = Some(Configured { sql, in_force });
+        let known = Configured { is_direct: true, sql, in_force };
+        *configured.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
         Ok(in_force)
     }
 

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,9 @@ const HEADER: usize = 5;
 const COPY_DATA: u8 = b'd';
 const COPY_DONE: u8 = b'c';
 const ERROR_RESPONSE: u8 = b'E';
+const BACKEND_KEY_DATA: u8 = b'K';
+/// The number of the process, with which the payload of BackendKeyData begins.
+const PROCESS_BYTES: usize = 4;
 
 /// Rows of a COPY. A block may end anywhere, also inside a row.
 pub(super) type Block = Vec<u8>;
@@ -58,6 +61,8 @@ struct Shared {
     /// Wakes a tap that waits for room in the channel.
     waiting: AtomicWaker,
     is_full: AtomicBool,
+    /// From the message BackendKeyData.
+    process: OnceLock<i32>,
     born: Instant,
     /// Milliseconds from `born` to the last byte that arrived or was passed on.
     moved: AtomicU64,
@@ -72,6 +77,8 @@ pub(super) struct Tap<S> {
     rest: std::ops::Range<usize>,
     at: At,
     gathering: Option<Gathering>,
+    /// What has arrived of the process in BackendKeyData.
+    process: Vec<u8>,
 }
 
 /// Position in the stream of messages.
@@ -102,6 +109,11 @@ impl TapHandle {
     pub(super) fn take_rows(&self, sink: Sink) {
         self.0.discard.store(false, Ordering::Release);
         *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+    }
+
+    /// The process of the server that answered the login. A pooler makes a number up.
+    pub(super) fn process(&self) -> Option<i32> {
+        self.0.process.get().copied()
     }
 
     /// Drops all rows from now on.
@@ -144,12 +156,13 @@ impl<S> Tap<S> {
             discard: false.into(),
             waiting: AtomicWaker::new(),
             is_full: false.into(),
+            process: OnceLock::new(),
             born: Instant::now(),
             moved: 0.into(),
         });
         let handle = TapHandle(shared.clone());
         let input = vec![0; READ_BYTES.0];
-        (Self { stream, shared, input, rest: 0..0, at: START, gathering: None }, handle)
+        (Self { stream, shared, input, rest: 0..0, at: START, gathering: None, process: Vec::new() }, handle)
     }
 
     /// The stream below the tap.
@@ -195,6 +208,12 @@ impl<S> Tap<S> {
                         return Poll::Pending;
                     }
                     out.put_slice(&came[..n]);
+                    if header[0] == BACKEND_KEY_DATA && self.process.len() < PROCESS_BYTES {
+                        self.process.extend(came[..n].iter().take(PROCESS_BYTES - self.process.len()));
+                        if let Ok(process) = <[u8; PROCESS_BYTES]>::try_from(self.process.as_slice()) {
+                            self.shared.process.get_or_init(|| i32::from_be_bytes(process));
+                        }
+                    }
                     self.rest.start += n;
                     self.at = At::Passing(header, passed, left - n);
                 }

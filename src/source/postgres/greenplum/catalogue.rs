@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::SimpleQueryRow;
 
+use super::super::catalogue::Sizes;
 use super::super::catalogue::named_where;
 use super::super::columns;
 use super::super::connect::Connector;
@@ -29,6 +30,7 @@ pub(in super::super) async fn survey(
     connector: &Connector,
     server: Greenplum,
     request: &SurveyRequest,
+    sizes: Sizes,
 ) -> Result<Vec<Relation>, SourceError> {
     let named = named(session, server, request).await?;
     if named.is_empty() {
@@ -40,7 +42,7 @@ pub(in super::super) async fn survey(
         tracing::info!(why, "rows cannot be retrieved from the segments; huge tables are queried instead");
     }
     let oids = oid_array(named.iter().map(|n| n.oid));
-    let mut members = members(session, server, &oids).await?;
+    let mut members = members(session, server, &oids, sizes).await?;
     let roots = roots(session, server, &oids).await?;
     let names = request.statistics_for.as_slice();
     let mut columns = columns::survey(session, session.version(), &named, &oids, names).await?;
@@ -292,6 +294,7 @@ async fn members(
     session: &Session,
     server: Greenplum,
     oids: &str,
+    sizes: Sizes,
 ) -> Result<HashMap<u32, Vec<Member>>, SourceError> {
     let sql = format!(
         "WITH RECURSIVE tree(root, oid) AS ( \
@@ -301,7 +304,7 @@ async fn members(
          SELECT DISTINCT t.root, c.oid, n.nspname, c.relname, {sort}, c.reltuples, \
                 CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 \
                      WHEN c.relpages > 0 THEN c.relpages * pg_catalog.current_setting('block_size')::pg_catalog.int8 \
-                     ELSE pg_catalog.pg_relation_size(c.oid) / CASE WHEN p.policytype = 'r' THEN p.numsegments ELSE 1 END \
+                     ELSE {size} / CASE WHEN p.policytype = 'r' THEN p.numsegments ELSE 1 END \
                 END, \
                 pg_catalog.has_table_privilege(c.oid, 'SELECT') \
                   AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') \
@@ -312,6 +315,10 @@ async fn members(
             OR NOT ({root}) AND NOT ({partition}) \
          ORDER BY t.root, n.nspname, c.relname",
         sort = sort(server),
+        size = match sizes {
+            Sizes::Now => "pg_catalog.pg_relation_size(c.oid)",
+            Sizes::LastVacuum => "0",
+        },
         root = is_root(server),
         partition = is_partition(server),
     );

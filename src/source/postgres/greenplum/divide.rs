@@ -162,7 +162,16 @@ impl Layout {
             (ReadWay::Retrieve, _) if self.is_replicated && expression.is_none() => {
                 (ReadWay::Copy, "copy, because each segment of a replicated table holds all rows".into())
             }
-            (ReadWay::Retrieve, _) => retrieve("retrieve: asked for".into()),
+            (ReadWay::Retrieve, _) => match converted {
+                None => retrieve("retrieve: asked for".into()),
+                // The cursor's processes on the segments start later, and do not get all settings.
+                Some(what) => (
+                    ReadWay::Query,
+                    format!(
+                        "query, because of {what}: retrieve cursors have not all settings that make its text"
+                    ),
+                ),
+            },
             (ReadWay::Auto, Some(what)) => (ReadWay::Query, format!("query, because of {what}")),
             (ReadWay::Auto, None) => match self.leaves.iter().find(|l| l.is_huge()) {
                 Some(huge) if !self.is_replicated && wanted.strategy != StrategyRequest::Single => {

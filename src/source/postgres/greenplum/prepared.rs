@@ -10,7 +10,7 @@ use super::super::path;
 use super::super::pool::Connections;
 use super::super::reading::Readings;
 use super::super::seen::Conditions;
-use super::super::session::{Opening, Session};
+use super::super::session::{Opening, Session, base_settings};
 use super::super::slice::{Selected, filter_of, from_where, select_list};
 use super::super::snapshot;
 use super::super::sqlstate::Stage;
@@ -96,6 +96,12 @@ async fn prepare(
     let is_whole = piece.is_whole;
     if !is_whole {
         session.run(&seen::lock(&piece.leaves), Stage::Chunk, &what).await?;
+    }
+    if columns.converted().is_some() {
+        // Segments write the texts. Their processes may be younger than the session's settings.
+        let server = session.server_facts();
+        let given = read.session.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        session.set(base_settings(&server).chain(given)).await?;
     }
     let rows = session.rows(&seen::question(&piece, read.columns), Stage::Chunk, &what).await?;
     let own_types = seen::compare(&rows, (schema, name), &piece.leaves, read.columns)?;

@@ -116,7 +116,8 @@ impl SegmentSession {
             ("database", database),
             ("application_name", "adu-export retrieve"),
             ("client_encoding", "UTF8"),
-            ("options", "-c gp_retrieve_conn=true"),
+            // The role may have a `statement_timeout`, which must not end a RETRIEVE that waits for rows.
+            ("options", "-c gp_retrieve_conn=true -c statement_timeout=0"),
         ];
         frontend::startup_message(parameters, &mut message).map_err(|e| self.broken(&e))?;
         self.write(&message).await?;
