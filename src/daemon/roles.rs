@@ -145,7 +145,9 @@ impl Roles {
                     }
                 }
                 Ok(Control::Planned { job, source, lineage }) => {
-                    if let Some(source) = self.context.source(&source) {
+                    let needs_keeper =
+                        |source: &Arc<dyn Source>| source.snapshots().is_some_and(|s| !s.recalls());
+                    if let Some(source) = self.context.source(&source).filter(needs_keeper) {
                         let (worker, stop) = (Arc::clone(&self.worker), self.stop.clone());
                         joins.spawn(async move {
                             let keepers = &worker.shared().keepers;

@@ -15,7 +15,7 @@ use crate::relation::{
     Boundaries, Column, Division, Frozen, MappingOptions, Relation, RelationKind, Selection, SplitKey,
     Strategy,
 };
-use crate::source::SourceError;
+use crate::source::{Snapshots, SourceError};
 
 /// The plan of a table that has no name at the destination yet.
 pub struct Draft<'a> {
@@ -34,6 +34,7 @@ pub struct Draft<'a> {
     note: Option<String>,
     estimated_rows: u64,
     counted_rows: Option<u64>,
+    snapshot_rows: Option<u64>,
 }
 
 impl Draft<'_> {
@@ -79,6 +80,7 @@ impl Draft<'_> {
             note: self.note,
             estimated_rows: self.estimated_rows,
             counted_rows: self.counted_rows,
+            snapshot_rows: self.snapshot_rows,
         }
     }
 }
@@ -116,6 +118,7 @@ impl Ground<'_> {
             read: request.read.unwrap_or(self.config.read),
             must: request.read.is_some(),
             strategy: request.strategy,
+            by_column: request.chunk_column.is_some(),
             chunk_rows: split_request.chunk_rows,
             chunk_bytes: split_request.chunk_bytes,
             filtered: filter.as_ref().and(estimate),
@@ -162,10 +165,14 @@ impl Ground<'_> {
             }
             None => None,
         };
-        let counted_rows = match scope.request.verify {
-            Verify::Count if under.is_some() => Some(self.source.count(&selection, under).await?),
-            Verify::Count | Verify::None => None,
+        let may_lose_rows = self.source.snapshots().is_some_and(Snapshots::may_lose_rows) && !relation.foreign;
+        let wants_count = scope.request.verify == Verify::Count;
+        let rows = match under {
+            Some(_) if wants_count || may_lose_rows => Some(self.source.count(&selection, under).await?),
+            _ => None,
         };
+        // The snapshot may have lost rows since it was first counted.
+        let shown_before = self.under.and_then(|under| scope.shown_rows(number, under));
         let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
         Ok(Draft {
             number,
@@ -180,7 +187,8 @@ impl Ground<'_> {
             read,
             note: (!notes.is_empty()).then(|| notes.join("; ")),
             estimated_rows,
-            counted_rows,
+            counted_rows: rows.filter(|_| wants_count),
+            snapshot_rows: shown_before.or(rows).filter(|_| may_lose_rows),
         })
     }
 

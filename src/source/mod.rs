@@ -143,6 +143,26 @@ pub trait Snapshots: Send + Sync {
         Ok(None)
     }
 
+    /// Whether a plan says enough to find a snapshot again, so that nobody has to keep it. [`Self::recall`] finds
+    /// it, and [`Self::join`] finds nothing.
+    fn recalls(&self) -> bool {
+        false
+    }
+
+    /// Finds a snapshot again from what a plan says about it.
+    ///
+    /// # Errors
+    /// `LineageLost` if the source can no longer show it.
+    async fn recall(&self, snapshot: &Snapshot) -> Result<Arc<dyn Keeper>, SourceError> {
+        Err(SourceError::lineage_lost(format!("nobody keeps the snapshot of lineage {}", snapshot.lineage)))
+    }
+
+    /// Whether rows of a snapshot can disappear without an error while the snapshot lives. Planning then counts
+    /// the rows of each table, and a table with another number of rows in the end is planned again.
+    fn may_lose_rows(&self) -> bool {
+        false
+    }
+
     /// Number of living keepers of a lineage, in all processes.
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
 }

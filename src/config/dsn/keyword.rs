@@ -128,3 +128,37 @@ pub(super) fn check(values: &Values) -> Result<(), InvalidDsn> {
     }
     Ok(())
 }
+
+/// The keywords that mean something to a Vertica server.
+const OF_VERTICA: [&str; 21] = [
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "connect_timeout",
+    "application_name",
+    "fallback_application_name",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+    "sslmode",
+    "sslcert",
+    "sslkey",
+    "sslrootcert",
+    "sslsni",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+];
+
+/// Refuses settings that Vertica does not have.
+pub(super) fn check_of_vertica(values: &Values) -> Result<(), InvalidDsn> {
+    check(values)?;
+    match values.keys().find(|keyword| !OF_VERTICA.contains(keyword)) {
+        Some(keyword) => Err(InvalidDsn::Unsupported(keyword, "Vertica has no such setting; leave it out")),
+        None => Ok(()),
+    }
+}

@@ -269,13 +269,15 @@ impl Work<'_> {
         let under = match &self.plan.snapshot {
             Some(snapshot) => {
                 let kept =
-                    self.shared.keepers.ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel);
+                    self.shared.keepers.of_plan(&self.source, snapshot, &self.task.job, self.cancel);
                 Some(kept.await.map_err(ExportError::Source)?)
             }
             None => None,
         };
         export::export(&self.shared.context, chunk, under, turn).await.map_err(|error| match error {
-            ExportError::Source(e) if e.kind == ErrorKind::LineageLost => {
+            ExportError::Source(e)
+                if e.kind == ErrorKind::LineageLost && e.refusal != Some(Refusal::SnapshotGone) =>
+            {
                 ExportError::Source(snapshot_elsewhere(&e))
             }
             other => other,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::super::connect::Connector;
-use super::super::copy_stream::{CopyStream, Ending as EndOfChunk, Feed, Rows, Stop, stalled};
+use super::super::copy_stream::{RowStream, Ending as EndOfChunk, Feed, Rows, Stop, stalled};
 use super::super::pool::Connections;
 use super::super::quote::literal;
 use super::super::session::Session;
@@ -49,7 +49,7 @@ pub(super) async fn open(
     let declare = format!("DECLARE {CURSOR} PARALLEL RETRIEVE CURSOR FOR {}", queries.join(" UNION ALL "));
     session.run(&declare, Stage::Chunk, &what).await?;
     let endpoints = endpoints(&session, &what).await?;
-    let (stream, feed) = CopyStream::new(Rows { read, columns: columns.into_stream(), what }, stall);
+    let (stream, feed) = RowStream::new(Rows { read, columns: columns.into_stream(), what }, stall);
     let tasks = session.tasks();
     let connector = Arc::clone(&connections.connector);
     tasks.spawn(Retrieving { feed, connector, endpoints }.run(session, ending));
@@ -112,7 +112,7 @@ impl Retrieving {
                 self.feed.report(ended);
             }
             Err(stop) => {
-                let why = self.feed.stopped(stop, &session);
+                let why = stop.error(&self.feed, &session);
                 self.feed.report(Err(why));
                 session.abort().await;
             }
