@@ -11,3 +11,4 @@ mod frame;
 
 pub use column::{Form, FormAttribute, MAX_DIGITS, Shape, StreamColumn};
 pub use decoder::CopyDecoder;
+pub(in crate::source) use frame::{COPY_HEADER, COPY_TRAILER};
