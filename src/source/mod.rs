@@ -26,9 +26,11 @@ use crate::relation::{
 };
 
 pub mod decode;
+mod dial;
 mod error;
 pub mod memory;
 pub mod postgres;
+pub mod vertica;
 
 pub use error::{ErrorKind, Refusal, SourceError};
 

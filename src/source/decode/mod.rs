@@ -12,3 +12,4 @@ pub(super) mod stream;
 
 pub use column::{Form, FormAttribute, MAX_DIGITS, Shape, StreamColumn};
 pub use decoder::CopyDecoder;
+pub(in crate::source) use frame::{COPY_HEADER, COPY_TRAILER};

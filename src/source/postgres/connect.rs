@@ -16,15 +16,15 @@ use tokio_postgres::{Client, Connection, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
-use super::dial::{Address, DialError, Dialer, Wire};
 use super::server::{self, ServerFacts};
 use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
-use super::tls;
 use crate::config::dsn::{Binding, Dsn, Target};
 use crate::config::{Advice, Origin, PostgresConfig, Secret};
 use crate::message::SourceName;
 use crate::source::SourceError;
+use crate::source::dial::tls::Security;
+use crate::source::dial::{Address, DialError, Dialer, Wire};
 
 /// Pauses after each cancel request before the next one. A cancel request that arrives between two statements
 /// has no effect.
@@ -125,10 +125,10 @@ impl Connector {
             .with_remedy(advice)
         };
         let dsn: Dsn = config.dsn.expose().parse().map_err(|e| invalid(Advice::Dsn, &e))?;
-        let tls = tls::connector(&dsn.tls, config.ca_file.as_deref())
+        let security = Security::new(&dsn.tls, config.ca_file.as_deref())
             .map_err(|e| invalid(Advice::Certificates, &e))?;
         let server = dsn.server();
-        let dialer = Dialer::new(&dsn, tls);
+        let dialer = Dialer::new(&dsn, security);
         let password = match (&config.password_file, &config.password) {
             (Some(path), _) => Password::File(path.clone()),
             (None, Some(secret)) => Password::Given(secret.clone()),

@@ -27,14 +27,11 @@ use super::ending::Ending;
 use super::prepared::{Prepared, query};
 use super::segment::{Endpoint, Fetched, SegmentSession};
 use crate::failpoint;
+use crate::source::decode::{COPY_HEADER, COPY_TRAILER};
 use crate::source::{ChunkRead, ChunkStream, SourceError};
 
 /// The cursor's name. A session has one cursor at a time.
 const CURSOR: &str = "adu_export";
-/// What a binary COPY begins with: signature, flags, length of the extension.
-const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with.
-const TRAILER: [u8; 2] = [0xff, 0xff];
 
 /// Declares the cursor and starts to retrieve.
 pub(super) async fn open(
@@ -91,12 +88,12 @@ struct Retrieving {
 impl Retrieving {
     async fn run(self, session: Session, ending: Ending) {
         let ended = async {
-            self.send(HEADER.to_vec()).await?;
+            self.send(COPY_HEADER.to_vec()).await?;
             for endpoint in &self.endpoints {
                 self.fetch(endpoint).await?;
             }
             self.confirm(&session).await.map_err(Stop::Source)?;
-            self.send(TRAILER.to_vec()).await
+            self.send(COPY_TRAILER.to_vec()).await
         };
         let ended = tokio::select! {
             biased;
