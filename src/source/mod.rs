@@ -30,6 +30,7 @@ mod dial;
 mod error;
 pub mod memory;
 pub mod postgres;
+mod sql;
 pub mod vertica;
 
 pub use error::{ErrorKind, Refusal, SourceError};
@@ -43,6 +44,7 @@ pub fn of(name: &SourceName, section: &SourceConfig) -> Result<Arc<dyn Source>, 
         SourceKind::Postgres(server) | SourceKind::Greenplum(server) => {
             Arc::new(postgres::PostgresSource::new(name, section, server)?)
         }
+        SourceKind::Vertica(server) => Arc::new(vertica::VerticaSource::new(name, section, server)?),
     })
 }
 

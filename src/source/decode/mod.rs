@@ -8,6 +8,7 @@
 mod column;
 mod decoder;
 mod frame;
+pub(super) mod portable;
 pub(super) mod stream;
 
 pub use column::{Form, FormAttribute, MAX_DIGITS, Shape, StreamColumn};

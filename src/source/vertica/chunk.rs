@@ -6,8 +6,7 @@
 //! the epoch were removed by TRUNCATE or with a partition, the coordinator finds by their number
 //! (`PlannedTable::snapshot_rows`).
 //!
-//! The body of a DataRow is byte for byte a tuple of binary COPY. So header and trailer of a COPY are put around
-//! the rows here, and the same decoder reads them.
+//! The client hands the rows out as one binary COPY, so the decoder is the one of all sources.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +24,6 @@ use super::{filter_of, shown};
 use crate::relation::{Column, Selection};
 use crate::source::decode::stream::{Feed, Piece, RowStream, Rows, cancelled, stalled};
 use crate::source::{ChunkRead, ChunkStream, ErrorKind, Keeper, SourceError};
-
-/// What a binary COPY begins with: signature, flags, length of the extension.
-const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with.
-const TRAILER: [u8; 2] = [0xff, 0xff];
 
 /// Opens the rows of a chunk. When the future is dropped, or the token fires, the work on the server ends too.
 pub(super) async fn open(
@@ -56,7 +50,7 @@ async fn begin(
     let columns = Readings::of(read.columns)?;
     let condition = Condition::of(read.slice)?;
     let filter = filter_of(&read.selection)?;
-    let guard = Guard::new(read, &columns, &what)?;
+    let guard = Guard::new(read, &columns, condition.as_ref(), &what)?;
     let epoch = guard.keeper().map(|keeper| keeper.map(EpochKeeper::epoch)).transpose()?;
     let Selection { schema, name, .. } = read.selection;
     let from = From { epoch, schema, name, filter: filter.as_deref() };
@@ -94,19 +88,25 @@ struct Guard {
     under: Option<Arc<dyn Keeper>>,
     /// Columns with their readings.
     planned: Vec<(Column, Reading)>,
-    /// The column whose values decide which rows the chunk has.
-    key: Option<String>,
+    /// The columns whose values decide which rows the chunk has, with their types where these matter.
+    key: Vec<(String, Option<String>)>,
 }
 
 impl Guard {
-    fn new(read: &ChunkRead<'_>, columns: &Readings, what: &str) -> Result<Self, SourceError> {
+    fn new(
+        read: &ChunkRead<'_>,
+        columns: &Readings,
+        condition: Option<&Condition>,
+        what: &str,
+    ) -> Result<Self, SourceError> {
+        let key = condition.map(Condition::columns).unwrap_or_default();
         let guard = Self {
             schema: read.selection.schema.to_owned(),
             name: read.selection.name.to_owned(),
             what: what.to_owned(),
             under: read.under.clone(),
             planned: columns.planned().map(|(column, reading)| (column.clone(), reading.clone())).collect(),
-            key: read.slice.column().map(str::to_owned),
+            key: key.into_iter().map(|(name, ty)| (name.to_owned(), ty.map(str::to_owned))).collect(),
         };
         guard.keeper().transpose()?;
         Ok(guard)
@@ -141,7 +141,7 @@ impl Guard {
         let planned = self.planned.iter().map(|(column, reading)| {
             (reading.table, column.name.as_str(), column.source_type.as_str())
         });
-        match difference(&now, planned, self.key.as_deref()) {
+        match difference(&now, planned, &self.key) {
             None => Ok(()),
             Some(why) => Err(SourceError::changed("changed", format!("{}: {why}", self.what))),
         }
@@ -163,7 +163,7 @@ impl Guard {
 fn difference<'a>(
     now: &[(i64, String, String)],
     planned: impl Iterator<Item = (i64, &'a str, &'a str)>,
-    key: Option<&str>,
+    key: &[(String, Option<String>)],
 ) -> Option<String> {
     if now.is_empty() {
         return Some("it is not there any more, or may not be seen".into());
@@ -179,8 +179,11 @@ fn difference<'a>(
             return Some(format!("column `{name}` is of type {ty_now} now, and was {ty}"));
         }
     }
-    let has = |key: &str| now.iter().any(|(_, column, _)| column == key);
-    key.filter(|key| !has(key)).map(|key| format!("its key `{key}` is not there any more"))
+    let is_same = |(key, ty): &&(String, Option<String>)| {
+        now.iter().any(|(_, name, ty_now)| name == key && ty.as_ref().is_none_or(|ty| ty == ty_now))
+    };
+    let differs = key.iter().find(|key| !is_same(key));
+    differs.map(|(key, _)| format!("column `{key}`, by which it is split, is not what it was"))
 }
 
 /// Why a chunk stops early.
@@ -222,7 +225,6 @@ impl Pump {
     }
 
     async fn pass(&self, session: &mut Leased) -> Result<(), Stop> {
-        self.send(HEADER.to_vec()).await?;
         loop {
             match session.next().await {
                 Ok(Some(piece)) => self.send(piece).await?,
@@ -233,8 +235,7 @@ impl Pump {
                 }
             }
         }
-        self.guard.check(session).await.map_err(Stop::Source)?;
-        self.send(TRAILER.to_vec()).await
+        self.guard.check(session).await.map_err(Stop::Source)
     }
 
     async fn send(&self, piece: Piece) -> Result<(), Stop> {
@@ -256,15 +257,19 @@ mod tests {
             columns.iter().map(|(name, ty)| (table, (*name).to_owned(), (*ty).to_owned())).collect()
         };
         let planned = [(7, "id", "int"), (7, "t", "varchar(20)")];
-        let differs = |now: &[_], key| difference(now, planned.into_iter(), key);
+        let differs = |now: &[_], key: Option<&str>| {
+            let key = key.map(|ty| ("k".to_owned(), Some(ty.to_owned())));
+            difference(now, planned.into_iter(), &key.into_iter().collect::<Vec<_>>())
+        };
         let same = now(7, &[("new", "date"), ("id", "int"), ("t", "varchar(20)"), ("k", "int")]);
-        assert_eq!(differs(&same, Some("k")), None);
+        assert_eq!(differs(&same, Some("int")), None);
         for (now, key, expected) in [
             (now(7, &[]), None, "not there"),
             (now(7, &[("id", "int")]), None, "column `t`"),
             (now(8, &[("id", "int"), ("t", "varchar(20)")]), None, "another table"),
             (now(7, &[("id", "int"), ("t", "varchar(21)")]), None, "varchar(21)"),
-            (now(7, &[("id", "int"), ("t", "varchar(20)")]), Some("k"), "key `k`"),
+            (now(7, &[("id", "int"), ("t", "varchar(20)")]), Some("int"), "column `k`"),
+            (now(7, &[("id", "int"), ("t", "varchar(20)"), ("k", "date")]), Some("int"), "column `k`"),
         ] {
             let found = differs(&now, key).expect("a difference");
             assert!(found.contains(expected), "{found}");

@@ -38,17 +38,31 @@ impl KeyType {
         }
     }
 
+    /// Whether values are numbers.
+    pub(super) fn is_number(&self) -> bool {
+        matches!(self, Self::Int | Self::Numeric { .. })
+    }
+
     /// A typed literal.
     pub(super) fn literal(&self, value: &str) -> String {
         format!("{}::{}", literal(value), self.sql())
     }
 }
 
+/// A column of a hash. The hash of a value depends on the type of its column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HashedColumn {
+    pub(super) name: String,
+    /// The type in the catalogue's words.
+    #[serde(rename = "type")]
+    pub(super) source_type: String,
+}
+
 /// A range of hashes. Plans store it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HashRange {
     /// What is hashed.
-    pub(super) columns: Vec<String>,
+    pub(super) columns: Vec<HashedColumn>,
     /// The lowest hash; none for the first range, which also holds rows without a hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) from: Option<u64>,
@@ -95,6 +109,16 @@ impl Condition {
         }))
     }
 
+    /// The columns that it names, with their types where these decide which rows it holds.
+    pub(super) fn columns(&self) -> Vec<(&str, Option<&str>)> {
+        match self {
+            Self::Hash(range) => {
+                range.columns.iter().map(|c| (c.name.as_str(), Some(c.source_type.as_str()))).collect()
+            }
+            Self::Key { column, .. } | Self::Null { column } => vec![(column, None)],
+        }
+    }
+
     /// In SQL.
     pub(super) fn sql(&self) -> String {
         match self {
@@ -107,7 +131,7 @@ impl Condition {
                 low.into_iter().chain(high).collect::<Vec<_>>().join(" AND ")
             }
             Self::Hash(HashRange { columns, from, to }) => {
-                let columns: Vec<String> = columns.iter().map(|column| ident(column)).collect();
+                let columns: Vec<String> = columns.iter().map(|column| ident(&column.name)).collect();
                 let hash = format!("HASH({})", columns.join(","));
                 match (from, to) {
                     // A table in one range: every row.
@@ -152,7 +176,8 @@ mod tests {
     #[test]
     fn hash_ranges_cover_rows_without_a_hash_once() {
         let range = |from, to| {
-            let range = HashRange { columns: vec!["a".into(), "b\"".into()], from, to };
+            let column = |name: &str| HashedColumn { name: name.into(), source_type: "int".into() };
+            let range = HashRange { columns: vec![column("a"), column("b\"")], from, to };
             let piece = Piece { of: Frozen::of(&range), label: String::new() };
             sql(Slice::Piece(&piece)).expect("a condition")
         };

@@ -7,7 +7,7 @@
 //! Where the rows are sorted by the key first, ranges of the key are better, because the server skips what lies
 //! outside of a range. Tables that every node holds as a whole are not hashed either.
 
-use super::condition::HashRange;
+use super::condition::{HashRange, HashedColumn};
 use crate::message::request::StrategyRequest;
 use crate::message::setting::ReadWay;
 use crate::relation::pieces::{Piece, Pieces, Wanted};
@@ -35,7 +35,7 @@ pub(super) struct Layout {
     /// The column by which the superprojection is sorted first.
     pub(super) leading: Option<String>,
     /// Columns that may be hashed.
-    pub(super) hashable: Vec<String>,
+    pub(super) hashable: Vec<HashedColumn>,
     /// Number of nodes.
     pub(super) nodes: u64,
 }
@@ -123,20 +123,24 @@ fn is_range_key(relation: &Relation, key: Option<&String>) -> bool {
 }
 
 /// What to hash, and why: the columns of the segmentation, else the key, else all columns.
-fn hashed(relation: &Relation, layout: &Layout) -> Option<(Vec<String>, String)> {
-    let names: Vec<&str> = layout.hashable.iter().map(String::as_str).collect();
-    if let Some(columns) = layout.segmentation.as_deref().and_then(|text| segmentation(text, &names)) {
+fn hashed(relation: &Relation, layout: &Layout) -> Option<(Vec<HashedColumn>, String)> {
+    let names: Vec<&str> = layout.hashable.iter().map(|column| column.name.as_str()).collect();
+    let of = |wanted: &[String]| -> Option<Vec<HashedColumn>> {
+        let find = |name: &String| layout.hashable.iter().find(|column| column.name == *name).cloned();
+        wanted.iter().map(find).collect::<Option<_>>().filter(|found: &Vec<_>| !found.is_empty())
+    };
+    let stored = layout.segmentation.as_deref().and_then(|text| segmentation(text, &names));
+    if let Some(columns) = stored.and_then(|columns| of(&columns)) {
         return Some((columns, "as the nodes hold them".into()));
     }
     let why = match &layout.segmentation {
         None => "every node holds the whole table",
         Some(_) => "the segmentation of its superprojection is not a hash of columns",
     };
-    let key = &relation.primary_key;
-    if !key.is_empty() && key.iter().all(|column| names.contains(&column.as_str())) {
-        return Some((key.clone(), format!("{why}, so by the primary key")));
+    if let Some(key) = of(&relation.primary_key) {
+        return Some((key, format!("{why}, so by the primary key")));
     }
-    let columns: Vec<String> = layout.hashable.iter().take(MAX_HASHED).cloned().collect();
+    let columns: Vec<HashedColumn> = layout.hashable.iter().take(MAX_HASHED).cloned().collect();
     (!columns.is_empty()).then(|| (columns, format!("{why}, so by its columns")))
 }
 
@@ -210,7 +214,7 @@ fn column(name: &str, quoted: bool, columns: &[&str]) -> Option<String> {
 }
 
 /// Equal ranges of all hashes.
-fn ranges(columns: &[String], chunks: u64) -> Vec<Piece> {
+fn ranges(columns: &[HashedColumn], chunks: u64) -> Vec<Piece> {
     let bound = |i: u64| {
         let bound = u128::from(HASHES) * u128::from(i) / u128::from(chunks);
         u64::try_from(bound).expect("at most 2^63")
@@ -224,12 +228,13 @@ fn ranges(columns: &[String], chunks: u64) -> Vec<Piece> {
     (0..chunks).map(piece).collect()
 }
 
-fn shown(columns: &[String]) -> String {
-    match columns {
+fn shown(columns: &[HashedColumn]) -> String {
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    match names.as_slice() {
         [first, second, third, rest @ ..] if !rest.is_empty() => {
             format!("{first}, {second}, {third} and {} more", rest.len())
         }
-        columns => columns.join(", "),
+        names => names.join(", "),
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType};
-use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::login::Logins;
@@ -23,8 +22,6 @@ use crate::source::{PoolUse, SourceError};
 /// Longest wait for a free session. Workers take no more chunks than the pool has sessions, so a long wait means
 /// that something is wrong.
 const POOL_WAIT: Duration = Duration::from_secs(60);
-/// Longest time that a cancel may take.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The sessions of a source.
 pub(super) struct Sessions {
@@ -49,7 +46,7 @@ impl managed::Manager for Manager {
         let mut session = Session::open(&self.logins.next().await?).await?;
         let pool = self.resource_pool.as_deref().map(statements::resource_pool);
         for setting in [statements::time_zone(), statements::date_style()].into_iter().chain(pool) {
-            session.query(of(&setting, Stage::Setup, "set up a session")).await?;
+            session.query(&of(&setting, Stage::Setup, "set up a session")).await?;
         }
         Ok(session)
     }
@@ -153,7 +150,7 @@ impl Leased {
         what: &str,
     ) -> Result<Answer, SourceError> {
         self.is_busy = true;
-        let answer = self.session()?.query(of(statement, stage, what)).await;
+        let answer = self.session()?.query(&of(statement, stage, what)).await;
         self.is_busy = false;
         answer
     }
@@ -166,7 +163,7 @@ impl Leased {
         what: &str,
     ) -> Result<Description, SourceError> {
         self.is_busy = true;
-        let rows = self.session()?.rows(of(statement, stage, what)).await;
+        let rows = self.session()?.rows(&of(statement, stage, what)).await;
         self.is_busy = rows.is_ok();
         rows
     }
@@ -178,11 +175,11 @@ impl Leased {
         next
     }
 
-    /// Ends the statement that runs, and closes the session. Returns once the cancel was sent, or after a
-    /// limited time.
+    /// Ends the statement that runs, and closes the session. Returns once the server has ended the work, or after
+    /// a limited time.
     pub(super) async fn abort(mut self) {
         if let Some(session) = self.session.take() {
-            end(Object::take(session), self.is_busy).await;
+            Object::take(session).stop().await;
         }
     }
 }
@@ -196,19 +193,7 @@ impl Drop for Leased {
         let session = Object::take(session);
         // Without a runtime the process is ending and closes its sockets.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            self.tasks.spawn_on(end(session, true), &runtime);
+            self.tasks.spawn_on(session.stop(), &runtime);
         }
     }
-}
-
-/// Cancels what a session does, and closes it.
-async fn end(session: Session, is_busy: bool) {
-    if is_busy {
-        match timeout(CANCEL_TIMEOUT, session.canceller().cancel()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a cancel request failed"),
-            Err(_) => tracing::debug!("a cancel request timed out"),
-        }
-    }
-    drop(session);
 }
