@@ -57,6 +57,12 @@ impl Address {
         Self { name: self.name.clone(), place: Place::Tcp(socket) }
     }
 
+    /// An address for tests that do not connect.
+    #[cfg(test)]
+    pub(super) fn nowhere() -> Self {
+        Self { name: String::new(), place: Place::Unix("/nowhere".into()) }
+    }
+
     /// The address of a TCP socket.
     pub(super) fn tcp(&self) -> Option<SocketAddr> {
         match self.place {

@@ -33,10 +33,28 @@ pub(in super::super) mod oid {
     pub(in super::super::super) const ROW: u32 = 300;
     pub(in super::super::super) const ARRAY: u32 = 301;
     pub(in super::super::super) const MAP: u32 = 302;
-    /// One-dimensional arrays: this plus the element's oid; some elements have other places.
+    /// One-dimensional arrays.
     pub(in super::super::super) const ARRAYS: std::ops::RangeInclusive<u32> = 1505..=1522;
-    /// Sets, likewise.
+    /// Sets.
     pub(in super::super::super) const SETS: std::ops::RangeInclusive<u32> = 2705..=2722;
+
+    /// The type of the elements of a one-dimensional array or a set. Their precision and scale are those of the
+    /// whole column.
+    pub(in super::super::super) fn element(oid: u32) -> Option<u32> {
+        let place = match oid {
+            oid if ARRAYS.contains(&oid) => oid - 1500,
+            oid if SETS.contains(&oid) => oid - 2700,
+            _ => return None,
+        };
+        match place {
+            BOOL..=VARBINARY | UUID => Some(place),
+            18 => Some(LONG_VARBINARY),
+            19 => Some(LONG_VARCHAR),
+            21 => Some(INTERVAL_YM),
+            22 => Some(BINARY),
+            _ => None,
+        }
+    }
 }
 
 /// The columns of a result, in order.

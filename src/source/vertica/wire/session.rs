@@ -139,12 +139,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     return Err(SourceError::permanent("protocol", "no result is being read"));
                 }
             };
-            let found = match reading.rows.absorb(self.link.buffered()) {
-                Ok((used, found)) => {
-                    self.link.consume(used);
-                    found
+            let found = if reading.is_complete {
+                Found::Message
+            } else {
+                match reading.rows.absorb(self.link.buffered()) {
+                    Ok((used, found)) => {
+                        self.link.consume(used);
+                        found
+                    }
+                    Err(error) => return Err(self.over_reading(error.into())),
                 }
-                Err(error) => return Err(self.over_reading(error.into())),
             };
             match found {
                 Found::Piece => return Ok(Some(reading.take())),
