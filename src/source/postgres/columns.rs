@@ -16,8 +16,7 @@ use super::types::{PgType, map, map_bytes, range_key};
 use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
 use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn};
 use crate::source::SourceError;
-use crate::source::decode::portable::make_portable;
-use crate::source::decode::{Form, MAX_DIGITS};
+use crate::source::decode::{Form, MAX_DIGITS, make_portable};
 
 /// First version whose indexes may have columns that are not keys.
 const HAS_INCLUDED_COLUMNS: u32 = 110_000;

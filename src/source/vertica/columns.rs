@@ -5,8 +5,7 @@ use super::reading::{Fetch, Reading};
 use super::types::VerticaType;
 use crate::message::setting::{FileTypes, InfinityMode};
 use crate::relation::{Column, Facts, MappingOptions, SurveyColumn};
-use crate::source::decode::Form;
-use crate::source::decode::portable::make_portable;
+use crate::source::decode::{Form, make_portable};
 
 /// A column as the survey reports it, mapped without options.
 pub(super) fn surveyed(name: &str, ty: VerticaType, nullable: bool, leads: bool) -> SurveyColumn {

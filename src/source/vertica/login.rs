@@ -90,11 +90,6 @@ impl Logins {
         self.login.stall
     }
 
-    /// Limit for each address.
-    pub(super) fn connect_timeout(&self) -> Duration {
-        self.login.connect_timeout
-    }
-
     /// The next login, with the secret as it is now.
     pub(super) async fn next(&self) -> Result<Login, SourceError> {
         let secret = match &self.secret {
