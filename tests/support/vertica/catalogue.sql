@@ -90,6 +90,6 @@ CREATE OR REPLACE VIEW v_monitor.projection_storage AS
       (SELECT count(*) FROM vertica.attributes AS a WHERE a.oid = s.oid) AS columns
     FROM (SELECT 1) AS one LEFT JOIN vertica.sizes AS z ON z.schema = s.schema AND z.relation = s.relation) AS f;
 
-GRANT SELECT ON vertica.relations, vertica.attributes TO public;
+GRANT SELECT ON vertica.relations, vertica.columns TO public;
 GRANT USAGE ON SCHEMA vertica, v_catalog, v_monitor TO public;
 GRANT SELECT ON ALL TABLES IN SCHEMA v_catalog, v_monitor TO public;

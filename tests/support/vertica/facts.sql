@@ -69,7 +69,7 @@ CREATE OR REPLACE VIEW vertica.relations AS
 
 CREATE OR REPLACE VIEW vertica.attributes AS
   SELECT r.oid, r.schema, r.relation, r.kind, a.attname::text AS name, a.attnum, a.atttypid, NOT a.attnotnull AS nullable,
-    (row_number() OVER (PARTITION BY r.oid ORDER BY a.attnum))::int8 AS position,
+    a.attnum::int8 AS position,
     coalesce(d.type, vertica.type_of(a.atttypid, a.atttypmod)) AS type
   FROM vertica.relations AS r
   JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -2,6 +2,7 @@
 of the server."""
 
 import select
+import socket
 import ssl
 from struct import unpack
 
@@ -42,6 +43,8 @@ class Pipe:
             raise Gone from error
         if not data:
             raise Gone
+        # A client that sends one command in several small packets waits for our acknowledgements.
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self.inbox += data
         return True
 

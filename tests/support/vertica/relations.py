@@ -66,9 +66,12 @@ class Catalog:
 
     def stored(self, schema, name):
         rows = self.session.ask(
-            "SELECT a.schema, a.relation, a.name, a.type, t.typname, a.attnum, a.nullable, vertica.id(a.oid)"
-            " FROM vertica.attributes AS a JOIN pg_type AS t ON t.oid = a.atttypid"
-            " WHERE a.schema = %s AND a.relation = %s ORDER BY a.attnum", [schema, name])
+            "SELECT r.schema, r.relation, a.attname, coalesce(d.type, vertica.type_of(a.atttypid, a.atttypmod)), t.typname,"
+            " a.attnum, NOT a.attnotnull, vertica.id(r.oid)"
+            " FROM vertica.relations AS r JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped"
+            " JOIN pg_type AS t ON t.oid = a.atttypid"
+            " LEFT JOIN vertica.columns AS d ON (d.schema, d.relation, d.name) = (r.schema, r.relation, a.attname)"
+            " WHERE r.schema = %s AND r.relation = %s ORDER BY a.attnum", [schema, name])
         if not rows:
             self.absent(schema, name)
         columns = []

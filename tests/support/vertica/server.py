@@ -8,6 +8,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -40,16 +41,15 @@ class Server:
         self.options = options
         os.makedirs(options.state, exist_ok=True)
         self.owner = options.owner or os.getppid()
-        self.faults, self.stopping = Faults(), threading.Event()
+        self.faults, self.stopping, self.algorithms = Faults(), threading.Event(), {}
         self.lock, self.sessions, self.statements, self.turn = threading.Lock(), set(), [], 0
         self.admin_lock, self.admin, self.names = threading.Lock(), None, {}
-        self.nodes = [self.listen(n) for n in range(options.nodes)]
+        self.nodes = [self.listen(n, port) for n, port in enumerate(options.ports)]
         self.install()
         self.history = History(options.postgres, options.state, self.owner)
         self.control = Control(self, options.control)
 
-    def listen(self, n):
-        port = self.options.port + n if self.options.port else 0
+    def listen(self, n, port):
         listener = socket.create_server(("127.0.0.1", port), backlog=128)
         return Node(f"v_{self.options.database}_node{n + 1:04}", listener.getsockname()[1], listener)
 
@@ -118,6 +118,8 @@ class Server:
         with self.lock:
             self.turn += 1
             chosen = self.nodes[self.turn % len(self.nodes)]
+            if self.options.load_balance == "random":
+                chosen = random.choice(self.nodes)
         return "127.0.0.1", chosen.port
 
     def ssl_state(self, session):

@@ -45,12 +45,16 @@ LANGUAGE sql IMMUTABLE STRICT SET extra_float_digits = 0 AS $$ SELECT value::tex
 CREATE OR REPLACE FUNCTION vertica.julian(value date) RETURNS int8
 LANGUAGE sql IMMUTABLE STRICT AS $$ SELECT (value - date '2000-01-01')::int8 + 2451545 $$;
 
+-- Division that rounds down, exactly. A quotient of PostgreSQL has only some digits, so floor() of it may be too high.
+CREATE OR REPLACE FUNCTION vertica.floored(a numeric, b numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT AS $$ SELECT div(a - mod(mod(a, b) + b, b), b) $$;
+
 -- The year (1 BC is 0), month and day of a Julian day, for days that PostgreSQL's date cannot hold.
 CREATE OR REPLACE FUNCTION vertica.civil(julian int8, OUT year int8, OUT month int8, OUT day int8)
 LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
   z numeric := julian::numeric - 1721120;  -- days since 0000-03-01
-  era numeric := floor(z / 146097);
+  era numeric := vertica.floored(z, 146097);
   doe int8 := (z - era * 146097)::int8;
   yoe int8 := (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
   doy int8 := doe - (365 * yoe + yoe / 4 - yoe / 100);
@@ -88,7 +92,7 @@ LANGUAGE sql IMMUTABLE STRICT AS $$
   SELECT CASE micros WHEN 9223372036854775807 THEN 'infinity' WHEN (-9223372036854775808)::int8 THEN '-infinity'
     ELSE vertica.day_text(day + 2451545) || ' ' || vertica.clock_text((micros - day::numeric * 86400000000)::int8)
       || zone || CASE WHEN (vertica.civil(day + 2451545)).year > 0 THEN '' ELSE ' BC' END END
-  FROM (SELECT floor(micros::numeric / 86400000000)::int8 AS day) AS s
+  FROM (SELECT vertica.floored(micros, 86400000000)::int8 AS day) AS s
 $$;
 
 -- timetz: the upper 40 bits are microseconds in UTC, the lower 24 bits are 86400 minus the offset in seconds.
@@ -120,12 +124,12 @@ LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
   sign text := CASE WHEN value < 0 THEN '-' ELSE '' END;
   n numeric := abs(value::numeric);
-  days int8 := floor(n / 86400000000);
-  hours int8 := floor(n / 3600000000);
-  minutes int8 := floor(n / 60000000);
-  seconds text := floor(n / 1000000)::text;
+  days int8 := div(n, 86400000000);
+  hours int8 := div(n, 3600000000);
+  minutes int8 := div(n, 60000000);
+  seconds text := div(n, 1000000)::text;
   part text := CASE WHEN n % 1000000 = 0 THEN '' ELSE '.' || rtrim(lpad((n % 1000000)::int8::text, 6, '0'), '0') END;
-  rest text := lpad(floor(n / 1000000 % 60)::text, 2, '0') || part;
+  rest text := lpad((div(n, 1000000) % 60)::text, 2, '0') || part;
   mm text := lpad((minutes % 60)::text, 2, '0');
   lead text := CASE WHEN days = 0 THEN '' ELSE days::text || ' ' END;
   hh text := lpad((hours % 24)::text, 2, '0');
@@ -135,14 +139,14 @@ BEGIN
     WHEN 'day to hour' THEN CASE WHEN hours % 24 = 0 THEN days::text WHEN days = 0 THEN hours || ':00' ELSE lead || hh END
     WHEN 'day to minute' THEN lead || hh || ':' || mm
     WHEN 'hour' THEN hours::text
-    WHEN 'hour to minute' THEN lpad(hours::text, 2, '0') || ':' || mm
-    WHEN 'hour to second' THEN lpad(hours::text, 2, '0') || ':' || mm || ':' || rest
+    WHEN 'hour to minute' THEN lpad(hours::text, greatest(2, length(hours::text)), '0') || ':' || mm
+    WHEN 'hour to second' THEN lpad(hours::text, greatest(2, length(hours::text)), '0') || ':' || mm || ':' || rest
     WHEN 'minute' THEN minutes::text
-    WHEN 'minute to second' THEN lpad(minutes::text, 2, '0') || ':' || rest
+    WHEN 'minute to second' THEN lpad(minutes::text, greatest(2, length(minutes::text)), '0') || ':' || rest
     WHEN 'second' THEN seconds || part
-    WHEN 'year' THEN floor(n / 12)::text
+    WHEN 'year' THEN div(n, 12)::text
     WHEN 'month' THEN n::text
-    WHEN 'year to month' THEN floor(n / 12)::text || '-' || (n % 12)::text
+    WHEN 'year to month' THEN div(n, 12)::text || '-' || (n % 12)::text
     ELSE lead || hh || ':' || mm || ':' || rest
   END;
 END $$;
