@@ -186,7 +186,7 @@ packages:
 	@scripts/packages.sh
 
 $(PYTHON): tests/oracle/requirements.txt
-	$(SAY) "Python with DuckDB, pyarrow, Polars, DataFusion and pika in $(TARGET)/venv"
+	$(SAY) "Python with DuckDB, pyarrow, Polars, DataFusion, pika and vertica-python in $(TARGET)/venv"
 	rm -rf $(TARGET)/venv
 	python3 -m venv $(TARGET)/venv
 	$(TARGET)/venv/bin/pip install --quiet --disable-pip-version-check -r $<

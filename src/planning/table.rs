@@ -35,6 +35,8 @@ pub struct Draft<'a> {
     estimated_rows: u64,
     counted_rows: Option<u64>,
     snapshot_rows: Option<u64>,
+    /// Whether the rows under the snapshot must still be counted.
+    waits_for_count: bool,
 }
 
 impl Draft<'_> {
@@ -48,6 +50,16 @@ impl Draft<'_> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.chosen.relation.name
+    }
+
+    /// The rows that it exports, if they must still be counted under the snapshot.
+    pub(super) fn uncounted(&self) -> Option<Selection<'_>> {
+        self.waits_for_count.then(|| self.chosen.selection(self.filter.as_ref()))
+    }
+
+    /// Notes how many rows the snapshot shows.
+    pub(super) fn shows(&mut self, rows: u64) {
+        (self.snapshot_rows, self.waits_for_count) = (Some(rows), false);
     }
 
     /// What decides its batch.
@@ -165,14 +177,15 @@ impl Ground<'_> {
             }
             None => None,
         };
-        let may_lose_rows = self.source.snapshots().is_some_and(Snapshots::may_lose_rows) && !relation.foreign;
-        let wants_count = scope.request.verify == Verify::Count;
-        let rows = match under {
-            Some(_) if wants_count || may_lose_rows => Some(self.source.count(&selection, under).await?),
-            _ => None,
+        let counted_rows = match scope.request.verify {
+            Verify::Count if under.is_some() => Some(self.source.count(&selection, under).await?),
+            Verify::Count | Verify::None => None,
         };
-        // The snapshot may have lost rows since it was first counted.
+        // The snapshot may have lost rows since an earlier epoch of the job counted them.
+        let may_lose_rows =
+            self.source.snapshots().is_some_and(Snapshots::may_lose_rows) && !relation.foreign;
         let shown_before = self.under.and_then(|under| scope.shown_rows(number, under));
+        let snapshot_rows = shown_before.or(counted_rows).filter(|_| may_lose_rows);
         let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
         Ok(Draft {
             number,
@@ -187,8 +200,9 @@ impl Ground<'_> {
             read,
             note: (!notes.is_empty()).then(|| notes.join("; ")),
             estimated_rows,
-            counted_rows: rows.filter(|_| wants_count),
-            snapshot_rows: shown_before.or(rows).filter(|_| may_lose_rows),
+            counted_rows,
+            snapshot_rows,
+            waits_for_count: may_lose_rows && under.is_some() && snapshot_rows.is_none(),
         })
     }
 

@@ -258,6 +258,19 @@ pub trait Source: Send + Sync {
     /// Counts the rows of a selection.
     async fn count(&self, selection: &Selection<'_>, under: Option<&dyn Keeper>) -> Result<u64, SourceError>;
 
+    /// Counts the rows of several selections, in their order.
+    async fn counts(
+        &self,
+        selections: &[Selection<'_>],
+        under: Option<&dyn Keeper>,
+    ) -> Result<Vec<u64>, SourceError> {
+        let mut counts = Vec::with_capacity(selections.len());
+        for selection in selections {
+            counts.push(self.count(selection, under).await?);
+        }
+        Ok(counts)
+    }
+
     /// The highest value of a column in a selection, as text.
     async fn maximum(
         &self,

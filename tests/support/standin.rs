@@ -24,7 +24,8 @@ pub(crate) struct StandIn {
 
 struct Running {
     child: Child,
-    port: u16,
+    /// The ports of the nodes.
+    ports: Vec<u16>,
     control: u16,
 }
 
@@ -35,12 +36,23 @@ impl Drop for Running {
     }
 }
 
+impl Drop for StandIn {
+    /// Ends the process that keeps the epochs, too: it has sessions on the test's database.
+    fn drop(&mut self) {
+        let keeper = std::fs::read(self.state.join("keeper.json")).ok();
+        let keeper: Option<Value> = keeper.and_then(|said| serde_json::from_slice(&said).ok());
+        if let Some(pid) = keeper.and_then(|keeper| keeper["pid"].as_u64()) {
+            let _ = Command::new("kill").arg(pid.to_string()).status();
+        }
+    }
+}
+
 impl StandIn {
     /// Starts three nodes on a database. `state` is a directory for what outlives the server.
     pub(crate) fn start(db: &Database, state: &Path, options: &[&str]) -> Self {
         let postgres = db.admin_dsn();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let running = run(&postgres, state, &options, None);
+        let running = run(&postgres, state, &options, &[]);
         let stand_in = Self { postgres, state: state.to_owned(), options, running: Mutex::new(running) };
         db.execute(&format!(
             "INSERT INTO vertica.users VALUES ('{EXPORTER}', '{PASSWORD}', 'sha512')
@@ -55,7 +67,7 @@ impl StandIn {
 
     /// The port of the first node.
     pub(crate) fn port(&self) -> u16 {
-        self.running().port
+        self.running().ports[0]
     }
 
     /// The connection string of the exporting user at this port, without a password.
@@ -90,8 +102,8 @@ impl StandIn {
     /// Starts the killed server again, at the same port and with the same epochs.
     pub(crate) fn start_again(&self) {
         let mut running = self.running();
-        let port = running.port;
-        *running = run(&self.postgres, &self.state, &self.options, Some(port));
+        let ports = running.ports.clone();
+        *running = run(&self.postgres, &self.state, &self.options, &ports);
     }
 
     /// The statements that were sent, in order.
@@ -118,15 +130,16 @@ impl StandIn {
     }
 }
 
-fn run(postgres: &str, state: &Path, options: &[String], port: Option<u16>) -> Running {
+fn run(postgres: &str, state: &Path, options: &[String], ports: &[u16]) -> Running {
     std::fs::create_dir_all(state).expect("a directory");
     let log = std::fs::OpenOptions::new().create(true).append(true).open(state.join("stand-in.log"));
-    let port = port.unwrap_or(0).to_string();
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let ports = if ports.is_empty() { "0".to_owned() } else { ports.join(",") };
     let mut child = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--"])
         .arg(python())
         .arg(project().join("tests/support/vertica/server.py"))
-        .args(["--postgres", postgres, "--port", &port, "--database", DATABASE])
+        .args(["--postgres", postgres, "--port", &ports, "--database", DATABASE])
         .arg("--state")
         .arg(state)
         .args(["--owner", &std::process::id().to_string()])
@@ -142,6 +155,7 @@ fn run(postgres: &str, state: &Path, options: &[String], port: Option<u16>) -> R
         let log = std::fs::read_to_string(state.join("stand-in.log")).unwrap_or_default();
         panic!("the stand-in did not start: {line:?}\n{log}")
     });
-    let port = |name: &str| ready[name].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
-    Running { child, port: port("port"), control: port("control") }
+    let port = |said: &Value| said.as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+    let ports = ready["nodes"].as_array().expect("nodes").iter().map(port).collect();
+    Running { child, ports, control: port(&ready["control"]) }
 }

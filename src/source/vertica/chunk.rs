@@ -23,7 +23,7 @@ use super::wire::Description;
 use super::{filter_of, shown};
 use crate::relation::{Column, Selection};
 use crate::source::decode::stream::{Feed, Piece, RowStream, Rows, cancelled, stalled};
-use crate::source::{ChunkRead, ChunkStream, ErrorKind, Keeper, SourceError};
+use crate::source::{ChunkRead, ChunkStream, ErrorKind, Keeper, Refusal, SourceError};
 
 /// Opens the rows of a chunk. When the future is dropped, or the token fires, the work on the server ends too.
 pub(super) async fn open(
@@ -149,6 +149,9 @@ impl Guard {
 
     /// An error of the server, or what it comes from: a table that has changed, or an epoch that is gone.
     async fn explained(&self, session: &mut Leased, error: SourceError) -> SourceError {
+        if error.kind == ErrorKind::LineageLost {
+            return error.refusing(Refusal::SnapshotGone);
+        }
         if error.kind != ErrorKind::Permanent {
             return error;
         }

@@ -217,6 +217,36 @@ impl Source for VerticaSource {
         self.rows_of(selection, under).await
     }
 
+    async fn counts(
+        &self,
+        selections: &[Selection<'_>],
+        under: Option<&dyn Keeper>,
+    ) -> Result<Vec<u64>, SourceError> {
+        if let [one] = selections {
+            return Ok(vec![self.rows_of(one, under).await?]);
+        }
+        let epoch = epoch_of(under)?;
+        let filters = selections.iter().map(filter_of).collect::<Result<Vec<_>, _>>()?;
+        let each: Vec<From<'_>> = selections
+            .iter()
+            .zip(&filters)
+            .map(|(selection, filter)| from(selection, epoch, filter.as_deref()))
+            .collect();
+        let what = format!("count the rows of {}", crate::text::count(each.len() as u64, "table"));
+        let statement = statements::counts(epoch, &each);
+        let answer = self.sessions.get().await?.query(&statement, Stage::Question, &what).await?;
+        let mut counts = vec![None; each.len()];
+        for row in answer.rows() {
+            let place = row.int(0)?.and_then(|place| usize::try_from(place).ok());
+            if let Some(slot) = place.and_then(|place| counts.get_mut(place)) {
+                *slot = row.int(1)?.and_then(|rows| u64::try_from(rows).ok());
+            }
+        }
+        counts.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
+            SourceError::permanent("protocol", format!("{what}: the server does not answer for each of them"))
+        })
+    }
+
     async fn maximum(
         &self,
         selection: &Selection<'_>,

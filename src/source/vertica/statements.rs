@@ -184,6 +184,15 @@ pub(super) fn count(from: &From<'_>) -> Statement {
     Statement(from.select("COUNT(*)", &[]))
 }
 
+/// The rows of several relations under one epoch: a row for each, with its place and its count.
+pub(super) fn counts(epoch: Option<Epoch>, of: &[From<'_>]) -> Statement {
+    let each = of.iter().enumerate().map(|(place, from)| {
+        From { epoch: None, ..*from }.select(&format!("{place}, COUNT(*)"), &[])
+    });
+    let at = epoch.map(|epoch| format!("AT EPOCH {epoch} ")).unwrap_or_default();
+    Statement(format!("{at}{}", each.collect::<Vec<_>>().join(" UNION ALL ")))
+}
+
 /// The highest value of a column, as text.
 pub(super) fn maximum(from: &From<'_>, column: &str) -> Statement {
     Statement(from.select(&format!("MAX({})::{TEXT}", ident(column)), &[]))

@@ -89,6 +89,7 @@ fn samples() -> Vec<Statement> {
         columns_now("s", "v", true),
     ];
     for from in [plain, hard] {
+        all.push(counts(from.epoch, &[from, plain]));
         all.extend([count(&from), maximum(&from, "k\""), every_nth(&from, "k", 5_000_000)]);
         for condition in [
             None,
