@@ -116,7 +116,7 @@ impl Leaf {
 
 /// Bytes as the server prints them: a backslash is doubled, and what cannot be printed is a backslash with
 /// three octal digits.
-fn octets(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn octets(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut rest = text;
     while let Some((byte, after)) = rest.split_first() {
         rest = after;
@@ -139,7 +139,7 @@ fn octets(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// A numeric times `10^scale`.
-fn unscaled(text: &str, scale: i8) -> Result<i256, Misfit> {
+pub(super) fn unscaled(text: &str, scale: i8) -> Result<i256, Misfit> {
     let scale = usize::try_from(scale).map_err(|_| UNREADABLE)?;
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -171,7 +171,7 @@ fn number(text: &str, least: usize) -> Option<i64> {
 }
 
 /// The Julian day of `YYYY-MM-DD`, with ` BC` for years before 1.
-fn date(text: &str) -> Option<i64> {
+pub(super) fn date(text: &str) -> Option<i64> {
     let (text, is_before) = text.strip_suffix(" BC").map_or((text, false), |text| (text, true));
     day(text, is_before)
 }
@@ -201,7 +201,7 @@ fn day(text: &str, is_before: bool) -> Option<i64> {
 }
 
 /// Microseconds of `HH:MM:SS[.ffffff]`.
-fn clock(text: &str) -> Option<i64> {
+pub(super) fn clock(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let mut parts = whole.splitn(3, ':');
     let (hours, minutes, seconds) =
@@ -215,7 +215,7 @@ fn clock(text: &str) -> Option<i64> {
 }
 
 /// Microseconds since 2000-01-01 of `YYYY-MM-DD HH:MM:SS[.ffffff][±HH[:MM[:SS]]][ BC]`.
-fn timestamp(text: &str, zoned: bool) -> Option<i64> {
+pub(super) fn timestamp(text: &str, zoned: bool) -> Option<i64> {
     match text {
         "infinity" => return Some(i64::MAX),
         "-infinity" => return Some(-i64::MAX),
@@ -235,10 +235,4 @@ fn timestamp(text: &str, zoned: bool) -> Option<i64> {
     let east = if zone.starts_with('-') { -east } else { east };
     let days = day(days, is_before)?.checked_sub(Y2000_JULIAN)?;
     days.checked_mul(DAY_MICROS)?.checked_add(clock(time)?)?.checked_sub(east.checked_mul(1_000_000)?)
-}
-
-#[cfg(test)]
-pub(super) mod readings {
-    //! What the tests read.
-    pub(in super::super) use super::{clock, date, octets, timestamp, unscaled};
 }

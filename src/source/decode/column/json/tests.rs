@@ -6,7 +6,7 @@ use arrow::util::display::array_value_to_string;
 use proptest::prelude::*;
 
 use super::super::{Faults, Fields, FormAttribute, Room};
-use super::leaf::readings::{clock, date, octets, timestamp, unscaled};
+use super::leaf::{clock, date, octets, timestamp, unscaled};
 use super::*;
 
 fn list_of(form: Form) -> Form {

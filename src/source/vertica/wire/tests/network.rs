@@ -77,8 +77,8 @@ async fn the_server_may_name_another_node() {
         stream.write_all(&greeting()).await.expect("the client reads");
         stream
     };
-    let (session, _asked, _stream) =
-        tokio::join!(Session::open(&login), name(&node(second_port)), take(&second));
+    let other = node(second_port);
+    let (session, _asked, _stream) = tokio::join!(Session::open(&login), name(&other), take(&second));
     assert!(session.is_ok());
     // The same node, no load balancing, and a node that cannot be reached: the first one takes the session.
     for answer in [node(first_port), b"N".to_vec(), node(closed().await)] {

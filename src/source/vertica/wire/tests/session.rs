@@ -209,7 +209,8 @@ async fn a_message_that_is_missing_or_too_much_ends_the_session() {
     ];
     for (sent, named) in cases {
         let (mut server, mut session) = connected();
-        let (found, _) = tokio::join!(read(&mut session), answer(&mut server, &sent.concat()));
+        let sent = sent.concat();
+        let (found, _) = tokio::join!(read(&mut session), answer(&mut server, &sent));
         let error = found.expect_err("refused");
         assert!(error.kind == ErrorKind::Permanent && error.message.contains(named), "{named}: {error}");
         assert!(!session.is_healthy(), "{named}");
@@ -240,7 +241,8 @@ async fn an_error_ends_the_statement_and_not_the_session() {
         );
         assert!(session.next().await.is_err(), "an error is not followed by an end");
         assert!(session.is_healthy());
-        let (found, _) = tokio::join!(read(&mut session), answer(&mut server, &messages.concat()));
+        let sent = messages.concat();
+        let (found, _) = tokio::join!(read(&mut session), answer(&mut server, &sent));
         assert_eq!(found.expect("rows"), expected);
     }
     let (answer, mut session, server) = asked(&error("FATAL", "57V01", 4060)).await;
@@ -273,8 +275,9 @@ async fn notices_and_parameters_come_at_any_time() {
 #[tokio::test]
 async fn wide_and_many_rows_come_in_pieces() {
     let wide = vec![7; 3 * PIECE_BYTES];
-    let fields: Vec<[Option<&[u8]>; 1]> =
-        (0..20_000).map(|row| [if row % 5_000 == 0 { Some(wide.as_slice()) } else { Some(&ONE) }]).collect();
+    let fields: Vec<[Option<&[u8]>; 1]> = (0..20_000)
+        .map(|row| [if row % 5_000 == 0 { Some(wide.as_slice()) } else { Some(&ONE[..]) }])
+        .collect();
     let rows: Vec<&[Option<&[u8]>]> = fields.iter().map(|row| row.as_slice()).collect();
     let mut sent = description(&[field("b", oid::LONG_VARBINARY, -1)]);
     rows.iter().for_each(|fields| sent.extend(row(fields)));
