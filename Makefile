@@ -85,6 +85,10 @@ greenplum-dsn:
 greenplum-check: greenplum-dsn packages $(PYTHON) ## Against a real Greenplum cluster: make greenplum-check ADU_TEST_GREENPLUM_DSN=postgres://superuser@host:port/database
 	cargo test --locked --features failpoints --test greenplum -- --ignored --test-threads=1
 
+.PHONY: stand-in-check
+stand-in-check: packages $(PYTHON) ## The tests' stand-in for Vertica, checked by the vendor's published clients (3 minutes; npm)
+	tests/support/vertica/check.sh $(PYTHON)
+
 .PHONY: soak
 soak: packages $(PYTHON) ## Two daemons under load for MINUTES (20): memory, descriptors, threads, queues must stay flat
 	cargo build --locked --release --bin adu-export --example load_tpch

@@ -11,6 +11,8 @@ from vertica_python import errors
 from standin import StandIn
 
 READ = 'SELECT "id", "t" FROM "behaviour"."big"'
+FEW = 3000
+SHORT = f'{READ} WHERE "id" <= {FEW}'
 EPOCHS = "SELECT current_epoch, ahm_epoch FROM v_monitor.system"
 
 
@@ -19,7 +21,7 @@ def check(judge, postgres):
         admin.execute("DROP SCHEMA IF EXISTS behaviour CASCADE; CREATE SCHEMA behaviour")
         admin.execute("CREATE TABLE behaviour.big AS SELECT g::int8 AS id, repeat(md5(g::text), 4) AS t FROM generate_series(1, 100000) AS g")
         admin.execute("CREATE TABLE behaviour.small (id int8 PRIMARY KEY, v text)")
-        for step in (logins, sessions, epochs, restart, cancel, stalled_reader, faults, many):
+        for step in (logins, rights, sessions, epochs, restart, cancel, stalled_reader, faults, many):
             begin = time.monotonic()
             step(judge, stand_in, admin)
             print(f"{step.__name__}: {time.monotonic() - begin:.1f} s, {len(judge.failures)} failures", flush=True)
@@ -57,6 +59,29 @@ def logins(judge, stand_in, admin):
     with stand_in.connect() as connection:
         judge.same("the lower version", connection.parameters["protocol_version"], 3 << 16 | 9)
     stand_in.tell("protocol", version="3.16")
+
+
+def rights(judge, stand_in, admin):
+    """A user with a role of its name in PostgreSQL sees what the role may read."""
+    admin.execute("DROP ROLE IF EXISTS stand_in_reader")
+    admin.execute("CREATE ROLE stand_in_reader; GRANT USAGE ON SCHEMA behaviour TO stand_in_reader;"
+                  "GRANT SELECT ON behaviour.small TO stand_in_reader;"
+                  "INSERT INTO vertica.users VALUES ('stand_in_reader', 'x', 'sha512') ON CONFLICT DO NOTHING")
+    try:
+        with stand_in.connect(user="stand_in_reader", password="x") as connection:
+            cursor = connection.cursor()
+            seen = cursor.execute("SELECT table_schema, table_name FROM v_catalog.tables WHERE table_schema = 'behaviour'")
+            judge.same("tables of a user", seen.fetchall(), [["behaviour", "small"]])
+            judge.same("may read", cursor.execute('SELECT "id" FROM "behaviour"."small"').fetchall(), [])
+            refused(judge, "may not read", lambda: cursor.execute(READ), errors.PermissionDenied, "42501")
+            ids = [45035996273704960 + admin.execute(f"SELECT 'behaviour.{name}'::regclass::oid::int8").fetchone()[0] for name in ("small", "big")]
+            asked = ", ".join(f"HAS_TABLE_PRIVILEGE({number}, 'SELECT')" for number in ids)
+            judge.same("privileges", cursor.execute(f"SELECT {asked}").fetchone(), [True, False])
+            judge.holds("an epoch", cursor.execute(EPOCHS).fetchone()[0] > 0)
+            epoch = cursor.execute(EPOCHS).fetchone()[0] - 1
+            judge.same("reads under an epoch", cursor.execute(f'AT EPOCH {epoch} SELECT COUNT(*) FROM "behaviour"."small"').fetchone(), [0])
+    finally:
+        admin.execute("DROP OWNED BY stand_in_reader; DROP ROLE stand_in_reader")
 
 
 def sessions(judge, stand_in, admin):
@@ -104,6 +129,10 @@ def epochs(judge, stand_in, admin):
         judge.same("at the AHM", at(numbers[2]), seen[numbers[2]])
         refused(judge, "before the AHM", lambda: at(numbers[1]), errors.QueryError, "22V21")
         refused(judge, "the future", lambda: at(last() + 5), errors.QueryError, "22V21")
+        admin.execute("CREATE TABLE behaviour.external AS SELECT 1::int8 AS id;"
+                      "DELETE FROM vertica.tables WHERE schema = 'behaviour';"
+                      "INSERT INTO vertica.tables (schema, relation, definition) VALUES ('behaviour', 'external', 'COPY FROM')")
+        judge.same("an external table has no history", at(numbers[3], "external"), [1])
         admin.execute("ALTER TABLE behaviour.small ADD COLUMN added int DEFAULT 7")
         added = cursor.execute(f'AT EPOCH {numbers[3]} SELECT "added" FROM "behaviour"."small"').fetchall()
         judge.same("a column shows in all epochs", added, [[7]] * 4)
@@ -187,12 +216,12 @@ def stalled_reader(judge, stand_in, admin):
 
 
 def count_until(stand_in):
-    """Rows that come before the connection breaks or an error comes."""
+    """Rows of SHORT that come before the connection breaks or an error comes."""
     count = 0
     with stand_in.connect() as connection:
         cursor = connection.cursor()
         try:
-            cursor.execute(READ)
+            cursor.execute(SHORT)
             while cursor.fetchone():
                 count += 1
             return count, None
@@ -202,28 +231,29 @@ def count_until(stand_in):
 
 
 def faults(judge, stand_in, admin):
-    for fault, least, wanted in (({"do": "cut", "rows": 1000}, 1000, errors.ConnectionError),
-                                 ({"do": "cut", "rows": 1000, "at": "message"}, 1000, errors.ConnectionError),
-                                 ({"do": "cut", "at": "complete"}, 100000, errors.ConnectionError),
-                                 ({"do": "fail", "rows": 7, "sqlstate": "57V01", "message": "a node went down"}, 7, errors.QueryError)):
+    for fault, least, wanted in (
+            ({"do": "cut", "rows": 1000}, 1000, errors.ConnectionError),
+            ({"do": "cut", "rows": 1000, "at": "message"}, 1000, errors.ConnectionError),
+            ({"do": "cut", "at": "complete"}, FEW, errors.ConnectionError),
+            ({"do": "fail", "rows": 7, "sqlstate": "57V01", "message": "a node went down"}, 7, errors.QueryError)):
         stand_in.tell(**fault)
         count, error = count_until_broken(stand_in)
         judge.holds(f"{fault}: {error!r}", isinstance(error, wanted))
         # vertica-python reads one message ahead of the row that it returns.
         judge.holds(f"{fault}: {count} rows", count in (least, least - 1))
-        judge.same(f"after {fault}", count_until(stand_in), (100000, None))
+        judge.same(f"after {fault}", count_until(stand_in), (FEW, None))
     stand_in.tell("notice", message="for your information")
     told = []
     with stand_in.connect() as connection:
         connection.notice_handler = lambda notice: told.append(notice.message)
-        connection.cursor().execute(READ).fetchall()
+        connection.cursor().execute(SHORT).fetchall()
     judge.same("a notice", told, ["for your information"])
     stand_in.tell("die", rows=50)
     count, error = count_until_broken(stand_in)
     judge.holds(f"dead after 50 rows: {count} {error!r}", count in (49, 50) and isinstance(error, errors.ConnectionError))
     judge.same("killed", stand_in.process.wait(5), -9)
     stand_in.start()
-    judge.same("alive again", count_until(stand_in), (100000, None))
+    judge.same("alive again", count_until(stand_in), (FEW, None))
 
 
 def count_until_broken(stand_in):
@@ -234,19 +264,22 @@ def count_until_broken(stand_in):
 
 
 def many(judge, stand_in, admin):
-    """24 sessions at once; the server's memory does not grow with the rows."""
+    """24 sessions at once. What nobody reads stays in PostgreSQL, and not in the server's memory."""
     counts = []
-
-    def read():
-        counts.append(count_until(stand_in)[0])
-
-    threads = [threading.Thread(target=read) for _ in range(24)]
+    threads = [threading.Thread(target=lambda: counts.append(count_until(stand_in))) for _ in range(24)]
     for thread in threads:
         thread.start()
-    time.sleep(3)
+    for thread in threads:
+        thread.join(120)
+    judge.same("rows of 24 sessions", counts, [(FEW, None)] * 24)
+    unread = [stand_in.connect(session_label="unread") for _ in range(24)]
+    for connection in unread:
+        connection.cursor().execute(READ)
+    time.sleep(1)
+    judge.same("24 answers under way", running(stand_in, "unread"), [True] * 24)
     with open(f"/proc/{stand_in.process.pid}/status") as status:
         resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-    for thread in threads:
-        thread.join(300)
-    judge.same("rows of 24 sessions", counts, [100000] * 24)
-    judge.holds(f"resident memory of {resident} KiB", resident < 300 * 1024)
+    judge.holds(f"resident memory of {resident} KiB", resident < 200 * 1024)
+    for connection in unread:
+        connection.close_socket()
+    judge.holds("all freed", until(lambda: running(stand_in, "unread") == [], 5))

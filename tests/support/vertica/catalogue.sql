@@ -78,18 +78,23 @@ END $$;
 
 -- The rows and bytes of a projection on each node.
 CREATE OR REPLACE VIEW v_monitor.projection_storage AS
-  WITH up AS (SELECT name, row_number() OVER (ORDER BY name) AS n, count(*) OVER () AS k FROM vertica.nodes)
-  SELECT up.name AS node_name, vertica.id(s.oid) * 10 + s.number AS projection_id, s.name AS projection_name,
-    s.schema::text AS projection_schema, f.columns AS projection_column_count,
-    CASE WHEN s.segmented THEN f.rows / up.k + CASE WHEN up.n <= f.rows % up.k THEN 1 ELSE 0 END ELSE f.rows END AS row_count,
-    CASE WHEN s.segmented THEN f.bytes / up.k + CASE WHEN up.n <= f.bytes % up.k THEN 1 ELSE 0 END ELSE f.bytes END AS used_bytes,
-    1::int8 AS ros_count, s.schema::text AS anchor_table_schema, s.relation::text AS anchor_table_name, vertica.id(s.oid) AS anchor_table_id
-  FROM vertica.stored AS s CROSS JOIN up
-  CROSS JOIN LATERAL (
-    SELECT coalesce(z.rows, vertica.rows_of(s.oid)) AS rows, coalesce(z.bytes, pg_total_relation_size(s.oid)) AS bytes,
+  WITH up AS (SELECT name, row_number() OVER (ORDER BY name) AS n, count(*) OVER () AS k FROM vertica.nodes),
+  -- Counted once, and not again for each node.
+  s AS MATERIALIZED (
+    SELECT s.*, vertica.id(s.oid) * 10 + s.number AS id, coalesce(z.rows, vertica.rows_of(s.oid)) AS rows,
+      coalesce(z.bytes, pg_total_relation_size(s.oid)) AS bytes,
       (SELECT count(*) FROM vertica.attributes AS a WHERE a.oid = s.oid) AS columns
-    FROM (SELECT 1) AS one LEFT JOIN vertica.sizes AS z ON z.schema = s.schema AND z.relation = s.relation) AS f;
+    FROM vertica.stored AS s LEFT JOIN vertica.sizes AS z ON z.schema = s.schema AND z.relation = s.relation)
+  SELECT up.name AS node_name, s.id AS projection_id, s.name AS projection_name,
+    s.schema::text AS projection_schema, s.columns AS projection_column_count,
+    CASE WHEN s.segmented THEN s.rows / up.k + CASE WHEN up.n <= s.rows % up.k THEN 1 ELSE 0 END ELSE s.rows END
+      AS row_count,
+    CASE WHEN s.segmented THEN s.bytes / up.k + CASE WHEN up.n <= s.bytes % up.k THEN 1 ELSE 0 END ELSE s.bytes END
+      AS used_bytes,
+    1::int8 AS ros_count, s.schema::text AS anchor_table_schema, s.relation::text AS anchor_table_name,
+    vertica.id(s.oid) AS anchor_table_id
+  FROM s CROSS JOIN up;
 
-GRANT SELECT ON vertica.relations, vertica.columns TO public;
+GRANT SELECT ON vertica.relations, vertica.columns, vertica.tables TO public;
 GRANT USAGE ON SCHEMA vertica, v_catalog, v_monitor TO public;
 GRANT SELECT ON ALL TABLES IN SCHEMA v_catalog, v_monitor TO public;

@@ -13,7 +13,7 @@ class Options:
     def __init__(self, arguments=None):
         parser = argparse.ArgumentParser(description="A stand-in for a Vertica server, backed by PostgreSQL.")
         parser.add_argument("--postgres", required=True, help="connection string of the database behind it")
-        parser.add_argument("--port", default="0", help="of each node, with commas, or of the first; 0 takes free ones")
+        parser.add_argument("--port", default="0", help="of each node, with commas, or of the first; 0 takes a free one")
         parser.add_argument("--nodes", type=int, default=3)
         parser.add_argument("--control", type=int, default=0, help="port for commands")
         parser.add_argument("--state", help="directory that outlives the server")
@@ -31,7 +31,7 @@ class Options:
         self.postgres, self.control = given.postgres, given.control
         ports = [int(port) for port in given.port.split(",")]
         if len(ports) == 1:
-            ports = [ports[0] + n if ports[0] else 0 for n in range(given.nodes)]
+            ports += [0] * (given.nodes - 1)
         self.ports = ports
         self.state = given.state or tempfile.mkdtemp(prefix="vertica-stand-in-")
         self.owner, self.database, self.max_sessions = given.owner, given.database, given.max_sessions

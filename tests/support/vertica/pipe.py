@@ -102,3 +102,10 @@ class Pipe:
             self.sock.close()
         except OSError:
             pass
+
+    def shut(self):
+        """Ends the connection, by another thread than the one that reads it."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass

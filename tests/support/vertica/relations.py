@@ -25,6 +25,8 @@ class Relation:
     columns: list = field(default_factory=list)
     # A table or view of a user.
     stored: bool = False
+    # A temporary or external table.
+    timeless: bool = False
 
 
 class Catalog:
@@ -67,18 +69,19 @@ class Catalog:
     def stored(self, schema, name):
         rows = self.session.ask(
             "SELECT r.schema, r.relation, a.attname, coalesce(d.type, vertica.type_of(a.atttypid, a.atttypmod)), t.typname,"
-            " a.attnum, NOT a.attnotnull, vertica.id(r.oid)"
+            " a.attnum, NOT a.attnotnull, vertica.id(r.oid), f.temporary OR f.definition IS NOT NULL"
             " FROM vertica.relations AS r JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped"
             " JOIN pg_type AS t ON t.oid = a.atttypid"
+            " LEFT JOIN vertica.tables AS f ON (f.schema, f.relation) = (r.schema, r.relation)"
             " LEFT JOIN vertica.columns AS d ON (d.schema, d.relation, d.name) = (r.schema, r.relation, a.attname)"
             " WHERE r.schema = %s AND r.relation = %s ORDER BY a.attnum", [schema, name])
         if not rows:
             self.absent(schema, name)
         columns = []
-        for schema, name, column, text, source, attribute, nullable, number in rows:
+        for schema, name, column, text, source, attribute, nullable, number, _ in rows:
             table = (number, schema, name, attribute)
             columns.append(Column(column, kinds.parse(text), source, table, nullable))
-        return Relation(f"{quote(schema)}.{quote(name)}", columns, stored=True)
+        return Relation(f"{quote(schema)}.{quote(name)}", columns, stored=True, timeless=bool(rows[0][-1]))
 
     def absent(self, schema, name):
         hidden = ("pg_catalog", "information_schema", "vertica")

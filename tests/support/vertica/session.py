@@ -195,7 +195,7 @@ class Session:
     def close(self):
         """As CLOSE_SESSION does, by another thread."""
         self.cancel()
-        self.pipe.cut()
+        self.pipe.shut()
 
     def wait(self, done):
         """Until `done`, a cancel or the end of the client."""
@@ -224,7 +224,8 @@ class Session:
         """A transaction under the snapshot of the statement's epoch."""
         connection = self.postgres()
         epoch = query.epoch
-        if epoch is None:
+        # Temporary and external tables have no history (documentation, "Historical queries").
+        if epoch is None or any(relation.timeless for relation in query.relations):
             yield
             return
         name = self.server.history.snapshot(None if epoch == "latest" else epoch)
