@@ -78,12 +78,13 @@ def drop(order):
         connection.cursor().execute(f"DROP SCHEMA {order['schema']} CASCADE")
 
 
-def read(order, table, binary, raw):
+def read(order, table, names, binary, raw):
     """Description and rows by id."""
     with connect(order, binary_transfer=binary) as connection:
         cursor = connection.cursor()
         cursor.disable_sqldata_converter = raw
-        cursor.execute(f'SELECT * FROM "{order["schema"]}"."{table}"')
+        columns = ", ".join(f'"{name}"' for name in names)
+        cursor.execute(f'SELECT {columns} FROM "{order["schema"]}"."{table}"')
         rows, refused = {}, None
         try:
             for row in cursor.iterate():
@@ -158,8 +159,9 @@ def found(field, column):
 def differences(order, table):
     files = os.path.join(order["out"], f"{order['schema']}_{table}")
     exported = pa.concat_tables([pq.read_table(os.path.join(files, name)) for name in sorted(os.listdir(files))])
-    described, texts, refused = read(order, table, False, True)
-    _, binaries, also = read(order, table, True, True)
+    names = exported.schema.names
+    described, texts, refused = read(order, table, names, False, True)
+    _, binaries, also = read(order, table, names, True, True)
     if refused or also:
         return [f"{table}: vertica-python refuses raw rows: {refused or also}"]
     values = None
@@ -171,7 +173,7 @@ def differences(order, table):
         place = next(i for i, d in enumerate(described) if d.name == field.name)
         ty = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
         if pa.types.is_list(ty) and values is None:
-            _, values, why = read(order, table, True, False)
+            _, values, why = read(order, table, names, True, False)
             if why:
                 return [f"{table}: vertica-python refuses values: {why}"]
         storage = pa.field(field.name, ty)

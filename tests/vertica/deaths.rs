@@ -47,12 +47,13 @@ fn a_job_outlives_a_server_that_is_killed_and_comes_back() {
 fn a_connection_that_is_cut_anywhere_costs_a_try_and_no_row() {
     let scene = Scene::big(ROWS);
     let daemon = scene.daemon();
+    let mut jobs = Vec::new();
     for cut in [
-        json!({"do": "cut", "rows": 0}),
-        json!({"do": "cut", "rows": 100}),
-        json!({"do": "cut", "rows": 100, "at": "message"}),
-        json!({"do": "cut", "at": "complete"}),
-        json!({"do": "fail", "rows": 50, "sqlstate": "57V03", "message": "the node is going down"}),
+        json!({"do": "cut", "rows": 0, "match": "HASH"}),
+        json!({"do": "cut", "rows": 100, "match": "HASH"}),
+        json!({"do": "cut", "rows": 100, "at": "message", "match": "HASH"}),
+        json!({"do": "cut", "at": "complete", "match": "HASH"}),
+        json!({"do": "fail", "rows": 50, "match": "HASH", "sqlstate": "57V03", "message": "the node is going down"}),
     ] {
         scene.stand_in.tell(&cut);
         let job = scene.site.request(json!({"tables": ["public.big"]}));
@@ -61,7 +62,9 @@ fn a_connection_that_is_cut_anywhere_costs_a_try_and_no_row() {
         let directory = last.data()["tables"][0]["directory"].as_str().expect("a directory").to_owned();
         scene.assert_has_all(&directory, ROWS);
         scene.stand_in.tell(&json!({"do": "good"}));
+        jobs.push(job);
     }
+    scene.site.assert_sound(&jobs, [daemon]);
 }
 
 #[test]
@@ -70,7 +73,7 @@ fn a_server_that_falls_silent_is_cancelled_and_asked_again() {
     let mut config = scene.config();
     config["sources"]["warehouse"]["stall_timeout"] = json!("2s");
     let daemon = scene.site.daemon_with(&config);
-    scene.stand_in.tell(&json!({"do": "stall", "rows": 100}));
+    scene.stand_in.tell(&json!({"do": "stall", "rows": 100, "match": "HASH"}));
     let job = scene.site.request(json!({"tables": ["public.big"]}));
     eventually("the silence is noticed", PATIENCE, || daemon.log().contains("stalled").then_some(()));
     scene.site.completed(&job);

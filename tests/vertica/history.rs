@@ -99,25 +99,26 @@ fn a_table_that_is_truncated_is_never_published_with_rows_missing() {
 }
 
 #[test]
-fn a_table_that_loses_rows_each_time_fails_by_name() {
+fn a_table_that_loses_rows_again_and_again_is_whole_or_fails_by_name() {
     let scene = Scene::big(ROWS);
-    // The stand-in forgets the rows of a partition whenever a chunk of it is read.
     scene.proxy.slow_to(700_000);
     let daemon = scene.daemon();
     let job = scene.mid_job(&daemon, &["big"]);
     let mut lost = 0;
     while scene.site.exports.find_archive(&job).is_none() && lost < 60 {
-        scene.site.db.execute(
-            "TRUNCATE public.big;
-             INSERT INTO public.big SELECT g, repeat(md5(g::text), 8) FROM generate_series(1, 12000) g",
-        );
+        // TRUNCATE ends its transaction: for a moment the table is empty.
+        scene.site.db.execute("TRUNCATE public.big");
+        scene.site.db.execute(&format!(
+            "INSERT INTO public.big SELECT g, repeat(md5(g::text), 8) FROM generate_series(1, {ROWS}) g"
+        ));
         lost += 1;
         std::thread::sleep(std::time::Duration::from_millis(700));
     }
     scene.proxy.slow_to(1 << 40);
     let last = scene.site.broker.events.wait_final(&job, PATIENCE);
-    // Whatever the moment of each loss: published whole, or failed by name.
     match last.kind() {
+        // The table had no rows when it was planned, or all of them: it is never a part of them.
+        "job.completed" if scene.rows("public_big", "count(*)") == ["0"] => {}
         "job.completed" => scene.assert_has_all("public_big", ROWS),
         "job.failed" => assert!(last.body.to_string().contains("public.big"), "{}", last.body),
         other => panic!("{other}: {}", last.body),

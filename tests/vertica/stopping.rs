@@ -16,7 +16,7 @@ fn a_cancel_frees_the_server_in_the_middle_of_rows() {
     let mut config = scene.config();
     config["sources"]["warehouse"]["chunk_rows"] = json!(20_000);
     let daemon = scene.site.daemon_with(&config);
-    scene.stand_in.tell(&json!({"do": "crawl", "ms": 300, "count": 0}));
+    scene.stand_in.tell(&json!({"do": "crawl", "ms": 300, "match": "HASH", "count": 0}));
     let job = scene.site.request(json!({"tables": ["public.big"]}));
     eventually("rows are on their way", PATIENCE, || {
         scene.stand_in.sessions().iter().any(|s| s["running"] == true && s["rows"].as_u64() > Some(100)).then_some(())
@@ -67,7 +67,7 @@ fn a_killed_daemon_leaves_nothing_on_the_server() {
     let mut config = scene.config();
     config["sources"]["warehouse"]["chunk_rows"] = json!(20_000);
     let mut daemon = scene.site.daemon_with(&config);
-    scene.stand_in.tell(&json!({"do": "crawl", "ms": 300, "count": 4}));
+    scene.stand_in.tell(&json!({"do": "crawl", "ms": 300, "match": "HASH", "count": 4}));
     let job = scene.mid_job(&daemon, &["big"]);
     daemon.kill();
     scene.free_within(Duration::from_secs(10));
