@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     return Ok(None);
                 }
                 State::Idle | State::Busy | State::Over => {
-                    return Err(SourceError::permanent("protocol", "no result is being read"));
+                    return Err(SourceError::transient("aborted", "no result is being read"));
                 }
             };
             let found = if reading.is_complete {

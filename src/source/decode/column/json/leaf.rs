@@ -206,7 +206,7 @@ pub(super) fn clock(text: &str) -> Option<i64> {
     let mut parts = whole.splitn(3, ':');
     let (hours, minutes, seconds) =
         (number(parts.next()?, 2)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
-    if fraction.len() > 6 || hours > 24 || minutes > 59 || seconds > 60 {
+    if !(1..=6).contains(&fraction.len()) || hours > 24 || minutes > 59 || seconds > 60 {
         return None;
     }
     let fraction = number(&format!("{fraction:0<6}"), 6)?;
