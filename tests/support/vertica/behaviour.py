@@ -8,7 +8,7 @@ import psycopg
 import vertica_python
 from vertica_python import errors
 
-from standin import StandIn
+from standin import Certificate, StandIn
 
 READ = 'SELECT "id", "t" FROM "behaviour"."big"'
 FEW = 3000
@@ -21,7 +21,7 @@ def check(judge, postgres):
         admin.execute("DROP SCHEMA IF EXISTS behaviour CASCADE; CREATE SCHEMA behaviour")
         admin.execute("CREATE TABLE behaviour.big AS SELECT g::int8 AS id, repeat(md5(g::text), 4) AS t FROM generate_series(1, 100000) AS g")
         admin.execute("CREATE TABLE behaviour.small (id int8 PRIMARY KEY, v text)")
-        for step in (logins, rights, sessions, epochs, restart, cancel, stalled_reader, faults, many):
+        for step in (logins, rights, sessions, epochs, restart, cancel, stalled_reader, encrypted, faults, many):
             begin = time.monotonic()
             step(judge, stand_in, admin)
             print(f"{step.__name__}: {time.monotonic() - begin:.1f} s, {len(judge.failures)} failures", flush=True)
@@ -48,6 +48,13 @@ def logins(judge, stand_in, admin):
     with stand_in.connect(user="ada", oauth_access_token="token") as connection:
         judge.holds("oauth", connection.opened())
     refused(judge, "wrong token", lambda: stand_in.connect(user="ada", oauth_access_token="no"), errors.ConnectionError, "28000")
+    admin.execute("UPDATE vertica.users SET method = 'grace' WHERE name = 'ada'")
+    with stand_in.connect(user="ada") as connection:
+        judge.holds("expires soon", connection.opened())
+    admin.execute("UPDATE vertica.users SET method = 'expired' WHERE name = 'ada'")
+    refused(judge, "expired", lambda: stand_in.connect(user="ada"), errors.ConnectionError, "expired")
+    stand_in.tell("deaf")
+    refused(judge, "deaf", lambda: stand_in.connect(connection_timeout=0.5), errors.ConnectionError, "timed out")
     refused(judge, "unknown user", lambda: stand_in.connect(user="eve", password="x"), errors.ConnectionError, "28000")
     refused(judge, "unknown database", lambda: stand_in.connect(database="other"), errors.ConnectionError, "3D000")
     stand_in.tell("refuse")
@@ -213,6 +220,26 @@ def stalled_reader(judge, stand_in, admin):
     judge.same("stalls after 5 rows", [s["rows"] for s in stand_in.tell("sessions")["sessions"] if s["label"] == "waits"], [5])
     connection.close_socket()
     judge.holds("sees that the client has gone", until(lambda: running(stand_in, "waits") == [], 2))
+
+
+def encrypted(judge, stand_in, admin):
+    """The same over TLS, where a send that waits must go on with the same bytes."""
+    with Certificate() as own, StandIn(stand_in.postgres, "--tls", own.certificate, own.key, "--tls-required") as secure:
+        refused(judge, "TLS is required", secure.connect, errors.ConnectionError, "28000")
+        tls = {"tlsmode": "verify-full", "tls_cafile": own.certificate}
+        with secure.connect(**tls, session_label="slowly") as connection:
+            cursor = connection.cursor()
+            cursor.execute(READ)
+            time.sleep(1)
+            found = cursor.fetchall()
+            judge.same("rows over TLS", [len(found), sum(row[0] for row in found)], [100000, 100000 * 100001 // 2])
+            cursor.execute(READ)
+            time.sleep(0.5)
+            connection.cancel()
+            judge.holds("freed although nobody reads TLS", until(lambda: running(secure, "slowly") == [False], 2))
+            refused(judge, "cancelled over TLS", cursor.fetchall, errors.QueryCanceled)
+            judge.same("goes on over TLS", len(cursor.execute(SHORT).fetchall()), FEW)
+            judge.same("told", [s["tls"] for s in secure.tell("sessions")["sessions"]], [True])
 
 
 def count_until(stand_in):

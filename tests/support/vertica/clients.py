@@ -24,7 +24,7 @@ import behaviour
 import expected
 import kinds
 from cases import CASES
-from standin import StandIn
+from standin import Certificate, StandIn
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCHEMA = "kinds"
@@ -153,11 +153,18 @@ def bytes_of(judge, what, case, kind, said, data, binary):
 
 
 def check_node(judge, cases, admin, stand_in, directory):
-    """vertica-nodejs reads the same rows as text, by simple and prepared statements."""
+    """vertica-nodejs reads the same rows as text, by simple and prepared statements, and logs in."""
     readable = [(case, kind) for case, kind in cases if not kind.user]
-    asked = {"port": stand_in.port, "cases": [[case.name, f'SELECT "id", "v" FROM "{SCHEMA}"."{case.name}" ORDER BY "id"'] for case, _ in readable]}
-    run = subprocess.run(["node", os.path.join(HERE, "clients.mjs"), directory], input=json.dumps(asked), text=True,
-                         capture_output=True, timeout=300)
+    selects = [[case.name, f'SELECT "id", "v" FROM "{SCHEMA}"."{case.name}" ORDER BY "id"'] for case, _ in readable]
+    logins = {}
+    for method in ("password", "md5", "sha512", "hash", "oauth"):
+        logins[method] = f"node_{method}"
+        admin.execute("INSERT INTO vertica.users VALUES (%s, 'sesame', %s) ON CONFLICT DO NOTHING", [logins[method], method])
+    with Certificate() as own, StandIn(stand_in.postgres, "--tls", own.certificate, own.key) as secure:
+        asked = {"port": stand_in.port, "cases": selects, "logins": logins, "secret": "sesame",
+                 "tls": {"port": secure.port, "ca": own.certificate}}
+        run = subprocess.run(["node", os.path.join(HERE, "clients.mjs"), directory], input=json.dumps(asked), text=True,
+                             capture_output=True, timeout=300)
     if run.returncode:
         judge.failures.append(f"vertica-nodejs: {run.stderr[-2000:]}")
         return

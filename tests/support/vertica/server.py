@@ -41,7 +41,7 @@ class Server:
         self.options = options
         os.makedirs(options.state, exist_ok=True)
         self.owner = options.owner or os.getppid()
-        self.faults, self.stopping, self.algorithms = Faults(), threading.Event(), {}
+        self.faults, self.algorithms = Faults(), {}
         self.lock, self.sessions, self.statements, self.turn = threading.Lock(), set(), [], 0
         self.admin_lock, self.admin, self.names = threading.Lock(), None, {}
         self.nodes = [self.listen(n, port) for n, port in enumerate(options.ports)]
