@@ -225,7 +225,7 @@ class Session:
         connection = self.postgres()
         epoch = query.epoch
         # Temporary and external tables have no history (documentation, "Historical queries").
-        if epoch is None or any(relation.timeless for relation in query.relations):
+        if epoch is None or query.relations and all(relation.timeless for relation in query.relations):
             yield
             return
         name = self.server.history.snapshot(None if epoch == "latest" else epoch)
