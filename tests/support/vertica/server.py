@@ -168,12 +168,18 @@ class Borrowed:
     def __enter__(self):
         self.server.admin_lock.acquire()
         try:
-            if self.server.admin is None or self.server.admin.closed or self.server.admin.broken:
+            if not self.works():
                 self.server.admin = psycopg.connect(self.server.options.postgres, autocommit=True)
             return self.server.admin
         except BaseException:
             self.server.admin_lock.release()
             raise
+
+    def works(self):
+        try:
+            return self.server.admin is not None and self.server.admin.execute("SELECT 1") is not None
+        except psycopg.Error:
+            return False
 
     def __exit__(self, *_):
         self.server.admin_lock.release()

@@ -58,6 +58,10 @@ class Session:
             with contextlib.suppress(pipes.Gone):
                 self.pipe.put(frames.error(refusal))
                 self.pipe.flush()
+        except psycopg.Error as error:
+            with contextlib.suppress(pipes.Gone):
+                self.pipe.put(frames.error(answer.translated(error)))
+                self.pipe.flush()
         except (pipes.Gone, ValueError, OSError):
             pass
         finally:
