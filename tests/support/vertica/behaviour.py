@@ -244,17 +244,18 @@ def encrypted(judge, stand_in, admin):
 
 def count_until(stand_in):
     """Rows of SHORT that come before the connection breaks or an error comes."""
-    count = 0
-    with stand_in.connect() as connection:
+    count, connection = 0, stand_in.connect()
+    try:
         cursor = connection.cursor()
-        try:
-            cursor.execute(SHORT)
-            while cursor.fetchone():
-                count += 1
-            return count, None
-        except errors.Error as error:
-            connection.close_socket()
-            return count, error
+        cursor.execute(SHORT)
+        while cursor.fetchone():
+            count += 1
+        return count, None
+    except errors.Error as error:
+        return count, error
+    finally:
+        # Not close(), which connects again to say farewell.
+        connection.close_socket()
 
 
 def faults(judge, stand_in, admin):
@@ -264,7 +265,7 @@ def faults(judge, stand_in, admin):
             ({"do": "cut", "at": "complete"}, FEW, errors.ConnectionError),
             ({"do": "fail", "rows": 7, "sqlstate": "57V01", "message": "a node went down"}, 7, errors.QueryError)):
         stand_in.tell(**fault)
-        count, error = count_until_broken(stand_in)
+        count, error = count_until(stand_in)
         judge.holds(f"{fault}: {error!r}", isinstance(error, wanted))
         # vertica-python reads one message ahead of the row that it returns.
         judge.holds(f"{fault}: {count} rows", count in (least, least - 1))
@@ -276,18 +277,11 @@ def faults(judge, stand_in, admin):
         connection.cursor().execute(SHORT).fetchall()
     judge.same("a notice", told, ["for your information"])
     stand_in.tell("die", rows=50)
-    count, error = count_until_broken(stand_in)
+    count, error = count_until(stand_in)
     judge.holds(f"dead after 50 rows: {count} {error!r}", count in (49, 50) and isinstance(error, errors.ConnectionError))
     judge.same("killed", stand_in.process.wait(5), -9)
     stand_in.start()
     judge.same("alive again", count_until(stand_in), (FEW, None))
-
-
-def count_until_broken(stand_in):
-    try:
-        return count_until(stand_in)
-    except (errors.Error, OSError, ValueError) as error:
-        return 0, error
 
 
 def many(judge, stand_in, admin):
