@@ -8,7 +8,7 @@ import psycopg
 import vertica_python
 from vertica_python import errors
 
-from standin import StandIn
+from standin import Certificate, StandIn
 
 READ = 'SELECT "id", "t" FROM "behaviour"."big"'
 FEW = 3000
@@ -21,7 +21,7 @@ def check(judge, postgres):
         admin.execute("DROP SCHEMA IF EXISTS behaviour CASCADE; CREATE SCHEMA behaviour")
         admin.execute("CREATE TABLE behaviour.big AS SELECT g::int8 AS id, repeat(md5(g::text), 4) AS t FROM generate_series(1, 100000) AS g")
         admin.execute("CREATE TABLE behaviour.small (id int8 PRIMARY KEY, v text)")
-        for step in (logins, rights, sessions, epochs, restart, cancel, stalled_reader, faults, many):
+        for step in (logins, rights, sessions, epochs, restart, cancel, stalled_reader, encrypted, faults, many):
             begin = time.monotonic()
             step(judge, stand_in, admin)
             print(f"{step.__name__}: {time.monotonic() - begin:.1f} s, {len(judge.failures)} failures", flush=True)
@@ -48,6 +48,13 @@ def logins(judge, stand_in, admin):
     with stand_in.connect(user="ada", oauth_access_token="token") as connection:
         judge.holds("oauth", connection.opened())
     refused(judge, "wrong token", lambda: stand_in.connect(user="ada", oauth_access_token="no"), errors.ConnectionError, "28000")
+    admin.execute("UPDATE vertica.users SET method = 'grace' WHERE name = 'ada'")
+    with stand_in.connect(user="ada") as connection:
+        judge.holds("expires soon", connection.opened())
+    admin.execute("UPDATE vertica.users SET method = 'expired' WHERE name = 'ada'")
+    refused(judge, "expired", lambda: stand_in.connect(user="ada"), errors.ConnectionError, "expired")
+    stand_in.tell("deaf")
+    refused(judge, "deaf", lambda: stand_in.connect(connection_timeout=0.5), errors.ConnectionError, "timed out")
     refused(judge, "unknown user", lambda: stand_in.connect(user="eve", password="x"), errors.ConnectionError, "28000")
     refused(judge, "unknown database", lambda: stand_in.connect(database="other"), errors.ConnectionError, "3D000")
     stand_in.tell("refuse")
@@ -215,19 +222,40 @@ def stalled_reader(judge, stand_in, admin):
     judge.holds("sees that the client has gone", until(lambda: running(stand_in, "waits") == [], 2))
 
 
+def encrypted(judge, stand_in, admin):
+    """The same over TLS, where a send that waits must go on with the same bytes."""
+    with Certificate() as own, StandIn(stand_in.postgres, "--tls", own.certificate, own.key, "--tls-required") as secure:
+        refused(judge, "TLS is required", secure.connect, errors.ConnectionError, "28000")
+        tls = {"tlsmode": "verify-full", "tls_cafile": own.certificate}
+        with secure.connect(**tls, session_label="slowly") as connection:
+            cursor = connection.cursor()
+            cursor.execute(READ)
+            time.sleep(1)
+            found = cursor.fetchall()
+            judge.same("rows over TLS", [len(found), sum(row[0] for row in found)], [100000, 100000 * 100001 // 2])
+            cursor.execute(READ)
+            time.sleep(0.5)
+            connection.cancel()
+            judge.holds("freed although nobody reads TLS", until(lambda: running(secure, "slowly") == [False], 2))
+            refused(judge, "cancelled over TLS", cursor.fetchall, errors.QueryCanceled)
+            judge.same("goes on over TLS", len(cursor.execute(SHORT).fetchall()), FEW)
+            judge.same("told", [s["tls"] for s in secure.tell("sessions")["sessions"]], [True])
+
+
 def count_until(stand_in):
     """Rows of SHORT that come before the connection breaks or an error comes."""
-    count = 0
-    with stand_in.connect() as connection:
+    count, connection = 0, stand_in.connect()
+    try:
         cursor = connection.cursor()
-        try:
-            cursor.execute(SHORT)
-            while cursor.fetchone():
-                count += 1
-            return count, None
-        except errors.Error as error:
-            connection.close_socket()
-            return count, error
+        cursor.execute(SHORT)
+        while cursor.fetchone():
+            count += 1
+        return count, None
+    except errors.Error as error:
+        return count, error
+    finally:
+        # Not close(), which connects again to say farewell.
+        connection.close_socket()
 
 
 def faults(judge, stand_in, admin):
@@ -237,7 +265,7 @@ def faults(judge, stand_in, admin):
             ({"do": "cut", "at": "complete"}, FEW, errors.ConnectionError),
             ({"do": "fail", "rows": 7, "sqlstate": "57V01", "message": "a node went down"}, 7, errors.QueryError)):
         stand_in.tell(**fault)
-        count, error = count_until_broken(stand_in)
+        count, error = count_until(stand_in)
         judge.holds(f"{fault}: {error!r}", isinstance(error, wanted))
         # vertica-python reads one message ahead of the row that it returns.
         judge.holds(f"{fault}: {count} rows", count in (least, least - 1))
@@ -249,18 +277,11 @@ def faults(judge, stand_in, admin):
         connection.cursor().execute(SHORT).fetchall()
     judge.same("a notice", told, ["for your information"])
     stand_in.tell("die", rows=50)
-    count, error = count_until_broken(stand_in)
+    count, error = count_until(stand_in)
     judge.holds(f"dead after 50 rows: {count} {error!r}", count in (49, 50) and isinstance(error, errors.ConnectionError))
     judge.same("killed", stand_in.process.wait(5), -9)
     stand_in.start()
     judge.same("alive again", count_until(stand_in), (FEW, None))
-
-
-def count_until_broken(stand_in):
-    try:
-        return count_until(stand_in)
-    except (errors.Error, OSError, ValueError) as error:
-        return 0, error
 
 
 def many(judge, stand_in, admin):

@@ -53,4 +53,24 @@ try {
 same('goes on after an error', (await client.query('SELECT version()')).rows.length, 1)
 await client.end()
 
+// Logins.
+for (const [method, user] of Object.entries(asked.logins)) {
+  const secret = method === 'oauth' ? { oauth_access_token: asked.secret } : { password: asked.secret }
+  const other = await open({ user, ...secret })
+  same(method, (await other.query('SELECT version()')).rows.length, 1)
+  await other.end()
+  let refusal = 'no error'
+  try {
+    await open({ user, ...(method === 'oauth' ? { oauth_access_token: 'wrong' } : { password: 'wrong' }) })
+  } catch (error) {
+    refusal = error.code
+  }
+  same(`wrong ${method}`, refusal, '28000')
+}
+for (const mode of ['require', 'verify-full']) {
+  const secure = await open({ port: asked.tls.port, tls_mode: mode, tls_trusted_certs: asked.tls.ca, host: 'localhost' })
+  same(`TLS ${mode}`, (await secure.query('SELECT version()')).rows.length, 1)
+  await secure.end()
+}
+
 process.stdout.write(JSON.stringify({ rows: found, problems, checks }), () => process.exit(0))

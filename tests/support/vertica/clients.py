@@ -9,6 +9,7 @@ if anything differs.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ import behaviour
 import expected
 import kinds
 from cases import CASES
-from standin import StandIn
+from standin import Certificate, StandIn
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCHEMA = "kinds"
@@ -71,99 +72,112 @@ def truth(admin, case, kind):
     return admin.execute(f'SELECT id, {said} FROM {SCHEMA}."{case.name}" ORDER BY id').fetchall()
 
 
-def wanted(case, kind, said, binary):
-    """vertica-python's value."""
-    if said is not None and case.postgres.endswith("[]"):
-        return set(said) if kind.shape == "set" else said
-    if case.postgres == "interval":
-        return expected.python(kind, "int8", said, binary)
-    return expected.python(kind, case.postgres.split("(")[0], said, binary)
+class Reading:
+    """A case as vertica-python reads it in one format by one protocol."""
+
+    def __init__(self, judge, case, kind, ways):
+        self.judge, self.case, self.kind = judge, case, kind
+        self.binary, self.prepared = ways
+        self.what = f"{case.name} {'binary' if self.binary else 'text'}{' prepared' if self.prepared else ''}"
+        self.source = "int8" if case.postgres == "interval" else case.postgres.split("(")[0]
+
+    def wanted(self, said):
+        """vertica-python's value."""
+        if said is not None and self.case.postgres.endswith("[]"):
+            return set(said) if self.kind.shape == "set" else said
+        return expected.python(self.kind, self.source, said, self.binary)
+
+    def check(self, connect, rows):
+        with connect(binary_transfer=self.binary, use_prepared_statements=self.prepared) as connection:
+            cursor = connection.cursor()
+            epoch = cursor.execute("SELECT current_epoch, ahm_epoch FROM v_monitor.system").fetchone()[0] - 1
+            self.select = f'AT EPOCH {epoch} {select(self.case)}'
+            cursor.disable_sqldata_converter = True
+            raw = cursor.execute(self.select).fetchall()
+            self.judge.same(f"{self.what}: rows", len(raw), len(rows))
+            self.description(cursor.description[1])
+            for (number, said), (_, data) in zip(rows, raw, strict=True):
+                self.bytes(number, said, data)
+            cursor.disable_sqldata_converter = False
+            self.values(cursor, rows)
+
+    def values(self, cursor, rows):
+        """The client's values. It has none for some of the server's."""
+        skipped = [number for number, said in rows if self.wanted(said) is NotImplemented]
+        for number in skipped:
+            try:
+                cursor.execute(self.only(f'"id" = {number}')).fetchall()
+                self.judge.same(f"{self.what} row {number}", "a value", "NotSupportedError")
+            except (vertica_python.errors.NotSupportedError, vertica_python.errors.DataError, OverflowError):
+                self.judge.compared += 1
+        few = self.only(f'"id" NOT IN ({", ".join(map(str, skipped))})') if skipped else self.select
+        found = dict(cursor.execute(few).fetchall())
+        for number, said in rows:
+            if number not in skipped:
+                self.judge.same(f"{self.what} value {number}", found.get(number, "no row"), self.wanted(said))
+
+    def only(self, condition):
+        return self.select.replace(' ORDER BY "id"', f' WHERE {condition} ORDER BY "id"')
+
+    def description(self, column):
+        what, kind, same = self.what, self.kind, self.judge.same
+        same(f"{what}: type", column.type_code, kind.oid)
+        same(f"{what}: format", column.format_code, int(self.binary))
+        same(f"{what}: names", (column.schema_name, column.table_name, column.name), (SCHEMA, self.case.name, "v"))
+        if kind.user:
+            same(f"{what}: user type", column.type_name, kind.user)
+        elif kind.octets:
+            same(f"{what}: octets", column.display_size, kind.octets)
+        if kind.oid == kinds.NUMERIC:
+            same(f"{what}: digits", (column.precision, column.scale), (kind.precision, kind.scale))
+        if kind.range:
+            same(f"{what}: range", column.type_name.lower(), f"interval {kind.range}")
+
+    def bytes(self, number, said, data):
+        """A field as it came."""
+        what, kind, source, same = f"{self.what} row {number}", self.kind, self.source, self.judge.same
+        if said is None or data is None:
+            same(what, data, said)
+        elif self.case.postgres.endswith("[]"):
+            pass  # `values` compares them.
+        elif self.binary:
+            same(f"{what} bytes", bytes(data), expected.binary(kind, source, said))
+        else:
+            text = bytes(data).decode()
+            if kind.oid in (kinds.DATE, kinds.TIMESTAMP, kinds.TIMESTAMPTZ):
+                read = expected.days(text) + expected.EPOCH_DAY if kind.oid == kinds.DATE else expected.micros(text)
+                same(f"{what} number of the text", read, expected.number(kind.oid, source, expected.pg(said, source)))
+            if source not in ("int8", "bytea", "float8") or kind.oid == kinds.INT:
+                same(f"{what} text", text.encode(), expected.string(kind, said))
+
+
+def select(case):
+    return f'SELECT "id", "v" FROM "{SCHEMA}"."{case.name}" ORDER BY "id"'
 
 
 def check_python(judge, case, kind, rows, connect):
-    for binary in (False, True):
-        for prepared in (False, True):
-            what = f"{case.name} {'binary' if binary else 'text'}{' prepared' if prepared else ''}"
-            with connect(binary_transfer=binary, use_prepared_statements=prepared) as connection:
-                cursor = connection.cursor()
-                epoch = cursor.execute("SELECT current_epoch, ahm_epoch FROM v_monitor.system").fetchone()[0] - 1
-                select = f'AT EPOCH {epoch} SELECT "id", "v" FROM "{SCHEMA}"."{case.name}" ORDER BY "id"'
-                cursor.disable_sqldata_converter = True
-                raw = cursor.execute(select).fetchall()
-                judge.same(f"{what}: rows", len(raw), len(rows))
-                description(judge, what, cursor.description[1], case, kind, binary)
-                for (number, said), (_, data) in zip(rows, raw, strict=True):
-                    bytes_of(judge, f"{what} row {number}", case, kind, said, data, binary)
-                cursor.disable_sqldata_converter = False
-                for number, said in rows:
-                    if wanted(case, kind, said, binary) is NotImplemented:
-                        unsupported(judge, f"{what} row {number}", cursor, select, number)
-                values_of(judge, what, case, kind, cursor, rows, select, binary)
-
-
-def values_of(judge, what, case, kind, cursor, rows, select, binary):
-    skipped = [n for n, said in rows if wanted(case, kind, said, binary) is NotImplemented]
-    if skipped:
-        select = select.replace(' ORDER BY "id"', f' WHERE "id" NOT IN ({", ".join(map(str, skipped))}) ORDER BY "id"')
-    found = dict(cursor.execute(select).fetchall())
-    for number, said in rows:
-        if number not in skipped:
-            judge.same(f"{what} value {number}", found.get(number, "no row"), wanted(case, kind, said, binary))
-
-
-def unsupported(judge, what, cursor, select, number):
-    try:
-        cursor.execute(select.replace(' ORDER BY "id"', f' WHERE "id" = {number}')).fetchall()
-        judge.same(what, "a value", "NotSupportedError")
-    except (vertica_python.errors.NotSupportedError, vertica_python.errors.DataError, OverflowError):
-        judge.compared += 1
-
-
-def description(judge, what, column, case, kind, binary):
-    oid = kind.oid
-    judge.same(f"{what}: type", column.type_code, oid)
-    judge.same(f"{what}: format", column.format_code, int(binary))
-    judge.same(f"{what}: names", (column.schema_name, column.table_name, column.name), (SCHEMA, case.name, "v"))
-    if kind.user:
-        judge.same(f"{what}: user type", column.type_name, kind.user)
-    if oid == kinds.NUMERIC:
-        judge.same(f"{what}: digits", (column.precision, column.scale), (kind.precision, kind.scale))
-    if kind.range:
-        judge.same(f"{what}: range", column.type_name.lower(), f"interval {kind.range}")
-    if oid in (kinds.CHAR, kinds.VARCHAR, kinds.LONG_VARCHAR, kinds.BINARY, kinds.VARBINARY) and not kind.user:
-        judge.same(f"{what}: octets", column.display_size, kind.octets)
-
-
-def bytes_of(judge, what, case, kind, said, data, binary):
-    if said is None or data is None:
-        judge.same(what, data, said)
-        return
-    if case.postgres.endswith("[]"):
-        return
-    source = "int8" if case.postgres == "interval" else case.postgres.split("(")[0]
-    if binary:
-        judge.same(f"{what} bytes", bytes(data), expected.binary(kind, source, said))
-        return
-    text = bytes(data).decode()
-    if kind.oid in (kinds.DATE, kinds.TIMESTAMP, kinds.TIMESTAMPTZ):
-        read = expected.days(text) + expected.EPOCH_DAY if kind.oid == kinds.DATE else expected.micros(text)
-        judge.same(f"{what} number of the text", read, expected.number(kind.oid, source, expected.pg(said, source)))
-    if source not in ("int8", "bytea", "float8") or kind.oid == kinds.INT:
-        judge.same(f"{what} text", text, said.ljust(len(said) + kind.octets - len(said.encode())) if kind.oid == kinds.CHAR else said)
+    for ways in itertools.product((False, True), repeat=2):
+        Reading(judge, case, kind, ways).check(connect, rows)
 
 
 def check_node(judge, cases, admin, stand_in, directory):
-    """vertica-nodejs reads the same rows as text, by simple and prepared statements."""
+    """vertica-nodejs reads the same rows as text, by simple and prepared statements, and logs in."""
     readable = [(case, kind) for case, kind in cases if not kind.user]
-    asked = {"port": stand_in.port, "cases": [[case.name, f'SELECT "id", "v" FROM "{SCHEMA}"."{case.name}" ORDER BY "id"'] for case, _ in readable]}
-    run = subprocess.run(["node", os.path.join(HERE, "clients.mjs"), directory], input=json.dumps(asked), text=True,
-                         capture_output=True, timeout=300)
+    selects = [[case.name, select(case)] for case, _ in readable]
+    logins = {}
+    for method in ("password", "md5", "sha512", "hash", "oauth"):
+        logins[method] = f"node_{method}"
+        admin.execute("INSERT INTO vertica.users VALUES (%s, 'sesame', %s) ON CONFLICT DO NOTHING", [logins[method], method])
+    with Certificate() as own, StandIn(stand_in.postgres, "--tls", own.certificate, own.key) as secure:
+        asked = {"port": stand_in.port, "cases": selects, "logins": logins, "secret": "sesame",
+                 "tls": {"port": secure.port, "ca": own.certificate}}
+        run = subprocess.run(["node", os.path.join(HERE, "clients.mjs"), directory], input=json.dumps(asked), text=True,
+                             capture_output=True, timeout=300)
     if run.returncode:
         judge.failures.append(f"vertica-nodejs: {run.stderr[-2000:]}")
         return
     said = json.loads(run.stdout)
-    for problem in said["problems"]:
-        judge.failures.append(f"vertica-nodejs: {problem}")
+    judge.failures += [f"vertica-nodejs: {problem}" for problem in said["problems"]]
     judge.compared += said["checks"]
     for case, kind in readable:
         rows = truth(admin, case, kind)
@@ -171,23 +185,21 @@ def check_node(judge, cases, admin, stand_in, directory):
             found = said["rows"][way][case.name]
             judge.same(f"node {case.name} {way} rows", len(found), len(rows))
             for (number, true), (name, value) in zip(rows, found, strict=True):
-                judge.same(f"node {case.name} {way}", name, str(number))
+                what = f"node {case.name} {way} row {number}"
+                judge.same(f"{what} id", name, str(number))
                 if true is None or value is None:
-                    judge.same(f"node {case.name} {way} row {number}", value, true)
+                    judge.same(what, value, true)
                 elif not case.postgres.endswith("[]"):
-                    node_value(judge, f"node {case.name} {way} row {number}", case, kind, true, value)
+                    node_value(judge, what, (case, kind), true, value)
 
 
-def node_value(judge, what, case, kind, true, value):
+def node_value(judge, what, typed, true, value):
+    case, kind = typed
     source = case.postgres.split("(")[0]
     if source == "float8":
         judge.same(what, float(value), float(f"{float(true):.15g}"))
-    elif source in ("interval", "bytea") or source == "int8" and kind.oid != kinds.INT:
-        judge.compared += 1
-    elif kind.oid == kinds.CHAR:
-        judge.same(what, value.encode(), true.encode().ljust(kind.octets, b" "))
-    else:
-        judge.same(what, value, true)
+    elif source not in ("interval", "bytea") and (source != "int8" or kind.oid == kinds.INT):
+        judge.same(what, value.encode(), expected.string(kind, true))
 
 
 def main():

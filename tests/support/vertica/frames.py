@@ -7,6 +7,8 @@ vertica_python/vertica/messages/frontend_messages/*.py, v-protocol/src/serialize
 from dataclasses import dataclass
 from struct import pack, unpack_from
 
+import kinds
+
 CANCEL, SSL, BALANCE = 80877102, 80877103, 80936960
 VERSION_FIELD = b"protocol_version"
 
@@ -83,33 +85,42 @@ class Field:
 def row_description(columns, binary, nested):
     """row_description.py. With `nested` the fields of rows and the elements of arrays follow their parent; they
     have no values of their own in DataRow."""
-    pool, out = [], []
-    numbers = iter(range(10001, 30000))
+    described = Described(binary, nested)
     for position, column in enumerate(columns, 1):
         table_id, schema, name, attribute = column.table or (0, "", "", position)
         place = pack("!Q", table_id) + (cstring(schema) + cstring(name) if table_id else b"")
-        described(out, pool, (column.name, place, attribute, 0, column.kind, column.nullable), binary, nested, numbers)
-    types = b"".join(pack("!I", base) + cstring(user) for base, user in pool)
-    count = pack("!H", len(out))
-    return frame(b"T", count + (pack("!I", len(pool)) + types + b"".join(out) if out else b""))
+        described.add(column, place, attribute, 0)
+    return frame(b"T", described.body())
 
 
-def described(out, pool, one, binary, nested, numbers):
-    name, place, attribute, parent, kind, nullable = one
-    oid, typmod, user = kind.oid, kind.typmod, 0
-    if kind.is_complex and not nested:
-        oid, typmod = 115, -1
-    if kind.user:
-        if (kind.oid, kind.user) not in pool:
-            pool.append((kind.oid, kind.user))
-        user, oid = 1, pool.index((kind.oid, kind.user))
-    body = cstring(name) + place + pack("!H", attribute)
-    body += pack("!H", parent) if nested else b""
-    body += pack("!BIhHHiH", user, oid, kind.size, int(nullable), 0, typmod, int(binary))
-    out.append(body)
-    if kind.is_complex and nested:
-        for child, inner in children(kind):
-            described(out, pool, (child, place, next(numbers), attribute, inner, True), binary, nested, numbers)
+class Described:
+    """Fields of a row description, and the pool of the user-defined types that they use."""
+
+    def __init__(self, binary, nested):
+        self.binary, self.nested = binary, nested
+        self.pool, self.out, self.numbers = [], [], iter(range(10001, 60000))
+
+    def add(self, column, place, attribute, parent):
+        kind = column.kind
+        oid, typmod, user = kind.oid, kind.typmod, 0
+        if kind.is_complex and not self.nested:
+            oid, typmod = 115, -1
+        if kind.user:
+            if (kind.oid, kind.user) not in self.pool:
+                self.pool.append((kind.oid, kind.user))
+            user, oid = 1, self.pool.index((kind.oid, kind.user))
+        body = cstring(column.name) + place + pack("!H", attribute)
+        body += pack("!H", parent) if self.nested else b""
+        self.out.append(body + pack("!BIhHHiH", user, oid, kind.size, int(column.nullable), 0, typmod, int(self.binary)))
+        if kind.is_complex and self.nested:
+            for name, inner in children(kind):
+                self.add(Field(name, inner), place, next(self.numbers), attribute)
+
+    def body(self):
+        if not self.out:
+            return pack("!H", 0)
+        types = b"".join(pack("!I", base) + cstring(user) for base, user in self.pool)
+        return pack("!HI", len(self.out), len(self.pool)) + types + b"".join(self.out)
 
 
 def children(kind):
@@ -122,8 +133,6 @@ def children(kind):
 
 def inside(kind):
     """Inside of another type every array is described with its element."""
-    import kinds
-
     if kind.shape != "array":
         return kind
     return kinds.Kind(kind.text, kinds.ARRAY, -1, shape="array", element=kind.element)

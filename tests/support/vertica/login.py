@@ -56,7 +56,7 @@ def started(session, values):
     session.nested = '"request_complex_types":true' in features.replace(" ", "") and session.protocol >= COMPLEX
     session.autocommit = values.get("autocommit") == "on"
     if server.faults.startup("deaf"):
-        server.stopping.wait()
+        session.wait(lambda: False)
     if options.tls_required and not session.pipe.encrypted:
         raise refusals.fatal(6915, "28000", "TLS is required for this connection")
     name = values.get("database", "")
@@ -90,7 +90,10 @@ def authenticate(session):
               "md5": hashed("md5", password, session.user.encode(), salt),
               "hash_md5": hashed("md5", password, session.user.encode(), salt),
               "sha512": hashed("sha512", password, user_salt, salt), "hash": hashed("sha512", password, user_salt, salt)}
-    if method == "trust":
+    if method == "grace":
+        # The password will expire soon (connection.py, PASSWORD_GRACE).
+        pipe.put(frames.authentication(frames.AUTH_GRACE))
+    if method in ("trust", "grace"):
         return
     code, extra = asks[method]
     pipe.put(frames.authentication(code, extra))

@@ -41,7 +41,7 @@ class Server:
         self.options = options
         os.makedirs(options.state, exist_ok=True)
         self.owner = options.owner or os.getppid()
-        self.faults, self.stopping, self.algorithms = Faults(), threading.Event(), {}
+        self.faults, self.algorithms = Faults(), {}
         self.lock, self.sessions, self.statements, self.turn = threading.Lock(), set(), [], 0
         self.admin_lock, self.admin, self.names = threading.Lock(), None, {}
         self.nodes = [self.listen(n, port) for n, port in enumerate(options.ports)]
@@ -168,12 +168,18 @@ class Borrowed:
     def __enter__(self):
         self.server.admin_lock.acquire()
         try:
-            if self.server.admin is None or self.server.admin.closed or self.server.admin.broken:
+            if not self.works():
                 self.server.admin = psycopg.connect(self.server.options.postgres, autocommit=True)
             return self.server.admin
         except BaseException:
             self.server.admin_lock.release()
             raise
+
+    def works(self):
+        try:
+            return self.server.admin is not None and self.server.admin.execute("SELECT 1") is not None
+        except psycopg.Error:
+            return False
 
     def __exit__(self, *_):
         self.server.admin_lock.release()

@@ -58,6 +58,10 @@ class Session:
             with contextlib.suppress(pipes.Gone):
                 self.pipe.put(frames.error(refusal))
                 self.pipe.flush()
+        except psycopg.Error as error:
+            with contextlib.suppress(pipes.Gone):
+                self.pipe.put(frames.error(answer.translated(error)))
+                self.pipe.flush()
         except (pipes.Gone, ValueError, OSError):
             pass
         finally:
@@ -225,7 +229,7 @@ class Session:
         connection = self.postgres()
         epoch = query.epoch
         # Temporary and external tables have no history (documentation, "Historical queries").
-        if epoch is None or any(relation.timeless for relation in query.relations):
+        if epoch is None or query.relations and all(relation.timeless for relation in query.relations):
             yield
             return
         name = self.server.history.snapshot(None if epoch == "latest" else epoch)

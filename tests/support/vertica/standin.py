@@ -54,3 +54,19 @@ class StandIn:
         given = {"host": "127.0.0.1", "port": self.port, "user": "dbadmin", "database": "vdb", "tlsmode": "disable",
                  "autocommit": True, "connection_timeout": 30}
         return vertica_python.connect(**(given | options))
+
+
+class Certificate:
+    """A certificate for localhost that signs itself."""
+
+    def __enter__(self):
+        self.directory = tempfile.TemporaryDirectory()
+        self.key = os.path.join(self.directory.name, "key.pem")
+        self.certificate = os.path.join(self.directory.name, "cert.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", self.key, "-out", self.certificate],
+                       check=True, capture_output=True, timeout=60)
+        return self
+
+    def __exit__(self, *_):
+        self.directory.cleanup()
