@@ -43,6 +43,10 @@ pub enum Advice {
     Tls,
     /// The server has no free connection.
     Connections,
+    /// The server has no free session (Vertica).
+    Sessions,
+    /// The server's resources are used up (Vertica).
+    Resources,
     /// The pool has no free connection.
     Pool,
     /// A lock was not available in time.
@@ -102,7 +106,7 @@ impl From<String> for Remedy {
 
 impl Advice {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::Dsn,
         Self::Certificates,
         Self::Address,
@@ -116,6 +120,8 @@ impl Advice {
         Self::UnknownCa,
         Self::Tls,
         Self::Connections,
+        Self::Sessions,
+        Self::Resources,
         Self::Pool,
         Self::Lock,
         Self::Locks,
@@ -193,6 +199,18 @@ impl Advice {
                  or raise max_connections or the role's CONNECTION LIMIT",
                 "the server has no connection left: use fewer --workers, or raise max_connections or the role's \
                  CONNECTION LIMIT",
+            ),
+            Self::Sessions => (
+                "the server has no session left: lower pool_size and max_parallel of the source, or raise \
+                 MaxClientSessions or the user's MAXCONNECTIONS",
+                "the server has no session left: use fewer --workers, or raise MaxClientSessions or the user's \
+                 MAXCONNECTIONS",
+            ),
+            Self::Resources => (
+                "the resource pool or the server has run out of memory, disk or threads: give the source a \
+                 resource_pool of its own, or lower max_parallel",
+                "the resource pool or the server has run out of memory, disk or threads: use fewer --workers, or give \
+                 the user a resource pool of its own",
             ),
             Self::Pool => ("raise pool_size of the source, or lower [export] workers", "use fewer --workers"),
             Self::Lock => (

@@ -59,11 +59,7 @@ fn classify(said: &Said, stage: Stage) -> Meaning {
             "the server removed the history of the job's epoch: raise HistoryRetentionTime, or export less at once",
         ),
         (_, _, Some(number::DDL_INTERFERED)) => bare(Changed),
-        (_, "53300", _) | (_, _, Some(number::NO_SESSION_LEFT)) => meaning(
-            Exhausted,
-            "the server has no session left: lower pool_size and max_parallel of the source, or raise \
-             MaxClientSessions or the user's MAXCONNECTIONS",
-        ),
+        (_, "53300", _) | (_, _, Some(number::NO_SESSION_LEFT)) => meaning(Exhausted, Advice::Sessions),
         // Other errors of epochs.
         (_, "22V21", _) => bare(LineageLost),
 
@@ -94,11 +90,7 @@ fn classify(said: &Said, stage: Stage) -> Meaning {
         // Shutdowns, crashes, and starts that are not finished.
         ("57", _, _) => bare(Transient),
         (_, "58030", _) => meaning(Transient, "the server had an I/O error; look at its log and disks"),
-        ("53", _, _) => meaning(
-            Exhausted,
-            "the resource pool or the server has run out of memory, disk or threads: give the source a resource_pool of \
-             its own, or lower max_parallel",
-        ),
+        ("53", _, _) => meaning(Exhausted, Advice::Resources),
 
         (_, "28000" | "28001" | "V2000", _) | ("28", _, _) => meaning(Authentication, Advice::Password),
         (_, "V2001", _) => {
