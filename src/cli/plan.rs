@@ -362,7 +362,11 @@ mod tests {
             planned_at: Timestamp::UNIX_EPOCH,
             ready: Uuid::nil(),
             destination: None,
-            snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH, mark: Frozen::default() }),
+            snapshot: Some(Snapshot {
+                lineage: Uuid::nil(),
+                time: Timestamp::UNIX_EPOCH,
+                mark: Frozen::default(),
+            }),
             session: vec![],
             writer: WriterSettings {
                 compression: Compression::Snappy,

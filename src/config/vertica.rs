@@ -51,13 +51,15 @@ impl VerticaConfig {
     /// What is wrong with its settings, by key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let dsn = self.parsed().err().map(|error| ("dsn", error.to_string()));
-        let given =
-            [self.password.is_some(), self.password_file.is_some(), self.oauth_token_file.is_some()];
+        let given = [self.password.is_some(), self.password_file.is_some(), self.oauth_token_file.is_some()];
         let both = given.into_iter().filter(|given| *given).count() > 1;
         let password =
             both.then(|| ("password", "set one of password, password_file and oauth_token_file".to_owned()));
         let backups = self.backups().err().map(|entry| {
-            ("backup_hosts", format!("{entry:?} is no host; write \"node2.example\" or \"node2.example:5433\""))
+            (
+                "backup_hosts",
+                format!("{entry:?} is no host; write \"node2.example\" or \"node2.example:5433\""),
+            )
         });
         let pool = self.resource_pool.as_ref().filter(|pool| pool.is_empty() || pool.contains('\0'));
         let pool = pool.map(|_| ("resource_pool", "name a resource pool, or leave it out".to_owned()));
@@ -114,7 +116,9 @@ mod tests {
 
     #[test]
     fn backup_hosts_may_have_ports() {
-        let server = vertica(&format!("{SMALLEST}backup_hosts = [\"n2\", \"n3:5434\", \"[fe80::1]:5435\", \"[::1]\"]"));
+        let server = vertica(&format!(
+            "{SMALLEST}backup_hosts = [\"n2\", \"n3:5434\", \"[fe80::1]:5435\", \"[::1]\"]"
+        ));
         let expected = [("n2", 5433), ("n3", 5434), ("fe80::1", 5435), ("::1", 5433)];
         assert_eq!(server.backups().expect("valid"), expected.map(|(host, port)| (host.to_owned(), port)));
         for bad in ["", "a b", "h:0", "h:x", "[::1", "u@h"] {

@@ -74,7 +74,11 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
         destination: None,
-        snapshot: Some(Snapshot { lineage: Uuid::from_u128(lineage), time: Timestamp::UNIX_EPOCH, mark: Frozen::default() }),
+        snapshot: Some(Snapshot {
+            lineage: Uuid::from_u128(lineage),
+            time: Timestamp::UNIX_EPOCH,
+            mark: Frozen::default(),
+        }),
         session: vec![],
         writer: WriterSettings {
             compression: Compression::Snappy,
@@ -202,7 +206,11 @@ fn rows_that_a_snapshot_lost_are_never_published_and_their_table_is_planned_agai
     for chunk in [0, 1] {
         job.batches.get_mut(&id).expect("exists").record(ChunkNo(chunk), record(&[0]));
     }
-    assert_eq!(dispositions(&job, &at()), [Disposition::Abandon(Cause::Changed)], "`verify` does not fail it");
+    assert_eq!(
+        dispositions(&job, &at()),
+        [Disposition::Abandon(Cause::Changed)],
+        "`verify` does not fail it"
+    );
     // The same again under three other lineages.
     let (mut job, mut id) = complete(21);
     for lineage in 2..5 {
@@ -217,7 +225,10 @@ fn rows_that_a_snapshot_lost_are_never_published_and_their_table_is_planned_agai
     let list = dispositions(&job, &at());
     let [Disposition::Fail(error)] = &list[..] else { panic!("{list:?}") };
     assert_eq!(error.code, "rows_missing");
-    assert!(error.message.contains("s.t0: 20 rows") && error.message.contains("planned again 3 times"), "{error:?}");
+    assert!(
+        error.message.contains("s.t0: 20 rows") && error.message.contains("planned again 3 times"),
+        "{error:?}"
+    );
 }
 
 #[test]

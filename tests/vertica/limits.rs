@@ -21,7 +21,9 @@ fn a_wrong_password_is_named_and_read_again_from_its_file() {
     assert!(!checked.status.success() && !said(&checked).contains("\"wrong\""), "{}", said(&checked));
     let daemon = scene.site.spawn(&config).ready();
     let job = scene.site.request(json!({"tables": ["public.big"]}));
-    eventually("the refusal is logged", PATIENCE, || daemon.log().contains("planning is tried again").then_some(()));
+    eventually("the refusal is logged", PATIENCE, || {
+        daemon.log().contains("planning is tried again").then_some(())
+    });
     scene.site.assert_runs(&job, "it waits for the password");
     std::fs::write(&secret, PASSWORD).expect("written");
     scene.site.completed(&job);
@@ -75,7 +77,10 @@ fn sessions_have_a_label_and_the_resource_pool_and_another_pool_is_refused_by_na
     let sessions = scene.stand_in.sessions();
     assert!(!sessions.is_empty(), "sessions are kept");
     for session in &sessions {
-        assert_eq!((session["label"].as_str(), session["pool"].as_str()), (Some("adu-export"), Some("export")));
+        assert_eq!(
+            (session["label"].as_str(), session["pool"].as_str()),
+            (Some("adu-export"), Some("export"))
+        );
         assert_eq!(session["binary"], true);
     }
     daemon.stop();

@@ -39,7 +39,10 @@ fn a_key_that_leads_the_sort_order_is_cut_into_ranges_and_small_tables_are_not_c
     }
     assert_eq!(table(&plan, "small")["strategy"]["kind"], "single");
     scene.export(&json!({"tables": [{"table": "public.sorted", "chunk_rows": 1000}]}));
-    assert_eq!(scene.rows("public_sorted", "count(*), count(DISTINCT id), min(id), max(id)"), ["5000", "5000", "1", "5000"]);
+    assert_eq!(
+        scene.rows("public_sorted", "count(*), count(DISTINCT id), min(id), max(id)"),
+        ["5000", "5000", "1", "5000"]
+    );
 }
 
 #[test]

@@ -10,7 +10,8 @@ use crate::support::{manual, project, scratch};
 #[test]
 #[ignore = "needs ADU_TEST_VERTICA_DSN, the DSN of a user that may create a schema"]
 fn a_real_server_gives_the_values_that_vertica_python_reads() {
-    let dsn = std::env::var("ADU_TEST_VERTICA_DSN").expect("ADU_TEST_VERTICA_DSN is the DSN of a Vertica user");
+    let dsn =
+        std::env::var("ADU_TEST_VERTICA_DSN").expect("ADU_TEST_VERTICA_DSN is the DSN of a Vertica user");
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let (schema, out) = (format!("adu_test_{seconds}"), scratch().join(format!("real-{seconds}")));
     std::fs::create_dir_all(&out).expect("a directory");

@@ -79,8 +79,20 @@ impl Scene {
         let password = self.site.path("password");
         std::fs::write(&password, PASSWORD).expect("write a password");
         let (path, out) = (path.to_string_lossy(), self.site.exports.0.to_string_lossy());
-        let (dsn, password) = (StandIn::dsn_at(self.stand_in.port()), password.to_string_lossy().into_owned());
-        let fixed = ["export", "--dsn", &dsn, "--password-file", &password, "--request", &path, "--out", &out, "--json"];
+        let (dsn, password) =
+            (StandIn::dsn_at(self.stand_in.port()), password.to_string_lossy().into_owned());
+        let fixed = [
+            "export",
+            "--dsn",
+            &dsn,
+            "--password-file",
+            &password,
+            "--request",
+            &path,
+            "--out",
+            &out,
+            "--json",
+        ];
         self.site.run(&[&fixed, arguments].concat())
     }
 
@@ -98,7 +110,8 @@ impl Scene {
         let path = self.site.path("planned.json");
         std::fs::write(&path, request.to_string()).expect("write a request");
         let config = self.site.write("plan.toml", &self.config());
-        let output = self.site.run(&["plan", "--config", &config, "--request", &path.to_string_lossy(), "--json"]);
+        let output =
+            self.site.run(&["plan", "--config", &config, "--request", &path.to_string_lossy(), "--json"]);
         assert!(output.status.success(), "{request}: {}", said(&output));
         serde_json::from_slice(&output.stdout).expect("a plan")
     }
@@ -127,7 +140,8 @@ impl Scene {
     /// Checks that a directory has exactly the rows 1 to n of a table that `fill` made.
     #[track_caller]
     pub(crate) fn assert_has_all(&self, directory: &str, n: u32) {
-        let all = self.rows(directory, "count(*), count(DISTINCT id), min(id), max(id), count(DISTINCT filler)");
+        let all =
+            self.rows(directory, "count(*), count(DISTINCT id), min(id), max(id), count(DISTINCT filler)");
         let n = n.to_string();
         assert_eq!(all, [&n, &n, "1", &n, &n], "{directory}");
     }

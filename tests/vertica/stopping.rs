@@ -19,7 +19,12 @@ fn a_cancel_frees_the_server_in_the_middle_of_rows() {
     scene.stand_in.tell(&json!({"do": "crawl", "ms": 300, "match": "HASH", "count": 0}));
     let job = scene.site.request(json!({"tables": ["public.big"]}));
     eventually("rows are on their way", PATIENCE, || {
-        scene.stand_in.sessions().iter().any(|s| s["running"] == true && s["rows"].as_u64() > Some(100)).then_some(())
+        scene
+            .stand_in
+            .sessions()
+            .iter()
+            .any(|s| s["running"] == true && s["rows"].as_u64() > Some(100))
+            .then_some(())
     });
     scene.site.cancel(&job);
     eventually("the cancel is known", PATIENCE, || daemon.log().contains("cancel").then_some(()));
@@ -37,7 +42,12 @@ fn a_cancel_frees_the_server_while_the_reader_stalls() {
     let daemon = scene.site.spawn_in(&config, &[("FAILPOINTS", "mid:copy:big=sleep(8000)")]).ready();
     let job = scene.site.request(json!({"tables": ["public.big"]}));
     eventually("a chunk reads", PATIENCE, || {
-        scene.stand_in.busy().iter().any(|s| s.contains("FROM \"public\".\"big\"") && !s.contains("COUNT")).then_some(())
+        scene
+            .stand_in
+            .busy()
+            .iter()
+            .any(|s| s.contains("FROM \"public\".\"big\"") && !s.contains("COUNT"))
+            .then_some(())
     });
     std::thread::sleep(Duration::from_secs(1));
     scene.site.cancel(&job);

@@ -62,7 +62,8 @@ impl fmt::Display for Server {
 pub(super) fn servers(texts: &Texts) -> Result<Vec<Server>, InvalidDsn> {
     let hosts: Vec<Option<Host>> = list(texts, "host")?.map(host).collect::<Result<_, _>>()?;
     let addresses: Vec<Option<IpAddr>> = list(texts, "hostaddr")?.map(address).collect::<Result<_, _>>()?;
-    let ports: Vec<u16> = list(texts, "port")?.map(|text| port(text, texts.port)).collect::<Result<_, _>>()?;
+    let ports: Vec<u16> =
+        list(texts, "port")?.map(|text| port(text, texts.port)).collect::<Result<_, _>>()?;
     let count = hosts.len().max(addresses.len());
     if count == 0 {
         return Err(InvalidDsn::NoHost);

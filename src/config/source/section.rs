@@ -112,8 +112,7 @@ impl Section {
             });
         }
         let lock_timeout = self.lock_timeout.unwrap_or(DEFAULT_LOCK_TIMEOUT);
-        let server =
-            PostgresConfig { dsn, password, password_file, ca_file, connect_timeout, lock_timeout };
+        let server = PostgresConfig { dsn, password, password_file, ca_file, connect_timeout, lock_timeout };
         match self.kind {
             KindName::Greenplum => SourceKind::Greenplum(server),
             KindName::Postgres | KindName::Vertica => SourceKind::Postgres(server),

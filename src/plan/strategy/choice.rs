@@ -86,7 +86,11 @@ impl Table<'_> {
                 column.name
             )),
             (Err(NoExtent::OwnWay), Some((column, order))) => {
-                let why = if column.indexed { "primary key, in whose order rows are stored" } else { "primary key" };
+                let why = if column.indexed {
+                    "primary key, in whose order rows are stored"
+                } else {
+                    "primary key"
+                };
                 self.range(column, order, self.method(column), why)
             }
             (Err(no_pages), Some((column, order))) => {

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::relation::{Frozen, Snapshot};
 use crate::relation::column::{Column, ColumnType, schema};
+use crate::relation::{Frozen, Snapshot};
 use crate::source::Keeper;
 
 /// One state of a table.

@@ -21,10 +21,7 @@ pub(in crate::source) enum Sameness {
 
 /// Writes an expression, parses the text again and compares, so that the server reads exactly what was
 /// checked.
-pub(in crate::source) fn printed(
-    expression: &Expression,
-    sameness: Sameness,
-) -> Result<String, SourceError> {
+pub(in crate::source) fn printed(expression: &Expression, sameness: Sameness) -> Result<String, SourceError> {
     // The parser reads the words of PostgreSQL, so these are compared.
     let usual = print(expression, Sameness::NotDistinct);
     let again =

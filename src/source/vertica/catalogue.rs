@@ -107,10 +107,7 @@ fn relation(named: Named, found: Found) -> Relation {
         segmentation: projection.segmentation,
         leading: projection.leading,
         hashable: hashable
-            .map(|c| HashedColumn {
-                name: c.column.name.clone(),
-                source_type: c.column.source_type.clone(),
-            })
+            .map(|c| HashedColumn { name: c.column.name.clone(), source_type: c.column.source_type.clone() })
             .collect(),
         nodes,
     };
@@ -228,8 +225,7 @@ async fn superprojections(
         let [rows, rows_of_node, bytes, bytes_of_node] = sizes.get(&id).copied().unwrap_or_default();
         let (rows, bytes) = if is_segmented { (rows, bytes) } else { (rows_of_node, bytes_of_node) };
         // A segmentation on one node only is none.
-        let segmentation =
-            if is_segmented && nodes > 0 { Some(text(&row, 5)?) } else { None };
+        let segmentation = if is_segmented && nodes > 0 { Some(text(&row, 5)?) } else { None };
         let this = Superprojection { segmentation, leading: leading.remove(&id), rows, bytes };
         match found.get(&table) {
             Some(other) if other.rows >= this.rows => {}

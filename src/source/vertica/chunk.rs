@@ -63,7 +63,8 @@ async fn begin(
         Err(error) => return Err(guard.explained(&mut session, error).await),
     };
     same_number(&described, columns.len(), &what)?;
-    let (stream, feed) = RowStream::new(Rows { read, columns: columns.into_stream(), what }, sessions.stall());
+    let (stream, feed) =
+        RowStream::new(Rows { read, columns: columns.into_stream(), what }, sessions.stall());
     sessions.tasks().spawn(Pump { feed, guard }.run(session));
     Ok(Box::new(stream))
 }
@@ -138,9 +139,10 @@ impl Guard {
             };
             now.push((table, name.to_owned(), ty.to_owned()));
         }
-        let planned = self.planned.iter().map(|(column, reading)| {
-            (reading.table, column.name.as_str(), column.source_type.as_str())
-        });
+        let planned = self
+            .planned
+            .iter()
+            .map(|(column, reading)| (reading.table, column.name.as_str(), column.source_type.as_str()));
         match difference(&now, planned, &self.key) {
             None => Ok(()),
             Some(why) => Err(SourceError::changed("changed", format!("{}: {why}", self.what))),

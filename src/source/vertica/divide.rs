@@ -56,10 +56,7 @@ pub(super) fn divide(
     if wanted.read != ReadWay::Auto && wanted.must {
         return Err(SourceError::permanent(
             "read",
-            format!(
-                "{name} cannot be read by {}: Vertica tables are read in one way",
-                wanted.read.as_str()
-            ),
+            format!("{name} cannot be read by {}: Vertica tables are read in one way", wanted.read.as_str()),
         )
         .with_remedy("leave `read` out"));
     }

@@ -105,7 +105,11 @@ fn a_large_segmented_table_is_cut_by_its_own_hash_for_all_nodes() {
     let pieces = cut(&table, &WANTED).expect("cut");
     assert_eq!((pieces.strategy, pieces.pieces.len()), ("hash", 12), "eleven chunks are not for three nodes");
     assert!(hashes(&pieces).iter().all(|range| hashed_names(range) == ["at"]));
-    assert!(pieces.reason.contains("12 ranges of at") && pieces.reason.contains("3 nodes"), "{}", pieces.reason);
+    assert!(
+        pieces.reason.contains("12 ranges of at") && pieces.reason.contains("3 nodes"),
+        "{}",
+        pieces.reason
+    );
     let filtered = cut(&table, &Wanted { filtered: Some(9_000_000), ..WANTED }).expect("cut");
     assert_eq!(filtered.pieces.len(), 3);
     assert_eq!(cut(&relation(4_000_000, segmented()), &WANTED), None, "one chunk is enough");

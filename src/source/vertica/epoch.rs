@@ -58,7 +58,8 @@ impl Epochs {
         };
         let row = answer.rows().next().ok_or_else(unclear)?;
         let number = |i| row.int(i).ok().flatten().and_then(|n| u64::try_from(n).ok());
-        let (Some(current), Some(ahm), Some(micros)) = (number(0), number(1), row.int(2).ok().flatten()) else {
+        let (Some(current), Some(ahm), Some(micros)) = (number(0), number(1), row.int(2).ok().flatten())
+        else {
             return Err(unclear());
         };
         Ok(Self {

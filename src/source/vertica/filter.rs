@@ -108,7 +108,10 @@ mod tests {
             (r"n = 'it\s'", r#""n" = E'it\\s'"#),
             ("a is distinct from b + 1", r#"( NOT ( ( "a" ) <=> ( "b" + 1 ) ) )"#),
             ("a is not distinct from null and b", r#"( ( "a" ) <=> ( NULL ) ) AND "b""#),
-            ("d::date between date '2026-01-01' and '2026-02-01'", r#""d" :: DATE BETWEEN DATE '2026-01-01' AND '2026-02-01'"#),
+            (
+                "d::date between date '2026-01-01' and '2026-02-01'",
+                r#""d" :: DATE BETWEEN DATE '2026-01-01' AND '2026-02-01'"#,
+            ),
         ] {
             let expression = Expression::parse(written, AllowWhere::Simple).expect(written);
             assert_eq!(sql(&Filter::Where(expression), &[]).expect(written), expected);

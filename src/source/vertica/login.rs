@@ -60,7 +60,8 @@ impl Logins {
         let hosts = dsn.servers.iter().map(|server| {
             (server.address.map_or_else(|| server.name(), |address| address.to_string()), server.port)
         });
-        let in_dsn = dsn.password.as_deref().map(|bytes| Secret::new(String::from_utf8_lossy(bytes).into_owned()));
+        let in_dsn =
+            dsn.password.as_deref().map(|bytes| Secret::new(String::from_utf8_lossy(bytes).into_owned()));
         let secret = match (&server.oauth_token_file, &server.password_file, &server.password) {
             (Some(path), _, _) => SecretPlace::TokenFile(path.clone()),
             (None, Some(path), _) => SecretPlace::PasswordFile(path.clone()),

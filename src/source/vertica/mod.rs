@@ -131,7 +131,10 @@ impl Source for VerticaSource {
         let epochs = Epochs::ask(&mut session, Stage::Question, what).await?;
         let mut notes = vec![
             format!("{} up", crate::text::count(nodes.up, "node")),
-            format!("epoch {} is readable, the ancient history mark is at {}", epochs.last_closed, epochs.ahm),
+            format!(
+                "epoch {} is readable, the ancient history mark is at {}",
+                epochs.last_closed, epochs.ahm
+            ),
         ];
         if epochs.ahm >= epochs.last_closed {
             notes.push(
@@ -294,7 +297,9 @@ impl Snapshots for VerticaSource {
     async fn recall(&self, snapshot: &Snapshot) -> Result<Arc<dyn Keeper>, SourceError> {
         let keeper = EpochKeeper::recalled(snapshot)?;
         let mut session = self.sessions.get().await?;
-        Epochs::ask(&mut session, Stage::Question, "look for the job's epoch").await?.check(keeper.epoch())?;
+        Epochs::ask(&mut session, Stage::Question, "look for the job's epoch")
+            .await?
+            .check(keeper.epoch())?;
         Ok(keeper)
     }
 

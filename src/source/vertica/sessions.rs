@@ -86,9 +86,7 @@ impl Sessions {
     /// A session that is ready for a statement.
     pub(super) async fn get(&self) -> Result<Leased, SourceError> {
         match self.pool.get().await {
-            Ok(session) => {
-                Ok(Leased { session: Some(session), is_busy: false, tasks: self.tasks.clone() })
-            }
+            Ok(session) => Ok(Leased { session: Some(session), is_busy: false, tasks: self.tasks.clone() }),
             Err(PoolError::Backend(e)) => Err(e),
             Err(PoolError::Timeout(TimeoutType::Wait)) => Err(SourceError::exhausted(
                 "pool",

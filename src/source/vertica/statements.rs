@@ -118,8 +118,7 @@ pub(super) fn sizes() -> Statement {
 
 /// Whether the user may read each of these tables, in one row.
 pub(super) fn rights(tables: &[i64]) -> Statement {
-    let each: Vec<String> =
-        tables.iter().map(|id| format!("HAS_TABLE_PRIVILEGE({id}, 'SELECT')")).collect();
+    let each: Vec<String> = tables.iter().map(|id| format!("HAS_TABLE_PRIVILEGE({id}, 'SELECT')")).collect();
     Statement(format!("SELECT {}", each.join(", ")))
 }
 
@@ -186,9 +185,10 @@ pub(super) fn count(from: &From<'_>) -> Statement {
 
 /// The rows of several relations under one epoch: a row for each, with its place and its count.
 pub(super) fn counts(epoch: Option<Epoch>, of: &[From<'_>]) -> Statement {
-    let each = of.iter().enumerate().map(|(place, from)| {
-        From { epoch: None, ..*from }.select(&format!("{place}, COUNT(*)"), &[])
-    });
+    let each = of
+        .iter()
+        .enumerate()
+        .map(|(place, from)| From { epoch: None, ..*from }.select(&format!("{place}, COUNT(*)"), &[]));
     let at = epoch.map(|epoch| format!("AT EPOCH {epoch} ")).unwrap_or_default();
     Statement(format!("{at}{}", each.collect::<Vec<_>>().join(" UNION ALL ")))
 }

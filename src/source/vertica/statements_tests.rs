@@ -56,7 +56,8 @@ fn reading(fetch: Fetch) -> Reading {
 /// One of each statement, with names and values that are hard to quote.
 fn samples() -> Vec<Statement> {
     let plain = From { epoch: None, schema: "s", name: "t", filter: None };
-    let hard = From { epoch: Some(Epoch::new(88)), schema: "my \"s", name: "it's", filter: Some("\"a\" = 1 -- b") };
+    let hard =
+        From { epoch: Some(Epoch::new(88)), schema: "my \"s", name: "it's", filter: Some("\"a\" = 1 -- b") };
     let column = |name: &str| HashedColumn { name: name.into(), source_type: "int".into() };
     let hash = HashRange { columns: vec![column("a"), column("b\"")], from: None, to: Some(5) };
     let key = |from: Option<&str>, to: Option<&str>| Condition::Key {
@@ -133,7 +134,10 @@ fn a_statement_that_is_not_listed_is_found() {
         "SELECT node_name FROM v_catalog.nodes",
     ] {
         let found = templates.iter().find(|template| has_form(statement, template));
-        assert!(found.is_none() || statement.starts_with("SELECT node_name"), "{statement} passes as {found:?}");
+        assert!(
+            found.is_none() || statement.starts_with("SELECT node_name"),
+            "{statement} passes as {found:?}"
+        );
     }
 }
 
@@ -158,7 +162,9 @@ fn only_one_place_hands_sql_to_the_client() {
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         let Ok(text) = std::fs::read_to_string(entry.path()) else { continue };
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let makes = code.lines().filter(|line| line.contains("wire::Statement {") && !line.trim_start().starts_with("fn of"));
+        let makes = code
+            .lines()
+            .filter(|line| line.contains("wire::Statement {") && !line.trim_start().starts_with("fn of"));
         found.extend(makes.map(|_| entry.file_name().into_string().expect("UTF-8")));
     }
     found.retain(|file| file != "statements_tests.rs");

@@ -215,9 +215,11 @@ mod tests {
 
     #[test]
     fn types_of_users_are_known_by_name_or_become_text() {
-        for (oid, name, geodesic) in
-            [(116, "geometry(1048576)", false), (4_503_599, "geometry", false), (4_503_600, "geography(100)", true)]
-        {
+        for (oid, name, geodesic) in [
+            (116, "geometry(1048576)", false),
+            (4_503_599, "geometry", false),
+            (4_503_600, "geography(100)", true),
+        ] {
             let (form, fetch) = ty(oid, name).map();
             let ColumnType::Geometry(declared) = form.column_type() else { panic!("{name}: {form:?}") };
             assert_eq!((declared.geodesic, fetch), (geodesic, Fetch::AsShape));

@@ -268,8 +268,7 @@ impl Work<'_> {
     ) -> Result<Vec<RecordedPart>, ExportError> {
         let under = match &self.plan.snapshot {
             Some(snapshot) => {
-                let kept =
-                    self.shared.keepers.of_plan(&self.source, snapshot, &self.task.job, self.cancel);
+                let kept = self.shared.keepers.of_plan(&self.source, snapshot, &self.task.job, self.cancel);
                 Some(kept.await.map_err(ExportError::Source)?)
             }
             None => None,

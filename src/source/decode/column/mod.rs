@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::builder::{Builder, Faults, bytes_of_null};
 use self::builder::{Misfit, step_of_whole};
-pub(super) use self::room::Room;
 pub(in crate::source) use self::portable::make_portable;
+pub(super) use self::room::Room;
 use super::frame::{Fields, NOWHERE};
 use crate::message::setting::InfinityMode;
 use crate::relation::Column;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::super::connect::Connector;
-use super::super::copy_stream::{RowStream, Ending as EndOfChunk, Feed, Rows, Stop, stalled};
+use super::super::copy_stream::{Ending as EndOfChunk, Feed, RowStream, Rows, Stop, stalled};
 use super::super::pool::Connections;
 use super::super::quote::literal;
 use super::super::session::Session;
