@@ -61,7 +61,7 @@ fn extended<const N: usize>(field: &[u8]) -> Result<[u8; N], Misfit> {
 }
 
 fn check(field: &[u8]) -> Result<(), Misfit> {
-    let sound = !field.is_empty() && field.len() % 8 == 0 && field.len() <= MOST_BYTES;
+    let sound = !field.is_empty() && field.len().is_multiple_of(8) && field.len() <= MOST_BYTES;
     if sound { Ok(()) } else { Err(FOREIGN) }
 }
 

@@ -147,7 +147,7 @@ impl<'a> Row<'a> {
 
 /// The value of a numeric, if it is whole.
 fn whole(field: &[u8], scale: u32) -> Option<i64> {
-    let (high, low) = field.split_at_checked(field.len().checked_sub(16).unwrap_or_default())?;
+    let (high, low) = field.split_at_checked(field.len().saturating_sub(16))?;
     let negative = field.first()? & 0x80 != 0;
     let sign = if negative { 0xff } else { 0 };
     if high.iter().any(|byte| *byte != sign) {

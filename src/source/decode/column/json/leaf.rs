@@ -72,8 +72,10 @@ impl Leaf {
                 out.extend_from_slice(text);
                 Some(())
             }
-            (Self::Bool, Value::Word(b"true")) => Some(out.push(1)),
-            (Self::Bool, Value::Word(b"false")) => Some(out.push(0)),
+            (Self::Bool, Value::Word(word @ (b"true" | b"false"))) => {
+                out.push(u8::from(word == b"true"));
+                Some(())
+            }
             (Self::Bool | Self::Text | Self::Nested | Self::None, _)
             | (_, Value::Null | Value::Nested(_)) => None,
             (_, Value::Word(text)) => self.parse(std::str::from_utf8(text).map_err(|_| UNREADABLE)?, out)?,
