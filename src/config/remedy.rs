@@ -35,6 +35,8 @@ pub enum Advice {
     NoPassword,
     /// The password file cannot be used.
     PasswordFile,
+    /// The file with the OAuth token cannot be used.
+    TokenFile,
     /// The certificate does not contain the host's name.
     CertificateName,
     /// The certificate is not from a known CA.
@@ -106,7 +108,7 @@ impl From<String> for Remedy {
 
 impl Advice {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Dsn,
         Self::Certificates,
         Self::Address,
@@ -116,6 +118,7 @@ impl Advice {
         Self::Password,
         Self::NoPassword,
         Self::PasswordFile,
+        Self::TokenFile,
         Self::CertificateName,
         Self::UnknownCa,
         Self::Tls,
@@ -181,6 +184,10 @@ impl Advice {
             Self::PasswordFile => (
                 "make password_file of the source readable for the user that the daemon runs as",
                 "make the file of --password-file readable for the user that runs this command",
+            ),
+            Self::TokenFile => (
+                "make oauth_token_file of the source readable for the user that the daemon runs as",
+                "make the file with the token readable for the user that runs this command",
             ),
             Self::CertificateName => (
                 "the host in the dsn is not in the server's certificate: use a name that is, or sslmode=verify-ca",

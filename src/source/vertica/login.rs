@@ -96,21 +96,66 @@ impl Logins {
         let secret = match &self.secret {
             SecretPlace::Given(password) => Credential::Password(password.clone()),
             SecretPlace::PasswordFile(path) => {
-                Credential::Password(Some(read(path, "password_file", "the password").await?))
+                Credential::Password(Some(read(path, "the password", Advice::PasswordFile).await?))
             }
             SecretPlace::TokenFile(path) => {
-                Credential::OAuthToken(read(path, "oauth_token_file", "the OAuth token").await?)
+                Credential::OAuthToken(read(path, "the OAuth token", Advice::TokenFile).await?)
             }
         };
         Ok(Login { secret, ..self.login.clone() })
     }
 }
 
-async fn read(path: &Path, code: &str, what: &str) -> Result<Secret, SourceError> {
+async fn read(path: &Path, what: &str, advice: Advice) -> Result<Secret, SourceError> {
     let file = path.to_owned();
     let read = tokio::task::spawn_blocking(move || crate::text::read_secret(&file)).await;
     read.map_err(std::io::Error::other).flatten().map(Secret::new).map_err(|e| {
-        SourceError::authentication(code, format!("cannot read {what} from {}: {e}", path.display()))
-            .with_remedy(Advice::PasswordFile)
+        let message = format!("cannot read {what} from {}: {e}", path.display());
+        SourceError::authentication("secret_file", message).with_remedy(advice)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SourceKind;
+
+    fn logins(toml: &str) -> Result<Logins, SourceError> {
+        let config: SourceConfig = toml::from_str(toml).expect("a section");
+        let SourceKind::Vertica(server) = &config.kind else { panic!("another kind") };
+        Logins::new(&SourceName::parse("w").expect("valid"), &config, server)
+    }
+
+    #[tokio::test]
+    async fn hosts_come_from_dsn_and_backups_and_files_are_read_anew() {
+        let path = std::env::temp_dir().join(format!("adu-token-{}", uuid::Uuid::new_v4()));
+        let logins = logins(&format!(
+            "kind = \"vertica\"\ndsn = \"vertica://u@n1,[::1]:5434/d?application_name=nightly&connect_timeout=3\"\n\
+             backup_hosts = [\"n2\"]\noauth_token_file = {path:?}\nload_balance = false"
+        ))
+        .expect("valid");
+        let missing = logins.next().await.expect_err("no file yet");
+        assert_eq!(missing.remedy, Some(Advice::TokenFile.into()));
+        for token in ["one", "two"] {
+            std::fs::write(&path, format!("{token}\n")).expect("written");
+            let login = logins.next().await.expect("read");
+            assert!(matches!(&login.secret, Credential::OAuthToken(read) if read.expose() == token));
+            let hosts: Vec<(&str, u16)> = login.hosts.iter().map(|(h, p)| (h.as_str(), *p)).collect();
+            assert_eq!(hosts, [("n1", 5433), ("::1", 5434), ("n2", 5433)]);
+            assert_eq!((login.label.as_str(), login.load_balance), ("nightly", false));
+            assert_eq!(login.connect_timeout, Duration::from_secs(3));
+        }
+        std::fs::remove_file(&path).expect("removed");
+    }
+
+    #[test]
+    fn a_bad_connection_string_names_the_field_and_not_the_password() {
+        let bad = "kind = \"vertica\"\ndsn = \"vertica://u:geheim@h/d?sslmode=maybe\"";
+        let Err(error) = logins(bad) else { panic!("accepted") };
+        assert!(error.message.starts_with("sources.w.dsn:"), "{error}");
+        assert!(!error.message.contains("geheim"));
+        let socket = "kind = \"vertica\"\ndsn = \"host=/run/vertica user=u dbname=d\"";
+        let Err(error) = logins(socket) else { panic!("accepted") };
+        assert!(error.message.contains("Unix sockets"), "{error}");
+    }
 }
