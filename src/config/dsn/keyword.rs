@@ -129,10 +129,9 @@ pub(super) fn check(values: &Values) -> Result<(), InvalidDsn> {
     Ok(())
 }
 
-/// The keywords that mean something to a Vertica server.
-const OF_VERTICA: [&str; 21] = [
+/// The keywords that are honoured for Vertica.
+const OF_VERTICA: [&str; 15] = [
     "host",
-    "hostaddr",
     "port",
     "dbname",
     "user",
@@ -140,11 +139,6 @@ const OF_VERTICA: [&str; 21] = [
     "connect_timeout",
     "application_name",
     "fallback_application_name",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_count",
-    "tcp_user_timeout",
     "sslmode",
     "sslcert",
     "sslkey",
@@ -158,7 +152,9 @@ const OF_VERTICA: [&str; 21] = [
 pub(super) fn check_of_vertica(values: &Values) -> Result<(), InvalidDsn> {
     check(values)?;
     match values.keys().find(|keyword| !OF_VERTICA.contains(keyword)) {
-        Some(keyword) => Err(InvalidDsn::Unsupported(keyword, "Vertica has no such setting; leave it out")),
+        Some(keyword) => {
+            Err(InvalidDsn::Unsupported(keyword, "a Vertica source has no such setting; leave it out"))
+        }
         None => Ok(()),
     }
 }

@@ -396,6 +396,8 @@ fn strings_of_vertica_have_its_port_and_no_setting_of_postgresql() {
         "options=-c%20a=b",
         "target_session_attrs=primary",
         "channel_binding=require",
+        "keepalives_idle=9",
+        "hostaddr=127.0.0.1",
         "sslnegotiation=direct",
     ] {
         let error =

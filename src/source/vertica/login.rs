@@ -57,9 +57,7 @@ impl Logins {
         if dsn.servers.iter().any(crate::config::dsn::Server::is_local) {
             return Err(invalid(Advice::Dsn, &"Vertica has no Unix sockets: name a host"));
         }
-        let hosts = dsn.servers.iter().map(|server| {
-            (server.address.map_or_else(|| server.name(), |address| address.to_string()), server.port)
-        });
+        let hosts = dsn.servers.iter().map(|server| (server.name(), server.port));
         let in_dsn =
             dsn.password.as_deref().map(|bytes| Secret::new(String::from_utf8_lossy(bytes).into_owned()));
         let secret = match (&server.oauth_token_file, &server.password_file, &server.password) {
