@@ -115,7 +115,8 @@ def wanted(field, described, text, binary, value):
         return struct.unpack("!q", binary)[0] - EPOCH_DAY
     if pa.types.is_timestamp(ty):
         micros = struct.unpack("!q", binary)[0]
-        return micros if abs(micros) >= MOST else micros + TO_2000
+        # Infinity becomes the highest number, and -infinity its negative.
+        return max(micros, -MOST) if abs(micros) >= MOST else micros + TO_2000
     if pa.types.is_time(ty):
         return struct.unpack("!q", binary)[0]
     if pa.types.is_struct(ty):

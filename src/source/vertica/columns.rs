@@ -40,9 +40,8 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
     let Some(ty) = column.facts.get::<VerticaType>() else { return mapped };
     if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
         let (form, fetch) = ty.as_text();
-        let what = if form == Form::Bytes { "bytes" } else { "text" };
         reading(ty, form, fetch, None).put_into(&mut mapped);
-        mapped.note = Some(format!("{what}, because {}", unfit.because()));
+        mapped.note = Some(format!("text, because {}", unfit.because()));
         return mapped;
     }
     if options.as_bytes.contains(&mapped.name) && ty.is_text() {

@@ -103,9 +103,10 @@ impl VerticaType {
     /// How a value becomes text, if it does not fit its file type.
     pub(super) fn as_text(&self) -> (Form, Fetch) {
         match self.oid {
-            // The text itself is what does not fit.
-            oid::CHAR | oid::VARCHAR | oid::LONG_VARCHAR => (Form::Bytes, Fetch::Native),
+            oid::CHAR | oid::VARCHAR | oid::LONG_VARCHAR => (Form::Text, Fetch::Native),
             oid::LONG_VARBINARY => (Form::Text, Fetch::AsLongText),
+            // They arrive as JSON.
+            _ if oid::element(self.oid).is_some() || self.is_complex() => (Form::Text, Fetch::Native),
             _ => (Form::Text, Fetch::AsText),
         }
     }
@@ -228,10 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_does_not_fit_becomes_bytes_and_other_values_become_text() {
-        assert_eq!(ty(oid::VARCHAR, "varchar(9)").as_text(), (Form::Bytes, Fetch::Native));
+    fn values_that_do_not_fit_become_the_text_that_the_server_has() {
         assert_eq!(ty(oid::DATE, "date").as_text(), (Form::Text, Fetch::AsText));
         assert_eq!(ty(oid::LONG_VARBINARY, "x").as_text(), (Form::Text, Fetch::AsLongText));
+        assert_eq!(ty(1506, "array[int]").as_text(), (Form::Text, Fetch::Native));
+        assert_eq!(ty(oid::ROW, "row(a int)").as_text(), (Form::Text, Fetch::Native));
     }
 
     #[test]
