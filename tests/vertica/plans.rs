@@ -105,6 +105,26 @@ fn filters_and_newer_rows_are_selected_by_the_server() {
 }
 
 #[test]
+fn rows_of_many_tables_are_counted_by_few_questions() {
+    let scene = Scene::new("");
+    let tables: String = (0..120)
+        .map(|n| format!("CREATE TABLE t{n} (id bigint); INSERT INTO t{n} SELECT generate_series(1, {n});"))
+        .collect();
+    scene.site.db.execute(&tables);
+    scene.export(&json!({"tables": ["public.*"]}));
+    assert_eq!(scene.site.exports.directories().len(), 120);
+    assert_eq!(scene.rows("public_t117", "count(*), max(id)"), ["117", "117"]);
+    let counts: Vec<String> = scene
+        .stand_in
+        .statements()
+        .into_iter()
+        .map(|(statement, _)| statement)
+        .filter(|s| s.contains("COUNT(*)"))
+        .collect();
+    assert_eq!(counts.len(), 2, "{counts:?}");
+}
+
+#[test]
 fn check_says_what_an_operator_must_know() {
     let scene = Scene::new("");
     let config = scene.site.write("check.toml", &scene.config());

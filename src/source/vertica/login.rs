@@ -89,6 +89,11 @@ impl Logins {
         self.login.stall
     }
 
+    /// Longest time to connect, log in and set up a session, for each host.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.login.connect_timeout
+    }
+
     /// The next login, with the secret as it is now.
     pub(super) async fn next(&self) -> Result<Login, SourceError> {
         let secret = match &self.secret {

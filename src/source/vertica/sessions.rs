@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::login::Logins;
@@ -44,15 +45,27 @@ impl managed::Manager for Manager {
 
     async fn create(&self) -> Result<Session, SourceError> {
         let mut session = Session::open(&self.logins.next().await?).await?;
-        let pool = self.resource_pool.as_deref().map(statements::resource_pool);
-        for setting in [statements::time_zone(), statements::date_style()].into_iter().chain(pool) {
-            session.query(&of(&setting, Stage::Setup, "set up a session")).await?;
-        }
+        let limit = self.logins.connect_timeout();
+        let done = timeout(limit, self.set_up(&mut session)).await;
+        done.unwrap_or_else(|_| {
+            let message = format!("set up a session of {}: no answer within {limit:?}", self.logins.server());
+            Err(SourceError::unreachable(message).with_remedy(Advice::Silence))
+        })?;
         Ok(session)
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<SourceError> {
         if session.is_healthy() { Ok(()) } else { Err(RecycleError::message("the session is closed")) }
+    }
+}
+
+impl Manager {
+    async fn set_up(&self, session: &mut Session) -> Result<(), SourceError> {
+        let pool = self.resource_pool.as_deref().map(statements::resource_pool);
+        for setting in [statements::time_zone(), statements::date_style()].into_iter().chain(pool) {
+            session.query(&of(&setting, Stage::Setup, "set up a session")).await?;
+        }
+        Ok(())
     }
 }
 
