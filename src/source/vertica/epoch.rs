@@ -97,7 +97,7 @@ pub(super) struct EpochKeeper {
 
 impl EpochKeeper {
     /// A new snapshot: the last closed epoch.
-    pub(super) fn new(lineage: Uuid, epochs: &Epochs) -> Arc<dyn Keeper> {
+    pub(super) fn of_now(lineage: Uuid, epochs: &Epochs) -> Arc<dyn Keeper> {
         let epoch = epochs.last_closed;
         let snapshot = Snapshot { lineage, time: epochs.now, mark: Frozen::of(&epoch) };
         Arc::new(Self { snapshot, epoch, lost: CancellationToken::new() })
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn an_epoch_comes_back_from_the_plan_and_is_lost_behind_the_mark() {
         let at = |ahm| Epochs { last_closed: Epoch(88), ahm: Epoch(ahm), now: Timestamp::UNIX_EPOCH };
-        let keeper = EpochKeeper::new(Uuid::from_u128(1), &at(5));
+        let keeper = EpochKeeper::of_now(Uuid::from_u128(1), &at(5));
         let plan = serde_json::to_string(&keeper.snapshot()).expect("JSON");
         let snapshot: Snapshot = serde_json::from_str(&plan).expect("a snapshot");
         let recalled = EpochKeeper::recalled(&snapshot).expect("an epoch");

@@ -283,7 +283,7 @@ impl Snapshots for VerticaSource {
         let mut session = self.sessions.get().await?;
         let epochs = Epochs::ask(&mut session, Stage::Question, "find the last closed epoch").await?;
         epochs.check(epochs.last_closed)?;
-        Ok(EpochKeeper::new(lineage, &epochs))
+        Ok(EpochKeeper::of_now(lineage, &epochs))
     }
 
     async fn join(&self, _: Uuid, _: Option<Prepared>) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
