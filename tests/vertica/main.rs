@@ -3,6 +3,7 @@
 //! same bytes. `real.rs` runs against a server that `ADU_TEST_VERTICA_DSN` names.
 
 mod deaths;
+mod encryption;
 mod history;
 mod limits;
 mod plans;
