@@ -46,7 +46,7 @@ mod session;
 mod tests;
 
 pub(super) use self::answer::{Answer, Row};
-pub(super) use self::cancel::Canceller;
+use self::cancel::Canceller;
 pub(super) use self::description::{Description, oid};
 pub(super) use self::rows::Piece;
 pub(super) use self::session::Session;
