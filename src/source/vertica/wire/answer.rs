@@ -62,11 +62,6 @@ impl Answer {
         Ok(())
     }
 
-    /// The columns.
-    pub(in super::super) fn description(&self) -> &Description {
-        &self.description
-    }
-
     /// The rows, in order.
     pub(in super::super) fn rows(&self) -> impl ExactSizeIterator<Item = Row<'_>> {
         let width = self.description.columns.len();
@@ -119,18 +114,6 @@ impl<'a> Row<'a> {
             std::str::from_utf8(field).ok().and_then(|text| text.trim().parse().ok())
         };
         value.map(Some).ok_or_else(|| self.answer.unexpected(column, "is no whole number of 64 bits"))
-    }
-
-    /// A double-precision number.
-    pub(in super::super) fn float(&self, column: usize) -> Result<Option<f64>, SourceError> {
-        let (described, field) = self.field(column)?;
-        let Some(field) = field else { return Ok(None) };
-        let value = match (described.binary, described.oid) {
-            (true, oid::FLOAT8) => field.try_into().ok().map(f64::from_be_bytes),
-            (true, _) => None,
-            (false, _) => std::str::from_utf8(field).ok().and_then(|text| text.trim().parse().ok()),
-        };
-        value.map(Some).ok_or_else(|| self.answer.unexpected(column, "is no float"))
     }
 
     /// A boolean.

@@ -105,9 +105,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             self.input = Vec::new();
         }
         self.input.reserve(READ_BYTES);
-        match self.stream.read_buf(&mut self.input).await? {
-            0 => Err(Fault::Closed),
-            _ => Ok(()),
+        match self.stream.read_buf(&mut self.input).await {
+            Ok(0) => Err(Fault::Closed),
+            Ok(_) => Ok(()),
+            // TLS that ends without a farewell.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Fault::Closed),
+            Err(error) => Err(error.into()),
         }
     }
 

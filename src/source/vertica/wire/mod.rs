@@ -46,13 +46,10 @@ mod session;
 mod tests;
 
 pub(super) use self::answer::{Answer, Row};
-pub(super) use self::cancel::Canceller;
-pub(super) use self::description::{Described, Description, oid};
+use self::cancel::Canceller;
+pub(super) use self::description::{Description, oid};
 pub(super) use self::rows::Piece;
 pub(super) use self::session::Session;
-
-/// The default port of a server.
-pub(super) const DEFAULT_PORT: u16 = 5433;
 
 /// Where and as whom to log in. Its Debug form shows no secret.
 #[derive(Clone, Debug)]

@@ -26,7 +26,8 @@ const CANCEL_PAUSES: [Duration; 4] =
 pub(in super::super) struct Session<S = Wire> {
     link: Link<S>,
     complex: bool,
-    canceller: Canceller,
+    /// Ends this session's statements, also while they are read.
+    pub(super) canceller: Canceller,
     state: State,
 }
 
@@ -192,11 +193,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         self.link.pass();
         Ok(None)
-    }
-
-    /// What ends this session's statements.
-    pub(in super::super) fn canceller(&self) -> Canceller {
-        self.canceller.clone()
     }
 
     /// Whether the session may take another statement: nothing is under way, and the server has neither closed

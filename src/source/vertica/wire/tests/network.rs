@@ -122,7 +122,7 @@ async fn a_statement_is_cancelled_by_its_key() {
     let (session, mut stream) =
         tokio::join!(async { Session::open(&login_at(&[port])).await }, take(&server));
     let mut session = session.expect("a session");
-    let canceller = session.canceller();
+    let canceller = session.canceller.clone();
     let serve = async {
         received(&mut stream).await;
         let sent = [description(&[field("id", oid::INT8, -1)]), row(&[Some(&[7; 8])])].concat();

@@ -81,13 +81,11 @@ async fn answers_have_rows_of_each_type() {
     let sent = [description(&columns), first, row(&[None; 5]), complete(), ready()].concat();
     let (answer, mut session, _server) = asked(&sent).await;
     let answer = answer.expect("an answer");
-    assert_eq!(answer.description().columns[4].name, "t");
     let rows: Vec<_> = answer.rows().collect();
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0].bool(0).expect("a boolean"), Some(true));
     let ints: Vec<_> = (1..4).map(|column| rows[0].int(column).expect("whole")).collect();
     assert_eq!(ints, [Some(1), Some(-7), Some(2)]);
-    assert_eq!(rows[0].float(3).expect("a float"), Some(2.0));
     assert_eq!(rows[0].text(4).expect("a text"), Some("ä"));
     assert!(rows[1].text(4).expect("a text").is_none() && rows[1].int(2).expect("whole").is_none());
     for wrong in [
