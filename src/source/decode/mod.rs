@@ -8,6 +8,9 @@
 mod column;
 mod decoder;
 mod frame;
+pub(super) mod stream;
 
+pub(super) use column::make_portable;
 pub use column::{Form, FormAttribute, MAX_DIGITS, Shape, StreamColumn};
 pub use decoder::CopyDecoder;
+pub(in crate::source) use frame::{COPY_HEADER, COPY_TRAILER};

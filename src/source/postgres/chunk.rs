@@ -7,7 +7,7 @@ use futures_util::future::join3;
 use tokio::time::timeout;
 
 use super::collation;
-use super::copy_stream::{Copies, CopyStream, EndOfChunk, Rows, cancelled, stalled};
+use super::copy_stream::{self, Copies, EndOfChunk, RowStream, Rows, cancelled, stalled};
 use super::definitions::Definitions;
 use super::guard;
 use super::order::cast;
@@ -41,7 +41,7 @@ pub(super) async fn open(
     connections: &Connections,
     limits: Limits,
     read: ChunkRead<'_>,
-) -> Result<CopyStream, SourceError> {
+) -> Result<RowStream, SourceError> {
     let relation = shown(read.selection.schema, read.selection.name);
     opened(limits, &read, &relation, begin(connections, limits, &read, &relation)).await
 }
@@ -67,7 +67,7 @@ async fn begin(
     limits: Limits,
     read: &ChunkRead<'_>,
     relation: &str,
-) -> Result<CopyStream, SourceError> {
+) -> Result<RowStream, SourceError> {
     let snapshot = read.under.as_deref().map(snapshot::id).transpose()?;
     let filter = filter_of(&read.selection)?;
     let selected = Selected::of(&read.selection, filter.as_deref());
@@ -147,7 +147,7 @@ async fn begin(
     let rows = Rows { read, columns: columns.into_stream(), what };
     let ending = definitions.map_or(EndOfChunk::Commit, EndOfChunk::Definitions);
     let copies = Copies { first: copy, more: VecDeque::new() };
-    CopyStream::start(session, copies, rows, limits.stall, ending).await
+    copy_stream::start(session, copies, rows, limits.stall, ending).await
 }
 
 /// Page numbers are valid only while all chunks read one snapshot. Older servers would read the whole table

@@ -13,17 +13,17 @@ use tokio_postgres::{Client, Connection, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
-use super::dial::{Address, DialError, Dialer, Wire};
 use super::password::Password;
 use super::server::{self, ServerFacts};
 use super::session::Configured;
 use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
-use super::tls;
 use crate::config::dsn::{Binding, Dsn, Target};
 use crate::config::{Advice, Origin, PostgresConfig};
 use crate::message::SourceName;
 use crate::source::SourceError;
+use crate::source::dial::tls::Security;
+use crate::source::dial::{Address, DialError, Dialer, Wire};
 
 /// Longest time to find out whether a segment can be reached.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -111,10 +111,10 @@ impl Connector {
             .with_remedy(advice)
         };
         let dsn: Dsn = config.dsn.expose().parse().map_err(|e| invalid(Advice::Dsn, &e))?;
-        let tls = tls::connector(&dsn.tls, config.ca_file.as_deref())
+        let security = Security::new(&dsn.tls, config.ca_file.as_deref())
             .map_err(|e| invalid(Advice::Certificates, &e))?;
         let server = dsn.server();
-        let dialer = Dialer::new(&dsn, tls);
+        let dialer = Dialer::new(&dsn, security);
         Ok(Self {
             timeout: dsn.connect_timeout.unwrap_or(config.connect_timeout.0),
             target: dsn.target,

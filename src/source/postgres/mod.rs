@@ -5,11 +5,11 @@
 //! `guard`, and `copy_stream` carries its rows from the connection's `tap` to the decoder. `types` maps each
 //! type, and `reading` stores the result in the plan.
 //!
-//! Below: `session` is one transaction on a connection of `connect`, which logs in with a `password`. `end` ends the
-//! work of a connection. `dial` opens its stream, and `bulk` makes the stream wake its reader less often. `sqlstate`
-//! says what an error means, with the help of `privilege` and `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find
-//! out how to read a filter or key safely. `newer` writes the condition of an incremental export.
-//! `definitions` compares at the end what a chunk could not lock.
+//! Below: `session` is one transaction on a connection of `connect`, which logs in with a `password`, and whose
+//! stream `source/dial` opens. `end` ends the work of a connection. `sqlstate` says what an error means, with the
+//! help of `privilege` and `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find
+//! out how to read a filter or key safely. `newer` writes the condition of an incremental export. `definitions`
+//! compares at the end what a chunk could not lock.
 
 use std::sync::Arc;
 
@@ -35,7 +35,6 @@ use crate::relation::{
     Slice, SplitKey, SurveyColumn, SurveyRequest,
 };
 
-mod bulk;
 mod catalogue;
 mod chunk;
 mod collation;
@@ -43,7 +42,6 @@ mod columns;
 mod connect;
 mod copy_stream;
 mod definitions;
-mod dial;
 mod end;
 mod filter;
 mod greenplum;
@@ -66,7 +64,6 @@ mod slice;
 mod snapshot;
 mod sqlstate;
 mod tap;
-mod tls;
 mod type_facts;
 mod types;
 

@@ -24,7 +24,7 @@ use super::server::{ServerFacts, TIMEOUTS};
 use super::session::{apply, base_settings};
 use super::sqlstate::{Stage, explain};
 use crate::failpoint;
-use crate::relation::Snapshot;
+use crate::relation::{Frozen, Snapshot};
 use crate::source::{ErrorKind, Keeper, SourceError};
 
 /// Longest `application_name` of the server.
@@ -47,7 +47,7 @@ pub(super) struct PostgresKeeper {
 
 impl Keeper for PostgresKeeper {
     fn snapshot(&self) -> Snapshot {
-        Snapshot { lineage: self.lineage, time: self.time }
+        Snapshot { lineage: self.lineage, time: self.time, mark: Frozen::default() }
     }
 
     fn lost(&self) -> CancellationToken {

@@ -6,9 +6,9 @@
 
 use std::error::Error as _;
 
-use super::dial::DialError;
 use super::{pooler, privilege};
 use crate::config::{Advice, Remedy};
+use crate::source::dial::DialError;
 use crate::source::{ErrorKind, Refusal, SourceError};
 
 /// The remedy when only the primary has the rows.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::super::chunk::{Limits, opened};
-use super::super::copy_stream::{Copies, CopyStream, EndOfChunk, Rows};
+use super::super::copy_stream::{self, Copies, EndOfChunk, Rows};
 use super::super::pool::Connections;
 use super::super::quote::{ident, shown, table};
 use super::super::reading::Readings;
@@ -46,7 +46,7 @@ async fn begin(
     let rows = Rows { read, columns: columns.into_stream(), what };
     let copies = Copies { first, more: copies };
     let stream =
-        CopyStream::start(session, copies, rows, limits.stall, EndOfChunk::Greenplum(ending)).await?;
+        copy_stream::start(session, copies, rows, limits.stall, EndOfChunk::Greenplum(ending)).await?;
     Ok(Box::new(stream))
 }
 

@@ -309,6 +309,7 @@ mod tests {
         read: ReadWay::Auto,
         must: true,
         strategy: StrategyRequest::Auto,
+        by_column: false,
         chunk_rows: NonZeroU64::new(5_000_000),
         chunk_bytes: NonZeroU64::new(4 << 30).expect("not zero"),
         filtered: None,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::super::connect::Connector;
-use super::super::copy_stream::{CopyStream, EndOfChunk, Feed, Rows, Stop, stalled};
+use super::super::copy_stream::{EndOfChunk, Feed, RowStream, Rows, Stop, stalled};
 use super::super::pool::Connections;
 use super::super::quote::literal;
 use super::super::session::Session;
@@ -27,14 +27,11 @@ use super::ending::Ending;
 use super::prepared::{Prepared, query};
 use super::segment::{Endpoint, Fetched, SegmentSession};
 use crate::failpoint;
+use crate::source::decode::{COPY_HEADER, COPY_TRAILER};
 use crate::source::{ChunkRead, ChunkStream, SourceError};
 
 /// The cursor's name. A session has one cursor at a time.
 const CURSOR: &str = "adu_export";
-/// What a binary COPY begins with: signature, flags, length of the extension.
-const COPY_HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with.
-const COPY_TRAILER: [u8; 2] = [0xff, 0xff];
 
 /// Declares the cursor and starts to retrieve.
 pub(super) async fn open(
@@ -49,7 +46,7 @@ pub(super) async fn open(
     let declare = format!("DECLARE {CURSOR} PARALLEL RETRIEVE CURSOR FOR {}", queries.join(" UNION ALL "));
     session.run(&declare, Stage::Chunk, &what).await?;
     let endpoints = endpoints(&session, &what).await?;
-    let (stream, feed) = CopyStream::new(Rows { read, columns: columns.into_stream(), what }, stall);
+    let (stream, feed) = RowStream::new(Rows { read, columns: columns.into_stream(), what }, stall);
     let tasks = session.tasks();
     let connector = Arc::clone(&connections.connector);
     tasks.spawn(Retrieving { feed, connector, endpoints }.run(session, ending));
@@ -112,7 +109,7 @@ impl Retrieving {
                 self.feed.report(ended);
             }
             Err(stop) => {
-                let why = self.feed.stopped(stop, &session);
+                let why = stop.error(&self.feed, &session);
                 self.feed.report(Err(why));
                 session.abort().await;
             }

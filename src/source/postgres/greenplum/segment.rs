@@ -17,10 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::super::connect::Connector;
-use super::super::dial::Wire;
 use super::super::quote::ident;
 use super::super::sqlstate::{self, Stage};
 use crate::source::SourceError;
+use crate::source::dial::Wire;
 use fallible_iterator::FallibleIterator;
 
 /// Batches that are asked for at once.
