@@ -5,11 +5,6 @@
 //! starts. Every index that leaves this module points to a length word whose field lies within the buffer.
 //! Nothing is allocated for a length before its bytes have arrived.
 
-/// What a binary COPY begins with: signature, flags, length of the extension. Sources that fetch tuples without
-/// this frame put it around them.
-pub(in crate::source) const COPY_HEADER: &[u8; HEADER] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What a binary COPY ends with.
-pub(in crate::source) const COPY_TRAILER: [u8; 2] = [0xff, 0xff];
 /// First bytes of every stream.
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of the header's extension.
