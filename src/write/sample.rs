@@ -18,8 +18,9 @@ const FEW: usize = 64;
 const LONG_RUN: usize = 16;
 /// Size of a run of dictionary keys, in bits.
 const RUN_BITS: f64 = 32.0;
-/// Approximate size that the repetitions of a value in a run have after compression, in bits.
+/// Approximate size of a repetition after compression, in bits. One repetition has at most 64 bytes (snappy).
 const REPETITION_BITS: f64 = 24.0;
+const REPETITION_BYTES: usize = 64;
 /// Size of the length in front of a text, in bytes.
 const LENGTH_BYTES: usize = 4;
 
@@ -134,7 +135,9 @@ impl Sample {
         if !rest.is_compressed {
             return each;
         }
-        each.min((each + REPETITION_BITS) * self.runs as f64 / self.values as f64)
+        let runs = self.runs as f64 / self.values as f64;
+        let equal = each * REPETITION_BITS / (8 * REPETITION_BYTES) as f64;
+        each.min((each + REPETITION_BITS) * runs + equal * (1.0 - runs))
     }
 
     /// Size with a dictionary, until it is full or the row group ends.

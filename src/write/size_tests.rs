@@ -56,7 +56,7 @@ const SHAPES: [Shape; 19] = [
     ("order keys, some moved", |n| Some(order_key(moved(n))), 1.0),
     ("order keys, some moved, NULLs", |n| (n % 3 > 0).then(|| order_key(moved(n))), 1.0),
     ("decreasing, some moved", |n| Some(-moved(n)), 0.3),
-    ("equal", |_| Some(77), 0.001),
+    ("equal", |_| Some(77), 0.003),
     ("equal, half NULL", |n| (scatter(n) > 0).then_some(i64::MIN), 0.15),
     ("random", |n| Some(scatter(n)), 8.02),
     ("random, each twice", |n| Some(scatter(n / 2)), 8.02),

@@ -90,6 +90,11 @@ impl Numbers {
         Encoding::PLAIN
     }
 
+    /// Forgets what the last page was.
+    pub(super) fn forget(&mut self) {
+        self.plain_pages = 0;
+    }
+
     /// Approximate size of the current page, in bytes.
     pub(super) fn encoded_bytes(&self) -> usize {
         self.delta.encoded_bytes() + self.plain.len()

@@ -122,8 +122,9 @@ impl Whole {
         if new > page.len() / MANY_NEW {
             let width = if self.is_int32 { size_of::<i32>() } else { size_of::<i64>() };
             let with_keys = new * width + page.len() * width_of(entries.len() as u64 - 1) / 8;
-            // Later pages may need the new entries, too, and pay for a part of them.
-            let share = if is_last { 1 } else { 2 };
+            // Later pages may need the new entries, too, and pay for a part of them, unless nearly all numbers are
+            // new.
+            let share = if is_last || new > page.len() / 8 * 7 { 1 } else { 2 };
             let start = body.len();
             self.numbers.extend(page.iter().map(|&key| entries[key as usize]));
             let encoding = self.numbers.finish(body);
@@ -132,6 +133,7 @@ impl Whole {
                 return Some(encoding);
             }
             body.truncate(start);
+            self.numbers.forget();
         }
         dictionary.finished = entries.len();
         dictionary.keys.finish_page(entries.len(), body);
