@@ -4,8 +4,9 @@
 //! only costs time: one look-up per value, until the dictionary becomes too large and is given up. The first
 //! batch shows well enough which case it is (`sample.rs`). Whole numbers without a dictionary are stored as
 //! differences if these are not larger; a column of ascending keys then nearly vanishes. So are the numbers
-//! that come after a dictionary was given up. Columns that `flat/` encodes choose for each page; for others the
-//! first batch decides. Portable files have no differences, because not every reader decodes them correctly.
+//! that come after a dictionary was given up. Columns that `flat/` encodes choose for each page; for others
+//! the first batch decides. Portable files have no differences, because not every reader decodes them
+//! correctly.
 
 use std::sync::Arc;
 

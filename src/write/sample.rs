@@ -1,9 +1,9 @@
 //! What the first values of a column say about the sizes of its encodings.
 //!
-//! Sizes are bits per value. The sample is the beginning of a row group and not a random choice of its rows, so
-//! the number of distinct values in the rest follows from how fast it grows in the sample: in a column of keys
-//! in order, the second half has as many new values as the first one, even if a few of the keys are out of
-//! order. In a column of few values, the second half has hardly any.
+//! Sizes are bits per value. The sample is the beginning of a row group and not a random choice of its rows.
+//! So the number of distinct values in the rest follows from how fast it grows in the sample: in a column of
+//! keys in order, the second half has as many new values as the first one, even if a few of the keys are out
+//! of order. In a column of few values, the second half has hardly any.
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
@@ -116,8 +116,8 @@ impl Sample {
         }
         let dictionary = self.dictionary(rest);
         let Some(bytes) = self.bytes_of_differences else {
-            // If 90 % of the values are new, the column has about ten thousand distinct ones. More of them cost
-            // more time than the dictionary is worth.
+            // If 90 % of the values are new, the column has about ten thousand distinct ones. More of them
+            // cost more time than the dictionary is worth.
             return self.distinct <= self.values / 10 * 9 && dictionary < self.plain(rest);
         };
         let plain = self.plain(rest);
@@ -156,8 +156,9 @@ impl Sample {
         (bytes * 8) as f64 / self.values as f64
     }
 
-    /// How many new values a half has for each new one in the half before it; never zero. Chance may have made
-    /// the new values of the second half a few less, which matters in a large row group.
+    /// How many new values a half has for each new one in the half before it; never zero. By chance the second
+    /// half may have fewer new values than it should, and a large row group would multiply this error. So
+    /// their standard deviation is added.
     fn growth(&self) -> f64 {
         let late = (self.distinct - self.early) as f64;
         ((late + late.sqrt()) / self.early as f64).max(0.001)

@@ -156,6 +156,19 @@ fn whole_numbers_take_little_more_than_with_their_best_encoding() {
 }
 
 #[test]
+fn a_small_table_has_no_dictionary_that_does_not_pay() {
+    let numbers = |rows: i64, number: fn(i64) -> i64| -> f64 {
+        let array: ArrayRef = Arc::new(Int64Array::from_iter_values((0..rows).map(number)));
+        let (chosen, _) = sizes(ColumnType::Int64, array, Compression::None, FileTypes::Exact);
+        chosen / rows as f64
+    };
+    assert!(numbers(1000, |n| one_of(n, 1000)) < 1.6);
+    assert!(numbers(2048, |n| one_of(n, 1000)) < 1.6);
+    // So few values decide nothing. They are compared when the row group ends.
+    assert!(numbers(60, |n| n) < 2.5);
+}
+
+#[test]
 fn texts_and_floats_take_little_more_than_with_their_best_encoding() {
     let float = |value: fn(i64) -> f64| -> ArrayRef {
         Arc::new(Float64Array::from_iter_values((0..ROWS).map(value)))

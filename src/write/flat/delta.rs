@@ -143,8 +143,8 @@ impl Delta {
     }
 }
 
-/// Size of these numbers as differences, without the header of their page, in bytes. Plain numbers have `width`
-/// bytes each.
+/// Size of these numbers as differences, without the header of their page, in bytes. Plain numbers have
+/// `width` bytes each.
 pub(in crate::write) fn bytes_of_differences(numbers: &[i64], width: usize) -> usize {
     let is_int32 = width == size_of::<i32>();
     let mut bytes = 0;

@@ -113,8 +113,8 @@ impl Whole {
         })
     }
 
-    /// Appends the numbers of a page that has dictionary keys, as keys or in the form that replaces them. `None`
-    /// if the page has no keys.
+    /// Appends the numbers of a page that has dictionary keys, as keys or in the form that replaces them.
+    /// `None` if the page has no keys.
     fn finish_keys(&mut self, is_last: bool, body: &mut Vec<u8>) -> Option<Encoding> {
         let dictionary = self.dictionary.as_mut().filter(|dictionary| dictionary.keys.has_page())?;
         let (entries, page) = (&dictionary.numbers, &dictionary.keys.page);
@@ -122,8 +122,8 @@ impl Whole {
         if new > page.len() / MANY_NEW {
             let width = if self.is_int32 { size_of::<i32>() } else { size_of::<i64>() };
             let with_keys = new * width + page.len() * width_of(entries.len() as u64 - 1) / 8;
-            // Later pages may need the new entries, too, and pay for a part of them, unless nearly all numbers are
-            // new.
+            // Later pages may need the new entries, too, and pay for a part of them, unless nearly all numbers
+            // are new.
             let share = if is_last || new > page.len() / 8 * 7 { 1 } else { 2 };
             let start = body.len();
             self.numbers.extend(page.iter().map(|&key| entries[key as usize]));
