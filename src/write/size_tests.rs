@@ -214,6 +214,6 @@ fn elements_of_lists_fall_back_to_differences() {
     let levels = 0.4;
     assert!(bytes(FileTypes::Exact, list(|n| order_key(moved(n)))) < 1.0 + levels);
     assert!(bytes(FileTypes::Exact, list(|n| one_of(n, 50))) < 0.77 + levels);
-    assert!(bytes(FileTypes::Exact, list(|n| scatter(n))) < 4.02 + levels);
-    assert!(bytes(FileTypes::Portable, list(|n| scatter(n))) < 4.02 + levels);
+    assert!(bytes(FileTypes::Exact, list(scatter)) < 4.02 + levels);
+    assert!(bytes(FileTypes::Portable, list(scatter)) < 4.02 + levels);
 }
