@@ -50,6 +50,7 @@ mod guard;
 mod named;
 mod newer;
 mod order;
+mod pages;
 mod path;
 mod pool;
 mod pooler;
