@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::timeout;
 use tokio_postgres::{CopyOutStream, Statement};
 use tokio_util::sync::CancellationToken;
 
 use super::definitions::Definitions;
 use super::greenplum;
+use super::pages;
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::tap::{Piece, Sink, TapHandle};
@@ -27,10 +28,11 @@ use crate::source::decode::{CopyDecoder, StreamColumn};
 use crate::source::{ChunkRead, ChunkStream, Progress, SourceError};
 
 /// Number of pieces in the channel.
-const PIECES: usize = 4;
+pub(super) const PIECES: usize = 4;
 
 type Copied = Pin<Box<CopyOutStream>>;
-type End = Arc<OnceLock<Result<(), SourceError>>>;
+/// The result of a chunk, once it is known.
+pub(super) type End = Arc<OnceLock<Result<(), SourceError>>>;
 
 /// What a chunk will read.
 pub(super) struct Rows<'a> {
@@ -55,6 +57,8 @@ pub(super) enum Ending {
     Definitions(Definitions),
     /// Commits, and proves that the snapshot lived until then.
     Greenplum(greenplum::Ending),
+    /// Commits, and proves that the pages were those of the table.
+    Pages(pages::Ending),
 }
 
 impl Ending {
@@ -63,8 +67,17 @@ impl Ending {
             Self::Commit => session.end(what).await,
             Self::Definitions(definitions) => definitions.end(session, what).await,
             Self::Greenplum(ending) => ending.run(session, what).await,
+            Self::Pages(ending) => ending.run(session, what).await,
         }
     }
+}
+
+/// Which COPYs follow the first.
+pub(super) enum More {
+    /// These.
+    Listed(VecDeque<String>),
+    /// Those that the reader orders, each once it has read the one before it; none for the end.
+    Ordered(UnboundedReceiver<Option<String>>),
 }
 
 /// The other side of a [`CopyStream`]: where rows and the result go.
@@ -132,15 +145,7 @@ impl CopyStream {
         ending: Ending,
     ) -> Result<Self, SourceError> {
         let (stream, feed) = Self::new(rows, stall);
-        let tap = session.tap().clone();
-        tap.take_rows(feed.rows_of_copy());
-        let rows = session
-            .client()
-            .copy_out(&copies.first)
-            .await
-            .map_err(|e| session.explain(&e, Stage::Chunk, &feed.what))?;
-        let tasks = session.tasks();
-        tasks.spawn(Pump { feed, tap, ending, more: copies.more }.run(session, Box::pin(rows)));
+        launch(session, feed, &copies.first, More::Listed(copies.more), ending).await?;
         Ok(stream)
     }
 
@@ -162,11 +167,33 @@ impl CopyStream {
 
     /// Called after the last piece: returns the last rows, or the error that ended the chunk.
     fn last_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        match self.end.get() {
-            Some(Ok(())) => self.decoder.finish().map_err(|e| self.named(e)),
-            Some(Err(e)) => Err(e.clone()),
-            None => Err(SourceError::transient("aborted", format!("{}: the process is ending", self.what))),
-        }
+        the_end(&self.end, &self.what)?;
+        self.decoder.finish().map_err(|e| self.named(e))
+    }
+}
+
+/// Starts the first COPY and the task that waits for the end of all.
+pub(super) async fn launch(
+    session: Session,
+    feed: Feed,
+    first: &Statement,
+    more: More,
+    ending: Ending,
+) -> Result<(), SourceError> {
+    let tap = session.tap().clone();
+    tap.take_rows(feed.rows_of_copy());
+    let rows =
+        session.client().copy_out(first).await.map_err(|e| session.explain(&e, Stage::Chunk, &feed.what))?;
+    let tasks = session.tasks();
+    tasks.spawn(Pump { feed, tap, ending, more }.run(session, Box::pin(rows)));
+    Ok(())
+}
+
+/// The result of a chunk after its last piece.
+pub(super) fn the_end(end: &End, what: &str) -> Result<(), SourceError> {
+    match end.get() {
+        Some(result) => result.clone(),
+        None => Err(SourceError::transient("aborted", format!("{what}: the process is ending"))),
     }
 }
 
@@ -241,7 +268,7 @@ struct Pump {
     feed: Feed,
     tap: TapHandle,
     ending: Ending,
-    more: VecDeque<String>,
+    more: More,
 }
 
 impl Pump {
@@ -250,7 +277,11 @@ impl Pump {
             if let Err(stop) = self.wait(&mut rows).await {
                 break stop;
             }
-            let Some(copy) = self.more.pop_front() else {
+            let copy = match self.next().await {
+                Ok(copy) => copy,
+                Err(stop) => break stop,
+            };
+            let Some(copy) = copy else {
                 // Report success only after the transaction is known to be complete.
                 let Self { feed, ending, .. } = self;
                 let ended = timeout(feed.stall, ending.run(session, &feed.what)).await;
@@ -269,11 +300,28 @@ impl Pump {
         session.abort().await;
     }
 
-    /// Begins the next COPY.
-    async fn begin(&self, session: &Session, copy: &str) -> Result<Copied, Stop> {
+    /// The next COPY; none after the last one.
+    async fn next(&mut self) -> Result<Option<String>, Stop> {
+        let ordered = match &mut self.more {
+            More::Listed(copies) if copies.is_empty() => return Ok(None),
+            More::Listed(copies) => {
+                let copy = copies.pop_front();
+                return if self.feed.next_copy().await { Ok(copy) } else { Err(Stop::Unread) };
+            }
+            More::Ordered(ordered) => ordered,
+        };
         if !self.feed.next_copy().await {
             return Err(Stop::Unread);
         }
+        tokio::select! {
+            biased;
+            () = self.feed.cancel.cancelled() => Err(Stop::Cancelled),
+            order = ordered.recv() => order.ok_or(Stop::Unread),
+        }
+    }
+
+    /// Begins the next COPY.
+    async fn begin(&self, session: &Session, copy: &str) -> Result<Copied, Stop> {
         self.tap.take_rows(self.feed.rows_of_copy());
         tokio::select! {
             biased;

@@ -25,7 +25,9 @@ use self::pool::Connections;
 use self::session::{Opening, Session};
 use self::slice::{Selected, filter_of};
 use self::sqlstate::Stage;
-use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Prepared, Snapshots, Source, SourceError, SourceFacts};
+use super::{
+    ChunkRead, ChunkStream, Keeper, PoolUse, Prepared, Snapshots, Source, SourceError, SourceFacts, Way,
+};
 use crate::config::{Advice, Origin, PostgresConfig, SourceConfig, SourceKind};
 use crate::message::SourceName;
 use crate::message::setting::ReadWay;
@@ -246,7 +248,7 @@ impl Source for PostgresSource {
         let name = quote::shown(&relation.schema, &relation.name);
         let Some(layout) = relation.own.as_ref().and_then(Facts::get::<Layout>) else {
             return match wanted.read {
-                ReadWay::Auto | ReadWay::Copy => Ok(None),
+                ReadWay::Auto | ReadWay::Copy | ReadWay::Pages => Ok(None),
                 // A default of the source.
                 ReadWay::Retrieve | ReadWay::Query if !wanted.must => Ok(None),
                 ReadWay::Retrieve | ReadWay::Query => Err(SourceError::permanent(
@@ -261,6 +263,16 @@ impl Source for PostgresSource {
         };
         let is_plain = reading::Readings::of(columns)?.are_plain();
         layout.divide(&name, wanted, is_plain).map(Some)
+    }
+
+    fn way(
+        &self,
+        relation: &Relation,
+        columns: &[Column],
+        wanted: &Wanted,
+        under: Option<&dyn Keeper>,
+    ) -> Way {
+        pages::way(relation, columns, wanted, under.is_some_and(snapshot::is_of_primary))
     }
 
     fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
@@ -344,8 +356,7 @@ impl Source for PostgresSource {
         if matches!(read.slice, Slice::Piece(_)) {
             return greenplum::chunk::open(&self.connections, self.limits, read).await;
         }
-        let rows = chunk::open(&self.connections, self.limits, read).await?;
-        Ok(Box::new(rows))
+        chunk::open(&self.connections, self.limits, read).await
     }
 
     fn pool_use(&self) -> PoolUse {

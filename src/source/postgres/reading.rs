@@ -89,6 +89,11 @@ impl Readings {
         self.0.iter().map(|(column, reading)| (column.name.as_str(), reading))
     }
 
+    /// The columns with their readings.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Column, &Reading)> {
+        self.0.iter().map(|(column, reading)| (column, reading))
+    }
+
     /// Whether there are columns, and all of them are selected as they are stored.
     pub(super) fn are_plain(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(|(_, reading)| reading.fetch == Fetch::Native)

@@ -38,7 +38,7 @@ async fn begin(
         .iter()
         .map(|leaf| match read.way {
             ReadWay::Copy => copy_of_table(leaf, &columns),
-            ReadWay::Auto | ReadWay::Query | ReadWay::Retrieve => format!(
+            ReadWay::Auto | ReadWay::Query | ReadWay::Retrieve | ReadWay::Pages => format!(
                 "COPY ({}) TO STDOUT (FORMAT binary)",
                 query(leaf, &piece, &columns, filter.as_deref())
             ),

@@ -11,8 +11,8 @@ const COPY: &[u8] = include_bytes!("../../../../tests/fixtures/pages/taken.copy"
 const FACTS: &str = include_str!("../../../../tests/fixtures/pages/taken.facts");
 /// The columns of the table. Those without a name were dropped.
 const NAMES: [&str; 26] = [
-    "i2", "", "b", "i8", "f4", "n", "t", "i4", "o", "na", "d", "f8", "ti", "ts", "", "tz", "iv", "u", "v", "c",
-    "by", "j", "e", "nn", "last", "added",
+    "i2", "", "b", "i8", "f4", "n", "t", "i4", "o", "na", "d", "f8", "ti", "ts", "", "tz", "iv", "u", "v",
+    "c", "by", "j", "e", "nn", "last", "added",
 ];
 
 fn facts() -> Vec<CatalogueColumn> {
@@ -23,11 +23,12 @@ fn facts() -> Vec<CatalogueColumn> {
     let labels: std::collections::BTreeMap<u32, String> = labels
         .map(|(oid, label)| (oid.trim().parse().expect("an oid"), label.as_str().expect("a text").to_owned()))
         .collect();
-    let column = |((length, alignment, has_missing, ty), name): ((i16, char, bool, Option<String>), &&str)| {
-        let ty = ty.as_deref().map_or(0, type_named);
-        let labels = (ty == 1).then(|| labels.clone());
-        CatalogueColumn { name: (*name).into(), length, alignment, has_missing, ty, labels }
-    };
+    let column =
+        |((length, alignment, has_missing, ty), name): ((i16, char, bool, Option<String>), &&str)| {
+            let ty = ty.as_deref().map_or(0, type_named);
+            let labels = (ty == 1).then(|| labels.clone());
+            CatalogueColumn { name: (*name).into(), length, alignment, has_missing, ty, labels }
+        };
     columns.into_iter().zip(&NAMES).map(column).collect()
 }
 
