@@ -212,10 +212,14 @@ impl Source for PostgresSource {
         }
         let sql = "SELECT pg_catalog.current_setting('server_version')";
         let version = session.value(sql, Stage::Question, "ask for the version").await?;
+        let question = pages::question(&named::oid_array(std::iter::empty()));
+        let about = session.rows(&question, Stage::Question, "ask for the version").await?;
         session.end("ask for the version").await?;
+        let number = self.connections.connector.server_facts().version;
+        let notes = pages::read(&about, number).map(|(server, _)| server.note()).into_iter().collect();
         let version = version.unwrap_or_default();
         let version = version.split(' ').next().unwrap_or_default().to_owned();
-        Ok(SourceFacts { product: "PostgreSQL".into(), version, snapshots: true, notes: Vec::new() })
+        Ok(SourceFacts { product: "PostgreSQL".into(), version, snapshots: true, notes })
     }
 
     async fn close(&self) {

@@ -196,6 +196,14 @@ impl Server {
         Some(why.into())
     }
 
+    /// Whether pages can be read, in words.
+    pub(in super::super) fn note(&self) -> String {
+        match self.doubt() {
+            None => "tables can be read by pages".into(),
+            Some(why) => format!("no table can be read by pages: {why}"),
+        }
+    }
+
     /// Whether somebody has prepared the database for reading pages.
     pub(in super::super) fn is_prepared(&self) -> bool {
         self.raw.is_some()

@@ -101,7 +101,8 @@ pub(super) fn listed_rows(list: &str, table: &str, ranges: &[Range<u64>]) -> Str
         pages.map(|page| format!("\"({},0)\"", page.min(LAST_PAGE))).collect::<Vec<_>>().join(",")
     };
     format!(
-        "SELECT s.* FROM pg_catalog.unnest('{{{}}}'::pg_catalog._tid, '{{{}}}'::pg_catalog._tid) p(a, b), \
+        "SELECT s.* FROM ROWS FROM (pg_catalog.unnest('{{{}}}'::pg_catalog._tid), \
+                                    pg_catalog.unnest('{{{}}}'::pg_catalog._tid)) p(a, b), \
          LATERAL (SELECT {list} FROM ONLY {table} t WHERE t.ctid >= p.a AND t.ctid < p.b OFFSET 0) s",
         tids(&mut ranges.iter().map(|range| range.start)),
         tids(&mut ranges.iter().map(|range| range.end)),
