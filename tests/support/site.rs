@@ -144,13 +144,6 @@ impl Site {
         leashed(BINARY).args(arguments).current_dir(&self.directory).output().expect("run adu-export")
     }
 
-    /// Runs a command of the binary to its end, with more environment variables.
-    pub(crate) fn run_in(&self, arguments: &[&str], env: &[(&str, &str)]) -> Output {
-        let mut command = leashed(BINARY);
-        let command = command.args(arguments).envs(env.iter().copied()).current_dir(&self.directory);
-        command.output().expect("run adu-export")
-    }
-
     /// Starts a command of the binary. Its output goes to `name.log`.
     pub(crate) fn start(&self, name: &str, arguments: &[&str]) -> std::process::Child {
         let log = std::fs::File::create(self.directory.join(format!("{name}.log"))).expect("create a log");

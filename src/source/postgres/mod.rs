@@ -30,7 +30,6 @@ use super::{
 };
 use crate::config::{Advice, Origin, PostgresConfig, SourceConfig, SourceKind};
 use crate::message::SourceName;
-use crate::message::setting::ReadWay;
 use crate::relation::pieces::{MostChunks, Pieces, Wanted};
 use crate::relation::{
     Boundaries, BoundaryMethod, Column, Division, Facts, Filter, Frozen, MappingOptions, Relation, Selection,
@@ -212,11 +211,8 @@ impl Source for PostgresSource {
         }
         let sql = "SELECT pg_catalog.current_setting('server_version')";
         let version = session.value(sql, Stage::Question, "ask for the version").await?;
-        let question = pages::question(&named::oid_array(std::iter::empty()));
-        let about = session.rows(&question, Stage::Question, "ask for the version").await?;
+        let notes = pages::notes(&session).await?;
         session.end("ask for the version").await?;
-        let number = self.connections.connector.server_facts().version;
-        let notes = pages::read(&about, number).map(|(server, _)| server.note()).into_iter().collect();
         let version = version.unwrap_or_default();
         let version = version.split(' ').next().unwrap_or_default().to_owned();
         Ok(SourceFacts { product: "PostgreSQL".into(), version, snapshots: true, notes })
@@ -251,19 +247,7 @@ impl Source for PostgresSource {
     ) -> Result<Option<Pieces>, SourceError> {
         let name = quote::shown(&relation.schema, &relation.name);
         let Some(layout) = relation.own.as_ref().and_then(Facts::get::<Layout>) else {
-            return match wanted.read {
-                ReadWay::Auto | ReadWay::Copy | ReadWay::Pages => Ok(None),
-                // A default of the source.
-                ReadWay::Retrieve | ReadWay::Query if !wanted.must => Ok(None),
-                ReadWay::Retrieve | ReadWay::Query => Err(SourceError::permanent(
-                    "read",
-                    format!(
-                        "{name} cannot be read by {}: PostgreSQL tables are read by copy",
-                        wanted.read.as_str()
-                    ),
-                )
-                .with_remedy("leave `read` out")),
-            };
+            return pages::usual_pieces(&name, wanted).map(|()| None);
         };
         let is_plain = reading::Readings::of(columns)?.are_plain();
         layout.divide(&name, wanted, is_plain).map(Some)

@@ -2,12 +2,17 @@
 //! table is planned, and again in each chunk's own transaction. Every rule has its reason in words.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use tokio_postgres::SimpleQueryRow;
 
-use super::super::quote::ident;
+use super::super::quote::{ident, table};
 use super::columns::CatalogueColumn;
 
+/// The schema of the functions that `sql/page-reader.sql` makes.
+const READERS: &str = "adu_page_reader";
+/// Pages that one call of such a function returns: together they fit into a piece of the stream.
+const GROUP: u64 = 28;
 /// First version whose pages are known, and the first that is not.
 const VERSIONS: std::ops::Range<u32> = 140_000..190_000;
 
@@ -24,6 +29,17 @@ pub(in super::super) struct Server {
     pub(super) buffers: u64,
     superuser: bool,
     raw: Option<RawPage>,
+    /// The function that `sql/page-reader.sql` makes for the role, by its name.
+    reader: Option<String>,
+}
+
+/// How pages are asked for.
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
+    /// By the extension's own function, as a superuser.
+    Raw(&'a RawPage),
+    /// By the role's function.
+    Reader(&'a str),
 }
 
 /// The function that returns a page, as the extension owns it.
@@ -44,6 +60,10 @@ pub(in super::super) struct Table {
     children: bool,
     policies: bool,
     labelled: bool,
+    /// Whether a column is dropped, in the snapshot or now.
+    dropped: bool,
+    /// Whether the role may read all columns.
+    whole: bool,
     system: bool,
     /// `relpages` and `relallvisible`.
     counted: (u64, u64),
@@ -65,7 +85,15 @@ pub(in super::super) fn question(oids: &str) -> String {
                 coalesce(pg_catalog.current_setting('old_snapshot_threshold', true), '-1'), \
                 pg_catalog.current_setting('block_size'), \
                 (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'shared_buffers'), \
-                (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user), f.nspname, f.arguments \
+                (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user), f.nspname, f.arguments, \
+                (SELECT p.proname FROM pg_catalog.pg_proc p \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = '{READERS}' \
+                 JOIN pg_catalog.pg_roles o ON o.oid = p.proowner AND o.rolsuper \
+                 JOIN pg_catalog.pg_roles s ON s.oid = n.nspowner AND s.rolsuper \
+                 WHERE p.proname = current_user AND p.proargtypes::pg_catalog.text = '26 20 23' \
+                   AND p.prorettype = 1001 AND p.prosecdef \
+                   AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+                   AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) \
          FROM (SELECT) one LEFT JOIN ( \
            SELECT n.nspname, p.proargtypes::pg_catalog.text AS arguments \
            FROM pg_catalog.pg_extension x \
@@ -79,7 +107,11 @@ pub(in super::super) fn question(oids: &str) -> String {
                 EXISTS (SELECT FROM pg_catalog.pg_seclabel l WHERE l.objoid = c.oid \
                           AND l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass), \
                 n.nspname ~ '^pg_' OR n.nspname = 'information_schema', \
-                c.relpages, c.relallvisible, n.oid, n.nspname, n.xmin \
+                c.relpages, c.relallvisible, n.oid, n.nspname, n.xmin, \
+                EXISTS (SELECT FROM pg_catalog.pg_attribute d WHERE d.attrelid = c.oid AND d.attnum > 0 \
+                          AND (d.attisdropped \
+                               OR pg_catalog.has_column_privilege(c.oid, d.attnum, 'SELECT') IS NULL)), \
+                pg_catalog.has_table_privilege(c.oid, 'SELECT') \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam WHERE c.oid = ANY ({oids})"
     )
@@ -127,12 +159,13 @@ pub(in super::super) fn read(rows: &[SimpleQueryRow], version: u32) -> Option<(S
         buffers: number(3)?.saturating_mul(block),
         superuser: server.get(4) == Some("t"),
         raw,
+        reader: server.get(7).map(str::to_owned),
     };
-    let tables = tables.iter().filter_map(table).map(|table| (table.oid, table)).collect();
+    let tables = tables.iter().filter_map(read_table).map(|table| (table.oid, table)).collect();
     Some((server, tables))
 }
 
-fn table(row: &SimpleQueryRow) -> Option<Table> {
+fn read_table(row: &SimpleQueryRow) -> Option<Table> {
     let is = |index| row.get(index) == Some("t");
     Some(Table {
         oid: row.get(0)?.parse().ok()?,
@@ -142,6 +175,8 @@ fn table(row: &SimpleQueryRow) -> Option<Table> {
         children: is(4),
         policies: is(5),
         labelled: is(6),
+        dropped: is(13),
+        whole: is(14),
         system: is(7),
         counted: (row.get(8)?.parse().ok()?, row.get(9)?.parse().ok()?),
         schema: schema_row(row, 10)?,
@@ -186,14 +221,23 @@ impl Server {
             "the database's encoding is not UTF8"
         } else if self.forgets {
             "old_snapshot_threshold is on"
-        } else if self.raw.is_none() {
-            "the extension pageinspect is not there"
-        } else if !self.superuser {
-            "the role is no superuser"
-        } else {
+        } else if self.way().is_some() {
             return None;
+        } else if self.superuser {
+            "the extension pageinspect is not there"
+        } else {
+            "the role is no superuser, and page-reader.sql has made no function for it"
         };
         Some(why.into())
+    }
+
+    /// How pages are asked for, if they can be.
+    fn way(&self) -> Option<Way<'_>> {
+        match (&self.raw, &self.reader) {
+            (Some(raw), _) if self.superuser => Some(Way::Raw(raw)),
+            (_, Some(reader)) => Some(Way::Reader(reader)),
+            _ => None,
+        }
     }
 
     /// Whether pages can be read, in words.
@@ -206,25 +250,48 @@ impl Server {
 
     /// Whether somebody has prepared the database for reading pages.
     pub(in super::super) fn is_prepared(&self) -> bool {
-        self.raw.is_some()
+        self.raw.is_some() || self.reader.is_some()
     }
 
-    /// A call that returns the page with the number `page` (a `bigint`) of a relation. The relation is named for
-    /// each page. The function is the extension's own, by schema and types: another function of that name that fits
-    /// better would run with our rights.
-    pub(super) fn call(&self, relation: u32, page: &str) -> Option<String> {
-        let RawPage { schema, number } = self.raw.as_ref()?;
+    /// A query of these pages of a relation, in order: their numbers and bytes; and whether each row has several
+    /// pages, without their holes. A superuser's function is the extension's own, by schema and types: another
+    /// function of that name that fits better would run with our rights. It names the relation for each page.
+    pub(super) fn query(&self, relation: u32, pages: &Range<u64>) -> Option<String> {
+        let (first, last) = (pages.start, pages.end.saturating_sub(1));
+        let (call, step) = match self.way()? {
+            Way::Raw(RawPage { schema, number }) => (
+                format!(
+                    "{}.get_raw_page(({relation}::pg_catalog.oid::pg_catalog.regclass)::pg_catalog.text, \
+                     'main'::pg_catalog.text, b::pg_catalog.{number})",
+                    ident(schema)
+                ),
+                1,
+            ),
+            Way::Reader(role) => (
+                format!(
+                    "{}({relation}::pg_catalog.oid, b, \
+                     LEAST({GROUP}, {} OPERATOR(pg_catalog.-) b)::pg_catalog.int4)",
+                    table(READERS, role),
+                    pages.end
+                ),
+                GROUP,
+            ),
+        };
         Some(format!(
-            "{}.get_raw_page(({relation}::pg_catalog.oid::pg_catalog.regclass)::pg_catalog.text, \
-             'main'::pg_catalog.text, {page}::pg_catalog.{number})",
-            ident(schema)
+            "SELECT b, {call} FROM pg_catalog.generate_series({first}::pg_catalog.int8, {last}::pg_catalog.int8, \
+             {step}::pg_catalog.int8) b"
         ))
+    }
+
+    /// Whether a row of [`Self::query`] has several pages, without their holes.
+    pub(super) fn has_groups(&self) -> bool {
+        matches!(self.way(), Some(Way::Reader(_)))
     }
 }
 
 impl Table {
     /// Why the pages of this table are not read; none if they may be.
-    pub(in super::super) fn doubt(&self) -> Option<String> {
+    pub(in super::super) fn doubt(&self, server: &Server) -> Option<String> {
         let why = if !self.heap || !matches!(self.kind, 'r' | 'm') {
             "it is no heap"
         } else if self.temporary || self.system {
@@ -237,6 +304,10 @@ impl Table {
             "it has a security label"
         } else if self.counted.0 == 0 {
             "no VACUUM has seen it"
+        } else if server.has_groups() && self.dropped {
+            "it has a dropped column, and the role is no superuser"
+        } else if server.has_groups() && !self.whole {
+            "the role may not read all of its columns"
         } else {
             return None;
         };

@@ -29,9 +29,9 @@ mod way;
 
 pub(super) use ending::Ending;
 pub(super) use facts::{question, read};
-pub(super) use open::{Chunk, prepare, schema_before};
+pub(super) use open::{Chunk, notes, prepare, schema_before};
 pub(super) use stream::PageStream;
-pub(super) use way::{FEWEST_PAGES, PageFacts, way};
+pub(super) use way::{FEWEST_PAGES, PageFacts, usual_pieces, way};
 
 #[cfg(test)]
 mod tests;

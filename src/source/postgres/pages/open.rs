@@ -54,6 +54,14 @@ pub(in super::super) async fn schema_before(
     Ok(rows.first().and_then(|row| facts::schema_row(row, 0)))
 }
 
+/// Whether tables of the source can be read by pages, in words.
+pub(in super::super) async fn notes(session: &Session) -> Result<Vec<String>, SourceError> {
+    let what = "ask whether pages can be read";
+    let rows = session.rows(&facts::question("'{}'::pg_catalog._oid"), Stage::Question, what).await?;
+    let server = facts::read(&rows, session.version());
+    Ok(server.map(|(server, _)| server.note()).into_iter().collect())
+}
+
 /// How the pages of a chunk are read, and the schema's row to compare at the end. The inner error says why the
 /// chunk is read by COPY.
 pub(in super::super) async fn prepare(
@@ -114,7 +122,7 @@ struct Found {
 impl Found {
     fn pages(self, chunk: &Chunk<'_>, names: &[&str]) -> Result<(Pages, SchemaRow), String> {
         let Selected { schema, name, .. } = *chunk.selected;
-        if let Some(why) = self.server.doubt().or_else(|| self.table.doubt()) {
+        if let Some(why) = self.server.doubt().or_else(|| self.table.doubt(&self.server)) {
             return Err(why);
         }
         if chunk.schema.as_ref() != Some(&self.table.schema) {
@@ -127,8 +135,12 @@ impl Found {
         let columns = self.columns.ok_or(unreadable)?;
         let pages = self.size.ok_or(unreadable)? / self.server.block.max(1);
         let range = range(chunk.slice, pages).ok_or("the chunk is no range of pages")?;
-        let page = self.server.call(self.table.oid, "b").ok_or(unreadable)?;
-        let queries = Queries { page, list: select_list(chunk.columns), table: table(schema, name) };
+        let queries = Queries {
+            oid: self.table.oid,
+            list: select_list(chunk.columns),
+            table: table(schema, name),
+            server: self.server,
+        };
         let pages = Pages {
             taker: Taker::new(layout(&columns, names)?),
             route: Route::new(range),

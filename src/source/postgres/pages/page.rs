@@ -69,7 +69,10 @@ impl<'a> Page<'a> {
             let end = item.offset + item.length;
             item.offset >= upper && end <= special && item.offset.is_multiple_of(ALIGNMENT)
         };
-        tuples.items.clone().filter_map(Item::of).all(is_within).then_some(Self::Tuples(tuples))
+        let items = || tuples.items.clone().filter_map(Item::of);
+        // Items that share a tuple would make more of it than a page can hold.
+        let bytes: usize = items().map(|item| item.length).sum();
+        (bytes <= special - upper && items().all(is_within)).then(|| Self::Tuples(tuples.clone()))
     }
 }
 

@@ -12,6 +12,7 @@ use super::super::copy_stream::{End, Feed, More, Rows, cancelled, launch, the_en
 use super::super::copy_stream::{Ending, PIECES};
 use super::super::session::Session;
 use super::super::tap::Piece;
+use super::facts::Server;
 use super::route::{Next, Route, listed_rows};
 use super::sheets::{COPY_HEADER, COPY_TRAILER, Sheets};
 use super::tuple::{Refused, Taker};
@@ -26,8 +27,9 @@ const RUN_BYTES: usize = 256 << 10;
 
 /// The SQL of a chunk that is read by pages.
 pub(in super::super) struct Queries {
-    /// A call that returns the page `b`.
-    pub(super) page: String,
+    pub(super) server: Server,
+    /// The table's oid.
+    pub(super) oid: u32,
     /// The columns.
     pub(super) list: String,
     /// The table.
@@ -39,19 +41,16 @@ impl Queries {
         format!("COPY ({query}) TO STDOUT (FORMAT binary)")
     }
 
-    fn pages(&self, pages: &Range<u64>) -> String {
-        let (page, first, last) = (&self.page, pages.start, pages.end.saturating_sub(1));
-        let numbers = format!(
-            "pg_catalog.generate_series({first}::pg_catalog.int8, {last}::pg_catalog.int8, 1::pg_catalog.int8) b"
-        );
-        Self::copy(&format!("SELECT b, {page} FROM {numbers}"))
+    /// Takes the answer to a query of pages.
+    fn sheets(&self) -> Sheets {
+        Sheets::new(self.server.has_groups().then_some(self.server.block))
     }
 
     /// The COPY of a step; `None` for the end.
     fn of(&self, next: &Next) -> Option<String> {
         let rows = |ranges: &[Range<u64>]| Self::copy(&listed_rows(&self.list, &self.table, ranges));
         match next {
-            Next::Pages(pages) => Some(self.pages(pages)),
+            Next::Pages(pages) => self.server.query(self.oid, pages).map(|query| Self::copy(&query)),
             Next::Rows(pages) => Some(rows(std::slice::from_ref(pages))),
             Next::Listed(ranges) => Some(rows(ranges)),
             Next::End => None,
@@ -130,7 +129,7 @@ impl PageStream {
             pieces,
             orders,
             end,
-            sheets: Sheets::default(),
+            sheets: pages.queries.sheets(),
             expected: window.start,
             rows: COPY_HEADER.to_vec(),
             decoder: CopyDecoder::new(&pages.columns, read.key, read.on_unfit),
@@ -181,7 +180,8 @@ impl PageStream {
                 return Err(strange());
             }
             *expected += 1;
-            match pages.taker.take(page, rows) {
+            let taken = page.map_or(Err(Refused::Listed), |page| pages.taker.take(page, rows));
+            match taken {
                 Ok(_) => {}
                 Err(Refused::Listed) => pages.route.list(number),
                 Err(Refused::Newer) => {
@@ -212,7 +212,7 @@ impl PageStream {
         let _ = self.orders.send(order);
         match next {
             Next::Pages(window) => {
-                self.sheets = Sheets::default();
+                self.sheets = self.pages.queries.sheets();
                 self.expected = window.start;
             }
             Next::Rows(_) | Next::Listed(_) | Next::End => {

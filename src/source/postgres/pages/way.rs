@@ -10,7 +10,7 @@ use super::facts::{Server, Table};
 use crate::message::setting::ReadWay;
 use crate::relation::pieces::Wanted;
 use crate::relation::{Column, Facts, Relation};
-use crate::source::Way;
+use crate::source::{SourceError, Way};
 use crate::text::bytes_text;
 
 /// Smaller tables are read by COPY: asking for their pages would take longer.
@@ -52,6 +52,23 @@ pub(in super::super) fn way(
     }
 }
 
+/// A table of PostgreSQL has no pieces of its own.
+///
+/// # Errors
+/// When the request asks for a way that only Greenplum has.
+pub(in super::super) fn usual_pieces(name: &str, wanted: &Wanted) -> Result<(), SourceError> {
+    match wanted.read {
+        ReadWay::Auto | ReadWay::Copy | ReadWay::Pages => Ok(()),
+        // A default of the source.
+        ReadWay::Retrieve | ReadWay::Query if !wanted.must => Ok(()),
+        ReadWay::Retrieve | ReadWay::Query => {
+            let way = wanted.read.as_str();
+            let why = format!("{name} cannot be read by {way}: PostgreSQL tables are read by copy or pages");
+            Err(SourceError::permanent("read", why).with_remedy("leave `read` out"))
+        }
+    }
+}
+
 /// Why pages would not give the same rows, or cannot be read.
 fn doubt(
     relation: &Relation,
@@ -81,7 +98,7 @@ fn doubt(
     facts
         .server
         .doubt()
-        .or_else(|| facts.table.doubt())
+        .or_else(|| facts.table.doubt(&facts.server))
         .or_else(|| columns.iter().find(|c| !is_taken(c)).map(|column| not_taken(&column.name)))
 }
 
