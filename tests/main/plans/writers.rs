@@ -48,13 +48,15 @@ fn every_export_by_pages_is_one_moment_of_tables_that_are_written_and_vacuumed_a
     site.db.execute("CREATE EXTENSION pageinspect");
     bank::open(&site.db);
     site.db.execute("VACUUM (ANALYZE)");
-    let mut config = site.config();
-    config["sources"]["warehouse"]["dsn"] = json!(site.db.admin_dsn());
-    config["sources"]["warehouse"]["read"] = json!("pages");
-    if let Some(warehouse) = config["sources"]["warehouse"].as_object_mut() {
+    let daemon = || {
+        let mut config = site.config();
+        let warehouse = config["sources"]["warehouse"].as_object_mut().expect("a source");
+        warehouse.insert("dsn".into(), json!(site.db.admin_dsn()));
+        warehouse.insert("read".into(), json!("pages"));
         warehouse.remove("password");
-    }
-    let daemons = [site.daemon_with(&config), site.daemon_with(&config)];
+        site.daemon_with(&config)
+    };
+    let daemons = [daemon(), daemon()];
     let done = AtomicBool::new(false);
     let mut jobs = Vec::new();
     let transactions = thread::scope(|scope| {

@@ -30,6 +30,17 @@ const TAKEN: [&str; 18] = [
     "public.mood",
 ];
 
+/// Has VACUUM mark all pages of a table. A snapshot of another session may keep it from that for a while.
+#[track_caller]
+fn vacuum(db: &Database, table: &str) {
+    eventually("VACUUM marks all pages", PATIENCE, || {
+        db.execute(&format!("VACUUM (ANALYZE) {table}"));
+        let unmarked =
+            format!("SELECT relpages - relallvisible FROM pg_class WHERE oid = '{table}'::regclass");
+        (db.number(&unmarked) == 0).then_some(())
+    });
+}
+
 /// A site whose database has what pages need; none if the server lacks the extension.
 fn site() -> Option<Site> {
     let site = Site::new(Database::empty());
@@ -88,7 +99,7 @@ fn every_type_that_is_taken_from_pages_comes_back_exact() {
     );
     site.db.execute("ALTER TABLE scalars SET (fillfactor = 10)");
     site.db.execute("VACUUM FULL scalars");
-    site.db.execute("VACUUM (ANALYZE) scalars");
+    vacuum(&site.db, "scalars");
     let table = export(&site, &pages("public.scalars"));
     assert_eq!((&table["strategy"], &table["pages"]["recopied"]), (&json!("ctid"), &json!(0)), "{table}");
     assert!(table["pages"]["read"].as_u64() > Some(1000), "{table}");
@@ -117,7 +128,7 @@ const HISTORY: &str = "
 fn rows_that_pages_do_not_show_are_read_by_copy() {
     let Some(site) = site() else { return };
     site.db.execute(HISTORY);
-    site.db.execute("VACUUM (ANALYZE) history");
+    vacuum(&site.db, "history");
     for sql in [
         "UPDATE history SET t = 'updated' WHERE id % 500 = 0",
         "BEGIN; UPDATE history SET t = 'never' WHERE id % 700 = 0; ROLLBACK",
@@ -129,7 +140,7 @@ fn rows_that_pages_do_not_show_are_read_by_copy() {
     // The rows that are older than `filled` have its value in the catalogue: most of their chunk is read by COPY.
     let table = export(&site, &pages("public.history"));
     let (read, recopied) = (table["pages"]["read"].as_u64(), table["pages"]["recopied"].as_u64());
-    assert!(read > Some(500) && recopied > Some(500), "{table}");
+    assert!(read > Some(100) && recopied > Some(500), "{table}");
     site.assert_equal(&[("SELECT * FROM history", "public_history")]);
 
     // Without the list, and without a look at the page's mark, the comparison would notice.
@@ -179,10 +190,17 @@ fn what_is_not_eligible_is_read_by_copy_and_says_why() {
         assert!(reason.contains(why), "{table}: {reason}");
         assert_eq!(found["pages"].is_object(), why == "by pages", "{found}");
     }
-    // An ordinary role cannot ask for pages.
-    let request = json!({"tables": [pages("public.plain")]});
+}
+
+#[test]
+fn a_role_without_its_function_reads_by_copy() {
+    let Some(site) = site() else { return };
+    site.db.execute(
+        "CREATE TABLE plain WITH (fillfactor = 10) AS SELECT i AS id FROM generate_series(1, 40000) i",
+    );
+    vacuum(&site.db, "plain");
     let daemon = site.daemon();
-    let job = site.export(request);
+    let job = site.export(json!({"tables": [pages("public.plain")]}));
     let reason = site.exports.archive(job.job())["tables"][0]["strategy_reason"].to_string();
     assert!(reason.contains("the role is no superuser"), "{reason}");
     site.assert_sound(&[job.job()], [daemon]);
@@ -218,7 +236,7 @@ fn an_ordinary_role_reads_by_its_function_what_it_may_read_and_nothing_else() {
         "CREATE TABLE wide (id bigint PRIMARY KEY, t text, n numeric) WITH (fillfactor = 10, autovacuum_enabled = off);
          INSERT INTO wide SELECT i, repeat(md5(i::text), i % 20), i / 7.0 FROM generate_series(1, 12000) i",
     );
-    site.db.execute("VACUUM (ANALYZE) wide");
+    vacuum(&site.db, "wide");
     site.db.execute("UPDATE wide SET n = -n WHERE id % 1000 = 0");
     let daemon = site.daemon();
     let job = site.export(json!({"tables": [pages("public.wide")]}));
@@ -321,13 +339,14 @@ fn a_chunk_whose_schema_was_renamed_meanwhile_is_read_again_by_copy() {
         "CREATE SCHEMA first; CREATE TABLE first.wide (id bigint, t text) WITH (autovacuum_enabled = off);
          INSERT INTO first.wide SELECT i, repeat(md5(i::text), 40) FROM generate_series(1, 12000) i",
     );
-    site.db.execute("VACUUM (ANALYZE) first.wide");
+    vacuum(&site.db, "first.wide");
     slow.proxy.slow_to(2_000_000);
     let (dsn, out) = (site.db.url_at(slow.proxy.port), site.exports.0.to_string_lossy());
     let arguments =
         ["export", "--quiet", "--dsn", &dsn, "--table", "first.wide", "--read", "pages", "--out", &out];
     let mut child = site.start("export", &arguments);
     eventually("pages are read", PATIENCE, || {
+        assert!(child.try_wait().expect("wait").is_none(), "it ended before its time");
         let queries = site.db.backends(&["active"]);
         queries.iter().any(|query| query.contains("COPY (SELECT b, \"adu_page_reader\"")).then_some(())
     });

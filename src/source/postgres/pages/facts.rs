@@ -248,11 +248,6 @@ impl Server {
         }
     }
 
-    /// Whether somebody has prepared the database for reading pages.
-    pub(in super::super) fn is_prepared(&self) -> bool {
-        self.raw.is_some() || self.reader.is_some()
-    }
-
     /// A query of these pages of a relation, in order: their numbers and bytes; and whether each row has several
     /// pages, without their holes. A superuser's function is the extension's own, by schema and types: another
     /// function of that name that fits better would run with our rights. It names the relation for each page.

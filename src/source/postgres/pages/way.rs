@@ -39,8 +39,8 @@ pub(in super::super) fn way(
     match (wanted.read, facts) {
         (ReadWay::Copy | ReadWay::Retrieve | ReadWay::Query, _) | (ReadWay::Auto, None) => Way::default(),
         (ReadWay::Pages, None) => copy(format!("it is no table of at least {FEWEST_PAGES} pages")),
-        // Nobody has prepared the database for it, so nobody expects it.
-        (ReadWay::Auto, Some(facts)) if !facts.server.is_prepared() => Way::default(),
+        // Nobody has prepared the database for this role, so nobody expects it.
+        (ReadWay::Auto, Some(facts)) if facts.server.doubt().is_some() => Way::default(),
         (read, Some(facts)) => {
             let doubt = doubt(relation, columns, wanted, is_of_primary, facts);
             let careful = || if read == ReadWay::Auto { harm(relation, columns, facts) } else { None };
