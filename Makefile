@@ -123,7 +123,9 @@ fuzz: ## MINUTES (5) of random splits and garbage for tap and decoders: no panic
 	while [ $$SECONDS -lt $$end ]; do
 		PROPTEST_CASES=1000 cargo test --locked --features failpoints --lib -- \
 			decode::decoder::tests::pieces_do_not_matter decode::decoder::tests::garbage_is_never_a_panic \
-			source::postgres::tap::tests::rows_and_messages_are_told_apart
+			source::postgres::tap::tests::rows_and_messages_are_told_apart \
+			source::postgres::pages::tests::garbage_is_never_a_panic_and_its_growth_is_bounded \
+			source::postgres::pages::expand::tests::garbage_grows_no_further_than_it_can
 	done
 
 .PHONY: bench

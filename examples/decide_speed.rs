@@ -226,7 +226,7 @@ fn record(table: TableNo, chunk: ChunkNo) -> Record {
         v: 1,
         instance: Uuid::nil(),
         host: "host".into(),
-        tables: vec![RecordedTable { table, parts: vec![part] }],
+        tables: vec![RecordedTable { table, parts: vec![part], pages: None }],
         started_at: Timestamp::UNIX_EPOCH,
         seconds: 1.0,
         attempts: 1,

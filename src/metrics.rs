@@ -78,6 +78,10 @@ pub struct Metrics {
     pub rows_total: IntCounterVec,
     /// Bytes received from the source (`source`).
     pub bytes_read_total: IntCounterVec,
+    /// Pages whose rows finished chunks took from them (`source`).
+    pub pages_read_total: IntCounterVec,
+    /// Pages that finished chunks wanted to take and then read by COPY (`source`).
+    pub pages_recopied_total: IntCounterVec,
     /// Bytes of finished Parquet files (`source`).
     pub bytes_written_total: IntCounterVec,
     /// Chunks whose work ended (`source`, `outcome`); see [`Metrics::chunk_ended`].
@@ -145,6 +149,18 @@ impl Metrics {
         let metrics = Self {
             rows_total: counters(r, "rows_total", "Rows written in finished chunks.", &["source"]),
             bytes_read_total: counters(r, "bytes_read_total", "Bytes received from the source.", &["source"]),
+            pages_read_total: counters(
+                r,
+                "pages_read_total",
+                "Pages whose rows were taken from them.",
+                &["source"],
+            ),
+            pages_recopied_total: counters(
+                r,
+                "pages_recopied_total",
+                "Pages of chunks that are read by pages whose rows were read by COPY.",
+                &["source"],
+            ),
             bytes_written_total: counters(
                 r,
                 "bytes_written_total",
@@ -269,7 +285,13 @@ impl Metrics {
     /// Creates the series of a source, because Prometheus counts a first increase only if the series existed
     /// before.
     pub fn add_source(&self, source: &SourceName) {
-        for counter in [&self.rows_total, &self.bytes_read_total, &self.bytes_written_total] {
+        for counter in [
+            &self.rows_total,
+            &self.bytes_read_total,
+            &self.pages_read_total,
+            &self.pages_recopied_total,
+            &self.bytes_written_total,
+        ] {
             counter.with_label_values(&[source.as_str()]);
         }
         self.chunk_duration_seconds.with_label_values(&[source.as_str()]);

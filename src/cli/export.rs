@@ -27,7 +27,7 @@ use crate::http::Health;
 use crate::job::archive::Archive;
 use crate::job::look::{self, OpenedJob};
 use crate::job::state::JobState;
-use crate::message::setting::{Compression, FileTypes, Span};
+use crate::message::setting::{Compression, FileTypes, ReadWay, Span};
 use crate::message::{EventType, JobId};
 use crate::metrics::Metrics;
 use crate::worker::Worker;
@@ -50,6 +50,9 @@ pub struct ExportArgs {
     /// exact, or portable: only types and encodings that every reader supports
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
+    /// How tables are read: auto, copy, pages (PostgreSQL), retrieve or query (Greenplum)
+    #[arg(long, value_name = "WAY")]
+    pub read: Option<ReadWay>,
     /// Number of chunks, and so of connections, at a time
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroU32>,
@@ -72,6 +75,7 @@ impl ExportArgs {
             source: self.source.source.clone(),
             compression: self.compression,
             types: self.types,
+            read: self.read,
             workers: self.workers,
             verify: self.verify,
             ..Overrides::default()

@@ -13,7 +13,7 @@ use crate::message::request::{
     Consistency, ExportRequest, OutputDirectory, OutputRequest, Parallelism, RequestMessage, TableRequest,
     Verify,
 };
-use crate::message::setting::{Compression, FileTypes};
+use crate::message::setting::{Compression, FileTypes, ReadWay};
 use crate::message::{JobId, SourceName};
 
 /// Path of the configuration file by default.
@@ -124,6 +124,8 @@ pub struct Overrides {
     pub compression: Option<Compression>,
     /// Types of the files.
     pub types: Option<FileTypes>,
+    /// How the tables are read.
+    pub read: Option<ReadWay>,
     /// Number of chunks at a time.
     pub workers: Option<NonZeroU32>,
     /// Count the rows of every table.
@@ -181,6 +183,9 @@ impl Overrides {
         set(&mut request.output.directory, &self.directory);
         set(&mut request.output.compression, &self.compression);
         set(&mut request.output.types, &self.types);
+        for table in &mut request.tables {
+            set(&mut table.read, &self.read);
+        }
         if let Some(workers) = self.workers {
             request.parallelism = Parallelism { table_threads: Some(workers), chunk_workers: Some(workers) };
         }

@@ -29,7 +29,7 @@ use crate::job::outcome::NewJob;
 use crate::machine::ThisMachine;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
-use crate::message::setting::FileTypes;
+use crate::message::setting::{FileTypes, ReadWay};
 use crate::message::{Epoch, JobId, SourceName};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
@@ -54,6 +54,9 @@ pub struct PlanArgs {
     /// exact, or portable: types and encodings that every reader takes
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
+    /// How tables are read: auto, copy, pages (PostgreSQL), retrieve or query (Greenplum)
+    #[arg(long, value_name = "WAY")]
+    pub read: Option<ReadWay>,
     /// Show the boundaries of every chunk
     #[arg(long)]
     pub chunks: bool,
@@ -69,8 +72,12 @@ pub struct PlanArgs {
 pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     // Any folder will do, because nothing is exported.
     let (config, name) = args.source.load(Path::new("/"))?;
-    let mut request =
-        args.tables.request(&Overrides { source: name, types: args.types, ..Overrides::default() })?;
+    let mut request = args.tables.request(&Overrides {
+        source: name,
+        types: args.types,
+        read: args.read,
+        ..Overrides::default()
+    })?;
     request.job_id = Some(JobId::parse("plan")?);
     let sources = sources(&config)?;
     one_shot::reach(&sources, request.source.as_ref()).await?;

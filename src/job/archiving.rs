@@ -59,7 +59,7 @@ impl Archive {
                         error: Some(error.clone()),
                         ..ArchivedTable::without_rows(plan, planned, TableStatus::Failed)
                     },
-                    TableResult::Published { directory, files } => {
+                    TableResult::Published { directory, files, pages } => {
                         let rows = files.iter().map(|f| f.rows).sum();
                         ArchivedTable {
                             rows,
@@ -71,6 +71,7 @@ impl Archive {
                             },
                             directory: Some(directory.clone()),
                             files: files.clone(),
+                            pages: *pages,
                             ..ArchivedTable::without_rows(plan, planned, TableStatus::Completed)
                         }
                     }
@@ -152,6 +153,7 @@ impl ArchivedTable {
             lineage: plan.snapshot.as_ref().map(|s| s.lineage),
             epoch: plan.epoch,
             files: Vec::new(),
+            pages: None,
             columns: planned.columns.iter().map(column).collect(),
             types: plan.writer.types,
             high_water_mark: planned.high_water_mark.clone(),
@@ -180,6 +182,7 @@ impl ArchivedTable {
             lineage: None,
             epoch,
             files: Vec::new(),
+            pages: None,
             columns: Vec::new(),
             types: FileTypes::default(),
             high_water_mark: None,

@@ -94,7 +94,8 @@ impl Reporter {
                 let planned = plan.table(t.table)?;
                 let mut report = planned_report(planned);
                 let kind = match &t.result {
-                    TableResult::Published { directory, files } => {
+                    TableResult::Published { directory, files, pages } => {
+                        report.pages = *pages;
                         report.directory = Some(directory.clone());
                         report.rows = files.iter().map(|f| f.rows).sum();
                         report.bytes = files.iter().map(|f| f.bytes).sum();

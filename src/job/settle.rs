@@ -9,11 +9,11 @@ use jiff::Timestamp;
 
 use super::decide::Disposition;
 use super::outcome::{FinishedFile, Outcome, TableOutcome, TableResult};
-use super::record::{Cause, Record, RecordedPart};
+use super::record::{Cause, Record, RecordedPart, RecordedTable};
 use super::state::{BatchId, JobState};
 use crate::destination::{Decision, Destination, Publication, StagedTable, WinningPart};
 use crate::folder::{Folder, FolderError, VERSION};
-use crate::message::event::ErrorReport;
+use crate::message::event::{ErrorReport, PagesRead};
 use crate::message::request::OnConflict;
 use crate::message::{JobId, TableNo};
 use crate::plan::ExportPlan;
@@ -42,6 +42,8 @@ struct Leaving {
     name: String,
     parts: Vec<WinningPart>,
     files: Vec<FinishedFile>,
+    /// Pages that its chunks read, if they were read by pages.
+    pages: Option<PagesRead>,
     /// Whether every chunk has a record with this table.
     complete: bool,
     disposition: Disposition,
@@ -115,7 +117,11 @@ impl Settlement {
         let taken = match destination.publish(&table.staged, &table.parts, self.on_conflict, now).await? {
             Publication::Decided(Decision::Published(directory)) => {
                 destination.confirm(&directory, &table.parts).await?;
-                return Ok(TableResult::Published { directory, files: table.files.clone() });
+                return Ok(TableResult::Published {
+                    directory,
+                    files: table.files.clone(),
+                    pages: table.pages,
+                });
             }
             // Another coordinator saw a cancel or a failure first, and has not written the outcome yet.
             Publication::Decided(Decision::Discarded) if self.cancelled => return Ok(TableResult::Cancelled),
@@ -134,7 +140,7 @@ impl Settlement {
             // The directory in the way is this table itself: another coordinator published it first.
             Decision::Published(directory) => {
                 destination.confirm(&directory, &table.parts).await?;
-                Ok(TableResult::Published { directory, files: table.files.clone() })
+                Ok(TableResult::Published { directory, files: table.files.clone(), pages: table.pages })
             }
         }
     }
@@ -198,6 +204,7 @@ fn leaving(
         name: format!("{}.{}", table.schema, table.name),
         parts: winners.iter().map(part).collect(),
         files: winners.iter().map(file).collect(),
+        pages: PagesRead::sum(records(job, id, table.number).filter_map(|of| of.pages)),
         complete,
         disposition,
     }
@@ -206,15 +213,19 @@ fn leaving(
 /// The parts that the records name, in key order. Parts without rows are left out; if no part has rows, the
 /// part of the first chunk is kept alone.
 fn winners(job: &JobState, id: BatchId, table: TableNo) -> Vec<&RecordedPart> {
-    let Some(batch) = job.batches.get(&id) else { return Vec::new() };
-    let recorded = batch.records.iter().flatten().filter_map(|record| record.of(table));
-    let mut all: Vec<&RecordedPart> = recorded.flat_map(|of| &of.parts).collect();
+    let mut all: Vec<&RecordedPart> = records(job, id, table).flat_map(|of| &of.parts).collect();
     if all.iter().any(|part| part.rows > 0) {
         all.retain(|part| part.rows > 0);
     } else {
         all.truncate(1);
     }
     all
+}
+
+/// What the records say about a table.
+fn records(job: &JobState, id: BatchId, table: TableNo) -> impl Iterator<Item = &RecordedTable> {
+    let records = job.batches.get(&id).into_iter().flat_map(|batch| batch.records.iter().flatten());
+    records.filter_map(move |record| record.of(table))
 }
 
 #[cfg(test)]
@@ -291,7 +302,7 @@ mod tests {
         assert!(matches!(early, Err(FolderError::Inconsistent(_))), "{early:?}");
         job.batches.get_mut(&id).expect("planned").record(ChunkNo(0), record_of(ChunkNo(0), inodes[0]));
         match settled(&folder, &job, id, Disposition::Cancel).await.expect("settled") {
-            TableResult::Published { directory, files } => {
+            TableResult::Published { directory, files, .. } => {
                 assert_eq!((directory.as_str(), files.len()), ("s_t0", 2));
             }
             other => panic!("{other:?}"),

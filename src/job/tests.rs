@@ -106,7 +106,8 @@ pub(super) fn record(tables: &[u32]) -> Record {
         row_groups: 1,
         fsync_seconds: 0.0,
     };
-    let recorded = |table: &u32| RecordedTable { table: TableNo(*table), parts: vec![part.clone()] };
+    let recorded =
+        |table: &u32| RecordedTable { table: TableNo(*table), parts: vec![part.clone()], pages: None };
     Record {
         v: 1,
         instance: Uuid::nil(),
@@ -308,7 +309,7 @@ fn a_sixth_snapshot_is_not_taken() {
 #[test]
 fn a_settled_job_is_committed_and_a_committed_one_only_finished() {
     let (mut job, id) = running(vec![planned(0, 0, 1)]);
-    settle(&mut job, id, TableResult::Published { directory: "d".into(), files: vec![] });
+    settle(&mut job, id, TableResult::Published { directory: "d".into(), files: vec![], pages: None });
     assert_eq!(decide(&job, &at()), vec![Effect::Commit(job.id().clone())]);
     job.archive = Some(Arc::new(super::archive::Archive::of(&job, Timestamp::UNIX_EPOCH)));
     job.cancel = Some(mark());

@@ -148,6 +148,24 @@ pub struct EventData {
     pub error: Option<ErrorReport>,
 }
 
+/// How many pages of a table were read, if it was read by pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PagesRead {
+    /// Pages whose rows were taken from them.
+    pub read: u64,
+    /// Pages whose rows were read by COPY, because they were not marked as visible to all or had values that are stored
+    /// elsewhere.
+    pub recopied: u64,
+}
+
+impl PagesRead {
+    /// The pages of all chunks of a table; none if no chunk was read by pages.
+    #[must_use]
+    pub fn sum(chunks: impl Iterator<Item = Self>) -> Option<Self> {
+        chunks.reduce(|a, b| Self { read: a.read + b.read, recopied: a.recopied + b.recopied })
+    }
+}
+
 /// One table of an event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TableReport {
@@ -168,6 +186,9 @@ pub struct TableReport {
     /// How the table was split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
+    /// How many pages were read, if it was read by pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<PagesRead>,
     /// Largest value of the `after` column in the same snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_water_mark: Option<String>,

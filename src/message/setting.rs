@@ -289,6 +289,8 @@ pub enum ReadWay {
     Retrieve,
     /// By a COPY of a query (Greenplum).
     Query,
+    /// By pages, as the server stores them, wherever this gives the same rows (PostgreSQL).
+    Pages,
 }
 
 impl ReadWay {
@@ -306,6 +308,7 @@ impl ReadWay {
             Self::Copy => "copy",
             Self::Retrieve => "retrieve",
             Self::Query => "query",
+            Self::Pages => "pages",
         }
     }
 }
@@ -313,10 +316,10 @@ impl ReadWay {
 impl std::str::FromStr for ReadWay {
     type Err = InvalidSetting;
     fn from_str(text: &str) -> Result<Self, InvalidSetting> {
-        [Self::Auto, Self::Copy, Self::Retrieve, Self::Query]
+        [Self::Auto, Self::Copy, Self::Retrieve, Self::Query, Self::Pages]
             .into_iter()
             .find(|way| way.as_str() == text)
-            .ok_or_else(|| invalid(text, "a way to read: use auto, copy, retrieve or query"))
+            .ok_or_else(|| invalid(text, "a way to read: use auto, copy, pages, retrieve or query"))
     }
 }
 

@@ -32,6 +32,8 @@ pub struct SplitRequest<'a> {
     pub snapshot: bool,
     /// Whether only some rows are exported, so that the column's statistics do not describe them.
     pub filtered: bool,
+    /// Whether the table is read in a way that needs chunks made of numbers of the source.
+    pub by_numbers: bool,
     /// The column of an incremental export: only rows greater than a value of it are exported.
     pub after: Option<&'a str>,
 }
@@ -47,6 +49,7 @@ impl<'a> SplitRequest<'a> {
             chunk_bytes: export.chunk_bytes,
             snapshot,
             filtered: table.where_.is_some() || table.after.is_some(),
+            by_numbers: false,
             after: table.after.as_ref().map(|after| after.column.as_str()),
         }
     }

@@ -142,8 +142,15 @@ impl Ground<'_> {
                 (Proposal::of_source(own, Size::of(relation, estimate)), read)
             }
             None => {
-                let proposal = propose(relation, &split_request, estimate).map_err(PlanError::<E>::Failed)?;
-                (proposal, ReadWay::Auto)
+                let way = self.source.way(relation, &columns, &wanted, under);
+                let split_request = SplitRequest { by_numbers: way.read == ReadWay::Pages, ..split_request };
+                let mut proposal =
+                    propose(relation, &split_request, estimate).map_err(PlanError::<E>::Failed)?;
+                let way = if proposal.ranges().is_some() { way.of_keys() } else { way };
+                if let Some(why) = way.why {
+                    proposal.reason = format!("{}; {why}", proposal.reason);
+                }
+                (proposal, way.read)
             }
         };
         let mut range_filter = match (proposal.ranges(), &request.after) {

@@ -7,8 +7,8 @@
 //! decoding and encoding never run on the async threads.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::config::{SourceConfig, SourceKind};
 use crate::message::SourceName;
+use crate::message::event::PagesRead;
 use crate::message::request::OnUnfit;
 use crate::message::setting::ReadWay;
 use crate::relation::pieces::{MostChunks, Pieces, Wanted};
@@ -71,6 +72,8 @@ pub struct ChunkRead<'a> {
     pub cancel: CancellationToken,
     /// Counts rows and bytes while the chunk runs.
     pub progress: Arc<Progress>,
+    /// Gets the number of pages, if the chunk is read by pages.
+    pub pages: Arc<OnceLock<PagesRead>>,
 }
 
 /// Live figures of a chunk.
@@ -171,6 +174,29 @@ pub trait Snapshots: Send + Sync {
     async fn keepers(&self, lineage: Uuid) -> Result<u32, SourceError>;
 }
 
+/// How a relation is read, if its source has several ways for the chunks that planning cuts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// The way. `Auto` is the usual one.
+    pub read: ReadWay,
+    /// The way and its reason in words, if there is something to say.
+    pub why: Option<String>,
+}
+
+impl Way {
+    /// The way of a relation that is split by keys.
+    #[must_use]
+    pub fn of_keys(self) -> Self {
+        match self.read {
+            ReadWay::Pages => {
+                let why = "by copy, because ranges of keys are not ranges of pages";
+                Self { read: ReadWay::Auto, why: Some(why.into()) }
+            }
+            _ => self,
+        }
+    }
+}
+
 /// Facts that `check` and the start of the daemon report.
 #[derive(Clone, Debug)]
 pub struct SourceFacts {
@@ -225,6 +251,18 @@ pub trait Source: Send + Sync {
         columns: &[Column],
         wanted: &Wanted,
     ) -> Result<Option<Pieces>, SourceError>;
+
+    /// How a relation is read that planning splits ([`Self::pieces`] had no answer). A way of numbered chunks,
+    /// such as pages, applies only if the relation is not split by keys. Pure.
+    fn way(
+        &self,
+        _relation: &Relation,
+        _columns: &[Column],
+        _wanted: &Wanted,
+        _under: Option<&dyn Keeper>,
+    ) -> Way {
+        Way::default()
+    }
 
     /// How many chunks the server lets the role run at once. `None` without such a limit.
     async fn most_chunks(&self, under: Option<&dyn Keeper>) -> Result<Option<MostChunks>, SourceError>;

@@ -15,7 +15,7 @@ use super::{End, Shared};
 use crate::folder::{Created, FolderError, VERSION};
 use crate::job::record::{Cause, Failure, Record, RecordedPart, RecordedTable};
 use crate::message::TableNo;
-use crate::message::event::ErrorReport;
+use crate::message::event::{ErrorReport, PagesRead};
 use crate::message::task::ChunkTask;
 use crate::metrics::{ChunkOutcome, Raised};
 use crate::plan::ExportPlan;
@@ -217,6 +217,10 @@ impl Work<'_> {
             let rows: u64 = record.tables.iter().map(RecordedTable::rows).sum();
             let bytes: u64 = record.tables.iter().map(RecordedTable::bytes).sum();
             metrics.rows_total.with_label_values(&source).inc_by(rows);
+            if let Some(pages) = PagesRead::sum(record.tables.iter().filter_map(|table| table.pages)) {
+                metrics.pages_read_total.with_label_values(&source).inc_by(pages.read);
+                metrics.pages_recopied_total.with_label_values(&source).inc_by(pages.recopied);
+            }
             metrics.bytes_written_total.with_label_values(&source).inc_by(bytes);
             info!(
                 job.id = %task.job, task.epoch = task.epoch.0, task.table = task.batch.0, task.chunk = task.chunk.0, rows, bytes,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::destination::PartPlace;
-use crate::job::record::RecordedPart;
+use crate::job::record::RecordedTable;
 use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
 use crate::parts::{ExportError, PartOrder};
@@ -61,9 +61,10 @@ pub async fn export(
     chunk: &TableChunk<'_>,
     under: Option<Arc<dyn Keeper>>,
     turn: Turn,
-) -> Result<Vec<RecordedPart>, ExportError> {
+) -> Result<RecordedTable, ExportError> {
     let (plan, table, task) = (chunk.plan, chunk.table, chunk.task);
     let slice = table.strategy.slice(task.chunk.0).ok_or_else(|| no_such_chunk(chunk))?;
+    let pages = Arc::default();
     let rows = chunk
         .source
         .read_chunk(ChunkRead {
@@ -82,6 +83,7 @@ pub async fn export(
             on_unfit: plan.on_unfit,
             cancel: chunk.cancel.clone(),
             progress: Arc::clone(chunk.progress),
+            pages: Arc::clone(&pages),
         })
         .await
         .map_err(ExportError::Source)?;
@@ -103,7 +105,7 @@ pub async fn export(
     for part in &parts {
         context.metrics.fsync_duration_seconds.observe(part.fsync_seconds);
     }
-    Ok(parts)
+    Ok(RecordedTable { table: table.number, parts, pages: pages.get().copied() })
 }
 
 fn no_such_chunk(chunk: &TableChunk<'_>) -> ExportError {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::outcome::FinishedFile;
 use crate::folder::layout;
-use crate::message::event::{ErrorReport, EventType, MAX_CONTAINED, TableReport};
+use crate::message::event::{ErrorReport, EventType, MAX_CONTAINED, PagesRead, TableReport};
 use crate::message::request::{ExportRequest, OutputDirectory};
 use crate::message::setting::{FileTypes, text_or_empty};
 use crate::message::{Caller, Epoch, JobId, SourceName};
@@ -170,6 +170,9 @@ pub struct ArchivedTable {
     /// Files of the table, in key order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FinishedFile>,
+    /// How many pages were read, if it was read by pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<PagesRead>,
     /// Columns of the table: exact source type, type in the files, notes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ArchivedColumn>,
@@ -211,6 +214,7 @@ impl ArchivedTable {
             files: u32::try_from(self.files.len()).unwrap_or(u32::MAX),
             seconds: completed.then_some(self.export_time_seconds),
             strategy: completed.then(|| self.strategy.clone()),
+            pages: self.pages,
             high_water_mark: self.high_water_mark.clone(),
             note: self.note.clone(),
             contains: self.contains.iter().take(MAX_CONTAINED).cloned().collect(),

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::record::Cause;
-use crate::message::event::ErrorReport;
+use crate::message::event::{ErrorReport, PagesRead};
 use crate::message::{Caller, ExportRequest, JobId, SourceName, TableNo};
 
 /// `request.json`: the job as it was asked for.
@@ -214,6 +214,9 @@ pub enum TableResult {
         directory: String,
         /// The files in key order.
         files: Vec<FinishedFile>,
+        /// How many pages were read, if it was read by pages.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pages: Option<PagesRead>,
     },
     /// The table failed.
     Failed {

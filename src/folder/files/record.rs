@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::message::event::ErrorReport;
+use crate::message::event::{ErrorReport, PagesRead};
 use crate::message::{ChunkNo, TableNo};
 use crate::relation::UnfitColumn;
 
@@ -56,6 +56,9 @@ pub struct RecordedTable {
     /// The parts, in the order of the rows. A chunk without rows has no part, unless it is the first chunk of
     /// its table.
     pub parts: Vec<RecordedPart>,
+    /// How many pages were read, if the chunk was read by pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<PagesRead>,
 }
 
 impl RecordedTable {
@@ -122,6 +125,8 @@ enum StoredTable {
     Parts {
         table: TableNo,
         parts: Vec<RecordedPart>,
+        #[serde(default)]
+        pages: Option<PagesRead>,
     },
     /// One file per chunk. 0 bytes meant that there is no file.
     File {
@@ -146,19 +151,19 @@ impl TryFrom<StoredTable> for RecordedTable {
     type Error = String;
 
     fn try_from(stored: StoredTable) -> Result<Self, String> {
-        let (table, parts) = match stored {
-            StoredTable::Parts { table, parts } => (table, parts),
-            StoredTable::File { table, bytes: 0, .. } => (table, Vec::new()),
+        let (table, parts, pages) = match stored {
+            StoredTable::Parts { table, parts, pages } => (table, parts, pages),
+            StoredTable::File { table, bytes: 0, .. } => (table, Vec::new(), None),
             StoredTable::File { table, file, inode, rows, bytes, sha256, row_groups, fsync_seconds } => {
                 let chunk = file.split('.').next().and_then(|chunk| chunk.parse().ok());
                 let chunk = chunk.ok_or_else(|| format!("`{file}` is the name of no part"))?;
                 let path = part_path(ChunkNo(chunk));
                 let reference = PartReference::of_file(inode, &file);
                 let part = RecordedPart { path, reference, rows, bytes, sha256, row_groups, fsync_seconds };
-                (table, vec![part])
+                (table, vec![part], None)
             }
         };
-        Ok(Self { table, parts })
+        Ok(Self { table, parts, pages })
     }
 }
 
@@ -235,7 +240,7 @@ mod tests {
                 v: 2,
                 instance: Uuid::nil(),
                 host: "h".into(),
-                tables: vec![RecordedTable { table: TableNo(0), parts: vec![part(nanos)] }],
+                tables: vec![RecordedTable { table: TableNo(0), parts: vec![part(nanos)], pages: None }],
                 started_at: Timestamp::UNIX_EPOCH,
                 seconds: 1.0,
                 attempts: 1,

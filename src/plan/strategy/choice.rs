@@ -58,6 +58,11 @@ impl Table<'_> {
         if self.chunks < 2 {
             return self.small();
         }
+        if self.request.by_numbers
+            && let Ok(extent) = self.extent()
+        {
+            return self.numbered(extent, "each page is read once");
+        }
         if let Some((column, order)) = self.newer_by_index() {
             return self.range(
                 column,

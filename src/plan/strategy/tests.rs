@@ -56,6 +56,7 @@ fn request() -> SplitRequest<'static> {
         chunk_bytes: NonZeroU64::new(4 << 30).expect("not zero"),
         snapshot: true,
         filtered: false,
+        by_numbers: false,
         after: None,
     }
 }

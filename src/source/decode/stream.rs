@@ -22,7 +22,8 @@ const BLOCKS: usize = 4;
 /// Bytes of a binary COPY. An empty block says that another COPY follows.
 pub(in crate::source) type Block = Vec<u8>;
 
-type End = Arc<OnceLock<Result<(), SourceError>>>;
+/// The result of a chunk, once it is known.
+pub(in crate::source) type End = Arc<OnceLock<Result<(), SourceError>>>;
 
 /// What a chunk will read.
 pub(in crate::source) struct Rows<'a> {
@@ -64,19 +65,10 @@ impl RowStream {
     /// A stream and its other side.
     pub(in crate::source) fn new(rows: Rows<'_>, stall: Duration) -> (Self, Feed) {
         let Rows { read, columns, what } = rows;
-        let (sink, blocks) = mpsc::channel(BLOCKS);
-        let end = End::default();
-        let feed = Feed {
-            sink,
-            end: end.clone(),
-            cancel: read.cancel.clone(),
-            progress: read.progress.clone(),
-            what: what.clone(),
-            stall,
-        };
+        let (feed, blocks) = Feed::new(read, &what, stall);
         let stream = Self {
             blocks,
-            end,
+            end: feed.end.clone(),
             decoder: CopyDecoder::new(&columns, read.key, read.on_unfit),
             is_between: false,
             columns,
@@ -107,11 +99,8 @@ impl RowStream {
 
     /// Called after the last block: returns the last rows, or the error that ended the chunk.
     fn last_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        match self.end.get() {
-            Some(Ok(())) => self.decoder.finish().map_err(|e| self.named(e)),
-            Some(Err(e)) => Err(e.clone()),
-            None => Err(SourceError::transient("aborted", format!("{}: the process is ending", self.what))),
-        }
+        the_end(&self.end, &self.what)?;
+        self.decoder.finish().map_err(|e| self.named(e))
     }
 }
 
@@ -143,6 +132,24 @@ impl ChunkStream for RowStream {
 }
 
 impl Feed {
+    /// The feed of a stream of rows, and where the stream takes their blocks from.
+    pub(in crate::source) fn new(
+        read: &ChunkRead<'_>,
+        what: &str,
+        stall: Duration,
+    ) -> (Self, mpsc::Receiver<Block>) {
+        let (sink, blocks) = mpsc::channel(BLOCKS);
+        let feed = Self {
+            sink,
+            end: End::default(),
+            cancel: read.cancel.clone(),
+            progress: read.progress.clone(),
+            what: what.to_owned(),
+            stall,
+        };
+        (feed, blocks)
+    }
+
     /// Says that the next block belongs to another COPY. `false` if nobody reads any more.
     pub(in crate::source) async fn next_copy(&self) -> bool {
         self.sink.send(Block::new()).await.is_ok()
@@ -151,6 +158,14 @@ impl Feed {
     /// Reports the result. No block may follow.
     pub(in crate::source) fn report(self, result: Result<(), SourceError>) {
         let _ = self.end.set(result);
+    }
+}
+
+/// The result of a chunk after its last block.
+pub(in crate::source) fn the_end(end: &End, what: &str) -> Result<(), SourceError> {
+    match end.get() {
+        Some(result) => result.clone(),
+        None => Err(SourceError::transient("aborted", format!("{what}: the process is ending"))),
     }
 }
 

@@ -25,6 +25,7 @@ async fn read(
     let columns = vec![Column::plain("id", "bigint", ColumnType::Int64, true)];
     let read = ChunkRead {
         way: crate::message::setting::ReadWay::Auto,
+        pages: std::sync::Arc::default(),
         selection: T,
         columns: &columns,
         key: &[],

@@ -2,17 +2,19 @@
 //! on the number of relations.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio_postgres::SimpleQueryRow;
 
 use super::columns::{self, ColumnFacts};
 use super::named::{Named, WHAT, oid_array};
+use super::pages;
 use super::quote::texts;
 use super::session::Session;
 use super::slice::HAS_TID_RANGE_SCAN;
 use super::sqlstate::{FROM_PRIMARY, Stage};
 use crate::message::pattern::{TablePattern, qualified};
-use crate::relation::{Extent, Numbered, Relation, RelationKind, SurveyRequest, Unreadable};
+use crate::relation::{self, Extent, Numbered, Relation, RelationKind, SurveyRequest, Unreadable};
 use crate::source::{Refusal, SourceError};
 
 mod facts;
@@ -44,6 +46,7 @@ pub(super) async fn survey(
     }
     let oids = oid_array(named.iter().map(|n| n.oid));
     let facts = facts(session, version, &oids, sizes).await?;
+    let mut pages = pages(session, version, &facts).await?;
     let mut columns = columns::survey(session, version, &named, &oids, &request.statistics_for).await?;
     let parents = named.iter().filter(|n| facts.get(&n.oid).is_some_and(|f| f.inheritors(n.kind)));
     let mut contained = contained(session, parents.map(|n| n.oid)).await?;
@@ -56,12 +59,32 @@ pub(super) async fn survey(
             let contains = contained.remove(&n.oid).unwrap_or_default();
             let alone = facts.inheritors(n.kind).then(|| {
                 let relation = relation(&n, &facts.alone(), columns.alone(), version, all_rows);
-                Box::new(Relation { contains: contains.clone(), ..relation })
+                Box::new(Relation { contains: contains.clone(), own: pages.get(&n.oid).cloned(), ..relation })
             });
             let relation = relation(&n, facts, columns, version, all_rows);
-            Some(Relation { contains, alone, ..relation })
+            Some(Relation { contains, alone, own: pages.remove(&n.oid), ..relation })
         })
         .collect())
+}
+
+/// What decides whether tables can be read by pages, of those that are large enough.
+async fn pages(
+    session: &Session,
+    version: u32,
+    facts: &HashMap<u32, Facts>,
+) -> Result<HashMap<u32, relation::Facts>, SourceError> {
+    let is_large = |facts: &Facts| facts.heap && facts.pages() >= pages::FEWEST_PAGES as f64;
+    let mut large: Vec<u32> =
+        facts.iter().filter(|(_, facts)| is_large(facts)).map(|(oid, _)| *oid).collect();
+    if large.is_empty() || version < HAS_TID_RANGE_SCAN {
+        return Ok(HashMap::new());
+    }
+    large.sort_unstable();
+    let rows = session.rows(&pages::question(&oid_array(large.into_iter())), Stage::Question, WHAT).await?;
+    let Some((server, tables)) = pages::read(&rows, version) else { return Ok(HashMap::new()) };
+    let server = Arc::new(server);
+    let of = |table| relation::Facts::of(pages::PageFacts { server: Arc::clone(&server), table });
+    Ok(tables.into_iter().map(|(oid, table)| (oid, of(table))).collect())
 }
 
 /// Finds the tables that inherit from these tables, directly or not.

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use futures_util::future::join3;
 use tokio::time::timeout;
+use tracing::debug;
 
 use super::collation;
-use super::copy_stream::{self, Copies, EndOfChunk, RowStream, Rows, cancelled, stalled};
+use super::copy_stream::{self, Copies, EndOfChunk, Rows, cancelled, stalled};
 use super::definitions::Definitions;
 use super::guard;
 use super::order::cast;
+use super::pages::{self, PageStream};
 use super::path;
 use super::pool::Connections;
 use super::quote::shown;
@@ -23,8 +25,9 @@ use super::slice::{
 };
 use super::snapshot;
 use super::sqlstate::Stage;
+use crate::message::setting::ReadWay;
 use crate::relation::Slice;
-use crate::source::{ChunkRead, SourceError};
+use crate::source::{ChunkRead, ChunkStream, SourceError};
 
 /// Limits of a chunk, from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +44,7 @@ pub(super) async fn open(
     connections: &Connections,
     limits: Limits,
     read: ChunkRead<'_>,
-) -> Result<RowStream, SourceError> {
+) -> Result<Box<dyn ChunkStream>, SourceError> {
     let relation = shown(read.selection.schema, read.selection.name);
     opened(limits, &read, &relation, begin(connections, limits, &read, &relation)).await
 }
@@ -67,7 +70,7 @@ async fn begin(
     limits: Limits,
     read: &ChunkRead<'_>,
     relation: &str,
-) -> Result<RowStream, SourceError> {
+) -> Result<Box<dyn ChunkStream>, SourceError> {
     let snapshot = read.under.as_deref().map(snapshot::id).transpose()?;
     let filter = filter_of(&read.selection)?;
     let selected = Selected::of(&read.selection, filter.as_deref());
@@ -80,6 +83,11 @@ async fn begin(
     let opening = Opening { snapshot, settings, lock_timeout_ms: limits.lock.as_millis() };
     let question = |server: &ServerFacts| seen::question(schema, name, selected.filter.is_some(), server);
     let look = format!("look at {relation}");
+    let by_pages = read.way == ReadWay::Pages;
+    let schema_before = match by_pages {
+        true => pages::schema_before(connections, schema, &look).await?,
+        false => None,
+    };
     let (mut session, rows) = Session::begin_asking(connections, opening, question, &look).await?;
     let version = session.version();
     check_pages(read.slice, snapshot, version, relation)?;
@@ -143,11 +151,37 @@ async fn begin(
     files?;
     let copy = prepared?;
 
+    let by_pages = if by_pages {
+        let chunk = pages::Chunk {
+            selected: &selection,
+            seen: &seen,
+            columns: &columns,
+            slice: read.slice,
+            condition: slice.as_deref(),
+            schema: schema_before,
+            is_of_primary: read.under.as_deref().is_some_and(snapshot::is_of_primary),
+        };
+        pages::prepare(&session, &chunk, &what).await?
+    } else {
+        Err(String::new())
+    };
+
     let definitions = Definitions::of(&seen, (schema, name), conditions, read.slice, version);
     let rows = Rows { read, columns: columns.into_stream(), what };
+    match by_pages {
+        Ok((pages, schema)) => {
+            let ending = EndOfChunk::Pages(pages::Ending { schema, definitions });
+            let stream = PageStream::start(session, rows, pages, limits.stall, ending).await?;
+            return Ok(Box::new(stream));
+        }
+        Err(why) if !why.is_empty() => {
+            debug!(relation, why, "a chunk that was planned by pages is read by COPY");
+        }
+        Err(_) => {}
+    }
     let ending = definitions.map_or(EndOfChunk::Commit, EndOfChunk::Definitions);
     let copies = Copies { first: copy, more: VecDeque::new() };
-    copy_stream::start(session, copies, rows, limits.stall, ending).await
+    Ok(Box::new(copy_stream::start(session, copies, rows, limits.stall, ending).await?))
 }
 
 /// Page numbers are valid only while all chunks read one snapshot. Older servers would read the whole table

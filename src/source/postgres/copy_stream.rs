@@ -6,11 +6,13 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use tokio_postgres::{CopyOutStream, Statement};
 
 use super::definitions::Definitions;
 use super::greenplum;
+use super::pages;
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::tap::{Sink, TapHandle};
@@ -33,6 +35,8 @@ pub(super) enum EndOfChunk {
     Definitions(Definitions),
     /// Commits, and proves that the snapshot lived until then.
     Greenplum(greenplum::Ending),
+    /// Commits, and proves that the pages were those of the table.
+    Pages(pages::Ending),
 }
 
 impl EndOfChunk {
@@ -41,8 +45,17 @@ impl EndOfChunk {
             Self::Commit => session.end(what).await,
             Self::Definitions(definitions) => definitions.end(session, what).await,
             Self::Greenplum(ending) => ending.run(session, what).await,
+            Self::Pages(ending) => ending.run(session, what).await,
         }
     }
+}
+
+/// Which COPYs follow the first.
+pub(super) enum More {
+    /// These.
+    Listed(VecDeque<String>),
+    /// Those that the reader orders, each once it has read the one before it; none for the end.
+    Ordered(UnboundedReceiver<Option<String>>),
 }
 
 /// Starts the first COPY and the task that waits for the end of all.
@@ -54,16 +67,25 @@ pub(super) async fn start(
     ending: EndOfChunk,
 ) -> Result<RowStream, SourceError> {
     let (stream, feed) = RowStream::new(rows, stall);
+    launch(session, feed, &copies.first, More::Listed(copies.more), ending).await?;
+    Ok(stream)
+}
+
+/// Starts the first COPY and the task that waits for the end of all, for a stream that stands.
+pub(super) async fn launch(
+    session: Session,
+    feed: Feed,
+    first: &Statement,
+    more: More,
+    ending: EndOfChunk,
+) -> Result<(), SourceError> {
     let tap = session.tap().clone();
     tap.take_rows(sink(&feed));
-    let rows = session
-        .client()
-        .copy_out(&copies.first)
-        .await
-        .map_err(|e| session.explain(&e, Stage::Chunk, &feed.what))?;
+    let rows =
+        session.client().copy_out(first).await.map_err(|e| session.explain(&e, Stage::Chunk, &feed.what))?;
     let tasks = session.tasks();
-    tasks.spawn(Pump { feed, tap, ending, more: copies.more }.run(session, Box::pin(rows)));
-    Ok(stream)
+    tasks.spawn(Pump { feed, tap, ending, more }.run(session, Box::pin(rows)));
+    Ok(())
 }
 
 /// Where the rows of the next COPY go.
@@ -100,7 +122,7 @@ struct Pump {
     feed: Feed,
     tap: TapHandle,
     ending: EndOfChunk,
-    more: VecDeque<String>,
+    more: More,
 }
 
 impl Pump {
@@ -109,7 +131,11 @@ impl Pump {
             if let Err(stop) = self.wait(&mut rows).await {
                 break stop;
             }
-            let Some(copy) = self.more.pop_front() else {
+            let copy = match self.next().await {
+                Ok(copy) => copy,
+                Err(stop) => break stop,
+            };
+            let Some(copy) = copy else {
                 // Report success only after the transaction is known to be complete.
                 let Self { feed, ending, .. } = self;
                 let ended = timeout(feed.stall, ending.run(session, &feed.what)).await;
@@ -128,11 +154,28 @@ impl Pump {
         session.abort().await;
     }
 
-    /// Begins the next COPY.
-    async fn begin(&self, session: &Session, copy: &str) -> Result<Copied, Stop> {
+    /// The next COPY; none after the last one.
+    async fn next(&mut self) -> Result<Option<String>, Stop> {
+        let ordered = match &mut self.more {
+            More::Listed(copies) if copies.is_empty() => return Ok(None),
+            More::Listed(copies) => {
+                let copy = copies.pop_front();
+                return if self.feed.next_copy().await { Ok(copy) } else { Err(Stop::Unread) };
+            }
+            More::Ordered(ordered) => ordered,
+        };
         if !self.feed.next_copy().await {
             return Err(Stop::Unread);
         }
+        tokio::select! {
+            biased;
+            () = self.feed.cancel.cancelled() => Err(Stop::Cancelled),
+            order = ordered.recv() => order.ok_or(Stop::Unread),
+        }
+    }
+
+    /// Begins the next COPY.
+    async fn begin(&self, session: &Session, copy: &str) -> Result<Copied, Stop> {
         self.tap.take_rows(sink(&self.feed));
         tokio::select! {
             biased;

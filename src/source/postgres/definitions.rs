@@ -74,12 +74,22 @@ impl Definitions {
 
     /// Commits, compares the definitions and returns the connection to the pool.
     pub(super) async fn end(self, session: Session, what: &str) -> Result<(), SourceError> {
-        let why = session.value(&self.sql, Stage::Chunk, what).await?;
+        let same = self.compare(&session, what).await?;
         session.give_back();
-        match why.as_deref() {
+        same
+    }
+
+    /// Commits and compares the definitions. The inner error says what has changed.
+    pub(super) async fn compare(
+        &self,
+        session: &Session,
+        what: &str,
+    ) -> Result<Result<(), SourceError>, SourceError> {
+        let why = session.value(&self.sql, Stage::Chunk, what).await?;
+        Ok(match why.as_deref() {
             Some("") => Ok(()),
             why => Err(changed(&self.schema, &self.name, why.unwrap_or("it cannot be told whether it did"))),
-        }
+        })
     }
 }
 

@@ -25,10 +25,11 @@ use self::pool::Connections;
 use self::session::{Opening, Session};
 use self::slice::{Selected, filter_of};
 use self::sqlstate::Stage;
-use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Prepared, Snapshots, Source, SourceError, SourceFacts};
+use super::{
+    ChunkRead, ChunkStream, Keeper, PoolUse, Prepared, Snapshots, Source, SourceError, SourceFacts, Way,
+};
 use crate::config::{Advice, Origin, PostgresConfig, SourceConfig, SourceKind};
 use crate::message::SourceName;
-use crate::message::setting::ReadWay;
 use crate::relation::pieces::{MostChunks, Pieces, Wanted};
 use crate::relation::{
     Boundaries, BoundaryMethod, Column, Division, Facts, Filter, Frozen, MappingOptions, Relation, Selection,
@@ -49,6 +50,7 @@ mod guard;
 mod named;
 mod newer;
 mod order;
+mod pages;
 mod password;
 mod path;
 mod pool;
@@ -208,10 +210,11 @@ impl Source for PostgresSource {
         }
         let sql = "SELECT pg_catalog.current_setting('server_version')";
         let version = session.value(sql, Stage::Question, "ask for the version").await?;
+        let notes = pages::notes(&session).await?;
         session.end("ask for the version").await?;
         let version = version.unwrap_or_default();
         let version = version.split(' ').next().unwrap_or_default().to_owned();
-        Ok(SourceFacts { product: "PostgreSQL".into(), version, snapshots: true, notes: Vec::new() })
+        Ok(SourceFacts { product: "PostgreSQL".into(), version, snapshots: true, notes })
     }
 
     async fn close(&self) {
@@ -243,22 +246,20 @@ impl Source for PostgresSource {
     ) -> Result<Option<Pieces>, SourceError> {
         let name = quote::shown(&relation.schema, &relation.name);
         let Some(layout) = relation.own.as_ref().and_then(Facts::get::<Layout>) else {
-            return match wanted.read {
-                ReadWay::Auto | ReadWay::Copy => Ok(None),
-                // A default of the source.
-                ReadWay::Retrieve | ReadWay::Query if !wanted.must => Ok(None),
-                ReadWay::Retrieve | ReadWay::Query => Err(SourceError::permanent(
-                    "read",
-                    format!(
-                        "{name} cannot be read by {}: PostgreSQL tables are read by copy",
-                        wanted.read.as_str()
-                    ),
-                )
-                .with_remedy("leave `read` out")),
-            };
+            return pages::usual_pieces(&name, wanted).map(|()| None);
         };
         let converted = reading::Readings::of(columns)?.converted();
         layout.divide(&name, wanted, converted.as_deref()).map(Some)
+    }
+
+    fn way(
+        &self,
+        relation: &Relation,
+        columns: &[Column],
+        wanted: &Wanted,
+        under: Option<&dyn Keeper>,
+    ) -> Way {
+        pages::way(relation, columns, wanted, under.is_some_and(snapshot::is_of_primary))
     }
 
     fn print(&self, filter: &Filter, columns: &[SurveyColumn]) -> Result<Frozen, SourceError> {
@@ -342,8 +343,7 @@ impl Source for PostgresSource {
         if matches!(read.slice, Slice::Piece(_)) {
             return greenplum::chunk::open(&self.connections, self.limits, read).await;
         }
-        let rows = chunk::open(&self.connections, self.limits, read).await?;
-        Ok(Box::new(rows))
+        chunk::open(&self.connections, self.limits, read).await
     }
 
     fn pool_use(&self) -> PoolUse {

@@ -92,6 +92,11 @@ impl Readings {
         self.0.iter().map(|(column, reading)| (column.name.as_str(), reading))
     }
 
+    /// The columns with their readings.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Column, &Reading)> {
+        self.0.iter().map(|(column, reading)| (column, reading))
+    }
+
     /// The columns that are not selected as they are stored: "column `e` (inet), which is exported as text". `None` if
     /// there are columns, and none of them is such.
     pub(super) fn converted(&self) -> Option<String> {

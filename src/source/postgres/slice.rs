@@ -44,7 +44,7 @@ pub(super) fn filter_of(selection: &Selection<'_>) -> Result<Option<String>, Sou
 /// First version that can scan a range of pages without reading the others.
 pub(super) const HAS_TID_RANGE_SCAN: u32 = 140_000;
 /// Highest page number of a heap.
-const LAST_PAGE: u64 = u32::MAX as u64 - 1;
+pub(super) const LAST_PAGE: u64 = u32::MAX as u64 - 1;
 
 /// The condition for a slice; `None` for every row.
 pub(super) fn condition(slice: Slice<'_>) -> Result<Option<String>, SourceError> {

@@ -33,11 +33,16 @@ const NAME_BYTES: usize = 63;
 const TIME_MARK: &str = "snapshot-time-us=";
 /// Marks the oldest transaction that was open at the export, on Greenplum.
 const HORIZON_MARK: &str = "horizon=";
+/// Says whether the server was a primary before the first snapshot of the lineage was taken. A standby may become a
+/// primary while its snapshots live.
+const PRIMARY_MARK: &str = "primary=";
 
 /// A transaction that holds a snapshot.
 pub(super) struct PostgresKeeper {
     lineage: Uuid,
     time: Timestamp,
+    /// Whether the snapshot was taken on a primary.
+    primary: bool,
     snapshot: String,
     lost: CancellationToken,
     /// The session that holds the snapshot; none if a session of another process does. Dropping it ends the
@@ -70,15 +75,22 @@ pub(super) fn id(keeper: &dyn Keeper) -> Result<&str, SourceError> {
     })
 }
 
+/// Whether a keeper's snapshot was taken on a primary.
+pub(super) fn is_of_primary(keeper: &dyn Keeper) -> bool {
+    (keeper as &dyn Any).downcast_ref::<PostgresKeeper>().is_some_and(|keeper| keeper.primary)
+}
+
 /// Takes a new snapshot.
 pub(super) async fn open(connector: &Connector, lineage: Uuid) -> Result<Arc<dyn Keeper>, SourceError> {
-    let opening = Transaction::begin(connector, None).await?;
+    let opening = Transaction::connect(connector).await?;
+    let primary = opening.is_on_primary().await?;
+    opening.begin_here(None).await?;
     let exported = opening.export().await?;
     let mark = match connector.server_facts().greenplum {
-        None => Mark { time: exported.now, horizon: None },
+        None => Mark { time: exported.now, horizon: None, primary },
         Some(_) => {
             probe(connector, &opening, &exported.id).await?;
-            Mark { time: exported.now, horizon: opening.horizon().await? }
+            Mark { time: exported.now, horizon: opening.horizon().await?, primary: false }
         }
     };
     Ok(Arc::new(opening.show(lineage, exported.id, mark).await?))
@@ -182,7 +194,8 @@ pub(super) async fn join_greenplum(
         return Ok(Some(Arc::new(transaction.show(lineage, exported.id, mark).await?)));
     }
     let lost = CancellationToken::new();
-    Ok(Some(Arc::new(PostgresKeeper { lineage, time: mark.time, snapshot, lost, session: None })))
+    let (time, primary) = (mark.time, mark.primary);
+    Ok(Some(Arc::new(PostgresKeeper { lineage, time, primary, snapshot, lost, session: None })))
 }
 
 /// A living keeper as `pg_stat_activity` shows it.
@@ -199,6 +212,8 @@ struct Mark {
     /// On Greenplum: the oldest transaction that was open when the snapshot was exported. Transactions with at
     /// most this number can hold the snapshot.
     horizon: Option<u64>,
+    /// Whether the server was a primary before the snapshot was taken. False if the keeper does not say so.
+    primary: bool,
 }
 
 /// Finds living keepers of a lineage, in this database and of this role.
@@ -228,7 +243,8 @@ fn living_keeper(row: &SimpleQueryRow) -> Option<LivingKeeper> {
     let begun = || row.get(2).and_then(|us| us.parse().ok());
     let time = Timestamp::from_microsecond(marked(query, TIME_MARK).or_else(begun)?).ok()?;
     let horizon = marked(query, HORIZON_MARK).and_then(|number| u64::try_from(number).ok());
-    Some(LivingKeeper { snapshot, mark: Mark { time, horizon } })
+    let primary = marked(query, PRIMARY_MARK) == Some(1);
+    Some(LivingKeeper { snapshot, mark: Mark { time, horizon, primary } })
 }
 
 /// Reads a number from the comment of a keeper's last statement.
@@ -277,16 +293,30 @@ impl Transaction {
     /// Begins with the snapshot of another keeper, or with a new one.
     async fn begin(connector: &Connector, import: Option<&str>) -> Result<Self, SourceError> {
         let new = Self::connect(connector).await?;
+        new.begin_here(import).await?;
+        Ok(new)
+    }
+
+    /// Begins on this connection.
+    async fn begin_here(&self, import: Option<&str>) -> Result<(), SourceError> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         match import {
-            None => new.rows(begin, Stage::Setup, "begin a transaction").await?,
+            None => self.rows(begin, Stage::Setup, "begin a transaction").await?,
             Some(id) => {
                 let sql = format!("{begin}; SET TRANSACTION SNAPSHOT {}", literal(id));
-                new.rows(&sql, Stage::Import, "import the snapshot").await?
+                self.rows(&sql, Stage::Import, "import the snapshot").await?
             }
         };
-        new.configure().await?;
-        Ok(new)
+        self.configure().await
+    }
+
+    /// Whether the server is a primary. Ask before the transaction begins.
+    async fn is_on_primary(&self) -> Result<bool, SourceError> {
+        if self.server.greenplum.is_some() {
+            return Ok(false);
+        }
+        let sql = "SELECT pg_catalog.pg_is_in_recovery()";
+        Ok(value(&self.client, sql, "begin a transaction").await?.as_deref() == Some("f"))
     }
 
     /// Applies the settings of keepers.
@@ -330,12 +360,14 @@ impl Transaction {
         }
         let horizon = mark.horizon.map(|number| format!(" {HORIZON_MARK}{number}")).unwrap_or_default();
         let show = format!(
-            "SET LOCAL application_name = {} /* {TIME_MARK}{}{horizon} */",
+            "SET LOCAL application_name = {} /* {TIME_MARK}{} {PRIMARY_MARK}{}{horizon} */",
             literal(&name),
-            mark.time.as_microsecond()
+            mark.time.as_microsecond(),
+            u8::from(mark.primary)
         );
         self.rows(&show, Stage::Setup, what).await?;
-        Ok(PostgresKeeper { lineage, time: mark.time, snapshot, lost: self.lost, session: Some(self.client) })
+        let (time, primary) = (mark.time, mark.primary);
+        Ok(PostgresKeeper { lineage, time, primary, snapshot, lost: self.lost, session: Some(self.client) })
     }
 
     async fn rows(&self, sql: &str, stage: Stage, what: &str) -> Result<Vec<SimpleQueryRow>, SourceError> {
@@ -364,10 +396,10 @@ mod tests {
 
     #[test]
     fn the_time_of_a_snapshot_is_read_from_the_keeper_s_last_statement() {
-        let query =
-            "SET LOCAL application_name = 'aduk:…' /* snapshot-time-us=1732272000123456 horizon=19 */";
+        let query = "SET LOCAL application_name = 'aduk:…' /* snapshot-time-us=1732272000123456 primary=1 horizon=19 */";
         assert_eq!(marked(query, TIME_MARK), Some(1_732_272_000_123_456));
         assert_eq!(marked(query, HORIZON_MARK), Some(19));
+        assert_eq!(marked(query, PRIMARY_MARK), Some(1));
         assert_eq!(marked("<insufficient privilege>", TIME_MARK), None);
     }
 

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::{End, Work};
 use crate::config::{Advice, Origin};
 use crate::folder::FolderError;
-use crate::job::record::{Cause, RecordedPart, RecordedTable};
+use crate::job::record::{Cause, RecordedTable};
 use crate::message::TableNo;
 use crate::message::event::ErrorReport;
 use crate::parts::ExportError;
@@ -190,7 +190,7 @@ impl Work<'_> {
                 progress: self.progress,
             };
             let error = match self.keep_and_export(&chunk, turn).await {
-                Ok(parts) => return Ok(TableEnd::Parts(RecordedTable { table: table.number, parts })),
+                Ok(table) => return Ok(TableEnd::Parts(table)),
                 Err(error) => error,
             };
             if self.cancel.is_cancelled() {
@@ -265,7 +265,7 @@ impl Work<'_> {
         &self,
         chunk: &TableChunk<'_>,
         turn: Turn,
-    ) -> Result<Vec<RecordedPart>, ExportError> {
+    ) -> Result<RecordedTable, ExportError> {
         let under = match &self.plan.snapshot {
             Some(snapshot) => {
                 let kept = self.shared.keepers.of_plan(&self.source, snapshot, &self.task.job, self.cancel);

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{Database, Judgement, Site};
 
 mod encodings;
+mod pages;
 mod portable;
 mod relations;
 mod settings;

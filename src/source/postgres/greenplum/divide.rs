@@ -97,6 +97,14 @@ impl Layout {
         wanted: &Wanted,
         converted: Option<&str>,
     ) -> Result<Pieces, SourceError> {
+        let wanted = &match wanted.read {
+            ReadWay::Pages if wanted.must => {
+                return Err(impossible(name, "Greenplum tables are not read by pages")
+                    .with_remedy("leave `read` out, or ask for \"copy\", \"retrieve\" or \"query\""));
+            }
+            ReadWay::Pages => Wanted { read: ReadWay::Auto, ..*wanted },
+            _ => *wanted,
+        };
         match wanted.strategy {
             StrategyRequest::Auto | StrategyRequest::Single | StrategyRequest::Segment => {}
             StrategyRequest::Range | StrategyRequest::Ctid | StrategyRequest::Hash => {
@@ -172,8 +180,10 @@ impl Layout {
                     ),
                 ),
             },
-            (ReadWay::Auto, Some(what)) => (ReadWay::Query, format!("query, because of {what}")),
-            (ReadWay::Auto, None) => match self.leaves.iter().find(|l| l.is_huge()) {
+            (ReadWay::Auto | ReadWay::Pages, Some(what)) => {
+                (ReadWay::Query, format!("query, because of {what}"))
+            }
+            (ReadWay::Auto | ReadWay::Pages, None) => match self.leaves.iter().find(|l| l.is_huge()) {
                 Some(huge) if !self.is_replicated && wanted.strategy != StrategyRequest::Single => {
                     retrieve(format!("retrieve, because {} has {}", huge.leaf.name, huge.size()))
                 }
