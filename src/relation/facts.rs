@@ -18,6 +18,8 @@ pub struct SurveyRequest {
     /// Names of columns that tables may be split by, besides their primary keys. The survey reads statistics
     /// for these columns and for primary keys only.
     pub statistics_for: Vec<String>,
+    /// Whether a table is to be read by pages: only then the survey asks what decides whether that may be.
+    pub by_pages: bool,
 }
 
 /// What kind of relation it is.

@@ -46,7 +46,10 @@ pub(super) async fn survey(
     }
     let oids = oid_array(named.iter().map(|n| n.oid));
     let facts = facts(session, version, &oids, sizes).await?;
-    let mut pages = pages(session, version, &facts).await?;
+    let mut pages = match request.by_pages {
+        true => pages(session, version, &facts).await?,
+        false => HashMap::new(),
+    };
     let mut columns = columns::survey(session, version, &named, &oids, &request.statistics_for).await?;
     let parents = named.iter().filter(|n| facts.get(&n.oid).is_some_and(|f| f.inheritors(n.kind)));
     let mut contained = contained(session, parents.map(|n| n.oid)).await?;

@@ -146,6 +146,7 @@ fn what_cannot_be_is_refused_by_name() {
     for (relation, wanted) in [
         (&view, Wanted { strategy: StrategyRequest::Hash, ..WANTED }),
         (&relation(1, segmented()), Wanted { read: ReadWay::Copy, must: true, ..WANTED }),
+        (&relation(1, segmented()), Wanted { read: ReadWay::Pages, must: true, ..WANTED }),
     ] {
         let error = divide(relation, &wanted, "s.t").expect_err("refused");
         assert!(error.message.contains("s.t") && error.remedy.is_some(), "{error}");

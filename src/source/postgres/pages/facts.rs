@@ -25,8 +25,6 @@ pub(in super::super) struct Server {
     forgets: bool,
     /// Size of a page.
     pub(super) block: u64,
-    /// Bytes of the buffers that all sessions share.
-    pub(super) buffers: u64,
     superuser: bool,
     raw: Option<RawPage>,
     /// The function that `sql/page-reader.sql` makes for the role, by its name.
@@ -65,8 +63,8 @@ pub(in super::super) struct Table {
     /// Whether the role may read all columns.
     whole: bool,
     system: bool,
-    /// `relpages` and `relallvisible`.
-    counted: (u64, u64),
+    /// `relpages`.
+    counted_pages: u64,
     pub(super) schema: SchemaRow,
 }
 
@@ -84,7 +82,6 @@ pub(in super::super) fn question(oids: &str) -> String {
         "SELECT pg_catalog.getdatabaseencoding(), \
                 coalesce(pg_catalog.current_setting('old_snapshot_threshold', true), '-1'), \
                 pg_catalog.current_setting('block_size'), \
-                (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'shared_buffers'), \
                 (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user), f.nspname, f.arguments, \
                 (SELECT p.proname FROM pg_catalog.pg_proc p \
                  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = '{READERS}' \
@@ -107,7 +104,7 @@ pub(in super::super) fn question(oids: &str) -> String {
                 EXISTS (SELECT FROM pg_catalog.pg_seclabel l WHERE l.objoid = c.oid \
                           AND l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass), \
                 n.nspname ~ '^pg_' OR n.nspname = 'information_schema', \
-                c.relpages, c.relallvisible, n.oid, n.nspname, n.xmin, \
+                c.relpages, n.oid, n.nspname, n.xmin, \
                 EXISTS (SELECT FROM pg_catalog.pg_attribute d WHERE d.attrelid = c.oid AND d.attnum > 0 \
                           AND (d.attisdropped \
                                OR pg_catalog.has_column_privilege(c.oid, d.attnum, 'SELECT') IS NULL)), \
@@ -141,9 +138,7 @@ pub(super) fn columns_question(relation: u32) -> String {
 /// Reads the answer to [`question`].
 pub(in super::super) fn read(rows: &[SimpleQueryRow], version: u32) -> Option<(Server, HashMap<u32, Table>)> {
     let (server, tables) = rows.split_first()?;
-    let number = |index| server.get(index).and_then(|text: &str| text.parse::<u64>().ok());
-    let block = number(2)?;
-    let raw = server.get(5).zip(server.get(6)).and_then(|(schema, arguments)| {
+    let raw = server.get(4).zip(server.get(5)).and_then(|(schema, arguments)| {
         let number = match arguments {
             "25 25 20" => "int8",
             "25 25 23" => "int4",
@@ -155,11 +150,10 @@ pub(in super::super) fn read(rows: &[SimpleQueryRow], version: u32) -> Option<(S
         version,
         utf8: server.get(0) == Some("UTF8"),
         forgets: server.get(1) != Some("-1"),
-        block,
-        buffers: number(3)?.saturating_mul(block),
-        superuser: server.get(4) == Some("t"),
+        block: server.get(2)?.parse().ok()?,
+        superuser: server.get(3) == Some("t"),
         raw,
-        reader: server.get(7).map(str::to_owned),
+        reader: server.get(6).map(str::to_owned),
     };
     let tables = tables.iter().filter_map(read_table).map(|table| (table.oid, table)).collect();
     Some((server, tables))
@@ -175,11 +169,11 @@ fn read_table(row: &SimpleQueryRow) -> Option<Table> {
         children: is(4),
         policies: is(5),
         labelled: is(6),
-        dropped: is(13),
-        whole: is(14),
+        dropped: is(12),
+        whole: is(13),
         system: is(7),
-        counted: (row.get(8)?.parse().ok()?, row.get(9)?.parse().ok()?),
-        schema: schema_row(row, 10)?,
+        counted_pages: row.get(8)?.parse().ok()?,
+        schema: schema_row(row, 9)?,
     })
 }
 
@@ -297,7 +291,7 @@ impl Table {
             "it has row-level security"
         } else if self.labelled {
             "it has a security label"
-        } else if self.counted.0 == 0 {
+        } else if self.counted_pages == 0 {
             "no VACUUM has seen it"
         } else if server.has_groups() && self.dropped {
             "it has a dropped column, and the role is no superuser"
@@ -307,10 +301,5 @@ impl Table {
             return None;
         };
         Some(why.into())
-    }
-
-    /// Whether its pages are marked as visible to all, as far as the catalogue knows.
-    pub(in super::super) fn is_mostly_visible(&self) -> bool {
-        self.counted.1 * 4 >= self.counted.0 * 3
     }
 }

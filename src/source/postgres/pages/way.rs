@@ -11,15 +11,9 @@ use crate::message::setting::ReadWay;
 use crate::relation::pieces::Wanted;
 use crate::relation::{Column, Facts, Relation};
 use crate::source::{SourceError, Way};
-use crate::text::bytes_text;
 
 /// Smaller tables are read by COPY: asking for their pages would take longer.
 pub(in super::super) const FEWEST_PAGES: u64 = 1_000;
-/// `auto` reads tables by pages up to this part of the buffers that all sessions share: pages of a table go through
-/// these buffers, and take the place of others' pages.
-const PART_OF_BUFFERS: u64 = 4;
-/// `auto` reads by pages if they have less than this times the bytes that COPY would send, in percent.
-const MOST_BYTES: u64 = 150;
 
 /// What a survey finds out about a table that has enough pages.
 pub(in super::super) struct PageFacts {
@@ -27,28 +21,24 @@ pub(in super::super) struct PageFacts {
     pub(in super::super) table: Table,
 }
 
-/// How a table is read, and why.
+/// How a table is read, and why. Only who asks for pages gets them: `auto` does not take them yet.
 pub(in super::super) fn way(
     relation: &Relation,
     columns: &[Column],
     wanted: &Wanted,
     is_of_primary: bool,
 ) -> Way {
-    let copy = |why: String| Way { read: ReadWay::Auto, why: Some(format!("by copy, because {why}")) };
-    let facts = relation.own.as_ref().and_then(Facts::get::<PageFacts>);
-    match (wanted.read, facts) {
-        (ReadWay::Copy | ReadWay::Retrieve | ReadWay::Query, _) | (ReadWay::Auto, None) => Way::default(),
-        (ReadWay::Pages, None) => copy(format!("it is no table of at least {FEWEST_PAGES} pages")),
-        // Nobody has prepared the database for this role, so nobody expects it.
-        (ReadWay::Auto, Some(facts)) if facts.server.doubt().is_some() => Way::default(),
-        (read, Some(facts)) => {
-            let doubt = doubt(relation, columns, wanted, is_of_primary, facts);
-            let careful = || if read == ReadWay::Auto { harm(relation, columns, facts) } else { None };
-            match doubt.or_else(careful) {
-                Some(why) => copy(why),
-                None => Way { read: ReadWay::Pages, why: Some("by pages".into()) },
-            }
-        }
+    match wanted.read {
+        ReadWay::Pages => {}
+        ReadWay::Auto | ReadWay::Copy | ReadWay::Retrieve | ReadWay::Query => return Way::default(),
+    }
+    let doubt = match relation.own.as_ref().and_then(Facts::get::<PageFacts>) {
+        None => Some(format!("it is no table of at least {FEWEST_PAGES} pages")),
+        Some(facts) => doubt(relation, columns, wanted, is_of_primary, facts),
+    };
+    match doubt {
+        Some(why) => Way { read: ReadWay::Auto, why: Some(format!("by copy, because {why}")) },
+        None => Way { read: ReadWay::Pages, why: Some("by pages".into()) },
     }
 }
 
@@ -100,28 +90,4 @@ fn doubt(
         .doubt()
         .or_else(|| facts.table.doubt(&facts.server))
         .or_else(|| columns.iter().find(|c| !is_taken(c)).map(|column| not_taken(&column.name)))
-}
-
-/// Why reading pages would cost others, or gain nothing.
-fn harm(relation: &Relation, columns: &[Column], facts: &PageFacts) -> Option<String> {
-    let most = facts.server.buffers / PART_OF_BUFFERS;
-    if relation.heap_bytes > most {
-        return Some(format!(
-            "its pages would take more than {} of shared_buffers; read = \"pages\" reads them nevertheless",
-            bytes_text(most)
-        ));
-    }
-    if !facts.table.is_mostly_visible() {
-        return Some("too few of its pages are marked as visible to all".into());
-    }
-    let is_exported = |name: &String| columns.iter().any(|column| column.name == *name);
-    let widths = relation.columns.iter().filter(|c| is_exported(&c.column.name)).map(|c| c.width + 4);
-    let sent = relation.estimated_rows.unwrap_or(0).saturating_mul(2 + widths.sum::<u64>());
-    (relation.heap_bytes.saturating_mul(100) >= sent.saturating_mul(MOST_BYTES)).then(|| {
-        format!(
-            "its pages have {}, and COPY sends about {}",
-            bytes_text(relation.heap_bytes),
-            bytes_text(sent)
-        )
-    })
 }
