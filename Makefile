@@ -85,6 +85,15 @@ greenplum-dsn:
 greenplum-check: greenplum-dsn packages $(PYTHON) ## Against a real Greenplum cluster: make greenplum-check ADU_TEST_GREENPLUM_DSN=postgres://superuser@host:port/database
 	cargo test --locked --features failpoints --test greenplum -- --ignored --test-threads=1
 
+.PHONY: greenplum-bench
+greenplum-bench: greenplum-dsn packages $(BENCH_PYTHON) ## Beside psql and PostgreSQL, on a cluster on this machine: make greenplum-bench RUNS=5 ADU_TEST_GREENPLUM_DSN=…
+	cargo build --locked --release --bin adu-export --example load_tpch
+	$(BENCH_PYTHON) bench/greenplum.py --runs $(or $(RUNS),5)
+
+.PHONY: stand-in-check
+stand-in-check: packages $(PYTHON) ## The tests' stand-in for Vertica, checked by the vendor's published clients (3 minutes; npm)
+	tests/support/vertica/check.sh $(PYTHON)
+
 .PHONY: soak
 soak: packages $(PYTHON) ## Two daemons under load for MINUTES (20): memory, descriptors, threads, queues must stay flat
 	cargo build --locked --release --bin adu-export --example load_tpch
@@ -188,7 +197,7 @@ packages:
 	@scripts/packages.sh
 
 $(PYTHON): tests/oracle/requirements.txt
-	$(SAY) "Python with DuckDB, pyarrow, Polars, DataFusion and pika in $(TARGET)/venv"
+	$(SAY) "Python with DuckDB, pyarrow, Polars, DataFusion, pika and vertica-python in $(TARGET)/venv"
 	rm -rf $(TARGET)/venv
 	python3 -m venv $(TARGET)/venv
 	$(TARGET)/venv/bin/pip install --quiet --disable-pip-version-check -r $<

@@ -127,13 +127,13 @@ def copied_bytes(dsn, name):
     return sum(iter(lambda: len(copy.stdout.read(1 << 20)), 0))
 
 
-def small_tables(dsn_of, count):
-    """A database of `count` tables of 1,000 rows."""
+def small_tables(dsn_of, count, stored=""):
+    """A database of `count` tables of 1,000 rows. `stored` says how, at the end of CREATE TABLE."""
     return dsn_of(
         f"small_{count}",
         f"""SET synchronous_commit = off;
         SELECT format('CREATE TABLE t%s AS SELECT i AS id, md5(i::text) AS name, i * 1.5::float8 AS amount, now() AS at
-                         FROM generate_series(1, 1000) i', g) FROM generate_series(1, {count}) g \\gexec
+                         FROM generate_series(1, 1000) i {stored}', g) FROM generate_series(1, {count}) g \\gexec
         SELECT format('ALTER TABLE t%s ADD PRIMARY KEY (id)', g) FROM generate_series(1, {count}) g \\gexec
         ANALYZE;""",
     )

@@ -154,6 +154,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         note: None,
         estimated_rows: 1_000_000,
         counted_rows: None,
+        snapshot_rows: None,
     };
     ExportPlan {
         v: 1,
@@ -163,7 +164,11 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
         destination: None,
-        snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH }),
+        snapshot: Some(Snapshot {
+            lineage: Uuid::nil(),
+            time: Timestamp::UNIX_EPOCH,
+            mark: Frozen::default(),
+        }),
         session: vec![],
         writer: WriterSettings {
             compression: Compression::Snappy,
@@ -221,7 +226,7 @@ fn record(table: TableNo, chunk: ChunkNo) -> Record {
         v: 1,
         instance: Uuid::nil(),
         host: "host".into(),
-        tables: vec![RecordedTable { table, parts: vec![part] }],
+        tables: vec![RecordedTable { table, parts: vec![part], pages: None }],
         started_at: Timestamp::UNIX_EPOCH,
         seconds: 1.0,
         attempts: 1,

@@ -1,6 +1,7 @@
 //! Measures how fast one core turns a COPY stream of TPC-H lineitem into Arrow batches and into a Parquet
 //! part. There is no server: a thread writes the stream into a socket as fast as it can, and one core reads,
-//! decodes and encodes.
+//! decodes and encodes. The same rows are also decoded in Vertica's forms, in turn with PostgreSQL's, as the
+//! client passes them on: bodies of DataRows in the frame of a COPY.
 //!
 //! `cargo run --release --example decode_speed [rows] [repetitions] [compression]…`
 
@@ -35,14 +36,24 @@ fn main() -> anyhow::Result<()> {
     if compressions.is_empty() {
         compressions = vec![Compression::Snappy, Compression::None, Compression::Zstd(3)];
     }
-    let stream = Arc::new(stream(rows));
+    let stream = Arc::new(stream(rows, row));
     let columns = columns();
     println!("{rows} rows, {} bytes, {} bytes per row", stream.len(), stream.len() / rows);
+    let vertica = (Arc::new(self::stream(rows, vertica_row)), vertica_columns());
+    println!("Vertica: {} bytes, {} bytes per row", vertica.0.len(), vertica.0.len() / rows);
 
-    report("decode", rows, repetitions, || {
-        replay(&stream, &columns, |_| Ok(()))?;
+    let decode = |stream: &Arc<Vec<u8>>, columns: &[StreamColumn]| {
+        replay(stream, columns, |_| Ok(()))?;
         Ok(String::new())
-    })?;
+    };
+    report_in_turn(
+        rows,
+        repetitions,
+        &mut [
+            ("decode", &mut || decode(&stream, &columns)),
+            ("decode from Vertica", &mut || decode(&vertica.0, &vertica.1)),
+        ],
+    )?;
     for compression in compressions {
         let dir = std::env::temp_dir().join(format!("adu-speed-{}", Uuid::new_v4()));
         std::fs::create_dir(&dir)?;
@@ -59,6 +70,9 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A run, and its result in words.
+type Run<'a> = &'a mut dyn FnMut() -> anyhow::Result<String>;
+
 /// Prints the best of several runs, by the CPU time of this thread.
 fn report(
     what: &str,
@@ -66,15 +80,24 @@ fn report(
     repetitions: usize,
     mut run: impl FnMut() -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
-    let (mut best, mut wall, mut note) = (f64::MAX, f64::MAX, String::new());
+    report_in_turn(rows, repetitions, &mut [(what, &mut run)])
+}
+
+/// Like `report`, for several things that run in turn, so that all meet the same machine.
+fn report_in_turn(rows: usize, repetitions: usize, all: &mut [(&str, Run<'_>)]) -> anyhow::Result<()> {
+    let mut best = vec![(f64::MAX, f64::MAX, String::new()); all.len()];
     for _ in 0..repetitions {
-        let (started, cpu) = (Instant::now(), cpu_seconds());
-        note = run()?;
-        best = best.min(cpu_seconds() - cpu);
-        wall = wall.min(started.elapsed().as_secs_f64());
+        for ((_, run), (best, wall, note)) in all.iter_mut().zip(&mut best) {
+            let (started, cpu) = (Instant::now(), cpu_seconds());
+            *note = run()?;
+            *best = best.min(cpu_seconds() - cpu);
+            *wall = wall.min(started.elapsed().as_secs_f64());
+        }
     }
-    let speed = rows as f64 / best / 1e6;
-    println!("{what}: {best:.3} CPU-s, {wall:.3} s, {speed:.2} M rows per CPU-s {note}");
+    for ((what, _), (best, wall, note)) in all.iter().zip(best) {
+        let speed = rows as f64 / best / 1e6;
+        println!("{what}: {best:.3} CPU-s, {wall:.3} s, {speed:.2} M rows per CPU-s {note}");
+    }
     Ok(())
 }
 
@@ -166,17 +189,30 @@ fn columns() -> Vec<StreamColumn> {
         ("l_shipmode", "character(10)", Form::Text),
         ("l_comment", "character varying(44)", Form::Text),
     ];
-    columns
-        .into_iter()
-        .map(|(name, source_type, form)| {
-            let column = Column::plain(name, source_type, form.column_type(), false);
-            StreamColumn { column, form, infinity: None }
-        })
-        .collect()
+    columns.into_iter().map(column).collect()
 }
 
-/// The COPY stream of the first `rows` rows of lineitem.
-fn stream(rows: usize) -> Vec<u8> {
+fn column((name, source_type, form): (&str, &str, Form)) -> StreamColumn {
+    let column = Column::plain(name, source_type, form.column_type(), false);
+    StreamColumn { column, form, infinity: None }
+}
+
+/// The same columns in Vertica, where all integers have 64 bits.
+fn vertica_columns() -> Vec<StreamColumn> {
+    let form = |form: Form| match form {
+        Form::Int32 => Form::Int64,
+        Form::Decimal { precision, scale } => Form::Unscaled { precision, scale },
+        Form::Date => Form::JulianDate,
+        form => form,
+    };
+    let of = |postgres: StreamColumn| {
+        column((&postgres.column.name, &postgres.column.source_type, form(postgres.form)))
+    };
+    columns().into_iter().map(of).collect()
+}
+
+/// The stream of the first `rows` rows of lineitem.
+fn stream(rows: usize, row: fn(&mut Vec<u8>, &LineItem<'_>)) -> Vec<u8> {
     let mut out = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
     for item in LineItemGenerator::new(1.0, 1, 1).iter().take(rows) {
         row(&mut out, &item);
@@ -200,6 +236,28 @@ fn row(out: &mut Vec<u8>, item: &LineItem<'_>) {
     for date in [item.l_shipdate, item.l_commitdate, item.l_receiptdate] {
         field(out, &(date.to_unix_epoch() - 10_957).to_be_bytes());
     }
+    last_texts(out, item);
+}
+
+/// A row as Vertica sends it.
+fn vertica_row(out: &mut Vec<u8>, item: &LineItem<'_>) {
+    out.extend(16_i16.to_be_bytes());
+    for key in [item.l_orderkey, item.l_partkey, item.l_suppkey, item.l_linenumber.into()] {
+        field(out, &key.to_be_bytes());
+    }
+    let money = [item.l_extendedprice, item.l_discount, item.l_tax].map(|money| money.into_inner());
+    for hundredths in [item.l_quantity * 100].into_iter().chain(money) {
+        field(out, &hundredths.to_be_bytes());
+    }
+    field(out, item.l_returnflag.as_bytes());
+    field(out, item.l_linestatus.as_bytes());
+    for date in [item.l_shipdate, item.l_commitdate, item.l_receiptdate] {
+        field(out, &(i64::from(date.to_unix_epoch()) + 2_440_588).to_be_bytes());
+    }
+    last_texts(out, item);
+}
+
+fn last_texts(out: &mut Vec<u8>, item: &LineItem<'_>) {
     field(out, format!("{:25}", item.l_shipinstruct).as_bytes());
     field(out, format!("{:10}", item.l_shipmode).as_bytes());
     field(out, item.l_comment.as_bytes());

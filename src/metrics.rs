@@ -110,6 +110,11 @@ pub struct Metrics {
     pub last_success_timestamp_seconds: Gauge,
     /// Age of the oldest snapshot that is held open; 0 without one, and if another daemon coordinates.
     pub oldest_snapshot_age_seconds: Gauge,
+    /// How many daemons hold the snapshot that the fewest daemons hold; 0 without a snapshot, and if another daemon
+    /// coordinates.
+    pub snapshot_holders: IntGauge,
+    /// Sessions of this daemon that held a snapshot, and that the server or the network ended.
+    pub snapshot_sessions_lost_total: IntCounter,
     /// Connections of the pools (`source`, `state`: `idle`, `busy`, `waiting`).
     pub pool_connections: IntGaugeVec,
     /// 1 if `/readyz` says that the daemon can work, at the time of the scrape.
@@ -216,6 +221,18 @@ impl Metrics {
                 Gauge::new(
                     "oldest_snapshot_age_seconds",
                     "Age of the oldest snapshot held open; 0 without one.",
+                ),
+            ),
+            snapshot_holders: gauge(
+                r,
+                "snapshot_holders",
+                "Daemons that hold the snapshot that the fewest hold; only on the active coordinator.",
+            ),
+            snapshot_sessions_lost_total: register(
+                r,
+                IntCounter::new(
+                    "snapshot_sessions_lost_total",
+                    "Sessions that held a snapshot and were ended from outside.",
                 ),
             ),
             pool_connections: gauges(

@@ -62,7 +62,7 @@ fn is_setting(sample: &str, section: &str, key: &str) -> bool {
     let begin = format!("\n[{section}]\n");
     let Some((_, rest)) = sample.split_once(begin.as_str()) else { return false };
     let own = rest.split("\n[").next().unwrap_or_default();
-    own.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")))
+    own.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} = ")))
 }
 
 #[test]

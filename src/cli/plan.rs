@@ -350,6 +350,7 @@ mod tests {
             note: (number == 1).then(|| "policies hide rows".into()),
             estimated_rows: 3_000_000,
             counted_rows: None,
+            snapshot_rows: None,
         }
     }
 
@@ -368,7 +369,11 @@ mod tests {
             planned_at: Timestamp::UNIX_EPOCH,
             ready: Uuid::nil(),
             destination: None,
-            snapshot: Some(Snapshot { lineage: Uuid::nil(), time: Timestamp::UNIX_EPOCH }),
+            snapshot: Some(Snapshot {
+                lineage: Uuid::nil(),
+                time: Timestamp::UNIX_EPOCH,
+                mark: Frozen::default(),
+            }),
             session: vec![],
             writer: WriterSettings {
                 compression: Compression::Snappy,

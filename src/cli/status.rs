@@ -1,9 +1,14 @@
-//! `adu-export status`: reads the export folder and asks no daemon.
+//! `adu-export status`: reads the export folder and asks no daemon. For one running job it also asks the source
+//! who holds the job's snapshot.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::damage::Damage;
 use super::grid::{Align, Grid};
@@ -50,6 +55,8 @@ pub struct StatusArgs {
 
 /// Finished jobs that the list shows.
 const RECENT: usize = 20;
+/// Longest time that a source may take to say who holds a snapshot.
+const ASK: Duration = Duration::from_secs(5);
 /// How often `--watch` looks.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -63,7 +70,7 @@ pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let folder = Folder::open(config.export.root.clone(), group).await?;
     match (&args.latest, &args.job) {
         (Some(table), _) => latest(&folder, &config, table, args).await,
-        (None, Some(job)) => one(&folder, job, args).await,
+        (None, Some(job)) => one(&folder, &config, job, args).await,
         (None, None) => loop {
             list(&folder, args.json).await?;
             if !args.watch {
@@ -92,7 +99,7 @@ fn word(state: &JobState) -> &'static str {
     }
 }
 
-async fn one(folder: &Folder, job: &JobId, args: &StatusArgs) -> anyhow::Result<ExitCode> {
+async fn one(folder: &Folder, config: &Config, job: &JobId, args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut display = ProgressDisplay::on_stderr(args.json || !args.watch);
     loop {
@@ -116,10 +123,14 @@ async fn one(folder: &Folder, job: &JobId, args: &StatusArgs) -> anyhow::Result<
             );
         };
         if !args.watch {
+            let holding = holding(config, &state).await;
             if args.json {
-                print_json(&shown(&state))?;
+                let mut value = shown(&state);
+                value["snapshots"] = json!(holding);
+                print_json(&value)?;
             } else {
-                print(&running(&state))?;
+                let lines: String = holding.iter().map(|holding| format!("{holding}\n")).collect();
+                print(&format!("{}{lines}", running(&state)))?;
             }
             return Ok(ExitCode::Done);
         }
@@ -147,6 +158,47 @@ fn running(state: &JobState) -> String {
         ]);
     }
     format!("{grid}{} {}\n", state.id(), word(state))
+}
+
+/// Who holds a snapshot that a running job reads.
+#[derive(Serialize)]
+struct Holding {
+    lineage: Uuid,
+    /// How many sessions hold it, each of another process; none if the source did not say.
+    sessions: Option<u32>,
+}
+
+impl fmt::Display for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "snapshot {}: ", self.lineage)?;
+        match self.sessions {
+            None => write!(f, "the source does not say who holds it; `adu-export check` says why"),
+            Some(0) => write!(f, "no session holds it; unfinished tables are exported from a new one"),
+            Some(1) => write!(
+                f,
+                "held by one session; if that ends, unfinished tables are exported from a new snapshot"
+            ),
+            Some(sessions) => write!(f, "held by {sessions} sessions"),
+        }
+    }
+}
+
+/// Asks the source who holds the snapshots that the job reads now.
+async fn holding(config: &Config, state: &JobState) -> Vec<Holding> {
+    let lineages = state.open_lineages();
+    let entry = match crate::daemon::sources(config) {
+        Ok(mut sources) if !lineages.is_empty() => sources.remove(&state.stored.source),
+        _ => None,
+    };
+    let mut holding = Vec::new();
+    for lineage in lineages {
+        let sessions = match entry.as_ref().and_then(|entry| entry.source.snapshots()) {
+            Some(snapshots) => timeout(ASK, snapshots.keepers(lineage)).await.ok().and_then(Result::ok),
+            None => None,
+        };
+        holding.push(Holding { lineage, sessions });
+    }
+    holding
 }
 
 fn shown(state: &JobState) -> serde_json::Value {

@@ -99,24 +99,53 @@ impl FromStr for Dsn {
 
     /// Reads `postgres://…` or `host=… dbname=…`.
     fn from_str(text: &str) -> Result<Self, InvalidDsn> {
-        let values = grammar::read(text).map_err(|error| match error {
+        let values = grammar::read(text, &["postgres://", "postgresql://"]).map_err(|error| match error {
             InvalidDsn::NoEquals(1) if !text.contains('=') && !text.starts_with("postgres") => {
                 InvalidDsn::NeitherForm
             }
             other => other,
         })?;
         keyword::check(&values)?;
-        Self::of(&Texts(values))
+        Self::of(&Texts { values, port: DEFAULT_PORT })
+    }
+}
+
+/// What the URLs of Vertica begin with.
+const VERTICA: &str = "vertica://";
+
+impl Dsn {
+    /// Whether the string is a URL of Vertica.
+    #[must_use]
+    pub fn is_of_vertica(text: &str) -> bool {
+        text.starts_with(VERTICA)
+    }
+
+    /// Reads `vertica://…` or `host=… dbname=…`. The grammar is libpq's; keywords that mean something to
+    /// PostgreSQL only are refused.
+    ///
+    /// # Errors
+    /// Says what is wrong, without any text of the string.
+    pub fn of_vertica(text: &str) -> Result<Self, InvalidDsn> {
+        let values = grammar::read(text, &[VERTICA]).map_err(|error| match error {
+            InvalidDsn::NoEquals(1) => InvalidDsn::NotOfVertica,
+            other => other,
+        })?;
+        keyword::check_of_vertica(&values)?;
+        Self::of(&Texts { values, port: super::vertica::PORT })
     }
 }
 
 /// The raw values by keyword.
-struct Texts(Values);
+struct Texts {
+    values: Values,
+    /// The port of servers that name none.
+    port: u16,
+}
 
 impl Texts {
     /// A value as text.
     fn get(&self, keyword: &'static str) -> Result<Option<&str>, InvalidDsn> {
-        let value = self.0.get(keyword).map(|bytes| std::str::from_utf8(bytes));
+        let value = self.values.get(keyword).map(|bytes| std::str::from_utf8(bytes));
         value.transpose().map_err(|_| InvalidDsn::Value(keyword, "UTF-8"))
     }
 
@@ -165,7 +194,7 @@ impl Dsn {
             servers,
             database: database.ok_or(InvalidDsn::NoDatabase)?,
             user: user.ok_or(InvalidDsn::NoUser)?,
-            password: texts.0.get("password").filter(|password| !password.is_empty()).cloned(),
+            password: texts.values.get("password").filter(|password| !password.is_empty()).cloned(),
             options: owned("options")?,
             application_name: owned("application_name")?
                 .map_or_else(|| owned("fallback_application_name"), |name| Ok(Some(name)))?,

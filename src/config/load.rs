@@ -325,7 +325,7 @@ mod tests {
             let body = &body[..body.find("\n[").unwrap_or(body.len())];
             for key in known.iter().filter(|k| **k != "session") {
                 let shown =
-                    body.lines().any(|l| l.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+                    body.lines().any(|l| l.trim_start_matches(['#', ' ']).starts_with(&format!("{key} = ")));
                 assert!(shown, "the sample does not show {section}.{key}");
             }
         }

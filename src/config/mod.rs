@@ -18,11 +18,13 @@ mod remedy;
 mod source;
 mod validate;
 mod value;
+pub mod vertica;
 
 pub use load::{ConfigError, Problem};
 pub use remedy::{Advice, Remedy};
 pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, PostgresConfig, SourceConfig, SourceKind};
 pub use value::{Auto, OptionalSpan, Secret};
+pub use vertica::VerticaConfig;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]

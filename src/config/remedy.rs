@@ -35,6 +35,8 @@ pub enum Advice {
     NoPassword,
     /// The password file cannot be used.
     PasswordFile,
+    /// The file with the OAuth token cannot be used.
+    TokenFile,
     /// The certificate does not contain the host's name.
     CertificateName,
     /// The certificate is not from a known CA.
@@ -43,6 +45,10 @@ pub enum Advice {
     Tls,
     /// The server has no free connection.
     Connections,
+    /// The server has no free session (Vertica).
+    Sessions,
+    /// The server's resources are used up (Vertica).
+    Resources,
     /// The pool has no free connection.
     Pool,
     /// A lock was not available in time.
@@ -102,7 +108,7 @@ impl From<String> for Remedy {
 
 impl Advice {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Dsn,
         Self::Certificates,
         Self::Address,
@@ -112,10 +118,13 @@ impl Advice {
         Self::Password,
         Self::NoPassword,
         Self::PasswordFile,
+        Self::TokenFile,
         Self::CertificateName,
         Self::UnknownCa,
         Self::Tls,
         Self::Connections,
+        Self::Sessions,
+        Self::Resources,
         Self::Pool,
         Self::Lock,
         Self::Locks,
@@ -176,6 +185,10 @@ impl Advice {
                 "make password_file of the source readable for the user that the daemon runs as",
                 "make the file of --password-file readable for the user that runs this command",
             ),
+            Self::TokenFile => (
+                "make oauth_token_file of the source readable for the user that the daemon runs as",
+                "make the file with the token readable for the user that runs this command",
+            ),
             Self::CertificateName => (
                 "the host in the dsn is not in the server's certificate: use a name that is, or sslmode=verify-ca",
                 "the host in --dsn is not in the server's certificate: use a name that is, or sslmode=verify-ca",
@@ -193,6 +206,18 @@ impl Advice {
                  or raise max_connections or the role's CONNECTION LIMIT",
                 "the server has no connection left: use fewer --workers, or raise max_connections or the role's \
                  CONNECTION LIMIT",
+            ),
+            Self::Sessions => (
+                "the server has no session left: lower pool_size and max_parallel of the source, or raise \
+                 MaxClientSessions or the user's MAXCONNECTIONS",
+                "the server has no session left: use fewer --workers, or raise MaxClientSessions or the user's \
+                 MAXCONNECTIONS",
+            ),
+            Self::Resources => (
+                "the resource pool or the server has run out of memory, disk or threads: give the source a \
+                 resource_pool of its own, or lower max_parallel",
+                "the resource pool or the server has run out of memory, disk or threads: use fewer --workers, or give \
+                 the user a resource pool of its own",
             ),
             Self::Pool => ("raise pool_size of the source, or lower [export] workers", "use fewer --workers"),
             Self::Lock => (

@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn};
+use super::vertica::{self, VerticaConfig};
 use super::{ExportConfig, OptionalSpan, Secret};
 use crate::message::SourceName;
 use crate::message::setting::{Compression, InfinityMode, NumericMode, ReadWay, Span};
+
+mod section;
 
 /// Default number of chunks of a source that run at once.
 pub const MAX_PARALLEL: NonZeroU32 = NonZeroU32::new(96).expect("not zero");
@@ -23,6 +26,8 @@ pub enum SourceKind {
     Postgres(PostgresConfig),
     /// Greenplum 6.21 or newer, and its relatives.
     Greenplum(PostgresConfig),
+    /// Vertica.
+    Vertica(VerticaConfig),
 }
 
 /// How to reach a PostgreSQL server.
@@ -77,10 +82,14 @@ impl SourceKind {
     /// # Errors
     /// Says what is wrong with the DSN.
     pub(super) fn of_dsn(dsn: &Secret) -> Result<(&'static str, SourceName), InvalidDsn> {
-        let target: Dsn = dsn.expose().parse()?;
+        let is_vertica = Dsn::is_of_vertica(dsn.expose());
+        let (kind, usual, target) = match is_vertica {
+            true => ("vertica", vertica::PORT, Dsn::of_vertica(dsn.expose())?),
+            false => ("postgres", DEFAULT_PORT, dsn.expose().parse()?),
+        };
         let server = &target.servers[0];
-        let port = (server.port != DEFAULT_PORT).then(|| server.port.to_string());
-        Ok(("postgres", SourceName::of_dsn(&server.name(), port.as_deref(), &target.database)))
+        let port = (server.port != usual).then(|| server.port.to_string());
+        Ok((kind, SourceName::of_dsn(&server.name(), port.as_deref(), &target.database)))
     }
 
     const fn preset(&self) -> Preset {
@@ -99,6 +108,13 @@ impl SourceKind {
                 chunk_workers: NonZeroU32::new(16),
                 session: &[("work_mem", "2GB")],
             },
+            Self::Vertica(_) => Preset {
+                compression: Compression::Zstd(3),
+                chunk_rows: NonZeroU64::new(5_000_000),
+                stall_timeout: Span::seconds(3600),
+                chunk_workers: NonZeroU32::new(16),
+                session: &[],
+            },
         }
     }
 
@@ -109,6 +125,11 @@ impl SourceKind {
             Self::Postgres(server) | Self::Greenplum(server) => {
                 vec![("password_file", &server.password_file), ("ca_file", &server.ca_file)]
             }
+            Self::Vertica(server) => vec![
+                ("password_file", &server.password_file),
+                ("oauth_token_file", &server.oauth_token_file),
+                ("ca_file", &server.ca_file),
+            ],
         }
     }
 
@@ -118,6 +139,9 @@ impl SourceKind {
             Self::Postgres(server) | Self::Greenplum(server) => {
                 vec![&mut server.password_file, &mut server.ca_file]
             }
+            Self::Vertica(server) => {
+                vec![&mut server.password_file, &mut server.oauth_token_file, &mut server.ca_file]
+            }
         }
     }
 
@@ -125,6 +149,7 @@ impl SourceKind {
     pub fn set_password_file(&mut self, file: Option<PathBuf>) {
         match self {
             Self::Postgres(server) | Self::Greenplum(server) => server.password_file = file,
+            Self::Vertica(server) => server.password_file = file,
         }
     }
 
@@ -136,6 +161,7 @@ impl SourceKind {
             Self::Postgres(server) | Self::Greenplum(server) => {
                 server.dsn.expose().parse::<Dsn>().ok().map(|dsn| dsn.identity())
             }
+            Self::Vertica(server) => server.parsed().ok().map(|dsn| dsn.identity()),
         }
     }
 
@@ -148,6 +174,7 @@ impl SourceKind {
                 let password = both.then(|| ("password", "set it or password_file, not both".to_owned()));
                 dsn.into_iter().chain(password).collect()
             }
+            Self::Vertica(server) => server.problems(),
         }
     }
 
@@ -157,6 +184,7 @@ impl SourceKind {
             Self::Postgres(server) | Self::Greenplum(server) => {
                 vec![("connect_timeout", server.connect_timeout), ("lock_timeout", server.lock_timeout)]
             }
+            Self::Vertica(server) => vec![("connect_timeout", server.connect_timeout)],
         }
     }
 
@@ -164,6 +192,7 @@ impl SourceKind {
     pub(super) fn fixed_settings(&self) -> &'static [&'static str] {
         match self {
             Self::Postgres(_) | Self::Greenplum(_) => &FIXED_SETTINGS,
+            Self::Vertica(_) => &[],
         }
     }
 }
@@ -193,12 +222,14 @@ pub enum AllowWhere {
 
 /// `[sources.<name>]`: settings that every kind has.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(from = "Section")]
+#[serde(from = "section::Section")]
 pub struct SourceConfig {
     /// Where the source was given.
     pub origin: Origin,
     /// The kind of source, with its own settings.
     pub kind: SourceKind,
+    /// Keys that the file sets and that this kind of source does not have.
+    pub misplaced: Vec<&'static str>,
     /// Connections of this daemon's pool. Keepers need additional connections.
     pub pool_size: NonZeroU32,
     /// Chunks of this source that run at once, in all daemons together.
@@ -264,113 +295,4 @@ impl SourceConfig {
     pub fn stall_timeout(&self) -> Span {
         self.stall_timeout.unwrap_or(self.kind.preset().stall_timeout)
     }
-}
-
-/// Names of kinds in the file.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum KindName {
-    Postgres,
-    Greenplum,
-}
-
-/// `[sources.<name>]` as written in the file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Section {
-    kind: KindName,
-    dsn: Secret,
-    #[serde(default)]
-    password: Option<Secret>,
-    #[serde(default)]
-    password_file: Option<PathBuf>,
-    #[serde(default)]
-    ca_file: Option<PathBuf>,
-    #[serde(default = "default_pool_size")]
-    pool_size: NonZeroU32,
-    #[serde(default = "default_max_parallel")]
-    max_parallel: NonZeroU32,
-    #[serde(default = "default_max_jobs")]
-    max_jobs: NonZeroU32,
-    #[serde(default = "default_connect_timeout")]
-    connect_timeout: Span,
-    #[serde(default)]
-    stall_timeout: Option<Span>,
-    #[serde(default = "default_lock_timeout")]
-    lock_timeout: Span,
-    #[serde(default)]
-    max_snapshot_age: OptionalSpan,
-    #[serde(default)]
-    schemas: Vec<String>,
-    #[serde(default)]
-    allow_where: AllowWhere,
-    #[serde(default)]
-    read: ReadWay,
-    #[serde(default)]
-    numeric: Option<NumericMode>,
-    #[serde(default)]
-    infinity: InfinityMode,
-    #[serde(default)]
-    compression: Option<Compression>,
-    #[serde(default)]
-    chunk_rows: Option<NonZeroU64>,
-    #[serde(default)]
-    chunk_workers: Option<NonZeroU32>,
-    #[serde(default)]
-    session: BTreeMap<String, String>,
-}
-
-impl From<Section> for SourceConfig {
-    fn from(section: Section) -> Self {
-        let server = PostgresConfig {
-            dsn: section.dsn,
-            password: section.password,
-            password_file: section.password_file,
-            ca_file: section.ca_file,
-            connect_timeout: section.connect_timeout,
-            lock_timeout: section.lock_timeout,
-        };
-        let kind = match section.kind {
-            KindName::Postgres => SourceKind::Postgres(server),
-            KindName::Greenplum => SourceKind::Greenplum(server),
-        };
-        Self {
-            origin: Origin::default(),
-            kind,
-            pool_size: section.pool_size,
-            max_parallel: section.max_parallel,
-            max_jobs: section.max_jobs,
-            stall_timeout: section.stall_timeout,
-            max_snapshot_age: section.max_snapshot_age,
-            schemas: section.schemas,
-            allow_where: section.allow_where,
-            read: section.read,
-            numeric: section.numeric,
-            infinity: section.infinity,
-            compression: section.compression,
-            chunk_rows: section.chunk_rows,
-            chunk_workers: section.chunk_workers,
-            session: section.session,
-        }
-    }
-}
-
-fn default_pool_size() -> NonZeroU32 {
-    NonZeroU32::new(20).expect("not zero")
-}
-
-fn default_max_parallel() -> NonZeroU32 {
-    MAX_PARALLEL
-}
-
-fn default_max_jobs() -> NonZeroU32 {
-    MAX_JOBS
-}
-
-fn default_connect_timeout() -> Span {
-    Span::seconds(10)
-}
-
-fn default_lock_timeout() -> Span {
-    Span::seconds(5)
 }

@@ -204,6 +204,9 @@ impl SourceConfig {
         for (field, text) in self.kind.problems() {
             found.add(&key(field), text);
         }
+        for field in &self.misplaced {
+            found.add(&key(field), "this kind of source has no such setting; leave it out");
+        }
         for (field, number) in
             [("pool_size", self.pool_size), ("max_parallel", self.max_parallel), ("max_jobs", self.max_jobs)]
         {

@@ -145,7 +145,9 @@ impl Roles {
                     }
                 }
                 Ok(Control::Planned { job, source, lineage }) => {
-                    if let Some(source) = self.context.source(&source) {
+                    let source = self.context.source(&source);
+                    // Other snapshots are found again from the plan.
+                    if let Some(source) = source.filter(|s| s.snapshots().is_some_and(|s| !s.recalls())) {
                         let (worker, stop) = (Arc::clone(&self.worker), self.stop.clone());
                         joins.spawn(async move {
                             let keepers = &worker.shared().keepers;

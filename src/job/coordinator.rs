@@ -147,6 +147,7 @@ impl Drop for Leave {
         metrics.set_jobs([]);
         metrics.jobs_stalled.set(0);
         metrics.oldest_snapshot_age_seconds.set(0.0);
+        metrics.snapshot_holders.set(0);
     }
 }
 
@@ -381,5 +382,8 @@ impl Coordinator {
         let oldest = self.jobs.values().filter_map(JobState::oldest_snapshot).min();
         let age = oldest.map_or(0.0, |t| self.context.now().duration_since(t).as_secs_f64().max(0.0));
         self.context.metrics.oldest_snapshot_age_seconds.set(age);
+        let open = self.jobs.values().flat_map(JobState::open_lineages);
+        let holders = open.map(|lineage| self.window.holders(lineage)).min().unwrap_or(0);
+        self.context.metrics.snapshot_holders.set(holders.try_into().unwrap_or(i64::MAX));
     }
 }

@@ -237,12 +237,26 @@ fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> 
     Some(Disposition::Abandon(Cause::Unfit { columns: unfit }))
 }
 
-/// A complete table is published, unless its rows were counted and differ.
+/// A complete table is published, unless its rows were counted and differ. If the source may have lost rows of
+/// the snapshot meanwhile, the table is planned again.
 fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> Disposition {
     let Some(planned) = job.plan(id.epoch).and_then(|p| p.table(table)) else {
         return Disposition::Publish;
     };
     let rows: u64 = batch.records.iter().flatten().filter_map(|r| r.of(table)).map(RecordedTable::rows).sum();
+    if let Some(shown) = planned.snapshot_rows.filter(|shown| *shown != rows) {
+        let error = ErrorReport {
+            code: "rows_missing".into(),
+            message: format!(
+                "{}.{}: {rows} rows were exported, and the snapshot showed {shown} when it was planned: its history was \
+                 removed or moved meanwhile (TRUNCATE, or a partition that was dropped, moved or swapped)",
+                planned.schema, planned.name
+            ),
+            remedy: None,
+            retryable: true,
+        };
+        return limited(job, id, table, Cause::Changed, &error);
+    }
     match planned.counted_rows {
         Some(counted) if counted != rows => Disposition::Fail(ErrorReport {
             code: "count_mismatch".into(),

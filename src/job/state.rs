@@ -16,6 +16,7 @@ use crate::message::event::JobProgress;
 use crate::message::{ChunkNo, Epoch, JobId, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
+use crate::relation::Snapshot;
 
 /// One batch of a plan.
 #[derive(Debug)]
@@ -281,12 +282,21 @@ impl JobState {
     /// The oldest snapshot that open batches read.
     #[must_use]
     pub fn oldest_snapshot(&self) -> Option<Timestamp> {
+        self.open_snapshots().map(|snapshot| snapshot.time).min()
+    }
+
+    /// The lineages that open batches read.
+    #[must_use]
+    pub fn open_lineages(&self) -> BTreeSet<Uuid> {
+        self.open_snapshots().map(|snapshot| snapshot.lineage).collect()
+    }
+
+    fn open_snapshots(&self) -> impl Iterator<Item = &Snapshot> {
         self.batches
             .iter()
             // A batch that is complete and only moves into place reads nothing more.
             .filter(|(_, b)| b.is_open() && !(b.settling && b.missing == 0))
-            .filter_map(|(id, _)| self.plan(id.epoch)?.snapshot.as_ref().map(|s| s.time))
-            .min()
+            .filter_map(|(id, _)| self.plan(id.epoch)?.snapshot.as_ref())
     }
 
     /// The progress of the job.

@@ -19,7 +19,7 @@ use crate::message::setting::Compression;
 use crate::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::{PlannedTable, WriterSettings};
-use crate::relation::{Snapshot, Strategy};
+use crate::relation::{Frozen, Snapshot, Strategy};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -61,6 +61,7 @@ pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
         note: None,
         estimated_rows: 0,
         counted_rows: None,
+        snapshot_rows: None,
     }
 }
 
@@ -73,7 +74,11 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
         destination: None,
-        snapshot: Some(Snapshot { lineage: Uuid::from_u128(lineage), time: Timestamp::UNIX_EPOCH }),
+        snapshot: Some(Snapshot {
+            lineage: Uuid::from_u128(lineage),
+            time: Timestamp::UNIX_EPOCH,
+            mark: Frozen::default(),
+        }),
         session: vec![],
         writer: WriterSettings {
             compression: Compression::Snappy,
@@ -179,6 +184,52 @@ fn a_count_that_differs_keeps_a_table_from_being_published() {
     let (mut job, id) = running(vec![PlannedTable { counted_rows: Some(11), ..planned(0, 0, 1) }]);
     job.batches.get_mut(&id).expect("exists").record(ChunkNo(0), record(&[0]));
     assert!(matches!(dispositions(&job, &at())[..], [Disposition::Fail(_)]));
+}
+
+#[test]
+fn rows_that_a_snapshot_lost_are_never_published_and_their_table_is_planned_again_a_few_times() {
+    let shown = |rows| PlannedTable { snapshot_rows: Some(rows), ..planned(0, 0, 2) };
+    let complete = |rows| {
+        let (mut job, id) = running(vec![shown(rows)]);
+        for chunk in [0, 1] {
+            job.batches.get_mut(&id).expect("exists").record(ChunkNo(chunk), record(&[0]));
+        }
+        (job, id)
+    };
+    let (job, _) = complete(20);
+    assert_eq!(dispositions(&job, &at()), [Disposition::Publish], "both chunks have ten rows");
+    for rows in [21, 19] {
+        let (job, _) = complete(rows);
+        assert_eq!(dispositions(&job, &at()), [Disposition::Abandon(Cause::Changed)]);
+    }
+    let counted = PlannedTable { counted_rows: Some(21), ..shown(21) };
+    let (mut job, id) = running(vec![counted]);
+    for chunk in [0, 1] {
+        job.batches.get_mut(&id).expect("exists").record(ChunkNo(chunk), record(&[0]));
+    }
+    assert_eq!(
+        dispositions(&job, &at()),
+        [Disposition::Abandon(Cause::Changed)],
+        "`verify` does not fail it"
+    );
+    // The same again under three other lineages.
+    let (mut job, mut id) = complete(21);
+    for lineage in 2..5 {
+        settle(&mut job, id, TableResult::Abandoned { cause: Cause::Changed });
+        job.add_plan(plan(&job, lineage, vec![shown(21)]));
+        job.said.plans = job.plans.len();
+        id = BatchId { epoch: Epoch::after(job.plans.len() - 1), ..id };
+        for chunk in [0, 1] {
+            job.batches.get_mut(&id).expect("exists").record(ChunkNo(chunk), record(&[0]));
+        }
+    }
+    let list = dispositions(&job, &at());
+    let [Disposition::Fail(error)] = &list[..] else { panic!("{list:?}") };
+    assert_eq!(error.code, "rows_missing");
+    assert!(
+        error.message.contains("s.t0: 20 rows") && error.message.contains("planned again 3 times"),
+        "{error:?}"
+    );
 }
 
 #[test]

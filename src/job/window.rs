@@ -131,6 +131,12 @@ impl Window {
         self.daemons.values().flat_map(|d| d.alive.lineages.iter().copied()).collect()
     }
 
+    /// How many living daemons hold a lineage.
+    #[must_use]
+    pub fn holders(&self, lineage: Uuid) -> usize {
+        self.daemons.values().filter(|d| d.alive.lineages.contains(&lineage)).count()
+    }
+
     /// Living daemons.
     #[must_use]
     pub fn daemons(&self) -> usize {

@@ -127,6 +127,10 @@ pub struct PlannedTable {
     /// Rows counted under the snapshot, if the request asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_rows: Option<u64>,
+    /// Rows that the snapshot showed while the table was planned, if the source can lose rows of a snapshot
+    /// without an error. Exported rows of another number are not published: the table is planned again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_rows: Option<u64>,
 }
 
 /// A named table that cannot be exported.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Ground, Names, PlanError, Scope};
+use super::{Draft, Ground, Names, PlanError, Scope};
 use crate::config::Origin;
 use crate::message::TableNo;
 use crate::message::pattern::qualified;
@@ -12,6 +12,9 @@ use crate::plan::batch::{self, BatchMember};
 use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::{FailedTable, PlannedTable};
 use crate::source::{ErrorKind, SourceError};
+
+/// Tables whose rows are counted by one question.
+const COUNTED_AT_ONCE: usize = 100;
 
 /// Tables and failures so far.
 #[derive(Default)]
@@ -66,6 +69,7 @@ impl Drafts {
                 return Err(SourceError::cancelled("the plan is no longer wanted").into());
             }
         }
+        self.count(ground, &mut drafts).await?;
         let bases = names.names(&drafts).await;
         for (draft, base) in drafts.into_iter().zip(bases) {
             match base {
@@ -77,6 +81,45 @@ impl Drafts {
             }
         }
         Ok(())
+    }
+
+    /// Counts the rows of tables under the snapshot, where the source may lose some of them: many tables at once,
+    /// or each alone if that fails.
+    async fn count<E>(
+        &mut self,
+        ground: &Ground<'_>,
+        drafts: &mut Vec<Draft<'_>>,
+    ) -> Result<(), PlanError<E>> {
+        let mut failed = Vec::new();
+        for some in drafts.chunks_mut(COUNTED_AT_ONCE) {
+            let uncounted: Vec<_> = some.iter().filter_map(Draft::uncounted).collect();
+            if uncounted.is_empty() {
+                continue;
+            }
+            let counts = match ground.source.counts(&uncounted, ground.keeper()).await {
+                Ok(counts) => counts.into_iter().map(Ok).collect(),
+                Err(error) if error.kind != ErrorKind::Permanent => return Err(error.into()),
+                Err(_) => {
+                    let mut each = Vec::with_capacity(uncounted.len());
+                    for selection in &uncounted {
+                        each.push(ground.source.count(selection, ground.keeper()).await);
+                    }
+                    each
+                }
+            };
+            let waiting = some.iter_mut().filter(|draft| draft.uncounted().is_some());
+            for (draft, rows) in waiting.zip(counts) {
+                match rows {
+                    Ok(rows) => draft.shows(rows),
+                    Err(error) => {
+                        failed.push((draft.number, qualified(draft.schema(), draft.name()), error));
+                    }
+                }
+            }
+        }
+        drafts.retain(|draft| failed.iter().all(|(number, ..)| *number != draft.number));
+        let origin = ground.config.origin;
+        failed.into_iter().try_for_each(|(number, table, e)| self.fail(number, table, e.into(), origin))
     }
 
     /// Names of the tables that cannot be planned.

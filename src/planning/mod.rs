@@ -67,18 +67,33 @@ pub struct Scope {
     pub numbers: BTreeMap<String, TableNo>,
     /// Columns that became text in earlier epochs, by table number.
     pub as_text: BTreeMap<TableNo, Vec<UnfitColumn>>,
+    /// Rows that a snapshot showed when an earlier epoch was planned, by table number, with the lineage.
+    pub shown_rows: BTreeMap<TableNo, (Uuid, u64)>,
 }
 
 impl Scope {
     /// Everything that a request asks for.
     #[must_use]
     pub fn first(request: ExportRequest) -> Self {
-        Self { request, children: Vec::new(), free: 0, numbers: BTreeMap::new(), as_text: BTreeMap::new() }
+        Self {
+            request,
+            children: Vec::new(),
+            free: 0,
+            numbers: BTreeMap::new(),
+            as_text: BTreeMap::new(),
+            shown_rows: BTreeMap::new(),
+        }
     }
 
     /// The number of a table: its number in the first plan, or else a new one.
     fn number(&self, table: &str, fresh: TableNo) -> TableNo {
         self.numbers.get(table).copied().unwrap_or(TableNo(self.free + fresh.0))
+    }
+
+    /// Rows that the same snapshot showed of a table when it was planned before.
+    fn shown_rows(&self, table: TableNo, under: &Under) -> Option<u64> {
+        let (lineage, rows) = self.shown_rows.get(&table)?;
+        (*lineage == under.snapshot.lineage).then_some(*rows)
     }
 }
 

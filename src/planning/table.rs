@@ -15,7 +15,7 @@ use crate::relation::{
     Boundaries, Column, Division, Frozen, MappingOptions, Relation, RelationKind, Selection, SplitKey,
     Strategy,
 };
-use crate::source::SourceError;
+use crate::source::{Snapshots, SourceError};
 
 /// The plan of a table that has no name at the destination yet.
 pub struct Draft<'a> {
@@ -34,6 +34,9 @@ pub struct Draft<'a> {
     note: Option<String>,
     estimated_rows: u64,
     counted_rows: Option<u64>,
+    snapshot_rows: Option<u64>,
+    /// Whether the rows under the snapshot must still be counted.
+    waits_for_count: bool,
 }
 
 impl Draft<'_> {
@@ -47,6 +50,16 @@ impl Draft<'_> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.chosen.relation.name
+    }
+
+    /// The rows that it exports, if they must still be counted under the snapshot.
+    pub(super) fn uncounted(&self) -> Option<Selection<'_>> {
+        self.waits_for_count.then(|| self.chosen.selection(self.filter.as_ref()))
+    }
+
+    /// Notes how many rows the snapshot shows.
+    pub(super) fn shows(&mut self, rows: u64) {
+        (self.snapshot_rows, self.waits_for_count) = (Some(rows), false);
     }
 
     /// What decides its batch.
@@ -79,6 +92,7 @@ impl Draft<'_> {
             note: self.note,
             estimated_rows: self.estimated_rows,
             counted_rows: self.counted_rows,
+            snapshot_rows: self.snapshot_rows,
         }
     }
 }
@@ -116,6 +130,7 @@ impl Ground<'_> {
             read: request.read.unwrap_or(self.config.read),
             must: request.read.is_some(),
             strategy: request.strategy,
+            by_column: request.chunk_column.is_some(),
             chunk_rows: split_request.chunk_rows,
             chunk_bytes: split_request.chunk_bytes,
             filtered: filter.as_ref().and(estimate),
@@ -173,6 +188,11 @@ impl Ground<'_> {
             Verify::Count if under.is_some() => Some(self.source.count(&selection, under).await?),
             Verify::Count | Verify::None => None,
         };
+        // The snapshot may have lost rows since an earlier epoch of the job counted them.
+        let may_lose_rows =
+            self.source.snapshots().is_some_and(Snapshots::may_lose_rows) && !relation.foreign;
+        let shown_before = self.under.and_then(|under| scope.shown_rows(number, under));
+        let snapshot_rows = shown_before.or(counted_rows).filter(|_| may_lose_rows);
         let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
         Ok(Draft {
             number,
@@ -188,6 +208,8 @@ impl Ground<'_> {
             note: (!notes.is_empty()).then(|| notes.join("; ")),
             estimated_rows,
             counted_rows,
+            snapshot_rows,
+            waits_for_count: may_lose_rows && under.is_some() && snapshot_rows.is_none(),
         })
     }
 

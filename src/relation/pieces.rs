@@ -18,6 +18,8 @@ pub struct Wanted {
     pub must: bool,
     /// The strategy.
     pub strategy: StrategyRequest,
+    /// Whether the request names the column to split by.
+    pub by_column: bool,
     /// Rows of a chunk; if none, the source decides.
     pub chunk_rows: Option<NonZeroU64>,
     /// Bytes of the table in a chunk.

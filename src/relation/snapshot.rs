@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Frozen;
+
 /// A snapshot of a source, and the lineage of keepers that hold it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -11,4 +13,7 @@ pub struct Snapshot {
     pub lineage: Uuid,
     /// The time whose rows the snapshot shows, by the source's clock.
     pub time: Timestamp,
+    /// What the source needs to find the snapshot again, if nobody has to keep it. Only the source reads this.
+    #[serde(default, skip_serializing_if = "Frozen::is_nothing")]
+    pub mark: Frozen,
 }

@@ -56,6 +56,8 @@ pub enum Refusal {
     Lock,
     /// The source does not know a snapshot that a living session keeps.
     SnapshotElsewhere,
+    /// The source can show the snapshot to nobody any more.
+    SnapshotGone,
 }
 
 /// A failure of a source: what happened, to which object, and what to change.

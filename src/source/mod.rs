@@ -27,9 +27,12 @@ use crate::relation::{
 };
 
 pub mod decode;
+mod dial;
 mod error;
 pub mod memory;
 pub mod postgres;
+mod sql;
+pub mod vertica;
 
 pub use error::{ErrorKind, Refusal, SourceError};
 
@@ -42,6 +45,7 @@ pub fn of(name: &SourceName, section: &SourceConfig) -> Result<Arc<dyn Source>, 
         SourceKind::Postgres(server) | SourceKind::Greenplum(server) => {
             Arc::new(postgres::PostgresSource::new(name, section, server)?)
         }
+        SourceKind::Vertica(server) => Arc::new(vertica::VerticaSource::new(name, section, server)?),
     })
 }
 
@@ -144,6 +148,26 @@ pub trait Snapshots: Send + Sync {
     /// Prepares to hold a snapshot that another process takes soon.
     async fn prepare(&self) -> Result<Option<Prepared>, SourceError> {
         Ok(None)
+    }
+
+    /// Whether a plan says enough to find a snapshot again, so that nobody has to keep it. [`Self::recall`] finds
+    /// it, and [`Self::join`] finds nothing.
+    fn recalls(&self) -> bool {
+        false
+    }
+
+    /// Finds a snapshot again from what a plan says about it.
+    ///
+    /// # Errors
+    /// `LineageLost` if the source can no longer show it.
+    async fn recall(&self, snapshot: &Snapshot) -> Result<Arc<dyn Keeper>, SourceError> {
+        Err(SourceError::lineage_lost(format!("nobody keeps the snapshot of lineage {}", snapshot.lineage)))
+    }
+
+    /// Whether rows of a snapshot can disappear without an error while the snapshot lives. Planning then counts
+    /// the rows of each table, and a table with another number of rows in the end is planned again.
+    fn may_lose_rows(&self) -> bool {
+        false
     }
 
     /// Number of living keepers of a lineage, in all processes.
@@ -271,6 +295,19 @@ pub trait Source: Send + Sync {
 
     /// Counts the rows of a selection.
     async fn count(&self, selection: &Selection<'_>, under: Option<&dyn Keeper>) -> Result<u64, SourceError>;
+
+    /// Counts the rows of several selections, in their order.
+    async fn counts(
+        &self,
+        selections: &[Selection<'_>],
+        under: Option<&dyn Keeper>,
+    ) -> Result<Vec<u64>, SourceError> {
+        let mut counts = Vec::with_capacity(selections.len());
+        for selection in selections {
+            counts.push(self.count(selection, under).await?);
+        }
+        Ok(counts)
+    }
 
     /// The highest value of a column in a selection, as text.
     async fn maximum(

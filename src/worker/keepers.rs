@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::folder::FolderError;
 use crate::folder::files::outcome::Owner;
 use crate::message::JobId;
+use crate::relation::Snapshot;
 use crate::source::{Keeper, Prepared, Snapshots, Source, SourceError};
 
 /// How long other daemons get, at least, to import a snapshot, even after the deadline of the shutdown.
@@ -129,7 +130,9 @@ impl Keepers {
 
     fn insert(&self, source: &Arc<dyn Source>, job: &JobId, keeper: &Arc<dyn Keeper>) {
         let lineage = keeper.snapshot().lineage;
-        if keeper.holds() {
+        if source.snapshots().is_some_and(Snapshots::recalls) {
+            debug!(job.id = %job, %lineage, "reads under the snapshot, which needs no keeper");
+        } else if keeper.holds() {
             info!(job.id = %job, %lineage, "keeps the snapshot");
         } else {
             info!(job.id = %job, %lineage, "reads under the snapshot, which only another daemon keeps");
@@ -178,6 +181,35 @@ impl Keepers {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// What chunks of a plan read under. A snapshot that needs no keeper is found again from the plan; any other
+    /// one is kept by this process from now on, as by [`Self::ensure`].
+    ///
+    /// # Errors
+    /// `LineageLost` if the source can no longer show it, or no keeper is found; else the error of the source.
+    pub async fn of_plan(
+        &self,
+        source: &Arc<dyn Source>,
+        snapshot: &Snapshot,
+        job: &JobId,
+        cancel: &CancellationToken,
+    ) -> Result<Arc<dyn Keeper>, SourceError> {
+        let snapshots = snapshots(source)?;
+        if !snapshots.recalls() {
+            return self.ensure(source, snapshot.lineage, job, cancel).await;
+        }
+        if let Some(keeper) = self.living(snapshot.lineage, source) {
+            return Ok(keeper);
+        }
+        let recall = tokio::time::timeout(JOIN_LIMIT, snapshots.recall(snapshot));
+        let keeper = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(cancelled()),
+            keeper = recall => keeper.map_err(|_| slow(source))??,
+        };
+        self.insert(source, job, &keeper);
+        Ok(keeper)
     }
 
     /// Imports a snapshot from any living keeper, one task at a time. `None` if there is no keeper.
@@ -238,7 +270,10 @@ impl Keepers {
             .map(|(lineage, _)| *lineage)
             .collect();
         for lineage in lost {
-            let Some(Held { source, job, .. }) = lock(&self.held).remove(&lineage) else { continue };
+            let Some(Held { keeper, source, job }) = lock(&self.held).remove(&lineage) else { continue };
+            if keeper.holds() {
+                self.context.metrics.snapshot_sessions_lost_total.inc();
+            }
             warn!(job.id = %job, %lineage, "the session that kept the snapshot is gone; looks for another");
             if let Err(error) = self.join(&source, lineage, &job).await {
                 debug!(%lineage, %error, "another keeper cannot be joined");

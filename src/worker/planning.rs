@@ -215,7 +215,7 @@ impl Planner<'_> {
         let mut passed = passed.cloned();
         let mut known = self.job.plans.iter().filter_map(|p| p.snapshot());
         if let Some(snapshot) = known.find(|s| passed.is_none() && Some(s.lineage) == lineage) {
-            match keepers.ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel).await {
+            match keepers.of_plan(&self.source, snapshot, &self.task.job, self.cancel).await {
                 Ok(keeper) => return Ok(Some(Under { snapshot: snapshot.clone(), keeper })),
                 Err(e) if e.kind == ErrorKind::LineageLost => passed = Some(e),
                 Err(e) => return Err(e.into()),

@@ -2,10 +2,11 @@
 //!
 //! A dictionary makes a column with few distinct values small. Where almost every value is new, a dictionary
 //! only costs time: one look-up per value, until the dictionary becomes too large and is given up. The first
-//! batch shows well enough which case it is. Whole numbers without a dictionary are stored as differences if
-//! these are not larger; a column of ascending keys then nearly vanishes. Columns that `flat/` encodes choose
-//! for each page; for others the first batch decides. Portable files have no differences, because not every
-//! reader decodes them correctly.
+//! batch shows well enough which case it is (`sample.rs`). Whole numbers without a dictionary are stored as
+//! differences if these are not larger; a column of ascending keys then nearly vanishes. So are the numbers
+//! that come after a dictionary was given up. Columns that `flat/` encodes choose for each page; for others
+//! the first batch decides. Portable files have no differences, because not every reader decodes them
+//! correctly.
 
 use std::sync::Arc;
 
@@ -17,20 +18,31 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 
 use super::compressor::codec;
-use super::flat::{BOUND_BYTES, differences_pay, is_signed_whole};
+use super::flat::BOUND_BYTES;
 use super::metadata::Provenance;
-use crate::message::setting::FileTypes;
+use super::sample::{self, Rest, Sample};
+use crate::message::setting::{Compression, FileTypes};
 use crate::plan::export_plan::WriterSettings;
 use crate::relation::column::{Column, ELEMENT};
 
-/// Number of rows in the sample.
-const SAMPLE_ROWS: usize = 2048;
 /// A dictionary is given up at this size.
 const DICTIONARY_BYTES: usize = 1 << 20;
 /// A column whose values are longer on average counts as documents.
 const LONG_BYTES: usize = 4096;
 /// Pages are cut at this size before compression.
 const PAGE_BYTES: usize = 1 << 20;
+/// Rows take about this many times less space in a file than in memory.
+const SHRINKING: usize = 4;
+/// A batch of few rows that has less memory is the last one of its chunk.
+const SHORT_BYTES: usize = 1 << 20;
+
+/// How the values of a leaf are stored.
+#[derive(Clone, Copy)]
+struct Choice {
+    dictionary: bool,
+    /// Whether values that are in no dictionary are differences.
+    differences: bool,
+}
 
 /// The writer of a file, in the form that parquet-java parses:
 /// <https://github.com/apache/parquet-java/blob/master/parquet-common/src/main/java/org/apache/parquet/VersionParser.java>.
@@ -68,11 +80,26 @@ pub(super) fn properties(
     if !may_differ {
         builder = builder.set_encoding(Encoding::PLAIN);
     }
+    let rest = rest(settings, first);
     for (column, array) in columns.iter().zip(first.columns()) {
         let field = column.ty.field(&column.name, column.nullable);
-        builder = encode(builder, &[&column.name], &field, Some(array), may_differ);
+        builder = encode(builder, &[&column.name], &field, Some(array), &rest);
     }
     builder.build()
+}
+
+/// What is known about the row group that begins with this batch.
+fn rest(settings: &WriterSettings, first: &RecordBatch) -> Rest {
+    let bytes = first.columns().iter().map(bytes_of).fold(0, usize::saturating_add);
+    let limit = usize::try_from(settings.row_group_bytes).unwrap_or(usize::MAX);
+    let is_last = first.num_rows() < sample::ROWS && bytes < SHORT_BYTES;
+    let batches = if is_last { 1 } else { limit.saturating_mul(SHRINKING) / bytes.max(1) };
+    Rest {
+        batches: batches.max(1),
+        dictionary_bytes: DICTIONARY_BYTES,
+        is_compressed: settings.compression != Compression::None,
+        may_differ: settings.types.is_exact(),
+    }
 }
 
 /// Sets the encodings of all leaves of the field at `path`.
@@ -81,28 +108,28 @@ fn encode(
     path: &[&str],
     field: &Field,
     array: Option<&ArrayRef>,
-    may_differ: bool,
+    rest: &Rest,
 ) -> WriterPropertiesBuilder {
     let below = |name| [path, &[name]].concat();
     match field.data_type() {
         DataType::Struct(fields) => fields.iter().enumerate().fold(builder, |builder, (index, field)| {
             let array = array.and_then(|a| a.as_struct_opt()).map(|fields| fields.column(index));
-            encode(builder, &below(field.name()), field, array, may_differ)
+            encode(builder, &below(field.name()), field, array, rest)
         }),
         DataType::List(field) => {
             let array = array.and_then(|a| a.as_list_opt::<i32>()).map(|list| list.values());
-            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array, may_differ)
+            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array, rest)
         }
         DataType::FixedSizeList(field, _) => {
             let array = array.and_then(|a| a.as_fixed_size_list_opt()).map(|list| list.values());
-            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array, may_differ)
+            encode(builder, &[path, &["list", ELEMENT]].concat(), field, array, rest)
         }
         DataType::Map(entries, _) => {
             let pairs =
                 array.and_then(|a| a.as_map_opt()).map(|map| Arc::new(map.entries().clone()) as ArrayRef);
-            encode(builder, &below(entries.name()), entries, pairs.as_ref(), may_differ)
+            encode(builder, &below(entries.name()), entries, pairs.as_ref(), rest)
         }
-        _ => encode_leaf(builder, path, field, array, may_differ),
+        _ => encode_leaf(builder, path, field, array, rest),
     }
 }
 
@@ -111,12 +138,15 @@ fn encode_leaf(
     path: &[&str],
     field: &Field,
     array: Option<&ArrayRef>,
-    may_differ: bool,
+    rest: &Rest,
 ) -> WriterPropertiesBuilder {
     let path = ColumnPath::new(path.iter().map(|&name| name.to_owned()).collect());
-    let whole = is_signed_whole(field.data_type()) || field.data_type() == &DataType::UInt32;
     let long = array.is_some_and(is_long);
-    let dictionary = !long && array.is_none_or(|array| pays(array, whole));
+    let choice = match array {
+        Some(_) if long => Choice { dictionary: false, differences: false },
+        Some(array) => choose(array, rest),
+        None => Choice { dictionary: true, differences: false },
+    };
     // Documents and blobs get no statistics: nobody filters by a range of them, and the Parquet crate copies
     // whole minima and maxima before it cuts them.
     let is_document = field.data_type() == &DataType::Binary
@@ -124,67 +154,38 @@ fn encode_leaf(
     let statistics = if is_document || long { EnabledStatistics::None } else { EnabledStatistics::Page };
     let builder = builder
         .set_column_statistics_enabled(path.clone(), statistics)
-        .set_column_dictionary_enabled(path.clone(), dictionary);
-    let differs = may_differ && whole && !dictionary;
-    if differs && array.is_some_and(|array| differences_pay(array, SAMPLE_ROWS)) {
+        .set_column_dictionary_enabled(path.clone(), choice.dictionary);
+    if choice.differences {
         builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
     } else {
         builder
     }
 }
 
+fn choose(array: &ArrayRef, rest: &Rest) -> Choice {
+    match Sample::of(array) {
+        Some(sample) => Choice {
+            dictionary: sample.dictionary_pays(rest),
+            differences: rest.may_differ && sample.differences_pay(),
+        },
+        // Identifiers hardly ever repeat.
+        None => Choice {
+            dictionary: !matches!(array.data_type(), DataType::FixedSizeBinary(_)),
+            differences: false,
+        },
+    }
+}
+
 /// Whether values are long on average. The capacity of the array does not count: the last batch of a chunk
 /// has the same capacity as the one before, but fewer values.
 fn is_long(array: &ArrayRef) -> bool {
-    let bytes = array.to_data().get_slice_memory_size().unwrap_or(usize::MAX);
-    bytes / array.len().max(1) > LONG_BYTES
+    bytes_of(array) / array.len().max(1) > LONG_BYTES
 }
 
-/// Whether a dictionary pays for these values: enough of them repeat, and not only next to each other (sorted
-/// keys repeat only so). If 90 % of 2048 values are new, the column has about ten thousand distinct values.
-/// For texts a dictionary still pays then; whole numbers take as little space without one.
-fn pays(array: &ArrayRef, whole: bool) -> bool {
-    let rows = array.len().min(SAMPLE_ROWS);
-    let mut hashes = Vec::with_capacity(rows);
-    match array.data_type() {
-        DataType::Utf8 => {
-            let array = array.as_string::<i32>();
-            hashes.extend((0..rows).filter(|&i| array.is_valid(i)).map(|i| hash(array.value(i).as_bytes())));
-        }
-        DataType::Binary => {
-            let array = array.as_binary::<i32>();
-            hashes.extend((0..rows).filter(|&i| array.is_valid(i)).map(|i| hash(array.value(i))));
-        }
-        ty => {
-            let Some(width) = ty.primitive_width() else {
-                return !matches!(ty, DataType::FixedSizeBinary(_));
-            };
-            let data = array.to_data();
-            let bytes = &data.buffers()[0][data.offset() * width..];
-            let values = bytes.chunks_exact(width).take(rows).enumerate();
-            hashes.extend(values.filter(|(i, _)| array.is_valid(*i)).map(|(_, value)| hash(value)));
-        }
-    }
-    let found = hashes.len();
-    // If no value comes back after its run of equal neighbours, the keys are in order.
-    let runs = 1 + hashes.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    hashes.sort_unstable();
-    hashes.dedup();
-    let distinct = hashes.len();
-    let keys_in_order = runs == distinct && distinct > found / 16;
-    let few = if whole { found / 2 } else { found / 10 * 9 };
-    found < 64 || (distinct <= few && !keys_in_order)
+fn bytes_of(array: &ArrayRef) -> usize {
+    array.to_data().get_slice_memory_size().unwrap_or(usize::MAX)
 }
 
-/// A simple hash, good enough to count distinct values in a sample.
-fn hash(bytes: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
-    let mut hash = bytes.len() as u64;
-    let mut mix = |word: u64| hash = (hash.rotate_left(23) ^ word).wrapping_mul(FACTOR);
-    let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(u64::from_le_bytes(last));
-    hash
-}
+#[cfg(test)]
+#[path = "size_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ pub mod metadata;
 pub mod part;
 pub mod read_back;
 mod row_group;
+mod sample;
 
 pub use metadata::Provenance;
 pub use part::{PartWriter, WriteError, WrittenPart};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, WAYS};
-use crate::support::{Daemon, Dice, PATIENCE, eventually, table};
+use crate::support::{Daemon, Dice, PATIENCE, table};
 
 /// What happens to a table, and what must come of it.
 struct Change {
@@ -132,12 +132,6 @@ fn setup() -> String {
     sql + "DELETE FROM vacuumed WHERE id % 2 = 0; DELETE FROM leaf_vacuumed WHERE id % 2 = 0; ANALYZE"
 }
 
-/// Waits for the plan of a job.
-fn planned(scene: &Scene, job: &str) -> Value {
-    let path = scene.site.exports.path(&format!(".temp/job_{job}/plans/e1.json"));
-    eventually("the plan", PATIENCE, || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
-}
-
 /// A daemon with one worker. Its first chunk, of the table `first`, takes long.
 fn daemon(scene: &Scene) -> Daemon {
     let mut config = scene.config();
@@ -164,7 +158,7 @@ fn changed_before_its_chunks(way: &str) {
     };
     let tables: Vec<Value> = [first].into_iter().chain(CHANGES.iter().map(entry)).collect();
     let job = scene.site.request(json!({"tables": tables, "parallelism": {"table_threads": 30}}));
-    planned(&scene, &job);
+    scene.planned(&job);
     scene.in_flight(&[&daemon], 1);
     std::thread::sleep(Duration::from_millis(300));
     for change in CHANGES {
@@ -244,7 +238,7 @@ fn rows_that_go_before_their_chunk_reads_them_are_exported() {
     let entries = names.iter().map(|(name, way, _)| json!({"table": format!("public.{name}"), "read": way}));
     let tables: Vec<Value> = [first].into_iter().chain(entries).collect();
     let job = scene.site.request(json!({"tables": tables, "parallelism": {"table_threads": 40}}));
-    planned(&scene, &job);
+    scene.planned(&job);
     scene.in_flight(&[&daemon], 1);
     for (name, _, change) in &names {
         match *change {

@@ -107,6 +107,23 @@ impl Scene {
         ))
     }
 
+    /// Waits for the first plan of a job.
+    #[track_caller]
+    pub(crate) fn planned(&self, job: &str) -> Value {
+        let path = self.site.exports.path(&format!(".temp/job_{job}/plans/e1.json"));
+        eventually("the plan", PATIENCE, || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
+    }
+
+    /// Distributed transactions of the sessions that hold snapshots.
+    pub(crate) fn holders(&self) -> Vec<String> {
+        let rows = self.site.db.rows(
+            "SELECT x.distributed_xid, a.application_name FROM gp_distributed_xacts x \
+             JOIN pg_stat_activity a ON a.sess_id = x.gp_session_id \
+             WHERE a.datname = current_database() AND a.application_name LIKE 'aduk:%'",
+        );
+        rows.iter().map(|r| r.join(" | ")).collect()
+    }
+
     /// Ends the sessions that read rows.
     pub(crate) fn terminate_readers(&self) -> u64 {
         self.site.db.number(&format!("SELECT count(pg_terminate_backend(pid)) FROM ({READERS}) r"))

@@ -20,6 +20,7 @@ pub(crate) mod raw;
 mod services;
 mod site;
 mod slow;
+mod standin;
 mod tpch;
 mod wait;
 
@@ -35,4 +36,5 @@ pub(crate) use proxy::Proxy;
 pub(crate) use services::{Borrowed, Services, block_on, free_port, project, python, scratch};
 pub(crate) use site::{Site, said};
 pub(crate) use slow::{Slow, assert_planned_again, fill, mid_job, table};
+pub(crate) use standin::StandIn;
 pub(crate) use wait::{PATIENCE, eventually, never, none_left};

@@ -9,9 +9,9 @@ use super::InvalidDsn;
 use super::keyword::{Values, known, like};
 use crate::text::percent_decoded;
 
-/// Reads `postgres://…` or `keyword=value …`.
-pub(super) fn read(text: &str) -> Result<Values, InvalidDsn> {
-    let url = ["postgres://", "postgresql://"].iter().find_map(|prefix| text.strip_prefix(prefix));
+/// Reads a URL with one of these schemes, or `keyword=value …`.
+pub(super) fn read(text: &str, schemes: &[&str]) -> Result<Values, InvalidDsn> {
+    let url = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
     match url {
         Some(rest) => read_url(rest.as_bytes()),
         None => read_pairs(text.as_bytes()),

@@ -6,6 +6,9 @@ pub enum InvalidDsn {
     /// No scheme and no `=`.
     #[error("it must look like postgres://user@host/database or host=… dbname=…")]
     NeitherForm,
+    /// No scheme of Vertica and no `=`.
+    #[error("it must look like vertica://user@host/database or host=… dbname=…")]
+    NotOfVertica,
     /// A `@` is at a place where the author cannot have meant it.
     #[error(
         "a `@`, `/` or `?` stands where it ends a part of the URL: write `@` as %40, `/` as %2F, `?` as %3F, `:` as %3A, \

@@ -128,3 +128,33 @@ pub(super) fn check(values: &Values) -> Result<(), InvalidDsn> {
     }
     Ok(())
 }
+
+/// The keywords that are honoured for Vertica.
+const OF_VERTICA: [&str; 15] = [
+    "host",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "connect_timeout",
+    "application_name",
+    "fallback_application_name",
+    "sslmode",
+    "sslcert",
+    "sslkey",
+    "sslrootcert",
+    "sslsni",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+];
+
+/// Refuses settings that Vertica does not have.
+pub(super) fn check_of_vertica(values: &Values) -> Result<(), InvalidDsn> {
+    check(values)?;
+    match values.keys().find(|keyword| !OF_VERTICA.contains(keyword)) {
+        Some(keyword) => {
+            Err(InvalidDsn::Unsupported(keyword, "a Vertica source has no such setting; leave it out"))
+        }
+        None => Ok(()),
+    }
+}

@@ -62,7 +62,8 @@ impl fmt::Display for Server {
 pub(super) fn servers(texts: &Texts) -> Result<Vec<Server>, InvalidDsn> {
     let hosts: Vec<Option<Host>> = list(texts, "host")?.map(host).collect::<Result<_, _>>()?;
     let addresses: Vec<Option<IpAddr>> = list(texts, "hostaddr")?.map(address).collect::<Result<_, _>>()?;
-    let ports: Vec<u16> = list(texts, "port")?.map(port).collect::<Result<_, _>>()?;
+    let ports: Vec<u16> =
+        list(texts, "port")?.map(|text| port(text, texts.port)).collect::<Result<_, _>>()?;
     let count = hosts.len().max(addresses.len());
     if count == 0 {
         return Err(InvalidDsn::NoHost);
@@ -76,7 +77,7 @@ pub(super) fn servers(texts: &Texts) -> Result<Vec<Server>, InvalidDsn> {
     let server = |i: usize| Server {
         host: hosts.get(i).cloned().flatten(),
         address: addresses.get(i).copied().flatten(),
-        port: ports.get(i).or(ports.first()).copied().unwrap_or(DEFAULT_PORT),
+        port: ports.get(i).or(ports.first()).copied().unwrap_or(texts.port),
     };
     let servers: Vec<Server> = (0..count).map(server).collect();
     if servers.iter().any(|s| s.host.is_none() && s.address.is_none()) {
@@ -111,9 +112,9 @@ fn address(text: &str) -> Result<Option<IpAddr>, InvalidDsn> {
     text.parse().map(Some).map_err(|_| InvalidDsn::Value("hostaddr", "an IP address for each host"))
 }
 
-fn port(text: &str) -> Result<u16, InvalidDsn> {
+fn port(text: &str, usual: u16) -> Result<u16, InvalidDsn> {
     if text.is_empty() {
-        return Ok(DEFAULT_PORT);
+        return Ok(usual);
     }
     text.trim().parse().ok().filter(|port| *port > 0).ok_or(InvalidDsn::Port)
 }

@@ -376,3 +376,33 @@ fn what_is_accepted_means_what_it_means_to_libpq() {
         assert_as_libpq(text, said.as_ref());
     }
 }
+
+#[test]
+fn strings_of_vertica_have_its_port_and_no_setting_of_postgresql() {
+    let of = |text: &str| Dsn::of_vertica(text);
+    for text in [
+        "vertica://u:p@n1,n2:5434,n3/w?sslmode=require",
+        "host=n1,n2,n3 port=,5434, user=u password=p dbname=w sslmode=require",
+    ] {
+        let dsn = of(text).expect(text);
+        let ports: Vec<u16> = dsn.servers.iter().map(|server| server.port).collect();
+        assert_eq!((ports, dsn.tls.demand), (vec![5433, 5434, 5433], TlsDemand::Require), "{text}");
+    }
+    assert_eq!(of("vertica://u@h/d").expect("valid").servers[0].port, 5433);
+    for text in ["postgres://u@h/d", "u@h/d", ""] {
+        assert!(of(text).is_err(), "{text}");
+    }
+    for setting in [
+        "options=-c%20a=b",
+        "target_session_attrs=primary",
+        "channel_binding=require",
+        "keepalives_idle=9",
+        "hostaddr=127.0.0.1",
+        "sslnegotiation=direct",
+    ] {
+        let error =
+            of(&format!("vertica://u:geheim@h/d?sslmode=require&{setting}")).expect_err(setting).to_string();
+        assert!(!error.contains("geheim"), "{error}");
+    }
+    assert!(refused("vertica://u@h/d").contains("postgres://"));
+}

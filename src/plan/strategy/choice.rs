@@ -90,6 +90,14 @@ impl Table<'_> {
                 no_pages.text(),
                 column.name
             )),
+            (Err(NoExtent::OwnWay), Some((column, order))) => {
+                let why = if column.indexed {
+                    "primary key, in whose order rows are stored"
+                } else {
+                    "primary key"
+                };
+                self.range(column, order, self.method(column), why)
+            }
             (Err(no_pages), Some((column, order))) => {
                 let why = format!("primary key; no page ranges: {}", no_pages.text());
                 self.range(column, order, self.method(column), &why)
@@ -282,6 +290,7 @@ impl Table<'_> {
         match (self.relation.extent, self.relation.kind) {
             _ if self.relation.foreign => Err(NoExtent::Foreign),
             (Some(extent), _) if self.request.snapshot => Ok(extent),
+            _ if self.relation.own.is_some() => Err(NoExtent::OwnWay),
             (_, RelationKind::Partitioned) => Err(NoExtent::Partitioned),
             (_, RelationKind::View | RelationKind::Foreign) => Err(NoExtent::NoTable),
             _ if !self.request.snapshot => Err(NoExtent::NoSnapshot),
@@ -357,6 +366,7 @@ enum NoExtent {
     Foreign,
     NoTable,
     NoSnapshot,
+    OwnWay,
     Unknown,
 }
 
@@ -367,6 +377,7 @@ impl NoExtent {
             Self::Foreign => "rows of foreign tables are not on its pages",
             Self::NoTable => "it is a view or a foreign table",
             Self::NoSnapshot => "without a snapshot rows may move between pages",
+            Self::OwnWay => "its source has no pages",
             Self::Unknown => {
                 "the server is older than PostgreSQL 14, the table is no heap, or the role may read some of its columns only"
             }

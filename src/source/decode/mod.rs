@@ -8,6 +8,14 @@
 mod column;
 mod decoder;
 mod frame;
+pub(super) mod stream;
 
+pub(super) use column::make_portable;
 pub use column::{Form, FormAttribute, MAX_DIGITS, Shape, StreamColumn};
 pub use decoder::CopyDecoder;
+
+/// What a binary COPY begins with: signature, flags, length of the extension. Sources that fetch tuples without
+/// this frame put it around them.
+pub(super) const COPY_HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What a binary COPY ends with.
+pub(super) const COPY_TRAILER: [u8; 2] = [0xff, 0xff];

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::relation::Snapshot;
 use crate::relation::column::{Column, ColumnType, schema};
+use crate::relation::{Frozen, Snapshot};
 use crate::source::Keeper;
 
 /// One state of a table.
@@ -189,7 +189,7 @@ impl Keeper for MemoryKeeper {
     fn snapshot(&self) -> Snapshot {
         let seconds = i64::try_from(self.version).ok();
         let time = seconds.and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default();
-        Snapshot { lineage: self.lineage, time }
+        Snapshot { lineage: self.lineage, time, mark: Frozen::default() }
     }
 
     fn lost(&self) -> CancellationToken {

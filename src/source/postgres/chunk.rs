@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::collation;
-use super::copy_stream::{Copies, CopyStream, Ending, Rows, cancelled, stalled};
+use super::copy_stream::{self, Copies, EndOfChunk, Rows, cancelled, stalled};
 use super::definitions::Definitions;
 use super::guard;
 use super::order::cast;
@@ -170,7 +170,7 @@ async fn begin(
     let rows = Rows { read, columns: columns.into_stream(), what };
     match by_pages {
         Ok((pages, schema)) => {
-            let ending = Ending::Pages(pages::Ending { schema, definitions });
+            let ending = EndOfChunk::Pages(pages::Ending { schema, definitions });
             let stream = PageStream::start(session, rows, pages, limits.stall, ending).await?;
             return Ok(Box::new(stream));
         }
@@ -179,9 +179,9 @@ async fn begin(
         }
         Err(_) => {}
     }
-    let ending = definitions.map_or(Ending::Commit, Ending::Definitions);
+    let ending = definitions.map_or(EndOfChunk::Commit, EndOfChunk::Definitions);
     let copies = Copies { first: copy, more: VecDeque::new() };
-    Ok(Box::new(CopyStream::start(session, copies, rows, limits.stall, ending).await?))
+    Ok(Box::new(copy_stream::start(session, copies, rows, limits.stall, ending).await?))
 }
 
 /// Page numbers are valid only while all chunks read one snapshot. Older servers would read the whole table

@@ -16,7 +16,7 @@ use super::types::{PgType, map, map_bytes, range_key};
 use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
 use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn};
 use crate::source::SourceError;
-use crate::source::decode::{Form, MAX_DIGITS};
+use crate::source::decode::{Form, MAX_DIGITS, make_portable};
 
 /// First version whose indexes may have columns that are not keys.
 const HAS_INCLUDED_COLUMNS: u32 = 110_000;
@@ -273,21 +273,6 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
     mapped.nullable |= infinity == Some(InfinityMode::Null);
     Reading { fetch, form, infinity }.put_into(&mut mapped);
     mapped
-}
-
-/// Replaces a form by one that every reader knows, with a note for the column.
-fn make_portable(form: &Form, infinity: &mut InfinityMode) -> (Form, Option<String>) {
-    let (form, texts) = form.portable();
-    let mut notes = Vec::new();
-    if !texts.is_empty() {
-        notes.push(format!("{} as text", texts.join(", ")));
-    }
-    if form.column_type().may_be_infinite() && *infinity == InfinityMode::Max {
-        *infinity = InfinityMode::Null;
-        notes.push("infinite values are NULL".to_owned());
-    }
-    let note = (!notes.is_empty()).then(|| format!("{}, since types are portable", notes.join("; ")));
-    (form, note)
 }
 
 #[cfg(test)]

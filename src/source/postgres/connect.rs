@@ -1,10 +1,7 @@
-//! Makes connections, and ends queries from outside.
-//!
-//! The password file is read at each connect, so that a new password works without a restart.
+//! Makes connections.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,26 +13,22 @@ use tokio_postgres::{Client, Connection, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
-use super::dial::{Address, DialError, Dialer, Wire};
+use super::password::Password;
 use super::server::{self, ServerFacts};
+use super::session::Configured;
 use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
-use super::tls;
 use crate::config::dsn::{Binding, Dsn, Target};
-use crate::config::{Advice, Origin, PostgresConfig, Secret};
+use crate::config::{Advice, Origin, PostgresConfig};
 use crate::message::SourceName;
 use crate::source::SourceError;
+use crate::source::dial::tls::Security;
+use crate::source::dial::{Address, DialError, Dialer, Wire};
 
-/// Pauses after each cancel request before the next one. A cancel request that arrives between two statements
-/// has no effect.
-const CANCEL_PAUSES: [Duration; 4] =
-    [Duration::from_millis(300), Duration::from_millis(700), Duration::from_secs(1), Duration::from_secs(2)];
 /// Longest time to find out whether a segment can be reached.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest time that sending one cancel request may take.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Name of pool connections in `pg_stat_activity`.
-const APPLICATION_NAME: &str = "adu-export";
+pub(super) const APPLICATION_NAME: &str = "adu-export";
 /// Name of connections outside the pool, before they hold a snapshot.
 const KEEPER_NAME: &str = "adu-export keeper";
 
@@ -54,11 +47,13 @@ pub(super) struct Pooled {
     /// Takes the rows of a COPY.
     pub(super) tap: TapHandle,
     /// The server's address. A cancel request must reach the same server.
-    address: Address,
+    pub(super) address: Address,
+    /// On Greenplum: the settings of the session, if we have set them.
+    pub(super) configured: Mutex<Option<Configured>>,
 }
 
 /// Stands for TLS on a stream that already has TLS, or needs none.
-struct Agreed;
+pub(super) struct Agreed;
 
 impl TlsConnect<Tap<Wire>> for Agreed {
     type Stream = Tap<Wire>;
@@ -79,23 +74,14 @@ impl TlsStream for Tap<Wire> {
     }
 }
 
-/// Where the password comes from.
-#[derive(Clone, Debug)]
-enum Password {
-    /// In the DSN, or not needed: trust, peer, a client certificate.
-    AsInDsn,
-    Given(Secret),
-    File(PathBuf),
-}
-
-/// Makes connections and ends queries.
+/// Makes connections. `end` ends their work.
 pub(super) struct Connector {
     config: tokio_postgres::Config,
     password: Password,
-    dialer: Dialer,
+    pub(super) dialer: Dialer,
     /// Which servers are acceptable.
     target: Target,
-    /// Limit for each address, login included, like libpq's `connect_timeout`.
+    /// Limit for each address, login included, like libpq's `connect_timeout`; and for the first questions.
     timeout: Duration,
     server: String,
     /// What the server of the last connection is.
@@ -125,20 +111,15 @@ impl Connector {
             .with_remedy(advice)
         };
         let dsn: Dsn = config.dsn.expose().parse().map_err(|e| invalid(Advice::Dsn, &e))?;
-        let tls = tls::connector(&dsn.tls, config.ca_file.as_deref())
+        let security = Security::new(&dsn.tls, config.ca_file.as_deref())
             .map_err(|e| invalid(Advice::Certificates, &e))?;
         let server = dsn.server();
-        let dialer = Dialer::new(&dsn, tls);
-        let password = match (&config.password_file, &config.password) {
-            (Some(path), _) => Password::File(path.clone()),
-            (None, Some(secret)) => Password::Given(secret.clone()),
-            (None, None) => Password::AsInDsn,
-        };
+        let dialer = Dialer::new(&dsn, security);
         Ok(Self {
             timeout: dsn.connect_timeout.unwrap_or(config.connect_timeout.0),
             target: dsn.target,
             config: session(dsn),
-            password,
+            password: Password::of(config),
             dialer,
             server,
             facts: Mutex::default(),
@@ -181,7 +162,7 @@ impl Connector {
                 tracing::debug!(error = %e, "the connection ended with an error");
             }
         });
-        Ok(Pooled { client: ClientWrapper::new(client, driver), tap, address })
+        Ok(Pooled { client: ClientWrapper::new(client, driver), tap, address, configured: Mutex::default() })
     }
 
     /// User and database.
@@ -217,12 +198,12 @@ impl Connector {
     }
 
     /// Tries one address after the other. An address that does not answer must not block the next one.
-    async fn open(&self, name: &str) -> Result<Opened, SourceError> {
+    pub(super) async fn open(&self, name: &str) -> Result<Opened, SourceError> {
         let mut config = self.config.clone();
         if config.get_application_name().is_none() {
             config.application_name(name);
         }
-        if let Some(password) = self.password().await? {
+        if let Some(password) = self.password.read().await? {
             config.password(password);
         }
         let addresses = timeout(self.timeout, self.dialer.addresses()).await.map_err(|_| self.silent())?;
@@ -245,41 +226,53 @@ impl Connector {
     ) -> Result<Opened, SourceError> {
         let mut last = None;
         for address in addresses {
-            match timeout(self.timeout, self.log_in(config, address.clone(), target)).await {
-                Ok(Ok(opened)) => return Ok(opened),
-                Ok(Err(error)) => last = Some(error),
-                Err(_) => last = Some(self.silent()),
+            match self.try_address(config, address.clone(), target).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => last = Some(error),
             }
         }
         Err(last.expect("the dialer gives at least one address"))
     }
 
-    async fn log_in(
+    async fn try_address(
         &self,
         config: &tokio_postgres::Config,
         address: Address,
         target: Target,
     ) -> Result<Opened, SourceError> {
+        let opened = timeout(self.timeout, self.log_in(config, address)).await;
+        let mut opened = opened.unwrap_or_else(|_| Err(self.silent()))?;
+        let examined = timeout(self.timeout, self.examine(&mut opened, target)).await;
+        examined.unwrap_or_else(|_| Err(self.unanswered()))?;
+        Ok(opened)
+    }
+
+    async fn log_in(&self, config: &tokio_postgres::Config, address: Address) -> Result<Opened, SourceError> {
         let wire = self.dialer.open(&address).await.map_err(|e| self.undialled(&e))?;
         let (stream, tap) = Tap::new(wire);
-        let (client, mut connection) =
-            config.connect_raw(stream, Agreed).await.map_err(|e| self.refused(&e))?;
+        let (client, connection) = config.connect_raw(stream, Agreed).await.map_err(|e| self.refused(&e))?;
+        Ok(Opened { client, connection, tap, address })
+    }
+
+    /// Asks whether the server is acceptable, and what it is.
+    async fn examine(&self, opened: &mut Opened, target: Target) -> Result<(), SourceError> {
+        let Opened { client, connection, .. } = opened;
         if let Some((question, wanted)) = question(target) {
-            let row = self.ask_new(&client, &mut connection, question).await?;
+            let row = self.ask_new(client, connection, question).await?;
             if row.as_ref().and_then(|row| row.get(0)) != Some(wanted) {
                 return Err(self.undialled(&DialError::Unwanted));
             }
         }
         let text = connection.parameter("server_version").unwrap_or_default().to_owned();
         if self.server_facts().text != text || !self.is_known() {
-            let row = self.ask_new(&client, &mut connection, &server::question()).await?;
+            let row = self.ask_new(client, connection, &server::question()).await?;
             let facts = ServerFacts::of(&text, row.as_ref());
             if facts.greenplum.is_some() {
                 tracing::info!(server = self.server, version = text, "the server is Greenplum");
             }
             *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
         }
-        Ok(Opened { client, connection, tap, address })
+        Ok(())
     }
 
     /// Asks a question of one row on a connection that nobody drives yet.
@@ -300,97 +293,30 @@ impl Connector {
         Ok(rows.filter_map(|m| if let SimpleQueryMessage::Row(row) = m { Some(row) } else { None }).next())
     }
 
-    /// The password for the next connection, if it is not in the DSN.
-    async fn password(&self) -> Result<Option<String>, SourceError> {
-        match &self.password {
-            Password::AsInDsn => Ok(None),
-            Password::Given(secret) => Ok(Some(secret.expose().to_owned())),
-            Password::File(path) => {
-                let file = path.clone();
-                let read = tokio::task::spawn_blocking(move || crate::text::read_secret(&file)).await;
-                read.map_err(std::io::Error::other).flatten().map(Some).map_err(|e| {
-                    SourceError::authentication(
-                        "password_file",
-                        format!("cannot read the password from {}: {e}", path.display()),
-                    )
-                    .with_remedy(Advice::PasswordFile)
-                })
-            }
-        }
-    }
-
     fn undialled(&self, error: &DialError) -> SourceError {
         undialled(error, &format!("connect to {}", self.server))
     }
 
-    fn refused(&self, error: &tokio_postgres::Error) -> SourceError {
+    pub(super) fn refused(&self, error: &tokio_postgres::Error) -> SourceError {
         explain(error, Stage::Connect, &format!("connect to {}", self.server), false)
+    }
+
+    /// The server let us in and does not answer. On Greenplum a question waits silently for a slot of its role.
+    fn unanswered(&self) -> SourceError {
+        SourceError::unreachable(format!(
+            "logged in to {}, but the server has not answered a short question for {} s",
+            self.server,
+            self.timeout.as_secs_f64()
+        ))
+        .with_remedy(
+            "look at the server's load; on Greenplum the role's resource queue may be full: see gp_toolkit.gp_resqueue_status, or wait for other \
+             statements of this role",
+        )
     }
 
     pub(super) fn silent(&self) -> SourceError {
         SourceError::unreachable(format!("connect to {}: no answer within {:?}", self.server, self.timeout))
             .with_remedy(Advice::Silence)
-    }
-
-    /// Ends the work of a connection on the server and closes it. The connection must be out of the pool.
-    /// Returns once the server has ended the work, or after a limited time. `process` is the server's process, if
-    /// it is known.
-    pub(super) async fn end(&self, conn: Pooled, process: Option<i32>) {
-        // Rows that still arrive must not wait for a reader.
-        conn.tap.discard();
-        if conn.client.is_closed() {
-            return;
-        }
-        if let Some(process) = process.filter(|_| self.server_facts().greenplum.is_some())
-            && timeout(CANCEL_TIMEOUT, self.terminate(process)).await.is_ok_and(|ended| ended.is_ok())
-        {
-            return;
-        }
-        // The server answers only after the previous statement has ended.
-        let idle = conn.client.batch_execute("ROLLBACK");
-        tokio::pin!(idle);
-        for pause in CANCEL_PAUSES {
-            self.cancel(&conn).await;
-            if timeout(pause, &mut idle).await.is_ok() {
-                break;
-            }
-        }
-    }
-
-    /// Ends a session of Greenplum from another session of the same role. Its COPY of a table answers a cancel
-    /// request only when all segments have sent their rows, which may take an hour.
-    async fn terminate(&self, process: i32) -> Result<(), SourceError> {
-        let Opened { client, connection, .. } = self.open(APPLICATION_NAME).await?;
-        let ask = async {
-            let sql = format!("SELECT pg_catalog.pg_terminate_backend({process})");
-            client.simple_query(&sql).await.map_err(|e| self.refused(&e))
-        };
-        tokio::select! {
-            asked = ask => asked.map(|_| ()),
-            _ = connection => Err(self.silent()),
-        }
-    }
-
-    /// Like `end`, for callers that cannot wait.
-    pub(super) fn abandon(self: &Arc<Self>, conn: Pooled, process: Option<i32>) {
-        // Without a runtime the process is ending and closes its sockets.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let connector = self.clone();
-            self.tasks.spawn_on(async move { connector.end(conn, process).await }, &runtime);
-        }
-    }
-
-    async fn cancel(&self, conn: &Pooled) {
-        let request = async {
-            let wire = self.dialer.open(&conn.address).await.map_err(|e| e.to_string())?;
-            let request = conn.client.cancel_token();
-            request.cancel_query_raw(Tap::new(wire).0, Agreed).await.map_err(|e| e.to_string())
-        };
-        match timeout(CANCEL_TIMEOUT, request).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(error, "a cancel request failed"),
-            Err(_) => tracing::debug!("a cancel request timed out"),
-        }
     }
 }
 
@@ -431,9 +357,10 @@ fn question(target: Target) -> Option<(&'static str, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
     use crate::config::{SourceConfig, SourceKind};
-    use crate::source::ErrorKind;
 
     fn config(toml: &str) -> PostgresConfig {
         let section: SourceConfig = toml::from_str(toml).expect("valid");
@@ -469,18 +396,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_password_file_is_read_anew_each_time() {
-        let path = std::env::temp_dir().join(format!("adu-password-{}", uuid::Uuid::new_v4()));
+    async fn a_server_that_lets_us_in_and_does_not_answer_is_no_fault_of_the_network() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let port = server.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            let (mut client, _) = server.accept().await.expect("a client");
+            let mut startup = vec![0; client.read_u32().await.expect("a length") as usize - 4];
+            client.read_exact(&mut startup).await.expect("a startup message");
+            client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.expect("written");
+            // The question arrives, and waits for ever.
+            let _ = client.read_to_end(&mut startup).await;
+        });
+        let mut config = config(&format!(
+            "kind = \"postgres\"\ndsn = \"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable\""
+        ));
+        config.connect_timeout.0 = Duration::from_millis(500);
         let name = SourceName::parse("w").expect("valid");
-        let mut config = config("kind = \"postgres\"\ndsn = \"postgres://u@h/d\"\npassword = \"other\"");
-        config.password_file = Some(path.clone());
         let connector = Connector::new(&name, Origin::Configuration, &config).expect("valid");
-        let missing = connector.password().await.expect_err("no file yet");
-        assert_eq!(missing.kind, ErrorKind::Authentication);
-        for secret in ["one", "two "] {
-            std::fs::write(&path, format!("{secret}\n")).expect("written");
-            assert_eq!(connector.password().await.expect("read"), Some(secret.to_owned()));
-        }
-        std::fs::remove_file(&path).expect("removed");
+        let Err(error) = connector.connect().await else { panic!("it answers") };
+        assert!(error.message.starts_with("logged in to 127.0.0.1:"), "{error}");
+        let report = error.report(Origin::Configuration);
+        assert!(report.remedy.is_some_and(|remedy| remedy.contains("gp_resqueue_status")));
     }
 }

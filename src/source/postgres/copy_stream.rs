@@ -1,47 +1,25 @@
-//! Carries rows of one or several COPYs from the connection to the thread that decodes.
-//!
-//! The connection's tap passes rows on through a channel of a few pieces. When the decoder is slow, the
-//! server waits, so memory stays bounded (invariant I8). The stream ends with `None` only after the trailer of
-//! each COPY *and* the server's confirmation that the transaction succeeded.
+//! Runs one or several COPYs, whose rows the connection's tap passes on to the thread that decodes
+//! (`decode/stream`). Success is reported only after the server's confirmation that the transaction succeeded.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use futures_util::StreamExt;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use tokio_postgres::{CopyOutStream, Statement};
-use tokio_util::sync::CancellationToken;
 
 use super::definitions::Definitions;
 use super::greenplum;
 use super::pages;
 use super::session::Session;
 use super::sqlstate::Stage;
-use super::tap::{Piece, Sink, TapHandle};
-use crate::config::Advice;
-use crate::message::request::OnUnfit;
-use crate::source::decode::{CopyDecoder, StreamColumn};
-use crate::source::{ChunkRead, ChunkStream, Progress, SourceError};
-
-/// Number of pieces in the channel.
-pub(super) const PIECES: usize = 4;
+use super::tap::{Sink, TapHandle};
+use crate::source::SourceError;
+pub(super) use crate::source::decode::stream::{Feed, RowStream, Rows, cancelled, stalled};
 
 type Copied = Pin<Box<CopyOutStream>>;
-/// The result of a chunk, once it is known.
-pub(super) type End = Arc<OnceLock<Result<(), SourceError>>>;
-
-/// What a chunk will read.
-pub(super) struct Rows<'a> {
-    pub(super) read: &'a ChunkRead<'a>,
-    /// The columns, in the form that the decoder reads.
-    pub(super) columns: Vec<StreamColumn>,
-    /// Action and object, for errors.
-    pub(super) what: String,
-}
 
 /// The COPYs of a chunk, which run one after the other.
 pub(super) struct Copies {
@@ -50,7 +28,7 @@ pub(super) struct Copies {
 }
 
 /// What a chunk's connection does after the last row, before the chunk counts as read.
-pub(super) enum Ending {
+pub(super) enum EndOfChunk {
     /// Commits.
     Commit,
     /// Commits and compares definitions.
@@ -61,7 +39,7 @@ pub(super) enum Ending {
     Pages(pages::Ending),
 }
 
-impl Ending {
+impl EndOfChunk {
     pub(super) async fn run(self, session: Session, what: &str) -> Result<(), SourceError> {
         match self {
             Self::Commit => session.end(what).await,
@@ -80,108 +58,29 @@ pub(super) enum More {
     Ordered(UnboundedReceiver<Option<String>>),
 }
 
-/// The other side of a [`CopyStream`]: where rows and the result go.
-pub(super) struct Feed {
-    /// Keeps the channel open until the result is known.
-    pub(super) sink: mpsc::Sender<Piece>,
-    pub(super) end: End,
-    pub(super) cancel: CancellationToken,
-    pub(super) progress: Arc<Progress>,
-    pub(super) what: String,
-    pub(super) stall: Duration,
-}
-
-/// The rows of a chunk, read from a blocking thread. If the stream is dropped before its end, the query on
-/// the server ends.
-pub(super) struct CopyStream {
-    pieces: mpsc::Receiver<Piece>,
-    end: End,
-    decoder: CopyDecoder,
-    /// Whether another COPY follows the one that the decoder reads.
-    is_between: bool,
-    columns: Vec<StreamColumn>,
-    key: Vec<String>,
-    on_unfit: OnUnfit,
-    cancel: CancellationToken,
-    progress: Arc<Progress>,
-    what: String,
-}
-
-impl CopyStream {
-    /// A stream and its other side.
-    pub(super) fn new(rows: Rows<'_>, stall: Duration) -> (Self, Feed) {
-        let Rows { read, columns, what } = rows;
-        let (sink, pieces) = mpsc::channel(PIECES);
-        let end = End::default();
-        let feed = Feed {
-            sink,
-            end: end.clone(),
-            cancel: read.cancel.clone(),
-            progress: read.progress.clone(),
-            what: what.clone(),
-            stall,
-        };
-        let stream = Self {
-            pieces,
-            end,
-            decoder: CopyDecoder::new(&columns, read.key, read.on_unfit),
-            is_between: false,
-            columns,
-            key: read.key.to_vec(),
-            on_unfit: read.on_unfit,
-            cancel: read.cancel.clone(),
-            progress: read.progress.clone(),
-            what,
-        };
-        (stream, feed)
-    }
-
-    /// Starts the first COPY and the task that waits for the end of all.
-    pub(super) async fn start(
-        session: Session,
-        copies: Copies,
-        rows: Rows<'_>,
-        stall: Duration,
-        ending: Ending,
-    ) -> Result<Self, SourceError> {
-        let (stream, feed) = Self::new(rows, stall);
-        launch(session, feed, &copies.first, More::Listed(copies.more), ending).await?;
-        Ok(stream)
-    }
-
-    /// Adds the table to an error of the decoder, which knows only columns.
-    fn named(&self, error: SourceError) -> SourceError {
-        error.named(&self.what)
-    }
-
-    /// Called after the last piece of a COPY: its last rows, one batch per call, then `None`. The next COPY
-    /// begins with another decoder.
-    fn rest(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        let rest = self.decoder.finish().map_err(|e| self.named(e))?;
-        if rest.is_none() {
-            self.decoder = CopyDecoder::new(&self.columns, &self.key, self.on_unfit);
-            self.is_between = false;
-        }
-        Ok(rest)
-    }
-
-    /// Called after the last piece: returns the last rows, or the error that ended the chunk.
-    fn last_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        the_end(&self.end, &self.what)?;
-        self.decoder.finish().map_err(|e| self.named(e))
-    }
-}
-
 /// Starts the first COPY and the task that waits for the end of all.
+pub(super) async fn start(
+    session: Session,
+    copies: Copies,
+    rows: Rows<'_>,
+    stall: Duration,
+    ending: EndOfChunk,
+) -> Result<RowStream, SourceError> {
+    let (stream, feed) = RowStream::new(rows, stall);
+    launch(session, feed, &copies.first, More::Listed(copies.more), ending).await?;
+    Ok(stream)
+}
+
+/// Starts the first COPY of a stream and the task that waits for the end of all.
 pub(super) async fn launch(
     session: Session,
     feed: Feed,
     first: &Statement,
     more: More,
-    ending: Ending,
+    ending: EndOfChunk,
 ) -> Result<(), SourceError> {
     let tap = session.tap().clone();
-    tap.take_rows(feed.rows_of_copy());
+    tap.take_rows(sink(&feed));
     let rows =
         session.client().copy_out(first).await.map_err(|e| session.explain(&e, Stage::Chunk, &feed.what))?;
     let tasks = session.tasks();
@@ -189,66 +88,9 @@ pub(super) async fn launch(
     Ok(())
 }
 
-/// The result of a chunk after its last piece.
-pub(super) fn the_end(end: &End, what: &str) -> Result<(), SourceError> {
-    match end.get() {
-        Some(result) => result.clone(),
-        None => Err(SourceError::transient("aborted", format!("{what}: the process is ending"))),
-    }
-}
-
-impl ChunkStream for CopyStream {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        let batch = loop {
-            if self.cancel.is_cancelled() {
-                return Err(cancelled(&self.what));
-            }
-            let ready = if self.is_between {
-                self.rest()?
-            } else {
-                self.decoder.next_batch().map_err(|e| self.named(e))?
-            };
-            if let Some(batch) = ready {
-                break Some(batch);
-            }
-            match self.pieces.blocking_recv() {
-                Some(piece) if piece.is_empty() => self.is_between = true,
-                Some(piece) => self.decoder.take(piece),
-                None => break self.last_batch()?,
-            }
-        };
-        if let Some(batch) = &batch {
-            self.progress.add(batch.num_rows() as u64, 0);
-        }
-        Ok(batch)
-    }
-}
-
-impl Feed {
-    /// Where the rows of the next COPY go.
-    fn rows_of_copy(&self) -> Sink {
-        Sink { pieces: self.sink.clone(), progress: self.progress.clone() }
-    }
-
-    /// Says that the next piece belongs to another COPY. `false` if nobody reads any more.
-    async fn next_copy(&self) -> bool {
-        self.sink.send(Piece::new()).await.is_ok()
-    }
-
-    /// Reports the result. No piece may follow.
-    pub(super) fn report(self, result: Result<(), SourceError>) {
-        let _ = self.end.set(result);
-    }
-
-    /// The error of a chunk that stopped early.
-    pub(super) fn stopped(&self, stop: Stop, session: &Session) -> SourceError {
-        match stop {
-            Stop::Server(e) => session.explain(&e, Stage::Chunk, &self.what),
-            Stop::Source(e) => e,
-            Stop::Unread | Stop::Cancelled => cancelled(&self.what),
-            Stop::Stalled => stalled(&self.what, self.stall),
-        }
-    }
+/// Where the rows of the next COPY go.
+fn sink(feed: &Feed) -> Sink {
+    Sink { blocks: feed.sink.clone(), progress: feed.progress.clone() }
 }
 
 /// Why a chunk stops early.
@@ -263,11 +105,23 @@ pub(super) enum Stop {
     Stalled,
 }
 
+impl Stop {
+    /// The error of the chunk.
+    pub(super) fn error(self, feed: &Feed, session: &Session) -> SourceError {
+        match self {
+            Self::Server(e) => session.explain(&e, Stage::Chunk, &feed.what),
+            Self::Source(e) => e,
+            Self::Unread | Self::Cancelled => cancelled(&feed.what),
+            Self::Stalled => stalled(&feed.what, feed.stall),
+        }
+    }
+}
+
 /// Waits for the end of the COPYs while the tap takes their rows.
 struct Pump {
     feed: Feed,
     tap: TapHandle,
-    ending: Ending,
+    ending: EndOfChunk,
     more: More,
 }
 
@@ -294,7 +148,7 @@ impl Pump {
                 Err(stop) => break stop,
             }
         };
-        let why = self.feed.stopped(stop, &session);
+        let why = stop.error(&self.feed, &session);
         drop(rows);
         self.feed.report(Err(why));
         session.abort().await;
@@ -322,7 +176,7 @@ impl Pump {
 
     /// Begins the next COPY.
     async fn begin(&self, session: &Session, copy: &str) -> Result<Copied, Stop> {
-        self.tap.take_rows(self.feed.rows_of_copy());
+        self.tap.take_rows(sink(&self.feed));
         tokio::select! {
             biased;
             () = self.feed.cancel.cancelled() => Err(Stop::Cancelled),
@@ -345,18 +199,4 @@ impl Pump {
             () = self.tap.silence(self.feed.stall) => Err(Stop::Stalled),
         }
     }
-}
-
-/// The error of a chunk that was cancelled.
-pub(super) fn cancelled(relation: &str) -> SourceError {
-    SourceError::cancelled(format!("{relation}: cancelled"))
-}
-
-/// The error of a chunk whose server sends nothing.
-pub(super) fn stalled(relation: &str, after: Duration) -> SourceError {
-    SourceError::transient(
-        "stalled",
-        format!("{relation}: not a byte from the server for {} s", after.as_secs()),
-    )
-    .with_remedy(Advice::Stall)
 }

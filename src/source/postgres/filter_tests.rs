@@ -6,7 +6,8 @@ use sqlparser::parser::Parser;
 
 use super::*;
 use crate::config::AllowWhere;
-use crate::relation::filter::{FilterError, is_moving};
+use crate::relation::filter::{Expression, FilterError, is_moving};
+use crate::source::sql::quote::literal;
 
 fn check(text: &str, allow: AllowWhere) -> Result<String, FilterError> {
     let expression = Expression::parse(text, allow)?;

@@ -5,11 +5,11 @@
 //! `guard`, and `copy_stream` carries its rows from the connection's `tap` to the decoder. `types` maps each
 //! type, and `reading` stores the result in the plan.
 //!
-//! Below: `session` is one transaction on a connection of `connect`. `dial` opens its stream, and `bulk`
-//! makes the stream wake its reader less often. `sqlstate` says what an error means, with the help of
-//! `privilege` and `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find
-//! out how to read a filter or key safely. `newer` writes the condition of an incremental export.
-//! `definitions` compares at the end what a chunk could not lock.
+//! Below: `session` is one transaction on a connection of `connect`, which logs in with a `password`, and whose
+//! stream `source/dial` opens. `end` ends the work of a connection. `sqlstate` says what an error means, with the
+//! help of `privilege` and `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find
+//! out how to read a filter or key safely. `newer` writes the condition of an incremental export. `definitions`
+//! compares at the end what a chunk could not lock.
 
 use std::sync::Arc;
 
@@ -36,7 +36,6 @@ use crate::relation::{
     Slice, SplitKey, SurveyColumn, SurveyRequest,
 };
 
-mod bulk;
 mod catalogue;
 mod chunk;
 mod collation;
@@ -44,7 +43,7 @@ mod columns;
 mod connect;
 mod copy_stream;
 mod definitions;
-mod dial;
+mod end;
 mod filter;
 mod greenplum;
 mod guard;
@@ -52,6 +51,7 @@ mod named;
 mod newer;
 mod order;
 mod pages;
+mod password;
 mod path;
 mod pool;
 mod pooler;
@@ -66,7 +66,6 @@ mod slice;
 mod snapshot;
 mod sqlstate;
 mod tap;
-mod tls;
 mod type_facts;
 mod types;
 
@@ -180,9 +179,9 @@ impl PostgresSource {
         let session = self.ask(under, &[]).await?;
         let server = session.server_facts();
         if let Some(greenplum) = server.greenplum {
+            let connector = &self.connections.connector;
             let relations =
-                greenplum::catalogue::survey(&session, &self.connections.connector, greenplum, request)
-                    .await?;
+                greenplum::catalogue::survey(&session, connector, greenplum, request, sizes).await?;
             session.end(named::WHAT).await?;
             return Ok(relations);
         }
@@ -249,8 +248,8 @@ impl Source for PostgresSource {
         let Some(layout) = relation.own.as_ref().and_then(Facts::get::<Layout>) else {
             return pages::usual_pieces(&name, wanted).map(|()| None);
         };
-        let is_plain = reading::Readings::of(columns)?.are_plain();
-        layout.divide(&name, wanted, is_plain).map(Some)
+        let converted = reading::Readings::of(columns)?.converted();
+        layout.divide(&name, wanted, converted.as_deref()).map(Some)
     }
 
     fn way(
@@ -383,7 +382,7 @@ impl Snapshots for PostgresSource {
         if !self.must_prepare() {
             return Ok(None);
         }
-        let prepared = snapshot::prepare(&self.connections.connector).await?;
+        let prepared = snapshot::begin_early(&self.connections.connector).await?;
         Ok(Some(Box::new(prepared)))
     }
 

@@ -71,6 +71,9 @@ impl Reading {
     }
 }
 
+/// Most columns that a reason names.
+const NAMED: usize = 5;
+
 /// Columns of a plan, each with its reading.
 pub(super) struct Readings(Vec<(Column, Reading)>);
 
@@ -94,9 +97,28 @@ impl Readings {
         self.0.iter().map(|(column, reading)| (column, reading))
     }
 
-    /// Whether there are columns, and all of them are selected as they are stored.
-    pub(super) fn are_plain(&self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|(_, reading)| reading.fetch == Fetch::Native)
+    /// The columns that are not selected as they are stored: "column `e` (inet), which is exported as text". `None` if
+    /// there are columns, and none of them is such.
+    pub(super) fn converted(&self) -> Option<String> {
+        let how = |fetch| match fetch {
+            Fetch::Native => None,
+            Fetch::AsText => Some("exported as text"),
+            Fetch::AsBytes => Some("exported as bytes"),
+            Fetch::Parts => Some("exported with text inside"),
+        };
+        if self.0.is_empty() {
+            return Some("no columns".to_owned());
+        }
+        let first = self.0.iter().find_map(|(_, reading)| how(reading.fetch))?;
+        let same = self.0.iter().filter(|(_, reading)| how(reading.fetch) == Some(first));
+        let names: Vec<String> =
+            same.map(|(column, _)| format!("`{}` ({})", column.name, column.source_type)).collect();
+        let shown = names[..names.len().min(NAMED)].join(", ");
+        Some(match names.len().saturating_sub(NAMED) {
+            0 if names.len() == 1 => format!("column {shown}, which is {first}"),
+            0 => format!("columns {shown}, which are {first}"),
+            more => format!("columns {shown} and {more} more, which are {first}"),
+        })
     }
 
     /// The columns, to be decoded.
@@ -122,6 +144,19 @@ mod tests {
             column["infinity"] = json!(infinity);
         }
         serde_json::from_value(column).expect("an old column")
+    }
+
+    #[test]
+    fn columns_that_are_not_fetched_as_stored_are_named() {
+        let said = |columns: &[Column]| Readings::of(columns).expect("known").converted();
+        let plain = || old("native", json!("int32"), None);
+        let text = |name: &str| Column { name: name.into(), ..old("as_text", json!("text"), None) };
+        assert_eq!(said(&[plain()]), None);
+        assert_eq!(said(&[]).as_deref(), Some("no columns"));
+        assert_eq!(said(&[plain(), text("e")]).as_deref(), Some("column `e` (t), which is exported as text"));
+        let many: Vec<Column> = ["a", "b", "c", "d", "e", "f", "g"].map(text).to_vec();
+        assert_eq!(said(&many[..2]).as_deref(), Some("columns `a` (t), `b` (t), which are exported as text"));
+        assert!(said(&many).is_some_and(|said| said.contains("`e` (t) and 2 more, which are")));
     }
 
     #[test]

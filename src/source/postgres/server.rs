@@ -17,7 +17,8 @@ pub(super) const SETTINGS: [(&str, &str); 27] = [
     ("timezone_abbreviations", "Default"),
     ("DateStyle", "ISO, YMD"),
     ("IntervalStyle", "postgres"),
-    ("extra_float_digits", "1"),
+    // The shortest exact text since PostgreSQL 12, and enough digits to be exact before.
+    ("extra_float_digits", "3"),
     ("bytea_output", "hex"),
     ("xmlbinary", "base64"),
     ("xmloption", "content"),
@@ -49,10 +50,8 @@ pub(super) const SETTINGS: [(&str, &str); 27] = [
     ("tcp_keepalives_count", "6"),
 ];
 
-/// Settings, besides [`SETTINGS`], that only some servers know.
-const OTHER_SETTINGS: [&str; 2] = TIMEOUTS;
-/// Settings that end a transaction after a time, besides `statement_timeout` (the first since PostgreSQL 9.6, the
-/// second since 17).
+/// Settings, besides [`SETTINGS`], that only some servers know: those that end a transaction after a time, besides
+/// `statement_timeout` (the first since PostgreSQL 9.6, the second since 17).
 pub(super) const TIMEOUTS: [&str; 2] = ["idle_in_transaction_session_timeout", "transaction_timeout"];
 
 /// What a server is.
@@ -91,7 +90,7 @@ impl ServerFacts {
         }
     }
 
-    /// Whether the server knows a setting of [`SETTINGS`] or [`OTHER_SETTINGS`].
+    /// Whether the server knows a setting of [`SETTINGS`] or [`TIMEOUTS`].
     pub(super) fn knows(&self, setting: &str) -> bool {
         self.settings.iter().any(|known| known.eq_ignore_ascii_case(setting))
     }
@@ -111,7 +110,7 @@ impl ServerFacts {
 
 /// SQL that asks for the settings that the server knows, and whether it is Greenplum.
 pub(super) fn question() -> String {
-    let names = SETTINGS.iter().map(|(name, _)| *name).chain(OTHER_SETTINGS);
+    let names = SETTINGS.iter().map(|(name, _)| *name).chain(TIMEOUTS);
     let exists = |relation: &str| {
         format!(
             "EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \

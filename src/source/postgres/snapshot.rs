@@ -7,7 +7,7 @@
 //!
 //! Greenplum is different: a session that imports a snapshot does not hold it. When the exporting session
 //! ends, importers read other rows, without an error. So there a process that joins a snapshot only borrows
-//! it from the session that holds it, unless its own transaction began before the export (`prepare`). Every chunk
+//! it from the session that holds it, unless its own transaction began before the export (`begin_early`). Every chunk
 //! proves at its end that the snapshot lived until then (`greenplum/ending.rs`).
 
 use std::any::Any;
@@ -24,7 +24,7 @@ use super::server::{ServerFacts, TIMEOUTS};
 use super::session::{apply, base_settings};
 use super::sqlstate::{Stage, explain};
 use crate::failpoint;
-use crate::relation::Snapshot;
+use crate::relation::{Frozen, Snapshot};
 use crate::source::{ErrorKind, Keeper, SourceError};
 
 /// Longest `application_name` of the server.
@@ -52,7 +52,7 @@ pub(super) struct PostgresKeeper {
 
 impl Keeper for PostgresKeeper {
     fn snapshot(&self) -> Snapshot {
-        Snapshot { lineage: self.lineage, time: self.time }
+        Snapshot { lineage: self.lineage, time: self.time, mark: Frozen::default() }
     }
 
     fn lost(&self) -> CancellationToken {
@@ -130,24 +130,23 @@ pub(super) async fn keepers(connector: &Connector, lineage: Uuid) -> Result<u32,
 }
 
 /// Begins a transaction on Greenplum that can hold a snapshot which another session exports later.
-pub(super) async fn prepare(connector: &Connector) -> Result<Prepared, SourceError> {
+pub(super) async fn begin_early(connector: &Connector) -> Result<EarlyTransaction, SourceError> {
     let transaction = Transaction::connect(connector).await?;
     let what = "begin a keeper's transaction";
-    // The statement gives the transaction its number. It takes no snapshot.
+    // SHOW gives the transaction its number. It takes no snapshot.
     let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SHOW gp_session_id";
-    transaction.rows(sql, Stage::Setup, what).await?;
-    let session = value(&transaction.client, "SHOW gp_session_id", what).await?.unwrap_or_default();
+    let rows = transaction.rows(sql, Stage::Setup, what).await?;
+    let session: u32 = rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or_default();
     let looking = Transaction::connect(connector).await?;
     let sql = format!(
-        "SELECT d.distributed_xid FROM pg_catalog.gp_distributed_xacts d WHERE d.gp_session_id = {}",
-        session.parse::<u32>().unwrap_or_default()
+        "SELECT d.distributed_xid FROM pg_catalog.gp_distributed_xacts d WHERE d.gp_session_id = {session}"
     );
     let number = value(&looking.client, &sql, what).await?.and_then(|number| number.parse().ok());
-    Ok(Prepared { transaction, number })
+    Ok(EarlyTransaction { transaction, number })
 }
 
 /// A transaction that began before a snapshot was exported.
-pub(super) struct Prepared {
+pub(super) struct EarlyTransaction {
     transaction: Transaction,
     /// Its number in the cluster.
     number: Option<u64>,
@@ -174,17 +173,17 @@ pub(super) async fn join(
     Ok(None)
 }
 
-/// Joins a snapshot of Greenplum. The prepared transaction holds the snapshot too if its number is at most the
+/// Joins a snapshot of Greenplum. The early transaction holds the snapshot too if its number is at most the
 /// horizon: then no older transaction was open at the export. Otherwise the holder's session is borrowed.
 pub(super) async fn join_greenplum(
     connector: &Connector,
     lineage: Uuid,
-    prepared: Option<Prepared>,
+    early: Option<EarlyTransaction>,
 ) -> Result<Option<Arc<dyn Keeper>>, SourceError> {
     let Some(LivingKeeper { snapshot, mark }) = find(connector, lineage).await?.into_iter().next() else {
         return Ok(None);
     };
-    if let Some(Prepared { transaction, number: Some(number) }) = prepared
+    if let Some(EarlyTransaction { transaction, number: Some(number) }) = early
         && mark.horizon.is_some_and(|horizon| number <= horizon)
     {
         let import = format!("SET TRANSACTION SNAPSHOT {}", literal(&snapshot));

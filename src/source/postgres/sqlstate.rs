@@ -6,9 +6,9 @@
 
 use std::error::Error as _;
 
-use super::dial::DialError;
 use super::{pooler, privilege};
 use crate::config::{Advice, Remedy};
+use crate::source::dial::DialError;
 use crate::source::{ErrorKind, Refusal, SourceError};
 
 /// The remedy when only the primary has the rows.
@@ -65,6 +65,9 @@ fn classify(code: &str, stage: Stage, said: Circumstances<'_>) -> Meaning {
     }
     if let Some(remedy) = (code == "42501").then(|| privilege::remedy(said.message)).flatten() {
         return meaning(Permanent, remedy);
+    }
+    if said.message.contains("connections to primary segments are not allowed") {
+        return meaning(Permanent, "this is the port of a Greenplum segment: connect to the coordinator");
     }
     match (class, code) {
         // Errors of importing a snapshot: 22023 up to PostgreSQL 16, 42704 from 17, 55000 when its process is
@@ -377,6 +380,16 @@ mod tests {
         assert_eq!(admin.kind, ErrorKind::Transient);
         let translated = classify("57014", Stage::Chunk, said("storniere Anfrage", false));
         assert_eq!(translated.kind, ErrorKind::Transient);
+    }
+
+    #[test]
+    fn a_login_on_a_segment_is_sent_to_the_coordinator() {
+        let message = "connections to primary segments are not allowed";
+        let said = Circumstances { message, ..Circumstances::default() };
+        let meaning = classify("57P03", Stage::Connect, said);
+        assert_eq!(meaning.kind, ErrorKind::Permanent);
+        assert!(format!("{:?}", meaning.remedy).contains("connect to the coordinator"));
+        assert_eq!(kind("57P03", Stage::Connect), ErrorKind::Transient);
     }
 
     #[test]

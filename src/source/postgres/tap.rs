@@ -3,8 +3,8 @@
 //! The server sends each row as a message of its own. `tokio-postgres` returns one buffer for each message,
 //! and keeps a buffer as large as the widest message so far. Both cost more than decoding a usual row, and
 //! the size of that buffer is not bounded (invariant I8). The tap reads the message frames itself, gathers
-//! the payloads of CopyData in pieces of [`PIECE_BYTES`], whatever the width of a row, and passes everything
-//! else on in order. The last piece of a COPY is sent before `tokio-postgres` sees its CopyDone.
+//! the payloads of CopyData in blocks of [`BLOCK_BYTES`], whatever the width of a row, and passes everything
+//! else on in order. The last block of a COPY is sent before `tokio-postgres` sees its CopyDone.
 //!
 //! Frames: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 
@@ -12,7 +12,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -24,9 +24,9 @@ use tokio_util::sync::PollSender;
 
 use crate::source::Progress;
 
-/// Size of a piece: large, so that the decoding thread wakes up once for many rows.
-pub(super) const PIECE_BYTES: usize = 256 << 10;
-/// Longest time that rows wait in an incomplete piece.
+/// Size of a block: large, so that the decoding thread wakes up once for many rows.
+pub(super) const BLOCK_BYTES: usize = 256 << 10;
+/// Longest time that rows wait in an incomplete block.
 const GATHER: Duration = Duration::from_millis(10);
 /// Bytes of one read: before the first COPY, and from then on.
 const READ_BYTES: (usize, usize) = (4 << 10, 64 << 10);
@@ -36,14 +36,17 @@ const HEADER: usize = 5;
 const COPY_DATA: u8 = b'd';
 const COPY_DONE: u8 = b'c';
 const ERROR_RESPONSE: u8 = b'E';
+const BACKEND_KEY_DATA: u8 = b'K';
+/// The number of the process, with which the payload of BackendKeyData begins.
+const PROCESS_BYTES: usize = 4;
 
-/// Rows of a COPY. A piece may end anywhere, also inside a row.
-pub(super) type Piece = Vec<u8>;
+/// Rows of a COPY. A block may end anywhere, also inside a row.
+pub(super) type Block = Vec<u8>;
 
 /// Where the rows of the next COPY go.
 pub(super) struct Sink {
     /// If the channel is full, the server has to wait.
-    pub(super) pieces: mpsc::Sender<Piece>,
+    pub(super) blocks: mpsc::Sender<Block>,
     /// Counts the bytes.
     pub(super) progress: Arc<Progress>,
 }
@@ -58,6 +61,8 @@ struct Shared {
     /// Wakes a tap that waits for room in the channel.
     waiting: AtomicWaker,
     is_full: AtomicBool,
+    /// From the message BackendKeyData.
+    process: OnceLock<i32>,
     born: Instant,
     /// Milliseconds from `born` to the last byte that arrived or was passed on.
     moved: AtomicU64,
@@ -72,6 +77,8 @@ pub(super) struct Tap<S> {
     rest: std::ops::Range<usize>,
     at: At,
     gathering: Option<Gathering>,
+    /// What has arrived of the process in BackendKeyData.
+    process: Vec<u8>,
 }
 
 /// Position in the stream of messages.
@@ -88,11 +95,11 @@ enum At {
 
 const START: At = At::Header([0; HEADER], 0);
 
-/// Rows that wait until the piece is full.
+/// Rows that wait until the block is full.
 struct Gathering {
-    pieces: PollSender<Piece>,
+    blocks: PollSender<Block>,
     progress: Arc<Progress>,
-    piece: Piece,
+    block: Block,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
@@ -102,6 +109,11 @@ impl TapHandle {
     pub(super) fn take_rows(&self, sink: Sink) {
         self.0.discard.store(false, Ordering::Release);
         *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+    }
+
+    /// The process of the server that answered the login. A pooler makes a number up.
+    pub(super) fn process(&self) -> Option<i32> {
+        self.0.process.get().copied()
     }
 
     /// Drops all rows from now on.
@@ -144,12 +156,13 @@ impl<S> Tap<S> {
             discard: false.into(),
             waiting: AtomicWaker::new(),
             is_full: false.into(),
+            process: OnceLock::new(),
             born: Instant::now(),
             moved: 0.into(),
         });
         let handle = TapHandle(shared.clone());
         let input = vec![0; READ_BYTES.0];
-        (Self { stream, shared, input, rest: 0..0, at: START, gathering: None }, handle)
+        (Self { stream, shared, input, rest: 0..0, at: START, gathering: None, process: Vec::new() }, handle)
     }
 
     /// The stream below the tap.
@@ -195,6 +208,12 @@ impl<S> Tap<S> {
                         return Poll::Pending;
                     }
                     out.put_slice(&came[..n]);
+                    if header[0] == BACKEND_KEY_DATA && self.process.len() < PROCESS_BYTES {
+                        self.process.extend(came[..n].iter().take(PROCESS_BYTES - self.process.len()));
+                        if let Ok(process) = <[u8; PROCESS_BYTES]>::try_from(self.process.as_slice()) {
+                            self.shared.process.get_or_init(|| i32::from_be_bytes(process));
+                        }
+                    }
                     self.rest.start += n;
                     self.at = At::Passing(header, passed, left - n);
                 }
@@ -225,18 +244,18 @@ impl<S> Tap<S> {
         if self.gathering.is_none() {
             let next = self.shared.next.lock().unwrap_or_else(PoisonError::into_inner).take();
             self.gathering = next.map(|sink| Gathering {
-                pieces: PollSender::new(sink.pieces),
+                blocks: PollSender::new(sink.blocks),
                 progress: sink.progress,
-                piece: Piece::new(),
+                block: Block::new(),
                 patience: None,
             });
         }
         Ok(if self.gathering.is_some() { At::Rows(payload) } else { At::Passing(header, 0, payload) })
     }
 
-    /// Takes all complete messages that fit into the piece. Nearly all messages of a COPY are taken here.
+    /// Takes all complete messages that fit into the block. Nearly all messages of a COPY are taken here.
     fn gather_whole_rows(&mut self) {
-        let Some(Gathering { piece, .. }) = &mut self.gathering else { return };
+        let Some(Gathering { block, .. }) = &mut self.gathering else { return };
         if self.shared.discard.load(Ordering::Acquire) {
             return;
         }
@@ -244,60 +263,60 @@ impl<S> Tap<S> {
         while let Some(([COPY_DATA, length @ ..], payload)) = came.split_first_chunk::<HEADER>() {
             let Some(length) = u32::from_be_bytes(*length).checked_sub(4) else { break };
             let Some((row, rest)) = payload.split_at_checked(length as usize) else { break };
-            if row.len() > PIECE_BYTES.min(piece.capacity()) - piece.len() {
+            if row.len() > BLOCK_BYTES.min(block.capacity()) - block.len() {
                 break;
             }
-            piece.extend_from_slice(row);
+            block.extend_from_slice(row);
             came = rest;
         }
         self.rest.start = self.rest.end - came.len();
     }
 
     /// Takes up to `n` bytes of `input` as rows, and returns how many. `left` bytes of the message are still
-    /// to come. A message that fits into one piece is not cut, so that the decoder can use pieces without
+    /// to come. A message that fits into one block is not cut, so that the decoder can use blocks without
     /// copying.
     fn poll_gather(&mut self, cx: &mut Context<'_>, n: usize, left: usize) -> Poll<usize> {
-        let is_full = |piece: &Piece| {
-            piece.len() >= PIECE_BYTES || left <= PIECE_BYTES && piece.len() + left > PIECE_BYTES
+        let is_full = |block: &Block| {
+            block.len() >= BLOCK_BYTES || left <= BLOCK_BYTES && block.len() + left > BLOCK_BYTES
         };
-        if self.gathering.as_ref().is_some_and(|g| is_full(&g.piece)) {
+        if self.gathering.as_ref().is_some_and(|g| is_full(&g.block)) {
             ready!(self.poll_send(cx));
         }
-        let Some(Gathering { piece, .. }) = &mut self.gathering else {
+        let Some(Gathering { block, .. }) = &mut self.gathering else {
             return Poll::Ready(n);
         };
-        if piece.capacity() == 0 {
-            piece.reserve_exact(PIECE_BYTES);
+        if block.capacity() == 0 {
+            block.reserve_exact(BLOCK_BYTES);
         }
-        let n = n.min(PIECE_BYTES - piece.len());
+        let n = n.min(BLOCK_BYTES - block.len());
         let start = self.rest.start;
-        piece.extend_from_slice(&self.input[start..start + n]);
+        block.extend_from_slice(&self.input[start..start + n]);
         Poll::Ready(n)
     }
 
     /// Sends the gathered rows once there is room. Drops them if there is no reader.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(Gathering { pieces, progress, piece, patience }) = &mut self.gathering else {
+        let Some(Gathering { blocks, progress, block, patience }) = &mut self.gathering else {
             return Poll::Ready(());
         };
         *patience = None;
-        if piece.is_empty() {
+        if block.is_empty() {
             return Poll::Ready(());
         }
         self.shared.waiting.register(cx.waker());
         if self.shared.discard.load(Ordering::Acquire) {
-            piece.clear();
+            block.clear();
             return Poll::Ready(());
         }
-        let Poll::Ready(room) = pieces.poll_reserve(cx) else {
+        let Poll::Ready(room) = blocks.poll_reserve(cx) else {
             self.shared.is_full.store(true, Ordering::Relaxed);
             return Poll::Pending;
         };
         if self.shared.is_full.swap(false, Ordering::Relaxed) {
             self.shared.moves();
         }
-        let size = piece.len() as u64;
-        match room.and_then(|()| pieces.send_item(std::mem::take(piece))) {
+        let size = block.len() as u64;
+        match room.and_then(|()| blocks.send_item(std::mem::take(block))) {
             Ok(()) => progress.add(0, size),
             Err(_) => self.shared.discard.store(true, Ordering::Release),
         }
@@ -306,7 +325,7 @@ impl<S> Tap<S> {
 
     /// Called when nothing more has arrived: sends the gathered rows after a short wait.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(gathering) = self.gathering.as_mut().filter(|g| !g.piece.is_empty()) else {
+        let Some(gathering) = self.gathering.as_mut().filter(|g| !g.block.is_empty()) else {
             return Poll::Pending;
         };
         let patience = gathering.patience.get_or_insert_with(|| Box::pin(sleep(GATHER)));

@@ -10,22 +10,22 @@ fn message(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&[kind][..], &length, payload].concat()
 }
 
-/// A tap, its handle, the server's end, and the pieces of a COPY.
+/// A tap, its handle, the server's end, and the blocks of a COPY.
 struct Bench {
     tap: Tap<DuplexStream>,
     handle: TapHandle,
     server: DuplexStream,
-    pieces: mpsc::Receiver<Piece>,
+    blocks: mpsc::Receiver<Block>,
     progress: Arc<Progress>,
 }
 
-fn bench(pieces: usize) -> Bench {
+fn bench(blocks: usize) -> Bench {
     let (client, server) = duplex(1 << 20);
     let (tap, handle) = Tap::new(client);
-    let (sender, receiver) = mpsc::channel(pieces);
+    let (sender, receiver) = mpsc::channel(blocks);
     let progress = Arc::new(Progress::default());
-    handle.take_rows(Sink { pieces: sender, progress: progress.clone() });
-    Bench { tap, handle, server, pieces: receiver, progress }
+    handle.take_rows(Sink { blocks: sender, progress: progress.clone() });
+    Bench { tap, handle, server, blocks: receiver, progress }
 }
 
 /// Reads this many bytes that pass through.
@@ -58,7 +58,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         runtime.block_on(async {
-            let Bench { mut tap, mut server, mut pieces, progress, .. } = bench(1000);
+            let Bench { mut tap, mut server, mut blocks, progress, .. } = bench(1000);
             let (mut stream, mut rows, mut others) = (Vec::new(), Vec::new(), Vec::new());
             for sent in &messages {
                 match sent {
@@ -99,20 +99,20 @@ proptest! {
             assert_eq!(seen, others);
             // All rows have left and their channel is closed before the end of the COPY is seen.
             let mut taken = Vec::new();
-            while let Ok(piece) = pieces.try_recv() {
-                taken.extend(piece);
+            while let Ok(block) = blocks.try_recv() {
+                taken.extend(block);
             }
             assert_eq!(taken, rows);
-            assert_eq!(pieces.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+            assert_eq!(blocks.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
             assert_eq!(progress.read().1, rows.len() as u64);
         });
     }
 }
 
 #[tokio::test]
-async fn a_wide_row_comes_in_pieces_and_waits_for_room() {
-    let Bench { mut tap, handle, mut server, mut pieces, .. } = bench(2);
-    let row: Vec<u8> = (0..10 * PIECE_BYTES).map(|i| (i % 251) as u8).collect();
+async fn a_wide_row_comes_in_blocks_and_waits_for_room() {
+    let Bench { mut tap, handle, mut server, mut blocks, .. } = bench(2);
+    let row: Vec<u8> = (0..10 * BLOCK_BYTES).map(|i| (i % 251) as u8).collect();
     let expected = row.clone();
     let writing = tokio::spawn(async move {
         server.write_all(&message(COPY_DATA, &row)).await.expect("written");
@@ -120,7 +120,7 @@ async fn a_wide_row_comes_in_pieces_and_waits_for_room() {
         server
     });
     let reading = tokio::spawn(async move { passed(&mut tap, HEADER).await });
-    while pieces.len() < 2 {
+    while blocks.len() < 2 {
         tokio::task::yield_now().await;
     }
     // The channel is full: the server waits for us, so it is not silent.
@@ -131,9 +131,9 @@ async fn a_wide_row_comes_in_pieces_and_waits_for_room() {
     let silence = handle.silence(Duration::from_millis(50));
     assert!(timeout(Duration::from_millis(300), silence).await.is_err());
     let mut taken = Vec::new();
-    while let Some(piece) = pieces.recv().await {
-        assert!(piece.len() <= PIECE_BYTES);
-        taken.extend(piece);
+    while let Some(block) = blocks.recv().await {
+        assert!(block.len() <= BLOCK_BYTES);
+        taken.extend(block);
     }
     assert!(taken == expected);
     assert_eq!(reading.await.expect("joined"), message(COPY_DONE, b""));
@@ -141,8 +141,8 @@ async fn a_wide_row_comes_in_pieces_and_waits_for_room() {
 }
 
 #[tokio::test]
-async fn pieces_end_with_rows_and_are_never_too_long() {
-    let Bench { mut tap, mut server, mut pieces, progress, .. } = bench(1);
+async fn blocks_end_with_rows_and_are_never_too_long() {
+    let Bench { mut tap, mut server, mut blocks, progress, .. } = bench(1);
     let rows: Vec<Vec<u8>> = (0..20_000_usize).map(|n| vec![n as u8; n * 7919 % 301]).collect();
     let stream = rows.iter().flat_map(|row| message(COPY_DATA, row)).collect::<Vec<_>>();
     let writing = tokio::spawn(async move {
@@ -153,16 +153,16 @@ async fn pieces_end_with_rows_and_are_never_too_long() {
     let reading = tokio::spawn(async move { passed(&mut tap, HEADER).await });
     let mut rows_left = rows.iter();
     let mut count = 0;
-    while let Some(piece) = pieces.recv().await {
-        assert!(piece.len() <= PIECE_BYTES);
-        let mut rest = &piece[..];
+    while let Some(block) = blocks.recv().await {
+        assert!(block.len() <= BLOCK_BYTES);
+        let mut rest = &block[..];
         while !rest.is_empty() {
             rest = rest.strip_prefix(&rows_left.next().expect("a row")[..]).expect("it is whole");
         }
         count += 1;
     }
     assert_eq!(rows_left.map(Vec::len).sum::<usize>(), 0);
-    assert!(count > 10, "{count} pieces");
+    assert!(count > 10, "{count} blocks");
     assert_eq!(progress.read().1, rows.iter().map(Vec::len).sum::<usize>() as u64);
     assert_eq!(reading.await.expect("joined"), message(COPY_DONE, b""));
     writing.await.expect("joined");
@@ -170,21 +170,21 @@ async fn pieces_end_with_rows_and_are_never_too_long() {
 
 #[tokio::test]
 async fn few_rows_do_not_wait_for_more() {
-    let Bench { mut tap, mut server, mut pieces, .. } = bench(2);
+    let Bench { mut tap, mut server, mut blocks, .. } = bench(2);
     let reading = tokio::spawn(async move { passed(&mut tap, HEADER).await });
     server.write_all(&message(COPY_DATA, b"row")).await.expect("written");
-    let piece = timeout(Duration::from_secs(60), pieces.recv()).await.expect("comes without company");
-    assert_eq!(piece.expect("a piece"), b"row");
+    let block = timeout(Duration::from_secs(60), blocks.recv()).await.expect("comes without company");
+    assert_eq!(block.expect("a block"), b"row");
     reading.abort();
 }
 
 #[tokio::test]
 async fn rows_that_nobody_wants_any_more_are_read_away() {
     for closes in [true, false] {
-        let Bench { mut tap, handle, mut server, mut pieces, .. } = bench(1);
+        let Bench { mut tap, handle, mut server, mut blocks, .. } = bench(1);
         let writing = tokio::spawn(async move {
             for _ in 0..20 {
-                server.write_all(&message(COPY_DATA, &vec![7; PIECE_BYTES])).await.expect("written");
+                server.write_all(&message(COPY_DATA, &vec![7; BLOCK_BYTES])).await.expect("written");
             }
             server.write_all(&message(ERROR_RESPONSE, b"cancelled")).await.expect("written");
             server
@@ -196,8 +196,8 @@ async fn rows_that_nobody_wants_any_more_are_read_away() {
             tokio::task::yield_now().await;
         }
         if closes {
-            pieces.close();
-            while pieces.recv().await.is_some() {}
+            blocks.close();
+            while blocks.recv().await.is_some() {}
         } else {
             handle.discard();
         }
@@ -208,11 +208,11 @@ async fn rows_that_nobody_wants_any_more_are_read_away() {
 
 #[tokio::test]
 async fn without_a_sink_everything_passes() {
-    let Bench { mut tap, mut server, mut pieces, .. } = bench(1);
+    let Bench { mut tap, mut server, mut blocks, .. } = bench(1);
     let stream = [message(COPY_DONE, b""), message(COPY_DATA, b"row"), message(b'Z', b"I")].concat();
     server.write_all(&stream).await.expect("written");
     assert_eq!(passed(&mut tap, stream.len()).await, stream);
-    assert_eq!(pieces.recv().await, None);
+    assert_eq!(blocks.recv().await, None);
 }
 
 #[tokio::test]
@@ -240,10 +240,10 @@ async fn a_server_that_is_silent_is_noticed() {
 async fn the_next_copy_is_taken_after_one_that_nobody_wanted() {
     let Bench { mut tap, handle, mut server, progress, .. } = bench(1);
     handle.discard();
-    let (sender, mut pieces) = mpsc::channel(1);
-    handle.take_rows(Sink { pieces: sender, progress });
+    let (sender, mut blocks) = mpsc::channel(1);
+    handle.take_rows(Sink { blocks: sender, progress });
     let done = message(COPY_DONE, b"");
     server.write_all(&[message(COPY_DATA, b"row"), done.clone()].concat()).await.expect("written");
     assert_eq!(passed(&mut tap, done.len()).await, done);
-    assert_eq!(pieces.recv().await.expect("it is taken"), b"row");
+    assert_eq!(blocks.recv().await.expect("it is taken"), b"row");
 }

@@ -268,14 +268,20 @@ impl Work<'_> {
     ) -> Result<RecordedTable, ExportError> {
         let under = match &self.plan.snapshot {
             Some(snapshot) => {
-                let kept =
-                    self.shared.keepers.ensure(&self.source, snapshot.lineage, &self.task.job, self.cancel);
+                let kept = self.shared.keepers.of_plan(&self.source, snapshot, &self.task.job, self.cancel);
                 Some(kept.await.map_err(ExportError::Source)?)
             }
             None => None,
         };
-        export::export(&self.shared.context, chunk, under, turn).await.map_err(|error| match error {
-            ExportError::Source(e) if e.kind == ErrorKind::LineageLost => {
+        let exported = export::export(&self.shared.context, chunk, under.clone(), turn).await;
+        exported.map_err(|error| match error {
+            ExportError::Source(e)
+                if e.kind == ErrorKind::LineageLost && e.refusal != Some(Refusal::SnapshotGone) =>
+            {
+                // Nobody else tells a keeper that holds nothing that the session which holds the snapshot is gone.
+                if let Some(keeper) = under.filter(|keeper| !keeper.holds()) {
+                    keeper.lost().cancel();
+                }
                 ExportError::Source(snapshot_elsewhere(&e))
             }
             other => other,

@@ -56,6 +56,9 @@ impl Planner<'_> {
             let asked = stored.request.entry_for(&planned.schema, &planned.name);
             let pattern = TablePattern::exact(&planned.schema, &planned.name);
             scope.numbers.insert(qualified(&planned.schema, &planned.name), table.table);
+            if let (Some(lineage), Some(rows)) = (of(table), planned.snapshot_rows) {
+                scope.shown_rows.insert(table.table, (lineage, rows));
+            }
             scope.request.tables.push(match asked {
                 Some(asked) => TableRequest { table: pattern, ..asked.clone() },
                 None => TableRequest::all_of(pattern),

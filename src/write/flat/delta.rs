@@ -76,13 +76,30 @@ impl Delta {
         let is_small = out.len() - start + self.blocks.len() <= limit * self.count;
         if is_small {
             out.extend_from_slice(&self.blocks);
+            self.clear();
         } else {
             out.truncate(start);
-            self.hand_out(hand_out);
+            self.give_up(hand_out);
         }
+        is_small
+    }
+
+    /// Begins the page anew. `hand_out` gets each number that it had.
+    pub(super) fn give_up(&mut self, hand_out: impl FnMut(i64)) {
+        self.finish_block();
+        self.hand_out(hand_out);
+        self.clear();
+    }
+
+    fn clear(&mut self) {
         self.blocks.clear();
         self.count = 0;
-        is_small
+    }
+
+    /// Number of numbers in the page.
+    #[inline]
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
     fn header(&self, out: &mut Vec<u8>) {
@@ -124,6 +141,31 @@ impl Delta {
     pub(super) fn memory_bytes(&self) -> usize {
         self.blocks.capacity() + self.block.capacity() * 8
     }
+}
+
+/// Size of these numbers as differences, without the header of their page, in bytes. Plain numbers have
+/// `width` bytes each.
+pub(in crate::write) fn bytes_of_differences(numbers: &[i64], width: usize) -> usize {
+    let is_int32 = width == size_of::<i32>();
+    let mut bytes = 0;
+    let mut block = [0; BLOCK];
+    for start in (1..numbers.len()).step_by(BLOCK) {
+        let numbers = &numbers[start - 1..numbers.len().min(start + BLOCK)];
+        let block = &mut block[..numbers.len() - 1];
+        for (difference, pair) in block.iter_mut().zip(numbers.windows(2)) {
+            *difference = pair[1].wrapping_sub(pair[0]);
+            if is_int32 {
+                *difference = i64::from(*difference as i32);
+            }
+        }
+        let Some(&least) = block.iter().min() else { break };
+        bytes += width_of(zigzag(least)).div_ceil(7).max(1) + BLOCK / MINIBLOCK;
+        for miniblock in block.chunks(MINIBLOCK) {
+            let above = miniblock.iter().fold(0, |all, difference| all | difference.wrapping_sub(least));
+            bytes += MINIBLOCK / 8 * width_of(above as u64);
+        }
+    }
+    bytes
 }
 
 /// The inverse of [`zigzag`].

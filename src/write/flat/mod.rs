@@ -35,12 +35,12 @@ use parquet::schema::types::ColumnDescPtr;
 use self::pages::Pages;
 use self::text::Text;
 use self::values::Values;
-use self::whole::Whole;
+use self::whole::{Whole, is_signed_whole};
 use super::compressor::{Compressor, KEEP_BYTES};
 use crate::message::setting::Compression;
 
 pub(super) use self::bound::BOUND_BYTES;
-pub(super) use self::whole::is_signed_whole;
+pub(super) use self::delta::bytes_of_differences;
 
 /// A column chunk that is being encoded.
 pub(super) struct FlatColumn {
@@ -107,19 +107,19 @@ impl FlatColumn {
             self.pages.append_rows(array.nulls(), row..row + taken);
             row += taken;
             if row < end || self.pages.rows() == self.page_rows {
-                self.finish_page(workspace)?;
+                self.finish_page(false, workspace)?;
             }
         }
         Ok(())
     }
 
-    fn finish_page(&mut self, workspace: &mut Workspace) -> Result<()> {
+    fn finish_page(&mut self, is_last: bool, workspace: &mut Workspace) -> Result<()> {
         if self.pages.rows() == 0 {
             return Ok(());
         }
         let Workspace { body, compressor } = workspace;
         self.pages.levels(body);
-        let values = self.values.finish_page(body);
+        let values = self.values.finish_page(is_last, body);
         self.pages.finish(body, values, compressor)?;
         body.clear();
         body.shrink_to(KEEP_BYTES);
@@ -142,7 +142,7 @@ impl FlatColumn {
         group: &mut SerializedRowGroupWriter<'_, W>,
         workspace: &mut Workspace,
     ) -> Result<()> {
-        self.finish_page(workspace)?;
+        self.finish_page(true, workspace)?;
         let dictionary = self.values.take_dictionary();
         drop(self.values);
         let (chunk, close) = self.pages.close(dictionary, &mut workspace.compressor)?;
@@ -150,20 +150,30 @@ impl FlatColumn {
     }
 }
 
-/// Whether the first `rows` numbers are no larger as differences than as plain numbers.
-pub(super) fn differences_pay(array: &ArrayRef, rows: usize) -> bool {
+/// The first rows that have a value, as Parquet stores whole numbers, and the size of one of them in bytes.
+/// `None` for values that are no whole numbers.
+pub(super) fn whole_numbers(array: &dyn Array, rows: usize) -> Option<(Vec<i64>, usize)> {
     let array: ArrayRef = match array.data_type() {
         // The file stores it as a number of 32 bits, too.
         DataType::UInt32 => Arc::new(array.as_primitive::<UInt32Type>().unary::<_, Int32Type>(|n| n as i32)),
-        _ => array.clone(),
+        ty if is_signed_whole(ty) => array.slice(0, rows),
+        _ => return None,
     };
     let is_int32 = match array.data_type() {
         DataType::Decimal128(precision, _) => *precision <= 9,
         ty => ty.primitive_width().is_some_and(|width| width <= size_of::<i32>()),
     };
-    let mut sample = Whole::new(is_int32, None, true, false);
-    sample.append(&array, 0..array.len().min(rows));
-    sample.finish_page(&mut Vec::new()).encoding == Encoding::DELTA_BINARY_PACKED
+    let mut numbers = Whole::new(is_int32, None, false, false);
+    numbers.append(&array, 0..rows);
+    let mut plain = Vec::new();
+    numbers.finish_page(true, &mut plain);
+    Some(if is_int32 {
+        let numbers = plain.as_chunks().0.iter().map(|&bytes| i32::from_le_bytes(bytes).into());
+        (numbers.collect(), size_of::<i32>())
+    } else {
+        let numbers = plain.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes));
+        (numbers.collect(), size_of::<i64>())
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use super::delta::Delta;
 const PLAIN_PAGES: u32 = 15;
 /// A page with fewer numbers does not decide how the next pages are encoded.
 const MANY: usize = 512;
+/// If the differences of this many numbers are larger, the rest of the page is not tried.
+const TRIED: usize = 2048;
 
 /// The numbers of a page.
 pub(super) struct Numbers {
@@ -20,6 +22,8 @@ pub(super) struct Numbers {
     plain: Vec<u8>,
     /// Number of plain pages before differences are tried again, with the current one.
     plain_pages: u32,
+    /// Whether the first numbers of the page were smaller as differences.
+    is_tried: bool,
 }
 
 impl Numbers {
@@ -30,6 +34,7 @@ impl Numbers {
             delta: Delta::new(is_int32),
             plain: Vec::new(),
             plain_pages: 0,
+            is_tried: false,
         }
     }
 
@@ -43,7 +48,11 @@ impl Numbers {
     #[inline]
     pub(super) fn extend(&mut self, numbers: impl Iterator<Item = i64>) {
         if !self.is_plain() {
-            return self.delta.extend(numbers);
+            self.delta.extend(numbers);
+            if self.delta.count() >= TRIED && !self.is_tried {
+                self.try_differences();
+            }
+            return;
         }
         self.plain.reserve(numbers.size_hint().0 * self.width);
         if self.width == size_of::<i32>() {
@@ -53,8 +62,19 @@ impl Numbers {
         }
     }
 
+    /// Makes the page plain if its differences are larger so far.
+    fn try_differences(&mut self) {
+        let (width, plain) = (self.width, &mut self.plain);
+        self.is_tried = true;
+        if self.delta.encoded_bytes() > self.delta.count() * width {
+            self.delta.give_up(|number| plain.extend_from_slice(&number.to_le_bytes()[..width]));
+            self.plain_pages = PLAIN_PAGES + 1;
+        }
+    }
+
     /// Appends the page to `body` and begins the next one.
     pub(super) fn finish(&mut self, body: &mut Vec<u8>) -> Encoding {
+        self.is_tried = false;
         if !self.is_plain() {
             let (width, plain) = (self.width, &mut self.plain);
             if self
@@ -68,6 +88,11 @@ impl Numbers {
         body.append(&mut self.plain);
         self.plain_pages = self.plain_pages.saturating_sub(1);
         Encoding::PLAIN
+    }
+
+    /// Forgets what the last page was.
+    pub(super) fn forget(&mut self) {
+        self.plain_pages = 0;
     }
 
     /// Approximate size of the current page, in bytes.

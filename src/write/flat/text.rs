@@ -102,7 +102,7 @@ impl Values for Text {
         })
     }
 
-    fn finish_page(&mut self, body: &mut Vec<u8>) -> Encoded {
+    fn finish_page(&mut self, _is_last: bool, body: &mut Vec<u8>) -> Encoded {
         let text_bytes = Some(std::mem::take(&mut self.text_bytes));
         if let Some(dictionary) = self.dictionary.as_mut().filter(|dictionary| dictionary.keys.has_page()) {
             let bounds = self.has_statistics.then(|| dictionary.bounds()).flatten();

@@ -14,8 +14,8 @@ pub(super) trait Values: Send {
     /// Takes rows of an array: all of them, or fewer if the page must end before. Returns their number.
     fn append(&mut self, array: &dyn Array, rows: Range<usize>) -> usize;
 
-    /// Appends the encoded values of the page to `body` and begins the next page.
-    fn finish_page(&mut self, body: &mut Vec<u8>) -> Encoded;
+    /// Appends the encoded values of the page to `body` and begins the next page, unless it is the last one.
+    fn finish_page(&mut self, is_last: bool, body: &mut Vec<u8>) -> Encoded;
 
     /// The dictionary as plain values, and their number. Call it when all pages are finished.
     fn take_dictionary(&mut self) -> Option<(Vec<u8>, usize)>;

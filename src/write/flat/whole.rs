@@ -14,8 +14,13 @@ use super::bound::{Bound, Bounds};
 use super::keys::Keys;
 use super::near::Near;
 use super::numbers::Numbers;
+use super::pack::width_of;
 use super::table::{Lookup, Table};
 use super::values::{Encoded, Values, take_runs};
+
+/// A dictionary is compared with the other encodings after a page of which more than one number in so many is
+/// new in it.
+const MANY_NEW: usize = 4;
 
 /// Encodes signed numbers of 32 or 64 bits.
 pub(super) struct Whole {
@@ -34,12 +39,14 @@ struct Dictionary {
     keys: Keys,
     near: Near,
     numbers: Vec<i64>,
+    /// Number of entries that the finished pages need.
+    finished: usize,
     /// Largest number of entries.
     limit: usize,
 }
 
 /// Whether arrays of this type are signed numbers that Parquet stores in 32 or 64 bits.
-pub(in crate::write) fn is_signed_whole(ty: &DataType) -> bool {
+pub(super) fn is_signed_whole(ty: &DataType) -> bool {
     match ty {
         DataType::Int16
         | DataType::Int32
@@ -65,6 +72,7 @@ impl Whole {
             keys: Keys::new(),
             near: Near::default(),
             numbers: Vec::new(),
+            finished: 0,
             limit: limit(bytes),
         });
         Self {
@@ -105,6 +113,33 @@ impl Whole {
         })
     }
 
+    /// Appends the numbers of a page that has dictionary keys, as keys or in the form that replaces them.
+    /// `None` if the page has no keys.
+    fn finish_keys(&mut self, is_last: bool, body: &mut Vec<u8>) -> Option<Encoding> {
+        let dictionary = self.dictionary.as_mut().filter(|dictionary| dictionary.keys.has_page())?;
+        let (entries, page) = (&dictionary.numbers, &dictionary.keys.page);
+        let new = entries.len() - dictionary.finished;
+        if new > page.len() / MANY_NEW {
+            let width = if self.is_int32 { size_of::<i32>() } else { size_of::<i64>() };
+            let with_keys = new * width + page.len() * width_of(entries.len() as u64 - 1) / 8;
+            // Later pages may need the new entries, too, and pay for a part of them, unless nearly all numbers
+            // are new.
+            let share = if is_last || new > page.len() / 8 * 7 { 1 } else { 2 };
+            let start = body.len();
+            self.numbers.extend(page.iter().map(|&key| entries[key as usize]));
+            let encoding = self.numbers.finish(body);
+            if (body.len() - start) * share < with_keys {
+                dictionary.give_up();
+                return Some(encoding);
+            }
+            body.truncate(start);
+            self.numbers.forget();
+        }
+        dictionary.finished = entries.len();
+        dictionary.keys.finish_page(entries.len(), body);
+        Some(Encoding::RLE_DICTIONARY)
+    }
+
     fn take_bounds(&mut self) -> Option<Bounds> {
         let (min, max) =
             (std::mem::replace(&mut self.min, i64::MAX), std::mem::replace(&mut self.max, i64::MIN));
@@ -141,6 +176,14 @@ impl Dictionary {
         }
         page.truncate(before + taken);
         taken
+    }
+
+    /// Ends the dictionary without the current page.
+    fn give_up(&mut self) {
+        self.numbers.truncate(self.finished);
+        self.numbers.shrink_to_fit();
+        self.near = Near::default();
+        (self.keys.table, self.keys.page) = (None, Vec::new());
     }
 }
 
@@ -189,14 +232,8 @@ impl Values for Whole {
         }
     }
 
-    fn finish_page(&mut self, body: &mut Vec<u8>) -> Encoded {
-        let encoding = match &mut self.dictionary {
-            Some(dictionary) if dictionary.keys.has_page() => {
-                dictionary.keys.finish_page(dictionary.numbers.len(), body);
-                Encoding::RLE_DICTIONARY
-            }
-            _ => self.numbers.finish(body),
-        };
+    fn finish_page(&mut self, is_last: bool, body: &mut Vec<u8>) -> Encoded {
+        let encoding = self.finish_keys(is_last, body).unwrap_or_else(|| self.numbers.finish(body));
         Encoded { encoding, bounds: self.take_bounds(), text_bytes: None }
     }
 

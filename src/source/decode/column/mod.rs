@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::builder::{Builder, Faults, bytes_of_null};
 use self::builder::{Misfit, step_of_whole};
+pub(in crate::source) use self::portable::make_portable;
 pub(super) use self::room::Room;
 use super::frame::{Fields, NOWHERE};
 use crate::message::setting::InfinityMode;
@@ -19,17 +20,18 @@ mod builder;
 mod composite;
 mod each;
 mod fixed;
+mod json;
 mod list;
 mod map;
 mod numeric;
 mod packed;
+mod portable;
 mod range;
 mod rendered;
 mod room;
 mod temporal;
-#[cfg(test)]
-mod tests;
 mod text;
+mod unscaled;
 mod vector;
 mod walk;
 mod wkb;
@@ -133,6 +135,31 @@ pub enum Form {
     Multirange(Box<Form>),
     /// Pairs of texts (`hstore`); the second text may be NULL.
     Map,
+    /// A numeric as a whole number: big-endian two's complement of a multiple of eight bytes. Files contain a
+    /// decimal.
+    Unscaled {
+        /// Number of digits, 1 to 76.
+        precision: u8,
+        /// Digits after the decimal point, 0 to `precision`.
+        scale: i8,
+    },
+    /// A numeric as a whole number of any size. Files contain its exact text.
+    UnscaledText {
+        /// Digits after the decimal point.
+        scale: u16,
+    },
+    /// A Julian day of 64 bits.
+    JulianDate,
+    /// Microseconds in UTC and a time zone in 64 bits. Files contain its text.
+    TimeTz,
+    /// An interval of 64-bit microseconds.
+    Microseconds,
+    /// An interval of 64-bit months.
+    Months,
+    /// JSON of a list; elements may be null. An element has the form that a field of its type has.
+    ListFromJson(Box<Form>),
+    /// JSON of an object with exactly these attributes, in this order.
+    StructFromJson(Vec<FormAttribute>),
 }
 
 /// A shape on a map. Files contain EWKB if the column declares no spatial reference. Otherwise they contain
@@ -171,7 +198,7 @@ impl Form {
             Self::UInt32 => ColumnType::UInt32,
             Self::Float32 => ColumnType::Float32,
             Self::Float64 | Self::DoubleFromText | Self::NumericDouble => ColumnType::Float64,
-            Self::Decimal { precision, scale } => {
+            Self::Decimal { precision, scale } | Self::Unscaled { precision, scale } => {
                 ColumnType::Decimal { precision: *precision, scale: *scale }
             }
             Self::Money { scale } => ColumnType::Decimal { precision: INT64_DIGITS, scale: *scale as i8 },
@@ -180,20 +207,22 @@ impl Form {
             | Self::JsonText
             | Self::UuidText
             | Self::TimeText
+            | Self::TimeTz
+            | Self::UnscaledText { .. }
             | Self::NumericText => ColumnType::Text,
             Self::Json => ColumnType::Json,
             Self::Bytes => ColumnType::Bytes,
             Self::Uuid => ColumnType::Uuid,
-            Self::Date => ColumnType::Date,
+            Self::Date | Self::JulianDate => ColumnType::Date,
             Self::Time => ColumnType::Time,
             Self::Timestamp => ColumnType::Timestamp,
             Self::TimestampTz => ColumnType::TimestampTz,
-            Self::Interval => ColumnType::Interval,
+            Self::Interval | Self::Microseconds | Self::Months => ColumnType::Interval,
             Self::Point => ColumnType::Point,
             Self::Geometry(shape) => ColumnType::Geometry(shape.declared.clone()),
-            Self::List(element) => ColumnType::List(inner(element)),
+            Self::List(element) | Self::ListFromJson(element) => ColumnType::List(inner(element)),
             Self::Vector { length, .. } => ColumnType::Vector { length: *length },
-            Self::Struct(attributes) => {
+            Self::Struct(attributes) | Self::StructFromJson(attributes) => {
                 let attribute = |attribute: &FormAttribute| Attribute {
                     name: attribute.name.clone(),
                     ty: attribute.form.column_type(),
@@ -203,70 +232,6 @@ impl Form {
             Self::Range(bound) => ColumnType::Range(inner(bound)),
             Self::Multirange(bound) => ColumnType::Multirange(inner(bound)),
             Self::Map => ColumnType::Map,
-        }
-    }
-
-    /// The form to use instead of this one in files for every common reader of Parquet, and the names of the
-    /// types that became text. Which readers refuse or change a type is measured: `make readers` writes the
-    /// table in the README.
-    #[must_use]
-    pub fn portable(&self) -> (Self, Vec<&'static str>) {
-        let mut texts = Vec::new();
-        let form = self.replaced(&mut texts);
-        (form, texts)
-    }
-
-    fn replaced(&self, texts: &mut Vec<&'static str>) -> Self {
-        let mut text = |what, form| {
-            if !texts.contains(&what) {
-                texts.push(what);
-            }
-            form
-        };
-        match self {
-            Self::Uuid => text("UUID", Self::UuidText),
-            Self::Time => text("time", Self::TimeText),
-            Self::Json => text("JSON", Self::JsonText),
-            Self::Decimal { precision, .. } if *precision > MAX_DIGITS => {
-                text("numeric of more than 38 digits", Self::NumericText)
-            }
-            // pyarrow before 26 refuses lists of a fixed length if one of them is NULL.
-            Self::Vector { half, .. } => Self::Vector { length: None, half: *half },
-            Self::List(element) => Self::List(Box::new(element.replaced(texts))),
-            Self::Range(bound) => Self::Range(Box::new(bound.replaced(texts))),
-            Self::Multirange(bound) => Self::Multirange(Box::new(bound.replaced(texts))),
-            Self::Struct(attributes) => {
-                let attribute = |attribute: &FormAttribute| FormAttribute {
-                    name: attribute.name.clone(),
-                    form: attribute.form.replaced(texts),
-                };
-                Self::Struct(attributes.iter().map(attribute).collect())
-            }
-            Self::Bool
-            | Self::Int16
-            | Self::Int32
-            | Self::Int64
-            | Self::UInt32
-            | Self::Float32
-            | Self::Float64
-            | Self::DoubleFromText
-            | Self::Decimal { .. }
-            | Self::Text
-            | Self::JsonText
-            | Self::Bytes
-            | Self::UuidText
-            | Self::Date
-            | Self::TimeText
-            | Self::Timestamp
-            | Self::TimestampTz
-            | Self::NumericText
-            | Self::NumericDouble
-            | Self::Money { .. }
-            | Self::Interval
-            | Self::Point
-            | Self::Geometry(_)
-            | Self::SourceText
-            | Self::Map => self.clone(),
         }
     }
 
@@ -285,16 +250,27 @@ impl Form {
             | Self::Time
             | Self::TimeText
             | Self::Timestamp
-            | Self::TimestampTz => 8,
+            | Self::TimestampTz
+            | Self::JulianDate
+            | Self::TimeTz
+            | Self::Microseconds
+            | Self::Months => 8,
             Self::Decimal { .. } | Self::NumericText => 12,
+            Self::Unscaled { precision, .. } => 8 * (u64::from(*precision) / 19 + 1),
+            Self::UnscaledText { .. } => 40,
             Self::Uuid | Self::UuidText | Self::Interval | Self::Point => 16,
             Self::Text | Self::SourceText => 32,
-            Self::Bytes | Self::Geometry(_) | Self::List(_) | Self::Multirange(_) | Self::Map => 64,
+            Self::Bytes
+            | Self::Geometry(_)
+            | Self::List(_)
+            | Self::ListFromJson(_)
+            | Self::Multirange(_)
+            | Self::Map => 64,
             Self::Vector { length, half } => {
                 let width = if *half { 2 } else { 4 };
                 8 + width * u64::from(length.unwrap_or(256))
             }
-            Self::Struct(attributes) => {
+            Self::Struct(attributes) | Self::StructFromJson(attributes) => {
                 24 + attributes.iter().map(|attribute| attribute.form.width()).sum::<u64>()
             }
             Self::Range(bound) => 8 + 2 * bound.width(),
@@ -336,7 +312,22 @@ impl Form {
             Self::Range(bound) => range::range(bound, infinity, room),
             Self::Multirange(bound) => list::multirange(bound, infinity, room),
             Self::Map => map::map(),
+            Self::Unscaled { precision, scale } => unscaled::decimal(*precision, *scale),
+            Self::UnscaledText { scale } => unscaled::text(*scale),
+            Self::JulianDate => fixed::primitive::<temporal::JulianDate, 8>(),
+            Self::TimeTz => rendered::time_tz(),
+            Self::Microseconds => packed::microseconds(),
+            Self::Months => packed::months(),
+            Self::ListFromJson(element) => json::list(element, infinity, room),
+            Self::StructFromJson(attributes) => json::row(attributes, infinity, room),
         }
+    }
+
+    /// Whether values of this form can be read exactly from JSON, where they are elements of a list or
+    /// attributes of a row.
+    #[must_use]
+    pub fn is_exact_in_json(&self) -> bool {
+        json::is_exact(self)
     }
 }
 

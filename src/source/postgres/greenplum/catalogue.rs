@@ -8,16 +8,17 @@ use std::collections::HashMap;
 
 use tokio_postgres::SimpleQueryRow;
 
+use super::super::catalogue::Sizes;
 use super::super::catalogue::named_where;
 use super::super::columns;
 use super::super::connect::Connector;
-use super::super::named::{Named, WHAT, oid_array};
+use super::super::named::{Named, oid_array};
 use super::super::quote::{ident, table};
 use super::super::server::Greenplum;
 use super::super::session::Session;
-use super::super::sqlstate::Stage;
+use super::answer;
 use super::cluster::Cluster;
-use super::divide::{Layout, SizedLeaf};
+use super::divide::{Layout, SizedLeaf, Whole};
 use super::piece::Leaf;
 use crate::message::pattern::{TablePattern, qualified};
 use crate::relation::{Facts, Relation, RelationKind, SurveyRequest, Unreadable};
@@ -29,6 +30,7 @@ pub(in super::super) async fn survey(
     connector: &Connector,
     server: Greenplum,
     request: &SurveyRequest,
+    sizes: Sizes,
 ) -> Result<Vec<Relation>, SourceError> {
     let named = named(session, server, request).await?;
     if named.is_empty() {
@@ -40,39 +42,31 @@ pub(in super::super) async fn survey(
         tracing::info!(why, "rows cannot be retrieved from the segments; huge tables are queried instead");
     }
     let oids = oid_array(named.iter().map(|n| n.oid));
-    let mut members = members(session, server, &oids).await?;
+    let mut members = members(session, server, &oids, sizes).await?;
     let roots = roots(session, server, &oids).await?;
     let names = request.statistics_for.as_slice();
     let mut columns = columns::survey(session, session.version(), &named, &oids, names).await?;
-    Ok(named
-        .into_iter()
+    let mut relations = Vec::new();
+    for named in named {
         // A relation that was dropped meanwhile is left out.
-        .filter_map(|named| {
-            let root = roots.get(&named.oid)?;
-            let members = members.remove(&named.oid).unwrap_or_default();
-            let columns = columns.remove(&named.oid).unwrap_or_default();
-            Some(relation(named, root, members, columns, &cluster, no_retrieve.clone()))
-        })
-        .collect())
+        let Some(root) = roots.get(&named.oid) else { continue };
+        let members = members.remove(&named.oid).ok_or_else(|| answer::strange("leaves"))?;
+        let columns = columns.remove(&named.oid).unwrap_or_default();
+        let found = Found { named, root, members, columns };
+        relations.push(found.relation(&cluster, no_retrieve.as_deref()));
+    }
+    Ok(relations)
 }
 
 /// A relation of a tree that has files of its own, or rows elsewhere.
 struct Member {
     oid: u32,
     leaf: Leaf,
-    storage: Storage,
+    /// Whether it is an external or foreign table.
+    is_external: bool,
     rows: f64,
     bytes: u64,
     readable: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Storage {
-    Heap,
-    Append,
-    /// External and foreign tables.
-    Elsewhere,
-    View,
 }
 
 /// Facts of a relation itself.
@@ -88,103 +82,118 @@ struct Root {
     has_generated: bool,
 }
 
-fn relation(
+/// All that the catalogue says about a relation.
+struct Found<'a> {
     named: Named,
-    root: &Root,
+    root: &'a Root,
     members: Vec<Member>,
     columns: columns::ColumnFacts,
-    cluster: &Cluster,
-    no_retrieve: Option<String>,
-) -> Relation {
-    let elsewhere = members.iter().any(|m| m.storage == Storage::Elsewhere);
-    let is_view = named.kind == RelationKind::View;
-    let unreadable_leaf = members.iter().find(|m| !m.readable && m.oid != named.oid);
-    let whole = match named.kind {
-        RelationKind::View => Some("a view"),
-        // It can neither be locked nor be read by COPY.
-        RelationKind::MaterializedView => Some("a materialized view"),
-        _ if elsewhere && members.len() == 1 => Some("an external table"),
-        _ if elsewhere => Some("a table with an external partition"),
-        // The right to the root is enough for a query of the root.
-        _ if unreadable_leaf.is_some() && root.select => {
-            Some("a table with a partition that the role may not read itself")
+}
+
+impl Found<'_> {
+    fn relation(self, cluster: &Cluster, no_retrieve: Option<&str>) -> Relation {
+        let layout = self.layout(cluster, no_retrieve);
+        let elsewhere = self.members.iter().any(|m| m.is_external);
+        let (is_parent, contains) = (self.is_parent(), self.contains());
+        let Self { named, root, members, columns } = self;
+        let is_view = named.kind == RelationKind::View;
+        let bytes = members.iter().map(|m| m.bytes).sum();
+        let counted = members.iter().all(|m| m.rows > 0.0 || m.bytes == 0);
+        let rows = members.iter().map(|m| m.rows.max(0.0)).sum::<f64>() as u64;
+        let mut surveyed = columns.columns;
+        for column in &mut surveyed {
+            // Greenplum tables are split by leaf and segment, not by keys.
+            column.order = None;
+            // A child may lack a NOT NULL of its parent, and external tables do not enforce it.
+            column.column.nullable |= is_parent || elsewhere;
         }
-        _ => None,
-    };
-    let own = Leaf { schema: named.schema.clone(), name: named.name.clone() };
-    let leaves: Vec<SizedLeaf> = match whole {
-        Some(_) => vec![SizedLeaf { leaf: own.clone(), rows: 0, bytes: 0 }],
-        None => members
-            .iter()
-            .map(|m| SizedLeaf { leaf: m.leaf.clone(), rows: m.rows.max(0.0) as u64, bytes: m.bytes })
-            .collect(),
-    };
-    let bytes = members.iter().map(|m| m.bytes).sum();
-    let counted = members.iter().all(|m| m.rows > 0.0 || m.bytes == 0);
-    let rows = members.iter().map(|m| m.rows.max(0.0)).sum::<f64>() as u64;
-    let is_parent = named.kind == RelationKind::Table && members.len() > 1;
-    let contains: Vec<String> = if is_parent {
-        members
-            .iter()
-            .filter(|m| m.oid != named.oid)
-            .map(|m| qualified(&m.leaf.schema, &m.leaf.name))
-            .collect()
-    } else {
-        Vec::new()
-    };
-    let mut surveyed = columns.columns;
-    for column in &mut surveyed {
-        // Greenplum tables are split by leaf and segment, not by keys.
-        column.order = None;
-        // A child may lack a NOT NULL of its parent, and external tables do not enforce it.
-        column.column.nullable |= is_parent || elsewhere;
-    }
-    let layout = Layout {
-        leaves,
-        own,
-        whole,
-        no_copy: match root.has_generated {
-            true => Some("a generated column"),
-            // The segments would send texts as they are stored.
-            false if !cluster.is_utf8 => Some("texts in another encoding than UTF-8"),
-            false => None,
-        },
-        is_replicated: root.is_replicated,
-        distribution: root.distribution.clone().unwrap_or_default(),
-        segments: cluster.segments.iter().map(|s| s.id).collect(),
-        no_retrieve,
-    };
-    let relation = Relation {
-        unreadable: unreadable(&named, root, surveyed.len()),
-        elsewhere: None,
-        contains,
-        alone: None,
-        has_own_rows: named.kind != RelationKind::Partitioned && !is_view,
-        partial: None,
-        foreign: elsewhere,
-        estimated_rows: (!is_view && !elsewhere && counted).then_some(rows),
-        bytes,
-        heap_bytes: bytes,
-        outdated: false,
-        extent: None,
-        primary_key: columns.primary_key,
-        columns: surveyed,
-        own: Some(Facts::of(layout)),
-        schema: named.schema,
-        name: named.name,
-        kind: named.kind,
-    };
-    let alone = is_parent.then(|| {
-        let own = members.iter().find(|m| m.leaf.name == relation.name && m.leaf.schema == relation.schema);
-        let (rows, bytes) = own.map_or((0.0, 0), |m| (m.rows, m.bytes));
-        Box::new(Relation {
-            estimated_rows: Some(rows.max(0.0) as u64),
+        let relation = Relation {
+            unreadable: unreadable(&named, root, surveyed.len()),
+            elsewhere: None,
+            contains,
+            alone: None,
+            has_own_rows: named.kind != RelationKind::Partitioned && !is_view,
+            partial: None,
+            foreign: elsewhere,
+            estimated_rows: (!is_view && !elsewhere && counted).then_some(rows),
             bytes,
             heap_bytes: bytes,
-            ..relation.clone()
-        })
-    });
-    Relation { alone, ..relation }
+            outdated: false,
+            extent: None,
+            primary_key: columns.primary_key,
+            columns: surveyed,
+            own: Some(Facts::of(layout)),
+            schema: named.schema,
+            name: named.name,
+            kind: named.kind,
+        };
+        let alone = is_parent.then(|| Box::new(alone(&relation, named.oid, &members)));
+        Relation { alone, ..relation }
+    }
+
+    /// Whether other tables inherit from it. Partitions do not count.
+    fn is_parent(&self) -> bool {
+        self.named.kind == RelationKind::Table && self.members.len() > 1
+    }
+
+    /// The tables that inherit from it.
+    fn contains(&self) -> Vec<String> {
+        if !self.is_parent() {
+            return Vec::new();
+        }
+        let children = self.members.iter().filter(|m| m.oid != self.named.oid);
+        children.map(|m| qualified(&m.leaf.schema, &m.leaf.name)).collect()
+    }
+
+    /// Why a query must read it as a whole; none if its leaves can be read.
+    fn whole(&self) -> Option<Whole> {
+        let external = self.members.iter().find(|m| m.is_external);
+        let unreadable = self.members.iter().find(|m| !m.readable && m.oid != self.named.oid);
+        match (self.named.kind, external, unreadable) {
+            (RelationKind::View, ..) => Some(Whole::View),
+            // It can neither be locked nor be read by COPY.
+            (RelationKind::MaterializedView, ..) => Some(Whole::MaterializedView),
+            (_, Some(_), _) if self.members.len() == 1 => Some(Whole::External),
+            (_, Some(member), _) => Some(Whole::HasExternal(member.leaf.clone())),
+            // The right to the root is enough for a query of the root.
+            (_, None, Some(member)) if self.root.select => Some(Whole::HasUnreadable(member.leaf.clone())),
+            _ => None,
+        }
+    }
+
+    fn layout(&self, cluster: &Cluster, no_retrieve: Option<&str>) -> Layout {
+        let own = Leaf { schema: self.named.schema.clone(), name: self.named.name.clone() };
+        let whole = self.whole();
+        let leaf =
+            |m: &Member| SizedLeaf { leaf: m.leaf.clone(), rows: m.rows.max(0.0) as u64, bytes: m.bytes };
+        let leaves = match whole {
+            Some(_) => vec![SizedLeaf { leaf: own.clone(), rows: 0, bytes: 0 }],
+            None => self.members.iter().map(leaf).collect(),
+        };
+        Layout {
+            leaves,
+            own,
+            whole,
+            no_copy: match self.root.has_generated {
+                true => Some("a generated column"),
+                // The segments would send texts as they are stored.
+                false if !cluster.is_utf8 => Some("texts in another encoding than UTF-8"),
+                false => None,
+            },
+            is_replicated: self.root.is_replicated,
+            distribution: self.root.distribution.clone().unwrap_or_default(),
+            segments: cluster.segments.iter().map(|s| s.id).collect(),
+            no_retrieve: no_retrieve.map(str::to_owned),
+        }
+    }
+}
+
+/// A parent without the tables that inherit from it.
+fn alone(relation: &Relation, oid: u32, members: &[Member]) -> Relation {
+    let own = members.iter().find(|m| m.oid == oid);
+    let (rows, bytes) = own.map_or((0.0, 0), |m| (m.rows, m.bytes));
+    let estimated_rows = Some(rows.max(0.0) as u64);
+    Relation { estimated_rows, bytes, heap_bytes: bytes, ..relation.clone() }
 }
 
 fn unreadable(named: &Named, root: &Root, columns: usize) -> Option<Unreadable> {
@@ -223,14 +232,13 @@ fn is_root(server: Greenplum) -> &'static str {
     }
 }
 
-/// How SQL says how `c` is stored: `h`eap, `a`ppend-optimized, e`x`ternal or foreign, `v`iew, `p`artitioned.
-fn storage(server: Greenplum) -> &'static str {
+/// How SQL says what `c` is: a `t`able with files of its own, e`x`ternal or foreign, a `v`iew, or `p`artitioned
+/// without files of its own.
+fn sort(server: Greenplum) -> &'static str {
     if server.has_relstorage {
-        "CASE WHEN c.relkind = 'v' THEN 'v' WHEN c.relkind = 'f' OR c.relstorage = 'x' THEN 'x' \
-              WHEN c.relstorage IN ('a', 'c') THEN 'a' ELSE 'h' END"
+        "CASE WHEN c.relkind = 'v' THEN 'v' WHEN c.relkind = 'f' OR c.relstorage = 'x' THEN 'x' ELSE 't' END"
     } else {
-        "CASE WHEN c.relkind = 'v' THEN 'v' WHEN c.relkind = 'f' THEN 'x' WHEN c.relkind = 'p' THEN 'p' \
-              WHEN (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam) = 'heap' THEN 'h' ELSE 'a' END"
+        "CASE WHEN c.relkind = 'v' THEN 'v' WHEN c.relkind = 'f' THEN 'x' WHEN c.relkind = 'p' THEN 'p' ELSE 't' END"
     }
 }
 
@@ -244,27 +252,25 @@ async fn named(
     let patterns: Vec<&TablePattern> = request.tables.iter().filter(|p| p.literal().is_none()).collect();
     let partition = is_partition(server);
     let sql = format!(
-        "SELECT c.oid, n.nspname, c.relname, {storage}, {partition}, {root}, c.relkind \
+        "SELECT c.oid, n.nspname, c.relname, {sort}, {partition}, {root}, c.relkind \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE {wanted} AND n.nspname <> 'gp_toolkit' ORDER BY n.nspname, c.relname",
-        storage = storage(server),
+        sort = sort(server),
         root = is_root(server),
         wanted = named_where(request, &format!("c.relkind IN ('r', 'p', 'm') AND NOT {partition}")),
     );
     let mut found = Vec::new();
-    session
-        .each(&sql, Stage::Question, WHAT, |row| {
-            let Some(named) = parse_named(&row) else { return };
-            let by_name = exact.contains(&(named.schema.clone(), named.name.clone()));
-            let may_match = matches!(
-                named.kind,
-                RelationKind::Table | RelationKind::Partitioned | RelationKind::MaterializedView
-            );
-            if by_name || may_match && patterns.iter().any(|p| p.matches(&named.schema, &named.name)) {
-                found.push(named);
-            }
-        })
-        .await?;
+    let take = |named: Named| {
+        let by_name = exact.contains(&(named.schema.clone(), named.name.clone()));
+        let may_match = matches!(
+            named.kind,
+            RelationKind::Table | RelationKind::Partitioned | RelationKind::MaterializedView
+        );
+        if by_name || may_match && patterns.iter().any(|p| p.matches(&named.schema, &named.name)) {
+            found.push(named);
+        }
+    };
+    answer::each(session, &sql, "relations", parse_named, take).await?;
     Ok(found)
 }
 
@@ -288,16 +294,17 @@ async fn members(
     session: &Session,
     server: Greenplum,
     oids: &str,
+    sizes: Sizes,
 ) -> Result<HashMap<u32, Vec<Member>>, SourceError> {
     let sql = format!(
         "WITH RECURSIVE tree(root, oid) AS ( \
            SELECT o, o FROM pg_catalog.unnest({oids}) o \
            UNION ALL \
            SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid) \
-         SELECT DISTINCT t.root, c.oid, n.nspname, c.relname, {storage}, c.reltuples, \
+         SELECT DISTINCT t.root, c.oid, n.nspname, c.relname, {sort}, c.reltuples, \
                 CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 \
                      WHEN c.relpages > 0 THEN c.relpages * pg_catalog.current_setting('block_size')::pg_catalog.int8 \
-                     ELSE pg_catalog.pg_relation_size(c.oid) / CASE WHEN p.policytype = 'r' THEN p.numsegments ELSE 1 END \
+                     ELSE {size} / CASE WHEN p.policytype = 'r' THEN p.numsegments ELSE 1 END \
                 END, \
                 pg_catalog.has_table_privilege(c.oid, 'SELECT') \
                   AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') \
@@ -307,38 +314,38 @@ async fn members(
          WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) \
             OR NOT ({root}) AND NOT ({partition}) \
          ORDER BY t.root, n.nspname, c.relname",
-        storage = storage(server),
+        sort = sort(server),
+        size = match sizes {
+            Sizes::Now => "pg_catalog.pg_relation_size(c.oid)",
+            Sizes::LastVacuum => "0",
+        },
         root = is_root(server),
         partition = is_partition(server),
     );
     let mut members: HashMap<u32, Vec<Member>> = HashMap::new();
-    session
-        .each(&sql, Stage::Question, WHAT, |row| {
-            let member = || {
-                let storage = match row.get(4)? {
-                    "a" => Storage::Append,
-                    "x" => Storage::Elsewhere,
-                    "v" => Storage::View,
-                    "p" => return None,
-                    _ => Storage::Heap,
-                };
-                let leaf = Leaf { schema: row.get(2)?.to_owned(), name: row.get(3)?.to_owned() };
-                let member = Member {
-                    oid: row.get(1)?.parse().ok()?,
-                    leaf,
-                    storage,
-                    rows: row.get(5)?.parse().ok()?,
-                    bytes: row.get(6)?.parse().unwrap_or(0),
-                    readable: row.get(7) == Some("t"),
-                };
-                Some((row.get(0)?.parse().ok()?, member))
-            };
-            if let Some((root, member)) = member() {
-                members.entry(root).or_default().push(member);
-            }
-        })
-        .await?;
+    let take = |(root, member): (u32, Option<Member>)| members.entry(root).or_default().extend(member);
+    answer::each(session, &sql, "leaves", parse_member, take).await?;
     Ok(members)
+}
+
+/// The root of a tree, and a member with rows of its own if this is one.
+fn parse_member(row: &SimpleQueryRow) -> Option<(u32, Option<Member>)> {
+    let root = row.get(0)?.parse().ok()?;
+    let sort = row.get(4)?;
+    if sort == "p" {
+        return Some((root, None));
+    }
+    let member = Member {
+        oid: row.get(1)?.parse().ok()?,
+        leaf: Leaf { schema: row.get(2)?.to_owned(), name: row.get(3)?.to_owned() },
+        is_external: sort == "x",
+        rows: row.get(5)?.parse().ok()?,
+        // A table that was dropped since the snapshot has neither a size nor rights. It stays a member: its chunk
+        // notices, and the table is planned again.
+        bytes: row.get(6).map_or(Some(0), |bytes| bytes.parse().ok())?,
+        readable: row.get(7) != Some("f"),
+    };
+    Some((root, Some(member)))
 }
 
 async fn roots(session: &Session, server: Greenplum, oids: &str) -> Result<HashMap<u32, Root>, SourceError> {
@@ -361,22 +368,21 @@ async fn roots(session: &Session, server: Greenplum, oids: &str) -> Result<HashM
          WHERE c.oid = ANY ({oids}) AND pg_catalog.has_table_privilege(c.oid, 'SELECT') IS NOT NULL"
     );
     let mut roots = HashMap::new();
-    session
-        .each(&sql, Stage::Question, WHAT, |row| {
-            let yes = |i: usize| row.get(i) == Some("t");
-            let Some(oid) = row.get(0).and_then(|oid| oid.parse().ok()) else { return };
-            let root = Root {
-                schema_usage: yes(1),
-                select: yes(2),
-                any_column: yes(3),
-                populated: yes(4),
-                distribution: row.get(5).filter(|text| !text.is_empty()).map(str::to_owned),
-                is_replicated: yes(6),
-                is_writable_external: yes(7),
-                has_generated: yes(8),
-            };
-            roots.insert(oid, root);
-        })
-        .await?;
+    answer::each(session, &sql, "tables", parse_root, |(oid, root)| _ = roots.insert(oid, root)).await?;
     Ok(roots)
+}
+
+fn parse_root(row: &SimpleQueryRow) -> Option<(u32, Root)> {
+    let yes = |i: usize| row.get(i) == Some("t");
+    let root = Root {
+        schema_usage: yes(1),
+        select: yes(2),
+        any_column: yes(3),
+        populated: yes(4),
+        distribution: row.get(5).filter(|text| !text.is_empty()).map(str::to_owned),
+        is_replicated: yes(6),
+        is_writable_external: yes(7),
+        has_generated: yes(8),
+    };
+    Some((row.get(0)?.parse().ok()?, root))
 }

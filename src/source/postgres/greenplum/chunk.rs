@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::super::chunk::{Limits, opened};
-use super::super::copy_stream::{Copies, CopyStream, Ending as EndOfChunk, Rows};
+use super::super::copy_stream::{self, Copies, EndOfChunk, Rows};
 use super::super::pool::Connections;
 use super::super::quote::{ident, shown, table};
 use super::super::reading::Readings;
@@ -33,23 +33,20 @@ async fn begin(
         return super::retrieve::open(connections, prepared, read, limits.stall).await;
     }
     let Prepared { session, columns, piece, ending, filter, what } = prepared;
-    let mut copies: VecDeque<String> = piece
-        .leaves
-        .iter()
-        .map(|leaf| match read.way {
-            ReadWay::Copy => copy_of_table(leaf, &columns),
-            ReadWay::Auto | ReadWay::Query | ReadWay::Retrieve | ReadWay::Pages => format!(
-                "COPY ({}) TO STDOUT (FORMAT binary)",
-                query(leaf, &piece, &columns, filter.as_deref())
-            ),
-        })
-        .collect();
+    let copy = |leaf: &Leaf| {
+        if read.way == ReadWay::Copy {
+            return copy_of_table(leaf, &columns);
+        }
+        // The coordinator formats its rows.
+        format!("COPY ({}) TO STDOUT (FORMAT binary)", query(leaf, &piece, &columns, filter.as_deref()))
+    };
+    let mut copies: VecDeque<String> = piece.leaves.iter().map(copy).collect();
     let Some(first) = copies.pop_front() else { return Err(prepared::unknown_piece(relation)) };
     let first = session.prepare(&first, &what).await?;
     let rows = Rows { read, columns: columns.into_stream(), what };
     let copies = Copies { first, more: copies };
     let stream =
-        CopyStream::start(session, copies, rows, limits.stall, EndOfChunk::Greenplum(ending)).await?;
+        copy_stream::start(session, copies, rows, limits.stall, EndOfChunk::Greenplum(ending)).await?;
     Ok(Box::new(stream))
 }
 

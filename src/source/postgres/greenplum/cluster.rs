@@ -1,11 +1,13 @@
 //! The cluster: its segments, whether rows can be retrieved from them, and how much a role may run at once.
 
 use futures_util::future::join_all;
+use tokio_postgres::SimpleQueryRow;
 
 use super::super::connect::Connector;
 use super::super::named::WHAT;
 use super::super::session::Session;
 use super::super::sqlstate::Stage;
+use super::answer;
 use crate::relation::pieces::MostChunks;
 use crate::source::{SourceError, SourceFacts};
 use crate::text::count;
@@ -31,48 +33,42 @@ pub(in super::super) struct Cluster {
     pub(in super::super) is_utf8: bool,
     /// Whether the database has parallel retrieve cursors.
     pub(in super::super) has_retrieve: bool,
-    /// Whether the role may run only one statement at once. A cursor and the question for its endpoints are two.
-    pub(in super::super) has_one_slot: bool,
+    /// The role's limit; none for superusers.
+    limit: Option<Limit>,
 }
 
 impl Cluster {
     /// Asks the server.
     pub(in super::super) async fn read(session: &Session) -> Result<Self, SourceError> {
         let mut segments = Vec::new();
-        session
-            .each(
-                "SELECT s.content, s.hostname, s.port FROM pg_catalog.gp_segment_configuration s \
-                 WHERE s.role = 'p' AND s.content >= 0 ORDER BY s.content",
-                Stage::Question,
-                WHAT,
-                |row| {
-                    let segment = || {
-                        Some(Segment {
-                            id: row.get(0)?.parse().ok()?,
-                            host: row.get(1)?.to_owned(),
-                            port: row.get(2)?.parse().ok()?,
-                        })
-                    };
-                    segments.extend(segment());
-                },
-            )
-            .await?;
+        let sql = "SELECT s.content, s.hostname, s.port FROM pg_catalog.gp_segment_configuration s \
+                   WHERE s.role = 'p' AND s.content >= 0 ORDER BY s.content";
+        let segment = |row: &SimpleQueryRow| {
+            Some(Segment {
+                id: row.get(0)?.parse().ok()?,
+                host: row.get(1)?.to_owned(),
+                port: row.get(2)?.parse().ok()?,
+            })
+        };
+        answer::each(session, sql, "segments", segment, |segment| segments.push(segment)).await?;
+        if segments.is_empty() {
+            return Err(answer::strange("segments"));
+        }
         let has_retrieve = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_proc p \
                             WHERE p.proname = 'gp_wait_parallel_retrieve_cursor')";
         let has_retrieve = session.value(has_retrieve, Stage::Question, WHAT).await?.as_deref() == Some("t");
-        let has_one_slot = limit(session).await?.is_some_and(|limit| limit.slots < 2);
+        let limit = Limit::read(session).await?;
         let encoding = session.value("SHOW server_encoding", Stage::Question, WHAT).await?;
-        Ok(Self { segments, is_utf8: encoding.as_deref() == Some("UTF8"), has_retrieve, has_one_slot })
+        Ok(Self { segments, is_utf8: encoding.as_deref() == Some("UTF8"), has_retrieve, limit })
     }
-}
 
-impl Cluster {
     /// Why rows cannot be retrieved from the segments; none if they can.
     pub(super) async fn no_retrieve(&self, connector: &Connector) -> Option<String> {
         if !self.has_retrieve {
             return Some(format!("the database has no extension {EXTENSION}"));
         }
-        if self.has_one_slot {
+        // A cursor and the question for its endpoints are two statements.
+        if self.limit.as_ref().is_some_and(|limit| limit.slots < 2) {
             return Some(
                 "the role's resource queue or group has one slot, and a cursor needs two".to_owned(),
             );
@@ -98,7 +94,7 @@ pub(in super::super) async fn check(
         None => "rows can be retrieved from the segments".to_owned(),
         Some(why) => format!("rows cannot be retrieved from the segments: {why}"),
     });
-    notes.push(match most_chunks(session).await? {
+    notes.push(match cluster.limit.map(Limit::most_chunks) {
         None => "no resource queue limits the role".to_owned(),
         Some(most) => format!("at most {} at once ({})", count(most.chunks.into(), "chunk"), most.reason),
     });
@@ -115,54 +111,85 @@ fn product(text: &str) -> (String, String) {
     }
 }
 
+/// How many chunks the role's resource queue or group allows at once.
+pub(in super::super) async fn most_chunks(session: &Session) -> Result<Option<MostChunks>, SourceError> {
+    Ok(Limit::read(session).await?.map(Limit::most_chunks))
+}
+
 /// The role's limit of statements or transactions at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Limit {
     slots: u32,
+    /// Name of the resource queue or group.
     name: String,
     is_queue: bool,
 }
 
-/// How many chunks the role's resource queue or group allows at once. A COPY, a query and an open retrieve
-/// cursor take a slot each. One slot stays free for the short questions of planning and of retrieve cursors,
-/// which would otherwise wait for a slot that the asking chunk holds.
-pub(in super::super) async fn most_chunks(session: &Session) -> Result<Option<MostChunks>, SourceError> {
-    Ok(limit(session).await?.map(|Limit { slots, name, is_queue }| {
-        // A group counts transactions, and so the snapshot's; a queue counts statements.
-        let (kept, what) = if is_queue { (1, "one of them") } else { (2, "two of them, with the snapshot,") };
-        let kind = if is_queue { "queue" } else { "group" };
-        let reason = format!("resource {kind} {name}: {slots} slots, {what} kept free for questions");
-        MostChunks { chunks: slots.saturating_sub(kept).max(1), reason }
-    }))
-}
+impl Limit {
+    /// Superusers are exempt from queues.
+    async fn read(session: &Session) -> Result<Option<Self>, SourceError> {
+        let manager = session.value("SHOW gp_resource_manager", Stage::Question, WHAT).await?;
+        let sql = match manager.as_deref() {
+            Some("queue") => {
+                "SELECT q.rsqname, q.rsqcountlimit::pg_catalog.int4 FROM pg_catalog.pg_roles r \
+                 JOIN pg_catalog.pg_resqueue q ON q.oid = r.rolresqueue \
+                 WHERE r.rolname = current_user AND NOT r.rolsuper AND q.rsqcountlimit > 0"
+            }
+            Some("group" | "group-v2") => {
+                "SELECT g.rsgname, c.value::pg_catalog.int4 FROM pg_catalog.pg_roles r \
+                 JOIN pg_catalog.pg_resgroup g ON g.oid = r.rolresgroup \
+                 JOIN pg_catalog.pg_resgroupcapability c ON c.resgroupid = g.oid AND c.reslimittype = 1 \
+                 WHERE r.rolname = current_user AND c.value::pg_catalog.int4 > 0"
+            }
+            _ => return Ok(None),
+        };
+        let is_queue = manager.as_deref() == Some("queue");
+        let limit = |row: &SimpleQueryRow| {
+            Some(Self { slots: row.get(1)?.parse().ok()?, name: row.get(0)?.to_owned(), is_queue })
+        };
+        let mut found = None;
+        answer::each(session, sql, "the role's resource queue or group", limit, |limit| found = Some(limit))
+            .await?;
+        Ok(found)
+    }
 
-/// Superusers are exempt from queues.
-async fn limit(session: &Session) -> Result<Option<Limit>, SourceError> {
-    let manager = session.value("SHOW gp_resource_manager", Stage::Question, WHAT).await?;
-    let sql = match manager.as_deref() {
-        Some("queue") => {
-            "SELECT q.rsqname, q.rsqcountlimit::pg_catalog.int4 FROM pg_catalog.pg_roles r \
-             JOIN pg_catalog.pg_resqueue q ON q.oid = r.rolresqueue \
-             WHERE r.rolname = current_user AND NOT r.rolsuper AND q.rsqcountlimit > 0"
-        }
-        Some("group" | "group-v2") => {
-            "SELECT g.rsgname, c.value::pg_catalog.int4 FROM pg_catalog.pg_roles r \
-             JOIN pg_catalog.pg_resgroup g ON g.oid = r.rolresgroup \
-             JOIN pg_catalog.pg_resgroupcapability c ON c.resgroupid = g.oid AND c.reslimittype = 1 \
-             WHERE r.rolname = current_user AND c.value::pg_catalog.int4 > 0"
-        }
-        _ => return Ok(None),
-    };
-    let is_queue = manager.as_deref() == Some("queue");
-    let rows = session.rows(sql, Stage::Question, WHAT).await?;
-    Ok(rows.first().and_then(|row| {
-        let (name, slots) = (row.get(0)?.to_owned(), row.get(1)?.parse().ok()?);
-        Some(Limit { slots, name, is_queue })
-    }))
+    /// A COPY, a query and an open retrieve cursor take a slot each. One slot stays free for the short questions of
+    /// planning and of retrieve cursors, which would otherwise wait for a slot that the asking chunk holds.
+    fn most_chunks(self) -> MostChunks {
+        let Self { slots, name, is_queue } = self;
+        let kind = if is_queue { "queue" } else { "group" };
+        // A group counts transactions, and so the snapshot's; a queue counts statements.
+        let kept = if is_queue { 1 } else { 2 };
+        let why = match (slots > kept, is_queue) {
+            (true, true) => "one of them kept free for questions",
+            (true, false) => "two of them, with the snapshot, kept free for questions",
+            (false, true) => "which chunks and questions take in turn",
+            (false, false) => "and a chunk, the snapshot and a question need 3",
+        };
+        let reason = format!("resource {kind} {name}: {}, {why}", count(slots.into(), "slot"));
+        MostChunks { chunks: slots.saturating_sub(kept).max(1), reason }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_limit_allows_is_said_also_of_a_single_slot() {
+        let most = |slots, is_queue| Limit { slots, name: "q".into(), is_queue }.most_chunks();
+        let both = |most: MostChunks| (most.chunks, most.reason);
+        assert_eq!(
+            both(most(33, true)),
+            (32, "resource queue q: 33 slots, one of them kept free for questions".into())
+        );
+        assert_eq!(
+            both(most(1, true)),
+            (1, "resource queue q: 1 slot, which chunks and questions take in turn".into())
+        );
+        assert_eq!(most(20, false).chunks, 18);
+        assert_eq!(most(2, false).chunks, 1);
+    }
 
     #[test]
     fn product_and_version_are_read_from_what_the_server_says() {

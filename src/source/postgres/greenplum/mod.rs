@@ -5,8 +5,9 @@
 //! `prepared` begins each chunk: `seen` compares the locked tables with the snapshot. `chunk` reads a piece by
 //! COPY.
 //! `retrieve` reads a piece from the hosts of its segments, over sessions of `segment`. `ending` proves after
-//! the last row that the snapshot lived. `cluster` knows segments and limits.
+//! the last row that the snapshot lived. `cluster` knows segments and limits. `answer` loses no row of the catalogue.
 
+mod answer;
 pub(super) mod catalogue;
 pub(super) mod chunk;
 pub(super) mod cluster;

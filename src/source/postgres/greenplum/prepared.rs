@@ -10,18 +10,23 @@ use super::super::path;
 use super::super::pool::Connections;
 use super::super::reading::Readings;
 use super::super::seen::Conditions;
-use super::super::session::{Opening, Session};
+use super::super::session::{Opening, Session, base_settings};
 use super::super::slice::{Selected, filter_of, from_where, select_list};
 use super::super::snapshot;
 use super::super::sqlstate::Stage;
 use super::ending::Ending;
 use super::piece::{Leaf, Piece};
 use super::seen::{self, Fingerprint};
+use crate::message::setting::ReadWay;
 use crate::relation::Slice;
 use crate::source::{ChunkRead, SourceError};
 
-/// Indexes hold texts in the order of the operating system's collation, and the server has no version of it on
-/// record. A chunk reads whole tables or large parts of them, so it needs no index.
+/// Our questions look up single rows of the catalogue. Greenplum's default (100) would read the whole catalogue.
+const LOOK_UP: [(&str, &str); 1] = [("random_page_cost", "1")];
+
+/// Settings of a chunk that reads by a query. Indexes hold texts in the order of the operating system's collation,
+/// and the server has no version of it on record. A chunk reads whole tables or large parts of them, so it needs
+/// no index.
 const NO_INDEX: [(&str, &str); 3] =
     [("enable_indexscan", "off"), ("enable_bitmapscan", "off"), ("enable_indexonlyscan", "off")];
 
@@ -48,17 +53,17 @@ impl Prepared {
         read: &ChunkRead<'_>,
         relation: &str,
     ) -> Result<Self, SourceError> {
-        let prepared = prepare(connections, limits, read, relation);
-        let prepared = timeout(limits.stall.min(QUEUE_WAIT), prepared).await;
-        prepared.unwrap_or_else(|_| Err(queue_full(connections, relation)))
+        let wait = limits.stall.min(QUEUE_WAIT);
+        let prepared = timeout(wait, prepare(connections, limits, read, relation)).await;
+        prepared.unwrap_or_else(|_| Err(queue_full(connections, relation, wait)))
     }
 }
 
-fn queue_full(connections: &Connections, relation: &str) -> SourceError {
+fn queue_full(connections: &Connections, relation: &str, wait: Duration) -> SourceError {
     let limit =
         connections.connector.limit().unwrap_or_else(|| "the role's resource queue or group".to_owned());
-    let wait = QUEUE_WAIT.as_secs();
-    SourceError::transient(
+    let wait = wait.as_secs_f64();
+    SourceError::exhausted(
         "queue_full",
         format!(
             "read {relation}: the server has not answered a short question for {wait} s; {limit} may be full"
@@ -84,7 +89,7 @@ async fn prepare(
     let columns = Readings::of(read.columns)?;
     let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
     let settings: Vec<(String, String)> =
-        NO_INDEX.iter().map(owned).chain(read.session.iter().cloned()).collect();
+        LOOK_UP.iter().map(owned).chain(read.session.iter().cloned()).collect();
     let opening = Opening { snapshot, settings: &settings, lock_timeout_ms: limits.lock.as_millis() };
     let mut session = Session::begin(connections, opening).await?;
     let what = format!("read {relation}");
@@ -92,11 +97,21 @@ async fn prepare(
     if !is_whole {
         session.run(&seen::lock(&piece.leaves), Stage::Chunk, &what).await?;
     }
+    if columns.converted().is_some() {
+        // Segments write the texts. Their processes may be younger than the session's settings.
+        let server = session.server_facts();
+        let given = read.session.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        session.set(base_settings(&server).chain(given)).await?;
+    }
     let rows = session.rows(&seen::question(&piece, read.columns), Stage::Chunk, &what).await?;
-    let composed = seen::compare(&rows, (schema, name), &piece.leaves, read.columns)?;
-    let fingerprint = Fingerprint::take(&session, (schema, name), &composed, is_whole, &what).await?;
+    let own_types = seen::compare(&rows, (schema, name), &piece.leaves, read.columns)?;
+    let fingerprint = Fingerprint::take(&session, (schema, name), &own_types, is_whole, &what).await?;
     if filter.is_some() || is_whole {
         set_path(&mut session, read, filter.as_deref(), is_whole, &what).await?;
+    }
+    if read.way != ReadWay::Copy {
+        let given = |name: &str| read.session.iter().any(|(given, _)| given == name);
+        session.set(NO_INDEX.into_iter().filter(|(name, _)| !given(name))).await?;
     }
     let ending = Ending { under: read.under.clone(), fingerprint };
     Ok(Prepared { session, columns, piece, ending, filter, what })

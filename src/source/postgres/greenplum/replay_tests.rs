@@ -127,6 +127,7 @@ const WANTED: Wanted = Wanted {
     read: ReadWay::Auto,
     must: true,
     strategy: StrategyRequest::Auto,
+    by_column: false,
     chunk_rows: None,
     chunk_bytes: std::num::NonZeroU64::new(4 << 30).expect("not zero"),
     filtered: None,

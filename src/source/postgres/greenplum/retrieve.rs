@@ -17,24 +17,21 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::super::connect::Connector;
-use super::super::copy_stream::{CopyStream, Ending as EndOfChunk, Feed, Rows, Stop, stalled};
+use super::super::copy_stream::{EndOfChunk, Feed, RowStream, Rows, Stop, stalled};
 use super::super::pool::Connections;
 use super::super::quote::literal;
 use super::super::session::Session;
 use super::super::sqlstate::Stage;
-use super::super::tap::{PIECE_BYTES, Piece};
+use super::super::tap::{BLOCK_BYTES, Block};
 use super::ending::Ending;
 use super::prepared::{Prepared, query};
 use super::segment::{Endpoint, Fetched, SegmentSession};
 use crate::failpoint;
+use crate::source::decode::{COPY_HEADER, COPY_TRAILER};
 use crate::source::{ChunkRead, ChunkStream, SourceError};
 
 /// The cursor's name. A session has one cursor at a time.
 const CURSOR: &str = "adu_export";
-/// What a binary COPY begins with: signature, flags, length of the extension.
-const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with.
-const TRAILER: [u8; 2] = [0xff, 0xff];
 
 /// Declares the cursor and starts to retrieve.
 pub(super) async fn open(
@@ -49,7 +46,7 @@ pub(super) async fn open(
     let declare = format!("DECLARE {CURSOR} PARALLEL RETRIEVE CURSOR FOR {}", queries.join(" UNION ALL "));
     session.run(&declare, Stage::Chunk, &what).await?;
     let endpoints = endpoints(&session, &what).await?;
-    let (stream, feed) = CopyStream::new(Rows { read, columns: columns.into_stream(), what }, stall);
+    let (stream, feed) = RowStream::new(Rows { read, columns: columns.into_stream(), what }, stall);
     let tasks = session.tasks();
     let connector = Arc::clone(&connections.connector);
     tasks.spawn(Retrieving { feed, connector, endpoints }.run(session, ending));
@@ -91,12 +88,12 @@ struct Retrieving {
 impl Retrieving {
     async fn run(self, session: Session, ending: Ending) {
         let ended = async {
-            self.send(HEADER.to_vec()).await?;
+            self.send(COPY_HEADER.to_vec()).await?;
             for endpoint in &self.endpoints {
                 self.fetch(endpoint).await?;
             }
             self.confirm(&session).await.map_err(Stop::Source)?;
-            self.send(TRAILER.to_vec()).await
+            self.send(COPY_TRAILER.to_vec()).await
         };
         let ended = tokio::select! {
             biased;
@@ -112,35 +109,35 @@ impl Retrieving {
                 self.feed.report(ended);
             }
             Err(stop) => {
-                let why = self.feed.stopped(stop, &session);
+                let why = stop.error(&self.feed, &session);
                 self.feed.report(Err(why));
                 session.abort().await;
             }
         }
     }
 
-    async fn send(&self, piece: Piece) -> Result<(), Stop> {
-        self.feed.progress.add(0, piece.len() as u64);
-        self.feed.sink.send(piece).await.map_err(|_| Stop::Unread)
+    async fn send(&self, block: Block) -> Result<(), Stop> {
+        self.feed.progress.add(0, block.len() as u64);
+        self.feed.sink.send(block).await.map_err(|_| Stop::Unread)
     }
 
     /// Fetches all rows of an endpoint.
     async fn fetch(&self, endpoint: &Endpoint) -> Result<(), Stop> {
         let mut rows =
             SegmentSession::open(&self.connector, endpoint, &self.feed.what).await.map_err(Stop::Source)?;
-        let mut piece = Piece::with_capacity(PIECE_BYTES);
+        let mut block = Block::with_capacity(BLOCK_BYTES);
         loop {
             let fetched =
-                timeout(self.feed.stall, rows.fetch(&mut piece)).await.map_err(|_| Stop::Stalled)?;
+                timeout(self.feed.stall, rows.fetch(&mut block)).await.map_err(|_| Stop::Stalled)?;
             match fetched.map_err(Stop::Source)? {
-                Fetched::Rows if piece.len() < PIECE_BYTES => {}
+                Fetched::Rows if block.len() < BLOCK_BYTES => {}
                 Fetched::Rows => {
-                    self.send(std::mem::replace(&mut piece, Piece::with_capacity(PIECE_BYTES))).await?
+                    self.send(std::mem::replace(&mut block, Block::with_capacity(BLOCK_BYTES))).await?
                 }
                 Fetched::End => break,
             }
         }
-        if piece.is_empty() { Ok(()) } else { self.send(piece).await }
+        if block.is_empty() { Ok(()) } else { self.send(block).await }
     }
 
     /// Asks the coordinator whether all rows were fetched.

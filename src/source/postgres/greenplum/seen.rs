@@ -15,6 +15,7 @@ use super::super::seen::{FIXED_OIDS, changed};
 use super::super::session::Session;
 use super::super::sqlstate::Stage;
 use super::piece::{Leaf, Piece};
+use crate::message::pattern::qualified;
 use crate::relation::Column;
 use crate::source::SourceError;
 
@@ -29,42 +30,39 @@ pub(super) fn lock(leaves: &[Leaf]) -> String {
 /// SQL that asks how the snapshot shows the tables, and what they are now. Casts to `regclass` and functions
 /// of the server's caches answer for now; tables of the catalogue answer as the snapshot shows them.
 pub(super) fn question(piece: &Piece, columns: &[Column]) -> String {
-    let names: Vec<String> = piece
-        .leaves
-        .iter()
-        .enumerate()
-        .map(|(i, leaf)| {
-            let now = literal(&table(&leaf.schema, &leaf.name));
-            format!("({i}, {now}::pg_catalog.regclass::pg_catalog.oid)")
-        })
-        .collect();
     let describe = |number: &str| {
         format!(
             "pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, a.attrelid, {number})"
         )
     };
-    format!(
-        "SELECT v.i, n.nspname, c.relname, {whole} OR c.relfilenode = pg_catalog.pg_relation_filenode(v.now), \
-                a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-                {now} IN ({object} || ' column ' || a.attname, 'column ' || a.attname || ' of ' || {object}), \
-                a.attnum, c.oid \
-         FROM (VALUES {names}) v(i, now) \
-         LEFT JOIN pg_catalog.pg_class c ON c.oid = v.now \
-         LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-                                            AND a.attname = ANY ({columns}) \
-         ORDER BY v.i, a.attnum",
-        now = describe("a.attnum"),
-        object = describe("0"),
-        whole = piece.is_whole,
-        names = names.join(", "),
-        columns = texts(columns.iter().map(|c| c.name.as_str())),
-    )
+    // Each table is a constant of its own query, so that the server looks its rows up in an index.
+    let one = |(i, leaf): (usize, &Leaf)| {
+        format!(
+            "SELECT {i}, n.nspname, c.relname, {whole} OR c.relfilenode = pg_catalog.pg_relation_filenode(c.oid), \
+                    a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+                    {described} IN ({object} || ' column ' || a.attname, \
+                                    'column ' || a.attname || ' of ' || {object}), \
+                    a.attnum, c.oid \
+             FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = {now}::pg_catalog.regclass \
+                                                AND a.attnum > 0 AND NOT a.attisdropped \
+                                                AND a.attname = ANY ({columns}) \
+             WHERE c.oid = {now}::pg_catalog.regclass::pg_catalog.oid",
+            whole = piece.is_whole,
+            described = describe("a.attnum"),
+            object = describe("0"),
+            now = literal(&table(&leaf.schema, &leaf.name)),
+            columns = texts(columns.iter().map(|c| c.name.as_str())),
+        )
+    };
+    let each: Vec<String> = piece.leaves.iter().enumerate().map(one).collect();
+    format!("{} ORDER BY 1, 9", each.join(" UNION ALL "))
 }
 
 /// What the chunk depends on and cannot lock: attributes and labels of the types of some columns.
 #[derive(Debug, Default)]
-pub(super) struct Composed {
+pub(super) struct OwnTypes {
     /// Oid of a table, and numbers of its columns whose types have no fixed oid.
     pub(super) columns: Vec<(u32, i16)>,
 }
@@ -76,15 +74,15 @@ pub(super) fn compare(
     (schema, name): (&str, &str),
     leaves: &[Leaf],
     columns: &[Column],
-) -> Result<Composed, SourceError> {
-    let mut composed = Composed::default();
+) -> Result<OwnTypes, SourceError> {
+    let mut own_types = OwnTypes::default();
     for (i, leaf) in leaves.iter().enumerate() {
         let index = i.to_string();
         let of_leaf: Vec<&SimpleQueryRow> = rows.iter().filter(|row| row.get(0) == Some(&index)).collect();
         let which = if (leaf.schema.as_str(), leaf.name.as_str()) == (schema, name) {
             "it".to_owned()
         } else {
-            format!("its partition {}", leaf.name)
+            format!("its leaf {}", qualified(&leaf.schema, &leaf.name))
         };
         let differs = |why: &str| Err(changed(schema, name, &format!("{which} {why}")));
         let Some(first) = of_leaf.first() else { return differs("is not there") };
@@ -113,11 +111,11 @@ pub(super) fn compare(
             if number(5).is_none_or(|oid| oid >= FIXED_OIDS)
                 && let (Some(oid), Some(column)) = (number(9), row.get(8).and_then(|t| t.parse().ok()))
             {
-                composed.columns.push((oid, column));
+                own_types.columns.push((oid, column));
             }
         }
     }
-    Ok(composed)
+    Ok(own_types)
 }
 
 /// Definitions that a chunk depends on and cannot lock, as text. A definition that is the same at the end of
@@ -135,13 +133,13 @@ impl Fingerprint {
     pub(super) async fn take(
         session: &Session,
         (schema, name): (&str, &str),
-        composed: &Composed,
+        own_types: &OwnTypes,
         is_whole: bool,
         what: &str,
     ) -> Result<Option<Self>, SourceError> {
         let mut of = Vec::new();
-        if !composed.columns.is_empty() {
-            of.push(types(&composed.columns));
+        if !own_types.columns.is_empty() {
+            of.push(types(&own_types.columns));
         }
         if is_whole {
             of.push(view(schema, name));

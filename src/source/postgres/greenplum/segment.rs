@@ -17,10 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::super::connect::Connector;
-use super::super::dial::Wire;
 use super::super::quote::ident;
 use super::super::sqlstate::{self, Stage};
 use crate::source::SourceError;
+use crate::source::dial::Wire;
 use fallible_iterator::FallibleIterator;
 
 /// Batches that are asked for at once.
@@ -35,7 +35,10 @@ const ROWS: std::ops::RangeInclusive<u64> = 16..=10_000;
 /// Bytes of one read.
 const READ_BYTES: usize = 64 << 10;
 /// A message's type and length.
-const HEADER: usize = 5;
+const MESSAGE_HEADER: usize = 5;
+
+/// The way around the segments.
+const BY_QUERY: &str = "the chunk is tried again; if that does not help, ask for read \"query\"";
 
 /// Where rows of a cursor can be fetched.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,6 +64,7 @@ pub(super) struct SegmentSession {
     wire: Wire,
     input: BytesMut,
     endpoint: String,
+    /// Action, object, host and port, for errors.
     what: String,
     /// Batches that were asked for and have not ended.
     asked: usize,
@@ -78,13 +82,14 @@ impl SegmentSession {
         endpoint: &Endpoint,
         what: &str,
     ) -> Result<Self, SourceError> {
+        let segment = format!("{what}: the segment at {}:{}", endpoint.host, endpoint.port);
         let open = async {
             let wire = connector.dial(&endpoint.host, endpoint.port, what).await?;
             let mut session = Self {
                 wire,
                 input: BytesMut::with_capacity(READ_BYTES),
                 endpoint: ident(&endpoint.name),
-                what: what.to_owned(),
+                what: segment.clone(),
                 asked: 0,
                 rows: 0,
                 rows_before: 0,
@@ -98,8 +103,8 @@ impl SegmentSession {
             Ok(session)
         };
         timeout(connector.timeout(), open).await.map_err(|_| {
-            let (host, port) = (&endpoint.host, endpoint.port);
-            SourceError::unreachable(format!("{what}: the segment at {host}:{port} does not answer"))
+            SourceError::unreachable(format!("{segment} does not answer"))
+                .with_remedy("check the network between this host and the segment, or ask for read \"query\"")
         })?
     }
 
@@ -111,7 +116,8 @@ impl SegmentSession {
             ("database", database),
             ("application_name", "adu-export retrieve"),
             ("client_encoding", "UTF8"),
-            ("options", "-c gp_retrieve_conn=true"),
+            // The role may have a `statement_timeout`, which must not end a RETRIEVE that waits for rows.
+            ("options", "-c gp_retrieve_conn=true -c statement_timeout=0"),
         ];
         frontend::startup_message(parameters, &mut message).map_err(|e| self.broken(&e))?;
         self.write(&message).await?;
@@ -155,15 +161,15 @@ impl SegmentSession {
         self.write(&message).await
     }
 
-    /// Appends rows that have arrived to a piece, as tuples of a binary COPY.
-    pub(super) async fn fetch(&mut self, piece: &mut Vec<u8>) -> Result<Fetched, SourceError> {
+    /// Appends rows that have arrived to a block, as tuples of a binary COPY.
+    pub(super) async fn fetch(&mut self, block: &mut Vec<u8>) -> Result<Fetched, SourceError> {
         loop {
-            self.take_rows(piece);
-            if piece.len() >= super::super::tap::PIECE_BYTES {
+            self.take_rows(block);
+            if block.len() >= super::super::tap::BLOCK_BYTES {
                 return Ok(Fetched::Rows);
             }
             let Some(message) = self.next_message()? else {
-                let waits = piece.is_empty();
+                let waits = block.is_empty();
                 self.fill().await?;
                 if waits { continue } else { return Ok(Fetched::Rows) }
             };
@@ -186,10 +192,12 @@ impl SegmentSession {
         }
     }
 
-    /// Moves complete DataRows at the front of the input to a piece.
-    fn take_rows(&mut self, piece: &mut Vec<u8>) {
-        while piece.len() < super::super::tap::PIECE_BYTES {
-            let Some(([b'D', length @ ..], rest)) = self.input.split_first_chunk::<HEADER>() else { return };
+    /// Moves complete DataRows at the front of the input to a block.
+    fn take_rows(&mut self, block: &mut Vec<u8>) {
+        while block.len() < super::super::tap::BLOCK_BYTES {
+            let Some(([b'D', length @ ..], rest)) = self.input.split_first_chunk::<MESSAGE_HEADER>() else {
+                return;
+            };
             // The length counts itself.
             let Some(length) =
                 usize::try_from(u32::from_be_bytes(*length)).ok().and_then(|n| n.checked_sub(4))
@@ -200,10 +208,10 @@ impl SegmentSession {
                 self.input.reserve(length - rest.len());
                 return;
             };
-            piece.extend_from_slice(row);
+            block.extend_from_slice(row);
             self.rows += 1;
             self.bytes += length as u64;
-            self.input.advance(HEADER + length);
+            self.input.advance(MESSAGE_HEADER + length);
         }
     }
 
@@ -246,10 +254,8 @@ impl SegmentSession {
     }
 
     fn broken(&self, error: &io::Error) -> SourceError {
-        SourceError::transient(
-            "connection_lost",
-            format!("{}: the connection to a segment: {error}", self.what),
-        )
+        SourceError::transient("connection_lost", format!("{}: the connection failed: {error}", self.what))
+            .with_remedy(BY_QUERY)
     }
 
     fn refused(&self, fields: ErrorFields<'_>) -> SourceError {
@@ -264,7 +270,8 @@ impl SegmentSession {
             }
             Ok(())
         });
-        sqlstate::of_segment(&said, Stage::Chunk, &self.what)
+        let error = sqlstate::of_segment(&said, Stage::Chunk, &self.what);
+        if error.remedy.is_some() { error } else { error.with_remedy(BY_QUERY) }
     }
 }
 

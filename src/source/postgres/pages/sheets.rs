@@ -3,10 +3,8 @@
 
 use std::ops::Range;
 
-/// What a binary COPY begins with: signature, flags, length of the extension.
-pub(super) const COPY_HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with.
-pub(super) const COPY_TRAILER: [u8; 2] = [0xff, 0xff];
+use crate::source::decode::COPY_HEADER;
+
 /// Most bytes of a row: 64 pages of the largest size.
 const MOST_BYTES: usize = 65 * (32 << 10);
 
@@ -158,6 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::source::decode::COPY_TRAILER;
 
     fn stream(pages: &[(u64, Vec<u8>)]) -> Vec<u8> {
         let mut bytes = COPY_HEADER.to_vec();

@@ -8,18 +8,17 @@ use arrow::array::RecordBatch;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
-use super::super::copy_stream::{End, Feed, More, Rows, cancelled, launch, the_end};
-use super::super::copy_stream::{Ending, PIECES};
+use super::super::copy_stream::{EndOfChunk, More, Rows, cancelled, launch};
 use super::super::session::Session;
-use super::super::tap::Piece;
 use super::facts::Server;
 use super::route::{Next, Route, listed_rows};
-use super::sheets::{COPY_HEADER, COPY_TRAILER, Sheets};
+use super::sheets::Sheets;
 use super::tuple::{Refused, Taker};
 use crate::failpoint;
 use crate::message::event::PagesRead;
 use crate::message::request::OnUnfit;
-use crate::source::decode::{CopyDecoder, StreamColumn};
+use crate::source::decode::stream::{Block, End, Feed, the_end};
+use crate::source::decode::{COPY_HEADER, COPY_TRAILER, CopyDecoder, StreamColumn};
 use crate::source::{ChunkStream, Progress, SourceError};
 
 /// Rows are decoded once they have so many bytes.
@@ -80,7 +79,7 @@ enum Mode {
 /// The rows of a chunk, read from a blocking thread. If the stream is dropped before its end, the query on the
 /// server ends.
 pub(in super::super) struct PageStream {
-    pieces: mpsc::Receiver<Piece>,
+    blocks: mpsc::Receiver<Block>,
     /// Says which COPY comes next; none for the end.
     orders: UnboundedSender<Option<String>>,
     end: End,
@@ -109,26 +108,17 @@ impl PageStream {
         rows: Rows<'_>,
         mut pages: Pages,
         stall: std::time::Duration,
-        ending: Ending,
+        ending: EndOfChunk,
     ) -> Result<Self, SourceError> {
         let Rows { read, columns, what } = rows;
-        let (sink, pieces) = mpsc::channel(PIECES);
-        let end = End::default();
-        let feed = Feed {
-            sink,
-            end: end.clone(),
-            cancel: read.cancel.clone(),
-            progress: read.progress.clone(),
-            what: what.clone(),
-            stall,
-        };
+        let (feed, blocks) = Feed::new(read, &what, stall);
         let (orders, ordered) = mpsc::unbounded_channel();
         let first = pages.route.next();
         let window = pages.route.window();
         let mut stream = Self {
-            pieces,
+            blocks,
             orders,
-            end,
+            end: feed.end.clone(),
             sheets: pages.queries.sheets(),
             expected: window.start,
             rows: COPY_HEADER.to_vec(),
@@ -255,10 +245,10 @@ impl PageStream {
                     continue;
                 }
             }
-            match self.pieces.blocking_recv() {
-                Some(piece) if piece.is_empty() => self.turn()?,
-                Some(piece) if matches!(self.mode, Mode::Pages) => self.sheets.take(piece),
-                Some(piece) => self.decoder.take(piece),
+            match self.blocks.blocking_recv() {
+                Some(block) if block.is_empty() => self.turn()?,
+                Some(block) if matches!(self.mode, Mode::Pages) => self.sheets.take(block),
+                Some(block) => self.decoder.take(block),
                 None => {
                     the_end(&self.end, &self.what)?;
                     return self.decoder.finish().map_err(|e| e.named(&self.what));

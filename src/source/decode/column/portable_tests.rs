@@ -9,14 +9,17 @@ fn wide(precision: u8) -> Form {
 #[test]
 fn what_some_reader_refuses_is_text_wherever_it_stands() {
     use Form::{Date, Json, JsonText, List, Multirange, NumericText, Range, Struct, Time, TimeText};
-    use Form::{Uuid, UuidText};
+    use Form::{ListFromJson, StructFromJson, Unscaled, UnscaledText, Uuid, UuidText};
+    let from_json = |ty| StructFromJson(vec![FormAttribute { name: "p".into(), form: ty }]);
     let composite = |ty| Struct(vec![FormAttribute { name: "p".into(), form: ty }]);
-    let holders: [&dyn Fn(Form) -> Form; 6] = [
+    let holders: [&dyn Fn(Form) -> Form; 8] = [
         &|ty| ty,
         &|ty| List(Box::new(ty)),
         &|ty| Range(Box::new(ty)),
         &|ty| Multirange(Box::new(ty)),
         &composite,
+        &|ty| ListFromJson(Box::new(ty)),
+        &from_json,
         &|ty| List(Box::new(composite(List(Box::new(ty))))),
     ];
     for hold in holders {
@@ -26,12 +29,13 @@ fn what_some_reader_refuses_is_text_wherever_it_stands() {
             (Json, JsonText),
             (wide(39), NumericText),
             (wide(76), NumericText),
+            (Unscaled { precision: 39, scale: 2 }, UnscaledText { scale: 2 }),
         ] {
             let (found, texts) = hold(ty).portable();
             assert_eq!((&found, texts.len()), (&hold(text), 1));
             assert_eq!(found.portable(), (found, vec![]));
         }
-        for ty in [Date, wide(38), Form::UInt32, Form::Map, Form::Interval] {
+        for ty in [Date, wide(38), Form::UInt32, Form::Map, Form::Interval, Form::JulianDate, Form::Months] {
             assert_eq!(hold(ty.clone()).portable(), (hold(ty), vec![]));
         }
     }

@@ -1,7 +1,8 @@
-//! Opens a stream for PostgreSQL's protocol from a connection string: addresses, sockets, TLS.
+//! Opens streams to servers of PostgreSQL's family, Vertica among them: addresses, sockets, TLS.
 //!
-//! `tokio-postgres` could do this itself, but the [`Tap`](super::tap) must read above TLS and below the
-//! protocol, for every kind of socket.
+//! `tokio-postgres` could do this itself, but the tap of `postgres` must read above TLS and below the
+//! protocol, for every kind of socket. Vertica's protocol asks for TLS in the same way, and its client is our
+//! own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,8 +17,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::either::Either;
 use uuid::Uuid;
 
-use super::bulk::BulkStream;
+use self::bulk::BulkStream;
+use self::tls::Security;
 use crate::config::dsn::{Dsn, Host, Keepalive, Server, TlsDemand};
+
+mod bulk;
+pub(super) mod tls;
 
 /// Defaults for TCP keepalive, unless the connection string says otherwise: silence before the kernel asks
 /// whether the other side is still there, pause between questions, and number of questions without an answer.
@@ -45,6 +50,28 @@ pub(super) struct Address {
     place: Place,
 }
 
+impl Address {
+    /// The address of the server at the other end of a name that the operator gave. Its certificate is checked
+    /// against that name, because the server that names another one is not known yet.
+    pub(super) fn behind(&self, socket: SocketAddr) -> Self {
+        Self { name: self.name.clone(), place: Place::Tcp(socket) }
+    }
+
+    /// An address for tests that do not connect.
+    #[cfg(test)]
+    pub(super) fn nowhere() -> Self {
+        Self { name: String::new(), place: Place::Unix("/nowhere".into()) }
+    }
+
+    /// The address of a TCP socket.
+    pub(super) fn tcp(&self) -> Option<SocketAddr> {
+        match self.place {
+            Place::Tcp(socket) => Some(socket),
+            Place::Unix(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Tcp(SocketAddr),
@@ -66,26 +93,22 @@ pub(super) enum DialError {
 }
 
 /// Opens streams to the servers of a connection string.
+#[derive(Clone)]
 pub(super) struct Dialer {
     servers: Vec<Server>,
     shuffled: bool,
     keepalive: Keepalive,
-    demand: TlsDemand,
-    /// TLS from the first byte, without asking (PostgreSQL 17).
-    direct: bool,
-    tls: MakeRustlsConnect,
+    security: Security,
 }
 
 impl Dialer {
-    pub(super) fn new(dsn: &Dsn, tls: MakeRustlsConnect) -> Self {
-        Self {
-            servers: dsn.servers.clone(),
-            shuffled: dsn.shuffled,
-            keepalive: dsn.keepalive,
-            demand: dsn.tls.demand,
-            direct: dsn.tls.direct,
-            tls,
-        }
+    pub(super) fn new(dsn: &Dsn, security: Security) -> Self {
+        Self { servers: dsn.servers.clone(), shuffled: dsn.shuffled, keepalive: dsn.keepalive, security }
+    }
+
+    /// Opens streams to one server, whose addresses are tried in a random order.
+    pub(super) fn to(server: Server, keepalive: Keepalive, security: Security) -> Self {
+        Self { servers: vec![server], shuffled: true, keepalive, security }
     }
 
     /// The addresses, in the order in which to try them. Each name is looked up again. A name without an
@@ -138,11 +161,16 @@ impl Dialer {
 
     /// Connects and agrees on TLS as `sslmode` demands. The caller sets a time limit.
     pub(super) async fn open(&self, address: &Address) -> Result<Wire, DialError> {
-        let socket = self.socket(&address.place).await.map_err(DialError::Unreachable)?;
-        self.secure(socket, &address.name).await
+        let socket = self.socket(address).await?;
+        self.secure(socket, address).await
     }
 
-    async fn socket(&self, place: &Place) -> io::Result<Socket> {
+    /// Connects. Nothing is sent yet.
+    pub(super) async fn socket(&self, address: &Address) -> Result<Socket, DialError> {
+        self.connect(&address.place).await.map_err(DialError::Unreachable)
+    }
+
+    async fn connect(&self, place: &Place) -> io::Result<Socket> {
         match place {
             Place::Unix(path) => Ok(Either::Right(UnixStream::connect(path).await?)),
             Place::Tcp(address) => {
@@ -177,16 +205,18 @@ impl Dialer {
         socket.set_tcp_user_timeout((!user_timeout.is_zero()).then_some(user_timeout))
     }
 
-    async fn secure(&self, mut socket: Socket, name: &str) -> Result<Wire, DialError> {
-        if self.demand == TlsDemand::Disable || matches!(socket, Either::Right(_)) {
+    /// Agrees on TLS as `sslmode` demands.
+    pub(super) async fn secure(&self, mut socket: Socket, address: &Address) -> Result<Wire, DialError> {
+        let Security { demand, direct, connector } = &self.security;
+        if *demand == TlsDemand::Disable || matches!(socket, Either::Right(_)) {
             return Ok(Either::Left(socket));
         }
-        if !self.direct {
+        if !direct {
             socket.write_all(&SSL_REQUEST).await.map_err(DialError::Unreachable)?;
             // The answer must be the only byte in plain text: CVE-2021-23222.
             let answer = socket.read_u8().await.map_err(DialError::Unreachable)?;
             if answer != b'S' {
-                return if self.demand == TlsDemand::Prefer {
+                return if *demand == TlsDemand::Prefer {
                     Ok(Either::Left(socket))
                 } else {
                     Err(DialError::Tls("server does not support TLS".into()))
@@ -194,8 +224,8 @@ impl Dialer {
             }
         }
         let failed = |e: io::Error| DialError::Tls(e.to_string());
-        let mut tls = self.tls.clone();
-        let connect = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, name)
+        let mut tls = connector.clone();
+        let connect = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &address.name)
             .map_err(|e| DialError::Tls(e.to_string()))?;
         Ok(Either::Right(connect.connect(socket).await.map_err(failed)?))
     }
@@ -207,8 +237,8 @@ mod tests {
 
     async fn addresses(dsn: &str) -> Vec<Address> {
         let dsn: Dsn = dsn.parse().expect("valid");
-        let tls = super::super::tls::connector(&dsn.tls, None).expect("valid");
-        Dialer::new(&dsn, tls).addresses().await.expect("some")
+        let security = Security::new(&dsn.tls, None).expect("valid");
+        Dialer::new(&dsn, security).addresses().await.expect("some")
     }
 
     fn tcp(name: &str, address: &str) -> Address {

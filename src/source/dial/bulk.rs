@@ -24,7 +24,7 @@ const MUCH: libc::c_int = 192 << 10;
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// A TCP stream that may gather bytes in the kernel.
-pub(super) struct BulkStream {
+pub(in crate::source) struct BulkStream {
     stream: TcpStream,
     /// Bytes read since the last write, or since data last came slowly.
     came: usize,

@@ -16,16 +16,37 @@ use crate::config::dsn::{Roots, Tls, TlsDemand};
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsSetup {
+pub(in crate::source) enum TlsSetup {
     #[error(transparent)]
     Certificates(#[from] CertificateError),
     #[error("TLS cannot be set up: {0}")]
     Rustls(#[from] Error),
 }
 
-/// The TLS settings of every connection to this source. `ca_file` of the configuration replaces `sslrootcert`
-/// of the connection string.
-pub(super) fn connector(said: &Tls, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, TlsSetup> {
+/// TLS settings of a source, with their certificates.
+#[derive(Clone)]
+pub(in crate::source) struct Security {
+    pub(super) demand: TlsDemand,
+    /// TLS from the first byte, without asking (PostgreSQL 17).
+    pub(super) direct: bool,
+    pub(super) connector: MakeRustlsConnect,
+}
+
+impl Security {
+    /// Reads the certificates. `ca_file` of the configuration replaces `sslrootcert` of the connection string.
+    pub(in crate::source) fn new(said: &Tls, ca_file: Option<&Path>) -> Result<Self, TlsSetup> {
+        Ok(Self { demand: said.demand, direct: said.direct, connector: connector(said, ca_file)? })
+    }
+}
+
+impl std::fmt::Debug for Security {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Security").field(&self.demand).finish()
+    }
+}
+
+/// The TLS settings of every connection to this source.
+fn connector(said: &Tls, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, TlsSetup> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = ca_file.map(|path| Roots::File(path.to_owned())).or_else(|| said.roots.clone());
     // As in libpq, CA certificates that are given are always used for a check.

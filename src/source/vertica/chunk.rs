@@ -1,0 +1,283 @@
+//! Reads one chunk.
+//!
+//! Before the rows and after the last of them the server is asked for its ancient history mark and for the
+//! columns that the table's name stands for. Changes of a table show in all epochs, so a table that differs from
+//! its plan is planned again, and an epoch behind the mark is given up. What the server cannot tell, that rows of
+//! the epoch were removed by TRUNCATE or with a partition, the coordinator finds by their number
+//! (`PlannedTable::snapshot_rows`).
+//!
+//! The client hands the rows out as one binary COPY, so the decoder is the one of all sources.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::condition::Condition;
+use super::epoch::{EpochKeeper, Epochs};
+use super::reading::{Reading, Readings};
+use super::sessions::{Leased, Sessions};
+use super::sqlstate::Stage;
+use super::statements::{self, From};
+use super::wire::Description;
+use super::{filter_of, shown};
+use crate::relation::{Column, Selection};
+use crate::source::decode::stream::{Block, Feed, RowStream, Rows, cancelled, stalled};
+use crate::source::{ChunkRead, ChunkStream, ErrorKind, Keeper, Refusal, SourceError};
+
+/// Opens the rows of a chunk. When the future is dropped, or the token fires, the work on the server ends too.
+pub(super) async fn open(
+    sessions: &Sessions,
+    read: ChunkRead<'_>,
+) -> Result<Box<dyn ChunkStream>, SourceError> {
+    let relation = shown(read.selection.schema, read.selection.name);
+    let stall = sessions.stall();
+    tokio::select! {
+        biased;
+        () = read.cancel.cancelled() => Err(cancelled(&relation)),
+        begun = timeout(stall, begin(sessions, &read, &relation)) => {
+            begun.unwrap_or_else(|_| Err(stalled(&relation, stall)))
+        }
+    }
+}
+
+async fn begin(
+    sessions: &Sessions,
+    read: &ChunkRead<'_>,
+    relation: &str,
+) -> Result<Box<dyn ChunkStream>, SourceError> {
+    let what = format!("read {relation}");
+    let columns = Readings::of(read.columns)?;
+    let condition = Condition::of(read.slice)?;
+    let filter = filter_of(&read.selection)?;
+    let guard = Guard::new(read, &columns, condition.as_ref(), &what)?;
+    let epoch = guard.keeper().map(|keeper| keeper.map(EpochKeeper::epoch)).transpose()?;
+    let Selection { schema, name, .. } = read.selection;
+    let from = From { epoch, schema, name, filter: filter.as_deref() };
+    let statement = statements::rows(&from, columns.iter(), condition.as_ref());
+    let mut session = sessions.get().await?;
+    guard.check(&mut session).await?;
+    let described = match session.rows(&statement, Stage::Chunk, &what).await {
+        Ok(described) => described,
+        // The table may have changed between the two statements.
+        Err(error) => return Err(guard.explained(&mut session, error).await),
+    };
+    same_number(&described, columns.len(), &what)?;
+    let (stream, feed) =
+        RowStream::new(Rows { read, columns: columns.into_stream(), what }, sessions.stall());
+    sessions.tasks().spawn(Pump { feed, guard }.run(session));
+    Ok(Box::new(stream))
+}
+
+/// Whether the result has as many columns as the plan.
+fn same_number(described: &Description, planned: usize, what: &str) -> Result<(), SourceError> {
+    let found = described.columns.len();
+    if found == planned {
+        return Ok(());
+    }
+    Err(SourceError::permanent(
+        "protocol",
+        format!("{what}: the server describes {found} columns, and {planned} were asked for"),
+    ))
+}
+
+/// What must be the same before and after the rows.
+struct Guard {
+    schema: String,
+    name: String,
+    what: String,
+    under: Option<Arc<dyn Keeper>>,
+    /// Columns with their readings.
+    planned: Vec<(Column, Reading)>,
+    /// The columns whose values decide which rows the chunk has, with their types where these matter.
+    key: Vec<(String, Option<String>)>,
+}
+
+impl Guard {
+    fn new(
+        read: &ChunkRead<'_>,
+        columns: &Readings,
+        condition: Option<&Condition>,
+        what: &str,
+    ) -> Result<Self, SourceError> {
+        let key = condition.map(Condition::columns).unwrap_or_default();
+        let guard = Self {
+            schema: read.selection.schema.to_owned(),
+            name: read.selection.name.to_owned(),
+            what: what.to_owned(),
+            under: read.under.clone(),
+            planned: columns.planned().map(|(column, reading)| (column.clone(), reading.clone())).collect(),
+            key: key.into_iter().map(|(name, ty)| (name.to_owned(), ty.map(str::to_owned))).collect(),
+        };
+        guard.keeper().transpose()?;
+        Ok(guard)
+    }
+
+    fn keeper(&self) -> Option<Result<&EpochKeeper, SourceError>> {
+        self.under.as_deref().map(EpochKeeper::of)
+    }
+
+    /// Asks for mark and columns, and compares.
+    async fn check(&self, session: &mut Leased) -> Result<(), SourceError> {
+        if let Some(keeper) = self.keeper() {
+            let keeper = keeper?;
+            let epochs = Epochs::ask(session, Stage::Chunk, &self.what).await?;
+            epochs.check(keeper.epoch()).inspect_err(|_| keeper.lose()).map_err(|e| e.named(&self.what))?;
+        }
+        self.compare(session).await
+    }
+
+    /// Compares the columns of the name with those of the plan.
+    async fn compare(&self, session: &mut Leased) -> Result<(), SourceError> {
+        let is_view = self.planned.iter().any(|(_, reading)| reading.is_view);
+        let statement = statements::columns_now(&self.schema, &self.name, is_view);
+        let answer = session.query(&statement, Stage::Chunk, &self.what).await?;
+        let mut now = Vec::new();
+        for row in answer.rows() {
+            let (Some(table), Some(name), Some(ty)) = (row.int(0)?, row.text(1)?, row.text(2)?) else {
+                continue;
+            };
+            now.push((table, name.to_owned(), ty.to_owned()));
+        }
+        let planned = self
+            .planned
+            .iter()
+            .map(|(column, reading)| (reading.table, column.name.as_str(), column.source_type.as_str()));
+        match difference(&now, planned, &self.key) {
+            None => Ok(()),
+            Some(why) => Err(SourceError::changed("changed", format!("{}: {why}", self.what))),
+        }
+    }
+
+    /// An error of the server, or what it comes from: a table that has changed, or an epoch that is gone.
+    async fn explained(&self, session: &mut Leased, error: SourceError) -> SourceError {
+        if error.kind == ErrorKind::LineageLost {
+            return error.refusing(Refusal::SnapshotGone);
+        }
+        if error.kind != ErrorKind::Permanent {
+            return error;
+        }
+        match self.check(session).await {
+            Err(other) if matches!(other.kind, ErrorKind::Changed | ErrorKind::LineageLost) => other,
+            _ => error,
+        }
+    }
+}
+
+/// What differs between the columns of the catalogue and those of a plan.
+fn difference<'a>(
+    now: &[(i64, String, String)],
+    planned: impl Iterator<Item = (i64, &'a str, &'a str)>,
+    key: &[(String, Option<String>)],
+) -> Option<String> {
+    if now.is_empty() {
+        return Some("it is not there any more, or may not be seen".into());
+    }
+    for (table, name, ty) in planned {
+        let Some((table_now, _, ty_now)) = now.iter().find(|(_, column, _)| column == name) else {
+            return Some(format!("column `{name}` is not there any more"));
+        };
+        if *table_now != table {
+            return Some("its name stands for another table now".into());
+        }
+        if ty_now != ty {
+            return Some(format!("column `{name}` is of type {ty_now} now, and was {ty}"));
+        }
+    }
+    let is_same = |(key, ty): &&(String, Option<String>)| {
+        now.iter().any(|(_, name, ty_now)| name == key && ty.as_ref().is_none_or(|ty| ty == ty_now))
+    };
+    let differs = key.iter().find(|key| !is_same(key));
+    differs.map(|(key, _)| format!("column `{key}`, by which it is split, is not what it was"))
+}
+
+/// Why a chunk stops early.
+enum Stop {
+    Source(SourceError),
+    /// The reader is gone.
+    Unread,
+    Cancelled,
+}
+
+/// Passes the rows on.
+struct Pump {
+    feed: Feed,
+    guard: Guard,
+}
+
+impl Pump {
+    async fn run(self, mut session: Leased) {
+        let ended = tokio::select! {
+            biased;
+            () = self.feed.cancel.cancelled() => Err(Stop::Cancelled),
+            () = self.feed.sink.closed() => Err(Stop::Unread),
+            ended = self.pass(&mut session) => ended,
+        };
+        match ended {
+            Ok(()) => {
+                drop(session);
+                self.feed.report(Ok(()));
+            }
+            Err(stop) => {
+                let why = match stop {
+                    Stop::Source(error) => error,
+                    Stop::Unread | Stop::Cancelled => cancelled(&self.feed.what),
+                };
+                self.feed.report(Err(why));
+                session.abort().await;
+            }
+        }
+    }
+
+    async fn pass(&self, session: &mut Leased) -> Result<(), Stop> {
+        loop {
+            match session.next().await {
+                Ok(Some(block)) => self.send(block).await?,
+                Ok(None) => break,
+                Err(error) => {
+                    let explained = timeout(EXPLAIN, self.guard.explained(session, error.clone())).await;
+                    return Err(Stop::Source(explained.unwrap_or(error)));
+                }
+            }
+        }
+        self.guard.check(session).await.map_err(Stop::Source)
+    }
+
+    async fn send(&self, block: Block) -> Result<(), Stop> {
+        self.feed.progress.add(0, block.len() as u64);
+        self.feed.sink.send(block).await.map_err(|_| Stop::Unread)
+    }
+}
+
+/// Longest time to find out where an error comes from.
+const EXPLAIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_differs_from_its_plan_is_found_out() {
+        let now = |table: i64, columns: &[(&str, &str)]| -> Vec<(i64, String, String)> {
+            columns.iter().map(|(name, ty)| (table, (*name).to_owned(), (*ty).to_owned())).collect()
+        };
+        let planned = [(7, "id", "int"), (7, "t", "varchar(20)")];
+        let differs = |now: &[_], key: Option<&str>| {
+            let key = key.map(|ty| ("k".to_owned(), Some(ty.to_owned())));
+            difference(now, planned.into_iter(), &key.into_iter().collect::<Vec<_>>())
+        };
+        let same = now(7, &[("new", "date"), ("id", "int"), ("t", "varchar(20)"), ("k", "int")]);
+        assert_eq!(differs(&same, Some("int")), None);
+        for (now, key, expected) in [
+            (now(7, &[]), None, "not there"),
+            (now(7, &[("id", "int")]), None, "column `t`"),
+            (now(8, &[("id", "int"), ("t", "varchar(20)")]), None, "another table"),
+            (now(7, &[("id", "int"), ("t", "varchar(21)")]), None, "varchar(21)"),
+            (now(7, &[("id", "int"), ("t", "varchar(20)")]), Some("int"), "column `k`"),
+            (now(7, &[("id", "int"), ("t", "varchar(20)"), ("k", "date")]), Some("int"), "column `k`"),
+        ] {
+            let found = differs(&now, key).expect("a difference");
+            assert!(found.contains(expected), "{found}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What each type of Vertica becomes, in files and on the way.
+//!
+//! Types are told apart by their number in the catalogue; user-defined ones, whose numbers differ from database to
+//! database, by their name. Values that no file type holds exactly are fetched as the server's text.
+
+use super::condition::KeyType;
+use super::reading::Fetch;
+use super::wire::oid;
+use crate::relation::column::Geometry;
+use crate::source::decode::{Form, Shape};
+
+/// A type as the catalogue describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct VerticaType {
+    /// The number of the type.
+    pub(super) oid: u32,
+    /// The type in the catalogue's words, e.g. `numeric(12,2)`.
+    pub(super) name: String,
+    /// Most digits, of a numeric.
+    pub(super) precision: u16,
+    /// Digits after the decimal point, of a numeric.
+    pub(super) scale: u16,
+    /// The table that the column belongs to.
+    pub(super) table: i64,
+    /// Whether that is a view.
+    pub(super) is_view: bool,
+}
+
+/// What the bytes of a type that is built in and has no parts mean; none for other types.
+fn plain(oid: u32, precision: u16, scale: u16) -> Option<Form> {
+    Some(match oid {
+        oid::BOOL => Form::Bool,
+        oid::INT8 => Form::Int64,
+        oid::FLOAT8 => Form::Float64,
+        oid::CHAR | oid::VARCHAR | oid::LONG_VARCHAR => Form::Text,
+        oid::BINARY | oid::VARBINARY | oid::LONG_VARBINARY => Form::Bytes,
+        oid::UUID => Form::Uuid,
+        oid::DATE => Form::JulianDate,
+        oid::TIME => Form::Time,
+        oid::TIMETZ => Form::TimeTz,
+        oid::TIMESTAMP => Form::Timestamp,
+        oid::TIMESTAMPTZ => Form::TimestampTz,
+        oid::INTERVAL => Form::Microseconds,
+        oid::INTERVAL_YM => Form::Months,
+        oid::NUMERIC => match (u8::try_from(precision), i8::try_from(scale)) {
+            (Ok(precision @ 1..=76), Ok(scale)) => Form::Unscaled { precision, scale },
+            _ => Form::UnscaledText { scale },
+        },
+        _ => return None,
+    })
+}
+
+/// Precision and scale in a name such as `array[numeric(12,2)]`.
+fn digits(name: &str) -> Option<(u16, u16)> {
+    let (_, rest) = name.split_once("numeric(")?;
+    let (precision, scale) = rest.split_once(')')?.0.split_once(',')?;
+    Some((precision.trim().parse().ok()?, scale.trim().parse().ok()?))
+}
+
+impl VerticaType {
+    fn is_named(&self, name: &str) -> bool {
+        self.name.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether values are texts.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.oid, oid::CHAR | oid::VARCHAR | oid::LONG_VARCHAR)
+    }
+
+    /// What the bytes mean, and how they are fetched.
+    pub(super) fn map(&self) -> (Form, Fetch) {
+        if self.is_shape() {
+            let declared = Geometry { srid: None, kind: None, geodesic: self.is_named("geography") };
+            return (Form::Geometry(Shape { schema: None, declared }), Fetch::AsShape);
+        }
+        if let Some(form) = plain(self.oid, self.precision, self.scale) {
+            return (form, Fetch::Native);
+        }
+        let native = |form| (form, Fetch::Native);
+        match oid::element(self.oid) {
+            Some(of) => {
+                let (precision, scale) = digits(&self.name).unwrap_or_default();
+                let list = plain(of, precision, scale).map(|element| Form::ListFromJson(Box::new(element)));
+                native(list.filter(Form::is_exact_in_json).unwrap_or(Form::Text))
+            }
+            None if self.is_complex() => native(Form::Text),
+            None => (Form::Text, Fetch::AsText),
+        }
+    }
+
+    fn is_shape(&self) -> bool {
+        self.is_named("geometry") || self.is_named("geography")
+    }
+
+    /// Whether values consist of others. They arrive as JSON.
+    fn is_complex(&self) -> bool {
+        if matches!(self.oid, oid::ROW | oid::ARRAY | oid::MAP) {
+            return true;
+        }
+        ["_ct_", "row(", "array[", "set[", "map<", "map("].iter().any(|name| self.is_named(name))
+    }
+
+    /// How a value becomes text, if it does not fit its file type.
+    pub(super) fn as_text(&self) -> (Form, Fetch) {
+        match self.oid {
+            oid::CHAR | oid::VARCHAR | oid::LONG_VARCHAR => (Form::Text, Fetch::Native),
+            oid::LONG_VARBINARY => (Form::Text, Fetch::AsLongText),
+            // They arrive as JSON.
+            _ if oid::element(self.oid).is_some() || self.is_complex() => (Form::Text, Fetch::Native),
+            _ => (Form::Text, Fetch::AsText),
+        }
+    }
+
+    /// How bounds of a range are compared with values; none if the order of the texts of bounds is not certain.
+    pub(super) fn range_key(&self) -> Option<KeyType> {
+        Some(match self.oid {
+            oid::INT8 => KeyType::Int,
+            oid::NUMERIC => KeyType::Numeric { precision: self.precision, scale: self.scale },
+            oid::DATE => KeyType::Date,
+            oid::TIMESTAMP => KeyType::Timestamp,
+            oid::TIMESTAMPTZ => KeyType::TimestampTz,
+            oid::UUID => KeyType::Uuid,
+            oid::VARCHAR => KeyType::Text,
+            _ => return None,
+        })
+    }
+
+    /// Whether the column may stand in a hash.
+    pub(super) fn is_hashable(&self) -> bool {
+        matches!(
+            self.oid,
+            oid::BOOL
+                | oid::INT8
+                | oid::FLOAT8
+                | oid::CHAR
+                | oid::VARCHAR
+                | oid::DATE
+                | oid::TIME
+                | oid::TIMESTAMP
+                | oid::TIMESTAMPTZ
+                | oid::TIMETZ
+                | oid::INTERVAL
+                | oid::INTERVAL_YM
+                | oid::NUMERIC
+                | oid::UUID
+        ) || matches!(self.oid, oid::BINARY | oid::VARBINARY) && !self.is_shape()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relation::ColumnType;
+
+    fn ty(oid: u32, name: &str) -> VerticaType {
+        VerticaType { oid, name: name.into(), ..VerticaType::default() }
+    }
+
+    fn numeric(precision: u16, scale: u16) -> VerticaType {
+        VerticaType { precision, scale, ..ty(oid::NUMERIC, "numeric") }
+    }
+
+    #[test]
+    fn every_type_is_fetched_in_the_form_that_the_server_sends() {
+        for (oid, form) in [
+            (oid::BOOL, Form::Bool),
+            (oid::INT8, Form::Int64),
+            (oid::FLOAT8, Form::Float64),
+            (oid::CHAR, Form::Text),
+            (oid::VARCHAR, Form::Text),
+            (oid::LONG_VARCHAR, Form::Text),
+            (oid::BINARY, Form::Bytes),
+            (oid::VARBINARY, Form::Bytes),
+            (oid::LONG_VARBINARY, Form::Bytes),
+            (oid::UUID, Form::Uuid),
+            (oid::DATE, Form::JulianDate),
+            (oid::TIME, Form::Time),
+            (oid::TIMETZ, Form::TimeTz),
+            (oid::TIMESTAMP, Form::Timestamp),
+            (oid::TIMESTAMPTZ, Form::TimestampTz),
+            (oid::INTERVAL, Form::Microseconds),
+            (oid::INTERVAL_YM, Form::Months),
+            (oid::ROW, Form::Text),
+            (oid::ARRAY, Form::Text),
+            (oid::MAP, Form::Text),
+        ] {
+            assert_eq!(ty(oid, "a type").map(), (form, Fetch::Native), "{oid}");
+        }
+    }
+
+    #[test]
+    fn numerics_are_decimals_as_long_as_there_are_decimals_so_wide() {
+        for (precision, scale, form) in [
+            (37, 15, Form::Unscaled { precision: 37, scale: 15 }),
+            (76, 76, Form::Unscaled { precision: 76, scale: 76 }),
+            (77, 0, Form::UnscaledText { scale: 0 }),
+            (1024, 1000, Form::UnscaledText { scale: 1000 }),
+            (0, 0, Form::UnscaledText { scale: 0 }),
+        ] {
+            assert_eq!(numeric(precision, scale).map(), (form, Fetch::Native));
+        }
+    }
+
+    #[test]
+    fn arrays_and_sets_are_lists_where_json_is_exact() {
+        let list = |form| (Form::ListFromJson(Box::new(form)), Fetch::Native);
+        assert_eq!(ty(1506, "array[int]").map(), list(Form::Int64));
+        assert_eq!(ty(2709, "set[varchar(20)]").map(), list(Form::Text));
+        let decimal = Form::Unscaled { precision: 12, scale: 2 };
+        if decimal.is_exact_in_json() {
+            assert_eq!(ty(1516, "array[numeric(12,2)]").map(), list(decimal));
+        }
+        assert_eq!(ty(1517, "array[varbinary(9)]").map().1, Fetch::Native);
+        assert_eq!(ty(45_035_996, "_ct_45035996273833610").map(), (Form::Text, Fetch::Native));
+    }
+
+    #[test]
+    fn types_of_users_are_known_by_name_or_become_text() {
+        for (oid, name, geodesic) in [
+            (116, "geometry(1048576)", false),
+            (4_503_599, "geometry", false),
+            (4_503_600, "geography(100)", true),
+        ] {
+            let (form, fetch) = ty(oid, name).map();
+            let ColumnType::Geometry(declared) = form.column_type() else { panic!("{name}: {form:?}") };
+            assert_eq!((declared.geodesic, fetch), (geodesic, Fetch::AsShape));
+        }
+        assert_eq!(ty(4_711, "something").map(), (Form::Text, Fetch::AsText));
+    }
+
+    #[test]
+    fn values_that_do_not_fit_become_the_text_that_the_server_has() {
+        assert_eq!(ty(oid::DATE, "date").as_text(), (Form::Text, Fetch::AsText));
+        assert_eq!(ty(oid::LONG_VARBINARY, "x").as_text(), (Form::Text, Fetch::AsLongText));
+        assert_eq!(ty(1506, "array[int]").as_text(), (Form::Text, Fetch::Native));
+        assert_eq!(ty(oid::ROW, "row(a int)").as_text(), (Form::Text, Fetch::Native));
+    }
+
+    #[test]
+    fn ranges_are_made_of_types_whose_texts_are_exact() {
+        assert_eq!(numeric(10, 2).range_key(), Some(KeyType::Numeric { precision: 10, scale: 2 }));
+        assert_eq!(ty(oid::INT8, "int").range_key(), Some(KeyType::Int));
+        for oid in [oid::FLOAT8, oid::CHAR, oid::TIME, oid::INTERVAL, oid::LONG_VARCHAR, 1506] {
+            assert_eq!(ty(oid, "a type").range_key(), None);
+        }
+    }
+}

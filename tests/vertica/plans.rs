@@ -1,0 +1,184 @@
+//! How tables are surveyed, split and refused, and what is sent for it.
+
+use serde_json::{Value, json};
+
+use crate::scene::Scene;
+use crate::support::said;
+
+/// The plan of a table of the schema `public`.
+fn table<'a>(plan: &'a Value, name: &str) -> &'a Value {
+    let tables = plan["tables"].as_array().unwrap_or_else(|| panic!("no tables: {plan}"));
+    tables.iter().find(|t| t["name"] == name).unwrap_or_else(|| panic!("no {name}: {plan}"))
+}
+
+#[test]
+fn a_large_table_is_cut_by_its_segmentation_for_all_nodes() {
+    let scene = Scene::big(10_000);
+    let plan = scene.plan(&json!({"tables": ["public.big"]}));
+    let big = table(&plan, "big");
+    assert_eq!(big["strategy"]["name"], "hash", "{big}");
+    assert_eq!(big["strategy"]["pieces"].as_array().map(Vec::len), Some(12), "{big}");
+    assert_eq!(big["snapshot_rows"], 10_000);
+    let reason = big["reason"].as_str().expect("a reason");
+    assert!(reason.contains("12 ranges of id") && reason.contains("3 nodes"), "{reason}");
+}
+
+#[test]
+fn a_key_that_leads_the_sort_order_is_cut_into_ranges_and_small_tables_are_not_cut() {
+    let scene = Scene::new(
+        "CREATE TABLE sorted (id bigint PRIMARY KEY, t text); INSERT INTO sorted SELECT g, 'x' FROM generate_series(1, 5000) g;
+         CREATE TABLE small (id bigint PRIMARY KEY); INSERT INTO small VALUES (1);
+         CREATE TABLE everywhere (id bigint PRIMARY KEY, t text); INSERT INTO everywhere SELECT g, 'x' FROM generate_series(1, 5000) g",
+    );
+    scene.site.db.execute(
+        "INSERT INTO vertica.tables (schema, relation, segment_expression, sort) VALUES ('public', 'everywhere', '', ARRAY['t'])",
+    );
+    let plan = scene.plan(&json!({"tables": ["public.sorted", "public.small", "public.everywhere"]}));
+    for name in ["sorted", "everywhere"] {
+        assert_eq!(table(&plan, name)["strategy"]["kind"], "range", "{}", table(&plan, name));
+    }
+    assert_eq!(table(&plan, "small")["strategy"]["kind"], "single");
+    scene.export(&json!({"tables": [{"table": "public.sorted", "chunk_rows": 1000}]}));
+    assert_eq!(
+        scene.rows("public_sorted", "count(*), count(DISTINCT id), min(id), max(id)"),
+        ["5000", "5000", "1", "5000"]
+    );
+}
+
+#[test]
+fn views_and_external_tables_come_only_by_name_and_temporary_ones_never() {
+    let scene = Scene::new(
+        "CREATE TABLE t (id bigint PRIMARY KEY); INSERT INTO t VALUES (1), (2);
+         CREATE VIEW v AS SELECT id, id * 2 AS twice FROM t;
+         CREATE TABLE ext (id bigint); INSERT INTO ext VALUES (7);
+         CREATE TABLE tmp (id bigint)",
+    );
+    scene.site.db.execute(
+        "INSERT INTO vertica.tables (schema, relation, definition) VALUES ('public', 'ext', 'COPY FROM ''x''');
+         INSERT INTO vertica.tables (schema, relation, temporary) VALUES ('public', 'tmp', true)",
+    );
+    scene.export(&json!({"tables": ["public.*"]}));
+    assert_eq!(scene.site.exports.directories().into_iter().collect::<Vec<_>>(), ["public_t"]);
+    scene.export(&json!({"tables": ["public.v", "public.ext"]}));
+    assert_eq!(scene.rows("public_v", "count(*), max(twice)"), ["2", "4"]);
+    assert_eq!(scene.rows("public_ext", "count(*), max(id)"), ["1", "7"]);
+    let refused = scene.try_export(&json!({"tables": ["public.tmp"]}), &[]);
+    assert!(!refused.status.success() && said(&refused).contains("temporary"), "{}", said(&refused));
+}
+
+#[test]
+fn a_way_to_read_is_refused_by_name() {
+    let scene = Scene::new("CREATE TABLE t (id bigint)");
+    let refused = scene.try_export(&json!({"tables": [{"table": "public.t", "read": "copy"}]}), &[]);
+    assert!(said(&refused).contains("public.t cannot be read by copy"), "{}", said(&refused));
+    let mut config = scene.config();
+    config["sources"]["warehouse"]["read"] = json!("copy");
+    let path = scene.site.write("refused.toml", &config);
+    let refused = scene.site.run(&["check", "--config", &path]);
+    assert!(said(&refused).contains("sources.warehouse.read"), "{}", said(&refused));
+}
+
+#[test]
+fn filters_and_newer_rows_are_selected_by_the_server() {
+    let scene = Scene::new(
+        "CREATE TABLE log (id bigint PRIMARY KEY, at timestamptz, n numeric(12,2), t varchar(20));
+         INSERT INTO log SELECT g, '2026-01-01 00:00:00+00'::timestamptz + g * interval '1 hour', g / 4.0, 'it''s ' || g
+           FROM generate_series(1, 100) g;
+         INSERT INTO log VALUES (101, NULL, NULL, NULL)",
+    );
+    let count = |request: Value, directory: &str| {
+        scene.export(&json!({"tables": [request], "output": {"directory": directory}}));
+        scene.rows(&format!("{directory}/public_log"), "count(*), coalesce(min(id), 0), coalesce(max(id), 0)")
+    };
+    let by = |text: &str| json!({"table": "public.log", "where": text});
+    assert_eq!(count(by("n >= 20 AND t LIKE 'it''s 9%'"), "a"), ["10", "90", "99"]);
+    assert_eq!(count(by("at IS NOT DISTINCT FROM NULL"), "b"), ["1", "101", "101"]);
+    let after = |value: &str, overlap: Option<&str>| {
+        let mut after = json!({"column": "at", "value": value});
+        if let Some(overlap) = overlap {
+            after["overlap"] = json!(overlap);
+        }
+        json!({"table": "public.log", "after": after})
+    };
+    assert_eq!(count(after("2026-01-04 00:00:00+00", None), "c"), ["28", "73", "100"]);
+    assert_eq!(count(after("2026-01-04 00:00:00+00", Some("2 hours")), "d"), ["30", "71", "100"]);
+}
+
+#[test]
+fn rows_of_many_tables_are_counted_by_few_questions() {
+    let scene = Scene::new("");
+    let tables: String = (0..120)
+        .map(|n| format!("CREATE TABLE t{n} (id bigint); INSERT INTO t{n} SELECT generate_series(1, {n});"))
+        .collect();
+    scene.site.db.execute(&tables);
+    scene.export(&json!({"tables": ["public.*"]}));
+    assert_eq!(scene.site.exports.directories().len(), 120);
+    assert_eq!(scene.rows("public_t117", "count(*), max(id)"), ["117", "117"]);
+    let counts: Vec<String> = scene
+        .stand_in
+        .statements()
+        .into_iter()
+        .map(|(statement, _)| statement)
+        .filter(|s| s.contains("COUNT(*)"))
+        .collect();
+    assert_eq!(counts.len(), 2, "{counts:?}");
+}
+
+#[test]
+fn check_says_what_an_operator_must_know() {
+    let scene = Scene::new("");
+    let config = scene.site.write("check.toml", &scene.config());
+    let checked = scene.site.run(&["check", "--config", &config]);
+    let text = said(&checked);
+    for part in ["Vertica", "3 nodes up", "ancient history mark"] {
+        assert!(checked.status.success() && text.contains(part), "{part}: {text}");
+    }
+}
+
+/// Whether a statement has the form of a template of `docs/vertica-statements.md`, in which `{…}` stands for any
+/// text and `[…]` may be missing.
+fn has_form(statement: &str, template: &str) -> bool {
+    if let Some((before, rest)) = template.split_once('[') {
+        let (part, after) = rest.split_once(']').expect("a closing bracket");
+        return has_form(statement, &format!("{before}{part}{after}"))
+            || has_form(statement, &format!("{before}{after}"));
+    }
+    match template.split_once('{') {
+        None => statement == template,
+        Some((before, rest)) => {
+            let (_, after) = rest.split_once('}').expect("a closing brace");
+            let Some(statement) = statement.strip_prefix(before) else { return false };
+            let ends = statement.char_indices().map(|(at, _)| at).skip(1).chain([statement.len()]);
+            ends.into_iter().any(|end| has_form(&statement[end..], after))
+        }
+    }
+}
+
+#[test]
+fn every_statement_that_arrives_is_listed() {
+    let scene = Scene::big(3000);
+    scene.site.db.execute("CREATE VIEW v AS SELECT id FROM public.big");
+    scene.export(&json!({
+        "tables": [{"table": "public.big", "where": "id < 2000", "chunk_rows": 500}, "public.v"],
+        "verify": "count",
+    }));
+    let config = scene.site.write("check.toml", &scene.config());
+    assert!(scene.site.run(&["check", "--config", &config]).status.success());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/vertica-statements.md");
+    let list = std::fs::read_to_string(path).expect("the list");
+    let templates: Vec<&str> =
+        list.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once("` |")?.0)).collect();
+    let statements = scene.stand_in.statements();
+    assert!(statements.len() > 10, "{statements:?}");
+    for (statement, known) in statements {
+        assert!(known, "the stand-in does not know {statement}");
+        // The last template fits every SELECT, so only statements on tables of users may need it.
+        let fits = |template: &&&str| has_form(&statement, template);
+        let template = templates.iter().find(fits);
+        let template = template.unwrap_or_else(|| panic!("not listed: {statement}"));
+        assert!(
+            !template.contains("SELECT {columns} FROM {table}") || statement.contains("FROM \"public\"."),
+            "not listed: {statement}"
+        );
+    }
+}
