@@ -190,6 +190,15 @@ fn what_is_not_eligible_is_read_by_copy_and_says_why() {
         assert!(reason.contains(why), "{table}: {reason}");
         assert_eq!(found["pages"].is_object(), why == "by pages", "{found}");
     }
+    // Only who asks for pages gets them.
+    for table in [
+        json!({"table": "public.plain", "chunk_rows": 3000}),
+        json!({"table": "public.plain", "read": "auto", "chunk_rows": 3000}),
+    ] {
+        let found = export(&site, &table);
+        let reason = found["strategy_reason"].as_str().expect("a reason");
+        assert!(found["pages"].is_null() && !reason.contains("by pages"), "{found}");
+    }
 }
 
 #[test]
