@@ -136,7 +136,7 @@ fn setup() -> String {
 fn daemon(scene: &Scene) -> Daemon {
     let mut config = scene.config();
     config["export"]["workers"] = json!(1);
-    scene.site.spawn_in(&config, &[("FAILPOINTS", "mid:copy:first=1*sleep(12000)")]).ready()
+    scene.site.spawn_in(&config, &[("FAILPOINTS", "mid:copy:first=1*sleep(30000)")]).ready()
 }
 
 #[test]
