@@ -43,8 +43,22 @@ impl Table<'_> {
         ErrorReport::permanent(
             "strategy_unavailable",
             format!("table {} cannot be split by {}: {why}", self.name(), strategy.name()),
-            "leave `strategy` out, or use range with a chunk_column, or single",
+            if self.may_be_hashed() {
+                "leave `strategy` out, or use hash, range with a chunk_column, or single"
+            } else {
+                "leave `strategy` out, or use range with a chunk_column, or single"
+            },
         )
+    }
+
+    /// Whether its source has rows in an order of its own, and no pages or indexes.
+    fn has_own_way(&self) -> bool {
+        self.relation.own.is_some()
+    }
+
+    /// Whether the strategy `hash` may be possible.
+    fn may_be_hashed(&self) -> bool {
+        self.has_own_way() && self.relation.kind == RelationKind::Table
     }
 
     /// `auto`: the first strategy that fits.
@@ -217,6 +231,9 @@ impl Table<'_> {
         let columns = self.relation.columns.iter().filter(|c| c.order.is_some());
         let found: Vec<&str> = columns.map(|c| c.column.name.as_str()).take(6).collect();
         match found.as_slice() {
+            [] if self.may_be_hashed() => {
+                "no column of it can be sorted: use strategy hash, single or auto".into()
+            }
             [] => "no column of it can be sorted: use strategy single or auto".into(),
             found => {
                 format!("name a chunk_column that can be sorted, e.g. {}, or use auto", found.join(", "))
@@ -285,7 +302,7 @@ impl Table<'_> {
         match (self.relation.extent, self.relation.kind) {
             _ if self.relation.foreign => Err(NoExtent::Foreign),
             (Some(extent), _) if self.request.snapshot => Ok(extent),
-            _ if self.relation.own.is_some() => Err(NoExtent::OwnWay),
+            _ if self.has_own_way() => Err(NoExtent::OwnWay),
             (_, RelationKind::Partitioned) => Err(NoExtent::Partitioned),
             (_, RelationKind::View | RelationKind::Foreign) => Err(NoExtent::NoTable),
             _ if !self.request.snapshot => Err(NoExtent::NoSnapshot),
@@ -329,6 +346,10 @@ impl Table<'_> {
                 format!(
                     "; in the order of bytes, without index: each chunk scans the whole table, because {doubt}"
                 )
+            }
+            None if knows && !column.indexed && self.has_own_way() => {
+                "; the table is not sorted by it first: each chunk reads the column from end to end"
+                    .to_owned()
             }
             None if knows && !column.indexed => {
                 "; no index begins with it: each chunk scans the whole table".to_owned()
