@@ -159,7 +159,7 @@ async fn ask_for_node(socket: &mut Socket) -> Result<Option<(String, u16)>, Faul
             socket.read_exact(&mut body[..length]).await?;
             Ok(Some(backend::load_balance(&body[..length])?))
         }
-        _ => Err(Fault::Unexpected("another answer than LoadBalanceResponse")),
+        _ => Err(Fault::NotVertica),
     }
 }
 
@@ -204,7 +204,7 @@ where
             tag::NOTICE => note(link.body()),
             tag::ERROR => {
                 let said = backend::said(link.body()).map_err(malformed)?;
-                return Err(said.error(Stage::Connect, what));
+                return Err(with_secret(said.error(Stage::Connect, what), &login.secret));
             }
             tag::READY if is_in => {
                 link.pass();
@@ -214,6 +214,16 @@ where
             other => return Err(fault(Fault::Unexpected(backend::name_of(other)))),
         }
         link.pass();
+    }
+}
+
+/// A refused login, with the remedy for what was shown: a password, or a token.
+fn with_secret(error: SourceError, secret: &super::Credential) -> SourceError {
+    match secret {
+        super::Credential::OAuthToken(_) if error.remedy == Some(Advice::Login.into()) => {
+            error.with_remedy(Advice::Token)
+        }
+        _ => error,
     }
 }
 
