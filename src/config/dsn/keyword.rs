@@ -118,7 +118,7 @@ pub(super) fn like(name: &str) -> Option<&'static str> {
 
 /// Settings of Vertica's own clients that have another name here, and what to use in their place.
 const OF_VERTICAS_CLIENTS: [(&str, &str); 5] = [
-    ("backup_server_node", "use backup_hosts of the source"),
+    ("backup_server_node", "separate the hosts by commas, or use backup_hosts of the source"),
     ("connection_load_balance", "use load_balance of the source"),
     ("oauth_access_token", "write the token into a file, for oauth_token_file of the source"),
     ("session_label", "use application_name"),
