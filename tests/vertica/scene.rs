@@ -141,7 +141,7 @@ impl Scene {
     pub(crate) fn columns(&self, directory: &str) -> Vec<String> {
         let files = format!("{}/*.parquet", self.site.exports.path(directory).display());
         let code = format!(
-            "import duckdb\nfound = duckdb.execute('DESCRIBE SELECT * FROM read_parquet(?)', [{files:?}]).fetchall()\n\
+            "import duckdb\nfound = duckdb.execute('SELECT * FROM read_parquet(?) LIMIT 0', [{files:?}]).description\n\
              print('|'.join(column[0] for column in found))"
         );
         let answer = manual::run_python(&code, &self.site.exports.0);

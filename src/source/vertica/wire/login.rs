@@ -250,3 +250,30 @@ pub(super) fn note(body: &[u8]) {
 
 /// Limit for sending a last message.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[tokio::test]
+    async fn a_server_that_is_not_vertica_is_named() {
+        let (here, mut there) = tokio::net::UnixStream::pair().expect("a pair");
+        // PostgreSQL answers with an ErrorResponse: an unsupported protocol.
+        there.write_all(b"E").await.expect("written");
+        let fault = ask_for_node(&mut Socket::Right(here)).await.expect_err("no Vertica");
+        let error = fault.error(Stage::Connect, "connect to h");
+        assert!(error.message.contains("not a Vertica server"), "{error}");
+        assert_eq!(error.remedy, Some(Advice::NotVertica.into()));
+    }
+
+    #[test]
+    fn a_refused_token_is_not_called_a_password() {
+        let refused =
+            || SourceError::authentication("28000", "connect to h: refused").with_remedy(Advice::Login);
+        let token = super::super::Credential::OAuthToken(Secret::new("t".to_owned()));
+        assert_eq!(with_secret(refused(), &token).remedy, Some(Advice::Token.into()));
+        let password = super::super::Credential::Password(None);
+        assert_eq!(with_secret(refused(), &password).remedy, Some(Advice::Login.into()));
+    }
+}
