@@ -167,7 +167,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         snapshot: Some(Snapshot {
             lineage: Uuid::nil(),
             time: Timestamp::UNIX_EPOCH,
-            mark: Frozen::default(),
+            recall: Frozen::default(),
         }),
         session: vec![],
         writer: WriterSettings {

@@ -51,7 +51,7 @@ impl ConfigArgs {
 #[group(skip)]
 #[command(group = ArgGroup::new("origin").required(true).args(["dsn", "config"]))]
 pub struct SourceArgs {
-    /// Database to read, e.g. postgres://user@host/database; no configuration file is read
+    /// Database to read, e.g. postgres://user@host/database or vertica://user@host/database; no configuration file is read
     #[arg(long, value_name = "URL", value_parser = secret, conflicts_with = "config")]
     pub dsn: Option<Secret>,
     /// File with the password for --dsn, so that other users cannot see it

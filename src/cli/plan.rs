@@ -372,7 +372,7 @@ mod tests {
             snapshot: Some(Snapshot {
                 lineage: Uuid::nil(),
                 time: Timestamp::UNIX_EPOCH,
-                mark: Frozen::default(),
+                recall: Frozen::default(),
             }),
             session: vec![],
             writer: WriterSettings {

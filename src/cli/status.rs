@@ -1,6 +1,7 @@
 //! `adu-export status`: reads the export folder and asks no daemon. For one running job it also asks the source
 //! who holds the job's snapshot.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -164,14 +165,17 @@ fn running(state: &JobState) -> String {
 #[derive(Serialize)]
 struct Holding {
     lineage: Uuid,
-    /// How many sessions hold it, each of another process; none if the source did not say.
+    /// How many sessions hold it, each of another process; none if the source did not say, or nobody has to.
     sessions: Option<u32>,
+    /// Whether sessions have to hold it.
+    needs_sessions: bool,
 }
 
 impl fmt::Display for Holding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "snapshot {}: ", self.lineage)?;
         match self.sessions {
+            _ if !self.needs_sessions => write!(f, "an epoch of the server, which no session has to hold"),
             None => write!(f, "the source does not say who holds it; `adu-export check` says why"),
             Some(0) => write!(f, "no session holds it; unfinished tables are exported from a new one"),
             Some(1) => write!(
@@ -185,18 +189,24 @@ impl fmt::Display for Holding {
 
 /// Asks the source who holds the snapshots that the job reads now.
 async fn holding(config: &Config, state: &JobState) -> Vec<Holding> {
-    let lineages = state.open_lineages();
+    // Epochs of a job may share a snapshot.
+    let snapshots: BTreeMap<Uuid, bool> =
+        state.open_snapshots().map(|snapshot| (snapshot.lineage, snapshot.needs_keepers())).collect();
     let entry = match crate::daemon::sources(config) {
-        Ok(mut sources) if !lineages.is_empty() => sources.remove(&state.stored.source),
+        Ok(mut sources) if snapshots.values().any(|needs_sessions| *needs_sessions) => {
+            sources.remove(&state.stored.source)
+        }
         _ => None,
     };
     let mut holding = Vec::new();
-    for lineage in lineages {
+    for (lineage, needs_sessions) in snapshots {
         let sessions = match entry.as_ref().and_then(|entry| entry.source.snapshots()) {
-            Some(snapshots) => timeout(ASK, snapshots.keepers(lineage)).await.ok().and_then(Result::ok),
-            None => None,
+            Some(snapshots) if needs_sessions => {
+                timeout(ASK, snapshots.keepers(lineage)).await.ok().and_then(Result::ok)
+            }
+            _ => None,
         };
-        holding.push(Holding { lineage, sessions });
+        holding.push(Holding { lineage, sessions, needs_sessions });
     }
     holding
 }
@@ -299,4 +309,18 @@ async fn latest(
     anyhow::bail!(
         "there is no full export of {table} yet; only exports without columns, where and after count"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_nobody_has_to_hold_is_not_called_lost() {
+        let told =
+            |sessions, needs_sessions| Holding { lineage: Uuid::nil(), sessions, needs_sessions }.to_string();
+        assert!(told(None, false).ends_with(": an epoch of the server, which no session has to hold"));
+        assert!(told(Some(0), true).contains("no session holds it"));
+        assert!(told(None, true).contains("does not say"));
+    }
 }

@@ -126,6 +126,10 @@ impl Dsn {
     /// # Errors
     /// Says what is wrong, without any text of the string.
     pub fn of_vertica(text: &str) -> Result<Self, InvalidDsn> {
+        Self::read_of_vertica(text).map_err(|error| error.of_vertica(&keyword::OF_VERTICA))
+    }
+
+    fn read_of_vertica(text: &str) -> Result<Self, InvalidDsn> {
         let values = grammar::read(text, &[VERTICA]).map_err(|error| match error {
             InvalidDsn::NoEquals(1) => InvalidDsn::NotOfVertica,
             other => other,

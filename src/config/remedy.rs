@@ -49,6 +49,16 @@ pub enum Advice {
     Sessions,
     /// The server's resources are used up (Vertica).
     Resources,
+    /// The resource pool cannot be used (Vertica).
+    ResourcePool,
+    /// The login is refused, and the server does not say why (Vertica).
+    Login,
+    /// The OAuth token is refused (Vertica).
+    Token,
+    /// The server takes no connection without TLS (Vertica).
+    TlsOnly,
+    /// Something other than Vertica answers.
+    NotVertica,
     /// The pool has no free connection.
     Pool,
     /// A lock was not available in time.
@@ -108,7 +118,7 @@ impl From<String> for Remedy {
 
 impl Advice {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Dsn,
         Self::Certificates,
         Self::Address,
@@ -125,6 +135,11 @@ impl Advice {
         Self::Connections,
         Self::Sessions,
         Self::Resources,
+        Self::ResourcePool,
+        Self::Login,
+        Self::Token,
+        Self::TlsOnly,
+        Self::NotVertica,
         Self::Pool,
         Self::Lock,
         Self::Locks,
@@ -167,8 +182,9 @@ impl Advice {
                 "check host and port of --dsn and firewalls, or allow more by its connect_timeout (seconds)",
             ),
             Self::Protocol => (
-                "does the source's dsn lead to a PostgreSQL server?",
-                "does --dsn lead to a PostgreSQL server?",
+                "name a PostgreSQL server in the source's dsn; for Vertica write kind = \"vertica\" and a dsn that begins with \
+                 vertica://",
+                "name a PostgreSQL server in --dsn; for Vertica begin it with vertica://",
             ),
             Self::Database => {
                 ("correct the database that the source's dsn names", "correct the database that --dsn names")
@@ -218,6 +234,28 @@ impl Advice {
                  resource_pool of its own, or lower max_parallel",
                 "the resource pool or the server has run out of memory, disk or threads: use fewer --workers, or give \
                  the user a resource pool of its own",
+            ),
+            Self::ResourcePool => (
+                "correct resource_pool of the source: the pool must exist, and the user needs USAGE on it",
+                "the resource pool must exist, and the user needs USAGE on it",
+            ),
+            Self::Login => (
+                "check the user in the source's dsn, the password (password_file, password or dsn) and the server's \
+                 authentication records",
+                "check the user in --dsn, the password and the server's authentication records",
+            ),
+            Self::Token => (
+                "write a valid access token into oauth_token_file of the source; it may have expired",
+                "give a valid access token; it may have expired",
+            ),
+            Self::TlsOnly => (
+                "the server takes only TLS: set sslmode=verify-full in the source's dsn",
+                "the server takes only TLS: set sslmode=verify-full in --dsn",
+            ),
+            Self::NotVertica => (
+                "check host and port of the source's dsn: what answers there does not speak Vertica's protocol as this \
+                 program knows it",
+                "check host and port of --dsn: what answers there does not speak Vertica's protocol as this program knows it",
             ),
             Self::Pool => ("raise pool_size of the source, or lower [export] workers", "use fewer --workers"),
             Self::Lock => (

@@ -379,7 +379,7 @@ impl Coordinator {
         self.context.metrics.set_jobs([("running", running), ("waiting", waiting)]);
         let stalled = self.jobs.values().filter(|job| job.is_stalled()).count();
         self.context.metrics.jobs_stalled.set(stalled.try_into().unwrap_or(i64::MAX));
-        let oldest = self.jobs.values().filter_map(JobState::oldest_snapshot).min();
+        let oldest = self.jobs.values().filter_map(JobState::oldest_held_snapshot).min();
         let age = oldest.map_or(0.0, |t| self.context.now().duration_since(t).as_secs_f64().max(0.0));
         self.context.metrics.oldest_snapshot_age_seconds.set(age);
         let open = self.jobs.values().flat_map(JobState::open_lineages);

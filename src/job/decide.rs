@@ -252,7 +252,9 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
                  removed or moved meanwhile (TRUNCATE, or a partition that was dropped, moved or swapped)",
                 planned.schema, planned.name
             ),
-            remedy: None,
+            remedy: Some(
+                "do not truncate the table, and do not drop, move or swap partitions of it, while it is exported".into(),
+            ),
             retryable: true,
         };
         return limited(job, id, table, Cause::Changed, &error);

@@ -285,13 +285,23 @@ impl JobState {
         self.open_snapshots().map(|snapshot| snapshot.time).min()
     }
 
-    /// The lineages that open batches read.
+    /// The oldest snapshot that open batches read and that sessions hold.
     #[must_use]
-    pub fn open_lineages(&self) -> BTreeSet<Uuid> {
-        self.open_snapshots().map(|snapshot| snapshot.lineage).collect()
+    pub fn oldest_held_snapshot(&self) -> Option<Timestamp> {
+        self.open_snapshots().filter(|snapshot| snapshot.needs_keepers()).map(|snapshot| snapshot.time).min()
     }
 
-    fn open_snapshots(&self) -> impl Iterator<Item = &Snapshot> {
+    /// The lineages that open batches read and that sessions must hold.
+    #[must_use]
+    pub fn open_lineages(&self) -> BTreeSet<Uuid> {
+        self.open_snapshots()
+            .filter(|snapshot| snapshot.needs_keepers())
+            .map(|snapshot| snapshot.lineage)
+            .collect()
+    }
+
+    /// The snapshots that open batches read.
+    pub fn open_snapshots(&self) -> impl Iterator<Item = &Snapshot> {
         self.batches
             .iter()
             // A batch that is complete and only moves into place reads nothing more.

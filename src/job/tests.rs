@@ -77,7 +77,7 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
         snapshot: Some(Snapshot {
             lineage: Uuid::from_u128(lineage),
             time: Timestamp::UNIX_EPOCH,
-            mark: Frozen::default(),
+            recall: Frozen::default(),
         }),
         session: vec![],
         writer: WriterSettings {
@@ -447,4 +447,22 @@ fn a_task_is_dealt_again_only_when_it_is_not_held_and_not_in_the_queue() {
     window.queue_is_empty();
     window.tidy(&jobs, later, &settings());
     assert_eq!(window.deal(&mut jobs, later, &settings()), vec![dealt[1].clone()]);
+}
+
+#[test]
+fn a_snapshot_that_plans_find_again_has_no_holders_to_count() {
+    for recall in [Frozen::default(), Frozen::of(&88)] {
+        let is_held = recall.is_nothing();
+        let mut job = job("j", 0);
+        let mut plan = plan(&job, 1, vec![planned(0, 0, 1)]);
+        if let Some(snapshot) = &mut plan.snapshot {
+            snapshot.recall = recall;
+        }
+        job.add_plan(plan);
+        assert_eq!((job.open_snapshots().count(), job.oldest_snapshot().is_some()), (1, true));
+        assert_eq!(
+            (job.open_lineages().len() == 1, job.oldest_held_snapshot().is_some()),
+            (is_held, is_held)
+        );
+    }
 }

@@ -15,5 +15,13 @@ pub struct Snapshot {
     pub time: Timestamp,
     /// What the source needs to find the snapshot again, if nobody has to keep it. Only the source reads this.
     #[serde(default, skip_serializing_if = "Frozen::is_nothing")]
-    pub mark: Frozen,
+    pub recall: Frozen,
+}
+
+impl Snapshot {
+    /// Whether sessions have to hold it. If not, the plan says enough to find it again.
+    #[must_use]
+    pub fn needs_keepers(&self) -> bool {
+        self.recall.is_nothing()
+    }
 }

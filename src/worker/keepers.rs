@@ -1,5 +1,6 @@
 //! The snapshots that this process keeps alive, with one keeper per lineage. A keeper imports the snapshot
-//! from any living keeper, so a snapshot outlives the daemon that took it.
+//! from any living keeper, so a snapshot outlives the daemon that took it. A snapshot that a plan says enough
+//! about ([`Snapshots::recalls`]) is found again from the plan; its keeper holds nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -22,8 +22,8 @@ fn a_job_outlives_the_daemon_that_planned_it() {
     scene.site.completed(&job);
     scene.assert_has_all("public_big", ROWS);
     let archive = scene.site.exports.archive(&job);
-    let lineages = archive["lineages"].as_array().map(Vec::len);
-    assert!(lineages.is_none_or(|n| n <= 1), "the epoch needs no keeper: {archive}");
+    let snapshots = archive["snapshots"].as_object().expect("the snapshots of the job");
+    assert_eq!(snapshots.len(), 1, "the server's epoch needs no keeper: {archive}");
     scene.site.assert_sound(&[job], [second]);
 }
 

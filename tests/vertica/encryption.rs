@@ -62,6 +62,7 @@ fn tls_is_used_as_sslmode_demands_it() {
     let job = scene.site.request(json!({"tables": ["public.big"]}));
     scene.site.completed(&job);
     scene.assert_has_all("public_big", 3000);
-    assert!(scene.stand_in.sessions().iter().all(|session| session["tls"] == true));
+    let sessions = scene.stand_in.sessions();
+    assert!(!sessions.is_empty() && sessions.iter().all(|session| session["tls"] == true), "{sessions:?}");
     scene.site.assert_sound(&[job], [daemon]);
 }

@@ -18,7 +18,8 @@ fn a_wrong_password_is_named_and_read_again_from_its_file() {
     warehouse["password_file"] = json!(secret);
     let path = scene.site.write("wrong.toml", &config);
     let checked = scene.site.run(&["check", "--config", &path]);
-    assert!(!checked.status.success() && !said(&checked).contains("\"wrong\""), "{}", said(&checked));
+    let told = said(&checked);
+    assert!(!checked.status.success() && told.contains("password") && !told.contains("\"wrong\""), "{told}");
     let daemon = scene.site.spawn(&config).ready();
     let job = scene.site.request(json!({"tables": ["public.big"]}));
     eventually("the refusal is logged", PATIENCE, || {
@@ -90,5 +91,7 @@ fn sessions_have_a_label_and_the_resource_pool_and_another_pool_is_refused_by_na
     config["sources"]["warehouse"]["resource_pool"] = json!("nowhere");
     let path = scene.site.write("pool.toml", &config);
     let checked = scene.site.run(&["check", "--config", &path]);
-    assert!(!checked.status.success() && said(&checked).contains("nowhere"), "{}", said(&checked));
+    let told = said(&checked);
+    assert!(!checked.status.success() && told.contains("nowhere"), "{told}");
+    assert!(told.contains("correct resource_pool of the source"), "{told}");
 }

@@ -137,6 +137,17 @@ impl Scene {
         answer.trim_end().split('|').map(str::to_owned).collect()
     }
 
+    /// The names of the columns in the files of a directory, in order.
+    pub(crate) fn columns(&self, directory: &str) -> Vec<String> {
+        let files = format!("{}/*.parquet", self.site.exports.path(directory).display());
+        let code = format!(
+            "import duckdb\nfound = duckdb.execute('SELECT * FROM read_parquet(?) LIMIT 0', [{files:?}]).description\n\
+             print('|'.join(column[0] for column in found))"
+        );
+        let answer = manual::run_python(&code, &self.site.exports.0);
+        answer.trim_end().split('|').map(str::to_owned).collect()
+    }
+
     /// Checks that a directory has exactly the rows 1 to n of a table that `fill` made.
     #[track_caller]
     pub(crate) fn assert_has_all(&self, directory: &str, n: u32) {

@@ -6,7 +6,7 @@
 //! refused.
 
 use super::InvalidDsn;
-use super::keyword::{Values, known, like};
+use super::keyword::{Values, known, like, of_verticas_clients};
 use crate::text::percent_decoded;
 
 /// Reads a URL with one of these schemes, or `keyword=value …`.
@@ -174,6 +174,7 @@ fn store(values: &mut Values, keyword: &'static str, raw: &[u8]) -> Result<(), I
     Ok(())
 }
 
+/// Reads one setting.
 fn insert(values: &mut Values, name: &[u8], value: Vec<u8>, number: usize) -> Result<(), InvalidDsn> {
     let name = std::str::from_utf8(name).map_err(|_| InvalidDsn::Unknown(number))?;
     if name == "requiressl" {
@@ -181,9 +182,10 @@ fn insert(values: &mut Values, name: &[u8], value: Vec<u8>, number: usize) -> Re
         values.insert("sslmode", mode.into());
         return Ok(());
     }
-    let keyword = known(name).ok_or_else(|| match like(name) {
-        Some(meant) => InvalidDsn::Misspelled(number, meant),
-        None => InvalidDsn::Unknown(number),
+    let keyword = known(name).ok_or_else(|| match (of_verticas_clients(name), like(name)) {
+        (Some(of_vertica), _) => of_vertica,
+        (None, Some(meant)) => InvalidDsn::Misspelled(number, meant),
+        (None, None) => InvalidDsn::Unknown(number),
     })?;
     if value.contains(&0) {
         return Err(InvalidDsn::Value(keyword, "a value without zero bytes"));

@@ -63,6 +63,26 @@ pub enum InvalidDsn {
     /// A keyword that is nearly one of libpq's.
     #[error("its setting number {0} is none of PostgreSQL's; did you mean `{1}`?")]
     Misspelled(usize, &'static str),
+    /// A keyword that no source has, in a string of Vertica.
+    #[error(
+        "its setting number {0} is none that a Vertica source has; is it part of a value? `&` of a value is written \
+         %26, and a value with spaces in quotes"
+    )]
+    UnknownToVertica(usize),
+    /// A keyword that is nearly one of Vertica's.
+    #[error("its setting number {0} is none that a Vertica source has; did you mean `{1}`?")]
+    MisspelledForVertica(usize, &'static str),
+    /// A setting of Vertica's own clients.
+    #[error("its setting `{0}` is one of Vertica's clients and not of this program: {1}")]
+    OfVerticasClients(&'static str, &'static str),
+    /// Brackets of an IPv6 address, in a string of Vertica.
+    #[error(
+        "an IPv6 address stands in brackets before its port, e.g. vertica://user@[fe80::1]:5433/database"
+    )]
+    BracketsOfVertica,
+    /// Host, database or user is missing in a string of Vertica.
+    #[error("it names no {0}; write e.g. vertica://user@node1.example/warehouse")]
+    NotNamedForVertica(&'static str),
     /// A value that is not valid.
     #[error("the value of `{0}` cannot be used; use {1}")]
     Value(&'static str, &'static str),
@@ -95,4 +115,22 @@ pub enum InvalidDsn {
     /// Lists of different lengths.
     #[error("it has {1} values of {0} for {2} hosts")]
     Counts(&'static str, usize, usize),
+}
+
+impl InvalidDsn {
+    /// The same for a string of Vertica, whose settings and URLs are others. `honoured` are its keywords.
+    pub(super) fn of_vertica(self, honoured: &[&str]) -> Self {
+        match self {
+            Self::Unknown(number) => Self::UnknownToVertica(number),
+            Self::Misspelled(number, meant) if honoured.contains(&meant) => {
+                Self::MisspelledForVertica(number, meant)
+            }
+            Self::Misspelled(number, _) => Self::UnknownToVertica(number),
+            Self::Brackets => Self::BracketsOfVertica,
+            Self::NoHost => Self::NotNamedForVertica("host"),
+            Self::NoDatabase => Self::NotNamedForVertica("database"),
+            Self::NoUser => Self::NotNamedForVertica("user"),
+            other => other,
+        }
+    }
 }

@@ -116,6 +116,21 @@ pub(super) fn like(name: &str) -> Option<&'static str> {
     close_names(name, KEYWORDS.iter().map(|(keyword, _)| *keyword)).first().copied()
 }
 
+/// Settings of Vertica's own clients that have another name here, and what to use in their place.
+const OF_VERTICAS_CLIENTS: [(&str, &str); 5] = [
+    ("backup_server_node", "separate the hosts by commas, or use backup_hosts of the source"),
+    ("connection_load_balance", "use load_balance of the source"),
+    ("oauth_access_token", "write the token into a file, for oauth_token_file of the source"),
+    ("session_label", "use application_name"),
+    ("tlsmode", "use sslmode"),
+];
+
+/// What to use in place of a setting of Vertica's own clients.
+pub(super) fn of_verticas_clients(name: &str) -> Option<InvalidDsn> {
+    let (keyword, instead) = OF_VERTICAS_CLIENTS.iter().find(|(keyword, _)| *keyword == name)?;
+    Some(InvalidDsn::OfVerticasClients(keyword, instead))
+}
+
 /// Refuses settings that we cannot honour.
 pub(super) fn check(values: &Values) -> Result<(), InvalidDsn> {
     for (keyword, meaning) in KEYWORDS {
@@ -130,7 +145,7 @@ pub(super) fn check(values: &Values) -> Result<(), InvalidDsn> {
 }
 
 /// The keywords that are honoured for Vertica.
-const OF_VERTICA: [&str; 15] = [
+pub(super) const OF_VERTICA: [&str; 15] = [
     "host",
     "port",
     "dbname",

@@ -405,4 +405,15 @@ fn strings_of_vertica_have_its_port_and_no_setting_of_postgresql() {
         assert!(!error.contains("geheim"), "{error}");
     }
     assert!(refused("vertica://u@h/d").contains("postgres://"));
+    for (text, says) in [
+        ("vertica://u@h/d?backup_server_node=n2", "use backup_hosts"),
+        ("vertica://u@h/d?connect_timout=3", "did you mean `connect_timeout`"),
+        ("vertica://u@h/d?optoins=3", "none that a Vertica source has"),
+        ("vertica://u@h", "vertica://user@node1.example/warehouse"),
+        ("vertica://h/d", "names no user; write e.g. vertica://"),
+        ("vertica://u@[::1/d", "e.g. vertica://user@[fe80::1]:5433"),
+    ] {
+        let told = of(text).expect_err(text).to_string();
+        assert!(told.contains(says) && !told.contains("ostgre"), "{text}: {told}");
+    }
 }

@@ -40,11 +40,17 @@ impl Table<'_> {
     }
 
     fn unavailable(&self, strategy: StrategyRequest, why: &str) -> ErrorReport {
+        let hash = if self.may_be_hashed() { "hash, " } else { "" };
         ErrorReport::permanent(
             "strategy_unavailable",
             format!("table {} cannot be split by {}: {why}", self.name(), strategy.name()),
-            "leave `strategy` out, or use range with a chunk_column, or single",
+            format!("leave `strategy` out, or use {hash}range with a chunk_column, or single"),
         )
+    }
+
+    /// Whether the strategy `hash` may be possible.
+    fn may_be_hashed(&self) -> bool {
+        self.relation.own.is_some() && self.relation.kind == RelationKind::Table
     }
 
     /// `auto`: the first strategy that fits.
@@ -222,6 +228,7 @@ impl Table<'_> {
         let columns = self.relation.columns.iter().filter(|c| c.order.is_some());
         let found: Vec<&str> = columns.map(|c| c.column.name.as_str()).take(6).collect();
         match found.as_slice() {
+            [] if self.may_be_hashed() => "no column of it can be sorted: use hash, single or auto".into(),
             [] => "no column of it can be sorted: use strategy single or auto".into(),
             found => {
                 format!("name a chunk_column that can be sorted, e.g. {}, or use auto", found.join(", "))
@@ -324,8 +331,7 @@ impl Table<'_> {
             }
             BoundaryMethod::OrderedPass => "one ordered pass".into(),
         };
-        let rows = Rows(self.size.rows / u64::from(self.chunks));
-        let nulls = column.column.nullable;
+        let (rows, nulls) = (Rows(self.size.rows / u64::from(self.chunks)), column.column.nullable);
         let null_chunk = if nulls { ", one more for NULL" } else { "" };
         // A query of a partitioned table may skip partitions. What a query of a view reads is unknown.
         let knows = !matches!(self.relation.kind, RelationKind::View | RelationKind::Partitioned);
@@ -335,10 +341,11 @@ impl Table<'_> {
                     "; in the order of bytes, without index: each chunk scans the whole table, because {doubt}"
                 )
             }
-            None if knows && !column.indexed => {
-                "; no index begins with it: each chunk scans the whole table".to_owned()
+            None if !knows || column.indexed => String::new(),
+            None if self.relation.own.is_some() => {
+                "; the table is not sorted by it first: each chunk reads the column from end to end".into()
             }
-            None => String::new(),
+            None => "; no index begins with it: each chunk scans the whole table".into(),
         };
         let reason = format!(
             "range on {name}: {why}, {} chunks of about {rows} rows from {from}{null_chunk}{no_index}",

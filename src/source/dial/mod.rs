@@ -22,6 +22,7 @@ use self::tls::Security;
 use crate::config::dsn::{Dsn, Host, Keepalive, Server, TlsDemand};
 
 mod bulk;
+mod refusal;
 pub(super) mod tls;
 
 /// Defaults for TCP keepalive, unless the connection string says otherwise: silence before the kernel asks

@@ -189,7 +189,7 @@ impl Keeper for MemoryKeeper {
     fn snapshot(&self) -> Snapshot {
         let seconds = i64::try_from(self.version).ok();
         let time = seconds.and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default();
-        Snapshot { lineage: self.lineage, time, mark: Frozen::default() }
+        Snapshot { lineage: self.lineage, time, recall: Frozen::default() }
     }
 
     fn lost(&self) -> CancellationToken {

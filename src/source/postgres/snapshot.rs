@@ -52,7 +52,7 @@ pub(super) struct PostgresKeeper {
 
 impl Keeper for PostgresKeeper {
     fn snapshot(&self) -> Snapshot {
-        Snapshot { lineage: self.lineage, time: self.time, mark: Frozen::default() }
+        Snapshot { lineage: self.lineage, time: self.time, recall: Frozen::default() }
     }
 
     fn lost(&self) -> CancellationToken {

@@ -288,30 +288,7 @@ fn without_sqlstate(error: &tokio_postgres::Error, stage: Stage, what: &str) -> 
 
 /// The error when no stream to the server could be opened.
 pub(super) fn undialled(error: &DialError, what: &str) -> SourceError {
-    let (kind, code, remedy) = match error {
-        DialError::Unreachable(_) => (ErrorKind::Unreachable, "unreachable", Advice::Address.into()),
-        DialError::Unwanted => (
-            ErrorKind::Unreachable,
-            "unreachable",
-            "name a server of that kind, or change target_session_attrs of the connection string".into(),
-        ),
-        DialError::Tls(cause) => (ErrorKind::Permanent, "tls", tls_remedy(cause)),
-    };
-    SourceError::of(kind, code, format!("{what}: {error}")).with_remedy(remedy)
-}
-
-fn tls_remedy(cause: &str) -> Remedy {
-    if cause.contains("does not support TLS") {
-        "sslmode demands TLS and the server offers none: set `ssl = on` there (sslmode=disable would send password and rows in the clear)".into()
-    } else if cause.contains("NotValidForName") || cause.contains("not valid for name") {
-        Advice::CertificateName.into()
-    } else if cause.contains("UnknownIssuer") || cause.contains("CaUsedAsEndEntity") {
-        Advice::UnknownCa.into()
-    } else if cause.contains("Expired") || cause.contains("expired") {
-        "the server's certificate has expired; renew it".into()
-    } else {
-        Advice::Tls.into()
-    }
+    error.error(what, "set `ssl = on` there")
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ async fn named(session: &mut Leased, request: &SurveyRequest) -> Result<Vec<Name
     for row in ask(session, &statements::tables()).await?.rows() {
         let is = if row.bool(3)? == Some(true) {
             Is::Temporary
-        } else if row.text(5)?.is_some_and(|definition| !definition.is_empty()) {
+        } else if row.text(4)?.is_some_and(|definition| !definition.is_empty()) {
             Is::External
         } else {
             Is::Table
@@ -179,7 +179,7 @@ async fn named(session: &mut Leased, request: &SurveyRequest) -> Result<Vec<Name
     Ok(all)
 }
 
-/// Names of nodes.
+/// How many nodes are up, and which are not.
 pub(super) struct Nodes {
     /// How many work.
     pub(super) up: u64,
@@ -271,15 +271,15 @@ async fn columns_of(
             let ty = VerticaType {
                 name: text(&row, 2)?,
                 oid: u32::try_from(number(3)?).unwrap_or(0),
-                precision: u16::try_from(number(5)?).unwrap_or(0),
-                scale: u16::try_from(number(6)?).unwrap_or(0),
+                precision: u16::try_from(number(4)?).unwrap_or(0),
+                scale: u16::try_from(number(5)?).unwrap_or(0),
                 table,
                 is_view: of_views,
             };
-            let nullable = of_views || row.bool(8)? != Some(false);
+            let nullable = of_views || row.bool(7)? != Some(false);
             let leads = projections.get(&table).is_some_and(|p| p.leading.as_deref() == Some(&name));
             let column = columns::surveyed(&name, ty, nullable, leads);
-            found.entry(table).or_default().insert(number(7)?, column);
+            found.entry(table).or_default().insert(number(6)?, column);
         }
     }
     Ok(found.into_iter().map(|(table, columns)| (table, columns.into_values().collect())).collect())

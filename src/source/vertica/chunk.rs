@@ -21,6 +21,7 @@ use super::sqlstate::Stage;
 use super::statements::{self, From};
 use super::wire::Description;
 use super::{filter_of, shown};
+use crate::config::Advice;
 use crate::relation::{Column, Selection};
 use crate::source::decode::stream::{Block, Feed, RowStream, Rows, cancelled, stalled};
 use crate::source::{ChunkRead, ChunkStream, ErrorKind, Keeper, Refusal, SourceError};
@@ -78,7 +79,8 @@ fn same_number(described: &Description, planned: usize, what: &str) -> Result<()
     Err(SourceError::permanent(
         "protocol",
         format!("{what}: the server describes {found} columns, and {planned} were asked for"),
-    ))
+    )
+    .with_remedy(Advice::NotVertica))
 }
 
 /// What must be the same before and after the rows.

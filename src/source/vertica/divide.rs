@@ -27,7 +27,7 @@ const MAX_HASHED: usize = 32;
 /// How a relation is stored, for [`divide`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// What it is instead of a table whose chunks can read one epoch, e.g. `a view`.
+    /// Why it is read by one query, e.g. `it is a view`; none for a table that the server stores.
     pub(super) whole: Option<&'static str>,
     /// The expression that decides on which node a row is stored, as the catalogue writes it; none for a table
     /// that every node holds as a whole.

@@ -1,4 +1,5 @@
-//! The snapshot of a job: an epoch.
+//! The snapshot of a job: an epoch of the server. (Texts for people say *server epoch*, because an epoch is a plan of
+//! a job elsewhere.)
 //!
 //! `AT EPOCH n` shows what was committed up to epoch n, in every session, until the ancient history mark (AHM)
 //! passes n. So nobody keeps an epoch: the plan names it, and any process reads under it. Whether the mark has
@@ -54,7 +55,7 @@ impl Epochs {
         let answer = session.query(&statements::epochs(), stage, what).await?;
         let unclear = || {
             SourceError::permanent("protocol", format!("{what}: the server does not tell its epochs"))
-                .with_remedy("may the user read v_monitor.system?")
+                .with_remedy("let the user read v_monitor.system")
         };
         let row = answer.rows().next().ok_or_else(unclear)?;
         let number = |i| row.int(i).ok().flatten().and_then(|n| u64::try_from(n).ok());
@@ -78,7 +79,7 @@ impl Epochs {
             return Ok(());
         }
         Err(SourceError::lineage_lost(format!(
-            "epoch {epoch} of the job can no longer be read: the ancient history mark is at epoch {}",
+            "server epoch {epoch}, which the job reads, can no longer be read: the ancient history mark is at {}",
             self.ahm
         ))
         .with_remedy(
@@ -99,14 +100,14 @@ impl EpochKeeper {
     /// A new snapshot: the last closed epoch.
     pub(super) fn of_now(lineage: Uuid, epochs: &Epochs) -> Arc<dyn Keeper> {
         let epoch = epochs.last_closed;
-        let snapshot = Snapshot { lineage, time: epochs.now, mark: Frozen::of(&epoch) };
+        let snapshot = Snapshot { lineage, time: epochs.now, recall: Frozen::of(&epoch) };
         Arc::new(Self { snapshot, epoch, lost: CancellationToken::new() })
     }
 
     /// The epoch that a plan names.
     pub(super) fn recalled(snapshot: &Snapshot) -> Result<Arc<Self>, SourceError> {
-        let epoch = snapshot.mark.thaw().map_err(|_| {
-            SourceError::lineage_lost("the plan names no epoch: another kind of source made it")
+        let epoch = snapshot.recall.thaw().map_err(|_| {
+            SourceError::lineage_lost("the plan names no server epoch: another kind of source made it")
                 .refusing(Refusal::SnapshotGone)
         })?;
         Ok(Arc::new(Self { snapshot: snapshot.clone(), epoch, lost: CancellationToken::new() }))
@@ -119,7 +120,7 @@ impl EpochKeeper {
     /// The keeper that a chunk or question reads under, if it is one of these.
     pub(super) fn of(keeper: &dyn Keeper) -> Result<&Self, SourceError> {
         (keeper as &dyn Any).downcast_ref().ok_or_else(|| {
-            SourceError::lineage_lost("the snapshot is no epoch of a Vertica database")
+            SourceError::lineage_lost("the snapshot is no server epoch of a Vertica database")
                 .refusing(Refusal::SnapshotGone)
         })
     }
@@ -160,7 +161,7 @@ mod tests {
         assert!(at(87).check(Epoch(88)).is_ok() && at(88).check(Epoch(88)).is_ok());
         let lost = at(89).check(Epoch(88)).expect_err("behind the mark");
         assert_eq!((lost.kind, lost.refusal), (ErrorKind::LineageLost, Some(Refusal::SnapshotGone)));
-        let other = Snapshot { mark: Frozen::default(), ..snapshot };
+        let other = Snapshot { recall: Frozen::default(), ..snapshot };
         assert!(EpochKeeper::recalled(&other).is_err());
     }
 }

@@ -36,8 +36,8 @@ fn greater_than(
     let column = columns.iter().find(|c| c.column.name == name);
     let ty: Option<KeyType> =
         column.and_then(|column| column.order.as_ref()).and_then(|order| order.thaw().ok());
+    let source_type = column.map_or("an unknown type", |c| c.column.source_type.as_str());
     let Some(ty) = ty else {
-        let source_type = column.map_or("an unknown type", |c| c.column.source_type.as_str());
         return Err(SourceError::permanent(
             "invalid_value",
             format!("field `after.column`: values of column `{name}` of type {source_type} cannot be compared exactly"),
@@ -61,7 +61,10 @@ fn greater_than(
         KeyType::Uuid | KeyType::Text => {
             return Err(SourceError::permanent(
                 "overlap",
-                format!("field `after.overlap`: column `{name}` has no differences"),
+                format!(
+                    "field `after.overlap`: column `{name}` ({source_type}) is no number, date or timestamp, so it can \
+                     have no overlap"
+                ),
             )
             .with_remedy("leave it out, or name a column of numbers, dates or timestamps"));
         }

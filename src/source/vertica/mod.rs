@@ -20,7 +20,7 @@ use self::sqlstate::Stage;
 use self::statements::{From, Statement};
 use super::sql::quote::shown;
 use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Prepared, Snapshots, Source, SourceError, SourceFacts};
-use crate::config::{SourceConfig, VerticaConfig};
+use crate::config::{Advice, SourceConfig, VerticaConfig};
 use crate::message::SourceName;
 use crate::relation::pieces::{MostChunks, Pieces, Wanted};
 use crate::relation::{
@@ -80,6 +80,7 @@ impl VerticaSource {
         let number = answer.rows().next().map(|row| row.int(0)).transpose()?.flatten();
         number.and_then(|number| u64::try_from(number).ok()).ok_or_else(|| {
             SourceError::permanent("protocol", format!("{what}: the server answers without a number"))
+                .with_remedy(Advice::NotVertica)
         })
     }
 
@@ -132,7 +133,7 @@ impl Source for VerticaSource {
         let mut notes = vec![
             format!("{} up", crate::text::count(nodes.up, "node")),
             format!(
-                "epoch {} is readable, the ancient history mark is at {}",
+                "server epoch {} is readable, the ancient history mark is at {}",
                 epochs.last_closed, epochs.ahm
             ),
         ];
@@ -197,14 +198,20 @@ impl Source for VerticaSource {
         let (filter, epoch) = (filter_of(selection)?, epoch_of(under)?);
         let what = format!("find boundaries of {}", shown(selection.schema, selection.name));
         let from = from(selection, epoch, filter.as_deref());
-        let statement = statements::every_nth(&from, key.column, division.rows.max(1));
+        let none = Boundaries { values: Vec::new(), method: BoundaryMethod::OrderedPass };
+        if division.ranges < 2 {
+            return Ok(none);
+        }
+        let all = self.number(&statements::count(&from), &what).await?;
+        let rows = division.rows.max(all.div_ceil(u64::from(division.ranges))).max(1);
+        let statement = statements::every_nth(&from, key.column, rows);
         let answer = self.sessions.get().await?.query(&statement, Stage::Question, &what).await?;
         let mut values: Vec<String> = Vec::new();
         for row in answer.rows() {
             values.extend(row.text(0)?.map(str::to_owned));
         }
         values.dedup();
-        Ok(Boundaries { values, method: BoundaryMethod::OrderedPass })
+        Ok(Boundaries { values, ..none })
     }
 
     async fn estimate(
@@ -247,6 +254,7 @@ impl Source for VerticaSource {
         }
         counts.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
             SourceError::permanent("protocol", format!("{what}: the server does not answer for each of them"))
+                .with_remedy(Advice::NotVertica)
         })
     }
 
@@ -297,7 +305,7 @@ impl Snapshots for VerticaSource {
     async fn recall(&self, snapshot: &Snapshot) -> Result<Arc<dyn Keeper>, SourceError> {
         let keeper = EpochKeeper::recalled(snapshot)?;
         let mut session = self.sessions.get().await?;
-        Epochs::ask(&mut session, Stage::Question, "look for the job's epoch")
+        Epochs::ask(&mut session, Stage::Question, "look for the job's server epoch")
             .await?
             .check(keeper.epoch())?;
         Ok(keeper)

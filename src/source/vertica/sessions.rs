@@ -18,6 +18,7 @@ use super::sqlstate::Stage;
 use super::statements::{self, Statement};
 use super::wire::{self, Answer, Description, Session};
 use crate::config::{Advice, SourceConfig, VerticaConfig};
+use crate::source::decode::stream::Block;
 use crate::source::{PoolUse, SourceError};
 
 /// Longest wait for a free session. Workers take no more chunks than the pool has sessions, so a long wait means
@@ -61,9 +62,12 @@ impl managed::Manager for Manager {
 
 impl Manager {
     async fn set_up(&self, session: &mut Session) -> Result<(), SourceError> {
-        let pool = self.resource_pool.as_deref().map(statements::resource_pool);
-        for setting in [statements::time_zone(), statements::date_style()].into_iter().chain(pool) {
+        for setting in [statements::time_zone(), statements::date_style()] {
             session.query(&of(&setting, Stage::Setup, "set up a session")).await?;
+        }
+        if let Some(pool) = &self.resource_pool {
+            let what = format!("choose the resource pool {pool:?}");
+            session.query(&of(&statements::resource_pool(pool), Stage::Pool, &what)).await?;
         }
         Ok(())
     }
@@ -180,7 +184,7 @@ impl Leased {
     }
 
     /// The next bytes of the result; `None` after its confirmed end.
-    pub(super) async fn next(&mut self) -> Result<Option<wire::Block>, SourceError> {
+    pub(super) async fn next(&mut self) -> Result<Option<Block>, SourceError> {
         let next = self.session()?.next().await;
         self.is_busy = matches!(next, Ok(Some(_)));
         next

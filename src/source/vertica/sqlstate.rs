@@ -15,6 +15,8 @@ pub(super) enum Stage {
     Connect,
     /// Settings of a session. The server has read no row yet, so messages cannot contain data.
     Setup,
+    /// Choosing the resource pool of a session. No row was read yet either.
+    Pool,
     /// Questions of planning: catalogue, boundaries, counts.
     Question,
     /// Reading a chunk. Its table existed when it was planned.
@@ -46,6 +48,8 @@ mod number {
     pub(super) const DDL_INTERFERED: u32 = 3000;
     /// "New session rejected due to limit".
     pub(super) const NO_SESSION_LEFT: u32 = 4060;
+    /// "TLS is required for this connection".
+    pub(super) const TLS_REQUIRED: u32 = 6915;
 }
 
 /// The table. Numbers come first, then single codes, then classes of codes.
@@ -56,7 +60,7 @@ fn classify(said: &Said, stage: Stage) -> Meaning {
     match (class, code, said.number) {
         (_, _, Some(number::BEFORE_AHM | number::NOT_HISTORICAL)) => meaning(
             LineageLost,
-            "the server removed the history of the job's epoch: raise HistoryRetentionTime, or export less at once",
+            "the server removed the history of the server epoch that the job reads: raise HistoryRetentionTime, or export less at once",
         ),
         (_, _, Some(number::DDL_INTERFERED)) => bare(Changed),
         (_, "53300", _) | (_, _, Some(number::NO_SESSION_LEFT)) => meaning(Exhausted, Advice::Sessions),
@@ -69,7 +73,11 @@ fn classify(said: &Said, stage: Stage) -> Meaning {
         {
             bare(Changed)
         }
-        ("22" | "42", _, _) if stage == Stage::Setup => meaning(Permanent, Advice::Session),
+        ("22" | "42" | "0A", _, _) if stage == Stage::Pool => meaning(Permanent, Advice::ResourcePool),
+        ("22" | "42", _, _) if stage == Stage::Setup => meaning(
+            Permanent,
+            "the server refuses a setting that every export makes; it may be older or newer than this program knows",
+        ),
 
         // Nodes that leave or join the cluster, and projections that must recover.
         (_, "V1001" | "V1003", _) => {
@@ -92,7 +100,8 @@ fn classify(said: &Said, stage: Stage) -> Meaning {
         (_, "58030", _) => meaning(Transient, "the server had an I/O error; look at its log and disks"),
         ("53", _, _) => meaning(Exhausted, Advice::Resources),
 
-        (_, "28000" | "28001" | "V2000", _) | ("28", _, _) => meaning(Authentication, Advice::Password),
+        (_, _, Some(number::TLS_REQUIRED)) => meaning(Authentication, Advice::TlsOnly),
+        ("28", _, _) | (_, "V2000", _) => meaning(Authentication, Advice::Login),
         (_, "V2001", _) => {
             meaning(Permanent, "the server's license does not allow this; ask its administrator")
         }
@@ -134,7 +143,7 @@ fn refusal(code: &str) -> Option<Refusal> {
 /// Whether the primary message may be shown.
 fn may_be_shown(code: &str, stage: Stage) -> bool {
     match stage {
-        Stage::Connect | Stage::Setup => true,
+        Stage::Connect | Stage::Setup | Stage::Pool => true,
         Stage::Question | Stage::Chunk => {
             code == "22V21"
                 || matches!(
@@ -196,29 +205,7 @@ impl Said {
 
 /// The error when no stream to the server could be opened.
 pub(super) fn undialled(error: &DialError, what: &str) -> SourceError {
-    let (kind, code, remedy): (_, _, Remedy) = match error {
-        DialError::Unreachable(_) | DialError::Unwanted => {
-            (ErrorKind::Unreachable, "unreachable", Advice::Address.into())
-        }
-        DialError::Tls(cause) => (ErrorKind::Permanent, "tls", tls_remedy(cause)),
-    };
-    SourceError::of(kind, code, format!("{what}: {error}")).with_remedy(remedy)
-}
-
-fn tls_remedy(cause: &str) -> Remedy {
-    if cause.contains("does not support TLS") {
-        "sslmode demands TLS and the server offers none: give its TLS configuration \"server\" a certificate and a \
-         TLSMODE (sslmode=disable would send password and rows in the clear)"
-            .into()
-    } else if cause.contains("NotValidForName") || cause.contains("not valid for name") {
-        Advice::CertificateName.into()
-    } else if cause.contains("UnknownIssuer") || cause.contains("CaUsedAsEndEntity") {
-        Advice::UnknownCa.into()
-    } else if cause.contains("Expired") || cause.contains("expired") {
-        "the server's certificate has expired; renew it".into()
-    } else {
-        Advice::Tls.into()
-    }
+    error.error(what, "give its TLS configuration \"server\" a certificate and a TLSMODE")
 }
 
 #[cfg(test)]
@@ -257,6 +244,16 @@ mod tests {
                 assert_eq!(classify(&said(code, None), Stage::Question).kind, kind, "{code}");
             }
         }
+    }
+
+    #[test]
+    fn a_refused_pool_or_login_says_what_to_change() {
+        let remedy = |code: &str, number, stage| classify(&said(code, number), stage).remedy;
+        for code in ["42704", "42501", "42601", "22023"] {
+            assert_eq!(remedy(code, Some(4591), Stage::Pool), Some(Advice::ResourcePool.into()), "{code}");
+        }
+        assert_eq!(remedy("28000", Some(3781), Stage::Connect), Some(Advice::Login.into()));
+        assert_eq!(remedy("28000", Some(number::TLS_REQUIRED), Stage::Connect), Some(Advice::TlsOnly.into()));
     }
 
     #[test]

@@ -63,8 +63,8 @@ pub(super) fn epochs() -> Statement {
 
 pub(super) fn tables() -> Statement {
     Statement::fixed(
-        "SELECT t.table_id, t.table_schema, t.table_name, t.is_temp_table, t.is_flextable, t.table_definition, \
-         t.partition_expression FROM v_catalog.tables t WHERE NOT t.is_system_table",
+        "SELECT t.table_id, t.table_schema, t.table_name, t.is_temp_table, t.table_definition \
+         FROM v_catalog.tables t WHERE NOT t.is_system_table",
     )
 }
 
@@ -76,15 +76,15 @@ pub(super) fn views() -> Statement {
 
 pub(super) fn columns() -> Statement {
     Statement::fixed(
-        "SELECT table_id, column_name, data_type, data_type_id, data_type_length, numeric_precision, \
-         numeric_scale, ordinal_position, is_nullable FROM v_catalog.columns",
+        "SELECT table_id, column_name, data_type, data_type_id, numeric_precision, numeric_scale, \
+         ordinal_position, is_nullable FROM v_catalog.columns",
     )
 }
 
 pub(super) fn view_columns() -> Statement {
     Statement::fixed(
-        "SELECT table_id, column_name, data_type, data_type_id, data_type_length, numeric_precision, \
-         numeric_scale, ordinal_position FROM v_catalog.view_columns",
+        "SELECT table_id, column_name, data_type, data_type_id, numeric_precision, numeric_scale, \
+         ordinal_position FROM v_catalog.view_columns",
     )
 }
 
@@ -198,7 +198,7 @@ pub(super) fn maximum(from: &From<'_>, column: &str) -> Statement {
     Statement(from.select(&format!("MAX({})::{TEXT}", ident(column)), &[]))
 }
 
-/// Every n-th value of a column in its order, as text.
+/// The values of a column that begin the second and each later run of n rows in its order, as text.
 pub(super) fn every_nth(from: &From<'_>, column: &str, n: u64) -> Statement {
     let column = ident(column);
     let at = from.epoch.map(|epoch| format!("AT EPOCH {epoch} ")).unwrap_or_default();
@@ -206,7 +206,7 @@ pub(super) fn every_nth(from: &From<'_>, column: &str, n: u64) -> Statement {
         &format!("({column})::{TEXT} AS k, ROW_NUMBER() OVER (ORDER BY {column}) AS r"),
         &[format!("{column} IS NOT NULL")],
     );
-    Statement(format!("{at}SELECT q.k FROM ({inner}) q WHERE MOD(q.r, {n}) = 0 ORDER BY q.r"))
+    Statement(format!("{at}SELECT q.k FROM ({inner}) q WHERE MOD(q.r - 1, {n}) = 0 AND q.r > 1 ORDER BY q.r"))
 }
 
 #[cfg(test)]

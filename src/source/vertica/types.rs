@@ -84,7 +84,8 @@ impl VerticaType {
                 native(list.filter(Form::is_exact_in_json).unwrap_or(Form::Text))
             }
             None if self.is_complex() => native(Form::Text),
-            None => (Form::Text, Fetch::AsText),
+            // Nobody knows how long their texts are, and a cast to a shorter type may cut them without an error.
+            None => (Form::Text, Fetch::AsLongText),
         }
     }
 
@@ -104,9 +105,12 @@ impl VerticaType {
     pub(super) fn as_text(&self) -> (Form, Fetch) {
         match self.oid {
             oid::CHAR | oid::VARCHAR | oid::LONG_VARCHAR => (Form::Text, Fetch::Native),
-            oid::LONG_VARBINARY => (Form::Text, Fetch::AsLongText),
+            // A byte may be four characters.
+            oid::BINARY | oid::VARBINARY | oid::LONG_VARBINARY => (Form::Text, Fetch::AsLongText),
             // They arrive as JSON.
             _ if oid::element(self.oid).is_some() || self.is_complex() => (Form::Text, Fetch::Native),
+            _ if plain(self.oid, self.precision, self.scale).is_none() => (Form::Text, Fetch::AsLongText),
+            // The longest is a numeric of 1,024 digits.
             _ => (Form::Text, Fetch::AsText),
         }
     }
@@ -225,13 +229,16 @@ mod tests {
             let ColumnType::Geometry(declared) = form.column_type() else { panic!("{name}: {form:?}") };
             assert_eq!((declared.geodesic, fetch), (geodesic, Fetch::AsShape));
         }
-        assert_eq!(ty(4_711, "something").map(), (Form::Text, Fetch::AsText));
+        assert_eq!(ty(4_711, "something").map(), (Form::Text, Fetch::AsLongText));
     }
 
     #[test]
     fn values_that_do_not_fit_become_the_text_that_the_server_has() {
         assert_eq!(ty(oid::DATE, "date").as_text(), (Form::Text, Fetch::AsText));
-        assert_eq!(ty(oid::LONG_VARBINARY, "x").as_text(), (Form::Text, Fetch::AsLongText));
+        // A cast to VARCHAR could cut these without an error.
+        for (oid, name) in [(oid::LONG_VARBINARY, "x"), (oid::VARBINARY, "x"), (4_711, "something")] {
+            assert_eq!(ty(oid, name).as_text(), (Form::Text, Fetch::AsLongText), "{oid}");
+        }
         assert_eq!(ty(1506, "array[int]").as_text(), (Form::Text, Fetch::Native));
         assert_eq!(ty(oid::ROW, "row(a int)").as_text(), (Form::Text, Fetch::Native));
     }

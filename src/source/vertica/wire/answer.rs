@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::backend::{Malformed, Reader};
 use super::description::{Described, Description, oid};
+use crate::config::Advice;
 use crate::source::SourceError;
 
 /// Most bytes of all rows of an answer.
@@ -72,7 +73,7 @@ impl Answer {
         let name =
             self.description.columns.get(column).map(|column| column.name.as_str()).unwrap_or_default();
         let message = format!("{}: the answer's column {name:?} ({}) {why}", self.what, column + 1);
-        SourceError::permanent("protocol", message)
+        SourceError::permanent("protocol", message).with_remedy(Advice::NotVertica)
     }
 }
 

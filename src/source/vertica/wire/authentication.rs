@@ -119,10 +119,7 @@ fn unsupported(code: u32, what: &str) -> SourceError {
             "set a new password for the user (ALTER USER … IDENTIFIED BY), and give it to the source",
         ),
         10 => ("nothing after a change of the password", METHOD),
-        14 => (
-            "a one-time code (TOTP)",
-            "export as a user without multi-factor authentication (ALTER USER … ENFORCEMFA)",
-        ),
+        14 => ("a one-time code (TOTP)", "export as a user without multi-factor authentication"),
         _ => {
             return refused(format!("{what}: the server asks for the unknown authentication {code}"), METHOD);
         }

@@ -5,7 +5,7 @@
 //! followed by names, and what a complex column consists of stands in the list as further fields, which have
 //! no place in the rows.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::backend::{Malformed, Reader};
 
@@ -63,20 +63,15 @@ pub(in super::super) struct Description {
     pub(in super::super) columns: Vec<Described>,
 }
 
-/// One column, or a part of a complex one.
+/// One column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Described {
     pub(in super::super) name: String,
     /// The type; the base of a user-defined type.
     pub(in super::super) oid: u32,
-    /// The name of a user-defined type, e.g. `geometry`.
-    pub(in super::super) user_type: Option<String>,
     pub(in super::super) typmod: i32,
-    pub(in super::super) nullable: bool,
     /// Whether values are binary.
     pub(in super::super) binary: bool,
-    /// What a row, an array of more than one dimension, or a map consists of.
-    pub(in super::super) children: Vec<Described>,
 }
 
 impl Described {
@@ -114,33 +109,21 @@ impl Description {
         }
         let mut user_types = Vec::new();
         for _ in 0..reader.u32()? {
-            let base = reader.u32()?;
-            user_types.push((base, reader.text()?));
+            user_types.push(reader.u32()?);
+            let _name = reader.text()?;
         }
-        let mut fields = Vec::new();
-        let mut places = HashMap::new();
-        for index in 0..usize::from(count) {
-            let field = Field::read(&mut reader, complex, &user_types)?;
-            let parent = match field.parent {
-                0 => None,
-                parent => {
-                    let parent = places.get(&(field.table, parent)).copied();
-                    Some(parent.ok_or(Malformed("a part of a column belongs to no column"))?)
-                }
-            };
-            places.insert((field.table, field.attribute), index);
-            fields.push((parent, field.column));
-        }
-        // A part comes after its parent, so that all parts of a column are known when it is reached.
         let mut columns = Vec::new();
-        while let Some((parent, mut column)) = fields.pop() {
-            column.children.reverse();
-            match parent {
-                Some(parent) => fields[parent].1.children.push(column),
-                None => columns.push(column),
+        let mut known = HashSet::new();
+        for _ in 0..count {
+            let field = Field::read(&mut reader, complex, &user_types)?;
+            if field.parent != 0 && !known.contains(&(field.table, field.parent)) {
+                return Err(Malformed("a part of a column belongs to no column"));
+            }
+            known.insert((field.table, field.attribute));
+            if field.parent == 0 {
+                columns.push(field.column);
             }
         }
-        columns.reverse();
         Ok(Self { columns })
     }
 
@@ -159,7 +142,7 @@ struct Field {
 }
 
 impl Field {
-    fn read(reader: &mut Reader<'_>, complex: bool, user_types: &[(u32, &str)]) -> Result<Self, Malformed> {
+    fn read(reader: &mut Reader<'_>, complex: bool, user_types: &[u32]) -> Result<Self, Malformed> {
         let name = reader.text()?.to_owned();
         let table = reader.u64()?;
         if table != 0 {
@@ -170,19 +153,17 @@ impl Field {
         let is_user_type = reader.u8()? == 1;
         let ty = reader.u32()?;
         let _size = reader.u16()?;
-        let nullable = reader.u16()? == 1;
+        let _nullable = reader.u16()?;
         let _identity = reader.u16()?;
         let typmod = reader.i32()?;
         let binary = reader.u16()? == 1;
-        let (oid, user_type) = if is_user_type {
-            let known = usize::try_from(ty).ok().and_then(|index| user_types.get(index));
-            let (base, name) =
-                known.ok_or(Malformed("a column has a type that the server does not describe"))?;
-            (*base, Some((*name).to_owned()))
+        let oid = if is_user_type {
+            let base = usize::try_from(ty).ok().and_then(|index| user_types.get(index));
+            *base.ok_or(Malformed("a column has a type that the server does not describe"))?
         } else {
-            (ty, None)
+            ty
         };
-        let column = Described { name, oid, user_type, typmod, nullable, binary, children: Vec::new() };
+        let column = Described { name, oid, typmod, binary };
         Ok(Self { table, attribute, parent, column })
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum Fault {
     Stalled(Duration),
     #[error("{0}")]
     Malformed(#[from] Malformed),
+    #[error("this is not a Vertica server: it does not know LoadBalanceRequest")]
+    NotVertica,
     #[error("the server sends {0}, which does not belong here")]
     Unexpected(&'static str),
     #[error("the server asks the client for files or rows ({0})")]
@@ -54,8 +56,9 @@ impl Fault {
                 SourceError::unreachable(message).with_remedy(Advice::Silence)
             }
             Self::Stalled(_) => SourceError::transient("stalled", message).with_remedy(Advice::Stall),
-            Self::Malformed(_) | Self::Unexpected(_) => SourceError::permanent("protocol", message)
-                .with_remedy("does the source's connection string lead to a Vertica server?"),
+            Self::Malformed(_) | Self::Unexpected(_) | Self::NotVertica => {
+                SourceError::permanent("protocol", message).with_remedy(Advice::NotVertica)
+            }
             Self::AsksForData(_) => SourceError::permanent("protocol", message)
                 .with_remedy("a view or function that loads files cannot be exported"),
         }

@@ -159,7 +159,7 @@ async fn ask_for_node(socket: &mut Socket) -> Result<Option<(String, u16)>, Faul
             socket.read_exact(&mut body[..length]).await?;
             Ok(Some(backend::load_balance(&body[..length])?))
         }
-        _ => Err(Fault::Unexpected("another answer than LoadBalanceResponse")),
+        _ => Err(Fault::NotVertica),
     }
 }
 
@@ -204,7 +204,7 @@ where
             tag::NOTICE => note(link.body()),
             tag::ERROR => {
                 let said = backend::said(link.body()).map_err(malformed)?;
-                return Err(said.error(Stage::Connect, what));
+                return Err(with_secret(said.error(Stage::Connect, what), &login.secret));
             }
             tag::READY if is_in => {
                 link.pass();
@@ -214,6 +214,16 @@ where
             other => return Err(fault(Fault::Unexpected(backend::name_of(other)))),
         }
         link.pass();
+    }
+}
+
+/// A refused login, with the remedy for what was shown: a password, or a token.
+fn with_secret(error: SourceError, secret: &super::Credential) -> SourceError {
+    match secret {
+        super::Credential::OAuthToken(_) if error.remedy == Some(Advice::Login.into()) => {
+            error.with_remedy(Advice::Token)
+        }
+        _ => error,
     }
 }
 
@@ -240,3 +250,30 @@ pub(super) fn note(body: &[u8]) {
 
 /// Limit for sending a last message.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[tokio::test]
+    async fn a_server_that_is_not_vertica_is_named() {
+        let (here, mut there) = tokio::net::UnixStream::pair().expect("a pair");
+        // PostgreSQL answers with an ErrorResponse: an unsupported protocol.
+        there.write_all(b"E").await.expect("written");
+        let fault = ask_for_node(&mut Socket::Right(here)).await.expect_err("no Vertica");
+        let error = fault.error(Stage::Connect, "connect to h");
+        assert!(error.message.contains("not a Vertica server"), "{error}");
+        assert_eq!(error.remedy, Some(Advice::NotVertica.into()));
+    }
+
+    #[test]
+    fn a_refused_token_is_not_called_a_password() {
+        let refused =
+            || SourceError::authentication("28000", "connect to h: refused").with_remedy(Advice::Login);
+        let token = super::super::Credential::OAuthToken(Secret::new("t".to_owned()));
+        assert_eq!(with_secret(refused(), &token).remedy, Some(Advice::Token.into()));
+        let password = super::super::Credential::Password(None);
+        assert_eq!(with_secret(refused(), &password).remedy, Some(Advice::Login.into()));
+    }
+}

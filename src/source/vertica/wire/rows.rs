@@ -6,10 +6,8 @@
 
 use super::backend::{Malformed, tag};
 use super::input::HEADER;
+use crate::source::decode::stream::Block;
 use crate::source::decode::{COPY_HEADER, COPY_TRAILER};
-
-/// Rows as a binary COPY. A block may end anywhere, also inside a row.
-pub(in super::super) type Block = Vec<u8>;
 
 /// Maximum size of a block: large, so that the decoding thread wakes up once for many rows.
 pub(super) const BLOCK_BYTES: usize = 256 << 10;

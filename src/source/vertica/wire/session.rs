@@ -9,9 +9,10 @@ use super::super::sqlstate::Stage;
 use super::backend::{self, name_of, tag};
 use super::input::{Fault, Link};
 use super::login::{self, Greeting, LAST_WORD};
-use super::rows::{Block, Found, Rows};
+use super::rows::{Found, Rows};
 use super::{Answer, Canceller, Description, Login, Statement, frontend};
 use crate::source::SourceError;
+use crate::source::decode::stream::Block;
 use crate::source::dial::Wire;
 
 /// Longest time that rows wait in an incomplete block.
@@ -137,7 +138,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     return Ok(None);
                 }
                 State::Idle | State::Busy | State::Over => {
-                    return Err(SourceError::transient("aborted", "no result is being read"));
+                    return Err(SourceError::transient(
+                        "aborted",
+                        "the session reads no result of a statement",
+                    ));
                 }
             };
             let found = if reading.is_complete {
