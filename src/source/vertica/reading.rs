@@ -20,6 +20,8 @@ pub(super) enum Fetch {
     AsLongText,
     /// As well-known binary.
     AsShape,
+    /// As well-known text.
+    AsShapeText,
 }
 
 /// What a plan stores about a column for this source only.

@@ -172,6 +172,7 @@ pub(super) fn rows<'a>(
                 Fetch::AsText => format!("({name})::{TEXT}"),
                 Fetch::AsLongText => format!("({name})::{LONG_TEXT}"),
                 Fetch::AsShape => format!("ST_AsBinary({name})"),
+                Fetch::AsShapeText => format!("ST_AsText({name})"),
             }
         })
         .collect();

@@ -103,6 +103,7 @@ impl VerticaType {
     /// How a value becomes text, if it does not fit its file type.
     pub(super) fn as_text(&self) -> (Form, Fetch) {
         match self.oid {
+            _ if self.is_shape() => (Form::Text, Fetch::AsShapeText),
             oid::CHAR | oid::VARCHAR | oid::LONG_VARCHAR => (Form::Text, Fetch::Native),
             oid::LONG_VARBINARY => (Form::Text, Fetch::AsLongText),
             // They arrive as JSON.
@@ -233,6 +234,7 @@ mod tests {
         assert_eq!(ty(oid::DATE, "date").as_text(), (Form::Text, Fetch::AsText));
         assert_eq!(ty(oid::LONG_VARBINARY, "x").as_text(), (Form::Text, Fetch::AsLongText));
         assert_eq!(ty(1506, "array[int]").as_text(), (Form::Text, Fetch::Native));
+        assert_eq!(ty(116, "geometry(100)").as_text(), (Form::Text, Fetch::AsShapeText));
         assert_eq!(ty(oid::ROW, "row(a int)").as_text(), (Form::Text, Fetch::Native));
     }
 
