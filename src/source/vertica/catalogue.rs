@@ -268,11 +268,14 @@ async fn columns_of(
             let Some(table) = row.int(0)?.filter(|id| wanted.get(id) == Some(&of_views)) else { continue };
             let name = text(&row, 1)?;
             let number = |column| row.int(column).map(|n| n.unwrap_or(0));
+            // Zero digits: not known.
+            let digits = |n: Option<i64>| n.and_then(|n| u16::try_from(n).ok());
+            let (precision, scale) = digits(row.int(5)?).zip(digits(row.int(6)?)).unwrap_or_default();
             let ty = VerticaType {
                 name: text(&row, 2)?,
                 oid: u32::try_from(number(3)?).unwrap_or(0),
-                precision: u16::try_from(number(5)?).unwrap_or(0),
-                scale: u16::try_from(number(6)?).unwrap_or(0),
+                precision,
+                scale,
                 table,
                 is_view: of_views,
             };

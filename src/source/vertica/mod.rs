@@ -2,7 +2,8 @@
 //!
 //! In the order of a request: `catalogue` surveys the tables, `types` and `columns` map each type, `divide` cuts
 //! tables as their rows are stored (pure), `epoch` is the snapshot that all chunks read, `chunk` reads one chunk
-//! after and before its checks. `reading` and `condition` are what a plan stores of columns and chunks.
+//! after and before its checks, and `result` compares the types that the server sends with the plan. `reading` and
+//! `condition` are what a plan stores of columns and chunks.
 //!
 //! Below: `statements` has every statement that is sent, `filter` writes conditions of requests, `sessions` is the
 //! pool, `login` says where sessions log in. `wire` is the client: it speaks the server's own protocol.
@@ -37,6 +38,7 @@ mod epoch;
 mod filter;
 mod login;
 mod reading;
+mod result;
 mod sessions;
 mod sqlstate;
 mod statements;
