@@ -38,6 +38,8 @@ pub(super) struct Layout {
     pub(super) hashable: Vec<HashedColumn>,
     /// Number of nodes.
     pub(super) nodes: u64,
+    /// Whether it has partitions, which can be swapped and moved.
+    pub(super) partitioned: bool,
 }
 
 impl Layout {

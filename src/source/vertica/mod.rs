@@ -143,6 +143,13 @@ impl Source for VerticaSource {
                 "the mark follows at once, so long jobs lose their epoch: set HistoryRetentionTime".into(),
             );
         }
+        if catalogue::policies(&mut session).await?.is_none() {
+            notes.push(
+                "cannot tell whether access policies hide rows or change values: the user may not read \
+                 v_catalog.access_policy (GRANT SELECT ON v_catalog.access_policy, and only a superuser sees all)"
+                    .into(),
+            );
+        }
         notes.extend(nodes.down.iter().map(|node| format!("node {node}")));
         notes.extend(self.resource_pool.iter().map(|pool| format!("resource pool {pool}")));
         Ok(SourceFacts { product: "Vertica".into(), version, snapshots: true, notes })
@@ -168,6 +175,13 @@ impl Source for VerticaSource {
         wanted: &Wanted,
     ) -> Result<Option<Pieces>, SourceError> {
         divide::divide(relation, wanted, &shown(&relation.schema, &relation.name))
+    }
+
+    fn caution(&self, relation: &Relation) -> Option<String> {
+        divide::Layout::of(relation).filter(|layout| layout.partitioned).map(|_| {
+            "do not swap or move partitions of it while it is exported: Vertica shows the moved rows in all epochs"
+                .to_owned()
+        })
     }
 
     async fn most_chunks(&self, _under: Option<&dyn Keeper>) -> Result<Option<MostChunks>, SourceError> {

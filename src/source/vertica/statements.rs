@@ -74,6 +74,11 @@ pub(super) fn views() -> Statement {
     )
 }
 
+/// Access policies on rows and columns.
+pub(super) fn policies() -> Statement {
+    Statement::fixed("SELECT table_name, is_policy_enabled FROM v_catalog.access_policy")
+}
+
 pub(super) fn columns() -> Statement {
     Statement::fixed(
         "SELECT table_id, column_name, data_type, data_type_id, data_type_length, numeric_precision, \

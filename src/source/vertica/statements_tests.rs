@@ -78,6 +78,7 @@ fn samples() -> Vec<Statement> {
         epochs(),
         tables(),
         views(),
+        policies(),
         super::columns(),
         view_columns(),
         keys(),
