@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Secret;
-use super::dsn::{Dsn, InvalidDsn};
+use super::dsn::{Dsn, InvalidDsn, TlsDemand};
 use crate::message::setting::Span;
 
 /// How to reach a Vertica database.
@@ -63,7 +63,13 @@ impl VerticaConfig {
         });
         let pool = self.resource_pool.as_ref().filter(|pool| pool.is_empty() || pool.contains('\0'));
         let pool = pool.map(|_| ("resource_pool", "name a resource pool, or leave it out".to_owned()));
-        dsn.into_iter().chain(password).chain(backups).chain(pool).collect()
+        let plain =
+            self.parsed().is_ok_and(|dsn| matches!(dsn.tls.demand, TlsDemand::Disable | TlsDemand::Prefer));
+        let token = (plain && self.oauth_token_file.is_some()).then(|| {
+            let why = "a token must not travel without TLS: set sslmode of the dsn to verify-full (or at least require)";
+            ("oauth_token_file", why.to_owned())
+        });
+        dsn.into_iter().chain(password).chain(backups).chain(pool).chain(token).collect()
     }
 }
 
@@ -124,6 +130,23 @@ mod tests {
         for bad in ["", "a b", "h:0", "h:x", "[::1", "u@h"] {
             let server = VerticaConfig { backup_hosts: vec![bad.into()], ..server.clone() };
             assert_eq!(server.problems()[0].0, "backup_hosts", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_never_travels_in_the_clear() {
+        for (mode, fine) in [
+            ("", false),
+            ("?sslmode=prefer", false),
+            ("?sslmode=disable", false),
+            ("?sslmode=require", true),
+            ("?sslmode=verify-full", true),
+        ] {
+            let toml =
+                format!("kind = \"vertica\"\ndsn = \"vertica://u@h/d{mode}\"\noauth_token_file = \"/b\"");
+            let problems = vertica(&toml).problems();
+            assert_eq!(problems.is_empty(), fine, "{mode}");
+            assert!(problems.iter().all(|(field, _)| *field == "oauth_token_file"), "{problems:?}");
         }
     }
 

@@ -268,9 +268,9 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
             ),
             remedy: Some(
                 "the parts are not published, and which of the two numbers is right is not known; if a view or filter \
-                 uses functions that change from one transaction to the next, such as now(), leave `verify` out; else an \
-                 index of the table may lack rows: check it (amcheck) or REINDEX the table, then export again; where \
-                 that does not help, report this"
+                 uses functions that change from one transaction to the next, such as now(), leave `verify` out; else \
+                 check the table and its indexes (PostgreSQL: amcheck, REINDEX), then export again; where that does \
+                 not help, report this"
                     .into(),
             ),
             retryable: true,
@@ -288,11 +288,12 @@ fn limited(job: &JobState, id: BatchId, table: TableNo, cause: Cause, error: &Er
     // A later epoch may have taken a new lineage already. Then this table joins that lineage and needs no
     // other.
     let needs_new = current == own;
+    // The source knows better what to change than this function, which knows no source.
     let fail = |message: String, remedy: &str| {
         Disposition::Fail(ErrorReport {
             code: error.code.clone(),
             message,
-            remedy: Some(remedy.into()),
+            remedy: error.remedy.clone().or_else(|| Some(remedy.into())),
             retryable: true,
         })
     };

@@ -299,7 +299,10 @@ fn a_sixth_snapshot_is_not_taken() {
         fail(&mut job, id, failure(0, Cause::LineageLost));
         let list = dispositions(&job, &at());
         match epoch {
-            5 => assert!(matches!(&list[..], [Disposition::Fail(_)]), "{list:?}"),
+            5 => {
+                let [Disposition::Fail(error)] = &list[..] else { panic!("{list:?}") };
+                assert_eq!(error.remedy.as_deref(), Some("mend it"), "what the source said");
+            }
             _ => assert_eq!(list, vec![Disposition::Abandon(Cause::LineageLost)]),
         }
         settle(&mut job, id, TableResult::Abandoned { cause: Cause::LineageLost });

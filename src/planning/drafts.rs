@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Draft, Ground, Names, PlanError, Scope};
+use super::conditions::NewRows;
+use super::table::Shown;
+use super::{Ground, Names, PlanError, Scope};
 use crate::config::Origin;
 use crate::message::TableNo;
 use crate::message::pattern::qualified;
@@ -57,11 +59,13 @@ impl Drafts {
         cancel: &CancellationToken,
     ) -> Result<(), PlanError<N::Error>> {
         let origin = ground.config.origin;
+        // Before all other questions, so that little time passes between the snapshot and the count.
+        let shown = shown(ground, scope, chosen).await?;
         let mut drafts = Vec::new();
-        for table in chosen {
+        for (table, shown) in chosen.iter().zip(shown) {
             let name = qualified(&table.relation.schema, &table.relation.name);
             let number = scope.number(&name, table.number);
-            match ground.table(scope, table, number).await {
+            match ground.table(scope, table, number, shown).await {
                 Ok(draft) => drafts.push(draft),
                 Err(e) => self.fail(number, name, e, origin)?,
             }
@@ -69,7 +73,6 @@ impl Drafts {
                 return Err(SourceError::cancelled("the plan is no longer wanted").into());
             }
         }
-        self.count(ground, &mut drafts).await?;
         let bases = names.names(&drafts).await;
         for (draft, base) in drafts.into_iter().zip(bases) {
             match base {
@@ -81,45 +84,6 @@ impl Drafts {
             }
         }
         Ok(())
-    }
-
-    /// Counts the rows of tables under the snapshot, where the source may lose some of them: many tables at once,
-    /// or each alone if that fails.
-    async fn count<E>(
-        &mut self,
-        ground: &Ground<'_>,
-        drafts: &mut Vec<Draft<'_>>,
-    ) -> Result<(), PlanError<E>> {
-        let mut failed = Vec::new();
-        for some in drafts.chunks_mut(COUNTED_AT_ONCE) {
-            let uncounted: Vec<_> = some.iter().filter_map(Draft::uncounted).collect();
-            if uncounted.is_empty() {
-                continue;
-            }
-            let counts = match ground.source.counts(&uncounted, ground.keeper()).await {
-                Ok(counts) => counts.into_iter().map(Ok).collect(),
-                Err(error) if error.kind != ErrorKind::Permanent => return Err(error.into()),
-                Err(_) => {
-                    let mut each = Vec::with_capacity(uncounted.len());
-                    for selection in &uncounted {
-                        each.push(ground.source.count(selection, ground.keeper()).await);
-                    }
-                    each
-                }
-            };
-            let waiting = some.iter_mut().filter(|draft| draft.uncounted().is_some());
-            for (draft, rows) in waiting.zip(counts) {
-                match rows {
-                    Ok(rows) => draft.shows(rows),
-                    Err(error) => {
-                        failed.push((draft.number, qualified(draft.schema(), draft.name()), error));
-                    }
-                }
-            }
-        }
-        drafts.retain(|draft| failed.iter().all(|(number, ..)| *number != draft.number));
-        let origin = ground.config.origin;
-        failed.into_iter().try_for_each(|(number, table, e)| self.fail(number, table, e.into(), origin))
     }
 
     /// Names of the tables that cannot be planned.
@@ -137,4 +101,45 @@ impl Drafts {
         let names = self.tables.iter().map(|t| qualified(&t.schema, &t.name)).collect();
         (self.tables, self.failed, names)
     }
+}
+
+/// Counts the rows of tables under the snapshot, where the source may lose some of them: many tables at once, or
+/// each alone if that fails.
+async fn shown<E>(
+    ground: &Ground<'_>,
+    scope: &Scope,
+    chosen: &[ChosenTable<'_>],
+) -> Result<Vec<Shown>, PlanError<E>> {
+    let mut shown: Vec<Shown> = Vec::with_capacity(chosen.len());
+    let mut waiting = Vec::new();
+    for (place, table) in chosen.iter().enumerate() {
+        let number = scope.number(&qualified(&table.relation.schema, &table.relation.name), table.number);
+        let known = ground.shown_before(scope, table, number);
+        // A filter that cannot be printed fails its table later.
+        if matches!(known, Shown::Uncounted)
+            && let Ok(filter) = ground.filter::<E>(table, NewRows::Wanted)
+        {
+            waiting.push((place, filter));
+        }
+        shown.push(known);
+    }
+    for some in waiting.chunks(COUNTED_AT_ONCE) {
+        let selections: Vec<_> =
+            some.iter().map(|(place, filter)| chosen[*place].selection(filter.as_ref())).collect();
+        let counts = match ground.source.counts(&selections, ground.keeper()).await {
+            Ok(counts) => counts.into_iter().map(Ok).collect(),
+            Err(error) if error.kind != ErrorKind::Permanent => return Err(error.into()),
+            Err(_) => {
+                let mut each = Vec::with_capacity(selections.len());
+                for selection in &selections {
+                    each.push(ground.source.count(selection, ground.keeper()).await);
+                }
+                each
+            }
+        };
+        for ((place, _), rows) in some.iter().zip(counts) {
+            shown[*place] = Shown::Now(rows);
+        }
+    }
+    Ok(shown)
 }

@@ -2,6 +2,7 @@
 
 use super::conditions::NewRows;
 use super::{Ground, PlanError, Scope, conditions};
+use crate::config::AllowWhere;
 use crate::message::request::{AfterNulls, OutputDirectory, Verify};
 use crate::message::setting::ReadWay;
 use crate::message::{BatchNo, TableNo};
@@ -10,6 +11,7 @@ use crate::plan::choose::ChosenTable;
 use crate::plan::export_plan::PlannedTable;
 use crate::plan::size::Size;
 use crate::plan::strategy::{KeyRanges, Proposal, SplitRequest, propose};
+use crate::relation::filter::Expression;
 use crate::relation::pieces::Wanted;
 use crate::relation::{
     Boundaries, Column, Division, Frozen, MappingOptions, Relation, RelationKind, Selection, SplitKey,
@@ -35,8 +37,20 @@ pub struct Draft<'a> {
     estimated_rows: u64,
     counted_rows: Option<u64>,
     snapshot_rows: Option<u64>,
-    /// Whether the rows under the snapshot must still be counted.
-    waits_for_count: bool,
+}
+
+/// The rows of a table that the snapshot shows, where the source may lose some of them.
+pub(super) enum Shown {
+    /// The source loses none.
+    Safe,
+    /// They are not counted, because another reading may give others. The text says why.
+    Moving(&'static str),
+    /// An earlier epoch of the job counted them under the same snapshot.
+    Before(u64),
+    /// They are to be counted.
+    Uncounted,
+    /// They were counted now.
+    Now(Result<u64, SourceError>),
 }
 
 impl Draft<'_> {
@@ -50,16 +64,6 @@ impl Draft<'_> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.chosen.relation.name
-    }
-
-    /// The rows that it exports, if they must still be counted under the snapshot.
-    pub(super) fn uncounted(&self) -> Option<Selection<'_>> {
-        self.waits_for_count.then(|| self.chosen.selection(self.filter.as_ref()))
-    }
-
-    /// Notes how many rows the snapshot shows.
-    pub(super) fn shows(&mut self, rows: u64) {
-        (self.snapshot_rows, self.waits_for_count) = (Some(rows), false);
     }
 
     /// What decides its batch.
@@ -104,10 +108,22 @@ impl Ground<'_> {
         scope: &'a Scope,
         chosen: &'a ChosenTable<'a>,
         number: TableNo,
+        shown: Shown,
     ) -> Result<Draft<'a>, PlanError<E>> {
         let (relation, request) = (chosen.relation, chosen.request);
         let under = self.keeper();
         let filter = self.filter::<E>(chosen, NewRows::Wanted)?;
+        let (snapshot_rows, fresh, moving) = match shown {
+            Shown::Safe | Shown::Uncounted => (None, None, None),
+            Shown::Moving(why) => {
+                (None, None, Some(format!("its rows are not compared with a count: {why}")))
+            }
+            Shown::Before(rows) => (Some(rows), None, None),
+            Shown::Now(rows) => {
+                let rows = rows.map_err(|e| conditions::of_after(e, chosen))?;
+                (Some(rows), Some(rows), None)
+            }
+        };
         let selection = chosen.selection(filter.as_ref());
         let options = MappingOptions {
             numeric: request.numeric.or(self.config.numeric),
@@ -120,7 +136,10 @@ impl Ground<'_> {
             chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
         let split_request = SplitRequest::of(request, self.config, self.export, under.is_some());
         let estimate = if split_request.needs_estimate(relation) || relation.elsewhere.is_some() {
-            let estimate = self.source.estimate(&selection, under).await;
+            let estimate = match fresh {
+                Some(rows) => Ok(rows),
+                None => self.source.estimate(&selection, under).await,
+            };
             Some(estimate.map_err(|e| conditions::of_elsewhere(conditions::of_after(e, chosen), relation))?)
         } else {
             None
@@ -185,15 +204,24 @@ impl Ground<'_> {
             None => None,
         };
         let counted_rows = match scope.request.verify {
-            Verify::Count if under.is_some() => Some(self.source.count(&selection, under).await?),
+            Verify::Count if under.is_some() => match fresh {
+                Some(rows) => Some(rows),
+                None => Some(self.source.count(&selection, under).await?),
+            },
             Verify::Count | Verify::None => None,
         };
-        // The snapshot may have lost rows since an earlier epoch of the job counted them.
-        let may_lose_rows =
-            self.source.snapshots().is_some_and(Snapshots::may_lose_rows) && !relation.foreign;
-        let shown_before = self.under.and_then(|under| scope.shown_rows(number, under));
-        let snapshot_rows = shown_before.or(counted_rows).filter(|_| may_lose_rows);
-        let notes: Vec<String> = relation.partial.iter().cloned().chain(without_value).collect();
+        let caution = self.source.caution(relation);
+        // Whatever took them away did so between the snapshot and the count.
+        let stored = relation.estimated_rows.filter(|rows| *rows > 0 && fresh == Some(0) && filter.is_none());
+        let none_left = stored.map(|rows| {
+            format!(
+                "the snapshot shows none of {} that are stored: they were deleted, or loaded after it, or the table was \
+                 truncated since",
+                crate::text::count(rows, "row")
+            )
+        });
+        let said = [without_value, moving, none_left, caution].into_iter().flatten();
+        let notes: Vec<String> = relation.partial.iter().cloned().chain(said).collect();
         Ok(Draft {
             number,
             directory: scope.request.output.directory.as_ref(),
@@ -209,8 +237,24 @@ impl Ground<'_> {
             estimated_rows,
             counted_rows,
             snapshot_rows,
-            waits_for_count: may_lose_rows && under.is_some() && snapshot_rows.is_none(),
         })
+    }
+
+    /// What is known about the rows that the snapshot shows of a table before they are counted. A snapshot may have
+    /// lost rows since an earlier epoch of the job counted them, so that count is kept.
+    pub(super) fn shown_before(&self, scope: &Scope, chosen: &ChosenTable<'_>, number: TableNo) -> Shown {
+        let (relation, request) = (chosen.relation, chosen.request);
+        let may_lose_rows =
+            self.source.snapshots().is_some_and(Snapshots::may_lose_rows) && !relation.foreign;
+        let Some(under) = self.under.filter(|_| may_lose_rows) else { return Shown::Safe };
+        if !relation.has_own_rows {
+            return Shown::Moving("a view may show other rows at each reading");
+        }
+        let is_simple = |text: &String| Expression::parse(text, AllowWhere::Simple).is_ok();
+        if !request.where_.as_ref().is_none_or(is_simple) {
+            return Shown::Moving("the functions of its filter may choose other rows at each reading");
+        }
+        scope.shown_rows(number, under).map_or(Shown::Uncounted, Shown::Before)
     }
 
     async fn boundaries(

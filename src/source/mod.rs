@@ -264,6 +264,11 @@ pub trait Source: Send + Sync {
         Way::default()
     }
 
+    /// What its owner must not do with a relation while it is exported, because no error would tell. Pure.
+    fn caution(&self, _relation: &Relation) -> Option<String> {
+        None
+    }
+
     /// How many chunks the server lets the role run at once. `None` without such a limit.
     async fn most_chunks(&self, under: Option<&dyn Keeper>) -> Result<Option<MostChunks>, SourceError>;
 

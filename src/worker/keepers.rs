@@ -275,7 +275,7 @@ impl Keepers {
             if keeper.holds() {
                 self.context.metrics.snapshot_sessions_lost_total.inc();
             }
-            warn!(job.id = %job, %lineage, "the session that kept the snapshot is gone; looks for another");
+            warn!(job.id = %job, %lineage, "the snapshot can no longer be read here; looks for another keeper");
             if let Err(error) = self.join(&source, lineage, &job).await {
                 debug!(%lineage, %error, "another keeper cannot be joined");
             }

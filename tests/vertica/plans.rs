@@ -133,6 +133,63 @@ fn check_says_what_an_operator_must_know() {
     for part in ["Vertica", "3 nodes up", "ancient history mark"] {
         assert!(checked.status.success() && text.contains(part), "{part}: {text}");
     }
+    let no_right = json!({"do": "fail", "rows": 0, "sqlstate": "42501", "match": "access_policy", "count": 0,
+                          "message": "Permission denied for relation access_policy"});
+    scene.stand_in.tell(&no_right);
+    let text = said(&scene.site.run(&["check", "--config", &config]));
+    assert!(text.contains("cannot tell whether access policies"), "{text}");
+}
+
+#[test]
+fn a_plan_says_what_an_export_cannot_notice() {
+    let scene = Scene::new(
+        "CREATE TABLE t (id bigint); INSERT INTO t VALUES (1), (2);
+         CREATE TABLE open (id bigint); CREATE TABLE parts (id bigint); CREATE TABLE gone (id bigint);
+         CREATE VIEW v AS SELECT id FROM t WHERE random() < 0.5",
+    );
+    scene.site.db.execute(
+        "INSERT INTO vertica.policies (table_name, enabled) VALUES ('public.t', 'Enabled'), ('public.open', 'Disabled');
+         INSERT INTO vertica.tables (schema, relation, partition_expression) VALUES ('public', 'parts', 'parts.id');
+         INSERT INTO vertica.sizes VALUES ('public', 'gone', 5, 100)",
+    );
+    let plan = scene
+        .plan(&json!({"tables": ["public.t", "public.open", "public.parts", "public.gone", "public.v"]}));
+    let note = |name: &str| table(&plan, name)["note"].as_str().unwrap_or_default().to_owned();
+    assert!(note("t").contains("access policy"), "{plan}");
+    assert_eq!(note("open"), "", "{plan}");
+    assert!(note("parts").contains("do not swap or move partitions"), "{plan}");
+    assert!(note("v").contains("not compared"), "{plan}");
+    assert!(note("gone").contains("none of 5 rows"), "{plan}");
+    assert!(
+        table(&plan, "v")["snapshot_rows"].is_null() && table(&plan, "t")["snapshot_rows"] == 2,
+        "{plan}"
+    );
+    // Each reading gives other rows, and none of them is wrong.
+    for n in 0..3 {
+        scene.export(&json!({"tables": ["public.v"], "output": {"directory": format!("v{n}")}}));
+    }
+    // A user who may not see policies exports all the same.
+    let no_right =
+        json!({"do": "fail", "rows": 0, "sqlstate": "42501", "match": "access_policy", "count": 0});
+    scene.stand_in.tell(&no_right);
+    scene.export(&json!({"tables": ["public.t"]}));
+}
+
+#[test]
+fn rows_are_counted_before_all_other_questions_about_a_table() {
+    let scene = Scene::new(
+        "CREATE TABLE sorted (id bigint PRIMARY KEY, t text); INSERT INTO sorted SELECT g, 'x' FROM generate_series(1, 5000) g",
+    );
+    scene.plan(&json!({"tables": ["public.sorted"]}));
+    let statements: Vec<String> = scene.stand_in.statements().into_iter().map(|(s, _)| s).collect();
+    let first = statements.iter().find(|s| s.contains("\"public\".\"sorted\"")).expect("a question");
+    assert!(first.contains("COUNT(*)"), "{statements:?}");
+    assert!(statements.iter().any(|s| s.contains("ROW_NUMBER")), "{statements:?}");
+    // Counted once: a count is the best estimate, and what `verify` compares.
+    scene.stand_in.tell(&json!({"do": "forget"}));
+    scene.export(&json!({"tables": [{"table": "public.sorted", "where": "id > 10"}], "verify": "count"}));
+    let counts = scene.stand_in.statements().into_iter().filter(|(s, _)| s.contains("COUNT(*)")).count();
+    assert_eq!(counts, 1);
 }
 
 /// Whether a statement has the form of a template of `docs/vertica-statements.md`, in which `{…}` stands for any

@@ -92,3 +92,25 @@ fn compared(scene: &Scene, directory: &str) -> Value {
     assert_eq!(verdict, "same");
     serde_json::from_str(types).expect("types")
 }
+
+#[test]
+fn a_catalogue_that_tells_another_type_than_the_server_sends_gives_no_wrong_values() {
+    let scene = Scene::new(
+        "CREATE TABLE t (id bigint PRIMARY KEY, n numeric(12,2)); INSERT INTO t VALUES (1, 12.34), (2, NULL);
+         CREATE TABLE u (n numeric(14,3)); INSERT INTO u VALUES (12.345)",
+    );
+    scene.export(&json!({"tables": ["public.t"]}));
+    scene.site.db.execute(
+        "UPDATE vertica.types SET numeric_scale = 3 WHERE type = 'numeric(12,2)';
+         UPDATE vertica.types SET numeric_precision = NULL, numeric_scale = NULL WHERE type = 'numeric(14,3)'",
+    );
+    let refused = scene.try_export(&json!({"tables": ["public.t"], "output": {"directory": "wrong"}}), &[]);
+    let text = crate::support::said(&refused);
+    assert!(!refused.status.success() && text.contains("protocol"), "{text}");
+    for part in ["public.t", "column `n`", "numeric(12,2)"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Without digits in the catalogue the server writes the number.
+    scene.export(&json!({"tables": ["public.u"], "output": {"directory": "unknown"}}));
+    assert_eq!(scene.rows("unknown/public_u", "n, typeof(n)"), ["12.345", "VARCHAR"]);
+}

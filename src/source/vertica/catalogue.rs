@@ -4,7 +4,7 @@
 //! A user sees only what the user may use in some way (`v_catalog` leaves the rest out), so what is missing here
 //! is reported as unknown.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::columns;
 use super::condition::HashedColumn;
@@ -15,9 +15,11 @@ use super::statements::{self, RIGHTS_AT_ONCE, Statement};
 use super::types::VerticaType;
 use super::wire::{Answer, Row};
 use crate::relation::{Facts, Relation, RelationKind, SurveyColumn, SurveyRequest, Unreadable};
-use crate::source::SourceError;
+use crate::source::{ErrorKind, SourceError};
 
 const WHAT: &str = "look at the catalogue";
+
+const HIDDEN_VALUES: &str = "an access policy may hide rows from the user or change their values";
 
 /// Names and kind of a relation.
 struct Named {
@@ -25,6 +27,9 @@ struct Named {
     schema: String,
     name: String,
     is: Is,
+    partitioned: bool,
+    /// Whether an access policy on it is enabled.
+    policy: bool,
 }
 
 /// What a relation is.
@@ -110,6 +115,7 @@ fn relation(named: Named, found: Found) -> Relation {
             .map(|c| HashedColumn { name: c.column.name.clone(), source_type: c.column.source_type.clone() })
             .collect(),
         nodes,
+        partitioned: named.partitioned,
     };
     let is_stored = matches!(named.is, Is::Table);
     Relation {
@@ -122,7 +128,7 @@ fn relation(named: Named, found: Found) -> Relation {
         },
         unreadable,
         elsewhere: None,
-        partial: None,
+        partial: named.policy.then(|| format!("{HIDDEN_VALUES}: what it sees is exported")),
         contains: Vec::new(),
         alone: None,
         has_own_rows: named.is != Is::View,
@@ -168,15 +174,50 @@ async fn named(session: &mut Leased, request: &SurveyRequest) -> Result<Vec<Name
             Is::Table
         };
         let Some(id) = row.int(0)? else { continue };
-        all.push(Named { id, schema: text(&row, 1)?, name: text(&row, 2)?, is });
+        let partitioned = row.text(5)?.is_some_and(|expression| !expression.is_empty());
+        all.push(Named { id, schema: text(&row, 1)?, name: text(&row, 2)?, is, partitioned, policy: false });
     }
     for row in ask(session, &statements::views()).await?.rows() {
         let Some(id) = row.int(0)? else { continue };
-        all.push(Named { id, schema: text(&row, 1)?, name: text(&row, 2)?, is: Is::View });
+        let (schema, name) = (text(&row, 1)?, text(&row, 2)?);
+        all.push(Named { id, schema, name, is: Is::View, partitioned: false, policy: false });
     }
     all.retain(is_meant);
     all.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    if !all.is_empty() {
+        let policies = policies(session).await?.unwrap_or_default();
+        for named in &mut all {
+            // The name may be written without its schema.
+            named.policy = policies.contains(&named.name)
+                || policies.contains(&format!("{}.{}", named.schema, named.name));
+        }
+    }
     Ok(all)
+}
+
+/// The tables with an enabled access policy, as `schema.table`; none if the user may not ask. Without being a
+/// superuser one sees at most the policies of one's own tables.
+pub(super) async fn policies(session: &mut Leased) -> Result<Option<HashSet<String>>, SourceError> {
+    let answer = match ask(session, &statements::policies()).await {
+        Ok(answer) => answer,
+        Err(error) if error.kind == ErrorKind::Permanent => {
+            tracing::debug!(%error, "the server does not tell the access policies of tables");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut tables = HashSet::new();
+    for row in answer.rows() {
+        // The documentation calls it a boolean, and shows a text.
+        let enabled = match row.bool(1) {
+            Ok(enabled) => enabled != Some(false),
+            Err(_) => row.text(1)?.is_none_or(|text| text.eq_ignore_ascii_case("enabled")),
+        };
+        if enabled {
+            tables.insert(text(&row, 0)?);
+        }
+    }
+    Ok(Some(tables))
 }
 
 /// How many nodes are up, and which are not.
@@ -268,11 +309,14 @@ async fn columns_of(
             let Some(table) = row.int(0)?.filter(|id| wanted.get(id) == Some(&of_views)) else { continue };
             let name = text(&row, 1)?;
             let number = |column| row.int(column).map(|n| n.unwrap_or(0));
+            // Zero digits: not known.
+            let digits = |n: Option<i64>| n.and_then(|n| u16::try_from(n).ok());
+            let (precision, scale) = digits(row.int(4)?).zip(digits(row.int(5)?)).unwrap_or_default();
             let ty = VerticaType {
                 name: text(&row, 2)?,
                 oid: u32::try_from(number(3)?).unwrap_or(0),
-                precision: u16::try_from(number(4)?).unwrap_or(0),
-                scale: u16::try_from(number(5)?).unwrap_or(0),
+                precision,
+                scale,
                 table,
                 is_view: of_views,
             };
@@ -293,7 +337,7 @@ async fn unreadable(session: &mut Leased, named: &[Named]) -> Result<Vec<i64>, S
     for some in asked.chunks(RIGHTS_AT_ONCE) {
         let answer = match ask(session, &statements::rights(some)).await {
             Ok(answer) => answer,
-            Err(error) if error.kind == crate::source::ErrorKind::Permanent => {
+            Err(error) if error.kind == ErrorKind::Permanent => {
                 tracing::debug!(%error, "the server does not tell the rights of tables");
                 return Ok(unreadable);
             }

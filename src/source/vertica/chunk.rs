@@ -19,9 +19,7 @@ use super::reading::{Reading, Readings};
 use super::sessions::{Leased, Sessions};
 use super::sqlstate::Stage;
 use super::statements::{self, From};
-use super::wire::Description;
-use super::{filter_of, shown};
-use crate::config::Advice;
+use super::{filter_of, result, shown};
 use crate::relation::{Column, Selection};
 use crate::source::decode::stream::{Block, Feed, RowStream, Rows, cancelled, stalled};
 use crate::source::{ChunkRead, ChunkStream, ErrorKind, Keeper, Refusal, SourceError};
@@ -63,24 +61,16 @@ async fn begin(
         // The table may have changed between the two statements.
         Err(error) => return Err(guard.explained(&mut session, error).await),
     };
-    same_number(&described, columns.len(), &what)?;
+    if let Some(why) = result::difference(&described, columns.planned()) {
+        let error = guard.wrong_result(&format!("{what}: {why}"));
+        // The table may have changed between the two statements.
+        session.abort().await;
+        return Err(guard.explained(&mut sessions.get().await?, error).await);
+    }
     let (stream, feed) =
         RowStream::new(Rows { read, columns: columns.into_stream(), what }, sessions.stall());
     sessions.tasks().spawn(Pump { feed, guard }.run(session));
     Ok(Box::new(stream))
-}
-
-/// Whether the result has as many columns as the plan.
-fn same_number(described: &Description, planned: usize, what: &str) -> Result<(), SourceError> {
-    let found = described.columns.len();
-    if found == planned {
-        return Ok(());
-    }
-    Err(SourceError::permanent(
-        "protocol",
-        format!("{what}: the server describes {found} columns, and {planned} were asked for"),
-    )
-    .with_remedy(Advice::NotVertica))
 }
 
 /// What must be the same before and after the rows.
@@ -149,6 +139,18 @@ impl Guard {
             None => Ok(()),
             Some(why) => Err(SourceError::changed("changed", format!("{}: {why}", self.what))),
         }
+    }
+
+    /// The error of a result whose columns are not what the plan reads. A view may have changed without a sign in
+    /// the catalogue.
+    fn wrong_result(&self, message: &str) -> SourceError {
+        if self.planned.iter().any(|(_, reading)| reading.is_view) {
+            return SourceError::changed("changed", message);
+        }
+        SourceError::permanent("protocol", message).with_remedy(
+            "the catalogue (v_catalog.columns) tells another type than the server sends: report this; until then \
+             export a view that casts the column",
+        )
     }
 
     /// An error of the server, or what it comes from: a table that has changed, or an epoch that is gone.

@@ -1,8 +1,8 @@
 //! Cuts a table into chunks as its rows are stored (pure).
 //!
 //! A superprojection is segmented by a hash of some columns, and each node holds a range of these hashes. So a
-//! chunk is a range of the same hash: it is on few nodes, and a multiple of the number of nodes makes all of
-//! them work alike. `HASH` gives numbers from 0 to 2^63 - 1, and the same number for a row in every session.
+//! chunk is a range of the same hash. If Vertica spreads rows by the number that `HASH` gives, which was not
+//! verified, it is on few nodes, and a multiple of the number of nodes makes all of them work alike. `HASH` gives numbers from 0 to 2^63 - 1, and the same number for a row in every session.
 //!
 //! Where the rows are sorted by the key first, ranges of the key are better, because the server skips what lies
 //! outside of a range. Tables that every node holds as a whole are not hashed either.
@@ -38,6 +38,8 @@ pub(super) struct Layout {
     pub(super) hashable: Vec<HashedColumn>,
     /// Number of nodes.
     pub(super) nodes: u64,
+    /// Whether it has partitions, which can be swapped and moved.
+    pub(super) partitioned: bool,
 }
 
 impl Layout {

@@ -56,6 +56,13 @@ fn greater_than(
     let amount = match &ty {
         KeyType::Int | KeyType::Numeric { .. } => ty.literal(amount),
         KeyType::Date | KeyType::Timestamp | KeyType::TimestampTz => {
+            if !is_exact_interval(amount) {
+                return Err(SourceError::permanent(
+                    "overlap",
+                    format!("field `after.overlap`: {amount:?} is not a fixed time; months and years differ in length"),
+                )
+                .with_remedy("write weeks, days, hours, minutes or seconds, e.g. \"31 days\""));
+            }
             format!("{}::INTERVAL DAY TO SECOND", literal(amount))
         }
         KeyType::Uuid | KeyType::Text => {
@@ -71,6 +78,16 @@ fn greater_than(
     };
     // An overlap below zero would leave rows out.
     Ok(format!("{column} > LEAST({bound}, {bound} - {amount})"))
+}
+
+/// Whether a text is an interval without months and years, which `INTERVAL DAY TO SECOND` would take for some
+/// number of days: numbers and times, each with a unit of fixed length or none.
+fn is_exact_interval(text: &str) -> bool {
+    const UNITS: &str = "us microsecond microseconds ms millisecond milliseconds s sec secs second seconds \
+         min mins minute minutes h hr hrs hour hours d day days w week weeks";
+    let is_unit = |word: &str| UNITS.split_whitespace().any(|unit| word.eq_ignore_ascii_case(unit));
+    text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | ':' | '.' | '+'))
+        && text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty()).all(is_unit)
 }
 
 #[cfg(test)]
@@ -137,6 +154,13 @@ mod tests {
         assert!(newer(&KeyType::Date, "today", None).is_err());
         assert!(newer(&KeyType::Text, "today", None).is_ok());
         assert!(newer(&KeyType::Text, "a", Some("b")).is_err());
+        for exact in ["2 hours", "1 day 02:00:00", "31 days", "90", "1.5h", "1 week"] {
+            assert!(newer(&KeyType::Timestamp, "2026-01-31", Some(exact)).is_ok(), "{exact}");
+        }
+        for vague in ["1 month", "2 years", "1-2", "P1M", "1 mon 3 days", "1 quarter", "1 decade"] {
+            let error = newer(&KeyType::Timestamp, "2026-03-31", Some(vague)).expect_err(vague);
+            assert!(error.message.contains("after.overlap"), "{error}");
+        }
         let filter = Filter::Newer { column: "k\"".into(), value: "1".into(), overlap: None };
         assert!(sql(&filter, &column(None)).is_err());
     }

@@ -2,7 +2,8 @@
 //!
 //! In the order of a request: `catalogue` surveys the tables, `types` and `columns` map each type, `divide` cuts
 //! tables as their rows are stored (pure), `epoch` is the snapshot that all chunks read, `chunk` reads one chunk
-//! after and before its checks. `reading` and `condition` are what a plan stores of columns and chunks.
+//! after and before its checks, and `result` compares the types that the server sends with the plan. `reading` and
+//! `condition` are what a plan stores of columns and chunks.
 //!
 //! Below: `statements` has every statement that is sent, `filter` writes conditions of requests, `sessions` is the
 //! pool, `login` says where sessions log in. `wire` is the client: it speaks the server's own protocol.
@@ -37,6 +38,7 @@ mod epoch;
 mod filter;
 mod login;
 mod reading;
+mod result;
 mod sessions;
 mod sqlstate;
 mod statements;
@@ -142,6 +144,13 @@ impl Source for VerticaSource {
                 "the mark follows at once, so long jobs lose their epoch: set HistoryRetentionTime".into(),
             );
         }
+        if catalogue::policies(&mut session).await?.is_none() {
+            notes.push(
+                "cannot tell whether access policies hide rows or change values: the user may not read \
+                 v_catalog.access_policy (GRANT SELECT ON v_catalog.access_policy, and only a superuser sees all)"
+                    .into(),
+            );
+        }
         notes.extend(nodes.down.iter().map(|node| format!("node {node}")));
         notes.extend(self.resource_pool.iter().map(|pool| format!("resource pool {pool}")));
         Ok(SourceFacts { product: "Vertica".into(), version, snapshots: true, notes })
@@ -167,6 +176,13 @@ impl Source for VerticaSource {
         wanted: &Wanted,
     ) -> Result<Option<Pieces>, SourceError> {
         divide::divide(relation, wanted, &shown(&relation.schema, &relation.name))
+    }
+
+    fn caution(&self, relation: &Relation) -> Option<String> {
+        divide::Layout::of(relation).filter(|layout| layout.partitioned).map(|_| {
+            "do not swap or move partitions of it while it is exported: Vertica shows the moved rows in all epochs"
+                .to_owned()
+        })
     }
 
     async fn most_chunks(&self, _under: Option<&dyn Keeper>) -> Result<Option<MostChunks>, SourceError> {

@@ -20,6 +20,8 @@ pub(super) enum Fetch {
     AsLongText,
     /// As well-known binary.
     AsShape,
+    /// As well-known text.
+    AsShapeText,
 }
 
 /// What a plan stores about a column for this source only.
@@ -84,13 +86,8 @@ impl Readings {
     }
 
     /// The columns, to be compared with those of the catalogue.
-    pub(super) fn planned(&self) -> impl Iterator<Item = (&Column, &Reading)> {
+    pub(super) fn planned(&self) -> impl ExactSizeIterator<Item = (&Column, &Reading)> {
         self.0.iter().map(|(column, reading)| (column, reading))
-    }
-
-    /// Number of columns.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
     }
 
     /// The columns, to be decoded.

@@ -165,8 +165,9 @@ impl Leased {
         what: &str,
     ) -> Result<Answer, SourceError> {
         self.is_busy = true;
-        let answer = self.session()?.query(&of(statement, stage, what)).await;
-        self.is_busy = false;
+        let session = self.session()?;
+        let answer = session.query(&of(statement, stage, what)).await;
+        self.is_busy = answer.is_err() && !session.is_healthy();
         answer
     }
 
@@ -178,15 +179,20 @@ impl Leased {
         what: &str,
     ) -> Result<Description, SourceError> {
         self.is_busy = true;
-        let rows = self.session()?.rows(&of(statement, stage, what)).await;
-        self.is_busy = rows.is_ok();
+        let session = self.session()?;
+        let rows = session.rows(&of(statement, stage, what)).await;
+        self.is_busy = rows.is_ok() || !session.is_healthy();
         rows
     }
 
     /// The next bytes of the result; `None` after its confirmed end.
     pub(super) async fn next(&mut self) -> Result<Option<Block>, SourceError> {
-        let next = self.session()?.next().await;
-        self.is_busy = matches!(next, Ok(Some(_)));
+        let session = self.session()?;
+        let next = session.next().await;
+        self.is_busy = match &next {
+            Ok(rows) => rows.is_some(),
+            Err(_) => !session.is_healthy(),
+        };
         next
     }
 

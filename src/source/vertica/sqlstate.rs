@@ -90,10 +90,13 @@ fn classify(said: &Said, stage: Stage) -> Meaning {
         ("40", _, _) => bare(Transient),
         (_, "55V03", _) => meaning(Transient, Advice::Lock),
         (_, "55006" | "55V04", _) => bare(Transient),
+        (_, _, _) if said.exceeds_run_time() => meaning(
+            Permanent,
+            "raise the RUNTIMECAP of the user or of its resource pool, or read less at once (smaller chunk_rows)",
+        ),
         (_, "57014", _) => meaning(
             Transient,
-            "the statement was ended on the server: by somebody (INTERRUPT_STATEMENT, CLOSE_SESSION), or by a RUNTIMECAP \
-             of the user or the resource pool",
+            "the statement was ended on the server by somebody (INTERRUPT_STATEMENT, CLOSE_SESSION)",
         ),
         // Shutdowns, crashes, and starts that are not finished.
         ("57", _, _) => bare(Transient),
@@ -197,6 +200,12 @@ impl Said {
         SourceError { remedy: meaning.remedy, refusal: refusal(code), ..error }
     }
 
+    /// Whether a statement ran for longer than the server lets it (RUNTIMECAP). It would do so again.
+    fn exceeds_run_time(&self) -> bool {
+        let message = self.message.to_lowercase();
+        message.contains("run time cap") || message.contains("runtimecap")
+    }
+
     /// Whether the session is over.
     pub(super) fn ends_session(&self) -> bool {
         matches!(self.severity.as_str(), "FATAL" | "PANIC")
@@ -272,6 +281,16 @@ mod tests {
         assert_eq!(kind(number::DDL_INTERFERED), ErrorKind::Changed);
         let full = classify(&said("57V03", Some(number::NO_SESSION_LEFT)), Stage::Connect);
         assert_eq!(full.kind, ErrorKind::Exhausted);
+    }
+
+    #[test]
+    fn a_statement_that_runs_too_long_is_not_tried_for_ever() {
+        let message = "Execution time exceeded run time cap of 00:00:10".to_owned();
+        let said = Said { message, ..said("57014", Some(3326)) };
+        let error = said.error(Stage::Chunk, "read s.t");
+        assert_eq!(error.kind, ErrorKind::Permanent);
+        assert!(error.message.contains("run time cap"), "{error}");
+        assert!(matches!(&error.remedy, Some(remedy) if format!("{remedy:?}").contains("RUNTIMECAP")));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(super) fn epochs() -> Statement {
 
 pub(super) fn tables() -> Statement {
     Statement::fixed(
-        "SELECT t.table_id, t.table_schema, t.table_name, t.is_temp_table, t.table_definition \
+        "SELECT t.table_id, t.table_schema, t.table_name, t.is_temp_table, t.table_definition, t.partition_expression \
          FROM v_catalog.tables t WHERE NOT t.is_system_table",
     )
 }
@@ -72,6 +72,11 @@ pub(super) fn views() -> Statement {
     Statement::fixed(
         "SELECT table_id, table_schema, table_name FROM v_catalog.views WHERE NOT is_system_view",
     )
+}
+
+/// Access policies on rows and columns.
+pub(super) fn policies() -> Statement {
+    Statement::fixed("SELECT table_name, is_policy_enabled FROM v_catalog.access_policy")
 }
 
 pub(super) fn columns() -> Statement {
@@ -172,6 +177,7 @@ pub(super) fn rows<'a>(
                 Fetch::AsText => format!("({name})::{TEXT}"),
                 Fetch::AsLongText => format!("({name})::{LONG_TEXT}"),
                 Fetch::AsShape => format!("ST_AsBinary({name})"),
+                Fetch::AsShapeText => format!("ST_AsText({name})"),
             }
         })
         .collect();

@@ -101,6 +101,7 @@ fn samples() -> Vec<Statement> {
         epochs(),
         tables(),
         views(),
+        policies(),
         super::columns(),
         view_columns(),
         keys(),

@@ -42,6 +42,8 @@ fn plain(oid: u32, precision: u16, scale: u16) -> Option<Form> {
         oid::TIMESTAMPTZ => Form::TimestampTz,
         oid::INTERVAL => Form::Microseconds,
         oid::INTERVAL_YM => Form::Months,
+        // The bytes do not tell the scale. Without it the server must write the number.
+        oid::NUMERIC if precision == 0 => return None,
         oid::NUMERIC => match (u8::try_from(precision), i8::try_from(scale)) {
             (Ok(precision @ 1..=76), Ok(scale)) => Form::Unscaled { precision, scale },
             _ => Form::UnscaledText { scale },
@@ -104,6 +106,7 @@ impl VerticaType {
     /// How a value becomes text, if it does not fit its file type.
     pub(super) fn as_text(&self) -> (Form, Fetch) {
         match self.oid {
+            _ if self.is_shape() => (Form::Text, Fetch::AsShapeText),
             oid::CHAR | oid::VARCHAR | oid::LONG_VARCHAR => (Form::Text, Fetch::Native),
             // A byte may be four characters.
             oid::BINARY | oid::VARBINARY | oid::LONG_VARBINARY => (Form::Text, Fetch::AsLongText),
@@ -119,7 +122,9 @@ impl VerticaType {
     pub(super) fn range_key(&self) -> Option<KeyType> {
         Some(match self.oid {
             oid::INT8 => KeyType::Int,
-            oid::NUMERIC => KeyType::Numeric { precision: self.precision, scale: self.scale },
+            oid::NUMERIC if self.precision > 0 => {
+                KeyType::Numeric { precision: self.precision, scale: self.scale }
+            }
             oid::DATE => KeyType::Date,
             oid::TIMESTAMP => KeyType::Timestamp,
             oid::TIMESTAMPTZ => KeyType::TimestampTz,
@@ -199,10 +204,12 @@ mod tests {
             (76, 76, Form::Unscaled { precision: 76, scale: 76 }),
             (77, 0, Form::UnscaledText { scale: 0 }),
             (1024, 1000, Form::UnscaledText { scale: 1000 }),
-            (0, 0, Form::UnscaledText { scale: 0 }),
         ] {
             assert_eq!(numeric(precision, scale).map(), (form, Fetch::Native));
         }
+        // Nobody knows the scale.
+        let (form, fetch) = numeric(0, 0).map();
+        assert!(form == Form::Text && fetch != Fetch::Native && numeric(0, 0).range_key().is_none());
     }
 
     #[test]
@@ -240,6 +247,7 @@ mod tests {
             assert_eq!(ty(oid, name).as_text(), (Form::Text, Fetch::AsLongText), "{oid}");
         }
         assert_eq!(ty(1506, "array[int]").as_text(), (Form::Text, Fetch::Native));
+        assert_eq!(ty(116, "geometry(100)").as_text(), (Form::Text, Fetch::AsShapeText));
         assert_eq!(ty(oid::ROW, "row(a int)").as_text(), (Form::Text, Fetch::Native));
     }
 

@@ -50,6 +50,11 @@ CREATE OR REPLACE VIEW v_catalog.primary_keys AS
     true AS is_enabled, k.schema::text AS table_schema
   FROM vertica.keys AS k;
 
+CREATE OR REPLACE VIEW v_catalog.access_policy AS
+  SELECT 45035996273799000 + row_number() OVER () AS access_policy_oid, table_name, enabled AS is_policy_enabled,
+    type AS policy_type, expression, column_name, false AS trust_grants
+  FROM vertica.policies;
+
 CREATE OR REPLACE VIEW v_catalog.projections AS
   SELECT s.schema::text AS projection_schema, vertica.id(s.oid) * 10 + s.number AS projection_id,
     s.name AS projection_name, s.name AS projection_basename, vertica.id(s.oid) AS anchor_table_id,

@@ -25,6 +25,10 @@ CREATE TABLE IF NOT EXISTS vertica.projections (
 
 CREATE TABLE IF NOT EXISTS vertica.nodes (name text PRIMARY KEY, state text, host text, port int);
 
+CREATE TABLE IF NOT EXISTS vertica.policies (
+  table_name text, enabled text NOT NULL DEFAULT 'Enabled', type text NOT NULL DEFAULT 'Row Policy', expression text,
+  column_name text);
+
 CREATE TABLE IF NOT EXISTS vertica.sizes (
   schema text, relation text, rows int8, bytes int8, PRIMARY KEY (schema, relation));
 

@@ -64,7 +64,7 @@ pub(in super::super) struct Description {
 }
 
 /// One column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Described {
     pub(in super::super) name: String,
     /// The type; the base of a user-defined type.

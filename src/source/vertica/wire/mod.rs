@@ -47,7 +47,7 @@ mod tests;
 
 pub(super) use self::answer::{Answer, Row};
 use self::cancel::Canceller;
-pub(super) use self::description::{Description, oid};
+pub(super) use self::description::{Described, Description, oid};
 pub(super) use self::session::Session;
 
 /// Where and as whom to log in. Its Debug form shows no secret.

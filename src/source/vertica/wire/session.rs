@@ -285,17 +285,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         said.error(stage, what)
     }
 
-    /// The error after which the connection cannot be used any more.
+    /// The error after which the connection cannot be used any more. After a silence the statement may still run
+    /// there, so the session stays as it is: [`Self::stop`] cancels the statement.
     fn over(&mut self, fault: Fault, stage: Stage, what: &str) -> SourceError {
-        self.state = State::Over;
+        if !matches!(fault, Fault::Stalled(_)) {
+            self.state = State::Over;
+        }
         fault.error(stage, what)
     }
 
     fn over_reading(&mut self, fault: Fault) -> SourceError {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Reading(reading) => fault.error(reading.stage, &reading.what),
-            _ => fault.error(Stage::Chunk, "read rows"),
-        }
+        let (stage, what) = match &self.state {
+            State::Reading(reading) => (reading.stage, reading.what.clone()),
+            _ => (Stage::Chunk, "read rows".to_owned()),
+        };
+        self.over(fault, stage, &what)
     }
 }
 

@@ -173,3 +173,41 @@ async fn stopping_ends_the_work_of_a_reader_that_no_longer_reads() {
     };
     tokio::join!(serve, stop);
 }
+
+#[tokio::test]
+async fn a_statement_that_stalls_is_cancelled_when_its_session_is_stopped() {
+    for rows in [false, true] {
+        let (server, port) = listener().await;
+        let login = Login { stall: Duration::from_millis(300), ..login_at(&[port]) };
+        let (session, mut stream) = tokio::join!(async { Session::open(&login).await }, take(&server));
+        let mut session = session.expect("a session");
+        let serve = async {
+            received(&mut stream).await;
+            if rows {
+                let sent = [description(&[field("id", oid::INT8, -1)]), row(&[Some(&[7; 8])])].concat();
+                stream.write_all(&sent).await.expect("the client reads");
+            }
+            let (mut cancel, _) = server.accept().await.expect("a second connection");
+            assert_eq!(untyped(&mut cancel).await[..4], 80_877_102_u32.to_be_bytes());
+            drop(cancel);
+            let end = [error("ERROR", "57014", 3326), ready()].concat();
+            stream.write_all(&end).await.expect("the client reads");
+            assert_eq!(received(&mut stream).await.0, b'X', "the session is closed in order");
+        };
+        let stalled = async {
+            let error = if rows {
+                session.rows(&QUESTION).await.expect("a result");
+                session.next().await.expect("rows");
+                session.next().await.map(|_| ()).expect_err("stalled")
+            } else {
+                session.query(&QUESTION).await.map(|_| ()).expect_err("stalled")
+            };
+            assert!(error.code == "stalled" && !session.is_healthy(), "{error}");
+            assert_eq!(session.query(&QUESTION).await.map(|_| ()).expect_err("busy").code, "aborted");
+            session.stop().await;
+        };
+        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(serve, stalled) })
+            .await
+            .expect("a cancel arrives");
+    }
+}
