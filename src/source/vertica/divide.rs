@@ -2,7 +2,8 @@
 //!
 //! A superprojection is segmented by a hash of some columns, and each node holds a range of these hashes. So a
 //! chunk is a range of the same hash. If Vertica spreads rows by the number that `HASH` gives, which was not
-//! verified, it is on few nodes, and a multiple of the number of nodes makes all of them work alike. `HASH` gives numbers from 0 to 2^63 - 1, and the same number for a row in every session.
+//! verified, it is on few nodes, and a multiple of the number of nodes makes all of them work alike. `HASH` gives
+//! numbers from 0 to 2^63 - 1, and the same number for a row in every session.
 //!
 //! Where the rows are sorted by the key first, ranges of the key are better, because the server skips what lies
 //! outside of a range. Tables that every node holds as a whole are not hashed either.
