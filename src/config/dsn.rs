@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use self::invalid::InvalidDsn;
 use self::keyword::Values;
-pub use self::server::{DEFAULT_PORT, Host, Server};
+pub use self::server::{DEFAULT_PORT, Host, Server, VERTICA_PORT};
 pub use self::tls::{Roots, Tls, TlsDemand};
 
 mod grammar;
@@ -135,7 +135,7 @@ impl Dsn {
             other => other,
         })?;
         keyword::check_of_vertica(&values)?;
-        Self::of(&Texts { values, port: super::vertica::PORT })
+        Self::of(&Texts { values, port: VERTICA_PORT })
     }
 }
 

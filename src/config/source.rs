@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn};
-use super::vertica::{self, VerticaConfig};
+use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn, VERTICA_PORT};
+use super::vertica::VerticaConfig;
 use super::{ExportConfig, OptionalSpan, Secret};
 use crate::message::SourceName;
 use crate::message::setting::{Compression, InfinityMode, NumericMode, ReadWay, Span};
@@ -84,7 +84,7 @@ impl SourceKind {
     pub(super) fn of_dsn(dsn: &Secret) -> Result<(&'static str, SourceName), InvalidDsn> {
         let is_vertica = Dsn::is_of_vertica(dsn.expose());
         let (kind, usual, target) = match is_vertica {
-            true => ("vertica", vertica::PORT, Dsn::of_vertica(dsn.expose())?),
+            true => ("vertica", VERTICA_PORT, Dsn::of_vertica(dsn.expose())?),
             false => ("postgres", DEFAULT_PORT, dsn.expose().parse()?),
         };
         let server = &target.servers[0];

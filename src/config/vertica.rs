@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Secret;
-use super::dsn::{Dsn, InvalidDsn, TlsDemand};
+use super::dsn::{Dsn, InvalidDsn, TlsDemand, VERTICA_PORT};
 use crate::message::setting::Span;
 
 /// How to reach a Vertica database.
@@ -73,9 +73,6 @@ impl VerticaConfig {
     }
 }
 
-/// The default port of Vertica.
-pub const PORT: u16 = 5433;
-
 fn backup(entry: &str) -> Option<(String, u16)> {
     let plain = |host: &str| {
         let fine = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%');
@@ -85,13 +82,13 @@ fn backup(entry: &str) -> Option<(String, u16)> {
         Some(inside) => {
             let (host, rest) = inside.split_once(']')?;
             match rest {
-                "" => (host, PORT),
+                "" => (host, VERTICA_PORT),
                 port => (host, port.strip_prefix(':')?.parse().ok().filter(|port| *port > 0)?),
             }
         }
         None => match entry.split_once(':') {
             Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
-            None => (entry, PORT),
+            None => (entry, VERTICA_PORT),
         },
     };
     plain(host).then(|| (host.to_owned(), port))

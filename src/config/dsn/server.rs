@@ -9,6 +9,8 @@ use super::{InvalidDsn, Texts};
 
 /// The default port.
 pub const DEFAULT_PORT: u16 = 5432;
+/// The port of a Vertica server that names none.
+pub const VERTICA_PORT: u16 = 5433;
 
 /// A server's name, or the directory of its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]

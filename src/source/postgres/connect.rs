@@ -13,9 +13,9 @@ use tokio_postgres::{Client, Connection, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
+use super::configured::Configured;
 use super::password::Password;
 use super::server::{self, ServerFacts};
-use super::session::Configured;
 use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
 use crate::config::dsn::{Binding, Dsn, Target};

@@ -5,7 +5,7 @@
 //! `guard`, and `copy_stream` carries its rows from the connection's `tap` to the decoder. `types` maps each
 //! type, and `reading` stores the result in the plan.
 //!
-//! Below: `session` is one transaction on a connection of `connect`, which logs in with a `password`, and whose
+//! Below: `session` is one transaction on a connection of `connect` (`configured` is what is known of it), which logs in with a `password`, and whose
 //! stream `source/dial` opens. `end` ends the work of a connection. `sqlstate` says what an error means, with the
 //! help of `privilege` and `pooler`. `quote`, `filter`, `order` and `slice` write SQL. `collation` and `path` find
 //! out how to read a filter or key safely. `newer` writes the condition of an incremental export. `definitions`
@@ -40,6 +40,7 @@ mod catalogue;
 mod chunk;
 mod collation;
 mod columns;
+mod configured;
 mod connect;
 mod copy_stream;
 mod definitions;

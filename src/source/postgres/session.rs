@@ -15,6 +15,7 @@ use futures_util::future::{join, join3};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, Statement};
 use tokio_util::task::TaskTracker;
 
+use super::configured::{Configured, InForce};
 use super::connect::{Connector, Pooled};
 use super::pool::{Connections, Manager};
 use super::quote::{ident, literal};
@@ -99,25 +100,6 @@ impl<'a> Opening<'a> {
         let base = base_settings(server).chain([("lock_timeout", lock_timeout)]);
         base.chain(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
-}
-
-/// What a session of Greenplum is, and its settings.
-pub(super) struct Configured {
-    /// Whether no pooler stands between.
-    is_direct: bool,
-    /// The statements that made its settings; empty if we have made none.
-    sql: String,
-    in_force: InForce,
-}
-
-/// What a transaction found out about itself.
-#[derive(Clone, Copy, Debug, Default)]
-struct InForce {
-    /// Whether there is a `statement_timeout`. It helps to tell a timeout from a cancel.
-    statement_timeout: bool,
-    /// The server's process. Through a pooler the next transaction may have another one. Greenplum is used without
-    /// a pooler, so there a session keeps its process.
-    process: Option<i32>,
 }
 
 /// A transaction on a pooled connection.

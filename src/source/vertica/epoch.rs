@@ -6,37 +6,17 @@
 //! passed is asked when a plan's epoch is taken up, before each chunk and after its last row.
 
 use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::sessions::Leased;
 use super::sqlstate::Stage;
-use super::statements;
+use super::statements::{self, Epoch};
 use crate::relation::{Frozen, Snapshot};
 use crate::source::{Keeper, Refusal, SourceError};
-
-/// The number of an epoch. Plans store it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Epoch(u64);
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-#[cfg(test)]
-impl Epoch {
-    pub(super) fn new(number: u64) -> Self {
-        Self(number)
-    }
-}
 
 /// The epochs of a server at one moment.
 #[derive(Clone, Copy, Debug)]

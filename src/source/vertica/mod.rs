@@ -14,11 +14,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use self::epoch::{Epoch, EpochKeeper, Epochs};
+use self::epoch::{EpochKeeper, Epochs};
 use self::login::Logins;
 use self::sessions::Sessions;
 use self::sqlstate::Stage;
-use self::statements::{From, Statement};
+use self::statements::{Epoch, From, Statement};
 use super::sql::quote::shown;
 use super::{ChunkRead, ChunkStream, Keeper, PoolUse, Prepared, Snapshots, Source, SourceError, SourceFacts};
 use crate::config::{Advice, SourceConfig, VerticaConfig};

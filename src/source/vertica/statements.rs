@@ -4,10 +4,24 @@
 //!
 //! Invariant I7: names and values are quoted here (`sql::quote`); filters come printed from their trees.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use super::condition::Condition;
-use super::epoch::Epoch;
 use super::reading::{Fetch, Reading};
 use crate::source::sql::quote::{ident, literal, table};
+
+/// The number of an epoch. Plans store it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Epoch(pub(super) u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
 
 /// One statement, ready to be sent.
 #[derive(Clone, Debug)]

@@ -80,7 +80,7 @@ fn reading(fetch: Fetch) -> Reading {
 fn samples() -> Vec<Statement> {
     let plain = From { epoch: None, schema: "s", name: "t", filter: None };
     let hard =
-        From { epoch: Some(Epoch::new(88)), schema: "my \"s", name: "it's", filter: Some("\"a\" = 1 -- b") };
+        From { epoch: Some(Epoch(88)), schema: "my \"s", name: "it's", filter: Some("\"a\" = 1 -- b") };
     let column = |name: &str| HashedColumn { name: name.into(), source_type: "int".into() };
     let hash = HashRange { columns: vec![column("a"), column("b\"")], from: None, to: Some(5) };
     let key = |from: Option<&str>, to: Option<&str>| Condition::Key {
@@ -167,7 +167,7 @@ fn a_statement_that_is_not_listed_is_found() {
 
 #[test]
 fn names_values_and_filters_are_quoted() {
-    let from = From { epoch: Some(Epoch::new(7)), schema: "s\"", name: "t", filter: Some("a -- b") };
+    let from = From { epoch: Some(Epoch(7)), schema: "s\"", name: "t", filter: Some("a -- b") };
     let reading = reading(Fetch::Native);
     let key = Condition::Null { column: "k\"".into() };
     let statement = rows(&from, [("c\"", &reading)].into_iter(), Some(&key));

@@ -15,6 +15,7 @@ trait Numbers<const W: usize>: Default + Send {
     const TYPE: ColumnType;
 
     /// Whether the numbers can hold a value.
+    #[inline]
     fn check(_value: [u8; W]) -> Result<(), Misfit> {
         Ok(())
     }
@@ -160,15 +161,16 @@ pub(super) fn point() -> Box<dyn Builder> {
 impl<N: Numbers<W>, const W: usize> Builder for Packed<N, W> {
     fn append(&mut self, fields: Fields<'_>) {
         for &start in fields.starts {
-            let value = match fields.fixed::<W>(start) {
-                Some(value) => N::check(value).map(|()| Some(value)),
-                None if fields.get(start).is_some() => Err(WIDTH),
-                None => Ok(None),
-            };
-            let value = value.unwrap_or_else(|misfit| {
-                self.faults.note(misfit);
-                None
-            });
+            let mut value = fields.fixed::<W>(start);
+            match value.map(N::check) {
+                Some(Ok(())) => {}
+                Some(Err(misfit)) => {
+                    self.faults.note(misfit);
+                    value = None;
+                }
+                None if fields.get(start).is_some() => self.faults.note(WIDTH),
+                None => {}
+            }
             self.numbers.push(value.unwrap_or([0; W]));
             self.validity.append(value.is_some());
         }

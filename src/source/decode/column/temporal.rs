@@ -20,8 +20,6 @@ const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * DAY_MICROS;
 pub(super) const DAY_MICROS: i64 = 86_400_000_000;
 /// The last moment of a leap second.
 pub(super) const LAST_TIME: i64 = DAY_MICROS + 999_999;
-/// Vertica's -infinity.
-const MINUS_INFINITY: i64 = -i64::MAX;
 /// The Julian day of 1970-01-01.
 pub(super) const EPOCH_JULIAN: i64 = 2_440_588;
 /// The Julian day of 2000-01-01.
@@ -143,13 +141,14 @@ impl Decode<8> for Time {
 
 #[inline]
 fn timestamp(bytes: [u8; 8]) -> Result<i64, Misfit> {
-    match i64::from_be_bytes(bytes) {
-        i64::MIN | MINUS_INFINITY => Ok(-i64::MAX),
-        i64::MAX => Ok(i64::MAX),
-        micros => match micros.checked_add(EPOCH_MICROS) {
-            Some(micros) if micros != i64::MAX && micros != -i64::MAX => Ok(micros),
-            _ => Err(Misfit::Unfit("a timestamp is beyond the range of 64-bit microseconds")),
-        },
+    let micros = i64::from_be_bytes(bytes);
+    // The infinities follow one another: the highest value, the lowest, and the one above the lowest.
+    if micros.wrapping_sub(i64::MAX) as u64 <= 2 {
+        return Ok(if micros == i64::MAX { i64::MAX } else { -i64::MAX });
+    }
+    match micros.checked_add(EPOCH_MICROS) {
+        Some(micros) if micros != i64::MAX && micros != -i64::MAX => Ok(micros),
+        _ => Err(Misfit::Unfit("a timestamp is beyond the range of 64-bit microseconds")),
     }
 }
 
@@ -209,6 +208,9 @@ mod tests {
             assert!(matches!(JulianDate::decode(beyond.to_be_bytes()), Err(Misfit::Unfit(_))), "{beyond}");
         }
     }
+
+    /// Vertica's -infinity.
+    const MINUS_INFINITY: i64 = -i64::MAX;
 
     #[test]
     fn vertica_has_minus_infinity_one_above_postgresql() {
