@@ -174,11 +174,12 @@ impl Scene {
         )
     }
 
-    /// Processes of the exporting role that work on segments.
+    /// Processes of the exporting role that work on segments, apart from sessions that hold snapshots.
     pub(crate) fn busy_on_segments(&self) -> u64 {
         self.on_segments(
             "SELECT count(*) FROM pg_stat_activity \
-             WHERE datname = current_database() AND usename = 'exporter' AND state <> 'idle'",
+             WHERE datname = current_database() AND usename = 'exporter' \
+               AND application_name NOT LIKE 'aduk:%' AND state <> 'idle'",
         )
     }
 

@@ -14,7 +14,6 @@ pub(super) struct Configured {
 pub(super) struct InForce {
     /// Whether there is a `statement_timeout`. It helps to tell a timeout from a cancel.
     pub(super) statement_timeout: bool,
-    /// The server's process. Through a pooler the next transaction may have another one. Greenplum is used without
-    /// a pooler, so there a session keeps its process.
+    /// The server's process. Through a pooler the next transaction may have another one.
     pub(super) process: Option<i32>,
 }

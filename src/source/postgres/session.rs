@@ -2,10 +2,9 @@
 //! if one is given.
 //!
 //! All settings are `SET LOCAL` inside the one transaction, so that it works through a pooler in transaction
-//! mode. On Greenplum, which is used without a pooler, they belong to the session, and are sent only if they differ
-//! from those of the last transaction: the coordinator tells each segment each setting, which took 6 ms per
-//! transaction. If a session is dropped before its end, its connection leaves the pool and the work on the server
-//! is ended.
+//! mode. On Greenplum without a pooler they belong to the session, and are sent only if they differ from those of
+//! the last transaction: the coordinator tells each segment each setting, which took 6 ms per transaction. If a
+//! session is dropped before its end, its connection leaves the pool and the work on the server is ended.
 
 use std::sync::{Arc, PoisonError};
 
