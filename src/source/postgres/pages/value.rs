@@ -53,9 +53,9 @@ pub(super) fn size(bytes: &[u8]) -> Option<usize> {
 pub(super) fn put(wire: &Wire, stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
     match wire {
         Wire::Bool => sized(out, &[u8::from(*stored.first()? != 0)]),
-        Wire::Two => sized(out, &turned::<2>(stored)?),
-        Wire::Four => sized(out, &turned::<4>(stored)?),
-        Wire::Eight => sized(out, &turned::<8>(stored)?),
+        Wire::Two => number::<2, 6>(stored, out)?,
+        Wire::Four => number::<4, 8>(stored, out)?,
+        Wire::Eight => number::<8, 12>(stored, out)?,
         Wire::Uuid => sized(out, stored),
         Wire::Interval => {
             let (time, rest) = stored.split_at_checked(8)?;
@@ -96,6 +96,16 @@ pub(super) fn put(wire: &Wire, stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
 fn sized(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
     out.extend_from_slice(bytes);
+}
+
+/// Appends a number of `N` bytes with its length, at once.
+#[inline]
+fn number<const N: usize, const FIELD: usize>(stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let mut field = [0; FIELD];
+    field[3] = N as u8;
+    field[4..].copy_from_slice(&turned::<N>(stored)?);
+    out.extend_from_slice(&field);
+    Some(())
 }
 
 /// The bytes of a number in the order of COPY.
