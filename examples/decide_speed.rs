@@ -173,6 +173,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         writer: WriterSettings {
             compression: Compression::Snappy,
             row_group_bytes: 1,
+            file_bytes: None,
             types: Default::default(),
         },
         on_conflict: Default::default(),

@@ -147,7 +147,7 @@ fn writer(
     compression: Compression,
 ) -> anyhow::Result<PartWriter<ExclusiveFile>> {
     let columns: Vec<Column> = columns.iter().map(|c| c.column.clone()).collect();
-    let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
+    let settings = WriterSettings { compression, row_group_bytes: 16 << 20, file_bytes: None, types: Default::default() };
     let provenance = Provenance {
         job: "speed".parse()?,
         source: "memory".parse()?,

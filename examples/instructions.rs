@@ -139,7 +139,7 @@ fn encode(
         predicate: "all".into(),
         snapshot: None,
     };
-    let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
+    let settings = WriterSettings { compression, row_group_bytes: 16 << 20, file_bytes: None, types: Default::default() };
     let columns: Vec<Column> = columns.iter().map(|c| c.column.clone()).collect();
     let path = dir.join("part");
     let file = ExclusiveFile::create(&path)?;

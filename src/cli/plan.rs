@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,6 +52,9 @@ pub struct PlanArgs {
     /// The tables.
     #[command(flatten)]
     pub tables: TableArgs,
+    /// Bytes at which a file is followed by the next one, at least 1048576
+    #[arg(long, value_name = "N")]
+    pub file_bytes: Option<NonZeroU64>,
     /// exact, or portable: types and encodings that every reader takes
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
@@ -74,6 +78,7 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let (config, name) = args.source.load(Path::new("/"))?;
     let mut request = args.tables.request(&Overrides {
         source: name,
+        file_bytes: args.file_bytes,
         types: args.types,
         read: args.read,
         ..Overrides::default()
@@ -378,6 +383,7 @@ mod tests {
             writer: WriterSettings {
                 compression: Compression::Snappy,
                 row_group_bytes: 1,
+                file_bytes: None,
                 types: Default::default(),
             },
             on_conflict: OnConflict::Version,

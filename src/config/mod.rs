@@ -116,6 +116,10 @@ pub struct ExportConfig {
     /// Encoded bytes of a row group.
     #[serde(default = "default_row_group_bytes")]
     pub row_group_bytes: NonZeroU64,
+    /// Bytes at which a file is followed by the next one, unless the request sets them; if not set, each
+    /// chunk gives one file.
+    #[serde(default)]
+    pub file_bytes: Option<NonZeroU64>,
     /// Number of tables of one job that are exported at once.
     #[serde(default)]
     pub table_threads: Auto<NonZeroU32>,

@@ -83,6 +83,7 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
         writer: WriterSettings {
             compression: Compression::Snappy,
             row_group_bytes: 1,
+            file_bytes: None,
             types: Default::default(),
         },
         on_conflict: Default::default(),

@@ -2,6 +2,7 @@
 //! need to know, and nothing that changes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,9 @@ pub struct WriterSettings {
     pub compression: Compression,
     /// Encoded bytes after which a row group is closed.
     pub row_group_bytes: u64,
+    /// Bytes at which a part is followed by the next one; none for one part per chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<NonZeroU64>,
     /// Types and encodings of the files. The columns say which type each of them has.
     #[serde(default, skip_serializing_if = "FileTypes::is_exact")]
     pub types: FileTypes,

@@ -152,6 +152,14 @@ impl<W: Write + Send> PartWriter<W> {
         Ok(())
     }
 
+    /// Whether the part has the bytes after which the next part follows. Row groups are whole: it is full only
+    /// between two of them.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let written = self.file.as_ref().map_or(0, SerializedFileWriter::bytes_written) as u64;
+        self.group.is_none() && self.settings.file_bytes.is_some_and(|limit| written >= limit.get())
+    }
+
     /// Writes the remaining rows, so that no row stays in memory.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ const SHAPES: [Shape; 19] = [
 ];
 
 fn settings(compression: Compression, types: FileTypes) -> WriterSettings {
-    WriterSettings { compression, row_group_bytes: 16 << 20, types }
+    WriterSettings { compression, row_group_bytes: 16 << 20, file_bytes: None, types }
 }
 
 fn batches(ty: ColumnType, array: ArrayRef) -> (Vec<Column>, Vec<RecordBatch>) {

@@ -154,7 +154,7 @@ impl Destination for FolderDestination {
 
     fn begin(&self, place: &PartPlace) -> io::Result<Box<dyn NewPart>> {
         let own = (place.table != place.of.batch.first()).then_some(place.table);
-        let name = layout::part_file(place.chunk, place.id, own);
+        let name = layout::part_file(place.chunk, place.id, own, place.nth);
         let path = format!("{}/{name}", layout::parts(&place.job, place.of));
         let shown = self.folder.root().join(&path).display().to_string();
         let file = self.folder.store().begin(&path);
@@ -248,7 +248,20 @@ impl Destination for FolderDestination {
         if self.folder.store().stat(directory).await?.is_none() {
             return Ok(None);
         }
-        Ok(Some(self.folder.store().list(directory).await?))
+        let store = self.folder.store();
+        let (mut files, mut directories) = (Vec::new(), vec![String::new()]);
+        while let Some(within) = directories.pop() {
+            for name in store.list(&format!("{directory}/{within}")).await? {
+                let path = format!("{within}{name}");
+                // Names of parts are not looked at one by one: there are many.
+                let is_part = name.ends_with(".parquet");
+                match !is_part && store.stat(&format!("{directory}/{path}")).await?.is_some_and(|s| s.directory) {
+                    true => directories.push(format!("{path}/")),
+                    false => files.push(path),
+                }
+            }
+        }
+        Ok(Some(files))
     }
 
     async fn remove(&self, directory: &str, why: &str) -> Result<(), FolderError> {
