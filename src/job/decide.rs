@@ -12,6 +12,7 @@ use super::state::{BatchId, BatchState, JobState};
 use crate::job::record::{Cause, Failure, RecordedTable};
 use crate::message::event::ErrorReport;
 use crate::message::{Epoch, JobId, TableNo};
+use crate::relation::UnfitColumn;
 
 /// Most snapshot lineages that one job may use.
 pub const MAX_LINEAGES: usize = 5;
@@ -232,8 +233,10 @@ fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> 
     if unfit.is_empty() {
         return None;
     }
-    unfit.sort_by(|a, b| a.column.cmp(&b.column));
-    unfit.dedup_by(|a, b| a.column == b.column);
+    // Arrays of different numbers of dimensions are two reasons.
+    let reason = |unfit: &UnfitColumn| (unfit.column.clone(), unfit.dimensions);
+    unfit.sort_by_key(reason);
+    unfit.dedup_by_key(|unfit| reason(unfit));
     Some(Disposition::Abandon(Cause::Unfit { columns: unfit }))
 }
 

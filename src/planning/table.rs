@@ -128,6 +128,7 @@ impl Ground<'_> {
         let options = MappingOptions {
             numeric: request.numeric.or(self.config.numeric),
             infinity: request.infinity.unwrap_or(self.config.infinity),
+            arrays: request.arrays.unwrap_or(self.config.arrays),
             types: self.types,
             as_bytes: &request.as_bytes,
             as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),

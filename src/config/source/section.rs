@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, PostgresConfig, SourceConfig, SourceKind};
 use crate::config::vertica::VerticaConfig;
 use crate::config::{OptionalSpan, Secret};
-use crate::message::setting::{Compression, InfinityMode, NumericMode, ReadWay, Span};
+use crate::message::setting::{ArrayMode, Compression, InfinityMode, NumericMode, ReadWay, Span};
 
 /// Names of kinds in the file.
 #[derive(Clone, Copy, Deserialize)]
@@ -64,6 +64,8 @@ pub(super) struct Section {
     numeric: Option<NumericMode>,
     #[serde(default)]
     infinity: InfinityMode,
+    #[serde(default)]
+    arrays: ArrayMode,
     #[serde(default)]
     compression: Option<Compression>,
     #[serde(default)]
@@ -136,6 +138,7 @@ impl From<Section> for SourceConfig {
             read: section.read,
             numeric: section.numeric,
             infinity: section.infinity,
+            arrays: section.arrays,
             compression: section.compression,
             chunk_rows: section.chunk_rows,
             chunk_workers: section.chunk_workers,
