@@ -17,8 +17,10 @@ use crate::source::{ChunkStream, SourceError};
 use crate::write::metadata::Provenance;
 use crate::write::{WriteError, WrittenPart};
 
+mod partitions;
 mod series;
 
+use partitions::Partitions;
 use series::{Ended, Series};
 
 /// An order for the parts of one chunk.
@@ -162,11 +164,22 @@ async fn finish(part: Ended) -> Result<RecordedPart, WriteError> {
 /// Moves batches from the stream to the files, on a blocking thread.
 fn pump(mut stream: Box<dyn ChunkStream>, mut series: Series) -> Result<(), ExportError> {
     let table = series.table().name.clone();
+    if !series.table().partition_by.is_empty() {
+        let mut partitions = Partitions::new(series)?;
+        while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
+            partitions.write(batch)?;
+            failpoint::step("mid", "copy", &table);
+        }
+        return partitions.close();
+    }
     let mut part = None;
     while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
+        if series.is_given_up() {
+            return Err(ExportError::Gone);
+        }
         let mut open = match part.take() {
             Some(open) => open,
-            None => series.begin()?,
+            None => series.begin(None)?,
         };
         open.writer.write(batch)?;
         failpoint::step("mid", "copy", &table);
@@ -177,7 +190,7 @@ fn pump(mut stream: Box<dyn ChunkStream>, mut series: Series) -> Result<(), Expo
         }
     }
     if part.is_none() && series.is_empty() && series.even_empty() {
-        part = Some(series.begin()?);
+        part = Some(series.begin(None)?);
     }
     part.map_or(Ok(()), |last| series.end(last))
 }

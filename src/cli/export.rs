@@ -50,6 +50,9 @@ pub struct ExportArgs {
     /// Bytes at which a file is followed by the next one, at least 1048576
     #[arg(long, value_name = "N")]
     pub file_bytes: Option<NonZeroU64>,
+    /// Column that files leave out, with a directory for each value (region=EU); may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    pub partition_by: Vec<String>,
     /// exact, or portable: only types and encodings that every reader supports
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
@@ -78,6 +81,7 @@ impl ExportArgs {
             source: self.source.source.clone(),
             compression: self.compression,
             file_bytes: self.file_bytes,
+            partition_by: self.partition_by.clone(),
             types: self.types,
             read: self.read,
             workers: self.workers,

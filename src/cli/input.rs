@@ -124,6 +124,8 @@ pub struct Overrides {
     pub compression: Option<Compression>,
     /// Bytes at which a file is followed by the next one.
     pub file_bytes: Option<NonZeroU64>,
+    /// Columns by which files are put into directories.
+    pub partition_by: Vec<String>,
     /// Types of the files.
     pub types: Option<FileTypes>,
     /// How the tables are read.
@@ -186,6 +188,9 @@ impl Overrides {
         set(&mut request.output.compression, &self.compression);
         set(&mut request.output.file_bytes, &self.file_bytes);
         set(&mut request.output.types, &self.types);
+        if !self.partition_by.is_empty() {
+            request.output.partition_by.clone_from(&self.partition_by);
+        }
         for table in &mut request.tables {
             set(&mut table.read, &self.read);
         }

@@ -55,6 +55,9 @@ pub struct PlanArgs {
     /// Bytes at which a file is followed by the next one, at least 1048576
     #[arg(long, value_name = "N")]
     pub file_bytes: Option<NonZeroU64>,
+    /// Column that files leave out, with a directory for each value (region=EU); may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    pub partition_by: Vec<String>,
     /// exact, or portable: types and encodings that every reader takes
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
@@ -79,6 +82,7 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let mut request = args.tables.request(&Overrides {
         source: name,
         file_bytes: args.file_bytes,
+        partition_by: args.partition_by.clone(),
         types: args.types,
         read: args.read,
         ..Overrides::default()
@@ -260,6 +264,9 @@ pub fn render(plan: &ExportPlan, chunks: bool) -> String {
         if let Some(note) = &table.note {
             line(format!("    {note}"));
         }
+        if !table.partition_by.is_empty() {
+            line(format!("    in a directory for each {}", table.partition_by.join(", ")));
+        }
         for column in &table.columns {
             let Some(note) = column.note.as_deref().or_else(|| warning(column)) else { continue };
             line(format!("    column {} ({}): {note}", column.name, column.source_type));
@@ -324,6 +331,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::message::output::PARTITIONS_MAX;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
     use crate::message::{BatchNo, TableNo};
@@ -345,6 +353,7 @@ mod tests {
                 note: (number == 0).then(|| "kept as text".into()),
                 ..Column::plain("id", "numeric", ColumnType::Text, false)
             }],
+            partition_by: vec![],
             key: vec![],
             filter: None,
             range_filter: None,
@@ -384,6 +393,7 @@ mod tests {
                 compression: Compression::Snappy,
                 row_group_bytes: 1,
                 file_bytes: None,
+                partitions_max: PARTITIONS_MAX,
                 types: Default::default(),
             },
             on_conflict: OnConflict::Version,

@@ -145,6 +145,7 @@ impl ExportConfig {
             "export.file_bytes",
             "use at least 1048576 bytes (1 MiB), or leave it out",
         );
+        found.unless(self.partitions_max.get() <= 100_000, "export.partitions_max", "use at most 100000");
         found.unless(self.chunk_bytes.get() >= 1 << 10, "export.chunk_bytes", "use at least 1024 bytes");
         found.between("export.shutdown_grace", self.shutdown_grace, Span::seconds(0), Span::seconds(86_400));
         let group = self.group.as_ref().is_none_or(|g| !g.is_empty() && !g.contains([':', '\0', '\n']));

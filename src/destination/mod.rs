@@ -121,6 +121,8 @@ pub enum Publication {
     Decided(Decision),
     /// No decision: this directory is taken, and no other name may be tried.
     Taken(String),
+    /// No decision: the destination cannot hold the table as it is. It is to be discarded.
+    Refused(ErrorReport),
 }
 
 /// A published file that is open for reading.

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use super::{ExportError, PartOrder, numbered_part_path, part_path};
 use crate::destination::{Destination, NewPart, PartPlace};
 use crate::message::pattern::qualified;
-use crate::plan::export_plan::PlannedTable;
-use crate::relation::column;
+use crate::plan::export_plan::{PlannedTable, WriterSettings};
+use crate::relation::{Column, column};
 use crate::source::SourceError;
 use crate::write::{PartWriter, WriteError, WrittenPart};
 
@@ -21,6 +21,8 @@ const MOST_PARTS: u32 = 10_000;
 /// A part that is being written.
 pub(super) struct Begun {
     nth: u32,
+    /// The directory of its partition, below that of the table.
+    directory: Option<String>,
     pub(super) writer: PartWriter<Box<dyn NewPart>>,
 }
 
@@ -34,19 +36,32 @@ pub(super) struct Ended {
 pub(super) struct Series {
     destination: Arc<dyn Destination>,
     order: PartOrder,
+    /// The columns of files.
+    columns: Vec<Column>,
     schema: SchemaRef,
     begun: u32,
     ended: mpsc::Sender<Ended>,
 }
 
 impl Series {
-    pub(super) fn new(destination: Arc<dyn Destination>, order: PartOrder, ended: mpsc::Sender<Ended>) -> Self {
-        let schema = column::schema(&of(&order).columns);
-        Self { destination, order, schema, begun: 0, ended }
+    pub(super) fn new(
+        destination: Arc<dyn Destination>,
+        order: PartOrder,
+        ended: mpsc::Sender<Ended>,
+    ) -> Self {
+        let table = of(&order);
+        let columns = table.columns.iter().filter(|c| !table.partition_by.contains(&c.name));
+        let columns: Vec<Column> = columns.cloned().collect();
+        let schema = column::schema(&columns);
+        Self { destination, order, columns, schema, begun: 0, ended }
     }
 
     pub(super) fn table(&self) -> &PlannedTable {
         of(&self.order)
+    }
+
+    pub(super) fn settings(&self) -> &WriterSettings {
+        &self.order.plan.writer
     }
 
     /// Whether a part is wanted although there are no rows.
@@ -58,8 +73,13 @@ impl Series {
         self.begun == 0
     }
 
-    /// Begins the next part.
-    pub(super) fn begin(&mut self) -> Result<Begun, ExportError> {
+    /// Whether nobody takes parts any more, because an earlier one could not be made durable.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.ended.is_closed()
+    }
+
+    /// Begins the next part, in the directory of its partition if there is one.
+    pub(super) fn begin(&mut self, directory: Option<&str>) -> Result<Begun, ExportError> {
         let nth = self.begun;
         if nth == MOST_PARTS {
             return Err(ExportError::Source(too_many(self.table())));
@@ -70,20 +90,21 @@ impl Series {
         let path = part_path(place.chunk);
         let part = self.destination.begin(&place).map_err(|e| WriteError::storage(path.as_ref(), e))?;
         let (shown, schema) = (PathBuf::from(part.shown()), self.schema.clone());
-        let columns = &self.table().columns;
-        let writer = PartWriter::create(part, shown, schema, &plan.writer, provenance, columns)?;
-        Ok(Begun { nth, writer })
+        let writer = PartWriter::create(part, shown, schema, &plan.writer, provenance, &self.columns)?;
+        Ok(Begun { nth, directory: directory.map(ToOwned::to_owned), writer })
     }
 
     /// Ends a part.
     pub(super) fn end(&mut self, part: Begun) -> Result<(), ExportError> {
-        let chunk = self.order.place.chunk;
-        let path = match self.order.plan.writer.file_bytes {
-            None => part_path(chunk),
-            Some(_) => numbered_part_path(chunk, part.nth),
+        let (chunk, is_one) = (self.order.place.chunk, self.settings().file_bytes.is_none());
+        // The parts of a chunk have different names even in different directories.
+        let path = match part.directory {
+            None if is_one => part_path(chunk),
+            None => numbered_part_path(chunk, part.nth),
+            Some(directory) => format!("{directory}/{}", numbered_part_path(chunk, part.nth)),
         };
         let ended = Ended { path, written: part.writer.close()? };
-        // Nobody takes the part if an earlier one could not be made durable. That error is the one to report.
+        // If nobody takes the part, the error of the earlier part is the one to report.
         self.ended.blocking_send(ended).map_err(|_| ExportError::Gone)
     }
 }
@@ -93,8 +114,14 @@ fn of(order: &PartOrder) -> &PlannedTable {
 }
 
 fn too_many(table: &PlannedTable) -> SourceError {
-    let table = qualified(&table.schema, &table.name);
-    let message = format!("{table}: a chunk would give more than {MOST_PARTS} files");
-    SourceError::permanent("too_many_files", message)
-        .with_remedy("raise output.file_bytes, or lower chunk_rows")
+    let name = qualified(&table.schema, &table.name);
+    let message = format!("{name}: a chunk would give more than {MOST_PARTS} files");
+    let remedy = match table.partition_by.is_empty() {
+        true => "raise output.file_bytes, or lower chunk_rows",
+        false => {
+            "partition by a column with fewer values, split the table by it (chunk_column), or raise \
+             output.row_group_bytes"
+        }
+    };
+    SourceError::permanent("too_many_files", message).with_remedy(remedy)
 }

@@ -25,6 +25,7 @@ use crate::source::{Keeper, Snapshots, Source, SourceError};
 
 mod conditions;
 mod drafts;
+mod partition;
 mod table;
 
 use drafts::Drafts;
@@ -260,6 +261,7 @@ impl Ground<'_> {
             // A part has whole row groups, so a larger row group would make it larger than wanted.
             row_group_bytes: file_bytes.map_or(row_group_bytes, |bytes| bytes.min(row_group_bytes)).get(),
             file_bytes,
+            partitions_max: self.export.partitions_max.get(),
             types: self.types,
         }
     }

@@ -118,6 +118,8 @@ pub struct SurveyColumn {
     pub order: Option<Frozen>,
     /// Whether the values can be sorted, so that a request can ask for newer ones.
     pub ordered: bool,
+    /// Whether equal values have one text, which is the value: text, integers, dates, booleans, enums, uuids.
+    pub canonical: bool,
     /// Whether the column is a number (integer or numeric).
     pub numeric: bool,
     /// Correlation of the physical order with the order of the column; none without statistics.

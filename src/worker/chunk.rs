@@ -222,7 +222,10 @@ impl Work<'_> {
                 metrics.pages_recopied_total.with_label_values(&source).inc_by(pages.recopied);
             }
             metrics.bytes_written_total.with_label_values(&source).inc_by(bytes);
-            metrics.files_written_total.with_label_values(&source).inc_by(parts(&record.tables).count() as u64);
+            metrics
+                .files_written_total
+                .with_label_values(&source)
+                .inc_by(parts(&record.tables).count() as u64);
             info!(
                 job.id = %task.job, task.epoch = task.epoch.0, task.table = task.batch.0, task.chunk = task.chunk.0, rows, bytes,
                 seconds = record.seconds, "chunk done"

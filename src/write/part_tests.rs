@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::folder::exclusive::{ExclusiveFile, UnsyncedLink};
+use crate::message::output::PARTITIONS_MAX;
 use crate::message::setting::{Compression, FileTypes};
 use crate::message::{ChunkNo, Epoch};
 use crate::relation::column::{Attribute, ColumnType, schema};
@@ -86,7 +87,17 @@ fn part_in(dir: &Path, settings: &WriterSettings, columns: &[Column]) -> PartWri
 }
 
 fn create(dir: &Path, compression: Compression, row_group_bytes: u64) -> PartWriter<ExclusiveFile> {
-    part_in(dir, &WriterSettings { compression, row_group_bytes, file_bytes: None, types: FileTypes::Exact }, &columns())
+    part_in(
+        dir,
+        &WriterSettings {
+            compression,
+            row_group_bytes,
+            file_bytes: None,
+            partitions_max: PARTITIONS_MAX,
+            types: FileTypes::Exact,
+        },
+        &columns(),
+    )
 }
 
 #[test]
@@ -96,6 +107,7 @@ fn a_part_is_full_only_between_two_row_groups() {
         compression: Compression::None,
         row_group_bytes: 20_000,
         file_bytes: NonZeroU64::new(50_000),
+        partitions_max: PARTITIONS_MAX,
         types: FileTypes::Exact,
     };
     let mut writer = part_in(&scratch.0, &settings, &columns());
@@ -120,7 +132,13 @@ fn finish(writer: PartWriter<ExclusiveFile>) -> WrittenPart<UnsyncedLink> {
 /// The footer of a file that holds these arrays, with its indexes.
 fn footer_of(types: FileTypes, columns: &[Column], arrays: Vec<ArrayRef>) -> Arc<ParquetMetaData> {
     let scratch = Scratch::new();
-    let settings = WriterSettings { compression: Compression::None, row_group_bytes: 1 << 20, file_bytes: None, types };
+    let settings = WriterSettings {
+        compression: Compression::None,
+        row_group_bytes: 1 << 20,
+        file_bytes: None,
+        partitions_max: PARTITIONS_MAX,
+        types,
+    };
     let schema = schema(columns);
     let mut writer = part_in(&scratch.0, &settings, columns);
     let batch = RecordBatch::try_new(schema, arrays).expect("a batch");

@@ -1,4 +1,4 @@
-//! A worker dies, freezes or fails between two parts of one chunk.
+//! A worker dies, freezes or fails between two parts of one chunk, and a coordinator between two partitions.
 
 use serde_json::{Value, json};
 
@@ -90,4 +90,28 @@ fn a_part_that_cannot_be_made_durable_takes_the_others_with_it() {
     there.sort();
     assert_eq!(there, named, "the parts of the attempt that failed are gone");
     several.assert_whole(&job, [daemon]);
+}
+
+/// The coordinator dies when it has linked the parts of some partitions.
+#[test]
+fn a_kill_between_two_partitions_leaves_each_row_once() {
+    for point in ["before:make:ready=1*off->1*return(kill)", "before:link:ready=3*off->1*return(kill)"] {
+        let scene = Scene::new();
+        scene.site.db.execute(
+            "CREATE TABLE regional AS SELECT g AS id, 'r' || g % 5 AS region FROM generate_series(1, 3000) g; \
+             ALTER TABLE regional ADD PRIMARY KEY (id); ANALYZE regional",
+        );
+        let mut victim = scene.doomed(point);
+        let table = json!({"table": "public.regional", "strategy": "range", "chunk_rows": 1000});
+        let job = scene.site.request(json!({"tables": [table], "output": {"partition_by": ["region"]}}));
+        died(&mut victim);
+        let successor = scene.site.daemon();
+        scene.finished(&job);
+        scene.site.assert_partitioned(
+            "SELECT * FROM regional",
+            "public_regional",
+            &json!({"region": "text"}),
+        );
+        scene.site.assert_sound(&[&job], [successor]);
+    }
 }

@@ -157,7 +157,12 @@ impl Source for SimSource {
         }
         let native = |c: &Column| c.name == "value" && c.ty != ColumnType::Text;
         if self.quirks.unfit.contains(table) && read.columns.iter().any(native) {
-            let unfit = UnfitColumn { column: "value".into(), reason: "too large".into(), dimensions: None, row: None };
+            let unfit = UnfitColumn {
+                column: "value".into(),
+                reason: "too large".into(),
+                dimensions: None,
+                row: None,
+            };
             return Err(SourceError::unfit(vec![unfit]));
         }
         if self.quirks.deadly.contains(table) {

@@ -2,7 +2,6 @@
 //! a file of the workspace. A table is put together in its `ready` directory by links, and moved to a public
 //! name by one rename. That rename decides between publishing and discarding (primitive 2).
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -23,6 +22,7 @@ use crate::message::request::{OnConflict, OutputDirectory};
 use crate::message::{BatchId, BatchNo, JobId, SourceName, TableNo};
 
 pub mod consume;
+mod gather;
 mod latest;
 mod places;
 
@@ -37,40 +37,6 @@ impl FolderDestination {
     #[must_use]
     pub fn new(folder: Folder) -> Self {
         Self { folder }
-    }
-
-    /// Links the winning parts into the table's `ready` directory.
-    async fn gather(&self, table: &StagedTable, parts: &[WinningPart]) -> Result<(), FolderError> {
-        let dir = layout::ready_table(&table.job, table.of.epoch, table.stage, table.table);
-        let from = layout::parts(&table.job, table.of);
-        let mut links: BTreeMap<Option<&str>, Vec<(String, String)>> = BTreeMap::from([(None, Vec::new())]);
-        for part in parts {
-            let (below, name) = match part.path.rsplit_once('/') {
-                Some((below, name)) => (Some(below), name),
-                None => (None, part.path.as_str()),
-            };
-            let file = FolderPart::of(&part.reference)?.file;
-            links.entry(below).or_default().push((format!("{from}/{file}"), name.to_owned()));
-        }
-        let store = self.folder.store();
-        for (below, links) in links {
-            let mut path = dir.clone();
-            let linked = async {
-                for name in below.into_iter().flat_map(|below| below.split('/')) {
-                    store.make_dirs(&path, vec![name.to_owned()]).await?;
-                    path = format!("{path}/{name}");
-                }
-                store.link(&path, links).await
-            };
-            match linked.await.map_err(FolderError::from) {
-                // Another coordinator moved the directory. The rename below finds out where to.
-                Err(e) if e.is_gone() => {
-                    return if store.stat(&dir).await?.is_some() { Err(e) } else { Ok(()) };
-                }
-                other => other?,
-            }
-        }
-        Ok(())
     }
 
     /// The next free name. `None` if `on_conflict` allows no further name.
@@ -187,7 +153,9 @@ impl Destination for FolderDestination {
         on_conflict: OnConflict,
         now: Timestamp,
     ) -> Result<Publication, FolderError> {
-        self.gather(table, parts).await?;
+        if let Some(error) = gather::gather(&self.folder, table, parts).await? {
+            return Ok(Publication::Refused(error));
+        }
         if let Some(output) = &table.directory
             && self.folder.store().stat(output.as_str()).await?.is_none()
         {
@@ -255,7 +223,9 @@ impl Destination for FolderDestination {
                 let path = format!("{within}{name}");
                 // Names of parts are not looked at one by one: there are many.
                 let is_part = name.ends_with(".parquet");
-                match !is_part && store.stat(&format!("{directory}/{path}")).await?.is_some_and(|s| s.directory) {
+                match !is_part
+                    && store.stat(&format!("{directory}/{path}")).await?.is_some_and(|s| s.directory)
+                {
                     true => directories.push(format!("{path}/")),
                     false => files.push(path),
                 }

@@ -12,7 +12,7 @@ use super::reading::{Fetch, Reading};
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::type_facts::Types;
-use super::types::{PgType, map, map_bytes, nested, range_key};
+use super::types::{PgType, is_canonical, map, map_bytes, nested, range_key};
 use crate::message::setting::{ArrayMode, FileTypes, InfinityMode, NumericMode};
 use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn, UnfitColumn};
 use crate::source::SourceError;
@@ -158,6 +158,7 @@ fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow, as_stor
     let order = |cast: &str| if doubt.is_some() { by_bytes(cast) } else { cast.to_owned() };
     SurveyColumn {
         readable: row.readable,
+        canonical: is_canonical(&ty),
         width: form.width(),
         column: made(row.name, row.source_type, !row.not_null, Reading { fetch, form, infinity: None }),
         order: range.as_ref().map(|r| Frozen::of(&order(r.cast))),
@@ -379,7 +380,12 @@ mod tests {
         let asked = map_column(&numeric, &options);
         assert_eq!(asked.ty, ColumnType::Decimal { precision: 38, scale: 9 });
         assert_eq!(asked.note.as_deref(), Some("numeric as decimal(38,9), as asked for"));
-        let unfit = UnfitColumn { column: "c".into(), reason: "NaN has no decimal form".into(), dimensions: None, row: None };
+        let unfit = UnfitColumn {
+            column: "c".into(),
+            reason: "NaN has no decimal form".into(),
+            dimensions: None,
+            row: None,
+        };
         let text = map_column(&numeric, &MappingOptions { as_text: vec![unfit], ..Default::default() });
         assert_eq!((&text.ty, reading(&text).fetch), (&ColumnType::Text, Fetch::AsText));
         assert!(text.note.is_some_and(|n| n.contains("NaN")));
@@ -413,7 +419,11 @@ mod tests {
         let declared = PgType { dimensions: 3, ..dates.facts.get::<PgType>().expect("known").clone() };
         dates.facts = Facts::of(declared);
         assert_eq!(nested(&dates, vec![]).ty, list(list(list(ColumnType::Date))));
-        assert_eq!(nested(&dates, vec![two()]).ty, list(list(ColumnType::Date)), "values count, not what is declared");
+        assert_eq!(
+            nested(&dates, vec![two()]).ty,
+            list(list(ColumnType::Date)),
+            "values count, not what is declared"
+        );
         assert_eq!(mapped(&dates, ArrayMode::Text, vec![]).ty, list(ColumnType::Date));
         assert_eq!(nested(&column(25, -1, "text"), vec![]).ty, ColumnType::Text);
     }

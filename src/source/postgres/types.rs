@@ -285,6 +285,27 @@ pub(super) fn range_key(ty: &PgType) -> Option<RangeKey> {
     Some(RangeKey { cast, numeric })
 }
 
+/// Whether equal values have one text, which is the value.
+#[must_use]
+pub(super) fn is_canonical(ty: &PgType) -> bool {
+    let ty = ty.undomained();
+    let is_built_in = matches!(
+        ty.oid,
+        oid::BOOL
+            | oid::INT2
+            | oid::INT4
+            | oid::INT8
+            | oid::OID
+            | oid::TEXT
+            | oid::VARCHAR
+            | oid::BPCHAR
+            | oid::NAME
+            | oid::DATE
+            | oid::UUID
+    );
+    is_built_in || ty.typtype == 'e'
+}
+
 impl PgType {
     /// The base type of a domain, also of nested domains; any other type itself.
     #[must_use]

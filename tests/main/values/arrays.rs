@@ -17,10 +17,18 @@ const ELEMENTS: [(&str, &str, Option<&str>); 16] = [
     ("mood", "(ARRAY['sad', 'ok'])[1 + (random())::int]::mood", Some("string")),
     ("bytea", "decode(md5(random()::text), 'hex')", Some("binary")),
     ("uuid", "md5(random()::text)::uuid", Some("extension<arrow.uuid>")),
-    ("date", "CASE WHEN random() < 0.1 THEN 'infinity' ELSE '2000-01-01'::date + (random() * 9999)::int END", Some("date32[day]")),
+    (
+        "date",
+        "CASE WHEN random() < 0.1 THEN 'infinity' ELSE '2000-01-01'::date + (random() * 9999)::int END",
+        Some("date32[day]"),
+    ),
     ("timestamptz", "to_timestamp(random() * 1e9)", Some("timestamp[us, tz=UTC]")),
     ("jsonb", "jsonb_build_object('a', random())", Some("extension<arrow.json>")),
-    ("pair", "ROW((random() * 9)::int, ARRAY[md5(random()::text)])::pair", Some("struct<i: int32, t: list<element: string>>")),
+    (
+        "pair",
+        "ROW((random() * 9)::int, ARRAY[md5(random()::text)])::pair",
+        Some("struct<i: int32, t: list<element: string>>"),
+    ),
     ("int4range", "int4range((random() * 9)::int, 100)", None),
     ("inet", "('10.0.0.' || (random() * 9)::int)::inet", None),
 ];
@@ -112,11 +120,16 @@ fn arrays_that_differ_are_text_or_null_or_refused_as_others_that_do_not_fit() {
             CASE WHEN id <> 2500 THEN shifted END AS shifted, fine, CASE WHEN id <> 2999 THEN later END AS later FROM odd",
     );
     let arrow = json!({"mixed": lists(1, "int32"), "shifted": lists(2, "int32")});
-    let pair = json!({"relation": "public.with_nulls", "files": site.exports.path("public_odd_v2"), "arrow": arrow});
+    let pair =
+        json!({"relation": "public.with_nulls", "files": site.exports.path("public_odd_v2"), "arrow": arrow});
     assert_exact(&site.cast_back(&[pair]), 3000);
     let job = site.request(with("error"));
     let last = site.broker.events.wait_final(&job, PATIENCE);
     assert_eq!(last.kind(), "job.failed", "{}", last.body);
-    assert!(last.data()["tables"][0]["error"].to_string().contains("more than one dimension"), "{}", last.body);
+    assert!(
+        last.data()["tables"][0]["error"].to_string().contains("more than one dimension"),
+        "{}",
+        last.body
+    );
     site.assert_sound(&[done.job(), nulls.job(), &job], [daemon]);
 }

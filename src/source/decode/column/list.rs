@@ -96,7 +96,8 @@ fn with_head(
     let ty = element.column_type();
     let wide = Some(bytes_of_null(&ty.data_type())).filter(|&bytes| bytes > NARROW);
     let within = |ty: &ColumnType| Some(ColumnType::List(Box::new(ty.clone())));
-    let level = |ty: ColumnType| Level { field: Arc::new(ty.field(ELEMENT, true)), offsets: vec![0], total: 0 };
+    let level =
+        |ty: ColumnType| Level { field: Arc::new(ty.field(ELEMENT, true)), offsets: vec![0], total: 0 };
     let mut levels: Vec<Level> =
         std::iter::successors(Some(ty), within).take(dimensions.into()).map(level).collect();
     levels.reverse();

@@ -298,7 +298,8 @@ fn lists_of_numerics_without_precision_are_text_or_doubles() {
 /// A binary array of integers with these lengths and lower bounds, and as many elements as claimed.
 fn matrix(head: &[(i32, i32)], elements: &[Field]) -> Field {
     let mut out = Vec::new();
-    for word in [head.len() as i32, 1, 23].into_iter().chain(head.iter().flat_map(|(n, lower)| [*n, *lower])) {
+    for word in [head.len() as i32, 1, 23].into_iter().chain(head.iter().flat_map(|(n, lower)| [*n, *lower]))
+    {
         out.extend(word.to_be_bytes());
     }
     out.extend(fields(elements));
@@ -309,7 +310,12 @@ fn matrix(head: &[(i32, i32)], elements: &[Field]) -> Field {
 fn arrays_of_several_dimensions_are_lists_of_lists() {
     let columns = [column("a", Form::Nested { element: Box::new(Form::Int32), dimensions: 3 }, true)];
     let numbers: Vec<Field> = [int(1), None, int(3), int(4), int(5), int(6)].into();
-    let rows = [matrix(&[(1, 1), (3, 1), (2, 1)], &numbers), None, matrix(&[], &[]), matrix(&[(2, 1), (1, 1), (1, 1)], &numbers[2..4])];
+    let rows = [
+        matrix(&[(1, 1), (3, 1), (2, 1)], &numbers),
+        None,
+        matrix(&[], &[]),
+        matrix(&[(2, 1), (1, 1), (1, 1)], &numbers[2..4]),
+    ];
     let bytes = stream(&rows.map(|field| vec![field]));
     for size in [1, 7, 1000] {
         let batch = decode_pieces(&columns, OnUnfit::Error, bytes.chunks(size)).expect("decodes");
@@ -322,7 +328,8 @@ fn arrays_of_several_dimensions_are_lists_of_lists() {
 #[test]
 fn arrays_that_are_no_such_lists_say_why() {
     let columns = [column("a", Form::Nested { element: Box::new(Form::Int32), dimensions: 2 }, true)];
-    let refused = |field: Field| decode(&columns, OnUnfit::Text, &stream(&[vec![field]])).expect_err("refused");
+    let refused =
+        |field: Field| decode(&columns, OnUnfit::Text, &stream(&[vec![field]])).expect_err("refused");
     let one = refused(matrix(&[(2, 1)], &[int(1), int(2)]));
     assert_eq!((one.kind, one.unfit[0].dimensions), (ErrorKind::Unfit, Some(1)));
     let shifted = refused(matrix(&[(1, 1), (2, 0)], &[int(1), int(2)]));
