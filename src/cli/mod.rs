@@ -98,7 +98,7 @@ pub fn main() -> std::process::ExitCode {
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     // A process that may not open more still runs.
-    drop(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }));
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 impl Command {

@@ -159,8 +159,9 @@ fn each_row_is_in_the_directory_of_its_value_and_memory_is_bounded() {
             // A tenth of the rows has the first value.
             let of = |id: i64| if id % 10 == 0 { 1 } else { scattered(id) % many };
             let regions: Vec<_> = (from..from + rows).map(|id| region(of(id))).collect();
-            (from..from + rows)
-                .for_each(|id| drop(expected.entry(directory(of(id))).or_default().insert(id)));
+            for id in from..from + rows {
+                expected.entry(directory(of(id))).or_default().insert(id);
+            }
             bench.write(&regions, from, &"x".repeat(50)).expect("written");
             let partitions = &bench.partitions;
             assert!(partitions.bytes < LIMIT + 60_000, "{} bytes wait", partitions.bytes);
