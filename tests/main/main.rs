@@ -10,6 +10,7 @@ mod idempotence;
 mod one_shot;
 mod operations;
 mod output;
+mod pages;
 mod pipeline;
 mod plans;
 mod properties;
