@@ -1,6 +1,6 @@
 //! `adu-export export`: runs the intake, coordinator and worker of a daemon over an in-process bus.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +47,12 @@ pub struct ExportArgs {
     /// snappy, zstd, zstd:1 to zstd:22, lz4, gzip or none
     #[arg(long, value_name = "C")]
     pub compression: Option<Compression>,
+    /// Bytes at which a file is followed by the next one, at least 1048576
+    #[arg(long, value_name = "N")]
+    pub file_bytes: Option<NonZeroU64>,
+    /// Column that files leave out, with a directory for each value (region=EU); may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    pub partition_by: Vec<String>,
     /// exact, or portable: only types and encodings that every reader supports
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
@@ -74,6 +80,8 @@ impl ExportArgs {
         Overrides {
             source: self.source.source.clone(),
             compression: self.compression,
+            file_bytes: self.file_bytes,
+            partition_by: self.partition_by.clone(),
             types: self.types,
             read: self.read,
             workers: self.workers,

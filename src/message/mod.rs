@@ -10,7 +10,7 @@ pub mod inbox;
 pub mod json;
 pub mod name;
 pub mod number;
-mod output;
+pub mod output;
 #[cfg(test)]
 mod page;
 pub mod pattern;

@@ -176,6 +176,9 @@ pub struct ArchivedTable {
     /// Columns of the table: exact source type, type in the files, notes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ArchivedColumn>,
+    /// Columns that the files leave out: the directories of the files are named after their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
     /// Which types and encodings the files have.
     #[serde(default, skip_serializing_if = "FileTypes::is_exact")]
     pub types: FileTypes,
