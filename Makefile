@@ -103,9 +103,9 @@ soak: packages $(PYTHON) ## Two daemons under load for MINUTES (20): memory, des
 	$(PYTHON) scripts/soak.py $(or $(MINUTES),20)
 
 .PHONY: fidelity
-fidelity: packages $(PYTHON) ## PostgreSQL's regression suite, exported in one job and compared by the server: all of it exact
-	cargo build --locked --release --bin adu-export
-	scripts/fidelity.sh
+fidelity: packages $(PYTHON) ## PostgreSQL's regression suite, exported in one job and compared by the server: all of it exact (READ=pages: by pages)
+	cargo build --locked --release --bin adu-export $(if $(READ),--features failpoints)
+	READ=$(READ) scripts/fidelity.sh
 
 .PHONY: readers
 readers: packages ## What nine engines read of each type, in exact and portable files; writes README's table (PyPI, npm, a JRE; 10 minutes)
@@ -128,15 +128,17 @@ fuzz: ## MINUTES (5) of random splits and garbage for tap and decoders: no panic
 			decode::decoder::tests::pieces_do_not_matter decode::decoder::tests::garbage_is_never_a_panic \
 			source::postgres::tap::tests::rows_and_messages_are_told_apart \
 			source::postgres::pages::tests::garbage_is_never_a_panic_and_its_growth_is_bounded \
+			source::postgres::pages::tests::random_pages_and_layouts_are_never_a_panic \
+			source::postgres::pages::sheets::tests::garbage_is_no_panic \
 			source::postgres::pages::expand::tests::garbage_grows_no_further_than_it_can
 	done
 
 .PHONY: bench
-bench: packages $(BENCH_PYTHON) ## Beside the floor and its peers: make bench ONLY="lineitem shapes small growth core pages" RUNS=5 (40 minutes)
+bench: packages $(BENCH_PYTHON) ## Beside the floor and its peers: make bench ONLY="lineitem pages shapes small growth core status" RUNS=5 (40 minutes)
 	cargo build --locked --release --bin adu-export $(addprefix --example ,load_tpch decode_speed chunk_speed decide_speed)
-	$(if $(ONLY),$(if $(filter pages,$(ONLY)),$(BENCH_PYTHON) bench/pages.py $(TARGET)/release/adu-export))
-	$(if $(ONLY),$(if $(filter-out pages,$(ONLY)),$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) --only $(filter-out pages,$(ONLY))))
-	$(if $(ONLY),,$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) --write && $(BENCH_PYTHON) bench/pages.py $(TARGET)/release/adu-export)
+	$(if $(ONLY),$(if $(filter status,$(ONLY)),$(BENCH_PYTHON) bench/status_page.py $(TARGET)/release/adu-export))
+	$(if $(ONLY),$(if $(filter-out status,$(ONLY)),$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) --only $(filter-out status,$(ONLY))))
+	$(if $(ONLY),,$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) --write && $(BENCH_PYTHON) bench/status_page.py $(TARGET)/release/adu-export)
 	$(if $(ONLY),,$(BENCH_PYTHON) bench/plots.py && scripts/plan-scale.sh)
 
 .PHONY: bench-odbc2parquet

@@ -32,6 +32,10 @@ NAMES = {
     "one-shot": "**adu-export**, one-shot, 2 workers",
     "zstd:3": "**adu-export**, one-shot, zstd:3",
     "rabbitmq": "**adu-export** through RabbitMQ, one daemon",
+    "raw": "two `psql`, `get_raw_page` to /dev/null",
+    "copy": "**adu-export**, `read = \"copy\"`, 2 workers",
+    "superuser": "**adu-export**, `read = \"pages\"`, as a superuser",
+    "function": "**adu-export**, `read = \"pages\"`, by the role's function",
     "duckdb": "DuckDB, postgres extension",
     "connectorx": "Polars over ConnectorX",
     "adbc": "ADBC and pyarrow (one connection)",
@@ -119,6 +123,52 @@ def shapes(site, args):
     text = "\n".join(lines)
     print(f"\nOdd shapes:\n\n{text}", flush=True)
     return {"tables": result, "markdown": text}
+
+
+def pages(site, args):
+    """Exports TPC-H lineitem and tables of odd shapes by pages, as a superuser and by the function of a role."""
+    dsn = site.lineitem(args.scale)
+    rows = int(site.psql(dsn, "SELECT count(*) FROM lineitem"))
+    reader = site.page_reader(dsn)
+    programs = {
+        "floor": lambda: site.floor(dsn, "lineitem"),
+        "raw": lambda: site.raw_pages(dsn, "lineitem"),
+        "copy": lambda: site.one_shot(dsn, "lineitem", read="copy"),
+        "superuser": lambda: site.one_shot(dsn, "lineitem", read="pages"),
+        "function": lambda: site.one_shot(reader, "lineitem", read="pages"),
+        "duckdb": lambda: site.duckdb(dsn, "lineitem"),
+    }
+    costs = rounds(args.runs, {name: site.with_server(program) for name, program in programs.items()})
+    base = median(costs["floor"], "wall")
+    lines = ["| | wall | ÷ floor | CPU-s per M rows | server's CPU-s per M rows | peak memory |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, runs in costs.items():
+        wall = median(runs, "wall")
+        lines.append(
+            f"| {NAMES[name]} | {wall:.2f} s | {wall / base:.2f} | {median(runs, 'cpu') / rows * 1e6:.3f} "
+            f"| {median(runs, 'server') / rows * 1e6:.2f} | {median(runs, 'memory') / 1e6:.0f} MB |"
+        )
+    text = "\n".join(lines)
+    print(f"\nTPC-H lineitem at scale {args.scale} by pages, {rows / 1e6:.1f} M rows:\n\n{text}", flush=True)
+
+    dsn = site.database("shapes", (ROOT / "bench/shapes.sql").read_text())
+    site.page_reader(dsn)
+    result, lines = {}, ["| | wall by COPY ÷ floor | wall by pages ÷ floor | CPU by pages ÷ by COPY | server's CPU by pages ÷ by COPY |", "| --- | --- | --- | --- | --- |"]
+    for name, title in SHAPES.items():
+        programs = {
+            "floor": lambda: site.floor(dsn, name),
+            "copy": lambda: site.one_shot(dsn, name, read="copy"),
+            "superuser": lambda: site.one_shot(dsn, name, read="pages"),
+        }
+        runs = rounds(args.runs, {name: site.with_server(program) for name, program in programs.items()})
+        floor, copy, ours = (runs[name] for name in programs)
+        result[name] = {"runs": recorded(runs)}
+        lines.append(
+            f"| {title} | {median(copy, 'wall') / median(floor, 'wall'):.2f} | {median(ours, 'wall') / median(floor, 'wall'):.2f} "
+            f"| {median(ours, 'cpu') / median(copy, 'cpu'):.2f} | {median(ours, 'server') / max(median(copy, 'server'), 0.01):.2f} |"
+        )
+        print(lines[-1], flush=True)
+    text += "\n\n" + "\n".join(lines)
+    return {"rows": rows, "runs": recorded(costs), "shapes": result, "markdown": text}
 
 
 def copied_bytes(dsn, name):
@@ -219,7 +269,7 @@ def core(site, args):
 
 # The cases with many small files come first and last: ext4 without a journal creates files slowly where many
 # were removed in the last five minutes.
-CASES = {"small": small, "lineitem": lineitem, "shapes": shapes, "core": core, "growth": growth}
+CASES = {"small": small, "lineitem": lineitem, "pages": pages, "shapes": shapes, "core": core, "growth": growth}
 
 
 def machine(site):
@@ -261,7 +311,7 @@ def main():
     print(f"\n{path}")
     if args.write:
         put_into(ROOT / "README.md", results["cases"], ["lineitem"])
-        put_into(ROOT / "docs/PERFORMANCE.md", results["cases"], ["lineitem", "shapes", "small", "core"])
+        put_into(ROOT / "docs/PERFORMANCE.md", results["cases"], ["lineitem", "pages", "shapes", "small", "core"])
 
 
 def put_into(path: Path, cases, names):

@@ -31,6 +31,7 @@ class Site:
         shutil.rmtree(SPACE / "out", ignore_errors=True)
         (SPACE / "out").mkdir(parents=True)
         self.daemons = []
+        self.databases = set()
         self.runs = 0
         self.services = SPACE / "services"
         subprocess.run([ROOT / "scripts/services.sh", "start", self.services, str(os.getpid())], check=True)
@@ -46,17 +47,54 @@ class Site:
     # Databases.
 
     def database(self, name, script=None):
-        """Creates a database, filled by an SQL script, and returns its DSN."""
-        self.psql(f"{self.server}/postgres", f'CREATE DATABASE "{name}"')
-        if script:
-            self.psql(f"{self.server}/{name}", script)
+        """Creates a database, filled by an SQL script, unless it exists. Returns its DSN."""
+        if name not in self.databases:
+            self.databases.add(name)
+            self.psql(f"{self.server}/postgres", f'CREATE DATABASE "{name}"')
+            if script:
+                self.psql(f"{self.server}/{name}", script)
         return f"{self.server}/{name}"
 
     def lineitem(self, scale):
-        """Creates a database with TPC-H lineitem and returns its DSN."""
-        dsn = self.database(f"scale_{scale}")
-        subprocess.run([TARGET / "release/examples/load_tpch", dsn, str(scale), "lineitem"], check=True)
+        """Creates a database with TPC-H lineitem, unless it exists. Returns its DSN."""
+        name = f"scale_{scale}"
+        is_new = name not in self.databases
+        dsn = self.database(name)
+        if is_new:
+            subprocess.run([TARGET / "release/examples/load_tpch", dsn, str(scale), "lineitem"], check=True)
         return dsn
+
+    def page_reader(self, dsn):
+        """Lets superusers and the ordinary role `reader` read pages of a database. Returns the DSN of the latter."""
+        self.psql(dsn, "CREATE EXTENSION IF NOT EXISTS pageinspect")
+        if "reader" not in self.psql(dsn, "SELECT rolname FROM pg_roles").split():
+            self.psql(dsn, "CREATE ROLE reader LOGIN")
+        script = ["psql", "-Xqd", dsn, "-v", "role=reader", "-f", ROOT / "sql/page-reader.sql"]
+        subprocess.run(script, check=True, stdout=subprocess.DEVNULL)
+        # VACUUM marks pages; statistics tell how many.
+        self.psql(dsn, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader; VACUUM ANALYZE")
+        return dsn.replace("//postgres@", "//reader@")
+
+    def with_server(self, program):
+        """The program, with the CPU time of the server's sessions in its cost."""
+
+        def run():
+            before = self.server_seconds()
+            cost = program()
+            cost.server = self.server_seconds() - before
+            return cost
+
+        return run
+
+    def server_seconds(self):
+        """CPU seconds of all sessions that have ended. It waits until nobody else is connected."""
+        others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        for _ in range(300):
+            if self.psql(f"{self.server}/postgres", others) == "0":
+                break
+            time.sleep(0.1)
+        time.sleep(0.1)
+        return measure.children_seconds(int((self.services / "postgres.pid").read_text().split()[0]))
 
     def psql(self, dsn, script):
         """Runs SQL and returns its output."""
@@ -84,10 +122,21 @@ class Site:
         copies = (f"COPY (SELECT * FROM {table} WHERE ctid {side} '({half},0)') TO STDOUT (FORMAT binary)" for side in ("<", ">="))
         return measure.run(*(["psql", "-Xqd", dsn, "-c", copy] for copy in copies))
 
-    def one_shot(self, dsn, table, compression="snappy", workers=2):
+    def raw_pages(self, dsn, table):
+        """Two psql processes that each ask for half of the pages, as they are, to /dev/null."""
+        pages = int(self.psql(dsn, f"SELECT pg_relation_size('{table}') / 8192"))
+        halves = ((0, pages // 2 - 1), (pages // 2, pages - 1))
+        copies = (
+            f"COPY (SELECT get_raw_page('{table}', 'main', b) FROM generate_series({first}, {last}) b) TO STDOUT (FORMAT binary)"
+            for first, last in halves
+        )
+        return measure.run(*(["psql", "-Xqd", dsn, "-c", copy] for copy in copies))
+
+    def one_shot(self, dsn, table, compression="snappy", workers=2, read=None):
         """A one-shot export. Without a number of workers it uses its default."""
         out = self.out()
         options = ["--compression", compression, *(["--workers", workers] if workers else [])]
+        options += ["--read", read] if read else []
         return self.wrote(out, ADU, "export", "--quiet", "--dsn", dsn, "--table", f"public.{table}", "--out", out, *options)
 
     def duckdb(self, dsn, table):

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 @dataclass
 class Cost:
     """The cost of one run: `wall` and `cpu` (user and system) in seconds, `memory` (peak of one process) and `bytes`
-    (of the files) in bytes."""
+    (of the files) in bytes; `server` is the CPU time of the server's sessions, where it was measured."""
 
     wall: float
     cpu: float
     memory: int
     bytes: int = 0
+    server: float = 0.0
 
 
 def run(*commands):
@@ -45,6 +46,13 @@ def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
         fields = stat.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def children_seconds(pid):
+    """CPU seconds of all children of a process that have ended."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_memory(pid):

@@ -94,6 +94,8 @@ docker load --quiet --input "$WORK/adu-export.tar.gz" >/dev/null
 rm "$WORK/adu-export.tar.gz"
 docker run --rm adu-export --version >/dev/null || fail "the image does not survive docker save and docker load"
 say "docker save, docker load"
+docker run --rm --entrypoint cat adu-export /usr/share/adu-export/sql/page-reader.sql | cmp -s - sql/page-reader.sql ||
+  fail "the image has not the page-reader.sql of this release"
 
 echo "==> compose up"
 compose up -d >"$WORK/compose.log" 2>&1 || fail "$(tail -n 5 "$WORK/compose.log"); $(compose logs init | tail -n 5)"

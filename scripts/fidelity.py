@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Exports every relation of a database in one job and lets the server compare each.
 
-    fidelity.py DSN PROGRAM DIR
+    fidelity.py DSN PROGRAM DIR [READ]
 
-Left out are relations without columns, relations that the server itself cannot read, and views
+READ is the way in which tables are read. For `pages`, PROGRAM must have failpoints, so that tables of few pages are
+read by pages too. Left out are relations without columns, relations that the server itself cannot read, and views
 that give other rows at each read; the last two kinds are named. Ends with 1 unless all others are exact.
 """
 
@@ -46,20 +47,35 @@ def as_archived(name):
 
 
 def main():
-    dsn, program, directory = sys.argv[1:]
+    dsn, program, directory, read = (*sys.argv[1:], "auto")[:4]
+    environment = dict(os.environ)
+    if read == "pages":
+        psql(dsn, "CREATE EXTENSION IF NOT EXISTS pageinspect SCHEMA public;")
+        # Some indexes and tables of the suite cannot be analyzed.
+        psql(dsn, "VACUUM;", stop=False)
+        psql(dsn, "VACUUM ANALYZE;", stop=False)
+        environment["FAILPOINTS"] = "mid:count:pages=return(error)"
     relations = [json.loads(line) for line in psql(dsn, RELATIONS).stdout.splitlines()]
     why = {sql: reason for _, _, sql in relations if (reason := unsteady(dsn, sql, reads=1))}
     good = [relation for relation in relations if relation[2] not in why]
     quoted = [".".join('"' + name.replace('"', '""') + '"' for name in r[:2]) for r in good]
     request = os.path.join(directory, "request.json")
     with open(request, "w", encoding="utf-8") as file:
-        json.dump({"job_id": "fidelity", "tables": quoted}, file)
+        json.dump({"job_id": "fidelity", "tables": [{"table": name, "read": read} for name in quoted]}, file)
     out = os.path.join(directory, "exports")
     command = [program, "export", "--quiet", "--dsn", dsn, "--request", request, "--out", out, "--workers", "2"]
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    log = os.path.join(directory, "export.log")
+    with open(log, "w", encoding="utf-8") as said:
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=said, env=environment, check=False)
     with open(os.path.join(out, ".archive/by-id/fidelity.json"), encoding="utf-8") as file:
         archive = json.load(file)
     tables = {t["table_name"]: t for t in archive["tables"]}
+    if read == "pages":
+        by_pages = [t["pages"] for t in tables.values() if t.get("pages")]
+        print(f"{len(by_pages)} tables by pages: {sum(p['read'] for p in by_pages)} pages taken apart, "
+              f"{sum(p['recopied'] for p in by_pages)} read by COPY")
+        if not any(p["read"] for p in by_pages):
+            sys.exit("no page was taken apart")
     pairs, wrong = [], {}
     for schema, name, sql in good:
         table = tables.get(as_archived(schema) + "." + as_archived(name))

@@ -5,6 +5,8 @@
 #   scripts/fidelity.sh [DIR]        DIR, target/fidelity by default, keeps sources and exports
 #   ADU_EXPORT=…                     the program, target/release/adu-export by default
 #   PYTHON=…                         an interpreter with pyarrow, target/venv's by default
+#   READ=pages                       reads all tables by pages that are eligible, also small ones; the program then
+#                                    needs the feature failpoints
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/compared.sh fidelity "$@"
@@ -59,4 +61,4 @@ rm -rf "$results"
 
 echo "==> export in one job"
 rm -rf "$dir/exports"
-"$python" scripts/fidelity.py "postgres://postgres@127.0.0.1:$PG_PORT/regression" "$adu" "$dir"
+"$python" scripts/fidelity.py "postgres://postgres@127.0.0.1:$PG_PORT/regression" "$adu" "$dir" "${READ:-auto}"

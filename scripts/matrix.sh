@@ -93,7 +93,7 @@ for version in ${VERSIONS:-12 13 14 15 16 17 18 trixie debian rabbitmq}; do
     ADU_TEST_RABBITMQ_BIN=$bin tests rabbitmq "$("$bin/rabbitmqctl" version)" pipeline:: operations:: clients::
   else
     bin=$(programs "$version")
-    ADU_TEST_PG_BIN=$bin tests "$version" "$("$bin/postgres" --version | cut -d' ' -f3)" values::every_type pipeline:: planner::
+    ADU_TEST_PG_BIN=$bin tests "$version" "$("$bin/postgres" --version | cut -d' ' -f3)" values::every_type values::pages pages:: pipeline:: planner::
   fi
 done
 echo

@@ -4,7 +4,8 @@
 --
 -- It makes one function for this role: adu_page_reader.<role>. Whoever may execute the function may read what the role may
 -- read; nothing else is asked, so EXECUTE is granted to this role alone. It may be run again: it replaces what an older
--- release made. page-reader-remove.sql removes everything.
+-- release made. Run it again after a restore from a dump: the function then refuses, because its role has another number.
+-- page-reader-remove.sql removes everything.
 --
 -- The function returns pages of a table only if the role may now SELECT the whole table, if the table has no row-level
 -- security and no dropped columns, and only pages whose rows are visible to everybody. Beside these rows, pages show what
@@ -28,6 +29,8 @@ DECLARE
   for_role text := current_setting('adu_export.role');
   role_oid oid := (SELECT oid FROM pg_roles WHERE rolname = for_role);
   extension text;
+  safe boolean;
+  other record;
 BEGIN
   IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     RAISE EXCEPTION 'run this as a superuser';
@@ -59,14 +62,22 @@ BEGIN
   END IF;
 
   CREATE EXTENSION IF NOT EXISTS pageinspect SCHEMA adu_page_reader;
-  extension := (SELECT quote_ident(n.nspname) FROM pg_extension x
+  -- Who owns the schema of get_raw_page could put a function of his own in its place.
+  SELECT quote_ident(n.nspname), s.rolsuper INTO extension, safe
+    FROM pg_extension x
     JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid
       AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
     JOIN pg_proc p ON p.oid = d.objid JOIN pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_roles o ON o.oid = n.nspowner JOIN pg_database b ON b.datname = current_database()
+    JOIN pg_roles s ON s.oid = CASE WHEN o.rolname = 'pg_database_owner' THEN b.datdba ELSE o.oid END
     WHERE x.extname = 'pageinspect' AND p.proname = 'get_raw_page'
-      AND p.proargtypes::text = '25 25 20');
+      AND p.proargtypes::text = '25 25 20';
   IF extension IS NULL THEN
     RAISE EXCEPTION 'the extension pageinspect is too old: ALTER EXTENSION pageinspect UPDATE';
+  END IF;
+  IF NOT safe THEN
+    RAISE EXCEPTION 'the schema of pageinspect belongs to a role that is no superuser: '
+      'ALTER EXTENSION pageinspect SET SCHEMA adu_page_reader';
   END IF;
 
   -- A superuser bypasses row-level security and so cannot ask for it. This role can, and it sees what holds now,
@@ -94,6 +105,11 @@ BEGIN
     BEGIN
       IF pages NOT BETWEEN 1 AND 64 OR first < 0 OR first + pages > 4294967294 THEN
         RAISE EXCEPTION 'ask for 1 to 64 pages' USING ERRCODE = 'invalid_parameter_value';
+      END IF;
+      -- A restored dump keeps the number, and the role has another one.
+      IF to_regrole(%4$L) IS DISTINCT FROM reader::regrole THEN
+        RAISE EXCEPTION 'this function was made for another role: run page-reader.sql again'
+          USING ERRCODE = 'insufficient_privilege';
       END IF;
       -- get_raw_page takes a name. While pages are read, neither the table nor its schema may get another name: so both
       -- are locked, until the end of this block, which undoes the locks.
@@ -131,12 +147,21 @@ BEGIN
         RETURN taken;
       END;
     END
-    $function$ $make$, for_role, role_oid, extension);
+    $function$ $make$, for_role, role_oid, extension, quote_ident(for_role));
   EXECUTE format('REVOKE ALL ON FUNCTION adu_page_reader.%I(oid, bigint, integer) FROM PUBLIC', for_role);
+  -- Default privileges may have given it to others.
+  FOR other IN
+    SELECT DISTINCT p.oid::regprocedure AS function, a.grantee::regrole AS role
+    FROM pg_proc p, aclexplode(p.proacl) a
+    WHERE p.pronamespace = 'adu_page_reader'::regnamespace AND p.proname IN (for_role, 'has_row_security')
+      AND a.grantee NOT IN (0, p.proowner)
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', other.function, other.role);
+  END LOOP;
   EXECUTE format('GRANT EXECUTE ON FUNCTION adu_page_reader.%1$I(oid, bigint, integer) TO %1$I', for_role);
   EXECUTE format('GRANT USAGE ON SCHEMA adu_page_reader TO %I', for_role);
   EXECUTE format('COMMENT ON FUNCTION adu_page_reader.%I(oid, bigint, integer) IS %L', for_role,
-    'ADU Export, version 1: pages of tables, for this role');
+    'ADU Export, version 2: pages of tables, for this role');
 END
 $do$;
 COMMIT;

@@ -10,7 +10,7 @@
 //! | `bus/rabbitmq`, moments `before`, `after` | `publish` | `plan-task`, `chunk-task`, `wake-job`, `wake-chunk`, `alive`, `planned`, `cancel`, `census`, `finished`, `job.accepted`, … |
 //! | | `ack`, `before:release` | `requests`, `work`, `coordinator`, `control` |
 //! | others | `mid:link:ready`, `mid:copy:<table>`, `mid:join:keeper` | |
-//! | pages, where `error` leaves the step out | `mid:look:visible`, `mid:cut:pages`, `mid:copy:listed` | |
+//! | pages, where `error` leaves the step out | `mid:count:pages`, `mid:look:visible`, `mid:cut:pages`, `mid:copy:listed` | |
 //! | Greenplum, where `error` leaves the step out | `mid:prove:snapshot`, `mid:confirm:cursor` | |
 //!
 //! `FAILPOINTS='after:create:record=1*return(kill)'` configures them, in the syntax of the crate `fail`.

@@ -58,12 +58,13 @@ is ActiveState inactive || fail "the daemon was started before anybody configure
 [ "$(stat -c '%a %U %G' $ROOT)" = "2750 adu-export adu-export" ] || fail "$ROOT: $(stat -c '%a %U %G' $ROOT)"
 for file in man/man1/adu-export.1.gz bash-completion/completions/adu-export zsh/vendor-completions/_adu-export \
   fish/vendor_completions.d/adu-export.fish adu-export/schemas/request.schema.json \
+  adu-export/sql/page-reader.sql adu-export/sql/page-reader-remove.sql \
   adu-export/rabbitmq/definitions.json adu-export/prometheus/adu-export.rules.yml adu-export/prometheus/prometheus.yml \
   adu-export/grafana/dashboards/adu-export.json adu-export/grafana/provisioning/dashboards/adu-export.yml \
   adu-export/grafana/provisioning/datasources/adu-export.yml doc/adu-export/OPERATIONS.md; do
   [ -s "/usr/share/$file" ] || fail "/usr/share/$file is missing"
 done
-say "user, folders, configuration, manual page, completions, schemas, rules, dashboard"
+say "user, folders, configuration, manual page, completions, schemas, SQL scripts, rules, dashboard"
 for unit in $UNIT adu-export@9951.service; do
   complaints=$(systemd-analyze verify --man=no "$unit" 2>&1 | grep -F adu-export) || true
   [ -z "$complaints" ] || fail "systemd complains: $complaints"

@@ -288,29 +288,38 @@ fn limited(job: &JobState, id: BatchId, table: TableNo, cause: Cause, error: &Er
     // A later epoch may have taken a new lineage already. Then this table joins that lineage and needs no
     // other.
     let needs_new = current == own;
-    // The source knows better what to change than this function, which knows no source.
-    let fail = |message: String, remedy: &str| {
-        Disposition::Fail(ErrorReport {
-            code: error.code.clone(),
-            message,
-            remedy: error.remedy.clone().or_else(|| Some(remedy.into())),
-            retryable: true,
-        })
-    };
     if cause == Cause::Changed && job.times_changed(table) >= MAX_CHANGED {
-        return fail(
-            format!("{}; it was planned again {MAX_CHANGED} times already", error.message),
-            "export when the table is not rewritten, truncated or altered, then `adu-export retry`",
-        );
+        return Disposition::Fail(given_up(
+            error,
+            &format!("it was planned again {MAX_CHANGED} times already"),
+            "wait until the table is not rewritten, truncated or altered",
+        ));
     }
     if needs_new && lineages >= MAX_LINEAGES {
-        return fail(
-            format!("{}; the job has used {MAX_LINEAGES} snapshots already", error.message),
-            "find out what ends the snapshots (restarts, terminated sessions, a standby without hot_standby_feedback), \
-             then `adu-export retry`",
-        );
+        return Disposition::Fail(no_snapshot_left(error));
     }
     Disposition::Abandon(cause)
+}
+
+/// The error of tables that need another snapshot when their job has used all it may use.
+#[must_use]
+pub fn no_snapshot_left(error: &ErrorReport) -> ErrorReport {
+    given_up(
+        error,
+        &format!("the job has used {MAX_LINEAGES} snapshots already"),
+        "find out what ends the snapshots (restarts, terminated sessions, a standby without hot_standby_feedback)",
+    )
+}
+
+/// An error after which a table is not planned again. The source knows better what to change than this
+/// function, which knows no source.
+fn given_up(error: &ErrorReport, why: &str, remedy: &str) -> ErrorReport {
+    ErrorReport {
+        code: error.code.clone(),
+        message: format!("{}; {why}", error.message),
+        remedy: Some(format!("{}, then `adu-export retry`", error.remedy.as_deref().unwrap_or(remedy))),
+        retryable: true,
+    }
 }
 
 /// Reports a job that has not moved for too long.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::decide::{Circumstances, Disposition, Effect, decide};
+use super::decide::{Circumstances, Disposition, Effect, decide, no_snapshot_left};
 use super::outcome::{CancelCause, CancelMark, NewJob, Outcome, Owner, TableOutcome, TableResult};
 use super::state::{BatchId, JobState};
 use super::window::{SourceLimits, Window, WindowSettings};
@@ -301,7 +301,11 @@ fn a_sixth_snapshot_is_not_taken() {
         match epoch {
             5 => {
                 let [Disposition::Fail(error)] = &list[..] else { panic!("{list:?}") };
-                assert_eq!(error.remedy.as_deref(), Some("mend it"), "what the source said");
+                let remedy = error.remedy.as_deref();
+                assert_eq!(remedy, Some("mend it, then `adu-export retry`"), "what the source said");
+                let silent = no_snapshot_left(&ErrorReport { remedy: None, ..error.clone() });
+                let remedy = silent.remedy.expect("also where the source says none");
+                assert!(remedy.starts_with("find out") && remedy.contains("adu-export retry"), "{remedy}");
             }
             _ => assert_eq!(list, vec![Disposition::Abandon(Cause::LineageLost)]),
         }

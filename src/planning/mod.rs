@@ -14,7 +14,7 @@ use crate::config::{ExportConfig, SourceConfig};
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
 use crate::message::request::{Consistency, ExportRequest, TableRequest};
-use crate::message::setting::{FileTypes, ReadWay};
+use crate::message::setting::FileTypes;
 use crate::message::{Epoch, JobId, SourceName, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::choose::choose;
@@ -201,7 +201,7 @@ pub async fn plan<N: Names>(
         tables: asked.clone().map(|t| t.table.clone()).collect(),
         schemas: schemas.clone(),
         statistics_for: request.tables.iter().filter_map(|t| t.chunk_column.clone()).collect(),
-        by_pages: asked.clone().any(|t| t.read.unwrap_or(ground.config.read) == ReadWay::Pages),
+        ways: asked.clone().map(|t| t.read.unwrap_or(ground.config.read)).collect(),
     };
     let relations = ground.source.survey(&survey, ground.keeper()).await?;
     let most_chunks = ground.source.most_chunks(ground.keeper()).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Column, Extent, Frozen};
 use crate::message::pattern::TablePattern;
-use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
+use crate::message::setting::{FileTypes, InfinityMode, NumericMode, ReadWay};
 
 /// What a survey looks for.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +18,8 @@ pub struct SurveyRequest {
     /// Names of columns that tables may be split by, besides their primary keys. The survey reads statistics
     /// for these columns and for primary keys only.
     pub statistics_for: Vec<String>,
-    /// Whether a table is to be read by pages: only then the survey asks what decides whether that may be.
-    pub by_pages: bool,
+    /// The ways in which the tables are to be read. The survey asks only what decides about these.
+    pub ways: Vec<ReadWay>,
 }
 
 /// What kind of relation it is.
@@ -83,6 +83,8 @@ pub struct Relation {
     pub columns: Vec<SurveyColumn>,
     /// What else the source knows about it, if it splits its tables itself.
     pub own: Option<Facts>,
+    /// What decides how it is read, if the source has several ways for tables that it does not split itself.
+    pub ways: Option<Facts>,
 }
 
 impl Relation {

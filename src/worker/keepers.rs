@@ -171,8 +171,7 @@ impl Keepers {
                 return Err(SourceError::lineage_lost(format!(
                     "no session of source {} holds the job's snapshot any more",
                     source.name()
-                ))
-                .with_remedy("the unfinished tables are exported from a new snapshot by themselves"));
+                )));
             }
             debug!(%lineage, "no living keeper is found yet");
             let pause = (self.context.config.timing.keeper_wait.0 / 10).min(Duration::from_secs(3));

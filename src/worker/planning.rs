@@ -14,7 +14,7 @@ use super::{End, Shared};
 use crate::config::SourceConfig;
 use crate::destination::Stage;
 use crate::folder::{Created, FolderError, VERSION};
-use crate::job::decide::MAX_LINEAGES;
+use crate::job::decide::{self, MAX_LINEAGES};
 use crate::job::look::{self, OpenedJob};
 use crate::job::outcome::{PlanFailure, StoredRequest};
 use crate::job::state::JobState;
@@ -222,8 +222,7 @@ impl Planner<'_> {
             }
         }
         if let Some(error) = passed.filter(|_| self.job.fruitless_lineages() >= MAX_LINEAGES) {
-            let message = format!("{}; the job has used {MAX_LINEAGES} snapshots already", error.message);
-            return Err(PlanError::Failed(ErrorReport { message, ..error.report(self.config.origin) }));
+            return Err(PlanError::Failed(decide::no_snapshot_left(&error.report(self.config.origin))));
         }
         let lineage = self.shared.context.machine.fresh();
         let keeper = keepers.open(&self.source, lineage, &self.task.job).await?;

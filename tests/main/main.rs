@@ -9,6 +9,7 @@ mod fairness;
 mod idempotence;
 mod one_shot;
 mod operations;
+mod pages;
 mod pipeline;
 mod plans;
 mod properties;

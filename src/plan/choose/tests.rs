@@ -29,6 +29,7 @@ fn relation(name: &str, kind: RelationKind) -> Relation {
         partial: None,
         contains: Vec::new(),
         alone: None,
+        ways: None,
         has_own_rows: true,
         foreign: false,
         estimated_rows: None,

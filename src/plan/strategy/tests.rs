@@ -35,6 +35,7 @@ fn heap(rows: u64) -> Relation {
         partial: None,
         contains: Vec::new(),
         alone: None,
+        ways: None,
         has_own_rows: true,
         foreign: false,
         estimated_rows: Some(rows),

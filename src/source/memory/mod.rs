@@ -290,6 +290,7 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
         partial: None,
         contains: Vec::new(),
         alone: None,
+        ways: None,
         has_own_rows: true,
         foreign: false,
         estimated_rows: Some(rows.num_rows() as u64),

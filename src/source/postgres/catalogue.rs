@@ -2,7 +2,6 @@
 //! on the number of relations.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use tokio_postgres::SimpleQueryRow;
 
@@ -14,6 +13,7 @@ use super::session::Session;
 use super::slice::HAS_TID_RANGE_SCAN;
 use super::sqlstate::{FROM_PRIMARY, Stage};
 use crate::message::pattern::{TablePattern, qualified};
+use crate::message::setting::ReadWay;
 use crate::relation::{self, Extent, Numbered, Relation, RelationKind, SurveyRequest, Unreadable};
 use crate::source::{Refusal, SourceError};
 
@@ -46,10 +46,7 @@ pub(super) async fn survey(
     }
     let oids = oid_array(named.iter().map(|n| n.oid));
     let facts = facts(session, version, &oids, sizes).await?;
-    let mut pages = match request.by_pages {
-        true => pages(session, version, &facts).await?,
-        false => HashMap::new(),
-    };
+    let mut pages = pages(session, version, &facts, &request.ways).await?;
     let mut columns = columns::survey(session, version, &named, &oids, &request.statistics_for).await?;
     let parents = named.iter().filter(|n| facts.get(&n.oid).is_some_and(|f| f.inheritors(n.kind)));
     let mut contained = contained(session, parents.map(|n| n.oid)).await?;
@@ -62,32 +59,33 @@ pub(super) async fn survey(
             let contains = contained.remove(&n.oid).unwrap_or_default();
             let alone = facts.inheritors(n.kind).then(|| {
                 let relation = relation(&n, &facts.alone(), columns.alone(), version, all_rows);
-                Box::new(Relation { contains: contains.clone(), own: pages.get(&n.oid).cloned(), ..relation })
+                Box::new(Relation {
+                    contains: contains.clone(),
+                    ways: pages.get(&n.oid).cloned(),
+                    ..relation
+                })
             });
             let relation = relation(&n, facts, columns, version, all_rows);
-            Some(Relation { contains, alone, own: pages.remove(&n.oid), ..relation })
+            Some(Relation { contains, alone, ways: pages.remove(&n.oid), ..relation })
         })
         .collect())
 }
 
-/// What decides whether tables can be read by pages, of those that are large enough.
+/// What decides whether tables are read by pages, of those that are large enough.
 async fn pages(
     session: &Session,
     version: u32,
     facts: &HashMap<u32, Facts>,
+    ways: &[ReadWay],
 ) -> Result<HashMap<u32, relation::Facts>, SourceError> {
-    let is_large = |facts: &Facts| facts.heap && facts.pages() >= pages::FEWEST_PAGES as f64;
-    let mut large: Vec<u32> =
-        facts.iter().filter(|(_, facts)| is_large(facts)).map(|(oid, _)| *oid).collect();
-    if large.is_empty() || version < HAS_TID_RANGE_SCAN {
+    let careful = ways.contains(&ReadWay::Auto);
+    if version < HAS_TID_RANGE_SCAN || !careful && !ways.contains(&ReadWay::Pages) {
         return Ok(HashMap::new());
     }
+    let large = facts.iter().filter(|(_, facts)| facts.heap && pages::is_large(facts.pages()));
+    let mut large: Vec<u32> = large.map(|(oid, _)| *oid).collect();
     large.sort_unstable();
-    let rows = session.rows(&pages::question(&oid_array(large.into_iter())), Stage::Question, WHAT).await?;
-    let Some((server, tables)) = pages::read(&rows, version) else { return Ok(HashMap::new()) };
-    let server = Arc::new(server);
-    let of = |table| relation::Facts::of(pages::PageFacts { server: Arc::clone(&server), table });
-    Ok(tables.into_iter().map(|(oid, table)| (oid, of(table))).collect())
+    pages::survey(session, large, careful).await
 }
 
 /// Finds the tables that inherit from these tables, directly or not.
@@ -158,6 +156,7 @@ fn relation(
         primary_key: columns.primary_key,
         columns: surveyed,
         own: None,
+        ways: None,
         schema: n.schema.clone(),
         name: n.name.clone(),
         kind: n.kind,

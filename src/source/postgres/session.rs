@@ -113,18 +113,12 @@ impl Session {
     /// Takes a connection from the pool and begins.
     pub(super) async fn begin(connections: &Connections, opening: Opening<'_>) -> Result<Self, SourceError> {
         let mut session = Self::take(connections).await?;
-        if session.server_facts().greenplum.is_some() && session.is_direct().await? {
-            session.in_force = session.configure_session(opening).await?;
-            session.start(opening).await?;
-            return Ok(session);
-        }
-        let (begun, set) = join(session.start(opening), session.configure(opening)).await;
-        begun?;
-        session.in_force = set?;
+        let (in_force, ()) = session.start_and(opening, async {}).await?;
+        session.in_force = in_force;
         Ok(session)
     }
 
-    /// Like `begin`, but with a first question. Everything is sent before the first answer arrives.
+    /// Like `begin`, but with a first question.
     pub(super) async fn begin_asking(
         connections: &Connections,
         opening: Opening<'_>,
@@ -135,11 +129,28 @@ impl Session {
         let sql = question(&session.server_facts());
         let mut rows = Vec::new();
         let ask = session.stream(&sql, |row| rows.push(row));
-        let (begun, set, asked) = join3(session.start(opening), session.configure(opening), ask).await;
-        begun?;
-        session.in_force = set?;
+        let (in_force, asked) = session.start_and(opening, ask).await?;
+        session.in_force = in_force;
         asked.map_err(|e| session.explain(&e, Stage::Chunk, what))?;
         Ok((session, rows))
+    }
+
+    /// Begins the transaction, with its settings, and runs what follows. Everything is sent before the first
+    /// answer arrives, but for the settings of a session of Greenplum: they come before the transaction.
+    async fn start_and<T>(
+        &self,
+        opening: Opening<'_>,
+        follows: impl Future<Output = T>,
+    ) -> Result<(InForce, T), SourceError> {
+        if self.server_facts().greenplum.is_some() && self.is_direct().await? {
+            let in_force = self.configure_session(opening).await?;
+            let (begun, followed) = join(self.start(opening), follows).await;
+            begun?;
+            return Ok((in_force, followed));
+        }
+        let (begun, set, followed) = join3(self.start(opening), self.configure(opening), follows).await;
+        begun?;
+        Ok((set?, followed))
     }
 
     async fn take(connections: &Connections) -> Result<Self, SourceError> {

@@ -131,6 +131,7 @@ fn relation(named: Named, found: Found) -> Relation {
         partial: named.policy.then(|| format!("{HIDDEN_VALUES}: what it sees is exported")),
         contains: Vec::new(),
         alone: None,
+        ways: None,
         has_own_rows: named.is != Is::View,
         foreign: named.is == Is::External,
         estimated_rows: is_stored.then_some(projection.rows),

@@ -43,6 +43,7 @@ fn relation(rows: u64, layout: Layout) -> Relation {
         partial: None,
         contains: Vec::new(),
         alone: None,
+        ways: None,
         has_own_rows: true,
         foreign: false,
         estimated_rows: Some(rows),

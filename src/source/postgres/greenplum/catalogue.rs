@@ -112,6 +112,7 @@ impl Found<'_> {
             elsewhere: None,
             contains,
             alone: None,
+            ways: None,
             has_own_rows: named.kind != RelationKind::Partitioned && !is_view,
             partial: None,
             foreign: elsewhere,

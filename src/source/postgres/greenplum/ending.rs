@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join;
+
 use super::super::quote::literal;
 use super::super::session::Session;
 use super::super::snapshot;
@@ -26,10 +28,17 @@ pub(in super::super) struct Ending {
 impl Ending {
     /// Ends the transaction, and returns the connection if all is well.
     pub(in super::super) async fn run(self, session: Session, what: &str) -> Result<(), SourceError> {
-        session.run("SELECT; COMMIT", Stage::Question, what).await?;
-        if let Some(keeper) = self.under.as_deref() {
-            prove(&session, keeper, what).await?;
-        }
+        let commit = session.run("SELECT; COMMIT", Stage::Question, what);
+        let proof = async {
+            match self.under.as_deref() {
+                Some(keeper) => prove(&session, keeper, what).await,
+                None => Ok(()),
+            }
+        };
+        // Both are sent before the first answer arrives.
+        let (committed, proved) = join(commit, proof).await;
+        committed?;
+        proved?;
         if let Some(fingerprint) = self.fingerprint {
             fingerprint.compare(&session, what).await?;
         }

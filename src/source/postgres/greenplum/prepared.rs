@@ -91,20 +91,20 @@ async fn prepare(
     let settings: Vec<(String, String)> =
         LOOK_UP.iter().map(owned).chain(read.session.iter().cloned()).collect();
     let opening = Opening { snapshot, settings: &settings, lock_timeout_ms: limits.lock.as_millis() };
-    let mut session = Session::begin(connections, opening).await?;
     let what = format!("read {relation}");
     let is_whole = piece.is_whole;
+    let mut question = seen::question(&piece, read.columns);
     if !is_whole {
-        session.run(&seen::lock(&piece.leaves), Stage::Chunk, &what).await?;
+        question = format!("{}; {question}", seen::lock(&piece.leaves));
     }
+    let (mut session, rows) = Session::begin_asking(connections, opening, |_| question, &what).await?;
+    let own_types = seen::compare(&rows, (schema, name), &piece.leaves, read.columns)?;
     if columns.converted().is_some() {
         // Segments write the texts. Their processes may be younger than the session's settings.
         let server = session.server_facts();
         let given = read.session.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         session.set(base_settings(&server).chain(given)).await?;
     }
-    let rows = session.rows(&seen::question(&piece, read.columns), Stage::Chunk, &what).await?;
-    let own_types = seen::compare(&rows, (schema, name), &piece.leaves, read.columns)?;
     let fingerprint = Fingerprint::take(&session, (schema, name), &own_types, is_whole, &what).await?;
     if filter.is_some() || is_whole {
         set_path(&mut session, read, filter.as_deref(), is_whole, &what).await?;

@@ -9,10 +9,12 @@
 //! COPY would send; so the same decoder reads them. `columns` says which types they know. No bytes of a page
 //! make them panic, read outside of the page, or take more room than its values can have.
 //!
-//! `way` decides when a table is planned, `open` again in the chunk's transaction: `facts` of the catalogue, and `scan`, the server's own plan of the
-//! chunk. `stream` reads: `route` says which pages come next and which of them the server must read, and `sheets`
+//! `way` decides when a table is planned, from the answers to `survey` and, for `auto`, with `care` for others. `open`
+//! decides again in the chunk's transaction: `facts` of the catalogue and the `server`, and `scan`, the server's own
+//! plan of the chunk. `stream` reads: `route` says which pages come next and which of them the server must read, and `sheets`
 //! finds the pages in the stream. `ending` proves that the pages were those of the table.
 
+mod care;
 mod columns;
 mod ending;
 mod expand;
@@ -21,17 +23,19 @@ mod open;
 mod page;
 mod route;
 mod scan;
+mod server;
 mod sheets;
 mod stream;
+mod survey;
 mod tuple;
 mod value;
 mod way;
 
 pub(super) use ending::Ending;
-pub(super) use facts::{question, read};
 pub(super) use open::{Chunk, notes, prepare, schema_before};
 pub(super) use stream::PageStream;
-pub(super) use way::{FEWEST_PAGES, PageFacts, usual_pieces, way};
+pub(super) use survey::survey;
+pub(super) use way::{is_large, usual_pieces, way};
 
 #[cfg(test)]
 mod tests;

@@ -10,12 +10,13 @@ use super::super::quote::{ident, literal, table};
 use super::super::reading::Readings;
 use super::super::seen::SeenRelation;
 use super::super::session::{Opening, Session};
-use super::super::slice::{Selected, from_where, select_list};
+use super::super::slice::{Selected, from_only_where, from_where, select_list};
 use super::super::sqlstate::Stage;
 use super::columns::{CatalogueColumn, form, layout, not_taken};
-use super::facts::{self, SchemaRow, Server, Table};
+use super::facts::{self, SchemaRow, Table};
 use super::route::Route;
 use super::scan::is_bare;
+use super::server::Server;
 use super::stream::{Pages, Queries};
 use super::tuple::Taker;
 use crate::failpoint;
@@ -81,10 +82,12 @@ pub(in super::super) async fn prepare(
     let size = format!("SELECT pg_catalog.pg_relation_size({oid}::pg_catalog.regclass, 'main')");
     let names: Vec<&str> = chunk.columns.iter().map(|(name, _)| name).collect();
     let list: Vec<String> = names.iter().copied().map(ident).collect();
+    // As the COPY of the chunk reads it.
+    let from = if chunk.seen.is_alone { from_only_where } else { from_where };
     let scan = format!(
         "EXPLAIN (VERBOSE, FORMAT json) SELECT {} {}",
         list.join(", "),
-        from_where(chunk.selected, chunk.condition)
+        from(chunk.selected, chunk.condition)
     );
     let (catalogue, size, scan) = join3(
         session.rows(&catalogue, Stage::Chunk, what),

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::copy_stream::{EndOfChunk, More, launch};
 use super::super::session::Session;
-use super::facts::Server;
 use super::route::{Next, Route, listed_rows};
+use super::server::Server;
 use super::sheets::Sheets;
 use super::tuple::{Refused, Taker};
 use crate::failpoint;

@@ -1,45 +1,59 @@
 //! Whether a table is planned to be read by pages, and why. Pure.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::super::reading::Reading;
 use super::super::types::PgType;
+use super::care::judge;
 use super::columns::{form, not_taken, wire};
-use super::facts::{Server, Table};
+use super::survey::PageFacts;
+use crate::failpoint;
 use crate::message::setting::ReadWay;
 use crate::relation::pieces::Wanted;
 use crate::relation::{Column, Facts, Relation};
 use crate::source::{SourceError, Way};
 
 /// Smaller tables are read by COPY: asking for their pages would take longer.
-pub(in super::super) const FEWEST_PAGES: u64 = 1_000;
+const FEWEST_PAGES: u64 = 1_000;
 
-/// What a survey finds out about a table that has enough pages.
-pub(in super::super) struct PageFacts {
-    pub(in super::super) server: Arc<Server>,
-    pub(in super::super) table: Table,
+/// Whether a table with so many pages is large enough. Tests leave the rule out to read small tables by pages.
+pub(in super::super) fn is_large(pages: f64) -> bool {
+    pages >= FEWEST_PAGES as f64 || pages >= 1.0 && failpoint::is_left_out("count", "pages")
 }
 
-/// How a table is read, and why. Only who asks for pages gets them: `auto` does not take them yet.
+/// How a table is read, and why.
 pub(in super::super) fn way(
     relation: &Relation,
     columns: &[Column],
     wanted: &Wanted,
     is_of_primary: bool,
 ) -> Way {
-    match wanted.read {
-        ReadWay::Pages => {}
-        ReadWay::Auto | ReadWay::Copy | ReadWay::Retrieve | ReadWay::Query => return Way::default(),
-    }
-    let doubt = match relation.own.as_ref().and_then(Facts::get::<PageFacts>) {
-        None => Some(format!("it is no table of at least {FEWEST_PAGES} pages")),
-        Some(facts) => doubt(relation, columns, wanted, is_of_primary, facts),
+    let copy = |why: String| Way { read: ReadWay::Auto, why: Some(format!("by copy, because {why}")) };
+    let facts = relation.ways.as_ref().and_then(Facts::get::<PageFacts>);
+    let is_auto = match wanted.read {
+        ReadWay::Pages => false,
+        ReadWay::Auto => true,
+        ReadWay::Copy | ReadWay::Retrieve | ReadWay::Query => return Way::default(),
     };
-    match doubt {
-        Some(why) => Way { read: ReadWay::Auto, why: Some(format!("by copy, because {why}")) },
-        None => Way { read: ReadWay::Pages, why: Some("by pages".into()) },
+    let facts = match facts {
+        // Nobody has prepared the database for this role, so nobody expects it.
+        None if is_auto => return Way::default(),
+        Some(facts) if is_auto && facts.server.doubt().is_some() => return Way::default(),
+        None => return copy(format!("it is no table of at least {FEWEST_PAGES} pages")),
+        Some(facts) => facts,
+    };
+    if let Some(why) = doubt(relation, columns, wanted, is_of_primary, facts) {
+        return copy(why);
     }
+    let mut why = format!("by pages: {}", facts.table.marked());
+    if is_auto {
+        let care = facts.care.clone().unwrap_or_default();
+        match judge(relation, columns, (&facts.server, &facts.table, &care)) {
+            Ok(because) => why = format!("{why}, and {because}"),
+            Err(harm) => return copy(harm),
+        }
+    }
+    Way { read: ReadWay::Pages, why: Some(why) }
 }
 
 /// A table of PostgreSQL has no pieces of its own.

@@ -80,7 +80,7 @@ def ended(root):
 
 def main():
     adu = sys.argv[1]
-    here = tempfile.mkdtemp(prefix="adu-pages-")
+    here = tempfile.mkdtemp(prefix="adu-status-")
     root = f"{here}/exports"
     for name in [".temp/trash", ".archive/by-id", ".archive/jobs", ".archive/names"]:
         os.makedirs(f"{root}/{name}")
