@@ -26,7 +26,9 @@ struct Jobs {
     /// Jobs that run or wait.
     running: Vec<RunningJob>,
     /// The newest 100 jobs that have ended, the newest first.
-    finished: Vec<JobBrief>,
+    ended: Vec<JobBrief>,
+    /// Names of their archives below `.archive/jobs`.
+    finished: Vec<String>,
     /// The tasks of the daemon that answers.
     holding: Vec<Value>,
 }

@@ -133,6 +133,7 @@ impl Status {
     /// When the folder cannot be read.
     pub async fn jobs(&self) -> Result<Value, Blind> {
         const RECENT: usize = 100;
+        let finished = self.context.folder.recent_archives(RECENT).await?;
         let (running, now) = (self.running(), self.context.now());
         let own =
             self.fleet.members().into_iter().find(|m| m.presence.alive.instance == self.context.instance);
@@ -140,10 +141,11 @@ impl Status {
             .look(|look| {
                 let pictures: Vec<Picture> =
                     look.jobs.values().map(|state| Picture::of_state(state, &running, now)).collect();
-                let finished: Vec<_> = look.archives.ended().into_iter().take(RECENT).collect();
+                let ended: Vec<_> = look.archives.ended().into_iter().take(RECENT).collect();
                 json!({
                     "instance": self.context.instance,
                     "running": pictures.into_iter().map(|p| self.running_job(&p)).collect::<Vec<_>>(),
+                    "ended": ended,
                     "finished": finished,
                     "holding": own.map(|member| member.presence.doing).unwrap_or_default(),
                 })

@@ -72,8 +72,7 @@ def keyboard(eyes, path):
         page.keyboard.press("Tab")
         state = page.evaluate("(() => { const e = document.activeElement; if (!e || !e.closest('main')) return null; const s = getComputedStyle(e); return [[...document.querySelectorAll('*')].indexOf(e), s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0]; })()")
         if state:
-            holds_quietly = state[1]
-            assert holds_quietly, "a stop is not visible"
+            assert state[1], "a stop is not visible"
             reached.add(state[0])
     # A live page may put a section anew meanwhile, which changes places but not their number.
     holds(f"all {stops} stops of {path} are reached and visible", len(reached) >= stops, f"{len(reached)} of {stops}")
@@ -111,7 +110,8 @@ def schemathesis(program, base, here, job=None):
     config = f"{here}/schemathesis.toml"
     with open(config, "w") as f:
         f.write("" if job is None else f'[parameters]\n"path.id" = "{job}"\n')
-    command = [program, "--config-file", config, "run", f"{base}/api/openapi.json", "--max-examples", "40", "--workers", "1"]
+    command = [program, "--config-file", config, "run", f"{base}/api/openapi.json", "--max-examples", "40", "--workers", "1",
+               "--continue-on-failure", "--generation-deterministic", "--generation-database", "none"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     holds(f"schemathesis finds nothing ({job or 'any job'})", done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:])
 
