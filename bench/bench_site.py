@@ -68,12 +68,12 @@ class Site:
         """Lets superusers and the ordinary role `reader` read pages of a database. Returns the DSN of the latter."""
         self.psql(dsn, "CREATE EXTENSION IF NOT EXISTS pageinspect")
         if "reader" not in self.psql(dsn, "SELECT rolname FROM pg_roles").split():
-            self.psql(dsn, "CREATE ROLE reader LOGIN")
+            self.psql(dsn, "CREATE ROLE reader LOGIN PASSWORD 'reader'")
         script = ["psql", "-Xqd", dsn, "-v", "role=reader", "-f", ROOT / "sql/page-reader.sql"]
         subprocess.run(script, check=True, stdout=subprocess.DEVNULL)
         # VACUUM marks pages; statistics tell how many.
         self.psql(dsn, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader; VACUUM ANALYZE")
-        return dsn.replace("//postgres@", "//reader@")
+        return dsn.replace("//postgres@", "//reader:reader@")
 
     def with_server(self, program):
         """The program, with the CPU time of the server's sessions in its cost."""

@@ -101,6 +101,7 @@ BEGIN
       table_name text;
       kind text;
       schema_name text;
+      columns integer;
       taken bytea[];
     BEGIN
       IF pages NOT BETWEEN 1 AND 64 OR first < 0 OR first + pages > 4294967294 THEN
@@ -122,15 +123,21 @@ BEGIN
         IF to_regclass(table_name) IS DISTINCT FROM relation::regclass THEN
           RAISE EXCEPTION 'the table has another name now' USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
-        -- From here on, only functions that look into the server's caches: they see what holds now.
+        -- From here on, only functions that look into the server's caches decide: they see what holds now.
         SELECT o.type, o.schema INTO kind, schema_name
           FROM pg_identify_object('pg_class'::regclass, relation, 0) o;
+        -- The caller's snapshot may be older than the table, or than a column that was added and dropped. No column ever
+        -- loses its number.
+        columns := coalesce((SELECT c.relnatts FROM pg_class c WHERE c.oid = relation), 0);
+        WHILE pg_describe_object('pg_class'::regclass, relation, columns + 1) IS NOT NULL LOOP
+          columns := columns + 1;
+        END LOOP;
         IF kind IS NULL OR kind NOT IN ('table', 'materialized view')
            OR schema_name IS NULL OR schema_name ~ '^pg_' OR schema_name = 'information_schema'
            OR has_schema_privilege(reader, schema_name, 'USAGE') IS NOT TRUE
            OR has_table_privilege(reader, relation, 'SELECT') IS NOT TRUE
            OR adu_page_reader.has_row_security(relation) IS NOT FALSE
-           OR EXISTS (SELECT FROM generate_series(1, (SELECT c.relnatts::int FROM pg_class c WHERE c.oid = relation)) n
+           OR EXISTS (SELECT FROM generate_series(1, columns) n
                       WHERE has_column_privilege(reader, relation, n::smallint, 'SELECT') IS NULL) THEN
           RAISE EXCEPTION 'pages of %% may not be read', table_name USING ERRCODE = 'insufficient_privilege';
         END IF;

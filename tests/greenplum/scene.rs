@@ -1,12 +1,11 @@
 //! A site whose source is a database on the cluster.
 
 use std::process::Output;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Database, PATIENCE, Site, eventually, manual, said};
+use crate::support::{Daemon, Database, PATIENCE, Site, answer, eventually, manual};
 
 /// The ways to read a table.
 pub(crate) const WAYS: [&str; 3] = ["copy", "query", "retrieve"];
@@ -14,7 +13,6 @@ pub(crate) const WAYS: [&str; 3] = ["copy", "query", "retrieve"];
 /// A site, and exports of its database.
 pub(crate) struct Scene {
     pub(crate) site: Site,
-    exports: AtomicU32,
 }
 
 impl Scene {
@@ -27,43 +25,24 @@ impl Scene {
         if !setup.is_empty() {
             db.execute(setup);
         }
-        Self { site: Site::new(db), exports: 0.into() }
+        Self { site: Site::new(db) }
     }
 
     /// Runs a one-shot export.
     pub(crate) fn try_export(&self, request: &Value, arguments: &[&str]) -> Output {
-        let name = format!("request-{}.json", self.exports.fetch_add(1, Ordering::Relaxed));
-        let path = self.site.path(&name);
-        std::fs::write(&path, request.to_string()).expect("write a request");
-        let (path, out) = (path.to_string_lossy(), self.site.exports.0.to_string_lossy());
-        let dsn = self.site.db.dsn();
-        let fixed = ["export", "--dsn", &dsn, "--request", &path, "--out", &out, "--json"];
-        self.site.run(&[&fixed, arguments].concat())
+        self.site.one_shot(&[&["--dsn", &self.site.db.dsn()], arguments].concat(), request)
     }
 
     /// Runs a one-shot export, which must complete.
     #[track_caller]
     pub(crate) fn export(&self, request: &Value) -> Value {
-        let output = self.try_export(request, &[]);
-        assert_eq!(output.status.code(), Some(0), "{request}: {}", said(&output));
-        serde_json::from_slice(&output.stdout).expect("a summary")
+        answer(&self.try_export(request, &[]), request)
     }
 
     /// The plan of a request, without an export.
     #[track_caller]
     pub(crate) fn plan(&self, request: &Value) -> Value {
-        let path = self.site.path("planned.json");
-        std::fs::write(&path, request.to_string()).expect("write a request");
-        let output = self.site.run(&[
-            "plan",
-            "--dsn",
-            &self.site.db.dsn(),
-            "--request",
-            &path.to_string_lossy(),
-            "--json",
-        ]);
-        assert!(output.status.success(), "{request}: {}", said(&output));
-        serde_json::from_slice(&output.stdout).expect("a plan")
+        self.site.planned(&["--dsn", &self.site.db.dsn()], request)
     }
 
     /// A daemon with small pauses and failpoints.
@@ -110,8 +89,7 @@ impl Scene {
     /// Waits for the first plan of a job.
     #[track_caller]
     pub(crate) fn planned(&self, job: &str) -> Value {
-        let path = self.site.exports.path(&format!(".temp/job_{job}/plans/e1.json"));
-        eventually("the plan", PATIENCE, || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
+        eventually("the plan", PATIENCE, || self.site.exports.plan(job, 1))
     }
 
     /// Distributed transactions of the sessions that hold snapshots.

@@ -25,7 +25,7 @@ import vertica_python
 # Julian day of 1970-01-01, and microseconds from 1970 to 2000.
 EPOCH_DAY, TO_2000 = 2440588, 946684800000000
 MOST = 2**63 - 1
-INTERVAL_YM = 114
+INTERVAL_YM, ROW = 114, 300
 
 
 def connect(order, **more):
@@ -119,6 +119,8 @@ def wanted(field, described, text, binary, value):
         return max(micros, -MOST) if abs(micros) >= MOST else micros + TO_2000
     if pa.types.is_time(ty):
         return struct.unpack("!q", binary)[0]
+    if pa.types.is_struct(ty) and described.type_code == ROW:
+        return plain(value)
     if pa.types.is_struct(ty):
         n = struct.unpack("!q", binary)[0]
         months = described.type_code == INTERVAL_YM
@@ -131,7 +133,11 @@ def wanted(field, described, text, binary, value):
 
 
 def plain(value):
-    """A value of a list, without differences that are Python's."""
+    """A value of a list or row, without differences that are Python's."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
     if isinstance(value, datetime.datetime):
         return value.replace(tzinfo=None).isoformat() if value.tzinfo is None else value.astimezone(datetime.timezone.utc).isoformat()
     if isinstance(value, (datetime.date, datetime.time)):
@@ -152,9 +158,7 @@ def found(field, column):
     elif pa.types.is_timestamp(ty) or pa.types.is_time(ty):
         column = column.cast(pa.int64())
     values = column.to_pylist()
-    if pa.types.is_list(ty):
-        return [None if v is None else [plain(e) for e in v] for v in values]
-    return values
+    return [plain(v) for v in values] if pa.types.is_nested(ty) else values
 
 
 def differences(order, table):
@@ -173,7 +177,7 @@ def differences(order, table):
     for at, field in enumerate(exported.schema):
         place = next(i for i, d in enumerate(described) if d.name == field.name)
         ty = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
-        if pa.types.is_list(ty) and values is None:
+        if (pa.types.is_list(ty) or pa.types.is_struct(ty)) and values is None:
             _, values, why = read(order, table, names, True, False)
             if why:
                 return [f"{table}: vertica-python refuses values: {why}"]

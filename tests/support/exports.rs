@@ -50,6 +50,12 @@ impl Exports {
         left
     }
 
+    /// The plan of an epoch of a job, once it is there.
+    pub(crate) fn plan(&self, job: &str, epoch: u32) -> Option<Value> {
+        let path = self.0.join(format!(".temp/job_{job}/plans/e{epoch}.json"));
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
     /// The archive of a job, if it exists.
     pub(crate) fn find_archive(&self, job: &str) -> Option<Value> {
         let text = std::fs::read(self.0.join(format!(".archive/by-id/{job}.json"))).ok()?;

@@ -34,7 +34,7 @@ pub(crate) use oracle::{Judgement, engines};
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::Proxy;
 pub(crate) use services::{Borrowed, Services, block_on, free_port, project, python, scratch};
-pub(crate) use site::{Site, said};
+pub(crate) use site::{Site, answer, said};
 pub(crate) use slow::{Slow, assert_planned_again, fill, mid_job, table};
 pub(crate) use standin::StandIn;
 pub(crate) use wait::{PATIENCE, eventually, never, none_left};

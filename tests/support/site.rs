@@ -25,6 +25,7 @@ pub(crate) struct Site {
     services: &'static Services,
     directory: PathBuf,
     daemons: AtomicU32,
+    requests: AtomicU32,
 }
 
 impl Site {
@@ -46,7 +47,15 @@ impl Site {
         std::fs::create_dir_all(&root).expect("create a root");
         prepare(&root);
         let broker = Broker::new(services, &format!("test.{id}"), &root);
-        let site = Self { db, broker, exports: Exports(root), services, directory, daemons: 0.into() };
+        let site = Self {
+            db,
+            broker,
+            exports: Exports(root),
+            services,
+            directory,
+            daemons: 0.into(),
+            requests: 0.into(),
+        };
         let config = site.write("init.toml", &site.config());
         let done = site.run(&["check", "--init", "--config", &config]);
         assert!(done.status.success(), "check --init: {}", said(&done));
@@ -142,6 +151,25 @@ impl Site {
     /// Runs a command of the binary to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         leashed(BINARY).args(arguments).current_dir(&self.directory).output().expect("run adu-export")
+    }
+
+    /// Runs a one-shot export of a request into the root. `arguments` name the source.
+    pub(crate) fn one_shot(&self, arguments: &[&str], request: &Value) -> Output {
+        let root = self.exports.0.to_string_lossy();
+        self.run_for(request, &[&["export", "--out", &root], arguments].concat())
+    }
+
+    /// The plan of a request, without an export. `arguments` name the source.
+    #[track_caller]
+    pub(crate) fn planned(&self, arguments: &[&str], request: &Value) -> Value {
+        answer(&self.run_for(request, &[&["plan"], arguments].concat()), request)
+    }
+
+    /// Runs a command for a request.
+    fn run_for(&self, request: &Value, arguments: &[&str]) -> Output {
+        let path = self.path(&format!("request-{}.json", self.requests.fetch_add(1, Ordering::Relaxed)));
+        std::fs::write(&path, request.to_string()).expect("write a request");
+        self.run(&[arguments, &["--request", &path.to_string_lossy(), "--json"]].concat())
     }
 
     /// Starts a command of the binary. Its output goes to `name.log`.
@@ -281,6 +309,13 @@ impl Site {
 pub(crate) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// What a command that must succeed answers in JSON.
+#[track_caller]
+pub(crate) fn answer(output: &Output, request: &Value) -> Value {
+    assert_eq!(output.status.code(), Some(0), "{request}: {}", said(output));
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 impl Drop for Site {

@@ -1,18 +1,12 @@
 //! One epoch for all chunks, and what happens when its history is gone.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::scene::Scene;
 use crate::support::{Daemon, PATIENCE};
 
 /// Rows of the table; chunks have a thousand.
 const ROWS: u32 = 12_000;
-
-/// The plan of an epoch.
-fn plan(scene: &Scene, job: &str, epoch: u32) -> Option<Value> {
-    let path = scene.site.exports.0.join(format!(".temp/job_{job}/plans/e{epoch}.json"));
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
 
 /// A job in its middle: slow, and with chunks left.
 fn mid_job(scene: &Scene) -> (Daemon, String) {
@@ -42,7 +36,7 @@ fn rows_that_are_written_meanwhile_are_in_no_chunk() {
 fn an_epoch_behind_the_mark_is_given_up_for_a_new_one() {
     let scene = Scene::big(ROWS);
     let (daemon, job) = mid_job(&scene);
-    let before = plan(&scene, &job, 1).expect("a plan")["snapshot"].clone();
+    let before = scene.site.exports.plan(&job, 1).expect("a plan")["snapshot"].clone();
     assert!(before["recall"].is_number(), "{before}");
     scene.site.db.execute("DELETE FROM public.big WHERE id > 11000");
     scene.stand_in.tell(&json!({"do": "ahm"}));
@@ -64,6 +58,23 @@ fn a_column_that_is_dropped_makes_its_table_planned_again() {
     scene.assert_has_all("public_big", ROWS);
     assert_eq!(scene.columns("public_big"), ["id", "filler"]);
     assert!(daemon.log().contains("column `gone`"), "the reason is logged");
+    scene.site.assert_sound(&[job], [daemon]);
+}
+
+/// All epochs show the new column, and none of them what was in the old one.
+#[test]
+fn a_column_that_is_dropped_and_added_again_makes_its_table_planned_again() {
+    let scene = Scene::big(ROWS);
+    scene.site.db.execute("ALTER TABLE public.big ADD COLUMN again int DEFAULT 1");
+    let (daemon, job) = mid_job(&scene);
+    scene.site.db.execute(
+        "ALTER TABLE public.big DROP COLUMN again; ALTER TABLE public.big ADD COLUMN again int DEFAULT 2",
+    );
+    scene.proxy.slow_to(1 << 40);
+    scene.site.completed(&job);
+    scene.assert_has_all("public_big", ROWS);
+    assert_eq!(scene.rows("public_big", "min(again), max(again)"), ["2", "2"]);
+    assert!(daemon.log().contains("column `again` was dropped and added again"), "the reason is logged");
     scene.site.assert_sound(&[job], [daemon]);
 }
 

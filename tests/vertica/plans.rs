@@ -67,6 +67,70 @@ fn views_and_external_tables_come_only_by_name_and_temporary_ones_never() {
 }
 
 #[test]
+fn rows_whose_hash_is_null_are_exported_once() {
+    let scene = Scene::big(5000);
+    scene.site.db.execute(
+        "CREATE OR REPLACE FUNCTION vertica.hash(line text) RETURNS int8 LANGUAGE sql IMMUTABLE AS
+         $$ SELECT CASE WHEN line NOT LIKE '%7)' THEN hashtextextended(line, 0) & 9223372036854775807 END $$",
+    );
+    for chunk_rows in [1000, 10_000] {
+        let directory = format!("by_{chunk_rows}");
+        let table = json!({"table": "public.big", "strategy": "hash", "chunk_rows": chunk_rows});
+        scene.export(&json!({"tables": [table], "output": {"directory": directory}}));
+        scene.assert_has_all(&format!("{directory}/public_big"), 5000);
+    }
+}
+
+#[test]
+fn a_table_without_rows_becomes_one_file_without_rows() {
+    let scene = Scene::new("CREATE TABLE none (id bigint PRIMARY KEY, t text)");
+    for strategy in ["auto", "hash", "range", "single"] {
+        let table = json!({"table": "public.none", "strategy": strategy});
+        scene.export(&json!({"tables": [table], "output": {"directory": strategy}}));
+        let directory = format!("{strategy}/public_none");
+        assert_eq!(scene.rows(&directory, "count(*)"), ["0"]);
+        assert_eq!(scene.columns(&directory), ["id", "t"]);
+        assert_eq!(scene.site.exports.names(&directory), ["part-000000.parquet"]);
+    }
+}
+
+/// The server refuses to tell the columns of views while a table that one of them reads is gone.
+#[test]
+fn a_broken_view_is_in_nobodys_way() {
+    let scene = Scene::new(
+        "CREATE TABLE t (id bigint); CREATE VIEW good AS SELECT id FROM t; CREATE VIEW bad AS SELECT id FROM t",
+    );
+    let broken = json!({"do": "fail", "rows": 0, "match": "v_catalog.view_columns", "count": 0, "sqlstate": "42V01",
+                        "message": "Relation \"gone\" does not exist"});
+    scene.stand_in.tell(&broken);
+    scene.plan(&json!({"tables": ["public.*"]}));
+    let told = said(&scene.try_export(&json!({"tables": ["public.t", "public.bad"]}), &[]));
+    assert!(told.contains("public.bad may not be read") && told.contains("does not exist"), "{told}");
+    assert_eq!(scene.rows("public_t", "count(*)"), ["0"]);
+    // Only the question about both is refused.
+    scene.stand_in.tell(&json!({"do": "good"}));
+    let both =
+        json!({"do": "fail", "rows": 0, "match": "v_catalog.view_columns", "count": 1, "sqlstate": "42V01"});
+    scene.stand_in.tell(&both);
+    let plan = scene.plan(&json!({"tables": ["public.good", "public.bad"]}));
+    assert_eq!(plan["tables"].as_array().map(Vec::len), Some(2), "{plan}");
+}
+
+#[test]
+fn questions_about_few_tables_name_them() {
+    let scene = Scene::big(3000);
+    scene.site.db.execute("CREATE TABLE other (id bigint)");
+    scene.plan(&json!({"tables": ["public.big"]}));
+    for catalogue in
+        ["v_catalog.columns", "v_catalog.projections", "projection_columns", "projection_storage"]
+    {
+        let statements = scene.stand_in.statements();
+        let (asked, _) = statements.iter().find(|(s, _)| s.contains(catalogue)).expect("a question");
+        assert!(asked.contains("table_id IN (45035996"), "{asked}");
+    }
+}
+
+#[test]
 fn a_way_to_read_is_refused_by_name() {
     let scene = Scene::new("CREATE TABLE t (id bigint)");
     let refused = scene.try_export(&json!({"tables": [{"table": "public.t", "read": "copy"}]}), &[]);
@@ -126,11 +190,13 @@ fn rows_of_many_tables_are_counted_by_few_questions() {
 
 #[test]
 fn check_says_what_an_operator_must_know() {
-    let scene = Scene::new("");
+    let scene = Scene::new(
+        "CREATE TABLE t (id bigint); CREATE TABLE u (id bigint); CREATE VIEW v AS SELECT id FROM t",
+    );
     let config = scene.site.write("check.toml", &scene.config());
     let checked = scene.site.run(&["check", "--config", &config]);
     let text = said(&checked);
-    for part in ["Vertica", "3 nodes up", "ancient history mark"] {
+    for part in ["Vertica", "3 nodes up", "ancient history mark", "sees 2 tables and 1 view"] {
         assert!(checked.status.success() && text.contains(part), "{part}: {text}");
     }
     let no_right = json!({"do": "fail", "rows": 0, "sqlstate": "42501", "match": "access_policy", "count": 0,

@@ -1,19 +1,19 @@
 //! A site whose source is a stand-in for Vertica.
 
 use std::process::Output;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Database, PASSWORD, PATIENCE, Proxy, Site, StandIn, eventually, manual, said};
+use crate::support::{
+    Daemon, Database, PASSWORD, PATIENCE, Proxy, Site, StandIn, answer, eventually, manual,
+};
 
 /// A site, its stand-in, and a proxy between it and the daemons.
 pub(crate) struct Scene {
     pub(crate) stand_in: StandIn,
     pub(crate) proxy: Proxy,
     pub(crate) site: Site,
-    exports: AtomicU32,
 }
 
 impl Scene {
@@ -31,7 +31,7 @@ impl Scene {
         let site = Site::new(db);
         let stand_in = StandIn::start(&site.db, &site.path("stand-in"), options);
         let proxy = Proxy::to(stand_in.port());
-        Self { stand_in, proxy, site, exports: 0.into() }
+        Self { stand_in, proxy, site }
     }
 
     /// A table `big` of this many rows, sorted by another column than its key, so that it is cut by hash.
@@ -73,47 +73,23 @@ impl Scene {
 
     /// Runs a one-shot export of a request, straight from the stand-in.
     pub(crate) fn try_export(&self, request: &Value, arguments: &[&str]) -> Output {
-        let name = format!("request-{}.json", self.exports.fetch_add(1, Ordering::Relaxed));
-        let path = self.site.path(&name);
-        std::fs::write(&path, request.to_string()).expect("write a request");
         let password = self.site.path("password");
         std::fs::write(&password, PASSWORD).expect("write a password");
-        let (path, out) = (path.to_string_lossy(), self.site.exports.0.to_string_lossy());
-        let (dsn, password) =
-            (StandIn::dsn_at(self.stand_in.port()), password.to_string_lossy().into_owned());
-        let fixed = [
-            "export",
-            "--dsn",
-            &dsn,
-            "--password-file",
-            &password,
-            "--request",
-            &path,
-            "--out",
-            &out,
-            "--json",
-        ];
-        self.site.run(&[&fixed, arguments].concat())
+        let dsn = StandIn::dsn_at(self.stand_in.port());
+        let source = ["--dsn", &dsn, "--password-file", &password.to_string_lossy()];
+        self.site.one_shot(&[&source, arguments].concat(), request)
     }
 
     /// Runs a one-shot export, which must complete.
     #[track_caller]
     pub(crate) fn export(&self, request: &Value) -> Value {
-        let output = self.try_export(request, &[]);
-        assert_eq!(output.status.code(), Some(0), "{request}: {}", said(&output));
-        serde_json::from_slice(&output.stdout).expect("a summary")
+        answer(&self.try_export(request, &[]), request)
     }
 
     /// The plan of a request.
     #[track_caller]
     pub(crate) fn plan(&self, request: &Value) -> Value {
-        let path = self.site.path("planned.json");
-        std::fs::write(&path, request.to_string()).expect("write a request");
-        let config = self.site.write("plan.toml", &self.config());
-        let output =
-            self.site.run(&["plan", "--config", &config, "--request", &path.to_string_lossy(), "--json"]);
-        assert!(output.status.success(), "{request}: {}", said(&output));
-        serde_json::from_slice(&output.stdout).expect("a plan")
+        self.site.planned(&["--config", &self.site.write("plan.toml", &self.config())], request)
     }
 
     /// Requests tables of the schema `public`, and waits until their rows are on their way.

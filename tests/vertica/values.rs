@@ -45,7 +45,10 @@ fn every_type_has_the_values_that_vertica_python_reads() {
         ("uuid", "extension<arrow.uuid>"),
         ("varbinary", "binary"),
         ("array_int", "list<element: int64>"),
-        ("row", "string"),
+        ("array_array", "list<element: list<element: int64>>"),
+        ("row", "struct<name: string, age: int64, tags: list<element: int64>>"),
+        ("array_row", "list<element: struct<name: string, id: int64>>"),
+        ("map", "string"),
         // A value of these is beyond what files hold.
         ("timestamp", "string"),
         ("timestamptz", "string"),

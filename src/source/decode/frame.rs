@@ -12,7 +12,7 @@ const HEADER: usize = 19;
 /// PostgreSQL allocates no value above this, so no field can be longer.
 const MAX_FIELD: i32 = 1 << 30;
 /// Maximum size of a row, so that the 32-bit offsets of a batch can address it.
-const MAX_ROW: usize = (1 << 31) - (16 << 20);
+pub(in crate::source) const MAX_ROW: usize = (1 << 31) - (16 << 20);
 /// Rows are indexed in runs of at least this many bytes, because pieces may be tiny.
 const RUN_BYTES: usize = 64 << 10;
 /// Size of a block: small enough to stay in the second-level cache while its columns are decoded.

@@ -13,6 +13,7 @@ pub(super) mod stream;
 pub(super) use column::make_portable;
 pub use column::{Form, FormAttribute, MAX_DIGITS, Shape, StreamColumn};
 pub use decoder::CopyDecoder;
+pub(super) use frame::MAX_ROW;
 
 /// What a binary COPY begins with: signature, flags, length of the extension. Sources that fetch tuples without
 /// this frame put it around them.

@@ -9,6 +9,7 @@ use std::error::Error as _;
 use super::{pooler, privilege};
 use crate::config::{Advice, Remedy};
 use crate::source::dial::DialError;
+use crate::source::sql::meaning::{Meaning, bare, meaning};
 use crate::source::{ErrorKind, Refusal, SourceError};
 
 /// The remedy when only the primary has the rows.
@@ -28,21 +29,6 @@ pub(super) enum Stage {
     Question,
     /// Reading a chunk. Its table existed when it was planned.
     Chunk,
-}
-
-/// The meaning of an SQLSTATE: kind of error and remedy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Meaning {
-    kind: ErrorKind,
-    remedy: Option<Remedy>,
-}
-
-fn meaning(kind: ErrorKind, remedy: impl Into<Remedy>) -> Meaning {
-    Meaning { kind, remedy: Some(remedy.into()) }
-}
-
-const fn bare(kind: ErrorKind) -> Meaning {
-    Meaning { kind, remedy: None }
 }
 
 /// What the server reported besides the SQLSTATE, as far as the meaning depends on it.
@@ -194,15 +180,8 @@ impl Said {
     fn error(&self, stage: Stage, what: &str, statement_timeout: bool) -> SourceError {
         let Self { code, message, hint } = self;
         let meaning = classify(code, stage, Circumstances { message, hint, statement_timeout });
-        let shown = if may_be_shown(code.get(..2).unwrap_or_default(), stage) {
-            format!("{what}: {message}")
-        } else {
-            format!(
-                "{what}: the server reports SQLSTATE {code}; its message may hold data and is not repeated"
-            )
-        };
-        let error = SourceError::of(meaning.kind, code, shown);
-        SourceError { remedy: meaning.remedy, refusal: refusal(code), ..error }
+        let told = may_be_shown(code.get(..2).unwrap_or_default(), stage).then_some(message.as_str());
+        meaning.error(code, what, told, "", refusal(code))
     }
 }
 

@@ -1,23 +1,22 @@
 //! The survey: facts of all relations that a request names or matches. The number of queries does not depend on
-//! the number of relations, except that rights are asked for a few hundred tables at once.
+//! the number of relations, except that rights are asked for a few hundred tables at once. Questions about a few
+//! hundred relations name them, so that an answer has nothing of the rest of the catalogue.
 //!
 //! A user sees only what the user may use in some way (`v_catalog` leaves the rest out), so what is missing here
 //! is reported as unknown.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::columns;
+use super::asking::{ask, text};
 use super::condition::HashedColumn;
+use super::described::{columns_of, describe};
 use super::divide::Layout;
 use super::sessions::Leased;
-use super::sqlstate::Stage;
-use super::statements::{self, RIGHTS_AT_ONCE, Statement};
+use super::statements::{self, TABLES_AT_ONCE};
+use super::stored::{Superprojection, superprojections};
 use super::types::VerticaType;
-use super::wire::{Answer, Row};
 use crate::relation::{Facts, Relation, RelationKind, SurveyColumn, SurveyRequest, Unreadable};
 use crate::source::{ErrorKind, SourceError};
-
-const WHAT: &str = "look at the catalogue";
 
 const HIDDEN_VALUES: &str = "an access policy may hide rows from the user or change their values";
 
@@ -41,15 +40,6 @@ enum Is {
     View,
 }
 
-/// A projection that has all columns of its table.
-#[derive(Default)]
-struct Superprojection {
-    segmentation: Option<String>,
-    leading: Option<String>,
-    rows: u64,
-    bytes: u64,
-}
-
 /// Surveys all relations of a request.
 pub(super) async fn survey(
     session: &mut Leased,
@@ -60,10 +50,13 @@ pub(super) async fn survey(
         return Ok(Vec::new());
     }
     let nodes = nodes(session).await?.up;
-    let mut projections = superprojections(session, nodes).await?;
+    let stored = ids(&named, |is| is == Is::Table);
+    let mut projections = superprojections(session, &stored, nodes).await?;
     let mut keys = keys(session).await?;
-    let mut columns = columns_of(session, &named, &projections).await?;
-    let unreadable = unreadable(session, &named).await?;
+    let (tables, views) = (ids(&named, |is| is != Is::View), ids(&named, |is| is == Is::View));
+    let described = describe(session, &tables, &views).await?;
+    let mut columns = columns_of(session, &described, &projections).await?;
+    let unreadable = unreadable(session, &tables).await?;
     Ok(named
         .into_iter()
         .map(|named| {
@@ -72,6 +65,7 @@ pub(super) async fn survey(
                 key: keys.remove(&(named.schema.clone(), named.name.clone())).unwrap_or_default(),
                 columns: columns.remove(&named.id).unwrap_or_default(),
                 may_read: !unreadable.contains(&named.id),
+                broken: described.broken.get(&named.id).cloned(),
                 nodes,
                 projection,
             };
@@ -80,18 +74,29 @@ pub(super) async fn survey(
         .collect())
 }
 
+/// The numbers of the relations that are of some kind.
+fn ids(named: &[Named], is_wanted: impl Fn(Is) -> bool) -> Vec<i64> {
+    named.iter().filter(|n| is_wanted(n.is)).map(|n| n.id).collect()
+}
+
 /// What was found about a relation.
 struct Found {
     key: Vec<String>,
     columns: Vec<SurveyColumn>,
     may_read: bool,
+    /// Why the server cannot describe it.
+    broken: Option<String>,
     nodes: u64,
     projection: Superprojection,
 }
 
 fn relation(named: Named, found: Found) -> Relation {
-    let Found { key, columns, may_read, nodes, projection } = found;
+    let Found { key, columns, may_read, broken, nodes, projection } = found;
     let unreadable = match named.is {
+        _ if broken.is_some() => broken.map(|why| Unreadable {
+            why: format!("the server cannot describe it: {why}"),
+            remedy: "restore the tables that it reads, or replace it".into(),
+        }),
         Is::Temporary => Some(Unreadable {
             why: "it is a temporary table, and each session has rows of its own".into(),
             remedy: "copy its rows into a table".into(),
@@ -145,25 +150,15 @@ fn relation(named: Named, found: Found) -> Relation {
     }
 }
 
-async fn ask(session: &mut Leased, statement: &Statement) -> Result<Answer, SourceError> {
-    session.query(statement, Stage::Question, WHAT).await
-}
-
-/// A text that is never NULL in the catalogue.
-fn text(row: &Row<'_>, column: usize) -> Result<String, SourceError> {
-    Ok(row.text(column)?.unwrap_or_default().to_owned())
-}
-
-/// A count that may be missing, or a sum that is a numeric.
-fn size(row: &Row<'_>, column: usize) -> Result<u64, SourceError> {
-    Ok(row.int(column)?.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
-}
-
 /// The relations that the request means.
 async fn named(session: &mut Leased, request: &SurveyRequest) -> Result<Vec<Named>, SourceError> {
     let is_meant = |named: &Named| {
         (request.schemas.is_empty() || request.schemas.contains(&named.schema))
-            && request.tables.iter().any(|pattern| pattern.matches(&named.schema, &named.name))
+            && request.tables.iter().any(|pattern| match (named.is, pattern.literal()) {
+                // Only a name means them, and a broken view must not be in the way of a pattern.
+                (Is::View | Is::External, None) => false,
+                _ => pattern.matches(&named.schema, &named.name),
+            })
     };
     let mut all = Vec::new();
     for row in ask(session, &statements::tables()).await?.rows() {
@@ -242,100 +237,45 @@ pub(super) async fn nodes(session: &mut Leased) -> Result<Nodes, SourceError> {
     Ok(nodes)
 }
 
-/// The largest up-to-date superprojection of each table, by the number of the table.
-async fn superprojections(
-    session: &mut Leased,
-    nodes: u64,
-) -> Result<HashMap<i64, Superprojection>, SourceError> {
-    let mut sizes: HashMap<i64, [u64; 4]> = HashMap::new();
-    for row in ask(session, &statements::sizes()).await?.rows() {
-        let Some(id) = row.int(0)? else { continue };
-        sizes.insert(id, [size(&row, 1)?, size(&row, 2)?, size(&row, 3)?, size(&row, 4)?]);
-    }
-    let mut leading: HashMap<i64, String> = HashMap::new();
-    for row in ask(session, &statements::leading_columns()).await?.rows() {
-        let Some(id) = row.int(0)? else { continue };
-        leading.insert(id, text(&row, 1)?);
-    }
-    let mut found: HashMap<i64, Superprojection> = HashMap::new();
-    for row in ask(session, &statements::projections()).await?.rows() {
-        let (Some(id), Some(table)) = (row.int(0)?, row.int(1)?) else { continue };
-        if row.bool(2)? != Some(true) || row.bool(4)? != Some(true) {
-            continue;
-        }
-        let is_segmented = row.bool(3)? == Some(true);
-        let [rows, rows_of_node, bytes, bytes_of_node] = sizes.get(&id).copied().unwrap_or_default();
-        let (rows, bytes) = if is_segmented { (rows, bytes) } else { (rows_of_node, bytes_of_node) };
-        // A segmentation on one node only is none.
-        let segmentation = if is_segmented && nodes > 0 { Some(text(&row, 5)?) } else { None };
-        let this = Superprojection { segmentation, leading: leading.remove(&id), rows, bytes };
-        match found.get(&table) {
-            Some(other) if other.rows >= this.rows => {}
-            _ => {
-                found.insert(table, this);
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// Columns of primary keys, in order, by schema and table.
 async fn keys(session: &mut Leased) -> Result<HashMap<(String, String), Vec<String>>, SourceError> {
     let mut keys: HashMap<(String, String), BTreeMap<i64, String>> = HashMap::new();
     for row in ask(session, &statements::keys()).await?.rows() {
-        // The documentation calls the position a text.
-        let position = match row.int(3) {
-            Ok(position) => position,
-            Err(_) => row.text(3)?.and_then(|text| text.trim().parse().ok()),
-        };
+        let position = row.int(3)?;
         let key = keys.entry((text(&row, 0)?, text(&row, 1)?)).or_default();
         key.insert(position.unwrap_or(i64::MAX), text(&row, 2)?);
     }
     Ok(keys.into_iter().map(|(table, columns)| (table, columns.into_values().collect())).collect())
 }
 
-/// Columns of these relations, in order, by the number of the relation.
-async fn columns_of(
-    session: &mut Leased,
-    named: &[Named],
-    projections: &HashMap<i64, Superprojection>,
-) -> Result<HashMap<i64, Vec<SurveyColumn>>, SourceError> {
-    let wanted: HashMap<i64, bool> = named.iter().map(|n| (n.id, n.is == Is::View)).collect();
-    let mut found: HashMap<i64, BTreeMap<i64, SurveyColumn>> = HashMap::new();
-    for (statement, of_views) in [(statements::columns(), false), (statements::view_columns(), true)] {
-        if !wanted.values().any(|is_view| *is_view == of_views) {
-            continue;
-        }
-        for row in ask(session, &statement).await?.rows() {
-            let Some(table) = row.int(0)?.filter(|id| wanted.get(id) == Some(&of_views)) else { continue };
-            let name = text(&row, 1)?;
-            let number = |column| row.int(column).map(|n| n.unwrap_or(0));
-            // Zero digits: not known.
-            let digits = |n: Option<i64>| n.and_then(|n| u16::try_from(n).ok());
-            let (precision, scale) = digits(row.int(4)?).zip(digits(row.int(5)?)).unwrap_or_default();
-            let ty = VerticaType {
-                name: text(&row, 2)?,
-                oid: u32::try_from(number(3)?).unwrap_or(0),
-                precision,
-                scale,
-                table,
-                is_view: of_views,
-            };
-            let nullable = of_views || row.bool(7)? != Some(false);
-            let leads = projections.get(&table).is_some_and(|p| p.leading.as_deref() == Some(&name));
-            let column = columns::surveyed(&name, ty, nullable, leads);
-            found.entry(table).or_default().insert(number(6)?, column);
-        }
+/// How many tables and views the user sees, and whether some of them may not be read: for people.
+pub(super) async fn visible(session: &mut Leased) -> Result<String, SourceError> {
+    let mut tables = Vec::new();
+    for row in ask(session, &statements::tables()).await?.rows() {
+        tables.extend(row.int(0)?);
     }
-    Ok(found.into_iter().map(|(table, columns)| (table, columns.into_values().collect())).collect())
+    let views = ask(session, &statements::views()).await?.rows().len();
+    let asked = &tables[..tables.len().min(TABLES_AT_ONCE)];
+    let refused = unreadable(session, asked).await?.len() as u64;
+    let seen = format!(
+        "sees {} and {}",
+        crate::text::count(tables.len() as u64, "table"),
+        crate::text::count(views as u64, "view")
+    );
+    Ok(match (refused, asked.len() < tables.len()) {
+        (0, _) => seen,
+        (refused, false) => format!("{seen}, and may not read {refused} of them (no SELECT right)"),
+        (refused, true) => {
+            format!("{seen}, and may not read {refused} of the first {} (no SELECT right)", asked.len())
+        }
+    })
 }
 
 /// The tables that the user may not read. What the server does not answer counts as readable: the first
 /// statement on it will say more.
-async fn unreadable(session: &mut Leased, named: &[Named]) -> Result<Vec<i64>, SourceError> {
-    let asked: Vec<i64> = named.iter().filter(|n| n.is != Is::View).map(|n| n.id).collect();
+async fn unreadable(session: &mut Leased, asked: &[i64]) -> Result<Vec<i64>, SourceError> {
     let mut unreadable = Vec::new();
-    for some in asked.chunks(RIGHTS_AT_ONCE) {
+    for some in asked.chunks(TABLES_AT_ONCE) {
         let answer = match ask(session, &statements::rights(some)).await {
             Ok(answer) => answer,
             Err(error) if error.kind == ErrorKind::Permanent => {

@@ -129,12 +129,15 @@ impl Guard {
             let (Some(table), Some(name), Some(ty)) = (row.int(0)?, row.text(1)?, row.text(2)?) else {
                 continue;
             };
-            now.push((table, name.to_owned(), ty.to_owned()));
+            let number = if is_view { None } else { row.text(3)? };
+            now.push(Seen { table, name, ty, number: number.unwrap_or_default() });
         }
-        let planned = self
-            .planned
-            .iter()
-            .map(|(column, reading)| (reading.table, column.name.as_str(), column.source_type.as_str()));
+        let planned = self.planned.iter().map(|(column, reading)| Seen {
+            table: reading.table,
+            name: &column.name,
+            ty: &column.source_type,
+            number: &reading.column,
+        });
         match difference(&now, planned, &self.key) {
             None => Ok(()),
             Some(why) => Err(SourceError::changed("changed", format!("{}: {why}", self.what))),
@@ -168,28 +171,43 @@ impl Guard {
     }
 }
 
+/// A column as the catalogue has it.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    /// The number of its table.
+    table: i64,
+    name: &'a str,
+    ty: &'a str,
+    /// Its own number; empty for views and in plans of older releases.
+    number: &'a str,
+}
+
 /// What differs between the columns of the catalogue and those of a plan.
 fn difference<'a>(
-    now: &[(i64, String, String)],
-    planned: impl Iterator<Item = (i64, &'a str, &'a str)>,
+    now: &[Seen<'_>],
+    planned: impl Iterator<Item = Seen<'a>>,
     key: &[(String, Option<String>)],
 ) -> Option<String> {
     if now.is_empty() {
         return Some("it is not there any more, or may not be seen".into());
     }
-    for (table, name, ty) in planned {
-        let Some((table_now, _, ty_now)) = now.iter().find(|(_, column, _)| column == name) else {
+    for Seen { table, name, ty, number } in planned {
+        let Some(found) = now.iter().find(|column| column.name == name) else {
             return Some(format!("column `{name}` is not there any more"));
         };
-        if *table_now != table {
+        if found.table != table {
             return Some("its name stands for another table now".into());
         }
-        if ty_now != ty {
-            return Some(format!("column `{name}` is of type {ty_now} now, and was {ty}"));
+        if found.ty != ty {
+            return Some(format!("column `{name}` is of type {} now, and was {ty}", found.ty));
+        }
+        // All epochs show the new column, and none of them the old one's values.
+        if !number.is_empty() && found.number != number {
+            return Some(format!("column `{name}` was dropped and added again"));
         }
     }
     let is_same = |(key, ty): &&(String, Option<String>)| {
-        now.iter().any(|(_, name, ty_now)| name == key && ty.as_ref().is_none_or(|ty| ty == ty_now))
+        now.iter().any(|column| column.name == key && ty.as_ref().is_none_or(|ty| column.ty == ty))
     };
     let differs = key.iter().find(|key| !is_same(key));
     differs.map(|(key, _)| format!("column `{key}`, by which it is split, is not what it was"))
@@ -262,21 +280,25 @@ mod tests {
 
     #[test]
     fn a_table_that_differs_from_its_plan_is_found_out() {
-        let now = |table: i64, columns: &[(&str, &str)]| -> Vec<(i64, String, String)> {
-            columns.iter().map(|(name, ty)| (table, (*name).to_owned(), (*ty).to_owned())).collect()
-        };
-        let planned = [(7, "id", "int"), (7, "t", "varchar(20)")];
-        let differs = |now: &[_], key: Option<&str>| {
+        fn now<'a>(table: i64, columns: &[(&'a str, &'a str)]) -> Vec<Seen<'a>> {
+            columns.iter().map(|(name, ty)| Seen { table, name, ty, number: name }).collect()
+        }
+        let planned = now(7, &[("id", "int"), ("t", "varchar(20)")]);
+        let differs = |now: &[Seen<'_>], key: Option<&str>| {
             let key = key.map(|ty| ("k".to_owned(), Some(ty.to_owned())));
-            difference(now, planned.into_iter(), &key.into_iter().collect::<Vec<_>>())
+            difference(now, planned.iter().copied(), &key.into_iter().collect::<Vec<_>>())
         };
         let same = now(7, &[("new", "date"), ("id", "int"), ("t", "varchar(20)"), ("k", "int")]);
         assert_eq!(differs(&same, Some("int")), None);
+        let older = planned.iter().map(|column| Seen { number: "", ..*column });
+        assert_eq!(difference(&same, older, &[]), None);
+        let again = [Seen { number: "another", ..planned[0] }, planned[1]];
         for (now, key, expected) in [
             (now(7, &[]), None, "not there"),
             (now(7, &[("id", "int")]), None, "column `t`"),
             (now(8, &[("id", "int"), ("t", "varchar(20)")]), None, "another table"),
             (now(7, &[("id", "int"), ("t", "varchar(21)")]), None, "varchar(21)"),
+            (again.to_vec(), None, "column `id` was dropped and added again"),
             (now(7, &[("id", "int"), ("t", "varchar(20)")]), Some("int"), "column `k`"),
             (now(7, &[("id", "int"), ("t", "varchar(20)"), ("k", "date")]), Some("int"), "column `k`"),
         ] {

@@ -31,7 +31,7 @@ pub(super) fn surveyed(name: &str, ty: VerticaType, nullable: bool, leads: bool)
 }
 
 fn reading(ty: &VerticaType, form: Form, fetch: Fetch, infinity: Option<InfinityMode>) -> Reading {
-    Reading { fetch, form, infinity, table: ty.table, is_view: ty.is_view }
+    Reading { fetch, form, infinity, table: ty.table, column: ty.column.clone(), is_view: ty.is_view }
 }
 
 /// Maps a column again, with options.

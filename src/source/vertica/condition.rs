@@ -135,7 +135,7 @@ impl Condition {
                 let hash = format!("HASH({})", columns.join(","));
                 match (from, to) {
                     // A table in one range: every row.
-                    (None, None) => format!("({hash} >= 0 OR {hash} IS NULL)"),
+                    (None, None) => format!("({hash} IS NOT NULL OR {hash} IS NULL)"),
                     (None, Some(to)) => format!("({hash} < {to} OR {hash} IS NULL)"),
                     (Some(from), None) => format!("{hash} >= {from}"),
                     (Some(from), Some(to)) => format!("{hash} >= {from} AND {hash} < {to}"),
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(range(None, Some(5)), format!("({hash} < 5 OR {hash} IS NULL)"));
         assert_eq!(range(Some(5), Some(9)), format!("{hash} >= 5 AND {hash} < 9"));
         assert_eq!(range(Some(9), None), format!("{hash} >= 9"));
-        assert_eq!(range(None, None), format!("({hash} >= 0 OR {hash} IS NULL)"));
+        assert_eq!(range(None, None), format!("({hash} IS NOT NULL OR {hash} IS NULL)"));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Vertica as a source.
 //!
-//! In the order of a request: `catalogue` surveys the tables, `types` and `columns` map each type, `divide` cuts
-//! tables as their rows are stored (pure), `epoch` is the snapshot that all chunks read, `chunk` reads one chunk
-//! after and before its checks, and `result` compares the types that the server sends with the plan. `reading` and
-//! `condition` are what a plan stores of columns and chunks.
+//! In the order of a request: `catalogue` surveys the tables (`described` their columns, `stored` their rows),
+//! `types`, `complex` and `columns` map each type, `divide` cuts tables as their rows are stored (pure), `epoch` is
+//! the snapshot that all chunks read, `chunk` reads one chunk after and before its checks, and `result` compares the
+//! types that the server sends with the plan. `reading` and `condition` are what a plan stores of columns and chunks.
 //!
-//! Below: `statements` has every statement that is sent, `filter` writes conditions of requests, `sessions` is the
-//! pool, `login` says where sessions log in. `wire` is the client: it speaks the server's own protocol.
-//! `sqlstate` says what an error means.
+//! Below: `asking` asks about the catalogue, `statements` has every statement that is sent, `filter` writes
+//! conditions of requests, `sessions` is the pool, `login` says where sessions log in. `wire` is the client: it
+//! speaks the server's own protocol. `sqlstate` says what an error means.
 
 use std::sync::Arc;
 
@@ -29,10 +29,13 @@ use crate::relation::{
     Snapshot, SplitKey, SurveyColumn, SurveyRequest,
 };
 
+mod asking;
 mod catalogue;
 mod chunk;
 mod columns;
+mod complex;
 mod condition;
+mod described;
 mod divide;
 mod epoch;
 mod filter;
@@ -42,6 +45,7 @@ mod result;
 mod sessions;
 mod sqlstate;
 mod statements;
+mod stored;
 mod types;
 mod wire;
 
@@ -151,6 +155,7 @@ impl Source for VerticaSource {
                     .into(),
             );
         }
+        notes.push(catalogue::visible(&mut session).await?);
         notes.extend(nodes.down.iter().map(|node| format!("node {node}")));
         notes.extend(self.resource_pool.iter().map(|pool| format!("resource pool {pool}")));
         Ok(SourceFacts { product: "Vertica".into(), version, snapshots: true, notes })

@@ -38,6 +38,9 @@ pub(super) struct Reading {
     pub(super) infinity: Option<InfinityMode>,
     /// The table to which the column belonged when it was planned, by the number in the catalogue.
     pub(super) table: i64,
+    /// The number of the column in the catalogue then; empty for views and in plans of older releases.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) column: String,
     /// Whether that is a view.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_view: bool,
@@ -111,6 +114,7 @@ mod tests {
             form: Form::Text,
             infinity: None,
             table: 45_035_996_273_704_980,
+            column: "45035996273704980-2".into(),
             is_view: true,
         };
         let mut column = Column::plain("c", "int", Form::Int64.column_type(), true);

@@ -73,7 +73,9 @@ fn is(form: &Form, ty: u32) -> bool {
         Form::Microseconds => ty == oid::INTERVAL,
         Form::Months => ty == oid::INTERVAL_YM,
         Form::Unscaled { .. } | Form::UnscaledText { .. } => ty == oid::NUMERIC,
-        Form::ListFromJson(element) => oid::element(ty).is_some_and(|of| is(element, of)),
+        // The JSON of a complex type names its fields, and what does not fit is found there.
+        Form::StructFromJson(_) => ty == oid::ROW,
+        Form::ListFromJson(element) => ty == oid::ARRAY || oid::element(ty).is_some_and(|of| is(element, of)),
         // No type of this source has another form.
         _ => false,
     }
@@ -140,7 +142,8 @@ mod tests {
     /// Whether a column that was planned as this type may be described as that.
     fn accepts(ty: &VerticaType, found: &Described) -> bool {
         let (form, fetch) = ty.map();
-        let reading = Reading { fetch, form, infinity: None, table: 1, is_view: false };
+        let reading =
+            Reading { fetch, form, infinity: None, table: 1, column: String::new(), is_view: false };
         let column = Column::plain("c", "planned", reading.form.column_type(), true);
         let description = Description { columns: vec![found.clone()] };
         let differs = difference(&description, [(&column, &reading)].into_iter());
@@ -198,6 +201,14 @@ mod tests {
         // A list has numbers as text.
         let list = VerticaType { oid: 1506, name: "array[int]".into(), ..VerticaType::default() };
         assert!(accepts(&list, &described(1506, -1)) && !accepts(&list, &described(1507, -1)));
+    }
+
+    #[test]
+    fn structs_are_rows_and_lists_of_them_arrays() {
+        let form = Form::StructFromJson(vec![]);
+        assert!(is(&form, oid::ROW) && !is(&form, oid::VARCHAR) && !is(&form, oid::MAP));
+        let list = Form::ListFromJson(Box::new(form));
+        assert!(is(&list, oid::ARRAY) && !is(&list, oid::ROW) && !is(&list, 1506));
     }
 
     #[test]

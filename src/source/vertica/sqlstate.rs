@@ -4,8 +4,9 @@
 //! Only the primary message of an error is passed on, and only if it cannot contain table data. Details and
 //! messages of data exceptions and of user-written functions may contain rows.
 
-use crate::config::{Advice, Remedy};
+use crate::config::Advice;
 use crate::source::dial::DialError;
+use crate::source::sql::meaning::{Meaning, bare, meaning};
 use crate::source::{ErrorKind, Refusal, SourceError};
 
 /// What was being done. The same SQLSTATE means different things at different stages.
@@ -21,21 +22,6 @@ pub(super) enum Stage {
     Question,
     /// Reading a chunk. Its table existed when it was planned.
     Chunk,
-}
-
-/// The meaning of an error: its kind and the remedy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Meaning {
-    kind: ErrorKind,
-    remedy: Option<Remedy>,
-}
-
-fn meaning(kind: ErrorKind, remedy: impl Into<Remedy>) -> Meaning {
-    Meaning { kind, remedy: Some(remedy.into()) }
-}
-
-const fn bare(kind: ErrorKind) -> Meaning {
-    Meaning { kind, remedy: None }
 }
 
 /// The server's own numbers of errors whose SQLSTATE says too little.
@@ -187,17 +173,9 @@ impl Said {
     /// The error of a call. `what` names the action and the object.
     pub(super) fn error(&self, stage: Stage, what: &str) -> SourceError {
         let Self { code, number, message, .. } = self;
-        let meaning = classify(self, stage);
         let number = number.map(|number| format!(" (error {number})")).unwrap_or_default();
-        let shown = if may_be_shown(code, stage) {
-            format!("{what}: {message}{number}")
-        } else {
-            format!(
-                "{what}: the server reports SQLSTATE {code}{number}; its message may hold data and is not repeated"
-            )
-        };
-        let error = SourceError::of(meaning.kind, code, shown);
-        SourceError { remedy: meaning.remedy, refusal: refusal(code), ..error }
+        let told = may_be_shown(code, stage).then_some(message.as_str());
+        classify(self, stage).error(code, what, told, &number, refusal(code))
     }
 
     /// Whether a statement ran for longer than the server lets it (RUNTIMECAP). It would do so again.

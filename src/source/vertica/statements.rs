@@ -38,8 +38,28 @@ impl Statement {
     }
 }
 
-/// Most tables whose rights one statement asks for.
-pub(super) const RIGHTS_AT_ONCE: usize = 500;
+/// Most tables that one statement names by their numbers.
+pub(super) const TABLES_AT_ONCE: usize = 500;
+
+/// The tables whose entries a question about the catalogue wants. Many tables are not named: the answer then has the
+/// entries of all, and the caller chooses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a>(pub(super) &'a [i64]);
+
+impl Wanted<'_> {
+    /// A condition on a column that has the number of a table, after this word.
+    fn condition(self, word: &str, column: &str) -> String {
+        if self.0.is_empty() || self.0.len() > TABLES_AT_ONCE {
+            return String::new();
+        }
+        let numbers: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        format!(" {word} {column} IN ({})", numbers.join(", "))
+    }
+}
+
+/// What is asked about the columns of tables and of views.
+const COLUMNS: &str = "SELECT table_id, column_name, data_type, data_type_id, numeric_precision, numeric_scale, \
+                       ordinal_position";
 
 /// The longest text of a value that is not a text itself.
 const TEXT: &str = "VARCHAR(65000)";
@@ -93,17 +113,22 @@ pub(super) fn policies() -> Statement {
     Statement::fixed("SELECT table_name, is_policy_enabled FROM v_catalog.access_policy")
 }
 
-pub(super) fn columns() -> Statement {
-    Statement::fixed(
-        "SELECT table_id, column_name, data_type, data_type_id, numeric_precision, numeric_scale, \
-         ordinal_position, is_nullable FROM v_catalog.columns",
-    )
+pub(super) fn columns(of: Wanted<'_>) -> Statement {
+    Statement(format!(
+        "{COLUMNS}, is_nullable, column_id FROM v_catalog.columns{}",
+        of.condition("WHERE", "table_id")
+    ))
 }
 
-pub(super) fn view_columns() -> Statement {
+pub(super) fn view_columns(of: Wanted<'_>) -> Statement {
+    Statement(format!("{COLUMNS} FROM v_catalog.view_columns{}", of.condition("WHERE", "table_id")))
+}
+
+/// The fields of all complex types, which may consist of others.
+pub(super) fn complex_types() -> Statement {
     Statement::fixed(
-        "SELECT table_id, column_name, data_type, data_type_id, numeric_precision, numeric_scale, \
-         ordinal_position FROM v_catalog.view_columns",
+        "SELECT type_name, type_kind, field_position, field_name, field_type_name, numeric_precision, numeric_scale \
+         FROM v_catalog.complex_types",
     )
 }
 
@@ -114,25 +139,28 @@ pub(super) fn keys() -> Statement {
     )
 }
 
-pub(super) fn projections() -> Statement {
-    Statement::fixed(
+pub(super) fn projections(of: Wanted<'_>) -> Statement {
+    Statement(format!(
         "SELECT projection_id, anchor_table_id, is_super_projection, is_segmented, is_up_to_date, \
-         segment_expression FROM v_catalog.projections",
-    )
+         segment_expression FROM v_catalog.projections{}",
+        of.condition("WHERE", "anchor_table_id")
+    ))
 }
 
 /// The column by which each projection is sorted first.
-pub(super) fn leading_columns() -> Statement {
-    Statement::fixed(
-        "SELECT projection_id, table_column_name FROM v_catalog.projection_columns WHERE sort_position = 0",
-    )
+pub(super) fn leading_columns(of: Wanted<'_>) -> Statement {
+    Statement(format!(
+        "SELECT projection_id, table_column_name FROM v_catalog.projection_columns WHERE sort_position = 0{}",
+        of.condition("AND", "table_id")
+    ))
 }
 
-pub(super) fn sizes() -> Statement {
-    Statement::fixed(
+pub(super) fn sizes(of: Wanted<'_>) -> Statement {
+    Statement(format!(
         "SELECT projection_id, SUM(row_count), MAX(row_count), SUM(used_bytes), MAX(used_bytes) \
-         FROM v_monitor.projection_storage GROUP BY projection_id",
-    )
+         FROM v_monitor.projection_storage{} GROUP BY projection_id",
+        of.condition("WHERE", "anchor_table_id")
+    ))
 }
 
 /// Whether the user may read each of these tables, in one row.
@@ -143,9 +171,9 @@ pub(super) fn rights(tables: &[i64]) -> Statement {
 
 /// The columns that a name stands for now.
 pub(super) fn columns_now(schema: &str, name: &str, is_view: bool) -> Statement {
-    let catalogue = if is_view { "view_columns" } else { "columns" };
+    let (number, catalogue) = if is_view { ("", "view_columns") } else { (", c.column_id", "columns") };
     Statement(format!(
-        "SELECT c.table_id, c.column_name, c.data_type, c.ordinal_position FROM v_catalog.{catalogue} c \
+        "SELECT c.table_id, c.column_name, c.data_type{number} FROM v_catalog.{catalogue} c \
          WHERE c.table_schema = {} AND c.table_name = {} ORDER BY c.ordinal_position",
         literal(schema),
         literal(name)

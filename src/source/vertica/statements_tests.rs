@@ -73,7 +73,7 @@ fn reads_a_quoted_table(statement: &str) -> bool {
 }
 
 fn reading(fetch: Fetch) -> Reading {
-    Reading { fetch, form: Form::Text, infinity: None, table: 1, is_view: false }
+    Reading { fetch, form: Form::Text, infinity: None, table: 1, column: String::new(), is_view: false }
 }
 
 /// One of each statement, with names and values that are hard to quote.
@@ -102,17 +102,16 @@ fn samples() -> Vec<Statement> {
         tables(),
         views(),
         policies(),
-        super::columns(),
-        view_columns(),
+        complex_types(),
         keys(),
-        projections(),
-        leading_columns(),
-        sizes(),
         rights(&[1]),
         rights(&[1, 2]),
         columns_now("s", "it's \\", false),
         columns_now("s", "v", true),
     ];
+    for of in [&[7, 8][..], &[0; TABLES_AT_ONCE + 1]].map(Wanted) {
+        all.extend([super::columns(of), view_columns(of), projections(of), leading_columns(of), sizes(of)]);
+    }
     for from in [plain, hard] {
         all.push(counts(from.epoch, &[from, plain]));
         all.extend([count(&from), maximum(&from, "k\""), every_nth(&from, "k", 5_000_000)]);
@@ -177,6 +176,16 @@ fn names_values_and_filters_are_quoted() {
     );
     assert!(columns_now("s", "it's", false).text().contains("c.table_name = 'it''s'"));
     assert_eq!(resource_pool("a\"b").text(), "SET SESSION RESOURCE_POOL = \"a\"\"b\"");
+}
+
+#[test]
+fn few_tables_are_named_and_of_many_all_are_asked_for() {
+    let few = sizes(Wanted(&[7, 8]));
+    assert!(few.text().contains(" WHERE anchor_table_id IN (7, 8) GROUP BY"), "{}", few.text());
+    assert!(leading_columns(Wanted(&[7])).text().ends_with("sort_position = 0 AND table_id IN (7)"));
+    for all in [&[][..], &[1; TABLES_AT_ONCE + 1]] {
+        assert!(!super::columns(Wanted(all)).text().contains("WHERE"));
+    }
 }
 
 #[test]

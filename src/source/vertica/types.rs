@@ -22,8 +22,13 @@ pub(super) struct VerticaType {
     pub(super) scale: u16,
     /// The table that the column belongs to.
     pub(super) table: i64,
+    /// The number of the column in the catalogue, except of views. A column that is dropped and added again has another
+    /// one.
+    pub(super) column: String,
     /// Whether that is a view.
     pub(super) is_view: bool,
+    /// What the JSON of a complex type means, if that is known.
+    pub(super) complex: Option<Form>,
 }
 
 /// What the bytes of a type that is built in and has no parts mean; none for other types.
@@ -59,6 +64,35 @@ fn digits(name: &str) -> Option<(u16, u16)> {
     Some((precision.trim().parse().ok()?, scale.trim().parse().ok()?))
 }
 
+/// What the bytes of a type mean, by its name in the catalogue; none for types that are not built in. Precision and
+/// scale of a numeric are in its name too.
+pub(super) fn named(name: &str, known: Option<(u16, u16)>) -> Option<Form> {
+    let name = name.trim().to_lowercase();
+    for list in ["array[", "set["] {
+        if let Some(element) = name.strip_prefix(list).and_then(|rest| rest.strip_suffix(']')) {
+            return Some(Form::ListFromJson(Box::new(named(element, known)?)));
+        }
+    }
+    let base = name.split('(').next().unwrap_or_default().trim();
+    let oid = match base {
+        "boolean" => oid::BOOL,
+        "int" | "integer" => oid::INT8,
+        "float" => oid::FLOAT8,
+        "char" | "varchar" | "long varchar" => oid::VARCHAR,
+        "binary" | "varbinary" | "long varbinary" => oid::VARBINARY,
+        "uuid" => oid::UUID,
+        "date" => oid::DATE,
+        "time" => oid::TIME,
+        "timetz" => oid::TIMETZ,
+        "timestamp" => oid::TIMESTAMP,
+        "timestamptz" => oid::TIMESTAMPTZ,
+        "numeric" => oid::NUMERIC,
+        _ => return None,
+    };
+    let (precision, scale) = digits(&name).or(known).unwrap_or_default();
+    plain(oid, precision, scale)
+}
+
 impl VerticaType {
     fn is_named(&self, name: &str) -> bool {
         self.name.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
@@ -85,7 +119,9 @@ impl VerticaType {
                 let list = plain(of, precision, scale).map(|element| Form::ListFromJson(Box::new(element)));
                 native(list.filter(Form::is_exact_in_json).unwrap_or(Form::Text))
             }
-            None if self.is_complex() => native(Form::Text),
+            None if self.is_complex() => native(self.complex.clone().unwrap_or(Form::Text)),
+            // A numeric whose digits are not known.
+            None if self.oid == oid::NUMERIC => (Form::Text, Fetch::AsText),
             // Nobody knows how long their texts are, and a cast to a shorter type may cut them without an error.
             None => (Form::Text, Fetch::AsLongText),
         }
@@ -112,7 +148,9 @@ impl VerticaType {
             oid::BINARY | oid::VARBINARY | oid::LONG_VARBINARY => (Form::Text, Fetch::AsLongText),
             // They arrive as JSON.
             _ if oid::element(self.oid).is_some() || self.is_complex() => (Form::Text, Fetch::Native),
-            _ if plain(self.oid, self.precision, self.scale).is_none() => (Form::Text, Fetch::AsLongText),
+            ty if ty != oid::NUMERIC && plain(ty, self.precision, self.scale).is_none() => {
+                (Form::Text, Fetch::AsLongText)
+            }
             // The longest is a numeric of 1,024 digits.
             _ => (Form::Text, Fetch::AsText),
         }

@@ -98,6 +98,11 @@ fn an_ordinary_role_reads_by_its_function_what_it_may_read_and_nothing_else() {
         ("grown", "ALTER TABLE grown ENABLE ROW LEVEL SECURITY"),
         ("shrunk", "ALTER TABLE shrunk DROP COLUMN b"),
         ("taken", "REVOKE SELECT ON taken FROM exporter, PUBLIC"),
+        (
+            "lengthened",
+            "ALTER TABLE lengthened ADD c text, ADD d int; UPDATE lengthened SET c = 'secret'; \
+             ALTER TABLE lengthened DROP COLUMN c",
+        ),
     ] {
         site.db.execute(&format!("CREATE TABLE {table} (a int, b int); GRANT SELECT ON {table} TO exporter"));
         site.db.execute(&format!("INSERT INTO {table} VALUES (1, 2)"));
@@ -109,6 +114,14 @@ fn an_ordinary_role_reads_by_its_function_what_it_may_read_and_nothing_else() {
         let error = session.run(&format!("SELECT {}", call(table))).expect_err("refused");
         assert!(error.contains("may not be read"), "{table}: {error}");
     }
+    let session = site.db.session();
+    session
+        .run(&format!("{us}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"))
+        .expect("a snapshot");
+    site.db.execute("CREATE TABLE late AS SELECT 1 AS a, 'secret' AS b; GRANT SELECT ON late TO exporter");
+    site.db.execute("ALTER TABLE late DROP COLUMN b");
+    let error = session.run(&format!("SELECT {}", call("late"))).expect_err("refused");
+    assert!(error.contains("may not be read"), "a table that is younger than the snapshot: {error}");
     script(&site, "page-reader-remove.sql", &[]);
     assert_refused(&site, us, &call("public.plain"), "does not exist");
 }

@@ -35,6 +35,11 @@ CREATE OR REPLACE VIEW v_catalog.columns AS
   FROM vertica.attributes AS a JOIN vertica.types AS f ON f.type = a.type
   WHERE a.kind IN ('r', 'p', 'f');
 
+CREATE OR REPLACE VIEW v_catalog.complex_types AS
+  SELECT type_id, type_kind, type_name, position + 6 AS field_id, name AS field_name, field_type AS field_type_name,
+    position AS field_position, numeric_precision, numeric_scale
+  FROM vertica.parts;
+
 CREATE OR REPLACE VIEW v_catalog.view_columns AS
   SELECT vertica.id(a.oid) AS table_id, a.schema::text AS table_schema, a.relation::text AS table_name,
     vertica.id(a.oid)::text || '-' || a.position AS column_id, a.name AS column_name,
@@ -90,7 +95,8 @@ CREATE OR REPLACE VIEW v_monitor.projection_storage AS
       coalesce(z.bytes, pg_total_relation_size(s.oid)) AS bytes,
       (SELECT count(*) FROM vertica.attributes AS a WHERE a.oid = s.oid) AS columns
     FROM vertica.stored AS s LEFT JOIN vertica.sizes AS z ON z.schema = s.schema AND z.relation = s.relation)
-  SELECT up.name AS node_name, s.id AS projection_id, s.name AS projection_name,
+  -- The manual calls this number VARCHAR.
+  SELECT up.name AS node_name, s.id::text AS projection_id, s.name AS projection_name,
     s.schema::text AS projection_schema, s.columns AS projection_column_count,
     CASE WHEN s.segmented THEN s.rows / up.k + CASE WHEN up.n <= s.rows % up.k THEN 1 ELSE 0 END ELSE s.rows END
       AS row_count,

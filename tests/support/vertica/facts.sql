@@ -121,6 +121,10 @@ CREATE TABLE IF NOT EXISTS vertica.types (
   type text PRIMARY KEY, data_type text, data_type_id int8, data_type_length int8, character_maximum_length int8,
   numeric_precision int8, numeric_scale int8, datetime_precision int8, interval_precision int8);
 
+CREATE TABLE IF NOT EXISTS vertica.parts (
+  type_id int8, type_name text, type_kind text, position int8, name text, field_type text, numeric_precision int8,
+  numeric_scale int8, PRIMARY KEY (type_id, position));
+
 -- HAS_TABLE_PRIVILEGE, by name or by id.
 CREATE OR REPLACE FUNCTION vertica.privilege(relation int8, wanted text) RETURNS bool
 LANGUAGE sql STABLE STRICT AS $$

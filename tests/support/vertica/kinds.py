@@ -5,6 +5,7 @@ plus 4; of a string its octets plus 4; of a time its digits; of an interval the 
 """
 
 import re
+import zlib
 from dataclasses import dataclass, field
 
 BOOL, INT, FLOAT, CHAR, VARCHAR, DATE, TIME, TIMESTAMP, TIMESTAMPTZ = 5, 6, 7, 8, 9, 10, 11, 12, 13
@@ -163,20 +164,40 @@ def of_result(oid, typname):
     return parse(names[typname])
 
 
+def number_of(kind):
+    """The number of a type; complex and user-defined types have numbers of their own."""
+    if kind.is_complex or kind.user:
+        return 45035996273800000 + zlib.crc32(kind.text.lower().encode())
+    return kind.oid
+
+
+def name_of(kind):
+    """The name that the catalogue prints."""
+    if kind.user:
+        return kind.text
+    return f"_ct_{number_of(kind)}" if kind.is_complex else kind.text.lower()
+
+
+def parts(kind):
+    """What v_catalog.complex_types says about a type and the types in it, one tuple for each field."""
+    if not kind.is_complex:
+        return []
+    # A map's fields are not read.
+    fields = kind.fields or ([("", kind.element)] if kind.element else [])
+    own = [(number_of(kind), name_of(kind), kind.shape.capitalize(), position, name, name_of(part),
+            part.precision if part.oid == NUMERIC else None, part.scale if part.oid == NUMERIC else None)
+           for position, (name, part) in enumerate(fields)]
+    return own + [row for _, part in fields for row in parts(part)]
+
+
 def facts(text):
     """What v_catalog.columns says about a type, in the order of the columns of vertica.types."""
     kind = parse(text)
-    number = kind.oid
-    if kind.is_complex or kind.user:
-        # Types of their own have ids of their own.
-        number = 45035996273800000 + sum(ord(c) * 31 ** i for i, c in enumerate(text[:8])) % 100000
     octets = kind.octets if kind.oid in OCTETS else None
     length = octets or (kind.size if kind.size > 0 else (kind.precision // 19 + 1) * 8 if kind.oid == NUMERIC else -1)
-    # The first of the list is what the catalogue prints.
-    name = kind.text.lower() if not kind.user else kind.text
     numeric = kind.oid == NUMERIC
     timed = kind.oid in (TIME, TIMETZ, TIMESTAMP, TIMESTAMPTZ)
     interval = kind.oid in (INTERVAL, INTERVAL_YM)
-    return (text, name, number, length, octets if kind.oid in (CHAR, VARCHAR, LONG_VARCHAR) else None,
+    return (text, name_of(kind), number_of(kind), length, octets if kind.oid in (CHAR, VARCHAR, LONG_VARCHAR) else None,
             kind.precision if numeric else None, kind.scale if numeric else None,
             kind.precision if timed and kind.typmod >= 0 else None, kind.precision if interval else None)

@@ -34,7 +34,7 @@ def open_session(session):
             pipe.put(b"S" if options.tls else b"N")
             pipe.flush()
             if options.tls:
-                pipe.encrypt(options.tls)
+                pipe.encrypt(options.tls if session.node is server.nodes[0] else options.tls_others)
         elif code == frames.CANCEL:
             server.cancel(int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big"))
             return None

@@ -21,6 +21,7 @@ class Options:
         parser.add_argument("--database", default="vdb")
         parser.add_argument("--max-sessions", type=int, default=50, help="for each node")
         parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"))
+        parser.add_argument("--tls-others", nargs=2, metavar=("CERT", "KEY"), help="of all nodes but the first")
         parser.add_argument("--tls-required", action="store_true")
         parser.add_argument("--tls-client-ca", metavar="CA")
         parser.add_argument("--protocol", default="3.16", help="greatest version")
@@ -38,6 +39,7 @@ class Options:
         self.tls, self.tls_required = None, given.tls_required
         if given.tls:
             self.tls = context(*given.tls, given.tls_client_ca)
+        self.tls_others = context(*given.tls_others, given.tls_client_ca) if given.tls_others else self.tls
         self.mutual = bool(given.tls_client_ca)
         self.protocol, self.load_balance = self.version_number(given.protocol), given.load_balance
         self.pools, self.vendor_tests = set(given.pools.split(",")), given.vendor_tests

@@ -78,6 +78,8 @@ class Server:
             for (text,) in new:
                 marks = ", ".join(["%s"] * 9)
                 admin.execute(f"INSERT INTO vertica.types VALUES ({marks}) ON CONFLICT DO NOTHING", kinds.facts(text))
+                for part in kinds.parts(kinds.parse(text)):
+                    admin.execute("INSERT INTO vertica.parts VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING", part)
 
     def type_name(self, oid):
         if oid not in self.names:

@@ -100,19 +100,21 @@ impl<'a> Row<'a> {
         text.map(Some).map_err(|_| self.answer.unexpected(column, "is not UTF-8"))
     }
 
-    /// A whole number, also of a numeric or a float.
+    /// A whole number, also of a numeric, a float or a text: the manual calls some numbers of the catalogue VARCHAR.
     pub(in super::super) fn int(&self, column: usize) -> Result<Option<i64>, SourceError> {
         let (described, field) = self.field(column)?;
         let Some(field) = field else { return Ok(None) };
+        let as_text = || std::str::from_utf8(field).ok().and_then(|text| text.trim().parse().ok());
         let value = if described.binary {
             match described.oid {
+                oid::VARCHAR => as_text(),
                 oid::INT8 => field.try_into().ok().map(i64::from_be_bytes),
                 oid::NUMERIC => whole(field, described.precision_and_scale().1),
                 oid::FLOAT8 => field.try_into().ok().map(f64::from_be_bytes).and_then(exact),
                 _ => None,
             }
         } else {
-            std::str::from_utf8(field).ok().and_then(|text| text.trim().parse().ok())
+            as_text()
         };
         value.map(Some).ok_or_else(|| self.answer.unexpected(column, "is no whole number of 64 bits"))
     }

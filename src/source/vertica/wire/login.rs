@@ -3,6 +3,7 @@
 //! Hosts are tried in their order, the addresses of each in a random one, like the vendor's clients do. When a
 //! server refuses the login, no other is tried: the user could be locked after a few wrong passwords.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -116,34 +117,44 @@ impl Attempt<'_> {
         Ok(Session::new(link, &greeting, canceller))
     }
 
-    /// A stream with TLS, if demanded, to the address or to the node that the server names in its place.
-    async fn wire(&self, mut address: Address) -> Result<(Wire, Address), SourceError> {
-        let dialled = self.dialer.socket(&address).await;
-        let mut socket = dialled.map_err(|error| undialled(&error, self.what))?;
+    /// A stream with TLS, if demanded, to the node that the server names, or to the address itself.
+    async fn wire(&self, address: Address) -> Result<(Wire, Address), SourceError> {
+        let failed = |error| undialled(&error, self.what);
+        let mut socket = self.dialer.socket(&address).await.map_err(failed)?;
         if self.login.load_balance {
             let node =
                 ask_for_node(&mut socket).await.map_err(|fault| fault.error(Stage::Connect, self.what))?;
             if let Some((host, port)) = node
                 && let Some(other) = self.elsewhere(&address, &host, port).await
             {
-                // If that node cannot be reached, the first one takes the session.
-                match timeout(self.login.connect_timeout / 2, self.dialer.socket(&other)).await {
-                    Ok(Ok(found)) => (socket, address) = (found, other),
-                    _ => tracing::warn!(host, port, "the node that the server names cannot be reached"),
+                match timeout(self.login.connect_timeout / 2, self.dialer.open(&other)).await {
+                    Ok(Ok(wire)) => return Ok((wire, other)),
+                    // The first node waits, and takes the session.
+                    Ok(Err(error)) => not_there(&host, port, &error),
+                    Err(_) => not_there(&host, port, &"no answer in time"),
                 }
             }
         }
-        let wire =
-            self.dialer.secure(socket, &address).await.map_err(|error| undialled(&error, self.what))?;
-        Ok((wire, address))
+        Ok((self.dialer.secure(socket, &address).await.map_err(failed)?, address))
     }
 
     /// The address of another node.
     async fn elsewhere(&self, here: &Address, host: &str, port: u16) -> Option<Address> {
-        let found = timeout(self.login.connect_timeout / 2, lookup_host((host, port))).await;
+        let found = timeout(self.login.connect_timeout / 4, lookup_host((host, port))).await;
         let socket = found.ok().and_then(Result::ok).and_then(|mut found| found.next())?;
         (here.tcp() != Some(socket)).then(|| here.behind(socket))
     }
+}
+
+/// Logs that the node which the server named is passed over.
+fn not_there(host: &str, port: u16, why: &dyn fmt::Display) {
+    tracing::warn!(
+        host,
+        port,
+        %why,
+        "the node that the server names cannot be used, so the session is on the host of the configuration; \
+         with sslmode=verify-full its certificate must have the name of that host"
+    );
 }
 
 /// Asks which node takes the next session. It is asked before TLS, like the vendor's clients do.

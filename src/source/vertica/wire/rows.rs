@@ -7,14 +7,12 @@
 use super::backend::{Malformed, tag};
 use super::input::HEADER;
 use crate::source::decode::stream::Block;
-use crate::source::decode::{COPY_HEADER, COPY_TRAILER};
+use crate::source::decode::{COPY_HEADER, COPY_TRAILER, MAX_ROW};
 
 /// Maximum size of a block: large, so that the decoding thread wakes up once for many rows.
 pub(super) const BLOCK_BYTES: usize = 256 << 10;
 /// Bytes of a full block. The trailer always has room.
 const FULL: usize = BLOCK_BYTES - COPY_TRAILER.len();
-/// Longest row. The server's longest has 32 MB, but those of complex types may be printed longer.
-const MOST_BYTES: usize = 1 << 30;
 
 /// What [`Rows::absorb`] found after the rows that it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +67,7 @@ impl Rows {
                 break Found::Nothing;
             };
             let length = (u32::from_be_bytes([*l0, *l1, *l2, *l3]) as usize).wrapping_sub(4);
-            if !(2..=MOST_BYTES).contains(&length) {
+            if !(2..=MAX_ROW).contains(&length) {
                 return Err(Malformed("a row has an impossible length"));
             }
             if u16::from_be_bytes([*c0, *c1]) != self.columns {

@@ -41,7 +41,9 @@ enum State {
     Reading(Box<Reading>),
     /// The last rows were handed out.
     Finished,
-    /// The connection cannot be used any more.
+    /// The connection cannot be used any more, but the server may not know, and go on with the statement.
+    Broken,
+    /// The session has ended.
     Over,
 }
 
@@ -112,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let description = parsed.map_err(|error| self.over(error.into(), stage, what))?;
         if let Some(column) = description.text_only() {
             let message = format!("{what}: the server sends column {:?} as text", column.name);
-            self.state = State::Over;
+            self.state = State::Broken;
             return Err(SourceError::permanent("protocol", message)
                 .with_remedy("the server is too old for binary transfer; ask for a newer one"));
         }
@@ -137,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     self.state = State::Idle;
                     return Ok(None);
                 }
-                State::Idle | State::Busy | State::Over => {
+                State::Idle | State::Busy | State::Broken | State::Over => {
                     return Err(SourceError::transient(
                         "aborted",
                         "the session reads no result of a statement",
@@ -212,6 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             State::Reading(reading) => reading.rows.left(),
             State::Busy => 0,
             State::Idle | State::Finished => return self.close().await,
+            State::Broken => return self.canceller.cancel().await,
             State::Over => return,
         };
         for pause in CANCEL_PAUSES {
@@ -285,11 +288,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         said.error(stage, what)
     }
 
-    /// The error after which the connection cannot be used any more. After a silence the statement may still run
-    /// there, so the session stays as it is: [`Self::stop`] cancels the statement.
+    /// The error after which the connection cannot be used any more. The statement may still run on the server:
+    /// [`Self::stop`] cancels it. After a silence the session stays as it is, so that its end can be awaited.
     fn over(&mut self, fault: Fault, stage: Stage, what: &str) -> SourceError {
         if !matches!(fault, Fault::Stalled(_)) {
-            self.state = State::Over;
+            self.state = State::Broken;
         }
         fault.error(stage, what)
     }

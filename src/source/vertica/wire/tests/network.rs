@@ -211,3 +211,26 @@ async fn a_statement_that_stalls_is_cancelled_when_its_session_is_stopped() {
             .expect("a cancel arrives");
     }
 }
+
+/// A server that computes does not notice that its client is gone.
+#[tokio::test]
+async fn a_statement_whose_answer_cannot_be_read_is_cancelled() {
+    let (server, port) = listener().await;
+    let (session, mut stream) =
+        tokio::join!(async { Session::open(&login_at(&[port])).await }, take(&server));
+    let mut session = session.expect("a session");
+    let serve = async {
+        received(&mut stream).await;
+        stream.write_all(&message(b'?', b"")).await.expect("the client reads");
+        let (mut cancel, _) = server.accept().await.expect("a second connection");
+        assert_eq!(untyped(&mut cancel).await[..4], 80_877_102_u32.to_be_bytes());
+    };
+    let broken = async {
+        let error = session.query(&QUESTION).await.map(|_| ()).expect_err("no answer");
+        assert!(error.code == "protocol" && !session.is_healthy(), "{error}");
+        session.stop().await;
+    };
+    tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(serve, broken) })
+        .await
+        .expect("the cancel arrives");
+}
