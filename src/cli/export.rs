@@ -133,6 +133,7 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let roles = Roles {
         context: Arc::clone(&context),
         worker: Arc::clone(&worker),
+        fleet: Arc::default(),
         health: Health::new(),
         stop: stop.clone(),
     };
@@ -249,7 +250,7 @@ impl Watched<'_> {
             }
         }
         let planned = self.state.as_ref().filter(|s| !s.plans.is_empty());
-        Ok(planned.map(|state| view::tables(state, &self.worker.progress())))
+        Ok(planned.map(|state| view::tables(state, self.worker.doing())))
     }
 
     async fn archive(&self) -> anyhow::Result<Option<Archive>> {

@@ -38,7 +38,7 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// The export folder, and how much work runs at once.
     pub export: ExportConfig,
-    /// Metrics, health and jobs over HTTP.
+    /// The status page, its API, metrics and health.
     #[serde(default)]
     pub http: HttpConfig,
     /// The log.

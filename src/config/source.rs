@@ -33,6 +33,18 @@ pub enum SourceKind {
     Vertica(VerticaConfig),
 }
 
+impl SourceKind {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Greenplum(_) => "greenplum",
+            Self::Vertica(_) => "vertica",
+        }
+    }
+}
+
 /// How to reach a PostgreSQL server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostgresConfig {

@@ -14,6 +14,7 @@ pub mod output;
 #[cfg(test)]
 mod page;
 pub mod pattern;
+pub mod presence;
 pub mod request;
 pub mod schema;
 pub mod setting;
@@ -27,5 +28,6 @@ pub use inbox::{Alive, ChunkRef, InboxMessage, Wake};
 pub use name::{JobId, SourceName};
 pub use number::{BatchId, BatchNo, ChunkNo, Epoch, TableNo};
 pub use pattern::TablePattern;
+pub use presence::Presence;
 pub use request::{ExportRequest, RequestMessage, TableRequest};
 pub use task::Task;

@@ -320,6 +320,7 @@ impl Parts<'_> {
         let owner = Owner::Daemons { vhost: "/".into(), prefix: "p".into() };
         let context = Context::within(surroundings, config, folder, owner, sources, Arc::clone(self.metrics));
         let worker = Worker::new(Arc::clone(&context), self.slots);
-        Roles { context, worker, health: Health::new(), stop: CancellationToken::new() }
+        let stop = CancellationToken::new();
+        Roles { context, worker, fleet: Arc::default(), health: Health::new(), stop }
     }
 }
