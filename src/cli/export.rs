@@ -22,6 +22,7 @@ use crate::config::{Auto, Config};
 use crate::context::Context;
 use crate::daemon::roles::{Roles, slots};
 use crate::daemon::signals::{Signal, Signals};
+use crate::failpoint;
 use crate::folder::Folder;
 use crate::http::Health;
 use crate::job::archive::Archive;
@@ -103,6 +104,7 @@ const TIDY: Duration = Duration::from_secs(10);
 /// # Errors
 /// If the source, the folder or the request cannot be used.
 pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let _armed = failpoint::arm();
     let (config, name) = args.source.load(&args.out)?;
     let config = args.at_once(config);
     let request = args.tables.request(&Overrides { source: name, ..args.overrides() })?;
