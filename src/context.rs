@@ -58,8 +58,6 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Unique per process start.
     pub instance: Uuid,
-    /// When this process started.
-    pub started_at: Timestamp,
     /// Name of this host, for records.
     pub host: String,
     /// Wall clock, fresh identities, cores.
@@ -108,7 +106,6 @@ impl Context {
             owner,
             metrics,
             instance: machine.fresh(),
-            started_at: machine.now(),
             host,
             machine,
             destination,

@@ -84,8 +84,6 @@ pub struct Metrics {
     pub pages_recopied_total: IntCounterVec,
     /// Bytes of finished Parquet files (`source`).
     pub bytes_written_total: IntCounterVec,
-    /// Finished Parquet files (`source`).
-    pub files_written_total: IntCounterVec,
     /// Chunks whose work ended (`source`, `outcome`); see [`Metrics::chunk_ended`].
     pub chunks_total: IntCounterVec,
     /// Time from the start of the work on a chunk to its durable record (`source`).
@@ -169,7 +167,6 @@ impl Metrics {
                 "Bytes of finished Parquet files.",
                 &["source"],
             ),
-            files_written_total: counters(r, "files_written_total", "Finished Parquet files.", &["source"]),
             chunks_total: counters(r, "chunks_total", "Chunks whose work ended.", &["source", "outcome"]),
             chunk_duration_seconds: register(
                 r,
@@ -294,7 +291,6 @@ impl Metrics {
             &self.pages_read_total,
             &self.pages_recopied_total,
             &self.bytes_written_total,
-            &self.files_written_total,
         ] {
             counter.with_label_values(&[source.as_str()]);
         }

@@ -26,7 +26,6 @@ use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OutputDirectory;
 use crate::message::{JobId, SourceName};
-use crate::status::picture::phase;
 use crate::text::{Rows, bytes_text};
 
 /// Arguments of `status`.
@@ -93,7 +92,12 @@ async fn state(folder: &Folder, job: &JobId) -> Result<Option<Box<JobState>>, Fo
 }
 
 fn word(state: &JobState) -> &'static str {
-    phase(state).as_str()
+    match () {
+        () if state.archive.is_some() => "finishing",
+        () if state.cancel.is_some() => "cancelling",
+        () if state.plans.is_empty() => "waiting",
+        () => "running",
+    }
 }
 
 async fn one(folder: &Folder, config: &Config, job: &JobId, args: &StatusArgs) -> anyhow::Result<ExitCode> {
@@ -131,7 +135,7 @@ async fn one(folder: &Folder, config: &Config, job: &JobId, args: &StatusArgs) -
             }
             return Ok(ExitCode::Done);
         }
-        display.update(&view::tables(&state, Vec::new()), started.elapsed());
+        display.update(&view::tables(&state, &[]), started.elapsed());
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -145,10 +149,10 @@ fn running(state: &JobState) -> String {
         ("ROWS", Align::Right),
         ("SIZE", Align::Right),
     ]);
-    for table in view::tables(state, Vec::new()) {
+    for table in view::tables(state, &[]) {
         grid.row([
             table.table.clone(),
-            table.state.as_str().to_owned(),
+            format!("{:?}", table.state).to_lowercase(),
             format!("{}/{}", table.chunks_done, table.chunks),
             format!("{}/~{}", Rows(table.rows), Rows(table.estimated_rows.max(table.rows))),
             bytes_text(table.bytes),

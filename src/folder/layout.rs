@@ -107,12 +107,13 @@ pub fn parts(job: &JobId, of: BatchId) -> String {
 }
 
 /// `000017.<uuid>.parquet`. If the part belongs to another table than the first one of the batch, the table's
-/// number follows the uuid. The parts of a chunk after the first one have their number as well.
+/// number follows the uuid.
 #[must_use]
-pub fn part_file(chunk: ChunkNo, id: Uuid, table: Option<TableNo>, nth: u32) -> String {
-    let table = table.map_or(String::new(), |table| format!("-{table}"));
-    let nth = if nth == 0 { String::new() } else { format!(".{nth}") };
-    format!("{chunk:06}.{id}{table}{nth}.parquet")
+pub fn part_file(chunk: ChunkNo, id: Uuid, table: Option<TableNo>) -> String {
+    match table {
+        None => format!("{chunk:06}.{id}.parquet"),
+        Some(table) => format!("{chunk:06}.{id}-{table}.parquet"),
+    }
 }
 
 /// `records/eN/<t>`

@@ -19,7 +19,6 @@ use tracing::{Instrument, Span, debug, error, error_span, field, info, warn};
 use crate::bus::{BusError, Consumer, Delivery, Outgoing, Queue, Session, Settle};
 use crate::context::Context;
 use crate::message::inbox::{Alive, ChunkRef, Wake};
-use crate::message::presence::Doing;
 use crate::message::{InboxMessage, JobId, Task};
 use crate::source::Progress;
 
@@ -75,7 +74,6 @@ struct Run {
     waiting: Vec<Box<dyn Settle>>,
     cancel: CancellationToken,
     progress: Arc<Progress>,
-    since: Instant,
 }
 
 /// The worker of a process.
@@ -85,8 +83,6 @@ pub struct Worker {
     /// One permit per slot. Work that outlives its session holds its permit too.
     permits: Semaphore,
     runs: Mutex<BTreeMap<Task, Run>>,
-    /// Rows and bytes that all tasks have read since the start.
-    read: Arc<Progress>,
     tracker: TaskTracker,
     session: watch::Sender<Option<Arc<dyn Session>>>,
     /// Why a task could not be done here.
@@ -117,7 +113,6 @@ impl Worker {
             slots,
             permits: Semaphore::new(slots.max(1) as usize),
             runs: Mutex::default(),
-            read: Arc::default(),
             tracker: TaskTracker::new(),
             session: watch::Sender::new(None),
             unfit: watch::Sender::new(None),
@@ -146,22 +141,16 @@ impl Worker {
         }
     }
 
-    /// The running tasks, with how long they have run.
+    /// The running tasks, each with its rows and bytes so far.
     #[must_use]
-    pub fn doing(&self) -> Vec<Doing> {
+    pub fn progress(&self) -> Vec<(Task, u64, u64)> {
         lock(&self.runs)
             .iter()
             .map(|(task, run)| {
                 let (rows, bytes) = run.progress.read();
-                Doing { task: task.clone(), seconds: run.since.elapsed().as_secs_f64(), rows, bytes }
+                (task.clone(), rows, bytes)
             })
             .collect()
-    }
-
-    /// Rows and bytes that all tasks have read since the start of the process.
-    #[must_use]
-    pub fn read_so_far(&self) -> (u64, u64) {
-        self.read.read()
     }
 
     /// Takes tasks while the session lasts and this daemon is fit for them. Calls `subscribed` once the
@@ -234,7 +223,7 @@ impl Worker {
             return delivery.settle.release().await;
         }
         let cancel = self.stop.child_token();
-        let progress = Arc::new(Progress::within(&self.read));
+        let progress = Arc::new(Progress::default());
         {
             let mut runs = lock(&self.runs);
             if let Some(run) = runs.get_mut(&task) {
@@ -246,7 +235,6 @@ impl Worker {
                 waiting: vec![delivery.settle],
                 cancel: cancel.clone(),
                 progress: Arc::clone(&progress),
-                since: Instant::now(),
             };
             runs.insert(task.clone(), run);
         }

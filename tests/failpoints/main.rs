@@ -4,7 +4,6 @@
 
 mod coordinators;
 mod keepers;
-mod parts;
 mod points;
 mod poison;
 mod scene;

@@ -11,7 +11,6 @@ mod libpq;
 mod logs;
 mod one_shot;
 mod operations;
-mod output;
 mod pages;
 mod pipeline;
 mod plans;

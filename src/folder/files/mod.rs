@@ -7,4 +7,3 @@ pub mod archive;
 pub mod outcome;
 pub mod plan;
 pub mod record;
-pub mod timeline;

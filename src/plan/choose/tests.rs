@@ -18,7 +18,6 @@ fn relation(name: &str, kind: RelationKind) -> Relation {
         indexed: true,
         doubt: None,
         readable: true,
-        canonical: false,
     };
     let (schema, name) = name.split_once('.').expect("qualified");
     Relation {

@@ -278,7 +278,6 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
             indexed: true,
             doubt: None,
             readable: true,
-            canonical: true,
         }
     });
     let pages = (rows.num_rows() as u64).div_ceil(PAGE_ROWS.into());

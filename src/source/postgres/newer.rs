@@ -108,7 +108,6 @@ mod tests {
             indexed: false,
             doubt: None,
             readable: true,
-            canonical: false,
         }
     }
 

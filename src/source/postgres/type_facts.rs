@@ -97,7 +97,6 @@ impl Types {
                 extension: None,
                 money_scale: None,
                 as_stored: false,
-                dimensions: 0,
                 greater: None,
             }
         })
@@ -131,7 +130,6 @@ impl Types {
             extension: row.extension.clone(),
             money_scale: row.money_scale,
             as_stored: false,
-            dimensions: 0,
             greater: row.greater.clone(),
         })
     }

@@ -112,7 +112,6 @@ mod tests {
             indexed: false,
             doubt: None,
             readable: true,
-            canonical: false,
         }]
     }
 

@@ -109,7 +109,6 @@ mod tests {
         SurveyColumn {
             column,
             readable: true,
-            canonical: false,
             facts: Facts::of(()),
             width,
             order: None,
