@@ -148,7 +148,13 @@ impl Attempt<'_> {
 
 /// Logs that the node which the server named is passed over.
 fn not_there(host: &str, port: u16, why: &dyn fmt::Display) {
-    tracing::warn!(host, port, error = %why, "the node that the server names cannot be used");
+    tracing::warn!(
+        host,
+        port,
+        %why,
+        "the node that the server names cannot be used, so the session is on the host of the configuration; \
+         with sslmode=verify-full its certificate must have the name of that host"
+    );
 }
 
 /// Asks which node takes the next session. It is asked before TLS, like the vendor's clients do.
