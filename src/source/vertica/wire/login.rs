@@ -152,7 +152,7 @@ fn not_there(host: &str, port: u16, why: &dyn fmt::Display) {
         host,
         port,
         %why,
-        "the node that the server names cannot be used, so the session is on the host of the configuration; \
+        "the node that the server names cannot be used, so the session is on the host that was asked first; \
          with sslmode=verify-full its certificate must have the name of that host"
     );
 }
