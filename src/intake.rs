@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 use tracing::{info, warn};
 
 use crate::bus::{BusError, Delivery, Outgoing, Queue, Session};
@@ -138,7 +139,7 @@ pub async fn take(context: &Context, session: &dyn Session, delivery: &Delivery)
     if let Step::Store(new) = &step {
         let stored = NewJob::clone(new).taken(context.owner.clone(), now);
         if context.folder.job(&job).store(&stored).await? == Created::New {
-            info!(job.id = %job, source = %stored.source, "a request is stored");
+            info!(%job, source = %stored.source, "a request is stored");
             session.publish(Reporter::new(&context.config).accepted(&stored)).await?;
             session.publish(wake(&job)).await?;
             return Ok(());
@@ -225,9 +226,11 @@ async fn reject(
 ) -> Result<(), IntakeError> {
     error.shorten();
     let message_id = delivery.properties.message_id.as_deref().unwrap_or("(none)");
-    warn!(message_id, code = error.code, reason = error.message, "a request is rejected");
+    let job = job.or_else(|| job_of(delivery));
+    let named = job.as_ref().map(display);
+    warn!(job = named, message_id, code = error.code, error = error.message, "a request is rejected");
     let rejection = Rejection {
-        job: job.or_else(|| job_of(delivery)),
+        job,
         source: None,
         caller: delivery.properties.caller(),
         body_sha256: sha256(&delivery.body),

@@ -1,13 +1,23 @@
-//! The log: lines of text or JSON on standard error. Its level can be changed while the program runs
-//! (SIGHUP).
+//! The log: lines of text or JSON on standard error, or entries of the journal. Its level can be changed while
+//! the program runs (SIGHUP). `docs/LOGS.md` lists all events and fields.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use self::journal::Journal;
+use self::lines::JsonLines;
+pub use self::lines::name_daemon;
 use crate::config::{LogConfig, LogFormat};
+
+mod journal;
+mod lines;
+#[cfg(test)]
+mod vocabulary;
 
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +36,9 @@ pub enum LoggingError {
     #[error("logging is set up already")]
     Twice,
 }
+
+/// What the lines are written from.
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 
 /// Changes the level while the program runs.
 #[derive(Clone, Debug)]
@@ -50,21 +63,23 @@ impl LogHandle {
 /// If the level cannot be parsed, or logging was set up before.
 pub fn init(config: &LogConfig) -> Result<LogHandle, LoggingError> {
     let (filter, handle) = reload::Layer::new(filter(config)?);
+    let journal = || Journal::of_stderr().map(json);
     let lines = match config.format {
-        LogFormat::Json => fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .with_writer(std::io::stderr)
-            .boxed(),
-        LogFormat::Text => {
-            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            fmt::layer().with_ansi(colours).with_writer(std::io::stderr).boxed()
-        }
+        LogFormat::Json => json(std::io::stderr),
+        LogFormat::Text => text(),
+        LogFormat::Auto => journal().unwrap_or_else(text),
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|_| LoggingError::Twice)?;
     Ok(LogHandle(handle))
+}
+
+fn text() -> Box<dyn Layer<Filtered> + Send + Sync> {
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    fmt::layer().with_ansi(colours).with_writer(std::io::stderr).boxed()
+}
+
+fn json(to: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) -> Box<dyn Layer<Filtered> + Send + Sync> {
+    fmt::layer().fmt_fields(JsonFields::new()).event_format(JsonLines).with_writer(to).boxed()
 }
 
 /// The filter with the directives, and one of our own: it silences the AMQP library `lapin`, which logs every

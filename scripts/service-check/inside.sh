@@ -148,6 +148,7 @@ submit --table public.numbers --job-id first --wait >/dev/null 2>&1 || fail "a j
 [ "$(stat -c '%a %U' "$ROOT/public_numbers")" = "2750 adu-export" ] || fail "the directory: $(stat -c '%a %U' "$ROOT/public_numbers")"
 [ "$(stat -c '%a %U' "$ROOT"/public_numbers/part-000000.parquet)" = "640 adu-export" ] || fail "the mode of a part"
 completed first || fail "the archive does not say completed"
+eventually 5 "the journal has fields" journalctl -q -u $UNIT ADU_JOB=first --grep "the job is finished"
 say "a job is exported"
 pid=$(property $UNIT MainPID)
 sed -i 's/level = "info"/level = "debug"/' $CONFIG

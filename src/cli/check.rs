@@ -8,7 +8,7 @@ use super::one_shot::Explained;
 use super::{ExitCode, print, print_json};
 use crate::bus::rabbitmq::RabbitBus;
 use crate::bus::{Bus, Queue};
-use crate::config::Config;
+use crate::config::{Config, Effective};
 use crate::folder::Folder;
 use crate::text::{bytes_text, count};
 
@@ -32,8 +32,20 @@ struct Finding {
     what: String,
     ok: bool,
     text: String,
+    /// How a source is reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settings: Vec<Shown>,
     #[serde(skip)]
     code: ExitCode,
+}
+
+/// A setting of a connection.
+#[derive(Debug, Serialize)]
+struct Shown {
+    keyword: &'static str,
+    /// None for a secret.
+    value: Option<String>,
+    from: String,
 }
 
 /// Checks everything, in the order in which a daemon needs it.
@@ -52,12 +64,20 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         Ok(sources) => {
             for (name, entry) in &sources {
                 let found = entry.source.check().await;
+                let Effective { settings, notes: unused } = entry.config.kind.effective();
                 let text = found.map_err(|e| Explained(e, entry.config.origin).into()).map(|facts| {
                     let snapshots = if facts.snapshots { "" } else { ", without snapshots" };
-                    let notes: String = facts.notes.iter().map(|note| format!("; {note}")).collect();
+                    let notes: String =
+                        facts.notes.iter().chain(&unused).map(|note| format!("; {note}")).collect();
                     format!("{} {}{snapshots}{notes}", facts.product, facts.version)
                 });
-                findings.push(finding(&format!("source {name}"), text));
+                let shown = settings.into_iter().map(|setting| Shown {
+                    keyword: setting.keyword,
+                    value: setting.value,
+                    from: setting.place.to_string(),
+                });
+                findings
+                    .push(Finding { settings: shown.collect(), ..finding(&format!("source {name}"), text) });
             }
         }
     }
@@ -66,6 +86,10 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     } else {
         for f in &findings {
             print(&format!("{} {}: {}\n", if f.ok { "ok    " } else { "FAILED" }, f.what, f.text))?;
+            for Shown { keyword, value, from } in &f.settings {
+                let value = value.as_deref().unwrap_or("(not shown)");
+                print(&format!("         {keyword} = {value}, from {from}\n"))?;
+            }
         }
     }
     Ok(findings.iter().find(|f| !f.ok).map_or(ExitCode::Done, |f| f.code))
@@ -74,9 +98,10 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 fn finding(what: &str, found: anyhow::Result<String>) -> Finding {
     let what = what.to_owned();
     match found {
-        Ok(text) => Finding { what, ok: true, text, code: ExitCode::Done },
+        Ok(text) => Finding { what, ok: true, text, settings: vec![], code: ExitCode::Done },
         Err(error) => {
-            Finding { what, ok: false, text: format!("{error:#}"), code: ExitCode::of_error(&error) }
+            let code = ExitCode::of_error(&error);
+            Finding { what, ok: false, text: format!("{error:#}"), settings: vec![], code }
         }
     }
 }

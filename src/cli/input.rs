@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{ArgGroup, Args};
 
-use crate::config::{Config, Secret};
+use crate::config::{Config, ConfigError, Problem, Secret};
 use crate::message::pattern::TablePattern;
 use crate::message::request::{
     Consistency, ExportRequest, OutputDirectory, OutputRequest, Parallelism, RequestMessage, TableRequest,
@@ -20,6 +20,24 @@ use crate::message::{JobId, SourceName};
 pub const DEFAULT_CONFIG: &str = "/etc/adu-export/adu-export.toml";
 /// Environment variable with the path of the configuration file.
 pub const CONFIG_VARIABLE: &str = "ADU_EXPORT_CONFIG";
+
+/// What to do before there is a configuration.
+const FIRST_STEPS: &str = r#"there is no such file yet. What to do next:
+  - Write it. This is enough, with your own values:
+
+      [broker]
+      url = "amqp://guest:guest@127.0.0.1:5672/%2f"
+      [export]
+      root = "/data/exports"
+      [sources.warehouse]
+      kind = "postgres"
+      dsn = "postgres://exporter@db.example/warehouse"
+
+    Then run `adu-export check --init`. It says what is still missing.
+  - If it has another name, give it by --config FILE or ADU_EXPORT_CONFIG.
+  - Without a configuration, broker and daemon, tables are exported here and now by
+    `adu-export export --dsn postgres://user@host/database --table public.orders --out exports`;
+    `verify` and `prune` then take --root exports."#;
 
 /// The configuration file.
 #[derive(Clone, Debug, Args)]
@@ -41,8 +59,13 @@ impl ConfigArgs {
     ///
     /// # Errors
     /// The text names file, key, bound and remedy.
-    pub fn load(&self) -> Result<Config, crate::config::ConfigError> {
-        Config::load(&self.path())
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let path = self.path();
+        if path.try_exists().is_ok_and(|exists| !exists) {
+            let problems = vec![Problem::new("", FIRST_STEPS)];
+            return Err(ConfigError { file: Some(path), problems });
+        }
+        Config::load(&path)
     }
 }
 
@@ -51,7 +74,8 @@ impl ConfigArgs {
 #[group(skip)]
 #[command(group = ArgGroup::new("origin").required(true).args(["dsn", "config"]))]
 pub struct SourceArgs {
-    /// Database to read, e.g. postgres://user@host/database or vertica://user@host/database; no configuration file is read
+    /// Database to read: postgres://user@host/database, vertica://user@host/database, or as psql takes it, with PG*
+    /// variables, service=NAME and .pgpass; no configuration file is read
     #[arg(long, value_name = "URL", value_parser = secret, conflicts_with = "config")]
     pub dsn: Option<Secret>,
     /// File with the password for --dsn, so that other users cannot see it
@@ -109,6 +133,18 @@ pub struct TableArgs {
     /// Table or pattern to leave out where another pattern matches it; may be repeated
     #[arg(long, value_name = "TABLE", requires = "tables", conflicts_with = "request")]
     pub exclude: Vec<TablePattern>,
+    /// Columns of the only --table, e.g. id,placed [default: all]; may be repeated
+    #[arg(
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        requires = "tables",
+        conflicts_with = "request"
+    )]
+    pub columns: Vec<String>,
+    /// Which rows of the only --table, as `where` of a request, e.g. "placed >= '2026-01-01'"
+    #[arg(long = "where", value_name = "CONDITION", requires = "tables", conflicts_with = "request")]
+    pub filter: Option<String>,
 }
 
 /// Options of the command line besides the tables. They override the request file.
@@ -155,7 +191,7 @@ impl TableArgs {
             None => ExportRequest {
                 job_id: None,
                 source: None,
-                tables: self.tables.iter().cloned().map(TableRequest::all_of).collect(),
+                tables: self.entries()?,
                 exclude: self.exclude.clone(),
                 output: OutputRequest::default(),
                 consistency: None,
@@ -168,6 +204,27 @@ impl TableArgs {
         };
         overrides.apply(&mut request);
         Ok(request)
+    }
+
+    fn entries(&self) -> Result<Vec<TableRequest>, ConfigError> {
+        let mut tables: Vec<_> = self.tables.iter().cloned().map(TableRequest::all_of).collect();
+        let option = match (self.columns.is_empty(), &self.filter) {
+            (true, None) => return Ok(tables),
+            (_, Some(_)) => "--where",
+            (false, None) => "--columns",
+        };
+        match tables.as_mut_slice() {
+            [table] if table.table.literal().is_some() => {
+                table.columns = (!self.columns.is_empty()).then(|| self.columns.clone());
+                table.where_.clone_from(&self.filter);
+                Ok(tables)
+            }
+            _ => {
+                let why = "it is for a single table: name one --table without wildcards, or give each table its own \
+                           columns and where in a file for --request";
+                Err(ConfigError { file: None, problems: vec![Problem::new(option, why)] })
+            }
+        }
     }
 }
 
@@ -209,11 +266,13 @@ fn read(file: &Path) -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn tables(names: &[&str]) -> TableArgs {
         let tables = names.iter().map(|n| TablePattern::parse(n).expect("valid")).collect();
-        TableArgs { tables, request: None, exclude: vec![] }
+        TableArgs { tables, request: None, exclude: vec![], columns: vec![], filter: None }
     }
 
     #[test]
@@ -222,6 +281,46 @@ mod tests {
         let request = tables(&["public.orders", "sales.*"]).request(&overrides).expect("valid");
         let body = serde_json::to_vec(&request).expect("JSON");
         assert_eq!(RequestMessage::parse(&body).expect("valid"), RequestMessage::Export(Box::new(request)));
+    }
+
+    #[test]
+    fn columns_and_a_filter_are_for_a_single_table() {
+        let wanted = |names: &[&str]| TableArgs {
+            columns: vec!["id".into(), "placed".into()],
+            filter: Some("id >= 7".into()),
+            ..tables(names)
+        };
+        let request = wanted(&["public.orders"]).request(&Overrides::default()).expect("valid");
+        let body = r#"{"tables":[{"table":"public.orders","columns":["id","placed"],"where":"id >= 7"}]}"#;
+        let expected = RequestMessage::parse(body.as_bytes()).expect("valid");
+        assert_eq!(RequestMessage::Export(Box::new(request)), expected);
+        for names in [&["public.orders", "public.parts"][..], &["public.*"]] {
+            let error = wanted(names).request(&Overrides::default()).expect_err("several");
+            assert!(error.to_string().starts_with("--where: it is for a single table"), "{error}");
+            assert!(error.to_string().contains("--request"), "{error}");
+            let columns = TableArgs { filter: None, ..wanted(names) };
+            let error = columns.request(&Overrides::default()).expect_err("several").to_string();
+            assert!(error.starts_with("--columns: it is for a single table"), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_a_configuration_the_next_steps_are_shown_and_they_work() {
+        let config = ConfigArgs { config: Some("/nonexistent/adu-export.toml".into()) };
+        let told = config.load().expect_err("none").to_string();
+        assert!(
+            told.starts_with("configuration /nonexistent/adu-export.toml: there is no such file"),
+            "{told}"
+        );
+        let lines = told.lines().skip_while(|line| line.trim() != "[broker]");
+        let example: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+        assert_eq!(Config::parse(&example.join("\n"), []).expect("valid").sources.len(), 1);
+        let commands: Vec<&str> =
+            told.split('`').skip(1).step_by(2).filter(|span| span.starts_with("adu-export ")).collect();
+        assert_eq!(commands.len(), 2);
+        for command in commands {
+            assert!(crate::cli::Cli::try_parse_from(command.split_whitespace()).is_ok(), "{command}");
+        }
     }
 
     #[test]

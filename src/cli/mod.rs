@@ -51,30 +51,65 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Take requests from RabbitMQ and export what they ask for
+    #[command(
+        after_help = "Examples:\n  adu-export daemon\n  adu-export daemon --config /etc/adu-export/warehouse.toml"
+    )]
     Daemon(daemon::DaemonArgs),
     /// Export tables here and now, without broker and daemon
+    #[command(
+        after_help = "Examples:\n  adu-export export --dsn postgres://me@db.example/shop --table public.orders --out exports\n  adu-export export --dsn service=shop --table public.orders --where 'id >= 7' --out exports"
+    )]
     Export(export::ExportArgs),
     /// Send a request to the daemons
+    #[command(
+        after_help = "Examples:\n  adu-export submit --table public.orders --table 'sales.*' --wait\n  adu-export submit --request nightly.json --job-id nightly-2026-12-01"
+    )]
     Submit(submit::SubmitArgs),
     /// Show jobs, or where the newest export of a table is
+    #[command(
+        after_help = "Examples:\n  adu-export status nightly-2026-12-01 --watch\n  adu-export status --latest public.orders"
+    )]
     Status(status::StatusArgs),
     /// Cancel a job
+    #[command(
+        after_help = "Examples:\n  adu-export cancel nightly-2026-12-01\n  adu-export cancel nightly-2026-12-01 --wait"
+    )]
     Cancel(follow::JobArgs),
     /// Export the failed tables of a finished job JOB again, as job JOB.rN
+    #[command(
+        after_help = "Examples:\n  adu-export retry nightly-2026-12-01\n  adu-export retry nightly-2026-12-01 --wait"
+    )]
     Retry(follow::JobArgs),
     /// Show how tables would be split, without exporting them
+    #[command(
+        after_help = "Examples:\n  adu-export plan --dsn postgres://me@db.example/shop --table 'public.*'\n  adu-export plan --config adu-export.toml --request nightly.json --chunks"
+    )]
     Plan(plan::PlanArgs),
     /// Read files again and compare them with the archive
+    #[command(
+        after_help = "Examples:\n  adu-export verify nightly-2026-12-01\n  adu-export verify nightly-2026-12-01 --root /data/exports"
+    )]
     Verify(verify::VerifyArgs),
     /// Check configuration, broker, sources and export folder
+    #[command(after_help = "Examples:\n  adu-export check\n  adu-export check --init")]
     Check(check::CheckArgs),
     /// Ask the daemon of this host whether it is ready: exit code 0 or 1
+    #[command(
+        after_help = "Examples:\n  adu-export healthcheck\n  adu-export healthcheck --config /etc/adu-export/warehouse.toml"
+    )]
     Healthcheck(healthcheck::HealthcheckArgs),
     /// List old versions of tables, or remove them
+    #[command(
+        after_help = "Examples:\n  adu-export prune --keep 7\n  adu-export prune --keep 7 --older-than 30d --yes"
+    )]
     Prune(prune::PruneArgs),
     /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  adu-export completions bash > ~/.local/share/bash-completion/completions/adu-export\n  adu-export completions fish > ~/.config/fish/completions/adu-export.fish"
+    )]
     Completions(completions::CompletionsArgs),
     /// Print the manual page, as in `adu-export man | man -l -`
+    #[command(after_help = "Examples:\n  adu-export man | man -l -\n  adu-export man > adu-export.1")]
     Man,
 }
 
@@ -177,6 +212,34 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_each_subcommand_ends_with_two_examples_that_are_understood() {
+        let mut cli = Cli::command();
+        cli.build();
+        let commands = cli.get_subcommands_mut().filter(|command| command.get_name() != "help");
+        let mut subcommands = 0;
+        for command in commands {
+            let (name, help) = (command.get_name().to_owned(), command.render_long_help().to_string());
+            let (_, examples) = help.rsplit_once("Examples:\n").unwrap_or_else(|| panic!("{name}: {help}"));
+            let lines: Vec<&str> = examples.trim_end().lines().map(str::trim).collect();
+            assert_eq!(lines.len(), 2, "{name}: {help}");
+            for line in lines {
+                // Up to what the shell does with the output.
+                let line =
+                    line.split(" > ").next().and_then(|rest| rest.split(" | ").next()).expect("a line");
+                let words = line.split('\'').enumerate().flat_map(|(i, part)| match i % 2 {
+                    0 => part.split_whitespace().map(str::to_owned).collect(),
+                    _ => vec![part.to_owned()],
+                });
+                let parsed = Cli::try_parse_from(words);
+                assert!(line.starts_with(&format!("adu-export {name}")), "{name}: {line}");
+                assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err(line));
+            }
+            subcommands += 1;
+        }
+        assert_eq!(subcommands, 13);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_a_usage_error() {
         for line in [
             "",
@@ -188,6 +251,8 @@ mod tests {
             "export --dsn d --table ab --out x",
             "export --dsn d --table a.b --out x --compression rar",
             "export --dsn d --table a.b --out x --workers 0",
+            "export --dsn d --request r --columns a --out x",
+            "export --dsn d --request r --where a=1 --out x",
             "submit --wait",
             "submit --table a.b --timeout 1h",
             "status j --latest a.b",

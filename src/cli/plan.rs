@@ -128,7 +128,7 @@ async fn patiently(config: &Config, entry: &SourceEntry, job: &NewJob) -> Result
             Next::Again(pace) | Next::Anew(pace) => pace,
             Next::GiveUp | Next::Stop => return Err(failure()),
         };
-        warn!(code = error.code, reason = %error, "planning is tried again");
+        warn!(code = error.code, %error, "planning is tried again");
         match pauses.next(pace) {
             Some(pause) => tokio::time::sleep(pause).await,
             None if error.kind == ErrorKind::Authentication => return Err(failure()),

@@ -1,5 +1,6 @@
 //! Connection strings of PostgreSQL, read as libpq reads them: a text leads to the same server here and in
-//! `psql`, or it is refused.
+//! `psql`, or it is refused. What the string leaves out comes from the service that it names, and then from
+//! environment variables, if the source reads them. Each value knows its place.
 //!
 //! Nothing in a string is ignored. No error shows any of its text, because text that could not be understood
 //! may be part of the password.
@@ -9,14 +10,22 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::invalid::InvalidDsn;
-use self::keyword::Values;
+pub use self::passfile::{Passfile, Passwords, Unread};
+pub use self::place::{Place, Setting};
 pub use self::server::{DEFAULT_PORT, Host, Server, VERTICA_PORT};
+use self::settings::Values;
+pub use self::surroundings::Surroundings;
 pub use self::tls::{Roots, Tls, TlsDemand};
 
 mod grammar;
 mod invalid;
 mod keyword;
+mod passfile;
+mod place;
 mod server;
+mod service;
+mod settings;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -74,6 +83,8 @@ pub struct Dsn {
     pub user: String,
     /// The role's password, in any encoding.
     pub password: Option<Vec<u8>>,
+    /// The file that may have the password, if none is given.
+    pub passfile: Option<Passfile>,
     /// The database.
     pub database: String,
     /// Command-line options for the server's session.
@@ -94,19 +105,27 @@ pub struct Dsn {
     pub shuffled: bool,
 }
 
+/// A connection string with what it takes from its surroundings. Its Debug form shows only the first server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// Where and how to connect.
+    pub dsn: Dsn,
+    /// All settings with their places, to show them.
+    pub settings: Vec<Setting>,
+}
+
+impl fmt::Debug for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.dsn.fmt(f)
+    }
+}
+
 impl FromStr for Dsn {
     type Err = InvalidDsn;
 
-    /// Reads `postgres://…` or `host=… dbname=…`.
+    /// Reads `postgres://…` or `host=… dbname=…`, without any surroundings.
     fn from_str(text: &str) -> Result<Self, InvalidDsn> {
-        let values = grammar::read(text, &["postgres://", "postgresql://"]).map_err(|error| match error {
-            InvalidDsn::NoEquals(1) if !text.contains('=') && !text.starts_with("postgres") => {
-                InvalidDsn::NeitherForm
-            }
-            other => other,
-        })?;
-        keyword::check(&values)?;
-        Self::of(&Texts { values, port: DEFAULT_PORT })
+        Self::within(text, &Surroundings::default()).map(|resolved| resolved.dsn)
     }
 }
 
@@ -114,6 +133,31 @@ impl FromStr for Dsn {
 const VERTICA: &str = "vertica://";
 
 impl Dsn {
+    /// Reads `postgres://…` or `host=… dbname=…`, and takes from the surroundings what the string leaves out.
+    ///
+    /// # Errors
+    /// Says what is wrong, without any text of the string.
+    pub fn within(text: &str, around: &Surroundings) -> Result<Resolved, InvalidDsn> {
+        let mut values =
+            grammar::read(text, &["postgres://", "postgresql://"]).map_err(|error| match error {
+                InvalidDsn::NoEquals(1) if !text.contains('=') && !text.starts_with("postgres") => {
+                    InvalidDsn::NeitherForm
+                }
+                other => other,
+            })?;
+        service::fill(&mut values, around)?;
+        around.fill(&mut values);
+        let texts = Texts { values, port: DEFAULT_PORT };
+        let read = keyword::check(&texts.values).and_then(|()| Self::of(&texts));
+        let mut dsn = read.map_err(|error| texts.place(error, around))?;
+        if dsn.password.is_none() {
+            let named = texts.values.text("passfile")?.map(Passfile::new);
+            let usual = || around.home.as_ref().map(|home| Passfile::new(home.join(".pgpass")));
+            dsn.passfile = named.or_else(usual);
+        }
+        Ok(Resolved { dsn, settings: texts.values.shown() })
+    }
+
     /// Whether the string is a URL of Vertica.
     #[must_use]
     pub fn is_of_vertica(text: &str) -> bool {
@@ -149,13 +193,23 @@ struct Texts {
 impl Texts {
     /// A value as text.
     fn get(&self, keyword: &'static str) -> Result<Option<&str>, InvalidDsn> {
-        let value = self.values.get(keyword).map(|bytes| std::str::from_utf8(bytes));
+        let value = self.values.get(keyword).map(std::str::from_utf8);
         value.transpose().map_err(|_| InvalidDsn::Value(keyword, "UTF-8"))
     }
 
     /// A value that is not empty.
     fn some(&self, keyword: &'static str) -> Result<Option<&str>, InvalidDsn> {
-        Ok(self.get(keyword)?.filter(|value| !value.is_empty()))
+        self.values.text(keyword)
+    }
+
+    /// Adds to an error where its setting comes from, or which variable would set what is missing.
+    fn place(&self, error: InvalidDsn, around: &Surroundings) -> InvalidDsn {
+        let Some(keyword) = error.keyword() else { return error };
+        match (self.values.place(keyword), around.unread(keyword)) {
+            (None, Some(variable)) => InvalidDsn::UnreadVariable(keyword, variable),
+            (None | Some(Place::Dsn), _) => error,
+            (Some(place), _) => InvalidDsn::SetBy(Box::new(error), place.clone()),
+        }
     }
 
     /// The meaning of a value that must be one of these words; `None` if the keyword is missing.
@@ -198,7 +252,12 @@ impl Dsn {
             servers,
             database: database.ok_or(InvalidDsn::NoDatabase)?,
             user: user.ok_or(InvalidDsn::NoUser)?,
-            password: texts.values.get("password").filter(|password| !password.is_empty()).cloned(),
+            password: texts
+                .values
+                .get("password")
+                .filter(|password| !password.is_empty())
+                .map(<[u8]>::to_vec),
+            passfile: None,
             options: owned("options")?,
             application_name: owned("application_name")?
                 .map_or_else(|| owned("fallback_application_name"), |name| Ok(Some(name)))?,

@@ -89,7 +89,8 @@ impl Config {
         Self::parse(&text, environment()).map_err(|e| ConfigError { file: Some(file.to_owned()), ..e })
     }
 
-    /// Reads a text and overrides, and checks all bounds. Pure.
+    /// Reads a text and overrides, and checks all bounds. Pure, but for what a source's DSN takes from service
+    /// files and from the environment.
     ///
     /// # Errors
     /// Names the key, the bound and the remedy.
@@ -353,7 +354,8 @@ mod tests {
         .expect("valid");
         let source = config.sources.iter().find(|(n, _)| n.as_str() == "Warehouse").expect("kept").1;
         let SourceKind::Postgres(server) = &source.kind else { panic!("another kind") };
-        assert_eq!(server.dsn.expose(), "postgres://me@other/db");
+        let target = server.target.as_ref().expect("valid");
+        assert_eq!(target.dsn.identity(), "me@other:5432/db");
         assert_eq!(server.password.as_ref().map(super::super::Secret::expose), Some("12345"));
         assert_eq!(source.schemas, ["a", "b"]);
         assert_eq!(source.session["work_mem"], "64");

@@ -22,7 +22,9 @@ pub mod vertica;
 
 pub use load::{ConfigError, Problem};
 pub use remedy::{Advice, Remedy};
-pub use source::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, PostgresConfig, SourceConfig, SourceKind};
+pub use source::{
+    AllowWhere, Effective, MAX_JOBS, MAX_PARALLEL, Origin, PostgresConfig, SourceConfig, SourceKind,
+};
 pub use value::{Auto, OptionalSpan, Secret};
 pub use vertica::VerticaConfig;
 
@@ -177,7 +179,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
+        Self { level: "info".into(), format: LogFormat::Auto }
     }
 }
 
@@ -185,8 +187,10 @@ impl Default for LogConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Entries of the journal if standard error goes there, else text.
     #[default]
+    Auto,
+    /// For people.
     Text,
     /// One JSON object a line.
     Json,

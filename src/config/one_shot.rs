@@ -22,8 +22,14 @@ impl Config {
             let texts = pairs.iter().map(|(k, v)| ((*k).to_owned(), Value::String((*v).to_owned())));
             Value::Table(texts.collect::<Table>())
         };
+        let mut source = section(&[("kind", kind), ("dsn", dsn.expose())]);
+        if let Value::Table(source) = &mut source
+            && kind == "postgres"
+        {
+            source.insert("environment".into(), Value::Boolean(true));
+        }
         let mut sources = Table::new();
-        sources.insert(name.to_string(), section(&[("kind", kind), ("dsn", dsn.expose())]));
+        sources.insert(name.to_string(), source);
         let mut table = Table::new();
         let mut export = section(&[("root", root)]);
         if let Value::Table(export) = &mut export {
@@ -50,6 +56,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::dsn::Dsn;
 
     #[test]
     fn the_source_of_a_dsn_is_called_after_host_port_and_database() {
@@ -65,7 +72,8 @@ mod tests {
             let (config, source) = Config::for_dsn(&Secret::new(dsn), Path::new("/tmp/out")).expect("valid");
             assert_eq!(source.as_str(), name);
             let SourceKind::Postgres(server) = &config.sources[&source].kind else { panic!("another kind") };
-            assert_eq!(server.dsn.expose(), dsn);
+            let target = &server.target.as_ref().expect("valid").dsn;
+            assert_eq!(target.identity(), dsn.parse::<Dsn>().expect("valid").identity());
             assert_eq!(config.sources[&source].origin, Origin::CommandLine);
         }
         let refused = Config::for_dsn(&Secret::new("mysql://x"), Path::new("/tmp/out")).expect_err("no DSN");

@@ -190,12 +190,12 @@ impl Advice {
                 ("correct the database that the source's dsn names", "correct the database that --dsn names")
             }
             Self::Password => (
-                "correct the password in password_file, password or dsn of the source",
-                "correct the password in the file of --password-file, or in --dsn",
+                "correct the password in password_file, password or dsn of the source, or in .pgpass",
+                "correct the password in the file of --password-file, in --dsn, PGPASSWORD or .pgpass",
             ),
             Self::NoPassword => (
-                "give the source a password: password_file, password, or in its dsn",
-                "give a password: in a file named by --password-file, or in --dsn",
+                "give the source a password: password_file, password, or a line of .pgpass",
+                "give a password: in a file named by --password-file, in PGPASSWORD, or a line of .pgpass",
             ),
             Self::PasswordFile => (
                 "make password_file of the source readable for the user that the daemon runs as",

@@ -6,13 +6,16 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn, VERTICA_PORT};
+use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn, Resolved, Surroundings, VERTICA_PORT};
 use super::vertica::VerticaConfig;
 use super::{ExportConfig, OptionalSpan, Secret};
 use crate::message::SourceName;
 use crate::message::setting::{Compression, InfinityMode, NumericMode, ReadWay, Span};
 
+mod effective;
 mod section;
+
+pub use effective::Effective;
 
 /// Default number of chunks of a source that run at once.
 pub const MAX_PARALLEL: NonZeroU32 = NonZeroU32::new(96).expect("not zero");
@@ -33,8 +36,9 @@ pub enum SourceKind {
 /// How to reach a PostgreSQL server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostgresConfig {
-    /// `postgres://user@host/database?sslmode=verify-full`; may hold a password.
-    pub dsn: Secret,
+    /// What `postgres://user@host/database?sslmode=verify-full` leads to, with its service and, if the source
+    /// reads them, environment variables. May hold a password.
+    pub target: Result<Resolved, InvalidDsn>,
     /// The password.
     pub password: Option<Secret>,
     /// A file with the password. It is read again when the server refuses the password.
@@ -85,7 +89,11 @@ impl SourceKind {
         let is_vertica = Dsn::is_of_vertica(dsn.expose());
         let (kind, usual, target) = match is_vertica {
             true => ("vertica", VERTICA_PORT, Dsn::of_vertica(dsn.expose())?),
-            false => ("postgres", DEFAULT_PORT, dsn.expose().parse()?),
+            // A person's command reads the environment, as `psql` does.
+            false => {
+                let resolved = Dsn::within(dsn.expose(), &Surroundings::of_process(true))?;
+                ("postgres", DEFAULT_PORT, resolved.dsn)
+            }
         };
         let server = &target.servers[0];
         let port = (server.port != usual).then(|| server.port.to_string());
@@ -159,7 +167,7 @@ impl SourceKind {
     pub fn server(&self) -> Option<String> {
         match self {
             Self::Postgres(server) | Self::Greenplum(server) => {
-                server.dsn.expose().parse::<Dsn>().ok().map(|dsn| dsn.identity())
+                server.target.as_ref().ok().map(|target| target.dsn.identity())
             }
             Self::Vertica(server) => server.parsed().ok().map(|dsn| dsn.identity()),
         }
@@ -169,7 +177,7 @@ impl SourceKind {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Postgres(server) | Self::Greenplum(server) => {
-                let dsn = server.dsn.expose().parse::<Dsn>().err().map(|error| ("dsn", error.to_string()));
+                let dsn = server.target.as_ref().err().map(|error| ("dsn", error.to_string()));
                 let both = server.password.is_some() && server.password_file.is_some();
                 let password = both.then(|| ("password", "set it or password_file, not both".to_owned()));
                 dsn.into_iter().chain(password).collect()

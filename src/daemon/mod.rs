@@ -123,7 +123,8 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     // All tasks end when `end` fires. Tasks that still run when the set is dropped are aborted.
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(http, end.clone()));
-    info!(instance = %context.instance, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
+    crate::logging::name_daemon(context.instance);
+    info!(host = context.host, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
     tasks.spawn(systemd::notify(health.clone(), end.clone()));
     let roles = Roles { context, worker: Arc::clone(&worker), health: health.clone(), stop: stop.clone() };
     tasks.spawn(watch_blocked(bus.blocked(), metrics, health.clone(), end.clone()));

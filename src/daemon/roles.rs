@@ -139,7 +139,7 @@ impl Roles {
                         let worker = Arc::clone(&self.worker);
                         joins.spawn(async move {
                             if let Err(e) = worker.shared().keepers.prepare(&source, &job).await {
-                                debug!(error = %e, "cannot prepare to hold a snapshot: only its own daemon holds it");
+                                debug!(%job, error = %e, "cannot prepare to hold a snapshot: only its own daemon holds it");
                             }
                         });
                     }
@@ -152,7 +152,7 @@ impl Roles {
                         joins.spawn(async move {
                             let keepers = &worker.shared().keepers;
                             if let Err(e) = keepers.ensure(&source, lineage, &job, &stop).await {
-                                debug!(error = %e, "could not join the keepers of a snapshot; the first chunk tries again");
+                                debug!(%job, %lineage, error = %e, "could not join the keepers of a snapshot; the first chunk tries again");
                             }
                         });
                     }

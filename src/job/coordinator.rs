@@ -120,7 +120,7 @@ pub async fn run(
             continue;
         }
         let coordinator = term.get_or_insert_with(|| {
-            info!(instance = %context.instance, "this daemon coordinates now");
+            info!("this daemon coordinates now");
             context.metrics.coordinator_active.set(1);
             Coordinator::new(Arc::clone(&context), Arc::clone(&session), Arc::clone(&beat))
         });
@@ -248,7 +248,7 @@ impl Coordinator {
         let up = self.clock.now();
         match look::open(self.folder(), job, &self.context.owner, up).await? {
             OpenedJob::Job(state) => {
-                debug!(job.id = %job, "a job became known");
+                debug!(%job, "a job became known");
                 self.jobs.insert(job.clone(), *state);
             }
             OpenedJob::NotOurs => {}

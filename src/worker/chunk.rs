@@ -14,9 +14,10 @@ use super::poison::{self, Start};
 use super::{End, Shared};
 use crate::folder::{Created, FolderError, VERSION};
 use crate::job::record::{Cause, Failure, Record, RecordedPart, RecordedTable};
-use crate::message::TableNo;
 use crate::message::event::{ErrorReport, PagesRead};
+use crate::message::pattern::qualified;
 use crate::message::task::ChunkTask;
+use crate::message::{BatchNo, TableNo};
 use crate::metrics::{ChunkOutcome, Raised};
 use crate::plan::ExportPlan;
 use crate::source::{Progress, Source};
@@ -44,6 +45,7 @@ pub async fn run(
     let Some(plan) = await_plan(shared, task, cancel).await? else {
         return unplanned(shared, task, cancel).await;
     };
+    tracing::Span::current().record("table", named(&plan, task.batch));
     let files = shared.context.folder.job(&task.job).chunk_files(task.batch_id(), task.chunk).await?;
     match decide(&files) {
         Step::Forget => Ok(End::Done { wake: false }),
@@ -72,6 +74,16 @@ pub async fn run(
             let (turns, attempts) = (Arc::new(Semaphore::new(1)), AtomicU32::new(0));
             Work { shared, task, plan: &plan, source, starts, cancel, progress, turns, attempts }.run().await
         }
+    }
+}
+
+/// The tables of a batch, for the log.
+fn named(plan: &ExportPlan, batch: BatchNo) -> String {
+    let mut tables = plan.tables.iter().filter(|table| table.batch == batch);
+    let first = tables.next().map(|table| qualified(&table.schema, &table.name)).unwrap_or_default();
+    match tables.count() {
+        0 => first,
+        others => format!("{first} and {others} more"),
     }
 }
 
@@ -187,7 +199,7 @@ impl Work<'_> {
 
     async fn record(&self, record: Record) -> Result<Ended, FolderError> {
         let (task, folder, metrics) = (self.task, &self.shared.context.folder, &self.shared.context.metrics);
-        let mut patience = Patience::new(self.shared, &task.job, self.cancel);
+        let mut patience = Patience::new(self.shared, self.cancel);
         let outcome = match patience.record(task, &record).await {
             Ok(Some(Created::New)) => ChunkOutcome::Written,
             // The record is ours: an earlier try succeeded and still reported an error.
@@ -222,10 +234,7 @@ impl Work<'_> {
                 metrics.pages_recopied_total.with_label_values(&source).inc_by(pages.recopied);
             }
             metrics.bytes_written_total.with_label_values(&source).inc_by(bytes);
-            info!(
-                job.id = %task.job, task.epoch = task.epoch.0, task.table = task.batch.0, task.chunk = task.chunk.0, rows, bytes,
-                seconds = record.seconds, "chunk done"
-            );
+            info!(rows, bytes, seconds = record.seconds, "a chunk is done");
         }
         Ok((outcome, End::Done { wake: true }))
     }

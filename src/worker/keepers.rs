@@ -132,11 +132,11 @@ impl Keepers {
     fn insert(&self, source: &Arc<dyn Source>, job: &JobId, keeper: &Arc<dyn Keeper>) {
         let lineage = keeper.snapshot().lineage;
         if source.snapshots().is_some_and(Snapshots::recalls) {
-            debug!(job.id = %job, %lineage, "reads under the snapshot, which needs no keeper");
+            debug!(%job, %lineage, "reads under the snapshot, which needs no keeper");
         } else if keeper.holds() {
-            info!(job.id = %job, %lineage, "keeps the snapshot");
+            info!(%job, %lineage, "keeps the snapshot");
         } else {
-            info!(job.id = %job, %lineage, "reads under the snapshot, which only another daemon keeps");
+            info!(%job, %lineage, "reads under the snapshot, which only another daemon keeps");
         }
         let held = Held { keeper: Arc::clone(keeper), source: Arc::clone(source), job: job.clone() };
         lock(&self.held).insert(lineage, held);
@@ -274,9 +274,9 @@ impl Keepers {
             if keeper.holds() {
                 self.context.metrics.snapshot_sessions_lost_total.inc();
             }
-            warn!(job.id = %job, %lineage, "the snapshot can no longer be read here; looks for another keeper");
+            warn!(%job, %lineage, "the snapshot can no longer be read here; looks for another keeper");
             if let Err(error) = self.join(&source, lineage, &job).await {
-                debug!(%lineage, %error, "another keeper cannot be joined");
+                debug!(%job, %lineage, %error, "another keeper cannot be joined");
             }
         }
         Ok(())

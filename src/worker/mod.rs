@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, Span, debug, error, error_span, field, info, warn};
 
 use crate::bus::{BusError, Consumer, Delivery, Outgoing, Queue, Session, Settle};
 use crate::context::Context;
@@ -88,6 +88,20 @@ pub struct Worker {
     /// Why a task could not be done here.
     unfit: watch::Sender<Option<String>>,
     stop: CancellationToken,
+}
+
+/// What all lines of a task say about it. It is a span of errors, so that it is there at every level of the log.
+fn span(task: &Task) -> Span {
+    match task {
+        Task::Plan(task) => error_span!("plan", job = %task.job, epoch = task.epoch.0),
+        Task::Chunk(task) => error_span!(
+            "chunk",
+            job = %task.job,
+            epoch = task.epoch.0,
+            table = field::Empty,
+            chunk = task.chunk.0
+        ),
+    }
 }
 
 impl Worker {
@@ -213,7 +227,7 @@ impl Worker {
         {
             let mut runs = lock(&self.runs);
             if let Some(run) = runs.get_mut(&task) {
-                debug!(?task, "a redelivered task attaches to its run");
+                debug!(parent: &span(&task), "a redelivered task attaches to its run");
                 run.waiting.push(delivery.settle);
                 return Ok(());
             }
@@ -226,7 +240,8 @@ impl Worker {
         }
         let worker = Arc::clone(self);
         let redelivered = delivery.redelivered;
-        self.tracker.spawn(async move {
+        let span = span(&task);
+        let run = async move {
             let permit = tokio::select! {
                 biased;
                 () = cancel.cancelled() => None,
@@ -235,12 +250,13 @@ impl Worker {
             let performed = AssertUnwindSafe(worker.perform(&task, redelivered, &cancel, &progress));
             let end = performed.catch_unwind().await.unwrap_or_else(|_| {
                 // The message of the panic is in the log already.
-                error!(job.id = %task.job(), ?task, "a task broke; it is released");
+                error!("a task broke; it is released");
                 End::Release
             });
             drop(permit);
             worker.settle(&task, end).await;
-        });
+        };
+        self.tracker.spawn(run.instrument(span));
         Ok(())
     }
 
@@ -252,7 +268,7 @@ impl Worker {
         progress: &Arc<Progress>,
     ) -> End {
         let context = &self.shared.context;
-        let mut patience = Patience::new(&self.shared, task.job(), cancel);
+        let mut patience = Patience::new(&self.shared, cancel);
         loop {
             let result = match task {
                 Task::Plan(plan) => planning::run(&self.shared, plan, cancel).await,
@@ -272,7 +288,7 @@ impl Worker {
                 Ok(false) => return End::Release,
                 Err(e) if e.is_unfit() => return End::Unfit(e.to_string()),
                 Err(e) => {
-                    warn!(job.id = %task.job(), error = %e, "a task met a file that it cannot use");
+                    warn!(error = %e, "a task met a file that it cannot use");
                     self.shared.trouble(e.to_string());
                     // Wait before the release: somebody has to repair the file, and the message comes back at
                     // once.
@@ -329,7 +345,7 @@ impl Worker {
         self.tracker.close();
         let running = lock(&self.runs).len();
         if running > 0 {
-            info!(running, "waits for chunks in flight");
+            info!(tasks = running, "waits for chunks in flight");
         }
         tokio::select! {
             biased;

@@ -8,7 +8,6 @@ use tracing::warn;
 use super::Shared;
 use crate::folder::{Created, FolderError, is_full};
 use crate::job::record::Record;
-use crate::message::JobId;
 use crate::message::task::ChunkTask;
 use crate::metrics::Raised;
 use crate::retry::{Pace, Pauses};
@@ -19,7 +18,6 @@ const FAILURES: u32 = 3;
 /// The patience of one piece of work.
 pub(super) struct Patience<'a> {
     shared: &'a Shared,
-    job: &'a JobId,
     cancel: &'a CancellationToken,
     pauses: Pauses,
     failures: u32,
@@ -29,16 +27,16 @@ pub(super) struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     /// Patience for work that has met no error yet.
-    pub(super) fn new(shared: &'a Shared, job: &'a JobId, cancel: &'a CancellationToken) -> Self {
+    pub(super) fn new(shared: &'a Shared, cancel: &'a CancellationToken) -> Self {
         let context = &shared.context;
         let pauses = Pauses::endless(&context.config.timing, context.machine.clone());
-        Self { shared, job, cancel, pauses, failures: 0, paused: None }
+        Self { shared, cancel, pauses, failures: 0, paused: None }
     }
 
     /// Waits because the storage is full. False if the work is to stop instead of trying again.
     pub(super) async fn full(&mut self, why: &str) -> bool {
         if self.shared.is_news("full") {
-            warn!(job.id = %self.job, reason = why, "the export folder is full; a worker waits for space");
+            warn!(reason = why, "the export folder is full; a worker waits for space");
         }
         let paused = || Raised::new(&self.shared.context.metrics.worker_paused);
         self.paused.get_or_insert_with(paused);
@@ -56,7 +54,7 @@ impl<'a> Patience<'a> {
             return Err(FolderError::WrongRoot(format!("the export folder fails: {why}")));
         }
         if self.shared.is_news("failed") {
-            warn!(job.id = %self.job, reason = why, "the storage failed; it is tried again");
+            warn!(reason = why, "the storage failed; it is tried again");
         }
         self.shared.trouble(format!("the export folder fails: {why}"));
         Ok(self.pause().await)

@@ -94,7 +94,7 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         };
         context.metrics.retried(&error.kind);
         shared.trouble(format!("{name}: {}", error));
-        warn!(job.id = %task.job, code = error.code, reason = %error, "planning is tried again");
+        warn!(code = error.code, %error, "planning is tried again");
         let Some(pause) = pauses.next(pace) else {
             // A source that has refused our password for so long will not accept it later.
             if error.kind == ErrorKind::Authentication {
@@ -247,7 +247,7 @@ impl Planner<'_> {
             destination.withdraw(&stage).await?;
             return Ok(false);
         }
-        info!(job.id = %job, epoch = epoch.0, tables = plan.tables.len(), "the plan is written");
+        info!(tables = plan.tables.len(), "the plan is written");
         Ok(true)
     }
 
@@ -258,7 +258,7 @@ impl Planner<'_> {
     /// Writes down why there is no plan. `logged` says it without values of rows, which the report may contain.
     async fn give_up(&self, error: ErrorReport, logged: &str) -> Result<End, FolderError> {
         let context = &self.shared.context;
-        warn!(job.id = %self.task.job, code = error.code, reason = logged, "the job cannot be planned");
+        warn!(code = error.code, error = logged, "the job cannot be planned");
         let failure = PlanFailure { v: VERSION, error };
         let id = context.machine.fresh();
         context.folder.job(&self.task.job).fail_plan(self.task.epoch, id, &failure).await?;

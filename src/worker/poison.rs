@@ -152,7 +152,7 @@ pub async fn deaths(
     cancel: &CancellationToken,
 ) -> Result<Option<Vec<Start>>, FolderError> {
     info!(
-        job.id = %task.job, task.table = task.batch.0, task.chunk = task.chunk.0, starts = starts.len(),
+        starts = starts.len(),
         "a chunk looks like poison; this daemon checks whether the daemons that began it still live"
     );
     let timing = &shared.context.config.timing;

@@ -58,7 +58,7 @@ impl Shared {
     /// Removes a start marker. If that fails, it is tried again later.
     pub(super) async fn unmark(&self, job: &JobId, start: StartPlace) {
         if let Err(e) = self.context.folder.job(job).remove_start(start).await {
-            debug!(error = %e, "a start marker stays for now");
+            debug!(%job, error = %e, "a start marker stays for now");
             lock(&self.left).push((job.clone(), start));
         }
     }

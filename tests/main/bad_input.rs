@@ -228,6 +228,38 @@ fn a_bad_configuration_ends_a_daemon_with_code_2_and_the_key() {
 }
 
 #[test]
+fn each_command_without_its_configuration_says_what_to_do_next() {
+    let site = site();
+    let help = said(&site.run(&["--help"]));
+    let (_, listed) = help.split_once("Commands:").expect("commands");
+    let names = listed.split("\n\n").next().into_iter().flat_map(str::lines);
+    let mut needing = 0;
+    for name in names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        let help = said(&site.run(&[name, "--help"]));
+        // Those with --dsn take it in place of a configuration.
+        if !help.contains("--config ") || help.contains("--dsn ") {
+            continue;
+        }
+        let rest: &[&str] = match name {
+            "submit" => &["--table", "public.t"],
+            "cancel" | "retry" | "verify" => &["nightly"],
+            _ => &[],
+        };
+        let output = site.run(&[&[name, "--config", "/nonexistent/x.toml"], rest].concat());
+        let text = said(&output);
+        // A health check knows two codes only.
+        let code = if name == "healthcheck" { 1 } else { 2 };
+        assert_eq!(output.status.code(), Some(code), "{name}: {text}");
+        for word in ["/nonexistent/x.toml", "What to do next", "[sources.warehouse]", "check --init", "--dsn"]
+        {
+            assert!(text.contains(word), "{name}: no {word}: {text}");
+        }
+        needing += 1;
+    }
+    assert_eq!(needing, 9);
+}
+
+#[test]
 fn a_root_that_cannot_be_written_is_named() {
     let site = site();
     let mut config = site.config();

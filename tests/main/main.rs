@@ -7,6 +7,8 @@ mod clients;
 mod death;
 mod fairness;
 mod idempotence;
+mod libpq;
+mod logs;
 mod one_shot;
 mod operations;
 mod pages;

@@ -41,6 +41,11 @@ impl Services {
         &SERVICES
     }
 
+    /// The path of `psql`, which belongs to the server.
+    pub(crate) fn psql(&self) -> String {
+        self.pg_bin.join("psql").display().to_string()
+    }
+
     /// Servers that no other test uses until the returned value is dropped. Later tests use them again.
     pub(crate) fn borrow() -> Borrowed {
         static NEXT: AtomicU32 = AtomicU32::new(1);

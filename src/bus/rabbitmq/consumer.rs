@@ -122,10 +122,10 @@ impl Subscription {
         let properties = message::received(&delivery.properties);
         if let Some(reason) = properties.defect() {
             let refused = self.handles.queue == Queue::Requests;
-            let end = if refused { "is rejected" } else { "is dropped" };
+            let outcome = if refused { "is rejected" } else { "is dropped" };
             let message_id = properties.message_id.as_deref().unwrap_or("(none)");
             let queue = self.incoming.queue();
-            warn!(%queue, message_id, reason, "a message cannot be read as it was sent and {end}");
+            warn!(%queue, message_id, reason, outcome, "a message cannot be read as it was sent");
             if !refused {
                 let ack = delivery.acker.ack(BasicAckOptions { multiple: false });
                 settled(self.life.call("drop a message", ack).await?)?;

@@ -91,7 +91,7 @@ fn properties(outgoing: &Outgoing, id: ShortString) -> BasicProperties {
 fn reply_queue(outgoing: &Outgoing, names: &Names) -> Option<ShortString> {
     let Outgoing::Event { reply_to: Some(queue), event, .. } = outgoing else { return None };
     if queue.is_empty() || names.is_internal(queue) {
-        warn!(event = %event.id, "no reply is sent: `reply_to` of the request is empty or names a queue of the daemons");
+        warn!(event_id = %event.id, "no reply is sent: `reply_to` of the request is empty or names a queue of the daemons");
         return None;
     }
     ShortString::try_new(queue.as_str()).ok()

@@ -6,7 +6,8 @@
 //! refused.
 
 use super::InvalidDsn;
-use super::keyword::{Values, known, like, of_verticas_clients};
+use super::keyword::{known, like, of_verticas_clients};
+use super::settings::Values;
 use crate::text::percent_decoded;
 
 /// Reads a URL with one of these schemes, or `keyword=value …`.
@@ -19,7 +20,7 @@ pub(super) fn read(text: &str, schemes: &[&str]) -> Result<Values, InvalidDsn> {
 }
 
 fn read_url(mut rest: &[u8]) -> Result<Values, InvalidDsn> {
-    let mut values = Values::new();
+    let mut values = Values::default();
     if rest.iter().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
         return Err(InvalidDsn::Whitespace);
     }
@@ -127,7 +128,7 @@ fn is_name(bytes: &[u8]) -> bool {
 
 /// Reads `keyword = value …`. Values with spaces are in quotes.
 fn read_pairs(text: &[u8]) -> Result<Values, InvalidDsn> {
-    let mut values = Values::new();
+    let mut values = Values::default();
     let mut bytes = text.iter().copied().peekable();
     let mut number = 0;
     loop {
@@ -162,7 +163,7 @@ fn read_pairs(text: &[u8]) -> Result<Values, InvalidDsn> {
 }
 
 /// Like `isspace` in the C locale.
-fn is_space(byte: u8) -> bool {
+pub(super) fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 

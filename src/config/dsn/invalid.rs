@@ -1,7 +1,9 @@
-//! Why a connection string is refused. No message shows any text of the string.
+//! Why a connection string is refused. No message shows any text of the string, or of a service file.
+
+use super::place::Place;
 
 /// Why a connection string was refused. It contains no text of the string.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidDsn {
     /// No scheme and no `=`.
     #[error("it must look like postgres://user@host/database or host=… dbname=…")]
@@ -115,9 +117,45 @@ pub enum InvalidDsn {
     /// Lists of different lengths.
     #[error("it has {1} values of {0} for {2} hosts")]
     Counts(&'static str, usize, usize),
+    /// A service file that somebody named cannot be read.
+    #[error("its service cannot be looked up: {0}: {1}")]
+    ServiceFile(String, String),
+    /// A line of a service file.
+    #[error("{0}: {1}")]
+    ServiceLine(String, Wrong),
+    /// No service file has the service.
+    #[error("its service is not defined: no section in {0} has its name in brackets")]
+    NoService(String),
+    /// Something is missing that a variable would set.
+    #[error(
+        "it names no {0}, and {1} is not read: set `environment = true` in the source's section, or write it into the dsn"
+    )]
+    UnreadVariable(&'static str, &'static str),
+    /// A value that is not of the string itself.
+    #[error("{0} (set by {1})")]
+    SetBy(Box<InvalidDsn>, Place),
 }
 
 impl InvalidDsn {
+    /// The setting that is wrong or missing, if it may be set elsewhere than in the string.
+    pub(super) fn keyword(&self) -> Option<&'static str> {
+        match self {
+            Self::Within(keyword)
+            | Self::Value(keyword, _)
+            | Self::Number(keyword, ..)
+            | Self::Unsupported(keyword, _)
+            | Self::Missing(keyword, _)
+            | Self::Counts(keyword, ..) => Some(keyword),
+            Self::HostSigns | Self::NoHost => Some("host"),
+            Self::NoUser => Some("user"),
+            Self::NoDatabase => Some("dbname"),
+            Self::Port => Some("port"),
+            Self::WeakDirect => Some("sslnegotiation"),
+            Self::WeakSystem => Some("sslmode"),
+            _ => None,
+        }
+    }
+
     /// The same for a string of Vertica, whose settings and URLs are others. `honoured` are its keywords.
     pub(super) fn of_vertica(self, honoured: &[&str]) -> Self {
         match self {
@@ -133,4 +171,26 @@ impl InvalidDsn {
             other => other,
         }
     }
+}
+
+/// What is wrong with a line of a service file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    /// It is no setting.
+    #[error("it is no setting; write keyword=value")]
+    NoSetting,
+    /// A look-up in a directory.
+    #[error("services of an LDAP server are not looked up; write the settings themselves")]
+    Ldap,
+    /// The keyword is none of libpq's.
+    #[error(
+        "its keyword is none of PostgreSQL's; write keyword=value without a space before the equals sign, e.g. host=db.example"
+    )]
+    Unknown,
+    /// A service within a service.
+    #[error("a service cannot name another service; write the settings themselves")]
+    Nested,
+    /// A zero byte.
+    #[error("a value has no zero bytes")]
+    Zero,
 }

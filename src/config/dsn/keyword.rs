@@ -1,9 +1,8 @@
 //! What each keyword of libpq means here. A keyword that libpq does not know is an error. So is a keyword
 //! that we cannot honour, unless its value asks for what this client does anyway.
 
-use std::collections::BTreeMap;
-
 use super::InvalidDsn;
+use super::settings::Values;
 use crate::spelling::close_names;
 
 /// How a keyword is treated.
@@ -19,9 +18,6 @@ enum Meaning {
 }
 use Meaning::{Honoured, Only, Refused};
 
-/// Values by keyword. As in libpq, the last value of a keyword counts.
-pub(super) type Values = BTreeMap<&'static str, Vec<u8>>;
-
 const NO_GSSAPI: &str =
     "this client does not speak GSSAPI; leave it out, and use a password or a certificate";
 const NO_OAUTH: &str = "this client does not speak OAuth; leave it out, and use a password or a certificate";
@@ -36,10 +32,7 @@ const KEYWORDS: [(&str, Meaning); 53] = [
     ("dbname", Honoured),
     ("user", Honoured),
     ("password", Honoured),
-    (
-        "passfile",
-        Refused("no .pgpass is read; put the password alone into a file of its own, for password_file"),
-    ),
+    ("passfile", Honoured),
     ("require_auth", Refused("leave it out; channel_binding=require takes nothing but SCRAM over TLS")),
     ("channel_binding", Honoured),
     ("connect_timeout", Honoured),
@@ -93,8 +86,8 @@ const KEYWORDS: [(&str, Meaning); 53] = [
     ("max_protocol_version", Only(&["3.0", "3.2", "latest"], "use 3.0, or leave it out")),
     ("target_session_attrs", Honoured),
     ("load_balance_hosts", Honoured),
-    ("service", Refused("no pg_service.conf is read; write host, port, dbname and user here")),
-    ("servicefile", Refused("no pg_service.conf is read; write host, port, dbname and user here")),
+    ("service", Honoured),
+    ("servicefile", Honoured),
     ("scram_client_key", Refused("leave it out, and use a password or a certificate")),
     ("scram_server_key", Refused("leave it out, and use a password or a certificate")),
     ("oauth_issuer", Refused(NO_OAUTH)),
@@ -166,7 +159,7 @@ pub(super) const OF_VERTICA: [&str; 15] = [
 /// Refuses settings that Vertica does not have.
 pub(super) fn check_of_vertica(values: &Values) -> Result<(), InvalidDsn> {
     check(values)?;
-    match values.keys().find(|keyword| !OF_VERTICA.contains(keyword)) {
+    match values.keywords().find(|keyword| !OF_VERTICA.contains(keyword)) {
         Some(keyword) => {
             Err(InvalidDsn::Unsupported(keyword, "a Vertica source has no such setting; leave it out"))
         }

@@ -89,8 +89,6 @@ fn a_setting_is_no_part_of_a_name() {
 #[test]
 fn every_setting_is_honoured_or_refused_by_its_name() {
     for (keyword, value) in [
-        ("passfile", "/x"),
-        ("service", "x"),
         ("sslcrl", "/x"),
         ("sslcrldir", "/x"),
         ("sslpassword", "geheim"),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, PostgresConfig, SourceConfig, SourceKind};
+use crate::config::dsn::{Dsn, Surroundings};
 use crate::config::vertica::VerticaConfig;
 use crate::config::{OptionalSpan, Secret};
 use crate::message::setting::{Compression, InfinityMode, NumericMode, ReadWay, Span};
@@ -26,6 +27,8 @@ enum KindName {
 pub(super) struct Section {
     kind: KindName,
     dsn: Secret,
+    #[serde(default)]
+    environment: bool,
     #[serde(default)]
     password: Option<Secret>,
     #[serde(default)]
@@ -85,6 +88,7 @@ impl Section {
                 ("resource_pool", self.resource_pool.is_some()),
             ],
             KindName::Vertica => vec![
+                ("environment", self.environment),
                 ("lock_timeout", self.lock_timeout.is_some()),
                 ("read", !self.read.is_auto()),
                 ("session", !self.session.is_empty()),
@@ -112,7 +116,9 @@ impl Section {
             });
         }
         let lock_timeout = self.lock_timeout.unwrap_or(DEFAULT_LOCK_TIMEOUT);
-        let server = PostgresConfig { dsn, password, password_file, ca_file, connect_timeout, lock_timeout };
+        let target = Dsn::within(dsn.expose(), &Surroundings::of_process(self.environment));
+        let server =
+            PostgresConfig { target, password, password_file, ca_file, connect_timeout, lock_timeout };
         match self.kind {
             KindName::Greenplum => SourceKind::Greenplum(server),
             KindName::Postgres | KindName::Vertica => SourceKind::Postgres(server),

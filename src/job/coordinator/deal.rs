@@ -69,8 +69,8 @@ impl Coordinator {
             }
             Takeover::Asked(until) if up >= until && self.window.daemons() > 0 => {
                 if self.session.ready(Queue::Work).await? > 0 {
-                    let taken = self.window.inherit(&mut self.jobs, up, settings);
-                    debug!(taken, "counts the tasks of a predecessor's window as handed out");
+                    let tasks = self.window.inherit(&mut self.jobs, up, settings);
+                    debug!(tasks, "counts the tasks of a predecessor's window as handed out");
                 }
                 self.takeover = Takeover::Done;
             }

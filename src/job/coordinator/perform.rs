@@ -91,7 +91,7 @@ impl Coordinator {
                 if let Some(stumble) = self.stumbles.get(&job) {
                     why = format!("{why}; {stumble}");
                 }
-                warn!(job.id = %job, why, "the job is stalled");
+                warn!(%job, reason = why, "the job is stalled");
                 state.said.stalled = Some(up);
                 let report = Reporter::new(&self.context.config).stalled(state, &why, now);
                 self.session.publish(report).await?;
@@ -109,7 +109,7 @@ impl Coordinator {
     async fn cancel(&mut self, job: &JobId, why: CancelCause) -> Result<(), CoordinatorError> {
         let mark = CancelMark { v: VERSION, why, by: None, at: self.context.now() };
         let mark = self.context.folder.job(job).cancel(mark).await?;
-        info!(job.id = %job, why = ?mark.why, "the job is cancelled");
+        info!(%job, reason = ?mark.why, "the job is cancelled");
         if let Some(state) = self.jobs.get_mut(job) {
             state.cancel = Some(mark);
         }
@@ -128,7 +128,7 @@ impl Coordinator {
                 lineage: snapshot.lineage,
             }));
         }
-        info!(job.id = %job, epoch = epoch.0, tables = plan.tables().len(), failed = plan.failed().len(), "planned");
+        info!(%job, epoch = epoch.0, tables = plan.tables().len(), failed = plan.failed().len(), "planned");
         self.session.publish_all(out).await?;
         state.said.plans = epoch.0 as usize;
         Ok(())
@@ -142,7 +142,7 @@ impl Coordinator {
         self.latest.learn(&archive);
         if let Err(e) = self.latest.repair(&folder, &*self.context.destination, &*self.beat).await {
             // Go on: the next look repairs `.latest`, and the end of the job does not wait for it.
-            warn!(job.id = %job, error = %e, "`.latest` could not be brought up to date");
+            warn!(%job, error = %e, "`.latest` could not be brought up to date");
         }
         self.session.publish(Reporter::new(&self.context.config).finished(&archive)).await?;
         self.session.publish(Outgoing::Control(Control::Finished { job: job.clone() })).await?;
@@ -157,7 +157,7 @@ impl Coordinator {
             }
         }
         info!(
-            job.id = %job,
+            %job,
             status = archive.status.as_str(),
             rows = archive.performance.total_rows_exported,
             seconds = archive.performance.total_duration_seconds,

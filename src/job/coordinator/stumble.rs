@@ -20,7 +20,7 @@ impl Coordinator {
     /// Notes a failed step. The step is tried again; each reason is logged once.
     pub(super) fn stumbled(&mut self, job: &JobId, why: String) {
         if self.stumbles.get(job) != Some(&why) {
-            warn!(job.id = %job, error = why, "a step of the job failed; it is tried again");
+            warn!(%job, error = why, "a step of the job failed; it is tried again");
             self.stumbles.insert(job.clone(), why);
         }
     }

@@ -46,8 +46,8 @@ pub(super) type Wire = Either<Socket, TlsSocket>;
 /// One address where a server may listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
-    /// The server's name, to check its certificate.
-    name: String,
+    /// The server as it was given: its name checks its certificate and finds its password.
+    server: Server,
     place: Place,
 }
 
@@ -55,13 +55,19 @@ impl Address {
     /// The address of the server at the other end of a name that the operator gave. Its certificate is checked
     /// against that name, because the server that names another one is not known yet.
     pub(super) fn behind(&self, socket: SocketAddr) -> Self {
-        Self { name: self.name.clone(), place: Place::Tcp(socket) }
+        Self { server: self.server.clone(), place: Place::Tcp(socket) }
+    }
+
+    /// The server as it was given.
+    pub(super) fn server(&self) -> &Server {
+        &self.server
     }
 
     /// An address for tests that do not connect.
     #[cfg(test)]
     pub(super) fn nowhere() -> Self {
-        Self { name: String::new(), place: Place::Unix("/nowhere".into()) }
+        let server = Server { host: Some(Host::Unix("/nowhere".into())), address: None, port: 0 };
+        Self { server, place: Place::Unix("/nowhere".into()) }
     }
 
     /// The address of a TCP socket.
@@ -121,7 +127,7 @@ impl Dialer {
         let mut error = None;
         for server in servers {
             let port = server.port;
-            let tcp = |socket| Address { name: server.name(), place: Place::Tcp(socket) };
+            let tcp = |socket| Address { server: server.clone(), place: Place::Tcp(socket) };
             match (&server.host, server.address) {
                 (_, Some(address)) => all.push(tcp(SocketAddr::new(address, port))),
                 (Some(Host::Tcp(host)), None) => match lookup_host((host.as_str(), port)).await {
@@ -134,7 +140,7 @@ impl Dialer {
                 },
                 (Some(Host::Unix(dir)), None) => {
                     let path = dir.join(format!(".s.PGSQL.{port}"));
-                    all.push(Address { name: String::new(), place: Place::Unix(path) });
+                    all.push(Address { server: server.clone(), place: Place::Unix(path) });
                 }
                 (None, None) => {}
             }
@@ -151,7 +157,8 @@ impl Dialer {
         let mut found = lookup_host((host, port)).await.map_err(DialError::Unreachable)?;
         let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         let socket = found.next().ok_or_else(|| DialError::Unreachable(none()))?;
-        Ok(Address { name: host.to_owned(), place: Place::Tcp(socket) })
+        let server = Server { host: Some(Host::Tcp(host.to_owned())), address: None, port };
+        Ok(Address { server, place: Place::Tcp(socket) })
     }
 
     fn shuffle<T>(&self, list: &mut [T]) {
@@ -226,7 +233,7 @@ impl Dialer {
         }
         let failed = |e: io::Error| DialError::Tls(e.to_string());
         let mut tls = connector.clone();
-        let connect = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &address.name)
+        let connect = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &address.server.name())
             .map_err(|e| DialError::Tls(e.to_string()))?;
         Ok(Either::Right(connect.connect(socket).await.map_err(failed)?))
     }
@@ -242,24 +249,32 @@ mod tests {
         Dialer::new(&dsn, security).addresses().await.expect("some")
     }
 
-    fn tcp(name: &str, address: &str) -> Address {
-        Address { name: name.into(), place: Place::Tcp(address.parse().expect("an address")) }
+    /// The name of the server and the place of each address.
+    fn places(addresses: &[Address]) -> Vec<(String, String)> {
+        let place = |address: &Address| match &address.place {
+            Place::Tcp(socket) => socket.to_string(),
+            Place::Unix(path) => path.display().to_string(),
+        };
+        addresses.iter().map(|address| (address.server.name(), place(address))).collect()
     }
 
     #[tokio::test]
     async fn hosts_addresses_and_ports_go_together_as_in_libpq() {
-        assert_eq!(
-            addresses("host=db.example,other.example hostaddr=10.0.0.1,::1 port=1,2 user=u dbname=d").await,
-            [tcp("db.example", "10.0.0.1:1"), tcp("other.example", "[::1]:2")]
-        );
-        assert_eq!(
-            addresses("host=127.0.0.1,127.0.0.2 port=6000 user=u dbname=d").await,
-            [tcp("127.0.0.1", "127.0.0.1:6000"), tcp("127.0.0.2", "127.0.0.2:6000")]
-        );
-        assert_eq!(
-            addresses("host=/run/postgresql user=u dbname=d").await,
-            [Address { name: String::new(), place: Place::Unix("/run/postgresql/.s.PGSQL.5432".into()) }]
-        );
-        assert_eq!(addresses("hostaddr=10.0.0.1 user=u dbname=d").await, [tcp("10.0.0.1", "10.0.0.1:5432")]);
+        for (dsn, expected) in [
+            (
+                "host=db.example,other.example hostaddr=10.0.0.1,::1 port=1,2",
+                vec![("db.example", "10.0.0.1:1"), ("other.example", "[::1]:2")],
+            ),
+            (
+                "host=127.0.0.1,127.0.0.2 port=6000",
+                vec![("127.0.0.1", "127.0.0.1:6000"), ("127.0.0.2", "127.0.0.2:6000")],
+            ),
+            ("host=/run/postgresql", vec![("/run/postgresql", "/run/postgresql/.s.PGSQL.5432")]),
+            ("hostaddr=10.0.0.1", vec![("10.0.0.1", "10.0.0.1:5432")]),
+        ] {
+            let found = places(&addresses(&format!("{dsn} user=u dbname=d")).await);
+            let found: Vec<_> = found.iter().map(|(name, place)| (name.as_str(), place.as_str())).collect();
+            assert_eq!(found, expected, "{dsn}");
+        }
     }
 }

@@ -175,7 +175,7 @@ async fn begin(
             return Ok(Box::new(stream));
         }
         Err(why) if !why.is_empty() => {
-            debug!(relation, why, "a chunk that was planned by pages is read by COPY");
+            debug!(reason = why, "a chunk that was planned by pages is read by COPY");
         }
         Err(_) => {}
     }

@@ -14,16 +14,16 @@ use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
 use super::configured::Configured;
-use super::password::Password;
+use super::password::{Password, Secrets};
 use super::server::{self, ServerFacts};
 use super::sqlstate::{Stage, explain, undialled};
 use super::tap::{Tap, TapHandle};
 use crate::config::dsn::{Binding, Dsn, Target};
 use crate::config::{Advice, Origin, PostgresConfig};
 use crate::message::SourceName;
-use crate::source::SourceError;
 use crate::source::dial::tls::Security;
 use crate::source::dial::{Address, DialError, Dialer, Wire};
+use crate::source::{ErrorKind, SourceError};
 
 /// Longest time to find out whether a segment can be reached.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -50,6 +50,12 @@ pub(super) struct Pooled {
     pub(super) address: Address,
     /// On Greenplum: the settings of the session, if we have set them.
     pub(super) configured: Mutex<Option<Configured>>,
+}
+
+/// What a login says about itself, and the passwords that it may use.
+struct Login {
+    config: tokio_postgres::Config,
+    secrets: Secrets,
 }
 
 /// Stands for TLS on a stream that already has TLS, or needs none.
@@ -110,7 +116,8 @@ impl Connector {
             )
             .with_remedy(advice)
         };
-        let dsn: Dsn = config.dsn.expose().parse().map_err(|e| invalid(Advice::Dsn, &e))?;
+        let target = config.target.as_ref().map_err(|e| invalid(Advice::Dsn, e))?;
+        let (password, dsn) = (Password::of(config, target), target.dsn.clone());
         let security = Security::new(&dsn.tls, config.ca_file.as_deref())
             .map_err(|e| invalid(Advice::Certificates, &e))?;
         let server = dsn.server();
@@ -119,7 +126,7 @@ impl Connector {
             timeout: dsn.connect_timeout.unwrap_or(config.connect_timeout.0),
             target: dsn.target,
             config: session(dsn),
-            password: Password::of(config),
+            password,
             dialer,
             server,
             facts: Mutex::default(),
@@ -203,30 +210,28 @@ impl Connector {
         if config.get_application_name().is_none() {
             config.application_name(name);
         }
-        if let Some(password) = self.password.read().await? {
-            config.password(password);
-        }
+        let login = Login { config, secrets: self.password.read().await? };
         let addresses = timeout(self.timeout, self.dialer.addresses()).await.map_err(|_| self.silent())?;
         let addresses = addresses.map_err(|e| self.undialled(&e))?;
         if self.target == Target::PreferStandby
-            && let Ok(opened) = self.first(&config, &addresses, Target::Standby).await
+            && let Ok(opened) = self.first(&login, &addresses, Target::Standby).await
         {
             return Ok(opened);
         }
         let target = if self.target == Target::PreferStandby { Target::Any } else { self.target };
-        self.first(&config, &addresses, target).await
+        self.first(&login, &addresses, target).await
     }
 
     /// Connects to the first acceptable server.
     async fn first(
         &self,
-        config: &tokio_postgres::Config,
+        login: &Login,
         addresses: &[Address],
         target: Target,
     ) -> Result<Opened, SourceError> {
         let mut last = None;
         for address in addresses {
-            match self.try_address(config, address.clone(), target).await {
+            match self.try_address(login, address.clone(), target).await {
                 Ok(opened) => return Ok(opened),
                 Err(error) => last = Some(error),
             }
@@ -236,21 +241,31 @@ impl Connector {
 
     async fn try_address(
         &self,
-        config: &tokio_postgres::Config,
+        login: &Login,
         address: Address,
         target: Target,
     ) -> Result<Opened, SourceError> {
-        let opened = timeout(self.timeout, self.log_in(config, address)).await;
+        let opened = timeout(self.timeout, self.log_in(login, address)).await;
         let mut opened = opened.unwrap_or_else(|_| Err(self.silent()))?;
         let examined = timeout(self.timeout, self.examine(&mut opened, target)).await;
         examined.unwrap_or_else(|_| Err(self.unanswered()))?;
         Ok(opened)
     }
 
-    async fn log_in(&self, config: &tokio_postgres::Config, address: Address) -> Result<Opened, SourceError> {
+    async fn log_in(&self, login: &Login, address: Address) -> Result<Opened, SourceError> {
+        let mut config = login.config.clone();
+        login.secrets.give(&mut config, address.server());
         let wire = self.dialer.open(&address).await.map_err(|e| self.undialled(&e))?;
         let (stream, tap) = Tap::new(wire);
-        let (client, connection) = config.connect_raw(stream, Agreed).await.map_err(|e| self.refused(&e))?;
+        let connected = config.connect_raw(stream, Agreed).await.map_err(|e| {
+            let error = self.refused(&e);
+            let is_login = error.kind == ErrorKind::Authentication;
+            match login.secrets.remark(config.get_password().is_some()).filter(|_| is_login) {
+                Some(remark) => SourceError { message: format!("{} ({remark})", error.message), ..error },
+                None => error,
+            }
+        });
+        let (client, connection) = connected?;
         Ok(Opened { client, connection, tap, address })
     }
 
@@ -356,66 +371,5 @@ fn question(target: Target) -> Option<(&'static str, &'static str)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-    use crate::config::{SourceConfig, SourceKind};
-
-    fn config(toml: &str) -> PostgresConfig {
-        let section: SourceConfig = toml::from_str(toml).expect("valid");
-        let SourceKind::Postgres(server) = section.kind else { panic!("another kind") };
-        server
-    }
-
-    #[test]
-    fn a_bad_connection_string_names_the_field_and_not_the_password() {
-        let name = SourceName::parse("warehouse").expect("valid");
-        let config = config("kind = \"postgres\"\ndsn = \"postgres://u:geheim@h/d?sslmode=maybe\"");
-        let Err(error) = Connector::new(&name, Origin::Configuration, &config) else { panic!("accepted") };
-        assert!(error.message.starts_with("sources.warehouse.dsn:"), "{error}");
-        assert!(!error.message.contains("geheim"));
-    }
-
-    #[tokio::test]
-    async fn the_address_after_a_silent_one_is_tried() {
-        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let closed = {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
-            listener.local_addr().expect("an address").port()
-        };
-        let port = silent.local_addr().expect("an address").port();
-        let mut config = config(&format!(
-            "kind = \"postgres\"\ndsn = \"host=127.0.0.1,127.0.0.1 port={port},{closed} user=u dbname=d sslmode=disable\""
-        ));
-        config.connect_timeout.0 = Duration::from_millis(100);
-        let name = SourceName::parse("w").expect("valid");
-        let connector = Connector::new(&name, Origin::Configuration, &config).expect("valid");
-        let Err(error) = connector.connect().await else { panic!("nobody is there") };
-        assert!(error.message.contains("refused"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_server_that_lets_us_in_and_does_not_answer_is_no_fault_of_the_network() {
-        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let port = server.local_addr().expect("an address").port();
-        tokio::spawn(async move {
-            let (mut client, _) = server.accept().await.expect("a client");
-            let mut startup = vec![0; client.read_u32().await.expect("a length") as usize - 4];
-            client.read_exact(&mut startup).await.expect("a startup message");
-            client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.expect("written");
-            // The question arrives, and waits for ever.
-            let _ = client.read_to_end(&mut startup).await;
-        });
-        let mut config = config(&format!(
-            "kind = \"postgres\"\ndsn = \"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable\""
-        ));
-        config.connect_timeout.0 = Duration::from_millis(500);
-        let name = SourceName::parse("w").expect("valid");
-        let connector = Connector::new(&name, Origin::Configuration, &config).expect("valid");
-        let Err(error) = connector.connect().await else { panic!("it answers") };
-        assert!(error.message.starts_with("logged in to 127.0.0.1:"), "{error}");
-        let report = error.report(Origin::Configuration);
-        assert!(report.remedy.is_some_and(|remedy| remedy.contains("gp_resqueue_status")));
-    }
-}
+#[path = "connect_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tracing::warn;
+use tracing::{Instrument, Span, error_span, warn};
 
 use super::{End, Work};
 use crate::config::{Advice, Origin};
@@ -15,6 +15,7 @@ use crate::folder::FolderError;
 use crate::job::record::{Cause, RecordedTable};
 use crate::message::TableNo;
 use crate::message::event::ErrorReport;
+use crate::message::pattern::qualified;
 use crate::parts::ExportError;
 use crate::plan::export_plan::PlannedTable;
 use crate::retry::{Policy, policy};
@@ -55,12 +56,9 @@ impl Work<'_> {
         self.shared.context.sources().get(&self.plan.source).map_or(Origin::default(), |e| e.config.origin)
     }
 
-    /// Logs why a table fails. `reason` must not contain values of rows; only the failure file may.
-    fn say(&self, cause: &Cause, code: &str, reason: &str) {
-        warn!(
-            job.id = %self.task.job, self.task.table = self.task.batch.0, self.task.chunk = self.task.chunk.0, ?cause, code, reason,
-            "a chunk cannot be finished as planned"
-        );
+    /// Logs why a table fails. `error` must not contain values of rows; only the failure file may.
+    fn say(&self, cause: &Cause, code: &str, error: &str) {
+        warn!(?cause, code, error, "a chunk cannot be finished as planned");
     }
 
     async fn told_to_stop(&self) -> Result<TableEnd, FolderError> {
@@ -71,6 +69,7 @@ impl Work<'_> {
     /// waited for.
     pub(super) async fn tables(&self) -> Exported {
         let mut waiting = self.plan.tables.iter().filter(|t| t.batch == self.task.batch);
+        let is_alone = waiting.clone().count() == 1;
         let mut under_way = FuturesUnordered::new();
         let mut exported = Exported::default();
         // This is a flag of its own, not the token: when a stop comes from outside, a table must report the
@@ -79,7 +78,13 @@ impl Work<'_> {
         loop {
             while !ended && under_way.len() < TABLES_AT_ONCE {
                 let Some(table) = waiting.next() else { break };
-                under_way.push(async { (table.number, self.guarded(table).await) });
+                let export = async { (table.number, self.guarded(table).await) };
+                // The chunk's own span has the name of a table that is alone.
+                let span = match is_alone {
+                    true => Span::none(),
+                    false => error_span!("table", table = qualified(&table.schema, &table.name)),
+                };
+                under_way.push(export.instrument(span));
             }
             let Some((table, end)) = under_way.next().await else { break };
             match end {
@@ -121,7 +126,7 @@ impl Work<'_> {
                 Trust::Poisoned => None,
                 Trust::Healthy => Some((Some(shared.lone.read().await), None)),
                 Trust::Suspect => {
-                    warn!(job.id = %task.job, table.number = table.number.0, task.chunk = task.chunk.0, "a chunk that may have killed its process runs alone");
+                    warn!("a chunk that may have killed its process runs alone");
                     Some((None, Some(shared.lone.write().await)))
                 }
             }
@@ -168,7 +173,7 @@ impl Work<'_> {
         let mut pauses = context.pauses();
         // The pauses of successive tries that all reached another server than the one that has the snapshot.
         let mut elsewhere_pauses = None;
-        let mut patience = Patience::new(self.shared, &self.task.job, self.cancel);
+        let mut patience = Patience::new(self.shared, self.cancel);
         loop {
             let next = match turn.take() {
                 Some(turn) => Some(turn),
@@ -226,11 +231,7 @@ impl Work<'_> {
                     Policy::Retry(pace) => {
                         context.metrics.retried(&error.kind);
                         self.shared.trouble(format!("{}: {}", self.plan.source, error.message));
-                        warn!(
-                            job.id = %self.task.job, self.task.table = self.task.batch.0,
-                            self.task.chunk = self.task.chunk.0, code = error.code, reason = %error,
-                            "a chunk is tried again"
-                        );
+                        warn!(code = error.code, %error, "a chunk is tried again");
                         let elsewhere = error.refusal == Some(Refusal::SnapshotElsewhere);
                         (pace, elsewhere.then(|| error.report(self.origin())))
                     }

@@ -39,7 +39,10 @@ pub(in super::super) async fn survey(
     let cluster = Cluster::read(session).await?;
     let no_retrieve = cluster.no_retrieve(connector).await;
     if let Some(why) = &no_retrieve {
-        tracing::info!(why, "rows cannot be retrieved from the segments; huge tables are queried instead");
+        tracing::info!(
+            reason = why,
+            "rows cannot be retrieved from the segments; huge tables are queried instead"
+        );
     }
     let oids = oid_array(named.iter().map(|n| n.oid));
     let mut members = members(session, server, &oids, sizes).await?;

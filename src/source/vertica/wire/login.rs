@@ -148,13 +148,7 @@ impl Attempt<'_> {
 
 /// Logs that the node which the server named is passed over.
 fn not_there(host: &str, port: u16, why: &dyn fmt::Display) {
-    tracing::warn!(
-        host,
-        port,
-        %why,
-        "the node that the server names cannot be used, so the session is on the host that was asked first; \
-         with sslmode=verify-full its certificate must have the name of that host"
-    );
+    tracing::warn!(host, port, error = %why, "the node that the server names cannot be used");
 }
 
 /// Asks which node takes the next session. It is asked before TLS, like the vendor's clients do.
