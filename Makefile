@@ -9,6 +9,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := $(TARGET)/venv/bin/python3
 ASYNCAPI_PARSER := 3.6.6
 BENCH_PYTHON := $(TARGET)/bench-venv/bin/python3
+PAGE_PYTHON := $(TARGET)/page-venv/bin/python3
+AXE_CORE := 4.14.1
+AXE := $(TARGET)/axe-$(AXE_CORE)/node_modules/axe-core/axe.min.js
 CARGO_DEB := $(TARGET)/tools/bin/cargo-deb
 SAY := @echo; echo "==>"
 # All eight tables of TPC-H, compared with the server.
@@ -131,9 +134,11 @@ fuzz: ## MINUTES (5) of random splits and garbage for tap and decoders: no panic
 	done
 
 .PHONY: bench
-bench: packages $(BENCH_PYTHON) ## Beside the floor and its peers: make bench ONLY="lineitem pages shapes small growth core" RUNS=5 (40 minutes)
+bench: packages $(BENCH_PYTHON) ## Beside the floor and its peers: make bench ONLY="lineitem pages shapes small growth core status" RUNS=5 (40 minutes)
 	cargo build --locked --release --bin adu-export $(addprefix --example ,load_tpch decode_speed chunk_speed decide_speed)
-	$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) $(if $(ONLY),--only $(ONLY),--write)
+	$(if $(ONLY),$(if $(filter status,$(ONLY)),$(BENCH_PYTHON) bench/status_page.py $(TARGET)/release/adu-export))
+	$(if $(ONLY),$(if $(filter-out status,$(ONLY)),$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) --only $(filter-out status,$(ONLY))))
+	$(if $(ONLY),,$(BENCH_PYTHON) bench/bench.py --runs $(or $(RUNS),5) --write && $(BENCH_PYTHON) bench/status_page.py $(TARGET)/release/adu-export)
 	$(if $(ONLY),,$(BENCH_PYTHON) bench/plots.py && scripts/plan-scale.sh)
 
 .PHONY: bench-odbc2parquet
@@ -170,6 +175,12 @@ monitoring-check: packages $(PYTHON) ## Rules and dashboard: promtool, and a rea
 .PHONY: docker-check
 docker-check: packages $(PYTHON) ## The image built without a network, and compose.yaml with it: work, hangs, deaths (root, 20 minutes)
 	scripts/docker-check.sh
+
+.PHONY: page-check
+page-check: packages $(PAGE_PYTHON) $(AXE) ## The status page of a real fleet in Chromium (axe, keyboard, phone, dark), its API by schemathesis (5 minutes)
+	@scripts/packages.sh chromium
+	cargo build --locked --features failpoints --bin adu-export
+	TARGET=$(TARGET) scripts/page-check.sh $(AXE)
 
 .PHONY: schemas
 schemas: ## Write config/schemas/ and docs/MESSAGES.md again from the Rust types
@@ -211,6 +222,19 @@ $(BENCH_PYTHON): bench/requirements.txt
 	python3 -m venv $(TARGET)/bench-venv
 	$(TARGET)/bench-venv/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+$(PAGE_PYTHON): tests/page/requirements.txt
+	$(SAY) "Python with playwright and schemathesis in $(TARGET)/page-venv"
+	rm -rf $(TARGET)/page-venv
+	python3 -m venv $(TARGET)/page-venv
+	$(TARGET)/page-venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(AXE):
+	$(SAY) "axe-core $(AXE_CORE) from npm in $(TARGET)/axe-$(AXE_CORE)"
+	command -v npm >/dev/null || { echo "npm is missing: apt-get install npm" >&2; exit 1; }
+	mkdir -p $(TARGET)/axe-$(AXE_CORE)
+	npm install --prefix $(TARGET)/axe-$(AXE_CORE) --silent --no-audit --no-fund --no-save axe-core@$(AXE_CORE)
 
 $(CARGO_DEB):
 	$(SAY) "cargo-deb in $(TARGET)/tools"

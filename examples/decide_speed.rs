@@ -16,6 +16,7 @@ use adu_export::job::record::{PartReference, Record, RecordedPart, RecordedTable
 use adu_export::job::state::JobState;
 use adu_export::job::window::{SourceLimits, Window, WindowSettings};
 use adu_export::message::inbox::Alive;
+use adu_export::message::output::PARTITIONS_MAX;
 use adu_export::message::request::RequestMessage;
 use adu_export::message::setting::Compression;
 use adu_export::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
@@ -137,6 +138,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         directory: None,
         full: true,
         columns: vec![],
+        partition_by: vec![],
         key: vec!["id".into()],
         filter: None,
         high_water_mark: None,
@@ -173,6 +175,8 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         writer: WriterSettings {
             compression: Compression::Snappy,
             row_group_bytes: 1,
+            file_bytes: None,
+            partitions_max: PARTITIONS_MAX,
             types: Default::default(),
         },
         on_conflict: Default::default(),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use adu_export::folder::exclusive::ExclusiveFile;
+use adu_export::message::output::PARTITIONS_MAX;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
 use adu_export::message::{ChunkNo, Epoch};
@@ -147,7 +148,13 @@ fn writer(
     compression: Compression,
 ) -> anyhow::Result<PartWriter<ExclusiveFile>> {
     let columns: Vec<Column> = columns.iter().map(|c| c.column.clone()).collect();
-    let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
+    let settings = WriterSettings {
+        compression,
+        row_group_bytes: 16 << 20,
+        file_bytes: None,
+        partitions_max: PARTITIONS_MAX,
+        types: Default::default(),
+    };
     let provenance = Provenance {
         job: "speed".parse()?,
         source: "memory".parse()?,

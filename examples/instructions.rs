@@ -7,6 +7,7 @@
 use std::hint::black_box;
 
 use adu_export::folder::exclusive::ExclusiveFile;
+use adu_export::message::output::PARTITIONS_MAX;
 use adu_export::message::request::OnUnfit;
 use adu_export::message::setting::Compression;
 use adu_export::message::{ChunkNo, Epoch};
@@ -139,7 +140,13 @@ fn encode(
         predicate: "all".into(),
         snapshot: None,
     };
-    let settings = WriterSettings { compression, row_group_bytes: 16 << 20, types: Default::default() };
+    let settings = WriterSettings {
+        compression,
+        row_group_bytes: 16 << 20,
+        file_bytes: None,
+        partitions_max: PARTITIONS_MAX,
+        types: Default::default(),
+    };
     let columns: Vec<Column> = columns.iter().map(|c| c.column.clone()).collect();
     let path = dir.join("part");
     let file = ExclusiveFile::create(&path)?;

@@ -58,6 +58,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Unique per process start.
     pub instance: Uuid,
+    /// When this process started.
+    pub started_at: Timestamp,
     /// Name of this host, for records.
     pub host: String,
     /// Wall clock, fresh identities, cores.
@@ -106,6 +108,7 @@ impl Context {
             owner,
             metrics,
             instance: machine.fresh(),
+            started_at: machine.now(),
             host,
             machine,
             destination,

@@ -30,6 +30,7 @@ pub mod relation;
 pub mod retry;
 pub mod source;
 pub mod spelling;
+pub mod status;
 pub mod text;
 pub mod worker;
 pub mod write;

@@ -84,6 +84,8 @@ pub struct Metrics {
     pub pages_recopied_total: IntCounterVec,
     /// Bytes of finished Parquet files (`source`).
     pub bytes_written_total: IntCounterVec,
+    /// Finished Parquet files (`source`).
+    pub files_written_total: IntCounterVec,
     /// Chunks whose work ended (`source`, `outcome`); see [`Metrics::chunk_ended`].
     pub chunks_total: IntCounterVec,
     /// Time from the start of the work on a chunk to its durable record (`source`).
@@ -167,6 +169,7 @@ impl Metrics {
                 "Bytes of finished Parquet files.",
                 &["source"],
             ),
+            files_written_total: counters(r, "files_written_total", "Finished Parquet files.", &["source"]),
             chunks_total: counters(r, "chunks_total", "Chunks whose work ended.", &["source", "outcome"]),
             chunk_duration_seconds: register(
                 r,
@@ -291,6 +294,7 @@ impl Metrics {
             &self.pages_read_total,
             &self.pages_recopied_total,
             &self.bytes_written_total,
+            &self.files_written_total,
         ] {
             counter.with_label_values(&[source.as_str()]);
         }

@@ -1,21 +1,27 @@
 //! From the rows of a chunk to finished parts. This is a seam: Parquet is behind it, and tests put something
 //! simpler there. The bytes go to the destination.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tracing::warn;
 
-use crate::destination::{Destination, NewPart, PartPlace};
+use crate::destination::{Destination, PartPlace};
 use crate::failpoint;
 use crate::folder::files::record::RecordedPart;
-pub use crate::folder::files::record::part_path;
+pub use crate::folder::files::record::{numbered_part_path, part_path};
 use crate::message::pattern::qualified;
 use crate::plan::ExportPlan;
-use crate::relation::column;
 use crate::source::{ChunkStream, SourceError};
 use crate::write::metadata::Provenance;
-use crate::write::{PartWriter, WriteError, WrittenPart};
+use crate::write::{WriteError, WrittenPart};
+
+mod partitions;
+mod series;
+
+use partitions::Partitions;
+use series::{Ended, Series};
 
 /// An order for the parts of one chunk.
 #[derive(Clone, Debug)]
@@ -81,7 +87,8 @@ impl From<WriteError> for ExportError {
     }
 }
 
-/// Parquet files. Rows are decoded and encoded on a blocking thread.
+/// Parquet files. Rows are decoded and encoded on a blocking thread, while parts that are written become
+/// durable.
 pub struct ParquetParts {
     destination: Arc<dyn Destination>,
 }
@@ -92,10 +99,17 @@ impl ParquetParts {
     pub fn new(destination: Arc<dyn Destination>) -> Self {
         Self { destination }
     }
-}
 
-/// A part whose bytes are written.
-type Written = WrittenPart<Box<dyn NewPart>>;
+    /// Removes parts of a chunk that failed.
+    async fn give_up(&self, place: &PartPlace, parts: &[RecordedPart]) {
+        for RecordedPart { reference, .. } in parts {
+            if let Err(e) = self.destination.drop_part(&place.job, place.of, reference).await {
+                let part = reference.as_str();
+                warn!(error = %e, part, "a part of a chunk that failed stays until the workspace goes");
+            }
+        }
+    }
+}
 
 #[async_trait]
 impl Parts for ParquetParts {
@@ -104,50 +118,79 @@ impl Parts for ParquetParts {
         order: PartOrder,
         rows: Box<dyn ChunkStream>,
     ) -> Result<Vec<RecordedPart>, ExportError> {
-        let PartOrder { place, plan, even_empty, provenance } = order;
-        let shown = plan.table(place.table).map(|t| qualified(&t.schema, &t.name)).unwrap_or_default();
-        let (destination, path) = (Arc::clone(&self.destination), part_path(place.chunk));
-        let written = tokio::task::spawn_blocking(move || {
-            let table = plan.table(place.table).expect("whoever orders a part has its table from this plan");
-            let create = || {
-                let begun = destination.begin(&place);
-                let part = begun.map_err(|e| WriteError::storage(part_path(place.chunk).as_ref(), e))?;
-                let (shown, schema) = (PathBuf::from(part.shown()), column::schema(&table.columns));
-                PartWriter::create(part, shown, schema, &plan.writer, &provenance, &table.columns)
-            };
-            pump(rows, even_empty, create, &table.name)
-        });
-        let written = written.await.unwrap_or_else(|panic| {
+        let place = order.place.clone();
+        let table = order.plan.table(place.table).map(|t| qualified(&t.schema, &t.name)).unwrap_or_default();
+        // The next part is written while one becomes durable. More of them would only hold files open.
+        let (ended, mut written) = mpsc::channel(1);
+        let series = Series::new(Arc::clone(&self.destination), order, ended);
+        let pump = tokio::task::spawn_blocking(move || pump(rows, series));
+        let (mut parts, mut refused) = (Vec::new(), None);
+        while let Some(part) = written.recv().await {
+            match finish(part).await {
+                Ok(part) => parts.push(part),
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        // From here on the series ends with an error.
+        drop(written);
+        let pumped = pump.await.unwrap_or_else(|panic| {
             Err(ExportError::Source(
-                SourceError::permanent("panic", format!("{shown}: the export of a chunk broke: {panic}"))
+                SourceError::permanent("panic", format!("{table}: the export of a chunk broke: {panic}"))
                     .with_remedy("report this with the log"),
             ))
         });
-        let Some(WrittenPart { sink, path: shown, rows, bytes, sha256, row_groups }) = written? else {
-            return Ok(Vec::new());
-        };
-        let finished = sink.finish().await.map_err(|e| WriteError::storage(&shown, e))?;
-        let (reference, fsync_seconds) = (finished.reference, finished.synced.as_secs_f64());
-        Ok(vec![RecordedPart { path, reference, rows, bytes, sha256, row_groups, fsync_seconds }])
+        match refused.map_or(pumped, |error| Err(error.into())) {
+            Ok(()) => Ok(parts),
+            Err(error) => {
+                self.give_up(&place, &parts).await;
+                Err(error)
+            }
+        }
     }
 }
 
-/// Moves batches from the stream to the file, on a blocking thread.
-fn pump(
-    mut stream: Box<dyn ChunkStream>,
-    even_empty: bool,
-    create: impl FnOnce() -> Result<PartWriter<Box<dyn NewPart>>, WriteError>,
-    table: &str,
-) -> Result<Option<Written>, ExportError> {
-    let mut next = stream.next_batch().map_err(ExportError::Source)?;
-    if next.is_none() && !even_empty {
-        return Ok(None);
+/// Makes a part durable.
+async fn finish(part: Ended) -> Result<RecordedPart, WriteError> {
+    let Ended { path, written } = part;
+    let WrittenPart { sink, path: shown, rows, bytes, sha256, row_groups } = written;
+    let finished = sink.finish().await.map_err(|e| WriteError::storage(&shown, e))?;
+    let (reference, fsync_seconds) = (finished.reference, finished.synced.as_secs_f64());
+    Ok(RecordedPart { path, reference, rows, bytes, sha256, row_groups, fsync_seconds })
+}
+
+/// Moves batches from the stream to the files, on a blocking thread.
+fn pump(mut stream: Box<dyn ChunkStream>, mut series: Series) -> Result<(), ExportError> {
+    let table = series.table().name.clone();
+    if !series.table().partition_by.is_empty() {
+        let mut partitions = Partitions::new(series)?;
+        while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
+            partitions.write(batch)?;
+            failpoint::step("mid", "copy", &table);
+        }
+        return partitions.close();
     }
-    let mut writer = create()?;
-    while let Some(batch) = next {
-        writer.write(batch)?;
-        failpoint::step("mid", "copy", table);
-        next = stream.next_batch().map_err(ExportError::Source)?;
+    let mut part = None;
+    while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
+        if series.is_given_up() {
+            return Err(ExportError::Gone);
+        }
+        let mut open = match part.take() {
+            Some(open) => open,
+            None => series.begin(None)?,
+        };
+        open.writer.write(batch)?;
+        failpoint::step("mid", "copy", &table);
+        if open.writer.is_full() {
+            series.end(open)?;
+        } else {
+            part = Some(open);
+        }
     }
-    Ok(Some(writer.close()?))
+    if part.is_none() && series.is_empty() && series.even_empty() {
+        part = Some(series.begin(None)?);
+    }
+    part.map_or(Ok(()), |last| series.end(last))
 }

@@ -145,6 +145,22 @@ fn scaled(number: u64, step: u64, units: &[&str]) -> String {
     if unit == 0 || value >= 99.95 { format!("{value:.0}{name}") } else { format!("{value:.1}{name}") }
 }
 
+/// A duration for people: `8.5 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`.
+#[must_use]
+pub fn seconds_text(seconds: f64) -> String {
+    let s = seconds.max(0.0);
+    let whole = s.round() as u64;
+    match whole {
+        _ if s < 0.0005 => "0 s".into(),
+        _ if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        _ if s < 9.95 => format!("{s:.1} s"),
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        3600..86_400 => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+        _ => format!("{} d {} h", whole / 86_400, whole % 86_400 / 3600),
+    }
+}
+
 /// `1 table`, `2 tables`, `3 batches`.
 #[must_use]
 pub fn count(n: u64, noun: &str) -> String {
@@ -205,6 +221,8 @@ mod tests {
         assert_eq!((rows(1_000_000), rows(123_456_789)), ("1.0 M".into(), "123 M".into()));
         assert_eq!(rows(u64::MAX), "18447 Q");
         assert_eq!(bytes_text(4 << 30), "4.0 GiB");
+        let spans = [0.0, 0.25, 9.0, 59.4, 200.0, 7500.0, 349_200.0].map(seconds_text);
+        assert_eq!(spans, ["0 s", "250 ms", "9.0 s", "59 s", "3 min 20 s", "2 h 5 min", "4 d 1 h"]);
         assert_eq!(bytes_text(u64::MAX), "16.0 EiB");
     }
 }

@@ -48,7 +48,7 @@ impl Outgoing {
                 | Control::Cancel { job: id }
                 | Control::Finished { job: id },
             ) => job(id),
-            Self::Control(Control::Census) => None,
+            Self::Control(Control::Census | Control::Alive(_)) => None,
             Self::Event { correlation_id: Some(id), .. } => Some(id.clone()),
             Self::Event { event, .. } => event.data.job_id.as_ref().and_then(job),
             Self::Request { message_id, .. } => Some(message_id.clone()),

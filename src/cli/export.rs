@@ -1,6 +1,6 @@
 //! `adu-export export`: runs the intake, coordinator and worker of a daemon over an in-process bus.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +48,12 @@ pub struct ExportArgs {
     /// snappy, zstd, zstd:1 to zstd:22, lz4, gzip or none
     #[arg(long, value_name = "C")]
     pub compression: Option<Compression>,
+    /// Bytes at which a file is followed by the next one, at least 1048576
+    #[arg(long, value_name = "N")]
+    pub file_bytes: Option<NonZeroU64>,
+    /// Column that files leave out, with a directory for each value (region=EU); may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    pub partition_by: Vec<String>,
     /// exact, or portable: only types and encodings that every reader supports
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
@@ -75,6 +81,8 @@ impl ExportArgs {
         Overrides {
             source: self.source.source.clone(),
             compression: self.compression,
+            file_bytes: self.file_bytes,
+            partition_by: self.partition_by.clone(),
             types: self.types,
             read: self.read,
             workers: self.workers,
@@ -127,6 +135,7 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let roles = Roles {
         context: Arc::clone(&context),
         worker: Arc::clone(&worker),
+        fleet: Arc::default(),
         health: Health::new(),
         stop: stop.clone(),
     };
@@ -243,7 +252,7 @@ impl Watched<'_> {
             }
         }
         let planned = self.state.as_ref().filter(|s| !s.plans.is_empty());
-        Ok(planned.map(|state| view::tables(state, &self.worker.progress())))
+        Ok(planned.map(|state| view::tables(state, self.worker.doing())))
     }
 
     async fn archive(&self) -> anyhow::Result<Option<Archive>> {

@@ -87,27 +87,13 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
 mod tests {
     use std::sync::Arc;
 
-    use async_trait::async_trait;
-    use serde_json::Value;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::config::HttpConfig;
-    use crate::http::{Health, HttpServer, JobsView, Views};
-    use crate::message::JobId;
+    use crate::http::{Health, HttpServer, Views};
     use crate::metrics::Metrics;
-
-    struct NoJobs;
-
-    #[async_trait]
-    impl JobsView for NoJobs {
-        async fn jobs(&self) -> Result<Value, String> {
-            Ok(Value::Null)
-        }
-        async fn job(&self, _: &JobId) -> Result<Option<Value>, String> {
-            Ok(None)
-        }
-    }
+    use crate::status::scene::Scene;
 
     async fn asked(port: u16) -> Result<(), String> {
         let asked = tokio::task::spawn_blocking(move || ask(&format!("0.0.0.0:{port}")));
@@ -117,8 +103,8 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_is_healthy_while_nothing_keeps_it_from_working() {
         let health = Health::new();
-        let views =
-            Views { metrics: Arc::new(Metrics::new()), health: health.clone(), jobs: Arc::new(NoJobs) };
+        let scene = Scene::new(false).await;
+        let views = Views::new(Arc::new(Metrics::new()), health.clone(), Arc::clone(&scene.status));
         let config = HttpConfig { listen: "0.0.0.0:0".into(), details: false };
         let server = HttpServer::bind(&config, views).await.expect("binds").expect("on");
         let (port, stop) = (server.address().port(), CancellationToken::new());

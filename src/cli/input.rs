@@ -1,7 +1,7 @@
 //! Arguments that several subcommands share: configuration, source, tables.
 
 use std::io::Read;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -158,6 +158,10 @@ pub struct Overrides {
     pub directory: Option<OutputDirectory>,
     /// Compression of pages.
     pub compression: Option<Compression>,
+    /// Bytes at which a file is followed by the next one.
+    pub file_bytes: Option<NonZeroU64>,
+    /// Columns by which files are put into directories.
+    pub partition_by: Vec<String>,
     /// Types of the files.
     pub types: Option<FileTypes>,
     /// How the tables are read.
@@ -239,7 +243,11 @@ impl Overrides {
         set(&mut request.source, &self.source);
         set(&mut request.output.directory, &self.directory);
         set(&mut request.output.compression, &self.compression);
+        set(&mut request.output.file_bytes, &self.file_bytes);
         set(&mut request.output.types, &self.types);
+        if !self.partition_by.is_empty() {
+            request.output.partition_by.clone_from(&self.partition_by);
+        }
         for table in &mut request.tables {
             set(&mut table.read, &self.read);
         }

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::LogConfig;
 
@@ -117,6 +118,7 @@ pub enum Command {
 #[must_use]
 pub fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
+    allow_open_files();
     let code = cli.command.run().unwrap_or_else(|error| {
         if !exit::is_closed_pipe(&error) {
             drop(writeln!(std::io::stderr(), "error: {error:#}"));
@@ -124,6 +126,14 @@ pub fn main() -> std::process::ExitCode {
         ExitCode::of_error(&error)
     });
     code.into()
+}
+
+/// Lets the process open as many files as it may. A chunk that is partitioned has many open at once, and shells
+/// usually allow 1024.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // A process that may not open more still runs.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 impl Command {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,6 +52,12 @@ pub struct PlanArgs {
     /// The tables.
     #[command(flatten)]
     pub tables: TableArgs,
+    /// Bytes at which a file is followed by the next one, at least 1048576
+    #[arg(long, value_name = "N")]
+    pub file_bytes: Option<NonZeroU64>,
+    /// Column that files leave out, with a directory for each value (region=EU); may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    pub partition_by: Vec<String>,
     /// exact, or portable: types and encodings that every reader takes
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
@@ -74,6 +81,8 @@ pub async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let (config, name) = args.source.load(Path::new("/"))?;
     let mut request = args.tables.request(&Overrides {
         source: name,
+        file_bytes: args.file_bytes,
+        partition_by: args.partition_by.clone(),
         types: args.types,
         read: args.read,
         ..Overrides::default()
@@ -255,6 +264,9 @@ pub fn render(plan: &ExportPlan, chunks: bool) -> String {
         if let Some(note) = &table.note {
             line(format!("    {note}"));
         }
+        if !table.partition_by.is_empty() {
+            line(format!("    in a directory for each {}", table.partition_by.join(", ")));
+        }
         for column in &table.columns {
             let Some(note) = column.note.as_deref().or_else(|| warning(column)) else { continue };
             line(format!("    column {} ({}): {note}", column.name, column.source_type));
@@ -319,6 +331,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::message::output::PARTITIONS_MAX;
     use crate::message::request::{OnConflict, OnUnfit, Verify};
     use crate::message::setting::Compression;
     use crate::message::{BatchNo, TableNo};
@@ -340,6 +353,7 @@ mod tests {
                 note: (number == 0).then(|| "kept as text".into()),
                 ..Column::plain("id", "numeric", ColumnType::Text, false)
             }],
+            partition_by: vec![],
             key: vec![],
             filter: None,
             range_filter: None,
@@ -378,6 +392,8 @@ mod tests {
             writer: WriterSettings {
                 compression: Compression::Snappy,
                 row_group_bytes: 1,
+                file_bytes: None,
+                partitions_max: PARTITIONS_MAX,
                 types: Default::default(),
             },
             on_conflict: OnConflict::Version,

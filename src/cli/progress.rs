@@ -9,6 +9,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::grid::printable;
+use crate::status::picture::TableState;
 use crate::text::{Rows, bytes_text, count};
 
 /// Largest number of bars for tables. The other tables only count in the bar for the whole job.
@@ -19,21 +20,6 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const SMOOTHING_SECONDS: f64 = 5.0;
 /// Steps of a bar.
 const STEPS: u64 = 1_000;
-
-/// The state of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableState {
-    /// No chunk has begun.
-    Waiting,
-    /// Chunks run or have run.
-    Running,
-    /// The table is at its final place.
-    Done,
-    /// The table failed.
-    Failed,
-    /// The job was cancelled before the table was done.
-    Cancelled,
-}
 
 /// One table of a job in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]

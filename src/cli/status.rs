@@ -26,6 +26,7 @@ use crate::job::state::JobState;
 use crate::message::pattern::TablePattern;
 use crate::message::request::OutputDirectory;
 use crate::message::{JobId, SourceName};
+use crate::status::picture::phase;
 use crate::text::{Rows, bytes_text};
 
 /// Arguments of `status`.
@@ -92,12 +93,7 @@ async fn state(folder: &Folder, job: &JobId) -> Result<Option<Box<JobState>>, Fo
 }
 
 fn word(state: &JobState) -> &'static str {
-    match () {
-        () if state.archive.is_some() => "finishing",
-        () if state.cancel.is_some() => "cancelling",
-        () if state.plans.is_empty() => "waiting",
-        () => "running",
-    }
+    phase(state).as_str()
 }
 
 async fn one(folder: &Folder, config: &Config, job: &JobId, args: &StatusArgs) -> anyhow::Result<ExitCode> {
@@ -135,7 +131,7 @@ async fn one(folder: &Folder, config: &Config, job: &JobId, args: &StatusArgs) -
             }
             return Ok(ExitCode::Done);
         }
-        display.update(&view::tables(&state, &[]), started.elapsed());
+        display.update(&view::tables(&state, Vec::new()), started.elapsed());
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -149,10 +145,10 @@ fn running(state: &JobState) -> String {
         ("ROWS", Align::Right),
         ("SIZE", Align::Right),
     ]);
-    for table in view::tables(state, &[]) {
+    for table in view::tables(state, Vec::new()) {
         grid.row([
             table.table.clone(),
-            format!("{:?}", table.state).to_lowercase(),
+            table.state.as_str().to_owned(),
             format!("{}/{}", table.chunks_done, table.chunks),
             format!("{}/~{}", Rows(table.rows), Rows(table.estimated_rows.max(table.rows))),
             bytes_text(table.bytes),

@@ -1,5 +1,7 @@
 //! `adu-export submit`: sends a request and, with `--wait`, waits for the end of its job.
 
+use std::num::NonZeroU64;
+
 use clap::Args;
 
 use super::ExitCode;
@@ -30,6 +32,12 @@ pub struct SubmitArgs {
     /// snappy, zstd, zstd:1 to zstd:22, lz4, gzip or none
     #[arg(long, value_name = "C")]
     pub compression: Option<Compression>,
+    /// Bytes at which a file is followed by the next one, at least 1048576
+    #[arg(long, value_name = "N")]
+    pub file_bytes: Option<NonZeroU64>,
+    /// Column that files leave out, with a directory for each value (region=EU); may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    pub partition_by: Vec<String>,
     /// exact, or portable: only types and encodings that every reader supports
     #[arg(long, value_name = "T")]
     pub types: Option<FileTypes>,
@@ -53,6 +61,8 @@ impl SubmitArgs {
             source: self.source.clone(),
             directory: self.directory.clone(),
             compression: self.compression,
+            file_bytes: self.file_bytes,
+            partition_by: self.partition_by.clone(),
             types: self.types,
             verify: self.verify,
             ..Overrides::default()

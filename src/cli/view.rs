@@ -1,75 +1,38 @@
 //! Translates jobs from the folder for progress display and summary.
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::progress::{TableProgress, TableState};
-use super::summary::Summary;
-use crate::job::archive::{Archive, ArchivedTable, TableStatus};
-use crate::job::outcome::TableResult;
-use crate::job::state::JobState;
-use crate::message::pattern::qualified;
-use crate::message::{BatchId, ChunkNo, TableNo, Task};
+use jiff::Timestamp;
+use uuid::Uuid;
 
-/// The tables of a running job. `live` has the rows and bytes of the chunks that this process works on.
+use super::progress::TableProgress;
+use super::summary::Summary;
+use crate::folder::files::timeline::TimelineDaemon;
+use crate::job::archive::{Archive, ArchivedTable, TableStatus};
+use crate::job::state::JobState;
+use crate::message::presence::Doing;
+use crate::status::Picture;
+use crate::status::picture::{AtWork, Running};
+
+/// The tables of a running job. `live` is what this process works on.
 #[must_use]
-pub fn tables(job: &JobState, live: &[(Task, u64, u64)]) -> Vec<TableProgress> {
-    let running: HashMap<(BatchId, ChunkNo), (u64, u64)> = live
-        .iter()
-        .filter_map(|(task, rows, bytes)| match task {
-            Task::Chunk(c) if c.job == *job.id() => Some(((c.batch_id(), c.chunk), (*rows, *bytes))),
-            Task::Chunk(_) | Task::Plan(_) => None,
+pub fn tables(job: &JobState, live: Vec<Doing>) -> Vec<TableProgress> {
+    let this = TimelineDaemon { host: String::new(), instance: Uuid::nil() };
+    let running = Running::of(live.into_iter().map(|doing| AtWork { daemon: this.clone(), doing }));
+    let picture = Picture::of_state(job, &running, Timestamp::now());
+    // What could not be planned is told at the end.
+    let planned = picture.tables.into_iter().filter(|table| table.chunks > 0);
+    planned
+        .map(|table| TableProgress {
+            table: table.table,
+            state: table.state,
+            rows: table.rows,
+            estimated_rows: table.estimated_rows,
+            bytes: table.bytes,
+            chunks_done: table.chunks_done,
+            chunks: table.chunks,
         })
-        .collect();
-    // A later epoch replaces the entry of an earlier one.
-    let mut tables: BTreeMap<TableNo, TableProgress> = BTreeMap::new();
-    for (id, batch) in &job.batches {
-        let Some(plan) = job.plan(id.epoch) else { continue };
-        let results: HashMap<TableNo, &TableResult> =
-            batch.outcome.iter().flat_map(|o| &o.tables).map(|t| (t.table, &t.result)).collect();
-        for planned in batch.tables.iter().filter_map(|t| plan.table(*t)) {
-            let parts = batch.records.iter().flatten().filter_map(|r| r.of(planned.number));
-            let (rows, bytes) = parts.fold((0, 0), |(r, b), t| (r + t.rows(), b + t.bytes()));
-            let chunks = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
-            let chunks_done = chunks.saturating_sub(batch.missing);
-            let mut table = TableProgress {
-                table: qualified(&planned.schema, &planned.name),
-                state: if chunks_done > 0 { TableState::Running } else { TableState::Waiting },
-                rows,
-                estimated_rows: planned.estimated_rows,
-                bytes,
-                chunks_done,
-                chunks,
-            };
-            for chunk in (0..chunks).map(ChunkNo).filter(|c| batch.is_unfinished(*c)) {
-                if let Some((rows, bytes)) = running.get(&(*id, chunk)) {
-                    table.state = TableState::Running;
-                    // The live figures of a batch belong to no single table.
-                    if batch.tables.len() == 1 {
-                        table.rows += rows;
-                        table.bytes += bytes;
-                    }
-                }
-            }
-            match results.get(&planned.number) {
-                Some(TableResult::Published { .. }) => table.state = TableState::Done,
-                Some(TableResult::Failed { .. }) => table.state = TableState::Failed,
-                Some(TableResult::Cancelled) => table.state = TableState::Cancelled,
-                Some(TableResult::Abandoned { .. }) => {
-                    table = TableProgress {
-                        state: TableState::Waiting,
-                        rows: 0,
-                        bytes: 0,
-                        chunks_done: 0,
-                        ..table
-                    };
-                }
-                None => {}
-            }
-            tables.insert(planned.number, table);
-        }
-    }
-    tables.into_values().collect()
+        .collect()
 }
 
 impl Summary {

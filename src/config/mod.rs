@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::message::SourceName;
+use crate::message::output::PARTITIONS_MAX;
 use crate::message::setting::{Compression, FileTypes, Span};
 
 mod credentials;
@@ -37,7 +38,7 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// The export folder, and how much work runs at once.
     pub export: ExportConfig,
-    /// Metrics, health and jobs over HTTP.
+    /// The status page, its API, metrics and health.
     #[serde(default)]
     pub http: HttpConfig,
     /// The log.
@@ -118,6 +119,13 @@ pub struct ExportConfig {
     /// Encoded bytes of a row group.
     #[serde(default = "default_row_group_bytes")]
     pub row_group_bytes: NonZeroU64,
+    /// Bytes at which a file is followed by the next one, unless the request sets them; if not set, each
+    /// chunk gives one file.
+    #[serde(default)]
+    pub file_bytes: Option<NonZeroU64>,
+    /// Largest number of partitions of a table whose request has `partition_by`.
+    #[serde(default = "default_partitions_max")]
+    pub partitions_max: NonZeroU32,
     /// Number of tables of one job that are exported at once.
     #[serde(default)]
     pub table_threads: Auto<NonZeroU32>,
@@ -141,6 +149,10 @@ fn default_chunk_bytes() -> NonZeroU64 {
 
 fn default_row_group_bytes() -> NonZeroU64 {
     NonZeroU64::new(16 << 20).expect("not zero")
+}
+
+fn default_partitions_max() -> NonZeroU32 {
+    NonZeroU32::new(PARTITIONS_MAX).expect("not zero")
 }
 
 fn default_min_free_bytes() -> u64 {

@@ -10,7 +10,7 @@ use super::dsn::{DEFAULT_PORT, Dsn, InvalidDsn, Resolved, Surroundings, VERTICA_
 use super::vertica::VerticaConfig;
 use super::{ExportConfig, OptionalSpan, Secret};
 use crate::message::SourceName;
-use crate::message::setting::{Compression, InfinityMode, NumericMode, ReadWay, Span};
+use crate::message::setting::{ArrayMode, Compression, InfinityMode, NumericMode, ReadWay, Span};
 
 mod effective;
 mod section;
@@ -31,6 +31,18 @@ pub enum SourceKind {
     Greenplum(PostgresConfig),
     /// Vertica.
     Vertica(VerticaConfig),
+}
+
+impl SourceKind {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Greenplum(_) => "greenplum",
+            Self::Vertica(_) => "vertica",
+        }
+    }
 }
 
 /// How to reach a PostgreSQL server.
@@ -258,6 +270,8 @@ pub struct SourceConfig {
     pub numeric: Option<NumericMode>,
     /// Default for infinite dates and timestamps.
     pub infinity: InfinityMode,
+    /// Default for arrays of more than one dimension.
+    pub arrays: ArrayMode,
     /// Compression; if not set, the preset applies.
     pub compression: Option<Compression>,
     /// Rows of a chunk; if not set, `[export]` applies.

@@ -8,6 +8,7 @@ use super::{
     Auto, BrokerConfig, Config, ExportConfig, HttpConfig, LogConfig, Secret, SourceConfig, TimingConfig,
 };
 use crate::message::SourceName;
+use crate::message::output::LEAST_FILE_BYTES;
 use crate::message::setting::Span;
 
 impl Config {
@@ -139,6 +140,12 @@ impl ExportConfig {
             "export.row_group_bytes",
             "use 1024 (1 KiB) to 4294967296 (4 GiB) bytes",
         );
+        found.unless(
+            self.file_bytes.is_none_or(|bytes| bytes.get() >= LEAST_FILE_BYTES),
+            "export.file_bytes",
+            "use at least 1048576 bytes (1 MiB), or leave it out",
+        );
+        found.unless(self.partitions_max.get() <= 100_000, "export.partitions_max", "use at most 100000");
         found.unless(self.chunk_bytes.get() >= 1 << 10, "export.chunk_bytes", "use at least 1024 bytes");
         found.between("export.shutdown_grace", self.shutdown_grace, Span::seconds(0), Span::seconds(86_400));
         let group = self.group.as_ref().is_none_or(|g| !g.is_empty() && !g.contains([':', '\0', '\n']));
@@ -298,6 +305,7 @@ mod tests {
             ("[export]\nroot = \"/a/../b\"", "export.root"),
             ("[export]\nroot = \"/a\"\nworkers = 5000", "export.workers: use at most 4096"),
             ("[export]\nroot = \"/a\"\nrow_group_bytes = 5", "export.row_group_bytes"),
+            ("[export]\nroot = \"/a\"\nfile_bytes = 1048575", "export.file_bytes"),
             ("[export]\nroot = \"/a\"\nmemory_limit = 5", "export.memory_limit"),
             ("[broker]\nprefix = \"a#b\"", "broker.prefix"),
             ("[broker]\nurl = \"amqp://x\"\nurl_file = \"/x\"", "not both"),

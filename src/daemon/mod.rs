@@ -22,9 +22,9 @@ use crate::job::outcome::Owner;
 use crate::logging::LogHandle;
 use crate::metrics::Metrics;
 use crate::source::{self, SourceError};
+use crate::status::{Fleet, Status};
 use crate::worker::Worker;
 
-pub mod jobs_view;
 pub mod roles;
 pub mod signals;
 mod steady;
@@ -117,8 +117,9 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     let worker = Worker::new(Arc::clone(&context), roles::slots(&context));
     let stop = CancellationToken::new();
     let end = CancellationToken::new();
-    let view = Arc::new(jobs_view::FolderView::new(Arc::clone(&context), Arc::clone(&worker)));
-    let views = Views { metrics: Arc::clone(&metrics), health: health.clone(), jobs: view };
+    let fleet = Arc::new(Fleet::default());
+    let status = Arc::new(Status::new(Arc::clone(&context), Arc::clone(&fleet)));
+    let views = Views::new(Arc::clone(&metrics), health.clone(), Arc::clone(&status));
     let http = HttpServer::bind(&config.http, views).await?;
     // All tasks end when `end` fires. Tasks that still run when the set is dropped are aborted.
     let mut tasks = JoinSet::new();
@@ -126,7 +127,11 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     crate::logging::name_daemon(context.instance);
     info!(host = context.host, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
     tasks.spawn(systemd::notify(health.clone(), end.clone()));
-    let roles = Roles { context, worker: Arc::clone(&worker), health: health.clone(), stop: stop.clone() };
+    let roles = Roles { context, worker, fleet, health: health.clone(), stop: stop.clone() };
+    {
+        let (roles, end) = (roles.clone(), end.clone());
+        tasks.spawn(async move { roles.observe(&status, &end).await });
+    }
     tasks.spawn(watch_blocked(bus.blocked(), metrics, health.clone(), end.clone()));
     let mut supervised = {
         let (roles, end) = (roles.clone(), end.clone());

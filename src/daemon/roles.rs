@@ -11,16 +11,22 @@ use tracing::{debug, info, warn};
 
 use super::{ALARM, BROKER};
 use crate::bus::{BusError, Outgoing, Queue, Session};
-use crate::context::Context;
+use crate::context::{Context, SourceEntry};
 use crate::http::Health;
 use crate::intake::{self, IntakeError};
 use crate::job::coordinator::{self, CoordinatorError};
+use crate::job::outcome::Owner;
 use crate::job::window::by_cores;
-use crate::message::{Control, InboxMessage};
+use crate::message::presence::Pool;
+use crate::message::{Control, InboxMessage, Presence};
+use crate::source::PoolUse;
+use crate::status::{Fleet, Status};
 use crate::worker::{Worker, WorkerError};
 
 /// A loop that has not moved for this long counts as hanging.
 const LOOP_LIMIT: Duration = Duration::from_secs(120);
+/// How often a daemon looks at itself for its status page.
+const OBSERVE: Duration = Duration::from_secs(1);
 /// The obstacle that keeps a daemon from taking work.
 pub(crate) const WORK: &str = "work";
 /// The obstacle that keeps a daemon from storing requests.
@@ -57,6 +63,8 @@ pub struct Roles {
     pub context: Arc<Context>,
     /// The worker, which outlives sessions.
     pub worker: Arc<Worker>,
+    /// Who else is there.
+    pub fleet: Arc<Fleet>,
     /// Whether this process is well.
     pub health: Health,
     /// Fires when no more work is to be taken.
@@ -162,6 +170,7 @@ impl Roles {
                     self.worker.drop_job(&job);
                     self.worker.shared().keepers.release_job(&job);
                 }
+                Ok(Control::Alive(presence)) => self.fleet.heard(*presence),
                 Ok(Control::Census) => {
                     let alive = self.worker.alive(false);
                     session.publish(Outgoing::Inbox(InboxMessage::Alive(alive))).await?;
@@ -180,6 +189,7 @@ impl Roles {
             tick.tick().await;
             let alive = self.worker.alive(false);
             session.publish(Outgoing::Inbox(InboxMessage::Alive(alive))).await?;
+            self.introduce(&session, self.present(false)).await?;
             // The obstacle ends only here, because a connected daemon may still lack the right to publish.
             if self.health.clear(BROKER) {
                 info!("connected to the broker");
@@ -189,6 +199,57 @@ impl Roles {
             }
             self.context.metrics.broker_blocked.set(0);
             self.measure().await;
+        }
+    }
+
+    /// Tells all daemons about this one. A one-shot export has no others.
+    pub(super) async fn introduce(
+        &self,
+        session: &Arc<dyn Session>,
+        presence: Presence,
+    ) -> Result<(), BusError> {
+        match self.context.owner {
+            Owner::Daemons { .. } => {
+                session.publish(Outgoing::Control(Control::Alive(Box::new(presence)))).await
+            }
+            Owner::OneShot(_) | Owner::UnknownRun => Ok(()),
+        }
+    }
+
+    /// This daemon as it describes itself. Its own page shows it even without a broker.
+    pub(super) fn present(&self, leaving: bool) -> Presence {
+        let context = &self.context;
+        let pool = |entry: &SourceEntry| {
+            let PoolUse { idle, busy, waiting } = entry.source.pool_use();
+            Pool { idle: idle as u64, busy: busy as u64, waiting: waiting as u64 }
+        };
+        let presence = Presence {
+            alive: self.worker.alive(leaving),
+            host: context.host.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: Some(context.started_at),
+            coordinates: context.metrics.coordinator_active.get() > 0,
+            obstacles: self
+                .health
+                .ready()
+                .err()
+                .map(|why| why.lines().map(Into::into).collect())
+                .unwrap_or_default(),
+            doing: self.worker.doing(),
+            pools: context.sources().iter().map(|(name, entry)| (name.clone(), pool(entry))).collect(),
+            rates: self.fleet.read(context.now(), self.worker.read_so_far()),
+        };
+        self.fleet.heard(presence.clone());
+        presence
+    }
+
+    /// Keeps this daemon's own entry of the fleet fresh until `end`.
+    pub(super) async fn observe(&self, status: &Status, end: &CancellationToken) {
+        let mut tick = tokio::time::interval(OBSERVE);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while end.run_until_cancelled(tick.tick()).await.is_some() {
+            self.present(false);
+            status.forget();
         }
     }
 

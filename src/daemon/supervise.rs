@@ -116,12 +116,18 @@ async fn drained(roles: &Roles, session: &Arc<dyn Session>, end: &CancellationTo
                 if session.publish(Outgoing::Inbox(InboxMessage::Alive(alive))).await.is_err() {
                     break;
                 }
+                let mut presence = roles.present(false);
+                presence.alive.slots = 0;
+                let _ = roles.introduce(session, presence).await;
             }
         }
     }
     end.cancelled().await;
     let leaving = roles.worker.alive(true);
-    let goodbye = session.publish(Outgoing::Inbox(InboxMessage::Alive(leaving)));
+    let goodbye = async {
+        let _ = session.publish(Outgoing::Inbox(InboxMessage::Alive(leaving))).await;
+        roles.introduce(session, roles.present(true)).await
+    };
     let _ = tokio::time::timeout(LAST_WORDS, goodbye).await;
     let _ = tokio::time::timeout(LAST_WORDS, session.close()).await;
 }

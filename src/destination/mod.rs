@@ -121,6 +121,8 @@ pub enum Publication {
     Decided(Decision),
     /// No decision: this directory is taken, and no other name may be tried.
     Taken(String),
+    /// No decision: the destination cannot hold the table as it is. It is to be discarded.
+    Refused(ErrorReport),
 }
 
 /// A published file that is open for reading.
@@ -270,7 +272,7 @@ pub trait Destination: Send + Sync {
     /// When the file cannot be opened.
     fn open(&self, directory: &str, path: &str) -> io::Result<Box<dyn PublishedFile>>;
 
-    /// The files of a published table; `None` if the table does not exist.
+    /// The files of a published table, by their paths below its directory; `None` if the table does not exist.
     ///
     /// # Errors
     /// When the destination refuses.

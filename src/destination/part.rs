@@ -23,6 +23,8 @@ pub struct PartPlace {
     pub chunk: ChunkNo,
     /// Unique per attempt.
     pub id: Uuid,
+    /// Number of the part among those of its chunk and table.
+    pub nth: u32,
 }
 
 /// A part that is being written. If it is dropped unfinished, it is given up.

@@ -107,13 +107,12 @@ pub fn parts(job: &JobId, of: BatchId) -> String {
 }
 
 /// `000017.<uuid>.parquet`. If the part belongs to another table than the first one of the batch, the table's
-/// number follows the uuid.
+/// number follows the uuid. The parts of a chunk after the first one have their number as well.
 #[must_use]
-pub fn part_file(chunk: ChunkNo, id: Uuid, table: Option<TableNo>) -> String {
-    match table {
-        None => format!("{chunk:06}.{id}.parquet"),
-        Some(table) => format!("{chunk:06}.{id}-{table}.parquet"),
-    }
+pub fn part_file(chunk: ChunkNo, id: Uuid, table: Option<TableNo>, nth: u32) -> String {
+    let table = table.map_or(String::new(), |table| format!("-{table}"));
+    let nth = if nth == 0 { String::new() } else { format!(".{nth}") };
+    format!("{chunk:06}.{id}{table}{nth}.parquet")
 }
 
 /// `records/eN/<t>`

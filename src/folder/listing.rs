@@ -52,6 +52,19 @@ impl Folder {
         Ok(names.iter().filter_map(job).collect())
     }
 
+    /// Names under which people find archives, the newest days first.
+    ///
+    /// # Errors
+    /// When the folder refuses.
+    pub async fn archive_names(&self) -> Result<Vec<String>, FolderError> {
+        let mut names = self.store().list(layout::BY_DATE).await?;
+        // `job_<id>_<date>.json`
+        names.sort_by_cached_key(|name| {
+            std::cmp::Reverse(name.rsplit('_').next().unwrap_or_default().to_owned())
+        });
+        Ok(names)
+    }
+
     /// Names under which people find the archives of the newest `limit` jobs, the newest first.
     ///
     /// # Errors

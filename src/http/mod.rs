@@ -1,38 +1,42 @@
-//! Metrics, health and jobs over HTTP. Read-only: nothing here changes a job.
+//! The status page, its API, metrics and health over HTTP. Read-only: nothing here changes a job.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::{Value, json};
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::HttpConfig;
-use crate::message::JobId;
 use crate::metrics::Metrics;
+use crate::status::Status;
 
+mod api;
+mod ask;
 pub mod health;
+mod live;
+mod openapi;
+pub mod pages;
 
 pub use health::{Health, Heartbeat};
 
+use ask::{Asked, Problem};
+use pages::{Here, Page};
+
+const STYLE: &str = include_str!("assets/style.css");
+const LIVE: &str = include_str!("assets/live.js");
+/// What a page may load, and from where.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
 /// How long running answers may take after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// The jobs as the API shows them.
-#[async_trait]
-pub trait JobsView: Send + Sync {
-    /// All jobs, or the reason why they cannot be read.
-    async fn jobs(&self) -> Result<Value, String>;
-    /// One job, `None` if it is not known, or the reason why it cannot be read.
-    async fn job(&self, id: &JobId) -> Result<Option<Value>, String>;
-}
 
 /// The sources of the answers.
 #[derive(Clone)]
@@ -41,8 +45,20 @@ pub struct Views {
     pub metrics: Arc<Metrics>,
     /// For `/healthz` and `/readyz`.
     pub health: Health,
-    /// For `/api/jobs`.
-    pub jobs: Arc<dyn JobsView>,
+    /// For pages and API.
+    pub status: Arc<Status>,
+    viewers: Arc<Semaphore>,
+    /// Fires when the server stops: streams end then.
+    closing: CancellationToken,
+}
+
+impl Views {
+    /// The sources of the answers of a process.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, health: Health, status: Arc<Status>) -> Self {
+        let viewers = Arc::new(Semaphore::new(live::MOST));
+        Self { metrics, health, status, viewers, closing: CancellationToken::new() }
+    }
 }
 
 /// Why the server cannot run.
@@ -73,6 +89,7 @@ pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    closing: CancellationToken,
 }
 
 impl HttpServer {
@@ -101,7 +118,8 @@ impl HttpServer {
         };
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        Ok(Some(Self { listener, address, router: router(views) }))
+        let closing = views.closing.clone();
+        Ok(Some(Self { listener, address, router: router(views), closing }))
     }
 
     /// The address that the server listens on.
@@ -116,7 +134,11 @@ impl HttpServer {
     /// If the listener fails.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), HttpError> {
         let address = self.address;
-        let orderly = stop.clone().cancelled_owned();
+        let (stopped, closing) = (stop.clone(), self.closing);
+        let orderly = async move {
+            stopped.cancelled().await;
+            closing.cancel();
+        };
         let server = axum::serve(self.listener, self.router).with_graceful_shutdown(orderly);
         let too_late = async {
             stop.cancelled().await;
@@ -134,8 +156,18 @@ fn router(views: Views) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/api/jobs", get(jobs))
-        .route("/api/jobs/{id}", get(job))
+        .route("/", get(page))
+        .route("/tables", get(page))
+        .route("/operations", get(page))
+        .route("/jobs/{id}", get(page))
+        .route("/jobs/{id}/tables/{place}", get(page))
+        .route("/live", get(live::live))
+        .route("/style.css", get(|| asset("text/css; charset=utf-8", STYLE.into())))
+        .route("/live.js", get(|| asset("text/javascript; charset=utf-8", LIVE.into())))
+        .route("/icon.svg", get(|| asset("image/svg+xml", pages::icon())))
+        .merge(api::router())
+        .fallback(page)
+        .layer(middleware::map_response(guarded))
         .with_state(views)
 }
 
@@ -160,29 +192,90 @@ fn probe(state: Result<(), String>) -> Response {
     }
 }
 
-async fn jobs(State(views): State<Views>) -> Response {
-    match views.jobs.jobs().await {
-        Ok(jobs) => Json(jobs).into_response(),
-        Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
+/// Headers of every answer: nothing is loaded from elsewhere, and no other site shows or reads this.
+async fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
-async fn job(State(views): State<Views>, Path(id): Path<String>) -> Response {
-    let id = match JobId::parse(&id) {
-        Ok(id) => id,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+async fn asset(kind: &'static str, text: String) -> Response {
+    // Pages name their assets with a hash of them.
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=86400")];
+    (headers, text).into_response()
+}
+
+/// A hash of the assets, which changes with them.
+fn assets() -> &'static str {
+    static HASH: LazyLock<String> = LazyLock::new(|| {
+        let mut hash = crate::job::outcome::sha256(format!("{STYLE}{LIVE}{}", pages::icon()).as_bytes());
+        hash.truncate(12);
+        hash
+    });
+    &HASH
+}
+
+async fn page(State(views): State<Views>, uri: Uri) -> Response {
+    let shown = match Asked::parse(&uri) {
+        Ok(asked) => show(&views, &asked).await,
+        Err(problem) => Err(problem),
     };
-    match views.jobs.job(&id).await {
-        Ok(Some(job)) => Json(job).into_response(),
-        Ok(None) => {
-            problem(StatusCode::NOT_FOUND, &format!("no job `{id}` is known here; `/api/jobs` lists them"))
-        }
-        Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
+    let (status, page) = match shown {
+        Ok(page) => (StatusCode::OK, page),
+        Err(problem) => (problem.status, pages::problem(title(problem.status), &problem.message)),
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let here = Here { host: views.status.host().to_owned(), path, assets: assets().to_owned() };
+    (status, Html(page.document(&here))).into_response()
+}
+
+fn title(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::BAD_REQUEST => "Not understood",
+        _ => "Not available now",
     }
 }
 
-fn problem(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": message }))).into_response()
+/// The page that was asked for.
+async fn show(views: &Views, asked: &Asked) -> Result<Page, Problem> {
+    match asked {
+        Asked::Overview(page) => Ok(pages::overview::page(&views.status.overview(*page).await)),
+        Asked::Manual => Ok(pages::manual::page()),
+        Asked::Tables(wanted) => {
+            let view = views.status.tables(wanted).await.map_err(|e| Problem::unavailable(e.to_string()))?;
+            Ok(pages::tables::page(&view, wanted))
+        }
+        Asked::Job(job, wanted) => {
+            let found = api::found(views, job.as_str()).await?;
+            let picture = found.picture();
+            let page = pages::job::JobPage {
+                picture,
+                request: &views.status.request(picture),
+                details: views.status.has_details(),
+                wanted,
+                now: views.status.now(),
+            };
+            Ok(page.page())
+        }
+        Asked::Table(job, place, page) => {
+            let found = api::found(views, job.as_str()).await?;
+            let place = *place as usize;
+            let table = found.picture().tables.get(place);
+            let table = table
+                .ok_or_else(|| Problem::unknown(format!("job `{job}` has no table in place {place}")))?;
+            let archived = found.archive().and_then(|archive| archive.tables.get(place));
+            Ok(pages::table::page(found.picture(), table, archived, *page))
+        }
+    }
 }
 
 #[cfg(test)]

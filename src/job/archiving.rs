@@ -1,17 +1,18 @@
 //! Builds the archive of a settled job from its state. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
 use super::archive::{Archive, ArchivedColumn, ArchivedTable, Performance, TableStatus, ThreadingConfig};
+use super::timeline::{MOST_CHUNKS, TimedChunk, Timeline, TimelineDaemon};
 use crate::folder::VERSION;
 use crate::job::decide::final_status;
 use crate::job::outcome::{CancelMark, StoredRequest, TableResult};
 use crate::job::state::JobState;
 use crate::message::pattern::qualified;
 use crate::message::setting::FileTypes;
-use crate::message::{BatchNo, Epoch};
+use crate::message::{BatchNo, ChunkNo, Epoch, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::{FailedTable, PlannedTable, SkippedRelation};
 use crate::relation::Column;
@@ -84,6 +85,7 @@ impl Archive {
             tables.extend(plan.failed().iter().map(unplanned));
         }
         tables.sort_by_key(|(number, _)| *number);
+        let places = tables.iter().zip(0..).map(|((number, _), place)| (*number, place)).collect();
         let tables: Vec<ArchivedTable> = tables.into_iter().map(|(_, t)| t).collect();
         let skipped = skipped(job, &tables);
         Archive {
@@ -103,6 +105,7 @@ impl Archive {
             labels: stored.request.labels.clone(),
             retry_of: stored.retry_of.clone(),
             skipped,
+            timeline: timeline(job, &places),
             error: job
                 .cancel
                 .as_ref()
@@ -110,6 +113,32 @@ impl Archive {
                 .or_else(|| job.plans.iter().find_map(|p| p.error().cloned())),
         }
     }
+}
+
+/// Which daemon exported each chunk, and when. `places` has the place of each table in the archive.
+fn timeline(job: &JobState, places: &HashMap<TableNo, u32>) -> Timeline {
+    let received = job.stored.received_at.as_millisecond();
+    let mut line = Timeline::default();
+    for (id, batch) in &job.batches {
+        let Some(table) = batch.tables.iter().find_map(|table| places.get(table)) else { continue };
+        for (record, chunk) in batch.records.iter().zip((0..).map(ChunkNo)) {
+            let Some(record) = record else { continue };
+            let daemon = TimelineDaemon { host: record.host.clone(), instance: record.instance };
+            let since = record.started_at.as_millisecond().saturating_sub(received);
+            let chunk = TimedChunk {
+                table: *table,
+                epoch: id.epoch,
+                chunk,
+                daemon: line.place(daemon),
+                start: u64::try_from(since).unwrap_or(0),
+                // A duration becomes a whole number: negative and endless ones do not occur.
+                duration: (record.seconds * 1e3).round() as u64,
+            };
+            line.chunks.push(chunk);
+        }
+    }
+    line.bound(MOST_CHUNKS);
+    line
 }
 
 /// The relations that were left out. Where plans differ, the last plan that names a relation is right. A
@@ -155,6 +184,7 @@ impl ArchivedTable {
             files: Vec::new(),
             pages: None,
             columns: planned.columns.iter().map(column).collect(),
+            partition_by: planned.partition_by.clone(),
             types: plan.writer.types,
             high_water_mark: planned.high_water_mark.clone(),
             note: planned.note.clone(),
@@ -184,6 +214,7 @@ impl ArchivedTable {
             files: Vec::new(),
             pages: None,
             columns: Vec::new(),
+            partition_by: Vec::new(),
             types: FileTypes::default(),
             high_water_mark: None,
             note: None,

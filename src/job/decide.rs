@@ -11,7 +11,10 @@ use super::outcome::{CancelCause, TableResult};
 use super::state::{BatchId, BatchState, JobState};
 use crate::job::record::{Cause, Failure, RecordedTable};
 use crate::message::event::ErrorReport;
+use crate::message::pattern::qualified;
 use crate::message::{Epoch, JobId, TableNo};
+use crate::plan::export_plan::PlannedTable;
+use crate::relation::{UnfitColumn, hive};
 
 /// Most snapshot lineages that one job may use.
 pub const MAX_LINEAGES: usize = 5;
@@ -232,8 +235,10 @@ fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> 
     if unfit.is_empty() {
         return None;
     }
-    unfit.sort_by(|a, b| a.column.cmp(&b.column));
-    unfit.dedup_by(|a, b| a.column == b.column);
+    // Arrays of different numbers of dimensions are two reasons.
+    let reason = |unfit: &UnfitColumn| (unfit.column.clone(), unfit.dimensions);
+    unfit.sort_by_key(reason);
+    unfit.dedup_by_key(|unfit| reason(unfit));
     Some(Disposition::Abandon(Cause::Unfit { columns: unfit }))
 }
 
@@ -259,6 +264,9 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
         };
         return limited(job, id, table, Cause::Changed, &error);
     }
+    if let Some(error) = too_many_partitions(job, id, batch, planned) {
+        return Disposition::Fail(error);
+    }
     match planned.counted_rows {
         Some(counted) if counted != rows => Disposition::Fail(ErrorReport {
             code: "count_mismatch".into(),
@@ -277,6 +285,26 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
         }),
         _ => Disposition::Publish,
     }
+}
+
+/// Each worker sees only the partitions of its own chunk.
+fn too_many_partitions(
+    job: &JobState,
+    id: BatchId,
+    batch: &BatchState,
+    planned: &PlannedTable,
+) -> Option<ErrorReport> {
+    if planned.partition_by.is_empty() {
+        return None;
+    }
+    let most = usize::try_from(job.plan(id.epoch)?.writer.partitions_max).ok()?;
+    let parts = batch.records.iter().flatten().filter_map(|r| r.of(planned.number)).flat_map(|of| &of.parts);
+    let directories: BTreeSet<&str> = parts.filter_map(|part| Some(part.path.rsplit_once('/')?.0)).collect();
+    (directories.len() > most).then(|| {
+        let columns: Vec<&str> = planned.partition_by.iter().map(String::as_str).collect();
+        let table = qualified(&planned.schema, &planned.name);
+        ErrorReport::permanent("too_many_partitions", hive::too_many(&table, &columns, most), hive::FEWER)
+    })
 }
 
 /// Plans a table again, unless the job has used all its lineages or the table has changed too often: then the

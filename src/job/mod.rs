@@ -14,7 +14,7 @@ pub mod state;
 pub mod window;
 
 // The control files from which the state of a job is read.
-pub use crate::folder::files::{archive, outcome, plan, record};
+pub use crate::folder::files::{archive, outcome, plan, record, timeline};
 
 #[cfg(test)]
 mod tests;

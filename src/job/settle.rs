@@ -114,7 +114,7 @@ impl Settlement {
         table: &Leaving,
         now: Timestamp,
     ) -> Result<TableResult, FolderError> {
-        let taken = match destination.publish(&table.staged, &table.parts, self.on_conflict, now).await? {
+        let error = match destination.publish(&table.staged, &table.parts, self.on_conflict, now).await? {
             Publication::Decided(Decision::Published(directory)) => {
                 destination.confirm(&directory, &table.parts).await?;
                 return Ok(TableResult::Published {
@@ -128,13 +128,13 @@ impl Settlement {
             Publication::Decided(Decision::Discarded) => {
                 return Ok(TableResult::Abandoned { cause: Cause::LineageLost });
             }
-            Publication::Taken(directory) => directory,
+            Publication::Taken(directory) => ErrorReport::permanent(
+                "directory_exists",
+                format!("{}: the directory {directory} exists and on_conflict is `fail`", table.name),
+                "move the directory away, or use on_conflict version or timestamp",
+            ),
+            Publication::Refused(error) => error,
         };
-        let error = ErrorReport::permanent(
-            "directory_exists",
-            format!("{}: the directory {taken} exists and on_conflict is `fail`", table.name),
-            "move the directory away, or use on_conflict version or timestamp",
-        );
         match destination.discard(&table.staged).await? {
             Decision::Discarded => Ok(TableResult::Failed { error }),
             // The directory in the way is this table itself: another coordinator published it first.

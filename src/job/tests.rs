@@ -14,6 +14,7 @@ use super::window::{SourceLimits, Window, WindowSettings};
 use crate::job::record::{Cause, Failure, PartReference, Record, RecordedPart, RecordedTable};
 use crate::message::event::ErrorReport;
 use crate::message::inbox::Alive;
+use crate::message::output::PARTITIONS_MAX;
 use crate::message::request::RequestMessage;
 use crate::message::setting::Compression;
 use crate::message::{BatchNo, ChunkNo, Epoch, JobId, SourceName, TableNo, Task};
@@ -48,6 +49,7 @@ pub(super) fn planned(number: u32, batch: u32, chunks: u32) -> PlannedTable {
         only: false,
         contains: vec![],
         columns: vec![],
+        partition_by: vec![],
         key: vec![],
         filter: None,
         range_filter: None,
@@ -83,6 +85,8 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
         writer: WriterSettings {
             compression: Compression::Snappy,
             row_group_bytes: 1,
+            file_bytes: None,
+            partitions_max: PARTITIONS_MAX,
             types: Default::default(),
         },
         on_conflict: Default::default(),
@@ -168,6 +172,40 @@ fn settle(job: &mut JobState, id: BatchId, result: TableResult) {
     let tables = batch.tables.iter().map(|t| TableOutcome { table: *t, result: result.clone() }).collect();
     batch.outcome = Some(Arc::new(Outcome { v: 1, at: Timestamp::UNIX_EPOCH, tables }));
     batch.told = true;
+}
+
+#[test]
+fn a_table_with_too_many_partitions_in_all_its_chunks_fails() {
+    let by_region = PlannedTable { partition_by: vec!["region".into()], ..planned(0, 0, 2) };
+    let (mut job, id) = running(vec![by_region]);
+    let mut plan = ExportPlan::clone(job.plan(id.epoch).expect("planned"));
+    plan.writer.partitions_max = 2;
+    job.plans[0] = plan.into();
+    let recorded = |regions: [&str; 2]| {
+        let mut record = record(&[0]);
+        let part = record.tables[0].parts[0].clone();
+        record.tables[0].parts = regions
+            .iter()
+            .map(|region| RecordedPart {
+                path: format!("region={region}/part-000000-0000.parquet"),
+                ..part.clone()
+            })
+            .collect();
+        record
+    };
+    for (second, fails) in [("US", false), ("APAC", true)] {
+        let batch = job.batches.get_mut(&id).expect("planned");
+        batch.record(ChunkNo(0), recorded(["EU", "US"]));
+        batch.record(ChunkNo(1), recorded(["EU", second]));
+        match &dispositions(&job, &at())[..] {
+            [Disposition::Publish] => assert!(!fails, "{second}"),
+            [Disposition::Fail(error)] => {
+                assert!(fails && error.code == "too_many_partitions", "{error:?}");
+                assert!(error.message.contains("s.t0: column region"), "{error:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

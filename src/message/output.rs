@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::setting::{Compression, FileTypes, or_default};
 
+/// The smallest `file_bytes`: smaller files cost readers more than they bring.
+pub const LEAST_FILE_BYTES: u64 = 1 << 20;
+
+/// How many partitions a table may have, unless the configuration says otherwise.
+pub const PARTITIONS_MAX: u32 = 1_000;
+
+/// How many columns may partition a table: each is a level of directories.
+pub(super) const MOST_LEVELS: usize = 8;
+
 /// Bounds of `row_group_bytes` in a request: a request must not use up the memory of a daemon.
 pub(super) const ROW_GROUP_BYTES: std::ops::RangeInclusive<u64> = 1024..=256 << 20;
 
@@ -26,6 +35,17 @@ pub struct OutputRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 268_435_456))]
     pub row_group_bytes: Option<NonZeroU64>,
+    /// Size in bytes at which a file is followed by the next one: at least 1 MiB. A file ends with the row
+    /// group that reaches this size. Else `[export] file_bytes` of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576))]
+    pub file_bytes: Option<NonZeroU64>,
+    /// Columns that the files leave out: each combination of their values has a directory of its own, as in
+    /// `region=EU/year=2026`. NULL is `__HIVE_DEFAULT_PARTITION__`. The types text, char, enum, integer, date, boolean
+    /// and uuid are possible.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub partition_by: Vec<String>,
     /// Which types and encodings the files may have; else `[export] types` of the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub types: Option<FileTypes>,

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 
 use super::json::Document;
-use super::output::ROW_GROUP_BYTES;
+use super::output::{LEAST_FILE_BYTES, MOST_LEVELS, ROW_GROUP_BYTES};
 pub use super::output::{OnConflict, OutputDirectory, OutputRequest};
 use super::pattern::TablePattern;
 use super::setting::{Span, object_or_default, or_default};
@@ -159,6 +159,13 @@ impl ExportRequest {
         if self.output.row_group_bytes.is_some_and(|bytes| !ROW_GROUP_BYTES.contains(&bytes.get())) {
             return fail("output.row_group_bytes", "use 1024 (1 KiB) to 268435456 (256 MiB)");
         }
+        if self.output.file_bytes.is_some_and(|bytes| bytes.get() < LEAST_FILE_BYTES) {
+            return fail("output.file_bytes", "use at least 1048576 (1 MiB), or leave it out");
+        }
+        let by = &self.output.partition_by;
+        if by.len() > MOST_LEVELS || by.iter().enumerate().any(|(i, name)| by[..i].contains(name)) {
+            return fail("output.partition_by", "use at most 8 columns, each of them once");
+        }
         if self.labels.len() > 64 || self.labels.iter().any(|(k, v)| k.len() > 128 || v.len() > 1024) {
             return fail("labels", "at most 64 labels, keys up to 128 and values up to 1024 bytes");
         }
@@ -246,6 +253,15 @@ mod tests {
         assert!(refused(r#"{"tables":["a.b"],"output":{"directory":"../x"}}"#).contains("output.directory"));
         assert!(refused(r#"{"tables":["a.b"],"output":{"directory":"/x"}}"#).contains("absolute"));
         assert!(refused(r#"{"tables":["a.b"],"output":{"row_group_bytes":5368709120}}"#).contains("256 MiB"));
+        let small = refused(r#"{"tables":["a.b"],"output":{"file_bytes":1048575}}"#);
+        assert!(small.contains("output.file_bytes") && small.contains("1 MiB"), "{small}");
+        assert!(
+            refused(r#"{"tables":["a.b"],"output":{"partition_by":["a","a"]}}"#)
+                .contains("each of them once")
+        );
+        assert!(
+            refused(r#"{"tables":["a.b"],"output":{"partition_by":"a"}}"#).contains("output.partition_by")
+        );
         assert!(refused(r#"{"tables":["a.b"],"job_id":"a/b"}"#).contains("job_id"));
         assert!(refused(r#"{"cancel":"a/b"}"#).contains("cancel"));
         assert!(refused(r#"{"labels":{"a":null},"tables":["a.b"]}"#).contains("`labels.a`"));

@@ -245,6 +245,18 @@ pub enum InfinityMode {
     Text,
 }
 
+/// What becomes of arrays of more than one dimension.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ArrayMode {
+    /// They do not fit: the column becomes text, unless `on_unfit` says otherwise.
+    #[default]
+    Text,
+    /// Lists of lists, if all arrays of the column have the same number of dimensions. Otherwise they do not
+    /// fit.
+    Nested,
+}
+
 /// Which types and encodings files may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -9,7 +9,7 @@ use serde::de::{self, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::pattern::TablePattern;
-use super::setting::{InfinityMode, NumericMode, ReadWay, object, or_default};
+use super::setting::{ArrayMode, InfinityMode, NumericMode, ReadWay, object, or_default};
 
 /// One table, or a pattern of tables, with its options: in messages an object, or the name alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +49,9 @@ pub struct TableRequest {
     /// What happens to infinite dates and timestamps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infinity: Option<InfinityMode>,
+    /// What becomes of arrays of more than one dimension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrays: Option<ArrayMode>,
     /// Text columns that are exported as the bytes that the server has, for texts that are not UTF-8.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub as_bytes: Vec<String>,
@@ -70,6 +73,7 @@ impl TableRequest {
             chunk_rows: None,
             numeric: None,
             infinity: None,
+            arrays: None,
             as_bytes: Vec::new(),
         }
     }

@@ -2,12 +2,14 @@
 //! need to know, and nothing that changes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::event::ErrorReport;
+use crate::message::output::PARTITIONS_MAX;
 use crate::message::request::{OnConflict, OnUnfit, OutputDirectory, Verify};
 use crate::message::setting::{Compression, FileTypes, ReadWay, text_or_empty};
 use crate::message::{BatchNo, Epoch, JobId, SourceName, TableNo};
@@ -67,9 +69,24 @@ pub struct WriterSettings {
     pub compression: Compression,
     /// Encoded bytes after which a row group is closed.
     pub row_group_bytes: u64,
+    /// Bytes at which a part is followed by the next one; none for one part per chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<NonZeroU64>,
+    /// Largest number of partitions of a table that is partitioned.
+    #[serde(default = "partitions_max", skip_serializing_if = "is_usual")]
+    pub partitions_max: u32,
     /// Types and encodings of the files. The columns say which type each of them has.
     #[serde(default, skip_serializing_if = "FileTypes::is_exact")]
     pub types: FileTypes,
+}
+
+fn partitions_max() -> u32 {
+    PARTITIONS_MAX
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_usual(partitions: &u32) -> bool {
+    *partitions == PARTITIONS_MAX
 }
 
 /// One table of a plan.
@@ -98,6 +115,9 @@ pub struct PlannedTable {
     pub contains: Vec<String>,
     /// The columns, in the order of the files.
     pub columns: Vec<Column>,
+    /// Columns that files do not have: the directories of the files are named after their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
     /// Names of the primary key columns, for reports about rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub key: Vec<String>,

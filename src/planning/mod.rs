@@ -25,6 +25,7 @@ use crate::source::{Keeper, Snapshots, Source, SourceError};
 
 mod conditions;
 mod drafts;
+mod partition;
 mod table;
 
 use drafts::Drafts;
@@ -253,9 +254,14 @@ impl Ground<'_> {
 
     fn writer(&self, request: &ExportRequest) -> WriterSettings {
         let compression = request.output.compression;
+        let file_bytes = request.output.file_bytes.or(self.export.file_bytes);
+        let row_group_bytes = request.output.row_group_bytes.unwrap_or(self.export.row_group_bytes);
         WriterSettings {
             compression: compression.unwrap_or_else(|| self.config.compression(self.export)),
-            row_group_bytes: request.output.row_group_bytes.unwrap_or(self.export.row_group_bytes).get(),
+            // A part has whole row groups, so a larger row group would make it larger than wanted.
+            row_group_bytes: file_bytes.map_or(row_group_bytes, |bytes| bytes.min(row_group_bytes)).get(),
+            file_bytes,
+            partitions_max: self.export.partitions_max.get(),
             types: self.types,
         }
     }

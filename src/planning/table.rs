@@ -1,6 +1,7 @@
 //! The plan of one table.
 
 use super::conditions::NewRows;
+use super::partition::partition_by;
 use super::{Ground, PlanError, Scope, conditions};
 use crate::config::AllowWhere;
 use crate::message::request::{AfterNulls, OutputDirectory, Verify};
@@ -27,6 +28,7 @@ pub struct Draft<'a> {
     pub directory: Option<&'a OutputDirectory>,
     chosen: &'a ChosenTable<'a>,
     columns: Vec<Column>,
+    partition_by: Vec<String>,
     filter: Option<Frozen>,
     range_filter: Option<Frozen>,
     high_water_mark: Option<String>,
@@ -86,6 +88,7 @@ impl Draft<'_> {
             only: request.only,
             contains: if request.only { Vec::new() } else { relation.contains.clone() },
             columns: self.columns,
+            partition_by: self.partition_by,
             key: relation.primary_key.clone(),
             filter: self.filter,
             range_filter: self.range_filter,
@@ -128,12 +131,15 @@ impl Ground<'_> {
         let options = MappingOptions {
             numeric: request.numeric.or(self.config.numeric),
             infinity: request.infinity.unwrap_or(self.config.infinity),
+            arrays: request.arrays.unwrap_or(self.config.arrays),
             types: self.types,
             as_bytes: &request.as_bytes,
             as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
         };
         let columns: Vec<Column> =
             chosen.columns.iter().map(|c| self.source.map_column(c, &options)).collect();
+        let partition_by = partition_by(&scope.request.output.partition_by, chosen, &columns);
+        let partition_by = partition_by.map_err(PlanError::<E>::Failed)?;
         let split_request = SplitRequest::of(request, self.config, self.export, under.is_some());
         let estimate = if split_request.needs_estimate(relation) || relation.elsewhere.is_some() {
             let estimate = match fresh {
@@ -227,6 +233,7 @@ impl Ground<'_> {
             directory: scope.request.output.directory.as_ref(),
             chosen,
             columns,
+            partition_by,
             filter,
             range_filter,
             high_water_mark,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Column, Extent, Frozen};
 use crate::message::pattern::TablePattern;
-use crate::message::setting::{FileTypes, InfinityMode, NumericMode, ReadWay};
+use crate::message::setting::{ArrayMode, FileTypes, InfinityMode, NumericMode, ReadWay};
 
 /// What a survey looks for.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +120,8 @@ pub struct SurveyColumn {
     pub order: Option<Frozen>,
     /// Whether the values can be sorted, so that a request can ask for newer ones.
     pub ordered: bool,
+    /// Whether equal values have one text, which is the value: text, integers, dates, booleans, enums, uuids.
+    pub canonical: bool,
     /// Whether the column is a number (integer or numeric).
     pub numeric: bool,
     /// Correlation of the physical order with the order of the column; none without statistics.
@@ -168,11 +170,13 @@ pub struct MappingOptions<'a> {
     pub numeric: Option<NumericMode>,
     /// For infinite dates and timestamps.
     pub infinity: InfinityMode,
-    /// Which types files may have. Portable types override the two options above.
+    /// For arrays of more than one dimension.
+    pub arrays: ArrayMode,
+    /// Which types files may have. Portable types override `numeric` and `infinity`.
     pub types: FileTypes,
     /// Text columns to export as bytes.
     pub as_bytes: &'a [String],
-    /// Columns to export as text because a value did not fit, with the reason.
+    /// Columns whose type is changed because a value did not fit, with the reason.
     pub as_text: Vec<UnfitColumn>,
 }
 
@@ -183,6 +187,9 @@ pub struct UnfitColumn {
     pub column: String,
     /// Why the value does not fit; never the value itself.
     pub reason: String,
+    /// How many dimensions the value has, if it is an array and they are the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<u8>,
     /// The first row with such a value: its key, or its position in the chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row: Option<String>,

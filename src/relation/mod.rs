@@ -7,6 +7,7 @@ pub mod column;
 mod facts;
 pub mod filter;
 mod frozen;
+pub mod hive;
 pub mod pieces;
 mod selection;
 mod snapshot;

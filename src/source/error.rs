@@ -208,6 +208,7 @@ mod tests {
             vec![UnfitColumn {
                 column: "a".into(),
                 reason: "NaN has no decimal form".into(),
+                dimensions: None,
                 row: row.clone(),
             }]
         };

@@ -81,13 +81,23 @@ pub struct ChunkRead<'a> {
 pub struct Progress {
     rows: AtomicU64,
     bytes: AtomicU64,
+    whole: Option<Arc<Progress>>,
 }
 
 impl Progress {
+    /// The progress of a part of `whole`: what is added here is added there too.
+    #[must_use]
+    pub fn within(whole: &Arc<Self>) -> Self {
+        Self { whole: Some(Arc::clone(whole)), ..Self::default() }
+    }
+
     /// Adds rows and bytes that were read.
     pub fn add(&self, rows: u64, bytes: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.add(rows, bytes);
+        }
     }
 
     /// Rows and bytes so far.

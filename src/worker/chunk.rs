@@ -234,6 +234,10 @@ impl Work<'_> {
                 metrics.pages_recopied_total.with_label_values(&source).inc_by(pages.recopied);
             }
             metrics.bytes_written_total.with_label_values(&source).inc_by(bytes);
+            metrics
+                .files_written_total
+                .with_label_values(&source)
+                .inc_by(parts(&record.tables).count() as u64);
             info!(rows, bytes, seconds = record.seconds, "a chunk is done");
         }
         Ok((outcome, End::Done { wake: true }))

@@ -95,6 +95,7 @@ pub async fn export(
             table: table.number,
             chunk: task.chunk,
             id: context.machine.fresh(),
+            nth: 0,
         },
         plan: Arc::clone(plan),
         // The first chunk always writes a part: a table without rows is published with it.

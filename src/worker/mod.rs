@@ -19,6 +19,7 @@ use tracing::{Instrument, Span, debug, error, error_span, field, info, warn};
 use crate::bus::{BusError, Consumer, Delivery, Outgoing, Queue, Session, Settle};
 use crate::context::Context;
 use crate::message::inbox::{Alive, ChunkRef, Wake};
+use crate::message::presence::Doing;
 use crate::message::{InboxMessage, JobId, Task};
 use crate::source::Progress;
 
@@ -74,6 +75,7 @@ struct Run {
     waiting: Vec<Box<dyn Settle>>,
     cancel: CancellationToken,
     progress: Arc<Progress>,
+    since: Instant,
 }
 
 /// The worker of a process.
@@ -83,6 +85,8 @@ pub struct Worker {
     /// One permit per slot. Work that outlives its session holds its permit too.
     permits: Semaphore,
     runs: Mutex<BTreeMap<Task, Run>>,
+    /// Rows and bytes that all tasks have read since the start.
+    read: Arc<Progress>,
     tracker: TaskTracker,
     session: watch::Sender<Option<Arc<dyn Session>>>,
     /// Why a task could not be done here.
@@ -113,6 +117,7 @@ impl Worker {
             slots,
             permits: Semaphore::new(slots.max(1) as usize),
             runs: Mutex::default(),
+            read: Arc::default(),
             tracker: TaskTracker::new(),
             session: watch::Sender::new(None),
             unfit: watch::Sender::new(None),
@@ -141,16 +146,22 @@ impl Worker {
         }
     }
 
-    /// The running tasks, each with its rows and bytes so far.
+    /// The running tasks, with how long they have run.
     #[must_use]
-    pub fn progress(&self) -> Vec<(Task, u64, u64)> {
+    pub fn doing(&self) -> Vec<Doing> {
         lock(&self.runs)
             .iter()
             .map(|(task, run)| {
                 let (rows, bytes) = run.progress.read();
-                (task.clone(), rows, bytes)
+                Doing { task: task.clone(), seconds: run.since.elapsed().as_secs_f64(), rows, bytes }
             })
             .collect()
+    }
+
+    /// Rows and bytes that all tasks have read since the start of the process.
+    #[must_use]
+    pub fn read_so_far(&self) -> (u64, u64) {
+        self.read.read()
     }
 
     /// Takes tasks while the session lasts and this daemon is fit for them. Calls `subscribed` once the
@@ -223,7 +234,7 @@ impl Worker {
             return delivery.settle.release().await;
         }
         let cancel = self.stop.child_token();
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::within(&self.read));
         {
             let mut runs = lock(&self.runs);
             if let Some(run) = runs.get_mut(&task) {
@@ -235,6 +246,7 @@ impl Worker {
                 waiting: vec![delivery.settle],
                 cancel: cancel.clone(),
                 progress: Arc::clone(&progress),
+                since: Instant::now(),
             };
             runs.insert(task.clone(), run);
         }

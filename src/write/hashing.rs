@@ -27,6 +27,13 @@ impl<W: Write> HashingWriter<W> {
         Self { inner, buffer: Vec::new(), hasher: Sha256::new(), bytes: 0 }
     }
 
+    /// Writes the buffered bytes and frees the buffer.
+    pub(super) fn relieve(&mut self) -> io::Result<()> {
+        self.write_buffer()?;
+        self.buffer = Vec::new();
+        Ok(())
+    }
+
     /// Writes the buffered bytes and returns the inner writer.
     pub(super) fn finish(mut self) -> io::Result<Digested<W>> {
         self.write_buffer()?;

@@ -71,12 +71,18 @@ impl WriteError {
     }
 }
 
+/// What is remembered of a column of a row group until the end of the file: statistics, and the index of its
+/// pages.
+const FOOTER_BYTES: usize = 1 << 10;
+
 /// Writes one part.
 pub struct PartWriter<W: Write + Send> {
     path: PathBuf,
     schema: SchemaRef,
     settings: WriterSettings,
     columns: Vec<Column>,
+    /// Columns of the file, those in lists and composites counted one by one.
+    leaves: usize,
     rows: u64,
     /// `None` after an error.
     file: Option<Writer<W>>,
@@ -107,6 +113,7 @@ impl<W: Write + Send> PartWriter<W> {
             schema,
             settings: settings.clone(),
             columns: columns.to_vec(),
+            leaves: file.schema_descr().num_columns(),
             rows: 0,
             file: Some(file),
             group: None,
@@ -150,6 +157,35 @@ impl<W: Write + Send> PartWriter<W> {
             self.group = Some(group);
         }
         Ok(())
+    }
+
+    /// Whether the part has the bytes after which the next part follows. Row groups are whole: it is full only
+    /// between two of them.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let written = self.file.as_ref().map_or(0, SerializedFileWriter::bytes_written) as u64;
+        self.group.is_none() && self.settings.file_bytes.is_some_and(|limit| written >= limit.get())
+    }
+
+    /// Ends the row group and writes it, so that no row stays in memory until more are added.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn pause(&mut self) -> Result<(), WriteError> {
+        let mut file = self.file.take().ok_or_else(|| self.broken())?;
+        if let Some(group) = self.group.take() {
+            group.write_to(&mut file).map_err(|e| WriteError::parquet(&self.path, e))?;
+        }
+        file.inner_mut().relieve().map_err(|e| WriteError::storage(&self.path, e))?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// About how much memory the row groups that are written take until the footer is.
+    #[must_use]
+    pub fn footer_bytes(&self) -> usize {
+        let groups = self.file.as_ref().map_or(0, |file| file.flushed_row_groups().len());
+        groups * self.leaves * FOOTER_BYTES
     }
 
     /// Writes the remaining rows, so that no row stays in memory.

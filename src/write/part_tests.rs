@@ -1,6 +1,7 @@
 //! Parts are read back with the Parquet crate.
 
 use std::fs::{self, File};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::folder::exclusive::{ExclusiveFile, UnsyncedLink};
+use crate::message::output::PARTITIONS_MAX;
 use crate::message::setting::{Compression, FileTypes};
 use crate::message::{ChunkNo, Epoch};
 use crate::relation::column::{Attribute, ColumnType, schema};
@@ -85,7 +87,39 @@ fn part_in(dir: &Path, settings: &WriterSettings, columns: &[Column]) -> PartWri
 }
 
 fn create(dir: &Path, compression: Compression, row_group_bytes: u64) -> PartWriter<ExclusiveFile> {
-    part_in(dir, &WriterSettings { compression, row_group_bytes, types: FileTypes::Exact }, &columns())
+    part_in(
+        dir,
+        &WriterSettings {
+            compression,
+            row_group_bytes,
+            file_bytes: None,
+            partitions_max: PARTITIONS_MAX,
+            types: FileTypes::Exact,
+        },
+        &columns(),
+    )
+}
+
+#[test]
+fn a_part_is_full_only_between_two_row_groups() {
+    let scratch = Scratch::new();
+    let settings = WriterSettings {
+        compression: Compression::None,
+        row_group_bytes: 20_000,
+        file_bytes: NonZeroU64::new(50_000),
+        partitions_max: PARTITIONS_MAX,
+        types: FileTypes::Exact,
+    };
+    let mut writer = part_in(&scratch.0, &settings, &columns());
+    let mut batches = 0;
+    while !writer.is_full() {
+        writer.write(batch(batches * 500, 500)).expect("written");
+        batches += 1;
+    }
+    let written = finish(writer);
+    assert!((50_000..80_000).contains(&written.bytes), "{} bytes", written.bytes);
+    assert_eq!(written.row_groups, 3, "whole row groups");
+    assert!(batches > 3, "a row group has several batches");
 }
 
 /// Writes what is left, and gives the file its name.
@@ -98,7 +132,13 @@ fn finish(writer: PartWriter<ExclusiveFile>) -> WrittenPart<UnsyncedLink> {
 /// The footer of a file that holds these arrays, with its indexes.
 fn footer_of(types: FileTypes, columns: &[Column], arrays: Vec<ArrayRef>) -> Arc<ParquetMetaData> {
     let scratch = Scratch::new();
-    let settings = WriterSettings { compression: Compression::None, row_group_bytes: 1 << 20, types };
+    let settings = WriterSettings {
+        compression: Compression::None,
+        row_group_bytes: 1 << 20,
+        file_bytes: None,
+        partitions_max: PARTITIONS_MAX,
+        types,
+    };
     let schema = schema(columns);
     let mut writer = part_in(&scratch.0, &settings, columns);
     let batch = RecordBatch::try_new(schema, arrays).expect("a batch");

@@ -11,6 +11,7 @@ use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata}
 use parquet::file::writer::SerializedFileWriter;
 
 use super::*;
+use crate::message::output::PARTITIONS_MAX;
 use crate::relation::column::{ColumnType, schema};
 use crate::write::row_group::RowGroup;
 
@@ -72,7 +73,13 @@ const SHAPES: [Shape; 19] = [
 ];
 
 fn settings(compression: Compression, types: FileTypes) -> WriterSettings {
-    WriterSettings { compression, row_group_bytes: 16 << 20, types }
+    WriterSettings {
+        compression,
+        row_group_bytes: 16 << 20,
+        file_bytes: None,
+        partitions_max: PARTITIONS_MAX,
+        types,
+    }
 }
 
 fn batches(ty: ColumnType, array: ArrayRef) -> (Vec<Column>, Vec<RecordBatch>) {

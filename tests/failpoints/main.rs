@@ -4,6 +4,7 @@
 
 mod coordinators;
 mod keepers;
+mod parts;
 mod points;
 mod poison;
 mod scene;

@@ -11,6 +11,7 @@ mod libpq;
 mod logs;
 mod one_shot;
 mod operations;
+mod output;
 mod pages;
 mod pipeline;
 mod plans;

@@ -151,10 +151,15 @@ def literals(types, array, pg):
         if not pg["element"]:
             vectors = array.to_pylist()
             return [None if v is None else "[" + ",".join(map(floating, v)) + "]" for v in vectors]
-        element = types.by_name[pg["element"]]
+        element, inner = types.by_name[pg["element"]], types.get(pg["element"])
         delimiter = element["delimiter"]
-        values = literals(types, array.values, types.get(pg["element"]))
-        values = ["NULL" if v is None else in_quotes(v) for v in values]
+        is_list = inner["element"] or inner["kind"] == "m" or inner["extension"] in ("vector", "halfvec")
+        if pa.types.is_list(array.values.type) and not is_list:
+            # An array of more dimensions.
+            values = literals(types, array.values, pg)
+        else:
+            values = literals(types, array.values, inner)
+            values = ["NULL" if v is None else in_quotes(v) for v in values]
         return lists(array.offsets, valid, lambda a, b: "{" + delimiter.join(values[a:b]) + "}")
     if pa.types.is_struct(ty):
         return structs(types, array, pg, valid)

@@ -21,8 +21,21 @@ use crate::world::World;
 pub(crate) fn published(world: &World, disk: &Disk, directory: &str) -> Vec<String> {
     match world.has_depot {
         true => world.depot().list(directory),
-        false => disk.list(directory, Eyes::Truth),
+        false => files(disk, directory),
     }
+}
+
+/// The files of a directory and of those in it, by their paths below it.
+fn files(disk: &Disk, directory: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in disk.list(directory, Eyes::Truth) {
+        let path = format!("{directory}/{name}");
+        match disk.stat(&path, Eyes::Truth).is_some_and(|s| s.directory) {
+            true => found.extend(files(disk, &path).into_iter().map(|below| format!("{name}/{below}"))),
+            false => found.push(name),
+        }
+    }
+    found
 }
 
 fn archives(disk: &Disk) -> Vec<Archive> {
@@ -216,7 +229,8 @@ fn rows(
         return;
     };
     let there = published(world, disk, directory);
-    let listed: Vec<String> = table.files.iter().map(|f| f.file.clone()).collect();
+    let mut listed: Vec<String> = table.files.iter().map(|f| f.file.clone()).collect();
+    listed.sort_unstable_by(|a, b| a.split('/').cmp(b.split('/')));
     if there != listed {
         found.push(("I4", format!("{shown}: {directory} has {there:?}, the archive lists {listed:?}")));
         return;

@@ -218,7 +218,7 @@ impl Destination for SimDepot {
 
     fn begin(&self, place: &PartPlace) -> io::Result<Box<dyn NewPart>> {
         let depot = Self::new(&self.process);
-        Ok(Held::new(Upload { depot, reference: format!("upload {}", place.id) }))
+        Ok(Held::new(Upload { depot, reference: format!("upload {} {}", place.id, place.nth) }))
     }
 
     /// A part is durable when it is finished, so nothing is left to do.

@@ -76,6 +76,8 @@ impl Stage {
         timing.retry_limit = millis(10_000);
         config.export.shutdown_grace = millis(3_000);
         config.export.row_group_bytes = NonZeroU64::MIN;
+        // Three rows: a chunk gives up to four parts.
+        config.export.file_bytes = NonZeroU64::new(48);
         let metrics = Arc::new(Metrics::new());
         metrics.add_source(&source);
         Self { config, source, metrics }
@@ -318,6 +320,7 @@ impl Parts<'_> {
         let owner = Owner::Daemons { vhost: "/".into(), prefix: "p".into() };
         let context = Context::within(surroundings, config, folder, owner, sources, Arc::clone(self.metrics));
         let worker = Worker::new(Arc::clone(&context), self.slots);
-        Roles { context, worker, health: Health::new(), stop: CancellationToken::new() }
+        let stop = CancellationToken::new();
+        Roles { context, worker, fleet: Arc::default(), health: Health::new(), stop }
     }
 }

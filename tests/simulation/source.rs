@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use adu_export::destination::Destination;
+use adu_export::destination::{Destination, PartPlace};
 use adu_export::job::record::RecordedPart;
 use adu_export::message::SourceName;
-use adu_export::parts::{ExportError, PartOrder, Parts, part_path};
+use adu_export::parts::{ExportError, PartOrder, Parts, numbered_part_path};
 use adu_export::relation::pieces::{MostChunks, Pieces, Wanted};
 use adu_export::relation::{
     Boundaries, BoundaryMethod, Column, ColumnType, Division, Filter, Frozen, MappingOptions, Relation,
@@ -157,7 +157,12 @@ impl Source for SimSource {
         }
         let native = |c: &Column| c.name == "value" && c.ty != ColumnType::Text;
         if self.quirks.unfit.contains(table) && read.columns.iter().any(native) {
-            let unfit = UnfitColumn { column: "value".into(), reason: "too large".into(), row: None };
+            let unfit = UnfitColumn {
+                column: "value".into(),
+                reason: "too large".into(),
+                dimensions: None,
+                row: None,
+            };
             return Err(SourceError::unfit(vec![unfit]));
         }
         if self.quirks.deadly.contains(table) {
@@ -228,18 +233,29 @@ impl Parts for SimParts {
             return Ok(Vec::new());
         }
         let refused = |source: io::Error| WriteError::Storage { path: "part".into(), source };
-        let mut part = self.destination.begin(place).map_err(refused)?;
-        part.write_all(&content).map_err(refused)?;
-        let finished = part.finish().await.map_err(refused)?;
-        Ok(vec![RecordedPart {
-            path: part_path(place.chunk),
-            reference: finished.reference,
-            rows: content.len() as u64 / 16,
-            bytes: content.len() as u64,
-            sha256: sum(&content),
-            row_groups: 1,
-            fsync_seconds: 0.0,
-        }])
+        let whole = content.len().max(1);
+        let most = order.plan.writer.file_bytes.and_then(|bytes| usize::try_from(bytes.get()).ok());
+        let mut parts = Vec::new();
+        // Without rows there is one part without content.
+        for (nth, at) in (0..whole).step_by(most.unwrap_or(whole)).enumerate() {
+            let nth = u32::try_from(nth).expect("few");
+            let content = &content[at..content.len().min(at + most.unwrap_or(whole))];
+            let mut part = self.destination.begin(&PartPlace { nth, ..place.clone() }).map_err(refused)?;
+            part.write_all(content).map_err(refused)?;
+            let finished = part.finish().await.map_err(refused)?;
+            let path = numbered_part_path(place.chunk, nth);
+            parts.push(RecordedPart {
+                // Parts may be in directories.
+                path: if nth % 2 == 0 { path } else { format!("odd/{path}") },
+                reference: finished.reference,
+                rows: content.len() as u64 / 16,
+                bytes: content.len() as u64,
+                sha256: sum(content),
+                row_groups: 1,
+                fsync_seconds: 0.0,
+            });
+        }
+        Ok(parts)
     }
 }
 

@@ -23,12 +23,29 @@ impl Exports {
             if hidden || !path.is_dir() || path.is_symlink() {
                 continue;
             }
-            if entries(&path).iter().any(|p| p.is_file()) {
+            let is_partition = |p: &PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().contains('='));
+            let partitioned = entries(&path).iter().any(is_partition);
+            if partitioned || entries(&path).iter().any(|p| p.is_file()) {
                 let name = path.strip_prefix(&self.0).expect("below the root");
                 found.insert(name.to_string_lossy().into_owned());
             }
-            self.walk(&path, found);
+            if !partitioned {
+                self.walk(&path, found);
+            }
         }
+    }
+
+    /// The files of a published directory, also of partitions in it, by their paths below it.
+    pub(crate) fn files(&self, directory: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for name in self.names(directory) {
+            let path = format!("{directory}/{name}");
+            match self.0.join(&path).is_dir() {
+                true => found.extend(self.files(&path).into_iter().map(|below| format!("{name}/{below}"))),
+                false => found.push(name),
+            }
+        }
+        found
     }
 
     /// A published directory.

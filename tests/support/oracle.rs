@@ -54,6 +54,11 @@ pub(crate) fn unreadable(database: &Database, pairs: &[Value]) -> String {
     said("readers.py", database, pairs)
 }
 
+/// What DuckDB, Polars and pyarrow read differently from partitioned directories; empty if nothing.
+pub(crate) fn unlike(database: &Database, pairs: &[Value]) -> String {
+    said("partitions.py", database, pairs)
+}
+
 /// How an engine reads each column of the files in directories: directory, column, result.
 pub(crate) fn engines(engine: &str, directories: &[Value]) -> Vec<Vec<(String, String, String)>> {
     let (code, said) = ask("engines.py", &[engine], &json!({"directories": directories}));

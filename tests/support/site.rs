@@ -269,6 +269,15 @@ impl Site {
         assert!(unreadable.is_empty(), "{unreadable}");
     }
 
+    /// Checks that DuckDB, Polars and pyarrow read the rows of a query from a partitioned directory. `by` has the
+    /// columns in the names of its directories, with their types.
+    #[track_caller]
+    pub(crate) fn assert_partitioned(&self, query: &str, directory: &str, by: &Value) {
+        let pair = json!({"query": query, "files": self.exports.path(directory), "by": by});
+        let differences = oracle::unlike(&self.db, &[pair]);
+        assert!(differences.is_empty(), "{differences}");
+    }
+
     /// Lets the server compare relations with their newest directories, value by value.
     #[track_caller]
     pub(crate) fn cast_back(&self, pairs: &[Value]) -> Vec<Judgement> {

@@ -35,6 +35,7 @@ fn kind(message: &Outgoing) -> String {
         Outgoing::Control(Control::Planned { .. }) => "planned".into(),
         Outgoing::Control(Control::Cancel { .. }) => "cancel".into(),
         Outgoing::Control(Control::Census) => "census".into(),
+        Outgoing::Control(Control::Alive(_)) => "presence".into(),
         Outgoing::Control(Control::Finished { .. }) => "finished".into(),
         Outgoing::Event { event, .. } => {
             let (subject, what) = event.kind.words();

@@ -10,7 +10,7 @@ use super::{AllowWhere, MAX_JOBS, MAX_PARALLEL, Origin, PostgresConfig, SourceCo
 use crate::config::dsn::{Dsn, Surroundings};
 use crate::config::vertica::VerticaConfig;
 use crate::config::{OptionalSpan, Secret};
-use crate::message::setting::{Compression, InfinityMode, NumericMode, ReadWay, Span};
+use crate::message::setting::{ArrayMode, Compression, InfinityMode, NumericMode, ReadWay, Span};
 
 /// Names of kinds in the file.
 #[derive(Clone, Copy, Deserialize)]
@@ -67,6 +67,8 @@ pub(super) struct Section {
     numeric: Option<NumericMode>,
     #[serde(default)]
     infinity: InfinityMode,
+    #[serde(default)]
+    arrays: ArrayMode,
     #[serde(default)]
     compression: Option<Compression>,
     #[serde(default)]
@@ -142,6 +144,7 @@ impl From<Section> for SourceConfig {
             read: section.read,
             numeric: section.numeric,
             infinity: section.infinity,
+            arrays: section.arrays,
             compression: section.compression,
             chunk_rows: section.chunk_rows,
             chunk_workers: section.chunk_workers,

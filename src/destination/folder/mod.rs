@@ -2,7 +2,6 @@
 //! a file of the workspace. A table is put together in its `ready` directory by links, and moved to a public
 //! name by one rename. That rename decides between publishing and discarding (primitive 2).
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -23,6 +22,7 @@ use crate::message::request::{OnConflict, OutputDirectory};
 use crate::message::{BatchId, BatchNo, JobId, SourceName, TableNo};
 
 pub mod consume;
+mod gather;
 mod latest;
 mod places;
 
@@ -37,40 +37,6 @@ impl FolderDestination {
     #[must_use]
     pub fn new(folder: Folder) -> Self {
         Self { folder }
-    }
-
-    /// Links the winning parts into the table's `ready` directory.
-    async fn gather(&self, table: &StagedTable, parts: &[WinningPart]) -> Result<(), FolderError> {
-        let dir = layout::ready_table(&table.job, table.of.epoch, table.stage, table.table);
-        let from = layout::parts(&table.job, table.of);
-        let mut links: BTreeMap<Option<&str>, Vec<(String, String)>> = BTreeMap::from([(None, Vec::new())]);
-        for part in parts {
-            let (below, name) = match part.path.rsplit_once('/') {
-                Some((below, name)) => (Some(below), name),
-                None => (None, part.path.as_str()),
-            };
-            let file = FolderPart::of(&part.reference)?.file;
-            links.entry(below).or_default().push((format!("{from}/{file}"), name.to_owned()));
-        }
-        let store = self.folder.store();
-        for (below, links) in links {
-            let mut path = dir.clone();
-            let linked = async {
-                for name in below.into_iter().flat_map(|below| below.split('/')) {
-                    store.make_dirs(&path, vec![name.to_owned()]).await?;
-                    path = format!("{path}/{name}");
-                }
-                store.link(&path, links).await
-            };
-            match linked.await.map_err(FolderError::from) {
-                // Another coordinator moved the directory. The rename below finds out where to.
-                Err(e) if e.is_gone() => {
-                    return if store.stat(&dir).await?.is_some() { Err(e) } else { Ok(()) };
-                }
-                other => other?,
-            }
-        }
-        Ok(())
     }
 
     /// The next free name. `None` if `on_conflict` allows no further name.
@@ -154,7 +120,7 @@ impl Destination for FolderDestination {
 
     fn begin(&self, place: &PartPlace) -> io::Result<Box<dyn NewPart>> {
         let own = (place.table != place.of.batch.first()).then_some(place.table);
-        let name = layout::part_file(place.chunk, place.id, own);
+        let name = layout::part_file(place.chunk, place.id, own, place.nth);
         let path = format!("{}/{name}", layout::parts(&place.job, place.of));
         let shown = self.folder.root().join(&path).display().to_string();
         let file = self.folder.store().begin(&path);
@@ -187,7 +153,9 @@ impl Destination for FolderDestination {
         on_conflict: OnConflict,
         now: Timestamp,
     ) -> Result<Publication, FolderError> {
-        self.gather(table, parts).await?;
+        if let Some(error) = gather::gather(&self.folder, table, parts).await? {
+            return Ok(Publication::Refused(error));
+        }
         if let Some(output) = &table.directory
             && self.folder.store().stat(output.as_str()).await?.is_none()
         {
@@ -248,7 +216,22 @@ impl Destination for FolderDestination {
         if self.folder.store().stat(directory).await?.is_none() {
             return Ok(None);
         }
-        Ok(Some(self.folder.store().list(directory).await?))
+        let store = self.folder.store();
+        let (mut files, mut directories) = (Vec::new(), vec![String::new()]);
+        while let Some(within) = directories.pop() {
+            for name in store.list(&format!("{directory}/{within}")).await? {
+                let path = format!("{within}{name}");
+                // Names of parts are not looked at one by one: there are many.
+                let is_part = name.ends_with(".parquet");
+                match !is_part
+                    && store.stat(&format!("{directory}/{path}")).await?.is_some_and(|s| s.directory)
+                {
+                    true => directories.push(format!("{path}/")),
+                    false => files.push(path),
+                }
+            }
+        }
+        Ok(Some(files))
     }
 
     async fn remove(&self, directory: &str, why: &str) -> Result<(), FolderError> {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::destination::{ClaimError, base_name};
-use crate::folder::{Folder, FolderError, VERSION, layout};
+use crate::folder::{Folder, FolderError, Store, VERSION, layout};
 use crate::message::SourceName;
 use crate::message::event::ErrorReport;
 use crate::message::pattern::qualified;
@@ -109,7 +109,7 @@ pub(super) async fn make_output(folder: &Folder, output: &OutputDirectory) -> Re
 async fn check_output(folder: &Folder, output: &OutputDirectory, path: &str) -> Result<(), ClaimError> {
     let store = folder.store();
     let claimed = store.stat(&layout::name_claim(layout::name(path))).await?.is_some();
-    if !claimed && !store.list(path).await?.iter().any(|name| name.ends_with(".parquet")) {
+    if !claimed && !has_files(store, path).await? {
         return Ok(());
     }
     Err(refused(
@@ -119,9 +119,45 @@ async fn check_output(folder: &Folder, output: &OutputDirectory, path: &str) -> 
     ))
 }
 
+/// Whether a directory has the files of a table, perhaps in the directories of partitions. An output directory
+/// may be called `date=2026-12-01` too, but it has directories of tables.
+async fn has_files(store: &dyn Store, path: &str) -> Result<bool, ClaimError> {
+    let mut path = path.to_owned();
+    loop {
+        let names = store.list(&path).await?;
+        if names.iter().any(|name| name.ends_with(".parquet")) {
+            return Ok(true);
+        }
+        let Some(partition) = names.into_iter().find(|name| name.contains('=')) else { return Ok(false) };
+        path = format!("{path}/{partition}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn tables_in_partitions_are_no_output_directories() {
+        let root = std::env::temp_dir().join(format!("adu-places-{}", uuid::Uuid::new_v4()));
+        let folder = Folder::init(root.clone(), None).await.expect("initializes");
+        for directory in ["s_t_v2/region=EU/year=2026", "daily/date=2026-12-01/s_t"] {
+            let directory = root.join(directory);
+            std::fs::create_dir_all(&directory).expect("made");
+            std::fs::write(directory.join("part-000000-0000.parquet"), "rows").expect("written");
+        }
+        for (output, is_free) in [
+            ("daily", true),
+            ("daily/date=2026-12-01", true),
+            ("s_t_v2", false),
+            ("s_t_v2/region=EU", false),
+            ("s_t_v2/x", false),
+        ] {
+            let output = OutputDirectory::parse(output).expect("valid");
+            assert_eq!(make_output(&folder, &output).await.is_ok(), is_free, "{output}");
+        }
+        drop(std::fs::remove_dir_all(root));
+    }
 
     #[tokio::test]
     async fn a_name_stays_its_owners_whichever_release_wrote_it_down() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::outcome::FinishedFile;
+use super::timeline::Timeline;
 use crate::folder::layout;
 use crate::message::event::{ErrorReport, EventType, MAX_CONTAINED, PagesRead, TableReport};
 use crate::message::request::{ExportRequest, OutputDirectory};
@@ -95,6 +96,9 @@ pub struct Archive {
     /// Why the job as a whole failed or was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,
+    /// Which daemon exported each chunk, and when. Older releases did not keep it.
+    #[serde(default, skip_serializing_if = "Timeline::is_empty")]
+    pub timeline: Timeline,
 }
 
 /// Figures of a job.
@@ -176,6 +180,9 @@ pub struct ArchivedTable {
     /// Columns of the table: exact source type, type in the files, notes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ArchivedColumn>,
+    /// Columns that the files leave out: the directories of the files are named after their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
     /// Which types and encodings the files have.
     #[serde(default, skip_serializing_if = "FileTypes::is_exact")]
     pub types: FileTypes,

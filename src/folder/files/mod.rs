@@ -7,3 +7,4 @@ pub mod archive;
 pub mod outcome;
 pub mod plan;
 pub mod record;
+pub mod timeline;

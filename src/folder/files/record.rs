@@ -141,10 +141,16 @@ enum StoredTable {
     },
 }
 
-/// Path of a chunk's part below its table's directory.
+/// Path of a chunk's only part below its table's directory.
 #[must_use]
 pub fn part_path(chunk: ChunkNo) -> String {
     format!("part-{chunk:06}.parquet")
+}
+
+/// Path of one of the parts of a chunk below its table's directory. By name, the parts are in their order.
+#[must_use]
+pub fn numbered_part_path(chunk: ChunkNo, nth: u32) -> String {
+    format!("part-{chunk:06}-{nth:04}.parquet")
 }
 
 impl TryFrom<StoredTable> for RecordedTable {

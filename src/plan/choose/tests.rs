@@ -18,6 +18,7 @@ fn relation(name: &str, kind: RelationKind) -> Relation {
         indexed: true,
         doubt: None,
         readable: true,
+        canonical: false,
     };
     let (schema, name) = name.split_once('.').expect("qualified");
     Relation {

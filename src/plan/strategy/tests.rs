@@ -6,6 +6,7 @@ use crate::relation::{Column, ColumnType, Extent, Facts, Numbered, SurveyColumn}
 fn column(name: &str, cast: Option<&str>) -> SurveyColumn {
     SurveyColumn {
         readable: true,
+        canonical: false,
         column: Column::plain(name, cast.unwrap_or("json"), ColumnType::Int64, name != "id"),
         facts: Facts::of(()),
         width: 8,

@@ -195,16 +195,17 @@ impl CopyDecoder {
             let name = &column.of.column.name;
             let (array, faults) = column.builder.finish().map_err(|e| unbuildable(name, &e))?;
             column.check(&array, &faults, self.on_unfit)?;
-            unfit.extend(faults.unfit.map(|reason| (index, reason)));
+            unfit.extend(faults.unfit.map(|reason| (index, reason, faults.dimensions)));
             arrays.push(array);
         }
         let unfit_now = !unfit.is_empty();
-        for (index, reason) in unfit {
+        for (index, reason, dimensions) in unfit {
             let row = self.columns[index].unfit_row.take().map(|row| self.row_name(row, rows, &arrays));
             let DecodedColumn { of, unfit, .. } = &mut self.columns[index];
             unfit.get_or_insert_with(|| UnfitColumn {
                 column: of.column.name.clone(),
                 reason: reason.to_owned(),
+                dimensions,
                 row,
             });
         }

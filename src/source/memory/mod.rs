@@ -278,6 +278,7 @@ fn relation(table_schema: &str, name: &str, table: &Table, rows: &RecordBatch) -
             indexed: true,
             doubt: None,
             readable: true,
+            canonical: true,
         }
     });
     let pages = (rows.num_rows() as u64).div_ceil(PAGE_ROWS.into());

@@ -12,9 +12,9 @@ use super::reading::{Fetch, Reading};
 use super::session::Session;
 use super::sqlstate::Stage;
 use super::type_facts::Types;
-use super::types::{PgType, map, map_bytes, range_key};
-use crate::message::setting::{FileTypes, InfinityMode, NumericMode};
-use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn};
+use super::types::{PgType, is_canonical, map, map_bytes, nested, range_key};
+use crate::message::setting::{ArrayMode, FileTypes, InfinityMode, NumericMode};
+use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn, UnfitColumn};
 use crate::source::SourceError;
 use crate::source::decode::{Form, MAX_DIGITS, make_portable};
 
@@ -98,6 +98,8 @@ struct ColumnRow {
     readable: bool,
     /// Oid of the collation; 0 if the type has none.
     collation: u32,
+    /// Declared dimensions of an array.
+    dimensions: u8,
 }
 
 fn columns_sql(oids: &str, version: u32) -> String {
@@ -110,7 +112,7 @@ fn columns_sql(oids: &str, version: u32) -> String {
     format!(
         "SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, a.attnotnull{valid}, \
                 pg_catalog.format_type(a.atttypid, a.atttypmod), \
-                pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'), a.attcollation \
+                pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'), a.attcollation, a.attndims \
          FROM pg_catalog.pg_attribute a \
          WHERE a.attrelid = ANY ({oids}) AND a.attnum > 0 AND NOT a.attisdropped \
          ORDER BY a.attrelid, a.attnum"
@@ -127,6 +129,7 @@ fn parse_column(row: &SimpleQueryRow) -> Option<ColumnRow> {
         source_type: row.get(5)?.to_owned(),
         readable: row.get(6) == Some("t"),
         collation: row.get(7)?.parse().ok()?,
+        dimensions: row.get(8)?.parse().unwrap_or(0),
     })
 }
 
@@ -147,7 +150,7 @@ fn keys_sql(oids: &str, version: u32) -> String {
 
 /// A column as the survey reports it, mapped without options.
 fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow, as_stored: bool) -> SurveyColumn {
-    let mut ty = PgType { as_stored, ..types.facts(row.ty, row.typmod) };
+    let mut ty = PgType { as_stored, dimensions: row.dimensions, ..types.facts(row.ty, row.typmod) };
     ty.name.clone_from(&row.source_type);
     let (form, fetch) = map(&ty, None);
     let range = range_key(&ty);
@@ -155,6 +158,7 @@ fn column(types: &Types, doubts: &BTreeMap<u32, String>, row: ColumnRow, as_stor
     let order = |cast: &str| if doubt.is_some() { by_bytes(cast) } else { cast.to_owned() };
     SurveyColumn {
         readable: row.readable,
+        canonical: is_canonical(&ty),
         width: form.width(),
         column: made(row.name, row.source_type, !row.not_null, Reading { fetch, form, infinity: None }),
         order: range.as_ref().map(|r| Frozen::of(&order(r.cast))),
@@ -236,12 +240,20 @@ async fn statistics(
 /// Maps a column again, with options.
 pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) -> Column {
     let mut mapped = column.column.clone();
-    if let Some(unfit) = options.as_text.iter().find(|u| u.column == mapped.name) {
+    let unfit: Vec<&UnfitColumn> = options.as_text.iter().filter(|u| u.column == mapped.name).collect();
+    let facts = column.facts.get::<PgType>();
+    let dimensions = match facts {
+        Some(facts) if options.arrays == ArrayMode::Nested => dimensions(facts, &unfit),
+        _ => None,
+    };
+    if let Some(first) = unfit.first()
+        && dimensions.is_none()
+    {
         Reading { fetch: Fetch::AsText, form: Form::Text, infinity: None }.put_into(&mut mapped);
-        mapped.note = Some(format!("text, because {}", unfit.because()));
+        mapped.note = Some(format!("text, because {}", first.because()));
         return mapped;
     }
-    let Some(facts) = column.facts.get::<PgType>() else { return mapped };
+    let Some(facts) = facts else { return mapped };
     let as_bytes = options.as_bytes.contains(&mapped.name);
     if let Some((form, fetch)) = as_bytes.then(|| map_bytes(facts)).flatten() {
         Reading { fetch, form, infinity: None }.put_into(&mut mapped);
@@ -263,6 +275,12 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
             (form, fetch) = asked;
         }
     }
+    let dimensions = dimensions.unwrap_or(1);
+    if let (lists @ Form::Nested { .. }, way) = nested((form.clone(), fetch), dimensions) {
+        (form, fetch) = (lists, way);
+        let note = format!("arrays of {dimensions} dimensions as lists of lists, as asked for");
+        mapped.note = mapped.note.into_iter().chain([note]).reduce(|all, note| format!("{all}; {note}"));
+    }
     let mut infinity = options.infinity;
     if options.types == FileTypes::Portable {
         let (made, note) = make_portable(&form, &mut infinity);
@@ -273,6 +291,18 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
     mapped.nullable |= infinity == Some(InfinityMode::Null);
     Reading { fetch, form, infinity }.put_into(&mut mapped);
     mapped
+}
+
+/// How many dimensions the arrays of a column have: those that values had which did not fit, else those that
+/// the column declares. `None` if lists of lists cannot hold the values.
+fn dimensions(facts: &PgType, unfit: &[&UnfitColumn]) -> Option<u8> {
+    let (Form::Nested { .. }, _) = nested(map(facts, None), 2) else { return None };
+    match unfit.split_first() {
+        None => Some(facts.dimensions.max(1)),
+        Some((first, others)) => {
+            first.dimensions.filter(|_| others.iter().all(|other| other.dimensions == first.dimensions))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -318,6 +348,7 @@ mod tests {
             source_type,
             readable: true,
             collation: 0,
+            dimensions: 0,
         };
         super::column(&types(), &BTreeMap::new(), row, false)
     }
@@ -349,10 +380,52 @@ mod tests {
         let asked = map_column(&numeric, &options);
         assert_eq!(asked.ty, ColumnType::Decimal { precision: 38, scale: 9 });
         assert_eq!(asked.note.as_deref(), Some("numeric as decimal(38,9), as asked for"));
-        let unfit = UnfitColumn { column: "c".into(), reason: "NaN has no decimal form".into(), row: None };
+        let unfit = UnfitColumn {
+            column: "c".into(),
+            reason: "NaN has no decimal form".into(),
+            dimensions: None,
+            row: None,
+        };
         let text = map_column(&numeric, &MappingOptions { as_text: vec![unfit], ..Default::default() });
         assert_eq!((&text.ty, reading(&text).fetch), (&ColumnType::Text, Fetch::AsText));
         assert!(text.note.is_some_and(|n| n.contains("NaN")));
+    }
+
+    #[test]
+    fn arrays_become_lists_of_lists_if_all_have_as_many_dimensions() {
+        let list = |ty| ColumnType::List(Box::new(ty));
+        let mut dates = column(1182, -1, "date[]");
+        let unfit = |reason: &str, dimensions| UnfitColumn {
+            column: "c".into(),
+            reason: reason.into(),
+            dimensions,
+            row: None,
+        };
+        let two = || unfit("an array has more than one dimension", Some(2));
+        let mapped = |column: &SurveyColumn, arrays, as_text| {
+            map_column(column, &MappingOptions { arrays, as_text, ..Default::default() })
+        };
+        let nested = |column: &SurveyColumn, as_text| mapped(column, ArrayMode::Nested, as_text);
+        assert_eq!(nested(&dates, vec![]).ty, list(ColumnType::Date));
+        let found = nested(&dates, vec![two()]);
+        assert_eq!(found.ty, list(list(ColumnType::Date)));
+        assert!(found.note.is_some_and(|n| n.contains("2 dimensions")));
+        assert_eq!(reading(&nested(&dates, vec![two()])).infinity, Some(InfinityMode::Max));
+        let differ = nested(&dates, vec![two(), unfit("an array has another number", Some(3))]);
+        assert_eq!((&differ.ty, differ.note.is_some()), (&ColumnType::Text, true));
+        let shifted = nested(&dates, vec![unfit("an array does not begin at index 1", None)]);
+        assert_eq!(shifted.ty, ColumnType::Text);
+        assert_eq!(mapped(&dates, ArrayMode::Text, vec![two()]).ty, ColumnType::Text);
+        let declared = PgType { dimensions: 3, ..dates.facts.get::<PgType>().expect("known").clone() };
+        dates.facts = Facts::of(declared);
+        assert_eq!(nested(&dates, vec![]).ty, list(list(list(ColumnType::Date))));
+        assert_eq!(
+            nested(&dates, vec![two()]).ty,
+            list(list(ColumnType::Date)),
+            "values count, not what is declared"
+        );
+        assert_eq!(mapped(&dates, ArrayMode::Text, vec![]).ty, list(ColumnType::Date));
+        assert_eq!(nested(&column(25, -1, "text"), vec![]).ty, ColumnType::Text);
     }
 
     #[test]

@@ -108,6 +108,7 @@ mod tests {
             indexed: false,
             doubt: None,
             readable: true,
+            canonical: false,
         }
     }
 

@@ -97,6 +97,7 @@ impl Types {
                 extension: None,
                 money_scale: None,
                 as_stored: false,
+                dimensions: 0,
                 greater: None,
             }
         })
@@ -130,6 +131,7 @@ impl Types {
             extension: row.extension.clone(),
             money_scale: row.money_scale,
             as_stored: false,
+            dimensions: 0,
             greater: row.greater.clone(),
         })
     }

@@ -35,6 +35,8 @@ pub(super) struct PgType {
     /// Whether the column is selected as it is stored wherever its bytes can be read: a COPY of a Greenplum
     /// table, which the segments format, takes no expressions.
     pub(super) as_stored: bool,
+    /// Dimensions that the column declares, if it is an array. They bind no value.
+    pub(super) dimensions: u8,
     /// Schema and name of the "greater" operator of the type's default order, if that operator is not built
     /// in.
     pub(super) greater: Option<(String, String)>,
@@ -95,6 +97,18 @@ pub(super) fn map(ty: &PgType, numeric: Option<NumericMode>) -> (Form, Fetch) {
             Form::SourceText => (Form::Text, Fetch::AsText),
             mapped => (mapped, Fetch::Parts),
         },
+    }
+}
+
+/// An array of several dimensions, if its elements have a form that can be read. Otherwise the mapping stays as
+/// it is.
+#[must_use]
+pub(super) fn nested((form, fetch): (Form, Fetch), dimensions: u8) -> (Form, Fetch) {
+    match form {
+        Form::List(element) if dimensions > 1 && fetch == Fetch::Native => {
+            (Form::Nested { element, dimensions }, fetch)
+        }
+        form => (form, fetch),
     }
 }
 
@@ -271,6 +285,27 @@ pub(super) fn range_key(ty: &PgType) -> Option<RangeKey> {
     Some(RangeKey { cast, numeric })
 }
 
+/// Whether equal values have one text, which is the value.
+#[must_use]
+pub(super) fn is_canonical(ty: &PgType) -> bool {
+    let ty = ty.undomained();
+    let is_built_in = matches!(
+        ty.oid,
+        oid::BOOL
+            | oid::INT2
+            | oid::INT4
+            | oid::INT8
+            | oid::OID
+            | oid::TEXT
+            | oid::VARCHAR
+            | oid::BPCHAR
+            | oid::NAME
+            | oid::DATE
+            | oid::UUID
+    );
+    is_built_in || ty.typtype == 'e'
+}
+
 impl PgType {
     /// The base type of a domain, also of nested domains; any other type itself.
     #[must_use]
@@ -311,6 +346,7 @@ impl PgType {
             extension: None,
             money_scale: None,
             as_stored: false,
+            dimensions: 0,
             greater: None,
         }
     }

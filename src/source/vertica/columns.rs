@@ -17,6 +17,7 @@ pub(super) fn surveyed(name: &str, ty: VerticaType, nullable: bool, leads: bool)
     SurveyColumn {
         column,
         readable: true,
+        canonical: ty.is_canonical(),
         width,
         order: key.as_ref().map(order),
         ordered: key.is_some(),

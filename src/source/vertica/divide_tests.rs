@@ -20,6 +20,7 @@ fn survey_column(name: &str) -> SurveyColumn {
     SurveyColumn {
         column: Column::plain(name, "int", ColumnType::Int64, false),
         readable: true,
+        canonical: false,
         facts: Facts::of(()),
         width: 8,
         order: Some(Frozen::of(&super::super::condition::KeyType::Int)),

@@ -112,6 +112,7 @@ mod tests {
             indexed: false,
             doubt: None,
             readable: true,
+            canonical: false,
         }]
     }
 

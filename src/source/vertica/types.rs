@@ -103,6 +103,11 @@ impl VerticaType {
         matches!(self.oid, oid::CHAR | oid::VARCHAR | oid::LONG_VARCHAR)
     }
 
+    /// Whether equal values have one text, which is the value.
+    pub(super) fn is_canonical(&self) -> bool {
+        self.is_text() || matches!(self.oid, oid::BOOL | oid::INT8 | oid::DATE | oid::UUID)
+    }
+
     /// What the bytes mean, and how they are fetched.
     pub(super) fn map(&self) -> (Form, Fetch) {
         if self.is_shape() {

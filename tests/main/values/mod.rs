@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Database, Judgement, Site};
 
+mod arrays;
 mod encodings;
 mod pages;
 mod portable;

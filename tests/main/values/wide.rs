@@ -13,13 +13,14 @@ use crate::support::{Database, Services, Site, project};
 
 const WIDE: usize = 256 << 20;
 
-/// Exports a table with a one-shot. Returns its peak memory in bytes.
-fn peak(site: &Site, table: &str) -> usize {
+/// Exports a table with a one-shot, with more arguments. Returns its peak memory in bytes.
+fn peak(site: &Site, table: &str, more: &[&str]) -> usize {
     let out = site.exports.0.to_string_lossy().into_owned();
     let url = site.db.url_at(Services::get().postgres);
     let output = Command::new(project().join("bench/measure.py"))
         .args([env!("CARGO_BIN_EXE_adu-export"), "export", "--quiet", "--dsn", &url])
         .args(["--table", table, "--out", &out, "--workers", "1"])
+        .args(more)
         .output()
         .expect("run measure.py");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -48,6 +49,23 @@ fn texts(directory: &Path) -> Vec<(i32, usize, String)> {
 }
 
 #[test]
+fn a_thousand_partitions_in_no_order_take_about_one_more_row_group() {
+    let site = Site::new(Database::empty());
+    site.db.execute(
+        "CREATE TABLE scattered AS SELECT g AS id, (hashint4(g) & 2147483647) % 1000 AS part, \
+            md5(g::text) || md5((-g)::text) || md5((g * 7)::text) || md5((g * 11)::text) AS noise \
+         FROM generate_series(1, 600000) g; ANALYZE",
+    );
+    let whole = peak(&site, "public.scattered", &[]);
+    let parted = peak(&site, "public.scattered", &["--partition-by", "part"]);
+    eprintln!("peak {} MiB, without partitions {} MiB", parted >> 20, whole >> 20);
+    assert!(parted < whole + (40 << 20), "{parted} bytes instead of {whole}");
+    assert_eq!(site.exports.names("public_scattered_v2").len(), 1000);
+    let by = serde_json::json!({"part": "integer"});
+    site.assert_partitioned("SELECT id, part, noise FROM scattered", "public_scattered_v2", &by);
+}
+
+#[test]
 fn values_of_256_mb_take_four_times_their_size_and_no_more() {
     let site = Site::new(Database::empty());
     // Text that does not compress: Snappy looks back 64 KiB, and this text repeats after 1 MiB.
@@ -61,8 +79,8 @@ fn values_of_256_mb_take_four_times_their_size_and_no_more() {
                               FROM generate_series(id, id + 32767) g) WHERE id IN (12000, 15001, 15002);
          ANALYZE",
     ));
-    let budget = peak(&site, "public.narrow");
-    let peak = peak(&site, "public.wide");
+    let budget = peak(&site, "public.narrow", &[]);
+    let peak = peak(&site, "public.wide", &[]);
     let factor = peak.saturating_sub(budget) as f64 / WIDE as f64;
     eprintln!("peak {} MiB, without the wide values {} MiB: {factor:.2} values", peak >> 20, budget >> 20);
     assert!(factor <= 4.0, "{factor:.2} times a value of {WIDE} bytes");

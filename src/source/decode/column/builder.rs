@@ -11,6 +11,8 @@ use super::Fields;
 pub(in crate::source::decode) struct Faults {
     /// Why a value does not fit the column's type (the first reason).
     pub(in crate::source::decode) unfit: Option<&'static str>,
+    /// How many dimensions the array has that did not fit, if they are the reason.
+    pub(in crate::source::decode) dimensions: Option<u8>,
     /// Why a field does not match the planned type (the first reason).
     pub(in crate::source::decode) foreign: Option<&'static str>,
     /// Whether a text was not UTF-8.
@@ -22,6 +24,8 @@ pub(in crate::source::decode) struct Faults {
 pub(in crate::source::decode) enum Misfit {
     /// A valid value that the column's type cannot hold.
     Unfit(&'static str),
+    /// An array of this number of dimensions, which is not that of the column, and how to say so.
+    Dimensions(u8, &'static str),
     /// The field is not a value of the planned type.
     Foreign(&'static str),
     /// A value that is stored as NULL, as the request asks.
@@ -34,6 +38,11 @@ impl Faults {
             Misfit::Unfit(reason) => {
                 self.unfit.get_or_insert(reason);
             }
+            Misfit::Dimensions(dimensions, reason) => {
+                if self.unfit.is_none() {
+                    (self.unfit, self.dimensions) = (Some(reason), Some(dimensions));
+                }
+            }
             Misfit::Foreign(reason) => {
                 self.foreign.get_or_insert(reason);
             }
@@ -41,6 +50,7 @@ impl Faults {
         }
     }
 
+    /// Adds the faults of nested values. The dimensions of nested arrays say nothing about the column.
     pub(in crate::source::decode) fn merge(&mut self, other: Self) {
         self.unfit = self.unfit.or(other.unfit);
         self.foreign = self.foreign.or(other.foreign);

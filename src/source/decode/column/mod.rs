@@ -120,6 +120,13 @@ pub enum Form {
     Geometry(Shape),
     /// One-dimensional array; elements may be NULL.
     List(Box<Form>),
+    /// Array of several dimensions; elements may be NULL.
+    Nested {
+        /// What the bytes of an element mean.
+        element: Box<Form>,
+        /// Number of dimensions, 2 to 6.
+        dimensions: u8,
+    },
     /// Numbers of single or half precision, as `pgvector` sends them.
     Vector {
         /// The number of elements, if it is the same in all values.
@@ -221,6 +228,9 @@ impl Form {
             Self::Point => ColumnType::Point,
             Self::Geometry(shape) => ColumnType::Geometry(shape.declared.clone()),
             Self::List(element) | Self::ListFromJson(element) => ColumnType::List(inner(element)),
+            Self::Nested { element, dimensions } => {
+                (0..*dimensions).fold(element.column_type(), |ty, _| ColumnType::List(Box::new(ty)))
+            }
             Self::Vector { length, .. } => ColumnType::Vector { length: *length },
             Self::Struct(attributes) | Self::StructFromJson(attributes) => {
                 let attribute = |attribute: &FormAttribute| Attribute {
@@ -263,6 +273,7 @@ impl Form {
             Self::Bytes
             | Self::Geometry(_)
             | Self::List(_)
+            | Self::Nested { .. }
             | Self::ListFromJson(_)
             | Self::Multirange(_)
             | Self::Map => 64,
@@ -306,7 +317,8 @@ impl Form {
             Self::TimestampTz => temporal::infinite::<temporal::TimestampTz, 8>(infinity),
             Self::Interval => packed::interval(),
             Self::Point => packed::point(),
-            Self::List(element) => list::list(element, infinity, room),
+            Self::List(element) => list::list(element, 1, infinity, room),
+            Self::Nested { element, dimensions } => list::list(element, *dimensions, infinity, room),
             Self::Vector { length, half } => vector::vector(*length, *half),
             Self::Struct(attributes) => composite::composite(attributes, infinity, room),
             Self::Range(bound) => range::range(bound, infinity, room),

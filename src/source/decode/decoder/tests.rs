@@ -132,6 +132,7 @@ fn every_family() -> Vec<StreamColumn> {
         T::Range(Box::new(T::Int32)),
         T::Multirange(Box::new(T::Date)),
         T::Map,
+        T::Nested { element: Box::new(T::Int32), dimensions: 2 },
         // The last column makes the decoder work row by row.
         T::List(Box::new(T::NumericText)),
     ];
@@ -174,6 +175,7 @@ fn full_row(seed: u8) -> Vec<Field> {
         Some(range(0x08 | 0x04, &[int(seed.into())])),
         Some(multirange(&[range(0x01, &[]), range(0x02, &[int(1), int(seed.into())])])),
         Some(hstore(&[("k", None), ("", text("v"))])),
+        matrix(&[(1, 1), (2, 1)], &[int(seed.into()), None]),
         Some(array(1, 1700, &[Some(numeric), None])),
     ]
 }
@@ -291,6 +293,60 @@ fn lists_of_numerics_without_precision_are_text_or_doubles() {
     let batch = decode(&columns, OnUnfit::Error, &bytes).expect("decodes");
     let values = batch["a"].as_list::<i32>().value(0);
     assert_eq!(values.as_primitive::<Float64Type>().value(0), -7.5);
+}
+
+/// A binary array of integers with these lengths and lower bounds, and as many elements as claimed.
+fn matrix(head: &[(i32, i32)], elements: &[Field]) -> Field {
+    let mut out = Vec::new();
+    for word in [head.len() as i32, 1, 23].into_iter().chain(head.iter().flat_map(|(n, lower)| [*n, *lower]))
+    {
+        out.extend(word.to_be_bytes());
+    }
+    out.extend(fields(elements));
+    Some(out)
+}
+
+#[test]
+fn arrays_of_several_dimensions_are_lists_of_lists() {
+    let columns = [column("a", Form::Nested { element: Box::new(Form::Int32), dimensions: 3 }, true)];
+    let numbers: Vec<Field> = [int(1), None, int(3), int(4), int(5), int(6)].into();
+    let rows = [
+        matrix(&[(1, 1), (3, 1), (2, 1)], &numbers),
+        None,
+        matrix(&[], &[]),
+        matrix(&[(2, 1), (1, 1), (1, 1)], &numbers[2..4]),
+    ];
+    let bytes = stream(&rows.map(|field| vec![field]));
+    for size in [1, 7, 1000] {
+        let batch = decode_pieces(&columns, OnUnfit::Error, bytes.chunks(size)).expect("decodes");
+        let shown: Vec<String> =
+            (0..4).map(|row| array_value_to_string(batch["a"].as_ref(), row).expect("shown")).collect();
+        assert_eq!(shown, ["[[[1, ], [3, 4], [5, 6]]]", "", "[]", "[[[3]], [[4]]]"]);
+    }
+}
+
+#[test]
+fn arrays_that_are_no_such_lists_say_why() {
+    let columns = [column("a", Form::Nested { element: Box::new(Form::Int32), dimensions: 2 }, true)];
+    let refused =
+        |field: Field| decode(&columns, OnUnfit::Text, &stream(&[vec![field]])).expect_err("refused");
+    let one = refused(matrix(&[(2, 1)], &[int(1), int(2)]));
+    assert_eq!((one.kind, one.unfit[0].dimensions), (ErrorKind::Unfit, Some(1)));
+    let shifted = refused(matrix(&[(1, 1), (2, 0)], &[int(1), int(2)]));
+    assert_eq!((shifted.kind, shifted.unfit[0].dimensions), (ErrorKind::Unfit, None));
+    for wrong in [
+        matrix(&[(2, 1), (2, 1)], &[int(1)]),
+        matrix(&[(1, 1), (1, 1)], &[int(1), int(2)]),
+        matrix(&[(i32::MAX, 1), (i32::MAX, 1)], &[int(1)]),
+        matrix(&[(-1, 1), (1, 1)], &[]),
+        matrix(&[(1, 1); 7], &[int(1)]),
+    ] {
+        assert_eq!(refused(wrong).kind, ErrorKind::Changed);
+    }
+    let list = [column("a", Form::List(Box::new(Form::Int32)), true)];
+    let bytes = stream(&[vec![matrix(&[(1, 1), (1, 1)], &[int(1)])]]);
+    let two = decode(&list, OnUnfit::Text, &bytes).expect_err("two dimensions");
+    assert_eq!((two.kind, two.unfit[0].dimensions), (ErrorKind::Unfit, Some(2)));
 }
 
 #[test]

@@ -109,6 +109,7 @@ mod tests {
         SurveyColumn {
             column,
             readable: true,
+            canonical: false,
             facts: Facts::of(()),
             width,
             order: None,

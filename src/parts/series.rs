@@ -1,0 +1,127 @@
+//! The parts of one chunk and table, one after the other: where they begin, how they are called, and how many
+//! there may be.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use tokio::sync::mpsc;
+
+use super::{ExportError, PartOrder, numbered_part_path, part_path};
+use crate::destination::{Destination, NewPart, PartPlace};
+use crate::message::pattern::qualified;
+use crate::plan::export_plan::{PlannedTable, WriterSettings};
+use crate::relation::{Column, column};
+use crate::source::SourceError;
+use crate::write::{PartWriter, WriteError, WrittenPart};
+
+/// How many parts a chunk may give for a table. Its record names them all.
+const MOST_PARTS: u32 = 10_000;
+
+/// A part that is being written.
+pub(super) struct Begun {
+    nth: u32,
+    /// The directory of its partition, below that of the table.
+    directory: Option<String>,
+    pub(super) writer: PartWriter<Box<dyn NewPart>>,
+}
+
+/// A part whose bytes are written, and that is not durable yet.
+pub(super) struct Ended {
+    /// Path below the table's directory.
+    pub(super) path: String,
+    pub(super) written: WrittenPart<Box<dyn NewPart>>,
+}
+
+pub(super) struct Series {
+    destination: Arc<dyn Destination>,
+    order: PartOrder,
+    /// The columns of files.
+    columns: Vec<Column>,
+    schema: SchemaRef,
+    begun: u32,
+    ended: mpsc::Sender<Ended>,
+}
+
+impl Series {
+    pub(super) fn new(
+        destination: Arc<dyn Destination>,
+        order: PartOrder,
+        ended: mpsc::Sender<Ended>,
+    ) -> Self {
+        let table = of(&order);
+        let columns = table.columns.iter().filter(|c| !table.partition_by.contains(&c.name));
+        let columns: Vec<Column> = columns.cloned().collect();
+        let schema = column::schema(&columns);
+        Self { destination, order, columns, schema, begun: 0, ended }
+    }
+
+    pub(super) fn table(&self) -> &PlannedTable {
+        of(&self.order)
+    }
+
+    pub(super) fn settings(&self) -> &WriterSettings {
+        &self.order.plan.writer
+    }
+
+    /// Whether a part is wanted although there are no rows.
+    pub(super) fn even_empty(&self) -> bool {
+        self.order.even_empty
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.begun == 0
+    }
+
+    /// Whether nobody takes parts any more, because an earlier one could not be made durable.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.ended.is_closed()
+    }
+
+    /// Begins the next part, in the directory of its partition if there is one.
+    pub(super) fn begin(&mut self, directory: Option<&str>) -> Result<Begun, ExportError> {
+        let nth = self.begun;
+        if nth == MOST_PARTS {
+            return Err(ExportError::Source(too_many(self.table())));
+        }
+        self.begun += 1;
+        let PartOrder { place, plan, provenance, .. } = &self.order;
+        let place = PartPlace { nth, ..place.clone() };
+        let path = part_path(place.chunk);
+        let part = self.destination.begin(&place).map_err(|e| WriteError::storage(path.as_ref(), e))?;
+        let (shown, schema) = (PathBuf::from(part.shown()), self.schema.clone());
+        let writer = PartWriter::create(part, shown, schema, &plan.writer, provenance, &self.columns)?;
+        Ok(Begun { nth, directory: directory.map(ToOwned::to_owned), writer })
+    }
+
+    /// Ends a part.
+    pub(super) fn end(&mut self, part: Begun) -> Result<(), ExportError> {
+        let (chunk, is_one) = (self.order.place.chunk, self.settings().file_bytes.is_none());
+        // The parts of a chunk have different names even in different directories.
+        let path = match part.directory {
+            None if is_one => part_path(chunk),
+            None => numbered_part_path(chunk, part.nth),
+            Some(directory) => format!("{directory}/{}", numbered_part_path(chunk, part.nth)),
+        };
+        let ended = Ended { path, written: part.writer.close()? };
+        // If nobody takes the part, the error of the earlier part is the one to report.
+        self.ended.blocking_send(ended).map_err(|_| ExportError::Gone)
+    }
+}
+
+fn of(order: &PartOrder) -> &PlannedTable {
+    order.plan.table(order.place.table).expect("whoever orders a part has its table from this plan")
+}
+
+fn too_many(table: &PlannedTable) -> SourceError {
+    let name = qualified(&table.schema, &table.name);
+    let message = format!("{name}: a chunk would give more than {MOST_PARTS} files");
+    let remedy = match table.partition_by.is_empty() {
+        true => "raise output.file_bytes, or lower chunk_rows",
+        false => {
+            "partition by a column with fewer values, split the table by it (chunk_column), or raise \
+             output.row_group_bytes"
+        }
+    };
+    SourceError::permanent("too_many_files", message).with_remedy(remedy)
+}
