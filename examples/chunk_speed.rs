@@ -70,7 +70,13 @@ async fn export(root: &Path, chunks: u32, workers: NonZeroU32, empty: bool) -> a
     let session = bus.connect().await?;
     let worker = Worker::new(Arc::clone(&context), slots(&context));
     let stop = CancellationToken::new();
-    let roles = Roles { context: Arc::clone(&context), worker, health: Health::new(), stop: stop.clone() };
+    let roles = Roles {
+        context: Arc::clone(&context),
+        worker,
+        fleet: Arc::default(),
+        health: Health::new(),
+        stop: stop.clone(),
+    };
     let playing = {
         let session = Arc::clone(&session);
         tokio::spawn(async move { roles.play(&session).await })

@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::ask::{ChunksQuery, JobTablesQuery, PageQuery, Problem, TablesQuery, id, query};
-use super::{Views, openapi};
-use crate::status::{ChunksView, JobTables, Shown};
+use super::openapi;
+use super::views::{Views, unknown};
+use crate::status::{ChunksView, JobTables};
 
 /// The routes below `/api`.
 pub(super) fn router() -> Router<Views> {
@@ -54,12 +55,12 @@ async fn job(State(views): State<Views>, Path(job): Path<String>) -> Answer {
 
 async fn job_tables(State(views): State<Views>, Path(job): Path<String>, uri: Uri) -> Answer {
     let wanted = query::<JobTablesQuery>(&uri)?.wanted()?;
-    answer(&JobTables::of(found(&views, &job).await?.picture(), &wanted))
+    answer(&JobTables::of(views.job(&job).await?.picture(), &wanted))
 }
 
 async fn job_chunks(State(views): State<Views>, Path(job): Path<String>, uri: Uri) -> Answer {
     let table = query::<ChunksQuery>(&uri)?.table;
-    let found = found(&views, &job).await?;
+    let found = views.job(&job).await?;
     if let Some(place) = table.filter(|place| found.picture().tables.get(*place as usize).is_none()) {
         return Err(Problem::unknown(format!("job `{job}` has no table in place {place}")));
     }
@@ -77,15 +78,4 @@ async fn document() -> Answer {
 
 async fn nothing() -> Answer {
     Err(Problem::unknown("there is nothing here; `/api/openapi.json` lists what there is"))
-}
-
-/// A job.
-pub(super) async fn found(views: &Views, job: &str) -> Result<Shown, Problem> {
-    let job = id(job)?;
-    let found = views.status.job(&job).await.map_err(|e| Problem::unavailable(e.to_string()))?;
-    found.ok_or_else(|| unknown(&job))
-}
-
-fn unknown(job: &crate::message::JobId) -> Problem {
-    Problem::unknown(format!("no job `{job}` is known here; `/api/jobs` lists them"))
 }

@@ -17,12 +17,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::ask::{Asked, Problem, query};
-use super::{Views, show};
+use super::views::{VIEWERS, Views};
 
 /// How often a page is looked at for changes.
 const EVERY: Duration = Duration::from_secs(2);
-/// Viewers at once.
-pub(super) const MOST: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,11 +62,12 @@ pub(super) async fn live(State(views): State<Views>, uri: Uri) -> Response {
 
 fn begin(views: Views, uri: &Uri) -> Result<Viewer, Problem> {
     let of = query::<LiveQuery>(uri)?.of;
-    let page: Uri = of.parse().map_err(|_| Problem::bad("`of` is no address of a page"))?;
+    let page = of.parse::<Uri>().ok().filter(|_| of.starts_with('/'));
+    let page = page.ok_or_else(|| Problem::bad("`of` is no address of a page: it begins with /"))?;
     Asked::parse(&page)?;
     let permit = Arc::clone(&views.viewers)
         .try_acquire_owned()
-        .map_err(|_| Problem::unavailable(format!("{MOST} viewers are connected already")))?;
+        .map_err(|_| Problem::unavailable(format!("{VIEWERS} viewers are connected already")))?;
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (keys, sent, title) = (RandomState::new(), HashMap::new(), String::new());
@@ -79,7 +78,7 @@ impl Viewer {
     /// What has changed since the last look.
     async fn look(&mut self) -> Vec<Event> {
         let page = match Asked::parse(&self.page) {
-            Ok(asked) => show(&self.views, &asked).await,
+            Ok(asked) => self.views.page(&asked).await,
             Err(problem) => Err(problem),
         };
         // If the folder does not answer, what was sent stays.

@@ -1,7 +1,7 @@
 //! The status page, its API, metrics and health over HTTP. Read-only: nothing here changes a job.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -10,12 +10,9 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::HttpConfig;
-use crate::metrics::Metrics;
-use crate::status::Status;
 
 mod api;
 mod ask;
@@ -23,11 +20,13 @@ pub mod health;
 mod live;
 mod openapi;
 pub mod pages;
+mod views;
 
 pub use health::{Health, Heartbeat};
+pub use views::Views;
 
-use ask::{Asked, Problem};
-use pages::{Here, Page};
+use ask::Asked;
+use pages::Here;
 
 const STYLE: &str = include_str!("assets/style.css");
 const LIVE: &str = include_str!("assets/live.js");
@@ -37,29 +36,6 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 
 /// How long running answers may take after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// The sources of the answers.
-#[derive(Clone)]
-pub struct Views {
-    /// For `/metrics`.
-    pub metrics: Arc<Metrics>,
-    /// For `/healthz` and `/readyz`.
-    pub health: Health,
-    /// For pages and API.
-    pub status: Arc<Status>,
-    viewers: Arc<Semaphore>,
-    /// Fires when the server stops: streams end then.
-    closing: CancellationToken,
-}
-
-impl Views {
-    /// The sources of the answers of a process.
-    #[must_use]
-    pub fn new(metrics: Arc<Metrics>, health: Health, status: Arc<Status>) -> Self {
-        let viewers = Arc::new(Semaphore::new(live::MOST));
-        Self { metrics, health, status, viewers, closing: CancellationToken::new() }
-    }
-}
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -225,7 +201,7 @@ fn assets() -> &'static str {
 
 async fn page(State(views): State<Views>, uri: Uri) -> Response {
     let shown = match Asked::parse(&uri) {
-        Ok(asked) => show(&views, &asked).await,
+        Ok(asked) => views.page(&asked).await,
         Err(problem) => Err(problem),
     };
     let (status, page) = match shown {
@@ -242,39 +218,6 @@ fn title(status: StatusCode) -> &'static str {
         StatusCode::NOT_FOUND => "Not found",
         StatusCode::BAD_REQUEST => "Not understood",
         _ => "Not available now",
-    }
-}
-
-/// The page that was asked for.
-async fn show(views: &Views, asked: &Asked) -> Result<Page, Problem> {
-    match asked {
-        Asked::Overview(page) => Ok(pages::overview::page(&views.status.overview(*page).await)),
-        Asked::Manual => Ok(pages::manual::page()),
-        Asked::Tables(wanted) => {
-            let view = views.status.tables(wanted).await.map_err(|e| Problem::unavailable(e.to_string()))?;
-            Ok(pages::tables::page(&view, wanted))
-        }
-        Asked::Job(job, wanted) => {
-            let found = api::found(views, job.as_str()).await?;
-            let picture = found.picture();
-            let page = pages::job::JobPage {
-                picture,
-                request: &views.status.request(picture),
-                details: views.status.has_details(),
-                wanted,
-                now: views.status.now(),
-            };
-            Ok(page.page())
-        }
-        Asked::Table(job, place, page) => {
-            let found = api::found(views, job.as_str()).await?;
-            let place = *place as usize;
-            let table = found.picture().tables.get(place);
-            let table = table
-                .ok_or_else(|| Problem::unknown(format!("job `{job}` has no table in place {place}")))?;
-            let archived = found.archive().and_then(|archive| archive.tables.get(place));
-            Ok(pages::table::page(found.picture(), table, archived, *page))
-        }
     }
 }
 

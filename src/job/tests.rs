@@ -177,10 +177,6 @@ fn settle(job: &mut JobState, id: BatchId, result: TableResult) {
 #[test]
 fn a_table_with_too_many_partitions_in_all_its_chunks_fails() {
     let by_region = PlannedTable { partition_by: vec!["region".into()], ..planned(0, 0, 2) };
-    let (mut job, id) = running(vec![by_region]);
-    let mut plan = ExportPlan::clone(job.plan(id.epoch).expect("planned"));
-    plan.writer.partitions_max = 2;
-    job.plans[0] = plan.into();
     let recorded = |regions: [&str; 2]| {
         let mut record = record(&[0]);
         let part = record.tables[0].parts[0].clone();
@@ -194,6 +190,10 @@ fn a_table_with_too_many_partitions_in_all_its_chunks_fails() {
         record
     };
     for (second, fails) in [("US", false), ("APAC", true)] {
+        let (mut job, id) = running(vec![by_region.clone()]);
+        let mut plan = ExportPlan::clone(job.plan(id.epoch).expect("planned"));
+        plan.writer.partitions_max = 2;
+        job.plans[0] = plan.into();
         let batch = job.batches.get_mut(&id).expect("planned");
         batch.record(ChunkNo(0), recorded(["EU", "US"]));
         batch.record(ChunkNo(1), recorded(["EU", second]));

@@ -44,7 +44,7 @@ pub struct OutputRequest {
     /// `region=EU/year=2026`. NULL is `__HIVE_DEFAULT_PARTITION__`. The types text, char, enum, integer, date, boolean
     /// and uuid are possible.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 8), extend("uniqueItems" = true))]
     pub partition_by: Vec<String>,
     /// Which types and encodings the files may have; else `[export] types` of the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -127,8 +127,7 @@ pub fn is_nameable(ty: &ColumnType) -> bool {
 }
 
 /// What to do about too many partitions.
-pub const FEWER: &str =
-    "partition by a column with fewer values, choose rows by `where`, or raise partitions_max in [export]";
+pub const FEWER: &str = "partition by a column with fewer values, or choose rows by `where`; daemons allow more with a larger partitions_max";
 
 /// Says that a table has too many partitions.
 #[must_use]

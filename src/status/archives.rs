@@ -152,10 +152,8 @@ impl Archives {
                         });
                     }
                 }
-                (TableStatus::Failed, _) => {
-                    if exports.failed.as_ref().is_none_or(|(last, _)| *last < at) {
-                        exports.failed = Some((at, archive.job_id.clone()));
-                    }
+                (TableStatus::Failed, _) if exports.failed.as_ref().is_none_or(|(last, _)| *last < at) => {
+                    exports.failed = Some((at, archive.job_id.clone()));
                 }
                 _ => {}
             }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::picture::{AtWork, Running};
 use super::{Fleet, Picture, Status};
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{Context, SourceEntry};
 use crate::folder::Folder;
 use crate::folder::files::archive::Archive;
 use crate::folder::files::outcome::{FinishedFile, NewJob, Outcome, Owner, TableOutcome, TableResult};
@@ -235,7 +235,11 @@ impl Scene {
         );
         let config: Config = toml::from_str(&text).expect("a configuration");
         let owner = Owner::Daemons { vhost: "/".into(), prefix: "adu.export".into() };
-        let sources = Default::default();
+        let sources = config.sources.iter().map(|(name, section)| {
+            let source = crate::source::of(name, section).expect("a source");
+            (name.clone(), Arc::new(SourceEntry { source, config: section.clone() }))
+        });
+        let sources = sources.collect();
         let context = Context::new(config, folder, owner, sources, Arc::new(Metrics::new()));
         let fleet = Arc::new(Fleet::default());
         let status = Arc::new(Status::new(Arc::clone(&context), Arc::clone(&fleet)));

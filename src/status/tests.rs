@@ -237,45 +237,31 @@ fn ended(id: &str, retry_of: Option<&str>) -> JobBrief {
 #[test]
 fn each_trouble_is_told_once_with_its_remedy() {
     assert_eq!(Calm::new().troubles(), [], "nothing is wrong");
-    let cases: [(&str, &str, Box<dyn Fn(&mut Calm)>); 11] = [
-        ("full", "disk-full", Box::new(|c| c.storage.free_bytes = Some(9))),
-        ("nearly full", "alert-disk-nearly-full", Box::new(|c| c.storage.free_bytes = Some(19))),
-        (
-            "cannot work: broker: is away",
-            "alert-broker-disconnected",
-            Box::new(|c| c.daemons[1].obstacles = vec!["broker: is away".into()]),
-        ),
-        (
-            "silent for 5 min",
-            "alert-daemon-down",
-            Box::new(|c| {
-                c.daemons[1].standing = Standing::Silent;
-                c.daemons[1].silent_seconds = 300.0
-            }),
-        ),
-        ("no daemon coordinates", "alert-no-coordinator", Box::new(|c| c.broker.coordinator = None)),
-        ("different versions: 1, 2", "upgrades", Box::new(|c| c.daemons[1].version = "2".into())),
-        (
-            "no chunk of job runs ended for 20 min",
-            "alert-job-stalled",
-            Box::new(|c| c.running[0].moved_at = Some(now() - jiff::SignedDuration::from_mins(20))),
-        ),
-        ("no living daemon has the source", "alert-job-stalled", Box::new(|c| c.source.daemons = 0)),
-        (
-            "no daemon holds the snapshot",
-            "alert-snapshot-session-lost",
-            Box::new(|c| c.source.snapshots[0].held_by.clear()),
-        ),
-        (
-            "at 16 min 40 s the job is ended",
-            "alert-old-snapshot",
-            Box::new(|c| c.source.snapshots[0].age_seconds = 900.0),
-        ),
-        (
-            "1 table of job broke failed: permission denied",
-            "alert-chunks-failing",
-            Box::new(|c| c.ended = vec![ended("broke", None)]),
-        ),
+    let cases: [(&str, &str, fn(&mut Calm)); 11] = [
+        ("full", "disk-full", |c| c.storage.free_bytes = Some(9)),
+        ("nearly full", "alert-disk-nearly-full", |c| c.storage.free_bytes = Some(19)),
+        ("cannot work: broker: is away", "alert-broker-disconnected", |c| {
+            c.daemons[1].obstacles = vec!["broker: is away".into()]
+        }),
+        ("silent for 5 min", "alert-daemon-down", |c| {
+            c.daemons[1].standing = Standing::Silent;
+            c.daemons[1].silent_seconds = 300.0
+        }),
+        ("no daemon coordinates", "alert-no-coordinator", |c| c.broker.coordinator = None),
+        ("different versions: 1, 2", "upgrades", |c| c.daemons[1].version = "2".into()),
+        ("no chunk of job runs ended for 20 min", "alert-job-stalled", |c| {
+            c.running[0].moved_at = Some(now() - jiff::SignedDuration::from_mins(20))
+        }),
+        ("no living daemon has the source", "alert-job-stalled", |c| c.source.daemons = 0),
+        ("no daemon holds the snapshot", "alert-snapshot-session-lost", |c| {
+            c.source.snapshots[0].held_by.clear()
+        }),
+        ("at 16 min 40 s the job is ended", "alert-old-snapshot", |c| {
+            c.source.snapshots[0].age_seconds = 900.0
+        }),
+        ("1 table of job broke failed: permission denied", "alert-chunks-failing", |c| {
+            c.ended = vec![ended("broke", None)]
+        }),
     ];
     for (what, section, change) in cases {
         let mut calm = Calm::new();

@@ -105,7 +105,7 @@ fn a_part_is_full_only_between_two_row_groups() {
     let scratch = Scratch::new();
     let settings = WriterSettings {
         compression: Compression::None,
-        row_group_bytes: 20_000,
+        row_group_bytes: 60_000,
         file_bytes: NonZeroU64::new(50_000),
         partitions_max: PARTITIONS_MAX,
         types: FileTypes::Exact,
@@ -118,8 +118,11 @@ fn a_part_is_full_only_between_two_row_groups() {
     }
     let written = finish(writer);
     assert!((50_000..80_000).contains(&written.bytes), "{} bytes", written.bytes);
-    assert_eq!(written.row_groups, 3, "whole row groups");
-    assert!(batches > 3, "a row group has several batches");
+    assert!(
+        written.row_groups > 1 && batches > 2 * i64::from(written.row_groups),
+        "{batches} in {} row groups",
+        written.row_groups
+    );
 }
 
 /// Writes what is left, and gives the file its name.

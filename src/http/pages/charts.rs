@@ -43,15 +43,19 @@ pub fn meter(name: &str, used: u64, all: u64) -> Markup {
 pub fn shares(done: u32, running: u32, failed: u32, all: u32) -> Markup {
     let width = |n: u32| if all == 0 { 0.0 } else { f64::from(n) / f64::from(all) * 100.0 };
     let parts = [("done", done), ("running", running), ("failed", failed)];
-    let mut at = 0.0;
+    let starts = parts.iter().scan(0.0, |at, (_, n)| {
+        let start = *at;
+        *at += width(*n);
+        Some(start)
+    });
+    let starts: Vec<f64> = starts.collect();
     html! {
         svg.progress viewBox="0 0 100 6" preserveAspectRatio="none" role="img"
             aria-label={ (done) " of " (all) " done, " (running) " running, " (failed) " failed" } {
             rect.empty width="100" height="6" {}
-            @for (class, n) in parts {
+            @for ((class, n), start) in parts.into_iter().zip(starts) {
                 @if n > 0 {
-                    rect.(class) x=(format!("{at:.1}")) width=(format!("{:.1}", width(n))) height="6" {}
-                    @let _ = { at += width(n); };
+                    rect.(class) x=(format!("{start:.1}")) width=(format!("{:.1}", width(n))) height="6" {}
                 }
             }
         }

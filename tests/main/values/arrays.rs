@@ -45,7 +45,7 @@ fn matrices_of_every_kind_of_element_come_back_exact() {
         // Arrays of two and of three dimensions, with NULLs, empty, and NULL.
         let row = format!("ARRAY[{random}, NULL, {random}]::{pg}[]");
         let plane = format!("ARRAY[{row}, {row}]");
-        let full = if i % 2 == 0 { plane.clone() } else { format!("ARRAY[{plane}, {plane}]") };
+        let full = if i.is_multiple_of(2) { plane.clone() } else { format!("ARRAY[{plane}, {plane}]") };
         format!("CASE g % 10 WHEN 0 THEN NULL WHEN 1 THEN '{{}}'::{pg}[] ELSE {full} END AS c{i}")
     };
     let columns: Vec<String> =
