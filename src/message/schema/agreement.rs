@@ -77,7 +77,10 @@ impl Schema {
             ("number", Value::Number(n)) => within(schema, n.as_f64()),
             ("integer", Value::Number(n)) => !n.is_f64() && within(schema, n.as_f64()),
             ("array", Value::Array(items)) => {
+                let unique = schema["uniqueItems"].as_bool().unwrap_or(false);
                 items.len() as u64 >= schema["minItems"].as_u64().unwrap_or(0)
+                    && items.len() as u64 <= schema["maxItems"].as_u64().unwrap_or(u64::MAX)
+                    && !(unique && items.iter().enumerate().any(|(i, item)| items[..i].contains(item)))
                     && items.iter().all(|item| self.takes(&schema["items"], item))
             }
             ("object", Value::Object(fields)) => self.takes_object(schema, fields),
