@@ -123,8 +123,8 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     let http = HttpServer::bind(&config.http, views).await?;
     // All tasks end when `end` fires. Tasks that still run when the set is dropped are aborted.
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(http, end.clone()));
     crate::logging::name_daemon(context.instance);
+    tasks.spawn(serve(http, end.clone()));
     info!(host = context.host, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
     tasks.spawn(systemd::notify(health.clone(), end.clone()));
     let roles = Roles { context, worker, fleet, health: health.clone(), stop: stop.clone() };

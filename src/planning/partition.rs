@@ -59,7 +59,7 @@ pub(super) fn partition_by(
     if columns.len() <= asked.len() && !asked.is_empty() {
         return refuse(
             "partition_column",
-            "no column would be left for the files".into(),
+            format!("no column would be left for the files beside {}", asked.join(", ")),
             "leave a column out of output.partition_by",
         );
     }

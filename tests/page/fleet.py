@@ -24,7 +24,7 @@ CREATE VIEW slow AS SELECT g AS id, slowly(g) AS n FROM generate_series(1::bigin
 CREATE VIEW slower AS SELECT g AS id, slowly(g) AS n FROM generate_series(1::bigint, 6000) g;
 CREATE SCHEMA small;
 DO $$ BEGIN FOR n IN 1..130 LOOP EXECUTE format('CREATE TABLE small.part_%s AS SELECT g FROM generate_series(1, 10) g', n); END LOOP; END $$;
-CREATE ROLE exporter LOGIN;
+CREATE ROLE exporter LOGIN PASSWORD 'secret';
 GRANT USAGE ON SCHEMA small TO exporter;
 GRANT SELECT ON ALL TABLES IN SCHEMA public, small TO exporter;
 REVOKE SELECT ON secrets FROM exporter;
@@ -75,7 +75,7 @@ alive_timeout = "6s"
 progress_interval = "2s"
 [sources.warehouse]
 kind = "postgres"
-dsn = "postgres://exporter@127.0.0.1:{os.environ['PG_PORT']}/warehouse"
+dsn = "postgres://exporter:secret@127.0.0.1:{os.environ['PG_PORT']}/warehouse"
 pool_size = 6
 max_jobs = 2
 max_snapshot_age = "6h"
@@ -83,7 +83,8 @@ max_snapshot_age = "6h"
         return path
 
     def run(self, *args):
-        return subprocess.run([self.adu, *args, "--config", self.config], check=True, capture_output=True, text=True)
+        done = subprocess.run([self.adu, *args, "--config", self.config], capture_output=True, text=True)
+        assert done.returncode == 0, f"{args}: {done.stdout}{done.stderr}"
 
     def daemon(self):
         port = free_port()
@@ -101,7 +102,7 @@ max_snapshot_age = "6h"
         path = f"{self.here}/request.json"
         with open(path, "w") as f:
             json.dump(request, f)
-        self.run("submit", path)
+        self.run("submit", "--request", path)
 
     def stop(self):
         for daemon in self.daemons:

@@ -46,7 +46,7 @@ fn matrices_of_every_kind_of_element_come_back_exact() {
         let row = format!("ARRAY[{random}, NULL, {random}]::{pg}[]");
         let plane = format!("ARRAY[{row}, {row}]");
         let full = if i.is_multiple_of(2) { plane.clone() } else { format!("ARRAY[{plane}, {plane}]") };
-        format!("CASE g % 10 WHEN 0 THEN NULL WHEN 1 THEN '{{}}'::{pg}[] ELSE {full} END AS c{i}")
+        format!("CASE g % 10 WHEN 0 THEN NULL WHEN 1 THEN '{{}}'::{pg}[] ELSE {full} END::{pg}[] AS c{i}")
     };
     let columns: Vec<String> =
         ELEMENTS.iter().enumerate().map(|(i, (pg, random, _))| column(i, pg, random)).collect();
