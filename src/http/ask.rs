@@ -50,6 +50,7 @@ impl Problem {
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
     /// The page, from 1.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub(super) page: Option<NonZeroU32>,
 }
 
@@ -58,6 +59,7 @@ pub(super) struct PageQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct TablesQuery {
     /// The page, from 1.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub(super) page: Option<NonZeroU32>,
     /// Only tables whose name contains this, in any case.
     #[schemars(length(max = 200))]
@@ -69,6 +71,7 @@ pub(super) struct TablesQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct JobTablesQuery {
     /// The page, from 1.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub(super) page: Option<NonZeroU32>,
     /// Only tables whose name contains this, in any case.
     #[schemars(length(max = 200))]
@@ -82,6 +85,7 @@ pub(super) struct JobTablesQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct ChunksQuery {
     /// Only the table in this place of the job, from 0.
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub(super) table: Option<u32>,
 }
 
