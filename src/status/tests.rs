@@ -234,10 +234,12 @@ fn ended(id: &str, retry_of: Option<&str>) -> JobBrief {
     JobBrief { retry_of: retry_of.map(|of| JobId::parse(of).expect("valid")), ..brief }
 }
 
+type Change = fn(&mut Calm);
+
 #[test]
 fn each_trouble_is_told_once_with_its_remedy() {
     assert_eq!(Calm::new().troubles(), [], "nothing is wrong");
-    let cases: [(&str, &str, fn(&mut Calm)); 11] = [
+    let cases: [(&str, &str, Change); 11] = [
         ("full", "disk-full", |c| c.storage.free_bytes = Some(9)),
         ("nearly full", "alert-disk-nearly-full", |c| c.storage.free_bytes = Some(19)),
         ("cannot work: broker: is away", "alert-broker-disconnected", |c| {
