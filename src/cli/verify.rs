@@ -1,5 +1,6 @@
 //! `adu-export verify`
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -157,8 +158,8 @@ async fn files(destination: &Arc<dyn Destination>, table: &ArchivedTable) -> any
             match listed {
                 Err(error) => problems.push(format!("the directory cannot be read: {error}")),
                 Ok(names) => {
-                    let names = names.into_iter().flatten();
-                    let strange = names.filter(|name| !table.files.iter().any(|f| f.file == *name));
+                    let files: HashSet<&str> = table.files.iter().map(|f| f.file.as_str()).collect();
+                    let strange = names.into_iter().flatten().filter(|name| !files.contains(name.as_str()));
                     problems.extend(strange.map(|name| format!("{name} is not of this export")));
                 }
             }

@@ -105,14 +105,23 @@ pub struct Dsn {
     pub shuffled: bool,
 }
 
-/// A connection string with what it takes from its surroundings. Its Debug form shows only the first server.
-#[derive(Clone, PartialEq, Eq)]
+/// A connection string with what it takes from its surroundings. Its Debug form shows only the first server. Two are
+/// equal if they connect in the same way, wherever their settings are written.
+#[derive(Clone)]
 pub struct Resolved {
     /// Where and how to connect.
     pub dsn: Dsn,
     /// All settings with their places, to show them.
     pub settings: Vec<Setting>,
 }
+
+impl PartialEq for Resolved {
+    fn eq(&self, other: &Self) -> bool {
+        self.dsn == other.dsn
+    }
+}
+
+impl Eq for Resolved {}
 
 impl fmt::Debug for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -278,6 +278,14 @@ pub trait Destination: Send + Sync {
     /// When the destination refuses.
     async fn list(&self, directory: &str) -> Result<Option<Vec<String>>, FolderError>;
 
+    /// Whether a published table exists.
+    ///
+    /// # Errors
+    /// When the destination refuses.
+    async fn has(&self, directory: &str) -> Result<bool, FolderError> {
+        Ok(self.list(directory).await?.is_some())
+    }
+
     /// Removes a published table. `why` is used for its name in the trash.
     ///
     /// # Errors

@@ -178,6 +178,13 @@ impl Folder {
         Ok(())
     }
 
+    /// The same folder for those who only look: a file of a newer release that they meet does not keep this
+    /// process from working, because no role needs it.
+    #[must_use]
+    pub fn for_viewers(&self) -> Self {
+        Self { newer: Arc::default(), ..self.clone() }
+    }
+
     fn met(&self) -> MutexGuard<'_, Option<String>> {
         self.newer.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -37,6 +37,8 @@ struct Viewer {
     /// Hashes of the sections that were sent, by their ids.
     sent: HashMap<&'static str, u64>,
     title: String,
+    /// Whether the page cannot be made now.
+    stale: bool,
     over: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -71,7 +73,7 @@ fn begin(views: Views, uri: &Uri) -> Result<Viewer, Problem> {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (keys, sent, title) = (RandomState::new(), HashMap::new(), String::new());
-    Ok(Viewer { views, page, tick, keys, sent, title, over: false, _permit: permit })
+    Ok(Viewer { views, page, tick, keys, sent, title, stale: false, over: false, _permit: permit })
 }
 
 impl Viewer {
@@ -81,8 +83,13 @@ impl Viewer {
             Ok(asked) => self.views.page(&asked).await,
             Err(problem) => Err(problem),
         };
-        // If the folder does not answer, what was sent stays.
-        let Ok(page) = page else { return Vec::new() };
+        // If the folder does not answer, what was sent stays, and the viewer is told.
+        let is_stale = page.is_err();
+        let mut events = Vec::new();
+        if std::mem::replace(&mut self.stale, is_stale) != is_stale {
+            events.push(Event::default().event("stale").data(json!(is_stale).to_string()));
+        }
+        let Ok(page) = page else { return events };
         let ids: Vec<&str> = page.sections.iter().map(|(id, _)| *id).collect();
         let others = !self.sent.is_empty()
             && (self.sent.len() != ids.len() || ids.iter().any(|id| !self.sent.contains_key(id)));
@@ -90,7 +97,6 @@ impl Viewer {
             self.over = true;
             return vec![Event::default().event("reload").data("now")];
         }
-        let mut events = Vec::new();
         for (id, section) in page.sections {
             let html = section.into_string();
             let hash = self.keys.hash_one(&html);

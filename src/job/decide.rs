@@ -299,6 +299,8 @@ fn too_many_partitions(
     }
     let most = usize::try_from(job.plan(id.epoch)?.writer.partitions_max).ok()?;
     let parts = batch.records.iter().flatten().filter_map(|r| r.of(planned.number)).flat_map(|of| &of.parts);
+    // A chunk without rows has a part that is not published.
+    let parts = parts.filter(|part| part.rows > 0);
     let directories: BTreeSet<&str> = parts.filter_map(|part| Some(part.path.rsplit_once('/')?.0)).collect();
     (directories.len() > most).then(|| {
         let columns: Vec<&str> = planned.partition_by.iter().map(String::as_str).collect();

@@ -134,6 +134,7 @@ impl Ground<'_> {
             arrays: request.arrays.unwrap_or(self.config.arrays),
             types: self.types,
             as_bytes: &request.as_bytes,
+            on_unfit: scope.request.on_unfit,
             as_text: scope.as_text.get(&number).cloned().unwrap_or_default(),
         };
         let columns: Vec<Column> =

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Column, Extent, Frozen};
 use crate::message::pattern::TablePattern;
+use crate::message::request::OnUnfit;
 use crate::message::setting::{ArrayMode, FileTypes, InfinityMode, NumericMode, ReadWay};
 
 /// What a survey looks for.
@@ -176,6 +177,8 @@ pub struct MappingOptions<'a> {
     pub types: FileTypes,
     /// Text columns to export as bytes.
     pub as_bytes: &'a [String],
+    /// What becomes of values that do not fit.
+    pub on_unfit: OnUnfit,
     /// Columns whose type is changed because a value did not fit, with the reason.
     pub as_text: Vec<UnfitColumn>,
 }

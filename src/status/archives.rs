@@ -24,13 +24,13 @@ const MOST_VERSIONS: usize = 50;
 /// What the archives say.
 #[derive(Clone, Debug, Default)]
 pub struct Archives {
-    /// Jobs by the names of their archives. None if the archive is damaged.
-    known: HashMap<String, Option<Arc<JobBrief>>>,
+    /// Jobs by the names of their archives.
+    known: HashMap<String, Arc<JobBrief>>,
     /// The exports of each table.
     pub tables: BTreeMap<TableKey, Exports>,
     /// Archives that exist and are not read yet.
     pub unread: usize,
-    /// Archives that cannot be read, and why.
+    /// Archives that cannot be read, and why. Each look tries again, because somebody may have repaired them.
     pub damaged: BTreeMap<String, String>,
 }
 
@@ -89,6 +89,9 @@ impl Archives {
             // `prune` removed some: what they said of tables is taken back by reading all again.
             *index = Arc::default();
         }
+        if index.damaged.keys().any(|name| !there.contains(name)) {
+            Arc::make_mut(index).damaged.retain(|name, _| there.contains(name));
+        }
         names.truncate(MOST);
         names.retain(|name| !index.known.contains_key(name));
         if names.is_empty() {
@@ -107,13 +110,13 @@ impl Archives {
             match folder.recent_archive(&name).await {
                 Ok(Some(archive)) => {
                     self.add(&archive);
-                    self.known.insert(name, Some(Arc::new(JobBrief::of_archive(&archive))));
+                    self.damaged.remove(&name);
+                    self.known.insert(name, Arc::new(JobBrief::of_archive(&archive)));
                 }
                 Ok(None) => continue,
-                Err(e) if e.concerns_all() => return Err(e),
+                Err(e) if e.concerns_all() && !matches!(e, FolderError::Newer { .. }) => return Err(e),
                 Err(e) => {
-                    self.damaged.insert(name.clone(), e.to_string());
-                    self.known.insert(name, None);
+                    self.damaged.insert(name, e.to_string());
                 }
             }
             self.unread -= 1;
@@ -163,7 +166,7 @@ impl Archives {
     /// The jobs that have ended, the newest first.
     #[must_use]
     pub fn ended(&self) -> Vec<Arc<JobBrief>> {
-        let mut jobs: Vec<Arc<JobBrief>> = self.known.values().flatten().cloned().collect();
+        let mut jobs: Vec<Arc<JobBrief>> = self.known.values().cloned().collect();
         jobs.sort_by(|a, b| (b.committed_at, &b.job_id).cmp(&(a.committed_at, &a.job_id)));
         jobs
     }

@@ -12,8 +12,10 @@ use super::rates::RateLog;
 use crate::message::Presence;
 use crate::message::presence::Rates;
 
-/// Silent daemons are remembered for this long: their last hour is part of the fleet's.
+/// Daemons that left are remembered for this long: their last hour is part of the fleet's.
 const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Daemons that fell silent are shown for this long.
+const MISSED: Duration = Duration::from_secs(24 * 3600);
 /// Daemons that are remembered at most. Each restart of a daemon is a new one.
 const MOST: usize = 1000;
 
@@ -39,6 +41,10 @@ impl Member {
         Self { presence, heard: Instant::now() }
     }
 
+    fn is_remembered(&self) -> bool {
+        self.silent() < if self.presence.alive.leaving { REMEMBERED } else { MISSED }
+    }
+
     /// How long it has been silent.
     #[must_use]
     pub fn silent(&self) -> Duration {
@@ -57,7 +63,7 @@ impl Fleet {
             presence.coordinates = false;
         }
         members.insert(presence.alive.instance, Member::now(presence));
-        members.retain(|_, member| member.silent() < REMEMBERED);
+        members.retain(|_, member| member.is_remembered());
         while members.len() > MOST {
             let quietest = members.iter().max_by_key(|(_, m)| m.silent()).map(|(id, _)| *id);
             quietest.map(|id| members.remove(&id));
@@ -71,11 +77,11 @@ impl Fleet {
         own.rates()
     }
 
-    /// All daemons that were heard in the last hour, also those that left.
+    /// All daemons, also those that left in the last hour, or fell silent in the last day.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         let mut members: Vec<Member> =
-            lock(&self.members).values().filter(|m| m.silent() < REMEMBERED).cloned().collect();
+            lock(&self.members).values().filter(|m| m.is_remembered()).cloned().collect();
         members.sort_by(|a, b| {
             let key =
                 |m: &Member| (m.presence.host.clone(), m.presence.started_at, m.presence.alive.instance);

@@ -8,8 +8,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::archives::Archives;
-use crate::context::Context;
-use crate::folder::FolderError;
+use crate::folder::files::outcome::Owner;
+use crate::folder::{Folder, FolderError};
 use crate::job::look::{self, OpenedJob};
 use crate::job::state::JobState;
 use crate::message::JobId;
@@ -19,7 +19,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// After a look that took long, this many times its duration pass before the next one.
 const REST: u32 = 5;
 /// How long a caller waits for a look.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// When nobody has watched for this long, what is known of running jobs is forgotten.
 const FORGET: Duration = Duration::from_secs(300);
 
@@ -37,7 +37,8 @@ pub struct Look {
 
 /// Keeps the last look.
 pub struct Looker {
-    context: Arc<Context>,
+    folder: Folder,
+    owner: Owner,
     last: Arc<Mutex<Look>>,
 }
 
@@ -55,7 +56,7 @@ pub enum Blind {
 impl Looker {
     /// Nothing is looked at before somebody asks.
     #[must_use]
-    pub fn new(context: Arc<Context>) -> Self {
+    pub fn new(folder: Folder, owner: Owner) -> Self {
         let last = Look {
             jobs: BTreeMap::new(),
             archives: Arc::default(),
@@ -63,7 +64,7 @@ impl Looker {
             fresh_until: None,
             wanted: Instant::now(),
         };
-        Self { context, last: Arc::new(Mutex::new(last)) }
+        Self { folder, owner, last: Arc::new(Mutex::new(last)) }
     }
 
     /// Shows the folder as it is now, or was a moment ago.
@@ -76,11 +77,11 @@ impl Looker {
         let mut last = timeout_at(until, Arc::clone(&self.last).lock_owned()).await.map_err(slow)?;
         last.wanted = Instant::now();
         if last.fresh_until.is_none_or(|until| until < Instant::now()) {
-            let context = Arc::clone(&self.context);
+            let (folder, owner) = (self.folder.clone(), self.owner.clone());
             // It goes on if this caller waits no longer: the next one finds what it read.
             let looking = tokio::spawn(async move {
                 let began = Instant::now();
-                last.refresh(&context).await?;
+                last.refresh(&folder, &owner).await?;
                 last.fresh_until = Some(Instant::now() + FRESH.max(began.elapsed() * REST));
                 Ok::<_, FolderError>(last)
             });
@@ -105,15 +106,14 @@ impl Looker {
 }
 
 impl Look {
-    async fn refresh(&mut self, context: &Context) -> Result<(), FolderError> {
-        let folder = &context.folder;
+    async fn refresh(&mut self, folder: &Folder, owner: &Owner) -> Result<(), FolderError> {
         let there: BTreeSet<JobId> = folder.jobs().await?.into_iter().collect();
         self.jobs.retain(|job, _| there.contains(job));
         self.damaged.clear();
         for job in there {
             let looked = match self.jobs.get_mut(&job) {
                 Some(state) => look::refresh(folder, state, Duration::ZERO).await,
-                None => match look::open(folder, &job, &context.owner, Duration::ZERO).await {
+                None => match look::open(folder, &job, owner, Duration::ZERO).await {
                     Ok(OpenedJob::Job(state)) => {
                         self.jobs.insert(job.clone(), *state);
                         Ok(())
@@ -127,7 +127,7 @@ impl Look {
                 Err(e) if e.is_gone() => {
                     self.jobs.remove(&job);
                 }
-                Err(e) if e.concerns_all() => return Err(e),
+                Err(e) if e.concerns_all() && !matches!(e, FolderError::Newer { .. }) => return Err(e),
                 Err(e) => {
                     self.damaged.insert(job, e.to_string());
                 }

@@ -2,14 +2,16 @@
 //! export folder, daemons from what each says of itself; nobody is asked.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
 
 use crate::context::Context;
-use crate::folder::FolderError;
 use crate::folder::files::archive::Archive;
+use crate::folder::{Folder, FolderError};
 use crate::message::JobId;
 
 pub mod archives;
@@ -32,19 +34,22 @@ pub use overview::Overview;
 pub use picture::Picture;
 pub use tables::{JobTables, TablesView, Wanted};
 
-use look::Looker;
+use look::{Looker, PATIENCE};
 use picture::{AtWork, Running, hide_details};
 
 /// Jobs that have ended whose pictures are remembered.
 const REMEMBERED: usize = 4;
+/// For how long. A job may be pruned, and another one may get its id.
+const SHOWN: Duration = Duration::from_secs(30);
 
 /// Everything that can be shown.
 pub struct Status {
     context: Arc<Context>,
+    folder: Folder,
     fleet: Arc<Fleet>,
     looker: Looker,
-    /// Pictures of jobs that have ended, the last one that was asked for last. They never change.
-    ended: Mutex<Vec<Arc<Ended>>>,
+    /// Pictures of jobs that have ended, and when they were drawn.
+    ended: Mutex<Vec<(Instant, Arc<Ended>)>>,
 }
 
 /// A job that has ended.
@@ -87,12 +92,15 @@ impl Status {
     /// The status as this process sees it.
     #[must_use]
     pub fn new(context: Arc<Context>, fleet: Arc<Fleet>) -> Self {
-        Self { looker: Looker::new(Arc::clone(&context)), context, fleet, ended: Mutex::default() }
+        let folder = context.folder.for_viewers();
+        let looker = Looker::new(folder.clone(), context.owner.clone());
+        Self { looker, folder, context, fleet, ended: Mutex::default() }
     }
 
     /// Frees memory if nobody watches.
     pub fn forget(&self) {
         self.looker.forget();
+        self.ended().retain(|(at, _)| at.elapsed() < SHOWN);
     }
 
     /// The host of this process.
@@ -133,7 +141,7 @@ impl Status {
     /// When the folder cannot be read.
     pub async fn jobs(&self) -> Result<Value, Blind> {
         const RECENT: usize = 100;
-        let finished = self.context.folder.recent_archives(RECENT).await?;
+        let finished = self.folder.recent_archives(RECENT).await?;
         let (running, now) = (self.running(), self.context.now());
         let own =
             self.fleet.members().into_iter().find(|m| m.presence.alive.instance == self.context.instance);
@@ -172,7 +180,7 @@ impl Status {
         if let Some(ended) = self.remembered(id) {
             return Ok(Some(Shown::Ended(ended)));
         }
-        if let Some(archive) = self.context.folder.job(id).archive().await? {
+        if let Some(archive) = self.folder.job(id).archive().await? {
             return Ok(Some(Shown::Ended(self.remember(archive))));
         }
         let (running, now) = (self.running(), self.context.now());
@@ -189,7 +197,7 @@ impl Status {
         let found = self.looker.look(draw).await??;
         if found.is_none() {
             // The job may just have been committed.
-            let archive = self.context.folder.job(id).archive().await?;
+            let archive = self.folder.job(id).archive().await?;
             return Ok(archive.map(|archive| Shown::Ended(self.remember(archive))));
         }
         Ok(found)
@@ -212,26 +220,33 @@ impl Status {
     /// When the folder cannot be read.
     pub async fn tables(&self, wanted: &Wanted) -> Result<TablesView, Blind> {
         let archives = self.looker.look(|look| Arc::clone(&look.archives)).await?;
-        Ok(TablesView::of(&archives, wanted, &*self.context.destination, self.context.now()).await)
+        let (destination, now) = (&*self.context.destination, self.context.now());
+        let view = TablesView::of(&archives, wanted, destination, now);
+        timeout(PATIENCE, view).await.map_err(|_| Blind::Slow)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Vec<(Instant, Arc<Ended>)>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remembered(&self, id: &JobId) -> Option<Arc<Ended>> {
-        let mut list = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = list.iter().position(|ended| ended.archive.job_id == *id)?;
-        let ended = list.remove(place);
-        list.push(Arc::clone(&ended));
-        Some(ended)
+        let list = self.ended();
+        let found = list.iter().find(|(at, ended)| ended.archive.job_id == *id && at.elapsed() < SHOWN)?;
+        Some(Arc::clone(&found.1))
     }
 
     fn remember(&self, mut archive: Archive) -> Arc<Ended> {
         if !self.has_details() {
             archive.labels.clear();
             hide_details(&mut archive.request);
+            // It is a value of the table, or of the request.
+            archive.tables.iter_mut().for_each(|table| table.high_water_mark = None);
         }
         let picture = Picture::of_archive(&archive);
         let ended = Arc::new(Ended { archive, picture });
-        let mut list = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        list.push(Arc::clone(&ended));
+        let mut list = self.ended();
+        list.retain(|(_, other)| other.archive.job_id != ended.archive.job_id);
+        list.push((Instant::now(), Arc::clone(&ended)));
         let spare = list.len().saturating_sub(REMEMBERED);
         list.drain(..spare);
         ended

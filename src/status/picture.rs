@@ -105,6 +105,9 @@ pub struct JobBrief {
     /// Seconds until its end, if it goes on like this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_left: Option<f64>,
+    /// When its last plan was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned_at: Option<Timestamp>,
     /// When its newest chunk ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<Timestamp>,

@@ -158,7 +158,7 @@ impl TablesView {
             let Some(newest) = &exports.newest else { continue };
             let (mut versions, mut gone) = (0, false);
             for (_, directory) in &exports.directories {
-                let there = !matches!(destination.list(directory).await, Ok(None));
+                let there = destination.has(directory).await.unwrap_or(true);
                 versions += u32::from(there);
                 gone |= !there && *directory == newest.directory;
             }

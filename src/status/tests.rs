@@ -239,7 +239,7 @@ type Change = fn(&mut Calm);
 #[test]
 fn each_trouble_is_told_once_with_its_remedy() {
     assert_eq!(Calm::new().troubles(), [], "nothing is wrong");
-    let cases: [(&str, &str, Change); 11] = [
+    let cases: [(&str, &str, Change); 12] = [
         ("full", "disk-full", |c| c.storage.free_bytes = Some(9)),
         ("nearly full", "alert-disk-nearly-full", |c| c.storage.free_bytes = Some(19)),
         ("cannot work: broker: is away", "alert-broker-disconnected", |c| {
@@ -249,10 +249,14 @@ fn each_trouble_is_told_once_with_its_remedy() {
             c.daemons[1].standing = Standing::Silent;
             c.daemons[1].silent_seconds = 300.0
         }),
-        ("no daemon coordinates", "alert-no-coordinator", |c| c.broker.coordinator = None),
+        ("no daemon says that it coordinates", "alert-no-coordinator", |c| c.broker.coordinator = None),
         ("different versions: 1, 2", "upgrades", |c| c.daemons[1].version = "2".into()),
         ("no chunk of job runs ended for 20 min", "alert-job-stalled", |c| {
             c.running[0].moved_at = Some(now() - jiff::SignedDuration::from_mins(20))
+        }),
+        ("job runs has waited for 30 min", "alert-job-stalled", |c| {
+            let running = c.running[0].clone();
+            c.running[0] = JobBrief { status: Phase::Waiting, moved_at: None, planned_at: None, ..running };
         }),
         ("no living daemon has the source", "alert-job-stalled", |c| c.source.daemons = 0),
         ("no daemon holds the snapshot", "alert-snapshot-session-lost", |c| {
@@ -275,6 +279,11 @@ fn each_trouble_is_told_once_with_its_remedy() {
         );
         assert!(found[0].remedy.is_some(), "{what}");
     }
+    let mut calm = Calm::new();
+    calm.broker.connected = false;
+    calm.daemons[1].standing = Standing::Silent;
+    calm.source.snapshots[0].held_by.clear();
+    assert_eq!(calm.troubles(), [], "without the broker nobody is heard");
     let mut calm = Calm::new();
     calm.ended = vec![ended("again", Some("broke")), ended("broke", None)];
     assert_eq!(calm.troubles(), [], "what was retried is no trouble any more");
@@ -309,4 +318,28 @@ async fn any_daemon_knows_all_as_soon_as_they_have_spoken() {
         "public.table_with_a_name_as_long_as_people_like_to_give_them_1, chunk 1"
     );
     assert_eq!(view.rates.rows_per_second, 2e6);
+}
+
+#[tokio::test]
+async fn an_archive_of_a_newer_release_is_told_and_keeps_no_daemon_from_working() {
+    let scene = Scene::new(false).await;
+    let mut ended = scene::job("ended", 1, 1);
+    scene::export(&mut ended, 1, |_, _| true);
+    scene::settle(&mut ended, |_| false);
+    scene.commit(&ended).await;
+    let root = scene.context.folder.root();
+    let names = scene.context.folder.archive_names().await.expect("listed");
+    let path = root.join(".archive/jobs").join(&names[0]);
+    let good = std::fs::read_to_string(&path).expect("an archive");
+    let mut newer: serde_json::Value = serde_json::from_str(&good).expect("JSON");
+    newer["v"] = 99.into();
+    std::fs::write(&path, newer.to_string()).expect("written");
+    let view = scene.status.overview(1).await;
+    let told = view.troubles.iter().any(|trouble| trouble.what.contains("has version 99"));
+    assert!(told && view.storage.error.is_none() && view.ended.is_empty(), "{:?}", view.troubles);
+    scene.context.folder.guard().await.expect("fit for work");
+    std::fs::write(&path, good).expect("repaired");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let view = scene.status.overview(1).await;
+    assert_eq!((view.troubles.len(), view.ended.len()), (0, 1), "{:?}", view.troubles);
 }

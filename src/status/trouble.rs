@@ -98,7 +98,7 @@ pub fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
     of_running(signs, &mut found);
     for source in signs.sources {
         for snapshot in &source.snapshots {
-            found.extend(of_snapshot(source, snapshot, signs.settled));
+            found.extend(of_snapshot(source, snapshot, signs.settled && signs.broker.connected));
         }
         if source.daemons == 0 && source.jobs > 0 {
             found.push(Trouble::new(
@@ -163,7 +163,9 @@ fn of_daemons(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
             found.push(Trouble::new(Severity::Alarm, what, remedy, section));
         }
     }
-    for daemon in signs.daemons.iter().filter(|d| d.standing == Standing::Silent) {
+    // Without its broker this daemon hears nobody.
+    let silent = |d: &&DaemonView| d.standing == Standing::Silent && signs.broker.connected;
+    for daemon in signs.daemons.iter().filter(silent) {
         let what =
             format!("the daemon on {} is silent for {}", daemon.host, seconds_text(daemon.silent_seconds));
         let remedy = "look at its host: `systemctl status adu-export`; the others do its work meanwhile";
@@ -171,10 +173,10 @@ fn of_daemons(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
     }
     if signs.settled && signs.broker.connected && signs.broker.coordinator.is_none() {
         let what =
-            "no daemon coordinates: requests are stored, but nothing is planned or finished".to_owned();
-        let remedy =
-            "another client may hold the coordinator's queue without working: find it and end its connection";
-        found.push(Trouble::new(Severity::Alarm, what, remedy, "alert-no-coordinator"));
+            "no daemon says that it coordinates: if none does, nothing is planned or finished".to_owned();
+        let remedy = "see who consumes the coordinator's queue (rabbitmqctl list_consumers): a daemon of an older \
+                      release does not say so, and works; any other client must not hold it";
+        found.push(Trouble::new(Severity::Warning, what, remedy, "alert-no-coordinator"));
     }
     let versions: BTreeSet<&str> = alive().map(|d| d.version.as_str()).collect();
     if versions.len() > 1 {
@@ -186,12 +188,21 @@ fn of_daemons(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
 }
 
 fn of_running(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
+    let places_are_taken = signs.running.iter().any(|job| job.status != Phase::Waiting);
     for job in signs.running {
-        let since = job.moved_at.unwrap_or(job.received_at);
+        let since = job.moved_at.max(job.planned_at).unwrap_or(job.received_at);
         let quiet = signs.now.duration_since(since).as_secs_f64();
-        if job.status == Phase::Running && quiet > signs.stalled_after.as_secs_f64() {
-            let what = format!("no chunk of job {} ended for {}", job.job_id, seconds_text(quiet));
+        let may_wait = job.status == Phase::Waiting && places_are_taken;
+        if !may_wait && quiet > signs.stalled_after.as_secs_f64() {
+            let quiet = seconds_text(quiet);
+            let what = match job.status {
+                Phase::Waiting => format!("job {} has waited for {quiet} to be planned", job.job_id),
+                _ => format!("no chunk of job {} ended for {quiet}", job.job_id),
+            };
             let remedy = match job.chunks_running {
+                _ if !signs.broker.connected => {
+                    "what other daemons do is not known here without the broker".into()
+                }
                 0 => "no daemon works on it: see what keeps the daemons from working, and who has its source"
                     .to_owned(),
                 n => format!("{} run; look whether their bytes grow", crate::text::count(n, "chunk")),

@@ -131,8 +131,9 @@ fn the_size_of_files_comes_from_request_flag_or_configuration() {
 }
 
 /// Texts that name directories, and those that could lead elsewhere or be read as something else.
-const TEXTS: [&str; 32] = [
+const TEXTS: [&str; 33] = [
     "EU",
+    "x.parquet",
     "eu",
     "a b",
     " lead",

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::server::{Host, Server};
 
-/// Directories of sockets that a build of libpq may take by default. For them the file says `localhost`.
-const USUAL_SOCKETS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+/// The directory of sockets that Debian's libpq takes by default. For it the file says `localhost`. Other builds take
+/// `/tmp`, in which everybody could wait for a password.
+const USUAL_SOCKETS: &str = "/var/run/postgresql";
 /// Rights that only the owner may have.
 const OTHERS: u32 = 0o077;
 /// More than any such file needs.
@@ -85,7 +86,7 @@ impl Passwords {
         let hosts = match (&server.host, server.address) {
             (Some(Host::Unix(directory)), None) => {
                 let directory = directory.display().to_string();
-                let usual = USUAL_SOCKETS.contains(&directory.as_str());
+                let usual = directory == USUAL_SOCKETS;
                 [Some(directory), usual.then(|| "localhost".to_owned())]
             }
             _ => [Some(server.name()), None],
@@ -154,7 +155,7 @@ mod tests {
         for (host, expected) in [
             ("localhost", Some("secret")),
             ("/var/run/postgresql", Some("secret")),
-            ("/tmp", Some("secret")),
+            ("/tmp", None),
             ("/run/elsewhere", None),
             ("127.0.0.1", None),
         ] {

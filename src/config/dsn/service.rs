@@ -34,7 +34,8 @@ pub(super) fn fill(values: &mut Values, around: &Surroundings) -> Result<(), Inv
     for file in &files {
         let text = match std::fs::read(&file.path) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !file.named => continue,
+            // libpq passes over such a file as well, whatever the reason.
+            Err(_) if !file.named => continue,
             Err(e) => return Err(InvalidDsn::ServiceFile(file.shown.clone(), e.kind().to_string())),
         };
         if section(&text, &service, file, values)? {

@@ -221,8 +221,9 @@ impl Destination for FolderDestination {
         while let Some(within) = directories.pop() {
             for name in store.list(&format!("{directory}/{within}")).await? {
                 let path = format!("{within}{name}");
-                // Names of parts are not looked at one by one: there are many.
-                let is_part = name.ends_with(".parquet");
+                // Names of parts are not looked at one by one: there are many. A directory of a partition, which has a
+                // value in its name, may end like one.
+                let is_part = name.ends_with(".parquet") && !name.contains('=');
                 match !is_part
                     && store.stat(&format!("{directory}/{path}")).await?.is_some_and(|s| s.directory)
                 {
@@ -232,6 +233,10 @@ impl Destination for FolderDestination {
             }
         }
         Ok(Some(files))
+    }
+
+    async fn has(&self, directory: &str) -> Result<bool, FolderError> {
+        Ok(self.folder.store().stat(directory).await?.is_some())
     }
 
     async fn remove(&self, directory: &str, why: &str) -> Result<(), FolderError> {

@@ -55,6 +55,10 @@
       put(id, html);
     });
     source.addEventListener('title', (event) => { document.title = JSON.parse(event.data); });
+    source.addEventListener('stale', (event) => {
+      if (JSON.parse(event.data)) say('lost', 'the export folder does not answer: this is what was known last');
+      else say('live', 'live');
+    });
     source.addEventListener('reload', () => { source.close(); location.reload(); });
     source.addEventListener('error', () => {
       say('lost', 'no answer: this is what was known last');

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
-use super::column::{self, Builder, Faults, Room, StreamColumn};
+use super::column::{self, Builder, Faults, Form, Room, StreamColumn};
 use super::frame::{Fields, Frames, Malformed};
 use crate::message::request::OnUnfit;
 use crate::relation::UnfitColumn;
@@ -212,6 +212,7 @@ impl CopyDecoder {
         if unfit_now {
             match self.on_unfit {
                 OnUnfit::Text => self.checking = true,
+                _ if self.columns.iter().any(DecodedColumn::has_learnt) => self.checking = true,
                 OnUnfit::Error => return Err(SourceError::refused_values(self.unfit_columns())),
                 OnUnfit::Null => {}
             }
@@ -226,7 +227,9 @@ impl CopyDecoder {
     }
 
     fn unfit_columns(&self) -> Vec<UnfitColumn> {
-        self.columns.iter().filter_map(|c| c.unfit.clone()).collect()
+        let all = self.on_unfit == OnUnfit::Text || !self.columns.iter().any(DecodedColumn::has_learnt);
+        let counts = |c: &&DecodedColumn| all || c.has_learnt();
+        self.columns.iter().filter(counts).filter_map(|c| c.unfit.clone()).collect()
     }
 
     /// Names a row of this batch in reports: by its key, or by its position if it has no key.
@@ -253,6 +256,12 @@ impl CopyDecoder {
 }
 
 impl DecodedColumn {
+    /// Whether a value says that the column has another number of dimensions than was guessed.
+    fn has_learnt(&self) -> bool {
+        let guessed = matches!(self.of.form, Form::Nested { guessed: true, .. });
+        guessed && self.unfit.as_ref().is_some_and(|unfit| unfit.dimensions.is_some())
+    }
+
     /// Reads the fields of a block. `before` is the number of rows that the batch already has.
     fn append(&mut self, fields: Fields<'_>, before: usize) {
         self.builder.append(fields);

@@ -13,6 +13,7 @@ use super::session::Session;
 use super::sqlstate::Stage;
 use super::type_facts::Types;
 use super::types::{PgType, is_canonical, map, map_bytes, nested, range_key};
+use crate::message::request::OnUnfit;
 use crate::message::setting::{ArrayMode, FileTypes, InfinityMode, NumericMode};
 use crate::relation::{Column, Facts, Frozen, MappingOptions, SurveyColumn, UnfitColumn};
 use crate::source::SourceError;
@@ -243,7 +244,7 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
     let unfit: Vec<&UnfitColumn> = options.as_text.iter().filter(|u| u.column == mapped.name).collect();
     let facts = column.facts.get::<PgType>();
     let dimensions = match facts {
-        Some(facts) if options.arrays == ArrayMode::Nested => dimensions(facts, &unfit),
+        Some(facts) if options.arrays == ArrayMode::Nested => dimensions(facts, &unfit, options.on_unfit),
         _ => None,
     };
     if let Some(first) = unfit.first()
@@ -275,9 +276,10 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
             (form, fetch) = asked;
         }
     }
-    let dimensions = dimensions.unwrap_or(1);
-    if let (lists @ Form::Nested { .. }, way) = nested((form.clone(), fetch), dimensions) {
-        (form, fetch) = (lists, way);
+    if let Some((dimensions, guessed)) = dimensions {
+        (form, fetch) = nested((form, fetch), dimensions, guessed);
+    }
+    if let Some((dimensions @ 2.., _)) = dimensions {
         let note = format!("arrays of {dimensions} dimensions as lists of lists, as asked for");
         mapped.note = mapped.note.into_iter().chain([note]).reduce(|all, note| format!("{all}; {note}"));
     }
@@ -293,15 +295,18 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
     mapped
 }
 
-/// How many dimensions the arrays of a column have: those that values had which did not fit, else those that
-/// the column declares. `None` if lists of lists cannot hold the values.
-fn dimensions(facts: &PgType, unfit: &[&UnfitColumn]) -> Option<u8> {
-    let (Form::Nested { .. }, _) = nested(map(facts, None), 2) else { return None };
-    match unfit.split_first() {
-        None => Some(facts.dimensions.max(1)),
-        Some((first, others)) => {
-            first.dimensions.filter(|_| others.iter().all(|other| other.dimensions == first.dimensions))
-        }
+/// How many dimensions the arrays of a column have, and whether that is a guess: those that values had which did
+/// not fit, else those that the column declares, which bind no value. `None` if lists of lists cannot hold the
+/// values, so that the column becomes text.
+fn dimensions(facts: &PgType, unfit: &[&UnfitColumn], on_unfit: OnUnfit) -> Option<(u8, bool)> {
+    let (Form::Nested { .. }, _) = nested(map(facts, None), 2, false) else { return None };
+    let declared = facts.dimensions.max(1);
+    let Some((first, others)) = unfit.split_first() else { return Some((declared, true)) };
+    match first.dimensions.filter(|_| others.iter().all(|other| other.dimensions == first.dimensions)) {
+        Some(dimensions) => Some((dimensions, true)),
+        None if on_unfit == OnUnfit::Text => None,
+        // The arrays differ: those that are not as declared do not fit.
+        None => Some((declared, false)),
     }
 }
 
@@ -416,6 +421,19 @@ mod tests {
         let shifted = nested(&dates, vec![unfit("an array does not begin at index 1", None)]);
         assert_eq!(shifted.ty, ColumnType::Text);
         assert_eq!(mapped(&dates, ArrayMode::Text, vec![two()]).ty, ColumnType::Text);
+        let options = MappingOptions {
+            arrays: ArrayMode::Nested,
+            on_unfit: OnUnfit::Null,
+            as_text: vec![two(), unfit("an array has another number", Some(1))],
+            ..Default::default()
+        };
+        let settled = map_column(&dates, &options);
+        assert_eq!(
+            settled.ty,
+            list(ColumnType::Date),
+            "as declared, where values differ and may become NULL"
+        );
+        assert!(matches!(reading(&settled).form, Form::Nested { dimensions: 1, guessed: false, .. }));
         let declared = PgType { dimensions: 3, ..dates.facts.get::<PgType>().expect("known").clone() };
         dates.facts = Facts::of(declared);
         assert_eq!(nested(&dates, vec![]).ty, list(list(list(ColumnType::Date))));

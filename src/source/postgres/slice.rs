@@ -194,7 +194,7 @@ fn texts_of(value: &str) -> String {
 fn has_text(form: &Form) -> bool {
     match form {
         Form::SourceText | Form::Geometry(Shape { schema: Some(_), .. }) => true,
-        Form::List(element) => has_text(element),
+        Form::List(element) | Form::Nested { element, .. } => has_text(element),
         Form::Struct(attributes) => attributes.iter().any(|attribute| has_text(&attribute.form)),
         _ => false,
     }

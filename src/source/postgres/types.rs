@@ -103,10 +103,10 @@ pub(super) fn map(ty: &PgType, numeric: Option<NumericMode>) -> (Form, Fetch) {
 /// An array of several dimensions, if its elements have a form that can be read. Otherwise the mapping stays as
 /// it is.
 #[must_use]
-pub(super) fn nested((form, fetch): (Form, Fetch), dimensions: u8) -> (Form, Fetch) {
+pub(super) fn nested((form, fetch): (Form, Fetch), dimensions: u8, guessed: bool) -> (Form, Fetch) {
     match form {
-        Form::List(element) if dimensions > 1 && fetch == Fetch::Native => {
-            (Form::Nested { element, dimensions }, fetch)
+        Form::List(element) if fetch == Fetch::Native => {
+            (Form::Nested { element, dimensions, guessed }, fetch)
         }
         form => (form, fetch),
     }

@@ -129,6 +129,7 @@ impl JobBrief {
             tables_failed: number(of(TableStatus::Failed).count()),
             rows_per_second: performance.rows_per_second,
             seconds_left: None,
+            planned_at: None,
             moved_at: None,
             retry_of: archive.retry_of.clone(),
             error: archive.error.clone().or_else(|| archive.tables.iter().find_map(|t| t.error.clone())),

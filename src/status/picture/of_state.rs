@@ -215,6 +215,7 @@ impl Drawing<'_> {
             tables_failed: u32::try_from(failed().count()).unwrap_or(u32::MAX),
             rows_per_second,
             seconds_left,
+            planned_at: state.plans.iter().filter_map(|plan| Some(plan.export()?.planned_at)).max(),
             moved_at: moved.and_then(|at| Timestamp::from_millisecond(at).ok()),
             retry_of: state.stored.retry_of.clone(),
             error,

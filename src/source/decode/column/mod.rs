@@ -124,8 +124,12 @@ pub enum Form {
     Nested {
         /// What the bytes of an element mean.
         element: Box<Form>,
-        /// Number of dimensions, 2 to 6.
+        /// Number of dimensions, 1 to 6.
         dimensions: u8,
+        /// Whether the values have not said yet how many dimensions they have. An array of another number of
+        /// dimensions then has its table planned again, whatever the request says of values that do not fit.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        guessed: bool,
     },
     /// Numbers of single or half precision, as `pgvector` sends them.
     Vector {
@@ -228,7 +232,7 @@ impl Form {
             Self::Point => ColumnType::Point,
             Self::Geometry(shape) => ColumnType::Geometry(shape.declared.clone()),
             Self::List(element) | Self::ListFromJson(element) => ColumnType::List(inner(element)),
-            Self::Nested { element, dimensions } => {
+            Self::Nested { element, dimensions, .. } => {
                 (0..*dimensions).fold(element.column_type(), |ty, _| ColumnType::List(Box::new(ty)))
             }
             Self::Vector { length, .. } => ColumnType::Vector { length: *length },
@@ -318,7 +322,7 @@ impl Form {
             Self::Interval => packed::interval(),
             Self::Point => packed::point(),
             Self::List(element) => list::list(element, 1, infinity, room),
-            Self::Nested { element, dimensions } => list::list(element, *dimensions, infinity, room),
+            Self::Nested { element, dimensions, .. } => list::list(element, *dimensions, infinity, room),
             Self::Vector { length, half } => vector::vector(*length, *half),
             Self::Struct(attributes) => composite::composite(attributes, infinity, room),
             Self::Range(bound) => range::range(bound, infinity, room),

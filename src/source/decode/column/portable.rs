@@ -36,9 +36,11 @@ impl Form {
             // pyarrow before 26 refuses lists of a fixed length if one of them is NULL.
             Self::Vector { half, .. } => Self::Vector { length: None, half: *half },
             Self::List(element) => Self::List(Box::new(element.replaced(texts))),
-            Self::Nested { element, dimensions } => {
-                Self::Nested { element: Box::new(element.replaced(texts)), dimensions: *dimensions }
-            }
+            Self::Nested { element, dimensions, guessed } => Self::Nested {
+                element: Box::new(element.replaced(texts)),
+                dimensions: *dimensions,
+                guessed: *guessed,
+            },
             Self::ListFromJson(element) => Self::ListFromJson(Box::new(element.replaced(texts))),
             Self::Range(bound) => Self::Range(Box::new(bound.replaced(texts))),
             Self::Multirange(bound) => Self::Multirange(Box::new(bound.replaced(texts))),

@@ -132,7 +132,7 @@ fn every_family() -> Vec<StreamColumn> {
         T::Range(Box::new(T::Int32)),
         T::Multirange(Box::new(T::Date)),
         T::Map,
-        T::Nested { element: Box::new(T::Int32), dimensions: 2 },
+        T::Nested { element: Box::new(T::Int32), dimensions: 2, guessed: false },
         // The last column makes the decoder work row by row.
         T::List(Box::new(T::NumericText)),
     ];
@@ -308,7 +308,8 @@ fn matrix(head: &[(i32, i32)], elements: &[Field]) -> Field {
 
 #[test]
 fn arrays_of_several_dimensions_are_lists_of_lists() {
-    let columns = [column("a", Form::Nested { element: Box::new(Form::Int32), dimensions: 3 }, true)];
+    let columns =
+        [column("a", Form::Nested { element: Box::new(Form::Int32), dimensions: 3, guessed: false }, true)];
     let numbers: Vec<Field> = [int(1), None, int(3), int(4), int(5), int(6)].into();
     let rows = [
         matrix(&[(1, 1), (3, 1), (2, 1)], &numbers),
@@ -327,7 +328,8 @@ fn arrays_of_several_dimensions_are_lists_of_lists() {
 
 #[test]
 fn arrays_that_are_no_such_lists_say_why() {
-    let columns = [column("a", Form::Nested { element: Box::new(Form::Int32), dimensions: 2 }, true)];
+    let columns =
+        [column("a", Form::Nested { element: Box::new(Form::Int32), dimensions: 2, guessed: false }, true)];
     let refused =
         |field: Field| decode(&columns, OnUnfit::Text, &stream(&[vec![field]])).expect_err("refused");
     let one = refused(matrix(&[(2, 1)], &[int(1), int(2)]));
