@@ -5,6 +5,8 @@
 //! starts. Every index that leaves this module points to a length word whose field lies within the buffer.
 //! Nothing is allocated for a length before its bytes have arrived.
 
+use super::block::{BLOCK_BYTES, Block, block_rows};
+
 /// First bytes of every stream.
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of the header's extension.
@@ -15,10 +17,8 @@ const MAX_FIELD: i32 = 1 << 30;
 pub(in crate::source) const MAX_ROW: usize = (1 << 31) - (16 << 20);
 /// Rows are indexed in runs of at least this many bytes, because pieces may be tiny.
 const RUN_BYTES: usize = 64 << 10;
-/// Size of a block: small enough to stay in the second-level cache while its columns are decoded.
-const BLOCK_BYTES: usize = 192 << 10;
-/// Maximum rows of a block. A block has fewer rows if there are many columns.
-const BLOCK_ROWS: usize = 1024;
+/// The fields of a column have different lengths.
+const VARIES: i32 = -1;
 /// Capacity of the buffer that is kept after a wide row.
 const KEEP_BYTES: usize = 4 << 20;
 
@@ -82,29 +82,9 @@ pub(super) struct Frames {
     total_bytes: u64,
 }
 
-/// The fields of a column have different lengths.
-const VARIES: i32 = -1;
-
-/// A position outside every block: the field is NULL.
-pub(super) const NOWHERE: u32 = u32::MAX;
-
-/// Complete rows that are not decoded yet.
-#[derive(Clone, Copy)]
-pub(super) struct Block<'a> {
-    frames: &'a Frames,
-}
-
-/// Fields of one column of a block, or of values nested in it. `starts` are positions of length words in
-/// `raw`, or [`NOWHERE`]. All fields lie within `raw`.
-#[derive(Clone, Copy)]
-pub(super) struct Fields<'a> {
-    pub(super) raw: &'a [u8],
-    pub(super) starts: &'a [u32],
-}
-
 impl Frames {
     pub(super) fn new(columns: usize) -> Self {
-        let block_rows = (BLOCK_ROWS * 64 / columns.max(1)).clamp(32, BLOCK_ROWS);
+        let block_rows = block_rows(columns);
         // Not a power of two, because the writes of all columns would then share a few cache sets.
         let stride = block_rows + 16;
         Self {
@@ -175,7 +155,8 @@ impl Frames {
 
     /// The rows that the last scan found.
     pub(super) fn block(&self) -> Block<'_> {
-        Block { frames: self }
+        let raw = &self.raw[self.base..self.row_start];
+        Block { raw, starts: &self.starts, stride: self.stride, rows: self.rows }
     }
 
     /// Indexes rows until a block of at most `limit` rows is full (`true`) or the bytes run out (`false`).
@@ -339,62 +320,5 @@ impl Frames {
         self.need = position + bytes;
         self.state = State::Field(field);
         false
-    }
-}
-
-impl<'a> Block<'a> {
-    pub(super) fn rows(self) -> usize {
-        self.frames.rows
-    }
-
-    pub(super) fn bytes(self) -> usize {
-        self.frames.row_start - self.frames.base
-    }
-
-    pub(super) fn column(self, column: usize) -> Fields<'a> {
-        let frames = self.frames;
-        let first = column * frames.stride;
-        Fields {
-            raw: &frames.raw[frames.base..frames.row_start],
-            starts: &frames.starts[first..first + frames.rows],
-        }
-    }
-}
-
-impl<'a> Fields<'a> {
-    /// The field whose length word is at `start`; `None` for NULL.
-    #[inline]
-    pub(super) fn get(self, start: u32) -> Option<&'a [u8]> {
-        self.window(start).map(|(field, _)| field)
-    }
-
-    /// The field whose length word is at `start`, and the bytes from its first byte to the end of the block.
-    /// Code that reads fixed windows may look beyond a short field. `None` for NULL.
-    #[inline]
-    pub(super) fn window(self, start: u32) -> Option<(&'a [u8], &'a [u8])> {
-        let (word, rest) = self.raw.get(start as usize..)?.split_first_chunk::<4>()?;
-        // -1 is the only negative length that is ever indexed.
-        let length = usize::try_from(i32::from_be_bytes(*word)).ok()?;
-        Some((rest.get(..length)?, rest))
-    }
-
-    /// The field at `start` if it is not NULL and has exactly `W` bytes.
-    #[inline]
-    pub(super) fn fixed<const W: usize>(self, start: u32) -> Option<[u8; W]> {
-        let (word, rest) = self.raw.get(start as usize..)?.split_first_chunk::<4>()?;
-        if u32::from_be_bytes(*word) as usize != W {
-            return None;
-        }
-        rest.first_chunk::<W>().copied()
-    }
-
-    /// The fields of `rows` rows, beginning with row `first`.
-    pub(super) fn rows(self, first: usize, rows: usize) -> Self {
-        Self { starts: &self.starts[first..first + rows], ..self }
-    }
-
-    /// All fields in order.
-    pub(super) fn iter(self) -> impl Iterator<Item = Option<&'a [u8]>> {
-        self.starts.iter().map(move |&start| self.get(start))
     }
 }

@@ -4,7 +4,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
-use super::Fields;
+use super::{Fields, Stored};
 
 /// Which values a builder could not take so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,11 @@ pub(in crate::source::decode) trait Builder: Send {
     /// Reads the fields of a block.
     fn append(&mut self, fields: Fields<'_>);
 
+    /// The same builder for values as a heap stores them, if it reads such.
+    fn stored(&mut self) -> Option<&mut dyn StoredBuilder> {
+        None
+    }
+
     /// After how many rows to check how much [`Room`](super::Room) was taken: few rows if a few bytes of the stream can
     /// become large in memory.
     fn step(&self) -> usize {
@@ -81,6 +86,26 @@ pub(in crate::source::decode) trait Builder: Send {
     /// The array of all values since the last call, and its faults. A value that could not be taken is NULL
     /// in the array.
     fn finish(&mut self) -> Result<(ArrayRef, Faults), ArrowError>;
+}
+
+/// Which values a builder reads as a heap stores them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::source) enum StoredForm {
+    /// Numbers of so many bytes.
+    Number(usize),
+    /// Values of any length whose bytes are those that a COPY sends.
+    Bytes,
+    /// Numerics that [`numeric_is_sound`](super::numeric_is_sound).
+    Numeric,
+}
+
+/// Builds the array of one column from values as a heap stores them.
+pub(in crate::source::decode) trait StoredBuilder {
+    /// Which values these are.
+    fn form(&self) -> StoredForm;
+
+    /// Reads the values of a block.
+    fn append_stored(&mut self, values: Stored<'_>);
 }
 
 /// Minimum bytes of a NULL in memory. In the stream a NULL has four bytes.

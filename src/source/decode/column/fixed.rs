@@ -10,7 +10,8 @@ use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType};
 use arrow::error::ArrowError;
 
-use super::{Builder, Faults, Fields, Misfit};
+use super::builder::StoredBuilder;
+use super::{Builder, Faults, Fields, Misfit, Stored, StoredForm};
 
 /// A field whose length differs from the length of its type.
 pub(super) const WIDTH: Misfit = Misfit::Foreign("a field does not have the length of the planned type");
@@ -71,32 +72,36 @@ pub(super) fn primitive<D: Decode<W>, const W: usize>() -> Box<dyn Builder> {
 }
 
 impl<D: Decode<W>, const W: usize> Primitive<D, W> {
-    /// Appends all fields if each is a valid value; else appends none.
-    fn append_sound(&mut self, fields: Fields<'_>) -> bool {
+    /// Appends the values at `starts` if each is a valid value; else appends none. `read` returns `None` for
+    /// all others.
+    fn append_sound(&mut self, starts: &[u32], read: impl Fn(u32) -> Option<[u8; W]>) -> bool {
         let before = self.values.len();
         let mut sound = true;
-        self.values.extend(fields.starts.iter().map(|&start| {
-            let Some(Ok(value)) = fields.fixed::<W>(start).map(D::decode) else {
+        self.values.extend(starts.iter().map(|&start| {
+            let Some(Ok(value)) = read(start).map(D::decode) else {
                 sound = false;
                 return Default::default();
             };
             value
         }));
         if sound {
-            self.validity.append_n_non_nulls(fields.starts.len());
+            self.validity.append_n_non_nulls(starts.len());
         } else {
             self.values.truncate(before);
         }
         sound
     }
 
-    /// Appends the fields one by one. Returns true if some are NULL or do not fit.
-    fn append_mixed(&mut self, fields: Fields<'_>) -> bool {
+    /// Appends the values one by one. Returns true if some are NULL or do not fit.
+    fn append_mixed(
+        &mut self,
+        starts: &[u32],
+        read: impl Fn(u32) -> Option<Result<[u8; W], Misfit>>,
+    ) -> bool {
         let Self { values, validity, faults, .. } = self;
         let mut mixed = false;
-        values.extend(fields.iter().map(|field| {
-            let value = field.map(|bytes| bytes.try_into().map_err(|_| WIDTH).and_then(D::decode));
-            match value {
+        values.extend(starts.iter().map(|&start| {
+            match read(start).map(|bytes| bytes.and_then(D::decode)) {
                 Some(Ok(value)) => {
                     validity.append_non_null();
                     return value;
@@ -112,11 +117,28 @@ impl<D: Decode<W>, const W: usize> Primitive<D, W> {
     }
 }
 
+impl<D: Decode<W>, const W: usize> StoredBuilder for Primitive<D, W> {
+    fn form(&self) -> StoredForm {
+        StoredForm::Number(W)
+    }
+
+    fn append_stored(&mut self, values: Stored<'_>) {
+        if self.mixed || !self.append_sound(values.starts, |start| values.number(start)) {
+            self.mixed = self.append_mixed(values.starts, |start| values.number(start).map(Ok));
+        }
+    }
+}
+
 impl<D: Decode<W>, const W: usize> Builder for Primitive<D, W> {
     fn append(&mut self, fields: Fields<'_>) {
-        if self.mixed || !self.append_sound(fields) {
-            self.mixed = self.append_mixed(fields);
+        if self.mixed || !self.append_sound(fields.starts, |start| fields.fixed(start)) {
+            let read = |start| fields.get(start).map(|bytes| bytes.try_into().map_err(|_| WIDTH));
+            self.mixed = self.append_mixed(fields.starts, read);
         }
+    }
+
+    fn stored(&mut self) -> Option<&mut dyn StoredBuilder> {
+        Some(self)
     }
 
     fn is_unfit(&self) -> bool {

@@ -7,17 +7,20 @@
 
 use serde::{Deserialize, Serialize};
 
+pub(in crate::source) use self::builder::StoredForm;
 pub(super) use self::builder::{Builder, Faults, bytes_of_null};
 use self::builder::{Misfit, step_of_whole};
 pub(in crate::source) use self::portable::make_portable;
 pub(super) use self::room::Room;
-use super::frame::{Fields, NOWHERE};
+pub(in crate::source) use self::stored_numeric::{numeric_is_sound, send_numeric};
+use super::block::{Fields, NOWHERE, Stored};
 use crate::message::setting::InfinityMode;
 use crate::relation::Column;
 use crate::relation::column::{Attribute, ColumnType, Geometry, INT64_DIGITS};
 
 mod builder;
 mod composite;
+mod decimal;
 mod each;
 mod fixed;
 mod json;
@@ -29,6 +32,7 @@ mod portable;
 mod range;
 mod rendered;
 mod room;
+mod stored_numeric;
 mod temporal;
 mod text;
 mod unscaled;
@@ -303,7 +307,7 @@ impl Form {
             Self::UInt32 => fixed::primitive::<fixed::UInt32, 4>(),
             Self::Float32 => fixed::primitive::<fixed::Float32, 4>(),
             Self::Float64 => fixed::primitive::<fixed::Float64, 8>(),
-            Self::Decimal { precision, scale } => numeric::decimal(*precision, *scale),
+            Self::Decimal { precision, scale } => decimal::decimal(*precision, *scale),
             Self::NumericText => numeric::text_from_numeric(room.clone()),
             Self::NumericDouble => numeric::double_from_numeric(),
             Self::Money { .. } => numeric::money(self.column_type().data_type()),
@@ -350,4 +354,9 @@ impl Form {
 /// The builder of a column.
 pub(super) fn builder(column: &StreamColumn, room: &Room) -> Box<dyn Builder> {
     column.form.builder(column.infinity, room)
+}
+
+/// Which values of this column its builder reads as a heap stores them; none if it reads fields only.
+pub(in crate::source) fn stored_form(column: &StreamColumn) -> Option<StoredForm> {
+    builder(column, &Room::default()).stored().map(|builder| builder.form())
 }

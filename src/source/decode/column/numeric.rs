@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringBuilder};
-use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float64Type, i256};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, i256};
 use arrow::error::ArrowError;
 
 use super::each::each;
 use super::fixed::WIDTH;
 use super::{Builder, Faults, Fields, Misfit, Room};
 
-const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of a numeric");
+pub(super) const FOREIGN: Misfit = Misfit::Foreign("a field is not the binary form of a numeric");
 const NOT_A_NUMBER: Misfit = Misfit::Unfit("a numeric is NaN");
 const INFINITE: Misfit = Misfit::Unfit("a numeric is infinite");
 const TOO_LARGE: Misfit = Misfit::Unfit("a numeric has more digits than the precision");
 const TOO_FINE: Misfit = Misfit::Unfit("a numeric has more fractional digits than the scale");
 const BEYOND_DOUBLE: Misfit = Misfit::Unfit("a numeric is beyond the range of doubles");
 
-const POW10_64: [u64; 20] = {
+pub(super) const POW10_64: [u64; 20] = {
     let mut table = [1; 20];
     let mut i = 1;
     while i < table.len() {
@@ -27,7 +27,7 @@ const POW10_64: [u64; 20] = {
     table
 };
 
-const POW10_128: [u128; 39] = {
+pub(super) const POW10_128: [u128; 39] = {
     let mut table = [1; 39];
     let mut i = 1;
     while i < table.len() {
@@ -39,7 +39,7 @@ const POW10_128: [u128; 39] = {
 
 /// A numeric in binary form: the sum of `digit × 10000^(weight - i)`.
 #[derive(Clone, Copy, Debug)]
-struct Numeric<'a> {
+pub(super) struct Numeric<'a> {
     weight: i32,
     sign: Sign,
     /// Digits after the decimal point in the number's text form.
@@ -59,7 +59,7 @@ enum Sign {
 
 impl<'a> Numeric<'a> {
     #[inline]
-    fn parse(field: &'a [u8]) -> Result<Self, Misfit> {
+    pub(super) fn parse(field: &'a [u8]) -> Result<Self, Misfit> {
         let Some(([n0, n1, w0, w1, s0, s1, d0, d1], rest)) = field.split_first_chunk::<8>() else {
             return Err(FOREIGN);
         };
@@ -93,7 +93,7 @@ impl<'a> Numeric<'a> {
 
     /// The value times `10^scale`, if it is a whole number below `10^precision`.
     #[inline]
-    fn to_i128(self, precision: usize, scale: i32) -> Result<i128, Misfit> {
+    pub(super) fn to_i128(self, precision: usize, scale: i32) -> Result<i128, Misfit> {
         let negative = self.negative()?;
         // The sum is less than 10^(4 × (weight + 1) + scale), and 10^19 fits into 64 bits.
         let magnitude = if 4 * (self.weight + 1) + scale <= 19 {
@@ -133,7 +133,7 @@ impl<'a> Numeric<'a> {
     }
 
     /// Like [`to_i128`](Self::to_i128). `powers` are the powers of ten up to the precision.
-    fn to_i256(self, powers: &[i256], scale: i32) -> Result<i256, Misfit> {
+    pub(super) fn to_i256(self, powers: &[i256], scale: i32) -> Result<i256, Misfit> {
         let negative = self.negative()?;
         let mut sum = i256::ZERO;
         for (digit, exponent) in self.scaled(scale) {
@@ -213,11 +213,7 @@ impl<'a> Numeric<'a> {
 /// the number of digits. `None` leaves the value to [`Numeric::to_i128`]. `window` begins with the field and
 /// extends to the end of the block.
 #[inline]
-fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<i64> {
-    /// The highest bit of each lane of 16 bits.
-    const HIGH: u64 = 0x8000_8000_8000_8000;
-    /// Added to a lane, it sets the highest bit exactly if the lane is 10,000 or more.
-    const LIFT: u64 = 0x58F0_58F0_58F0_58F0;
+pub(super) fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<i64> {
     let [n0, n1, w0, w1, s0, s1, _, _, digits @ ..] = window.first_chunk::<16>()?;
     let count = u16::from_be_bytes([*n0, *n1]);
     let negative = *s0 == 0x40;
@@ -226,6 +222,18 @@ fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<
     }
     // Bytes after the last digit belong to the next field.
     let lanes = u64::from_be_bytes(*digits).checked_shr(64 - 16 * u32::from(count)).unwrap_or(0);
+    let magnitude = small(lanes, u32::from(count), i16::from_be_bytes([*w0, *w1]), limit, scale)?;
+    Some(if negative { -magnitude } else { magnitude })
+}
+
+/// The magnitude of [`small_decimal`]: `count` digits in lanes of 16 bits, the last digit in the lowest lane, zeros
+/// above the first.
+#[inline]
+pub(super) fn small(lanes: u64, count: u32, weight: i16, limit: u64, scale: i32) -> Option<i64> {
+    /// The highest bit of each lane of 16 bits.
+    const HIGH: u64 = 0x8000_8000_8000_8000;
+    /// Added to a lane, it sets the highest bit exactly if the lane is 10,000 or more.
+    const LIFT: u64 = 0x58F0_58F0_58F0_58F0;
     if (lanes | ((lanes & !HIGH) + LIFT)) & HIGH != 0 {
         return None;
     }
@@ -234,19 +242,15 @@ fn small_decimal(field: &[u8], window: &[u8], limit: u64, scale: i32) -> Option<
     // The value is `whole × 10^exponent`. The server sends no last digit that is 0, so a value that needs a
     // division by more than 1,000 has too many decimal places. Such values, and those that overflow 64 bits,
     // are left to `to_i128`.
-    let exponent = 4 * (i32::from(i16::from_be_bytes([*w0, *w1])) + 1 - i32::from(count)) + scale;
+    let exponent = 4 * (i32::from(weight) + 1 - count as i32) + scale;
     let power = POW10_64.get(usize::try_from(exponent + 4).ok()?)?;
     let ten_thousandths = whole.checked_mul(*power)?;
     let magnitude = ten_thousandths / 10_000;
     if magnitude * 10_000 != ten_thousandths {
         return None;
     }
-    if magnitude >= limit {
-        return None;
-    }
     // The limit is 10^18 at most.
-    let magnitude = magnitude as i64;
-    Some(if negative { -magnitude } else { magnitude })
+    (magnitude < limit).then_some(magnitude as i64)
 }
 
 /// `digit × 10^exponent` for a negative exponent, if no digits are lost.
@@ -259,31 +263,6 @@ fn cut(digit: u64, exponent: i32) -> Result<u64, Misfit> {
         _ => (0, digit),
     };
     if rest == 0 { Ok(whole) } else { Err(TOO_FINE) }
-}
-
-/// A builder of exact decimals. If no decimal has this precision, no value fits.
-pub(super) fn decimal(precision: u8, scale: i8) -> Box<dyn Builder> {
-    let (digits, shift) = (usize::from(precision), i32::from(scale));
-    if digits <= 18 {
-        let limit = POW10_64[digits];
-        return each::<Decimal128Type, _>(DataType::Decimal128(precision, scale), move |field, window| {
-            match small_decimal(field, window, limit, shift) {
-                Some(value) => Ok(i128::from(value)),
-                None => Numeric::parse(field)?.to_i128(digits, shift),
-            }
-        });
-    }
-    if digits < POW10_128.len() {
-        return each::<Decimal128Type, _>(DataType::Decimal128(precision, scale), move |field, _| {
-            Numeric::parse(field)?.to_i128(digits, shift)
-        });
-    }
-    let ten = i256::from_i128(10);
-    let powers: Vec<i256> =
-        std::iter::successors(Some(i256::ONE), |power| power.checked_mul(ten)).take(digits + 1).collect();
-    each::<Decimal256Type, _>(DataType::Decimal256(precision, scale), move |field, _| {
-        Numeric::parse(field)?.to_i256(&powers, shift)
-    })
 }
 
 /// A builder of decimals from `money`, which is a number of the smallest unit.

@@ -3,6 +3,11 @@
 
 use proptest::prelude::*;
 
+use arrow::array::Array;
+
+use super::super::Stored;
+use super::super::decimal::decimal;
+use super::super::stored_numeric::{numeric_is_sound, send_numeric};
 use super::*;
 
 /// The binary form of `text`, built digit by digit.
@@ -133,7 +138,46 @@ fn special_values_have_the_servers_names() {
     }
 }
 
+/// A numeric as a heap stores it, with a header of one byte. `is_short`: in the short form, if it can.
+fn store(field: &[u8], is_short: bool) -> Vec<u8> {
+    let word = |at: usize| u16::from_be_bytes([field[at], field[at + 1]]);
+    let (weight, sign, scale) = (word(2), word(4), word(6));
+    let mut stored = vec![0];
+    if is_short && (-64..64).contains(&weight.cast_signed()) && scale < 64 {
+        let first = 0x8000 | (sign >> 1) | scale << 7 | weight & 0x7f;
+        stored.extend_from_slice(&first.to_le_bytes());
+    } else {
+        stored.extend_from_slice(&(sign | scale).to_le_bytes());
+        stored.extend_from_slice(&weight.to_le_bytes());
+    }
+    for digit in field[8..].chunks(2) {
+        stored.extend_from_slice(&[digit[1], digit[0]]);
+    }
+    stored[0] = (stored.len() << 1) as u8 | 1;
+    stored
+}
+
 proptest! {
+    #[test]
+    fn stored_numerics_become_what_fields_become(
+        negative: bool, whole in "0|[1-9][0-9]{0,19}", fraction in "[0-9]{0,12}", is_short: bool,
+        precision in 1..=76_u8, scale in 0..=20_i8, after in proptest::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let field = encode(&format!("{}{whole}.{fraction}", if negative { "-" } else { "" }));
+        let stored = store(&field, is_short);
+        prop_assert!(numeric_is_sound(&stored[1..]));
+        let mut sent = Vec::new();
+        send_numeric(&stored[1..], &mut sent).unwrap();
+        prop_assert_eq!(&sent, &field);
+        let [mut of_field, mut of_stored] = [(); 2].map(|()| decimal(precision, scale.min(precision as i8)));
+        let raw = [&(field.len() as i32).to_be_bytes()[..], &field, &after].concat();
+        of_field.append(Fields { raw: &raw, starts: &[0] });
+        let raw = [&stored[..], &after].concat();
+        of_stored.stored().unwrap().append_stored(Stored { raw: &raw, starts: &[0] });
+        let [(a, faults), (b, others)] = [of_field, of_stored].map(|mut builder| builder.finish().unwrap());
+        prop_assert_eq!((&a, faults), (&b, others));
+    }
+
     #[test]
     fn decimals_agree_with_their_text(
         negative: bool, whole in "0|[1-9][0-9]{0,19}", fraction in "[0-9]{0,15}", wider in 0..3_i32,

@@ -8,7 +8,8 @@ use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{BinaryType, ByteArrayType, Utf8Type};
 use arrow::error::ArrowError;
 
-use super::{Builder, Faults, Fields};
+use super::builder::StoredBuilder;
+use super::{Builder, Faults, Fields, Stored, StoredForm};
 
 /// Short values are copied as a window of this many bytes and then cut to their length. That takes a few
 /// processor moves instead of a function call.
@@ -79,13 +80,14 @@ pub(super) fn bytes() -> Box<dyn Builder> {
     variable::<Bytes>()
 }
 
-impl<P: Payload> Builder for Variable<P> {
-    fn append(&mut self, fields: Fields<'_>) {
-        self.offsets.reserve(fields.starts.len());
+impl<P: Payload> Variable<P> {
+    /// Appends the values at `starts`. `read` returns a value and its window (see [`Fields::window`]).
+    fn append_all<'a>(&mut self, starts: &[u32], read: impl Fn(u32) -> Option<(&'a [u8], &'a [u8])>) {
+        self.offsets.reserve(starts.len());
         // Number of valid rows that `validity` does not contain yet.
         let mut run = 0;
-        for &start in fields.starts {
-            match fields.window(start) {
+        for &start in starts {
+            match read(start) {
                 Some((field, window)) => {
                     let prefix = P::prefix(field);
                     append_value(&mut self.values, &field[prefix..], &window[prefix..]);
@@ -101,6 +103,26 @@ impl<P: Payload> Builder for Variable<P> {
             self.offsets.push(self.values.len() as i32);
         }
         self.validity.append_n_non_nulls(run);
+    }
+}
+
+impl<P: Payload> StoredBuilder for Variable<P> {
+    fn form(&self) -> StoredForm {
+        StoredForm::Bytes
+    }
+
+    fn append_stored(&mut self, values: Stored<'_>) {
+        self.append_all(values.starts, |start| values.window(start));
+    }
+}
+
+impl<P: Payload> Builder for Variable<P> {
+    fn append(&mut self, fields: Fields<'_>) {
+        self.append_all(fields.starts, |start| fields.window(start));
+    }
+
+    fn stored(&mut self) -> Option<&mut dyn StoredBuilder> {
+        Some(self)
     }
 
     fn is_unfit(&self) -> bool {

@@ -3,13 +3,13 @@
 mod bounds;
 mod unfit;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type};
 use proptest::prelude::*;
 
 use super::*;
-use crate::relation::Column;
+use crate::relation::{Column, UnfitColumn};
 use crate::source::decode::{Form, FormAttribute};
 
 type Field = Option<Vec<u8>>;

@@ -22,7 +22,7 @@ use super::tuple::Taker;
 use crate::failpoint;
 use crate::relation::{Numbered, Slice};
 use crate::source::SourceError;
-use crate::source::decode::StreamColumn;
+use crate::source::decode::{StreamColumn, stored_form};
 
 /// A chunk whose table is locked and compared with the snapshot.
 pub(in super::super) struct Chunk<'a> {
@@ -144,12 +144,10 @@ impl Found {
             table: table(schema, name),
             server: self.server,
         };
-        let pages = Pages {
-            taker: Taker::new(layout(&columns, names)?),
-            route: Route::new(range),
-            queries,
-            columns: stream_columns(chunk.columns, &columns)?,
-        };
+        let taken = stream_columns(chunk.columns, &columns)?;
+        let forms: Vec<_> = taken.iter().map(stored_form).collect();
+        let taker = Taker::new(&layout(&columns, names)?, &forms);
+        let pages = Pages { taker, route: Route::new(range), queries, columns: taken };
         Ok((pages, self.table.schema))
     }
 }

@@ -11,6 +11,8 @@ const KNOWN_FLAGS: u16 = 0x0007;
 const ALL_VISIBLE: u16 = 0x0004;
 /// Sizes that a page can have.
 const SIZES: std::ops::RangeInclusive<usize> = 1 << 10..=32 << 10;
+/// Fewest bytes of a tuple: its header.
+const SHORTEST: usize = 24;
 /// Tuples begin at multiples of this.
 const ALIGNMENT: usize = 8;
 /// State of an item that has a tuple.
@@ -31,58 +33,75 @@ pub(super) enum Page<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Tuples<'a> {
     page: &'a [u8],
+    /// Bytes of the page that were left out, before its tuples.
+    hole: usize,
     items: std::slice::ChunksExact<'a, u8>,
+    /// How many tuples the page has.
+    number: usize,
 }
 
 impl<'a> Page<'a> {
-    /// Looks at a page, as the server stores it.
+    /// Looks at a page of `size` bytes, as the server stores it, or without the hole between its items and its tuples.
     /// `looks` says whether the mark counts; tests leave it out to show that it matters.
-    pub(super) fn of(page: &'a [u8], looks: bool) -> Self {
-        Self::read(page, looks).unwrap_or(Self::Doubtful)
+    pub(super) fn of(page: &'a [u8], size: usize, looks: bool) -> Self {
+        Self::read(page, size, looks).unwrap_or(Self::Doubtful)
     }
 
-    fn read(page: &'a [u8], looks: bool) -> Option<Self> {
-        if !SIZES.contains(&page.len()) || !page.len().is_power_of_two() {
+    fn read(page: &'a [u8], size: usize, looks: bool) -> Option<Self> {
+        if !SIZES.contains(&size) || !size.is_power_of_two() {
             return None;
         }
-        if page.iter().all(|byte| *byte == 0) {
+        let hole = size.checked_sub(page.len())?;
+        if hole == 0 && page.iter().all(|byte| *byte == 0) {
             return Some(Self::New);
         }
         let flags = word(page, 10)?;
         let [lower, upper, special] = [word(page, 12)?, word(page, 14)?, word(page, 16)?].map(usize::from);
         // A server of another byte order writes another number here.
         let size_and_layout = word(page, 18)?;
-        let is_sound = usize::from(size_and_layout & 0xff00) == page.len()
+        let is_sound = usize::from(size_and_layout & 0xff00) == size
             && size_and_layout & 0x00ff == LAYOUT
             && flags & !KNOWN_FLAGS == 0
             && (flags & ALL_VISIBLE != 0 || !looks)
             && HEADER <= lower
             && lower <= upper
             && upper <= special
-            && special == page.len();
+            && special == size
+            && (hole == 0 || hole == upper - lower);
         if !is_sound || !(lower - HEADER).is_multiple_of(4) {
             return None;
         }
         let items = page.get(HEADER..lower)?.chunks_exact(4);
-        let tuples = Tuples { page, items };
-        let is_within = |item: Item| {
-            let end = item.offset + item.length;
-            item.offset >= upper && end <= special && item.offset.is_multiple_of(ALIGNMENT)
-        };
-        let items = || tuples.items.clone().filter_map(Item::of);
+        let (mut bytes, mut number) = (0, 0);
+        for Item { offset, length } in items.clone().filter_map(Item::of) {
+            let is_within = offset >= upper && offset + length <= special && length >= SHORTEST;
+            if !is_within || !offset.is_multiple_of(ALIGNMENT) {
+                return None;
+            }
+            bytes += length;
+            number += 1;
+        }
         // Items that share a tuple would make more of it than a page can hold.
-        let bytes: usize = items().map(|item| item.length).sum();
-        (bytes <= special - upper && items().all(is_within)).then(|| Self::Tuples(tuples.clone()))
+        (bytes <= special - upper).then_some(Self::Tuples(Tuples { page, hole, items, number }))
+    }
+}
+
+impl Tuples<'_> {
+    /// How many tuples the page has.
+    pub(super) fn number(&self) -> usize {
+        self.number
     }
 }
 
 impl<'a> Iterator for Tuples<'a> {
-    type Item = &'a [u8];
+    /// Where a tuple begins in the bytes of the page, and its bytes.
+    type Item = (usize, &'a [u8]);
 
-    fn next(&mut self) -> Option<&'a [u8]> {
+    fn next(&mut self) -> Option<Self::Item> {
         let Item { offset, length } = self.items.by_ref().find_map(Item::of)?;
         // `Page::read` has checked the bounds of all items.
-        self.page.get(offset..offset + length)
+        let start = offset - self.hole;
+        self.page.get(start..start + length).map(|tuple| (start, tuple))
     }
 }
 

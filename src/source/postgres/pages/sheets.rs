@@ -20,16 +20,22 @@ pub(super) struct Sheets {
     block: Option<u64>,
     /// The pages of a row that are still to come: how many, and the number of the first.
     group: (u32, u64),
-    /// A page with its hole.
-    page: Vec<u8>,
 }
 
 /// The stream has something else than pages.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Strange;
 
+/// A page, perhaps without its hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sheet<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Size of the page with its hole.
+    pub(super) size: usize,
+}
+
 /// A page and its number. None: the server did not show the page.
-type Numbered<'a> = (u64, Option<&'a [u8]>);
+type Numbered<'a> = (u64, Option<Sheet<'a>>);
 
 impl Sheets {
     /// `block` is the size of a page, if a row has several without their holes.
@@ -71,7 +77,8 @@ impl Sheets {
         let Some((number, bytes)) = self.row()? else { return Ok(None) };
         if self.block.is_none() {
             self.used = bytes.end;
-            return Ok(Some((number, Some(&self.raw[bytes]))));
+            let bytes = &self.raw[bytes];
+            return Ok(Some((number, Some(Sheet { bytes, size: bytes.len() }))));
         }
         // An array: dimensions, flags, type of elements, their number, the lowest index. Its bytes have arrived.
         let [dimensions, _, _, count, _] = self.words(bytes.start).ok_or(Strange)?;
@@ -90,11 +97,10 @@ impl Sheets {
         let [length] = self.words(self.used).ok_or(Strange)?;
         self.used += 4;
         let Ok(length) = usize::try_from(length.cast_signed()) else { return Ok((number, None)) };
-        let cut = self.raw.get(self.used..self.used + length).ok_or(Strange)?;
+        let bytes = self.raw.get(self.used..self.used + length).ok_or(Strange)?;
         self.used += length;
         let size = usize::try_from(self.block.unwrap_or_default()).map_err(|_| Strange)?;
-        let is_whole = restore(cut, size, &mut self.page).is_some();
-        Ok((number, is_whole.then_some(&self.page)))
+        Ok((number, Some(Sheet { bytes, size })))
     }
 
     fn words<const N: usize>(&self, at: usize) -> Option<[u32; N]> {
@@ -136,21 +142,6 @@ impl Sheets {
     }
 }
 
-/// Makes a page of `size` bytes from one without its hole.
-fn restore(cut: &[u8], size: usize, page: &mut Vec<u8>) -> Option<()> {
-    let word = |at: usize| cut.get(at..)?.first_chunk().map(|word| usize::from(u16::from_le_bytes(*word)));
-    let (lower, upper) = (word(12)?, word(14)?);
-    let hole = upper.checked_sub(lower).filter(|_| upper <= size)?;
-    if cut.len() + hole != size {
-        return None;
-    }
-    page.clear();
-    page.extend_from_slice(cut.get(..lower)?);
-    page.resize(upper, 0);
-    page.extend_from_slice(&cut[lower..]);
-    Some(())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -170,8 +161,8 @@ mod tests {
         bytes
     }
 
-    /// All pages of a stream that comes in pieces of these sizes.
-    fn found(mut sheets: Sheets, bytes: &[u8], cuts: &[usize]) -> Vec<(u64, Option<Vec<u8>>)> {
+    /// All pages of a stream that comes in pieces of these sizes, with their whole sizes.
+    fn found(mut sheets: Sheets, bytes: &[u8], cuts: &[usize]) -> Vec<(u64, Option<(Vec<u8>, usize)>)> {
         let (mut found, mut rest) = (Vec::new(), bytes);
         for cut in cuts.iter().cycle() {
             if rest.is_empty() {
@@ -181,30 +172,20 @@ mod tests {
             rest = after;
             sheets.take(piece.to_vec());
             while let Some((number, page)) = sheets.next().expect("sound") {
-                found.push((number, page.map(<[u8]>::to_vec)));
+                found.push((number, page.map(|page| (page.bytes.to_vec(), page.size))));
             }
         }
         assert!(sheets.has_ended());
         found
     }
 
-    /// A page of 64 bytes with a hole, and the same without it.
-    fn with_hole(lower: u16, upper: u16, byte: u8) -> (Vec<u8>, Vec<u8>) {
-        let mut page = vec![byte; 64];
-        page[12..14].copy_from_slice(&lower.to_le_bytes());
-        page[14..16].copy_from_slice(&upper.to_le_bytes());
-        page[usize::from(lower)..usize::from(upper)].fill(0);
-        let cut = [&page[..usize::from(lower)], &page[usize::from(upper)..]].concat();
-        (page, cut)
-    }
-
     #[test]
-    fn pages_of_a_group_get_their_holes_back() {
-        let pages = [with_hole(24, 24, 1), with_hole(24, 64, 2), with_hole(40, 50, 3)];
+    fn pages_of_a_group_come_one_by_one() {
+        let pages = [vec![1; 64], vec![2; 24], vec![3; 50]];
         let mut array = [1u32, 1, 17, 4, 1].map(u32::to_be_bytes).concat();
-        for (_, cut) in &pages {
-            array.extend_from_slice(&(cut.len() as u32).to_be_bytes());
-            array.extend_from_slice(cut);
+        for page in &pages {
+            array.extend_from_slice(&(page.len() as u32).to_be_bytes());
+            array.extend_from_slice(page);
         }
         array.extend_from_slice(&u32::MAX.to_be_bytes());
         let bytes = stream(&[(7, array.clone()), (90, array)]);
@@ -212,8 +193,8 @@ mod tests {
             let found = found(Sheets::new(Some(64)), &bytes, &cuts);
             assert_eq!(found.len(), 8);
             for (first, group) in [7, 90].into_iter().zip(found.chunks(4)) {
-                for (number, (page, (whole, _))) in (first..).zip(group.iter().zip(&pages)) {
-                    assert_eq!(page, &(number, Some(whole.clone())));
+                for (number, (page, cut)) in (first..).zip(group.iter().zip(&pages)) {
+                    assert_eq!(page, &(number, Some((cut.clone(), 64))));
                 }
                 assert_eq!(group[3], (first + 3, None), "a page that the server did not show");
             }
@@ -227,7 +208,8 @@ mod tests {
             cuts in prop::collection::vec(1usize..40, 1..30),
         ) {
             let found = found(Sheets::default(), &stream(&pages), &cuts);
-            let pages: Vec<_> = pages.into_iter().map(|(number, page)| (number, Some(page))).collect();
+            let whole = |page: Vec<u8>| (page.clone(), page.len());
+            let pages: Vec<_> = pages.into_iter().map(|(number, page)| (number, Some(whole(page)))).collect();
             prop_assert_eq!(found, pages);
         }
 

@@ -12,17 +12,14 @@ use super::super::copy_stream::{EndOfChunk, More, launch};
 use super::super::session::Session;
 use super::route::{Next, Route, listed_rows};
 use super::server::Server;
-use super::sheets::Sheets;
+use super::sheets::{Sheet, Sheets};
 use super::tuple::{Refused, Taker};
 use crate::failpoint;
 use crate::message::event::PagesRead;
 use crate::message::request::OnUnfit;
 use crate::source::decode::stream::{Block, End, Feed, Rows, cancelled, the_end};
-use crate::source::decode::{COPY_HEADER, COPY_TRAILER, CopyDecoder, StreamColumn};
+use crate::source::decode::{CopyDecoder, HeapDecoder, StreamColumn};
 use crate::source::{ChunkStream, Progress, SourceError};
-
-/// Rows are decoded once they have so many bytes.
-const RUN_BYTES: usize = 256 << 10;
 
 /// The SQL of a chunk that is read by pages.
 pub(in super::super) struct Queries {
@@ -66,14 +63,26 @@ pub(in super::super) struct Pages {
     pub(super) columns: Vec<StreamColumn>,
 }
 
-/// What is being read.
-enum Mode {
-    /// Pages.
-    Pages,
-    /// Rows.
-    Copy,
-    /// The last rows of what was read, before the next COPY.
-    Between,
+/// Decodes what is being read.
+enum Decoder {
+    Pages(HeapDecoder),
+    Copy(CopyDecoder),
+}
+
+impl Decoder {
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, SourceError> {
+        match self {
+            Self::Pages(decoder) => decoder.next_batch(),
+            Self::Copy(decoder) => decoder.next_batch(),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Option<RecordBatch>, SourceError> {
+        match self {
+            Self::Pages(decoder) => decoder.finish(),
+            Self::Copy(decoder) => decoder.finish(),
+        }
+    }
 }
 
 /// The rows of a chunk, read from a blocking thread. If the stream is dropped before its end, the query on the
@@ -87,10 +96,9 @@ pub(in super::super) struct PageStream {
     sheets: Sheets,
     /// The number of the next page.
     expected: u64,
-    /// Rows of pages that are not decoded yet.
-    rows: Vec<u8>,
-    decoder: CopyDecoder,
-    mode: Mode,
+    decoder: Decoder,
+    /// Whether the last rows of what was read come next, before those of another COPY.
+    is_between: bool,
     /// The columns of rows that COPY sends.
     columns: Vec<StreamColumn>,
     key: Vec<String>,
@@ -121,9 +129,13 @@ impl PageStream {
             end: feed.end.clone(),
             sheets: pages.queries.sheets(),
             expected: window.start,
-            rows: COPY_HEADER.to_vec(),
-            decoder: CopyDecoder::new(&pages.columns, read.key, read.on_unfit),
-            mode: Mode::Pages,
+            decoder: Decoder::Pages(HeapDecoder::new(
+                &pages.columns,
+                pages.taker.stored(),
+                read.key,
+                read.on_unfit,
+            )),
+            is_between: false,
             columns,
             key: read.key.to_vec(),
             on_unfit: read.on_unfit,
@@ -135,7 +147,6 @@ impl PageStream {
         };
         // A table without pages is read by a COPY of none.
         let copy = stream.pages.queries.of(&first).unwrap_or_else(|| {
-            stream.mode = Mode::Copy;
             stream.decoder = stream.decoder_of_copy();
             Queries::copy(&listed_rows(&stream.pages.queries.list, &stream.pages.queries.table, &[]))
         });
@@ -144,35 +155,34 @@ impl PageStream {
         Ok(stream)
     }
 
-    fn decoder_of_copy(&self) -> CopyDecoder {
-        CopyDecoder::new(&self.columns, &self.key, self.on_unfit)
+    fn decoder_of_copy(&self) -> Decoder {
+        Decoder::Copy(CopyDecoder::new(&self.columns, &self.key, self.on_unfit))
     }
 
     /// A batch that is complete; `None` if more bytes are needed.
     fn ready(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        let ready = match self.mode {
-            Mode::Pages | Mode::Copy => self.decoder.next_batch(),
-            Mode::Between => self.decoder.finish(),
-        };
+        let ready = if self.is_between { self.decoder.finish() } else { self.decoder.next_batch() };
         ready.map_err(|e| e.named(&self.what))
     }
 
     /// Takes pages apart until there are enough rows. `false` if there is no whole page left.
     fn take_pages(&mut self) -> Result<bool, SourceError> {
-        let Self { sheets, pages, rows, expected, what, .. } = self;
+        let Self { sheets, pages, decoder: Decoder::Pages(decoder), expected, what, .. } = self else {
+            return Ok(false);
+        };
         let strange = || {
             let why = "the server's answer is not the pages that were asked for";
             SourceError::permanent("pages", format!("{what}: {why}")).with_remedy("ask for read \"copy\"")
         };
-        while rows.len() < RUN_BYTES {
+        while !decoder.is_full() {
             let Some((number, page)) = sheets.next().map_err(|_| strange())? else { return Ok(false) };
             if number != *expected {
                 return Err(strange());
             }
             *expected += 1;
-            let taken = page.map_or(Err(Refused::Listed), |page| pages.taker.take(page, rows));
-            match taken {
-                Ok(_) => {}
+            let take = |Sheet { bytes, size }| pages.taker.take(bytes, size, decoder.rows());
+            match page.map_or(Err(Refused::Listed), take) {
+                Ok(()) => {}
                 Err(Refused::Listed) => pages.route.list(number),
                 Err(Refused::Newer) => {
                     let why = format!("a row of page {number} has columns that its snapshot does not show");
@@ -185,7 +195,7 @@ impl PageStream {
 
     /// After the end of a COPY: orders the next one.
     fn turn(&mut self) -> Result<(), SourceError> {
-        if matches!(self.mode, Mode::Pages) {
+        if self.reads_pages() {
             let window = self.pages.route.window();
             if !self.sheets.has_ended() || self.expected != window.end {
                 let why = format!("the pages end before page {}", window.end);
@@ -196,7 +206,6 @@ impl PageStream {
         if matches!(next, Next::Listed(_)) && failpoint::is_left_out("copy", "listed") {
             next = Next::End;
         }
-        let was_pages = matches!(self.mode, Mode::Pages);
         let order = self.pages.queries.of(&next);
         // The pump reports why it has ended.
         let _ = self.orders.send(order);
@@ -205,25 +214,14 @@ impl PageStream {
                 self.sheets = self.pages.queries.sheets();
                 self.expected = window.start;
             }
-            Next::Rows(_) | Next::Listed(_) | Next::End => {
-                if was_pages {
-                    self.rows.extend_from_slice(&COPY_TRAILER);
-                    self.hand_over();
-                }
-                if next != Next::End {
-                    self.mode = Mode::Between;
-                }
-            }
+            Next::Rows(_) | Next::Listed(_) => self.is_between = true,
+            Next::End => {}
         }
         Ok(())
     }
 
-    /// Gives the rows of pages to the decoder.
-    fn hand_over(&mut self) {
-        if !self.rows.is_empty() {
-            let next = Vec::with_capacity(RUN_BYTES + RUN_BYTES / 4);
-            self.decoder.take(std::mem::replace(&mut self.rows, next));
-        }
+    fn reads_pages(&self) -> bool {
+        matches!(self.decoder, Decoder::Pages(_))
     }
 
     fn next(&mut self) -> Result<Option<RecordBatch>, SourceError> {
@@ -234,21 +232,19 @@ impl PageStream {
             if let Some(batch) = self.ready()? {
                 return Ok(Some(batch));
             }
-            if matches!(self.mode, Mode::Between) {
+            if self.is_between {
                 self.decoder = self.decoder_of_copy();
-                self.mode = Mode::Copy;
+                self.is_between = false;
             }
-            if matches!(self.mode, Mode::Pages) {
-                let is_enough = self.take_pages()?;
-                if is_enough || self.rows.len() >= RUN_BYTES {
-                    self.hand_over();
-                    continue;
-                }
+            if self.take_pages()? {
+                continue;
             }
             match self.blocks.blocking_recv() {
                 Some(block) if block.is_empty() => self.turn()?,
-                Some(block) if matches!(self.mode, Mode::Pages) => self.sheets.take(block),
-                Some(block) => self.decoder.take(block),
+                Some(block) => match &mut self.decoder {
+                    Decoder::Pages(_) => self.sheets.take(block),
+                    Decoder::Copy(decoder) => decoder.take(block),
+                },
                 None => {
                     the_end(&self.end, &self.what)?;
                     return self.decoder.finish().map_err(|e| e.named(&self.what));

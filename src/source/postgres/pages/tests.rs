@@ -1,9 +1,15 @@
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::super::types::oid;
 use super::columns::{CatalogueColumn, layout};
 use super::tuple::{Refused, Taker};
+use crate::message::request::OnUnfit;
+use crate::message::setting::InfinityMode;
+use crate::relation::Column;
+use crate::source::decode::{CopyDecoder, Form, HeapDecoder, StreamColumn, stored_form};
 
 const PAGE: usize = 8192;
 const PAGES: &[u8] = include_bytes!("../../../../tests/fixtures/pages/taken.pages");
@@ -62,64 +68,181 @@ fn all_names() -> Vec<&'static str> {
     NAMES.into_iter().filter(|name| !name.is_empty()).collect()
 }
 
-fn taker(exported: &[&str]) -> Taker {
-    Taker::new(layout(&facts(), exported).expect("all types are known"))
-}
-
-/// The fields of each row of a stream of COPY without its header.
-fn rows(mut bytes: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
-    let mut rows = Vec::new();
-    while let Some((count, rest)) = bytes.split_first_chunk::<2>() {
-        bytes = rest;
-        let Ok(count) = usize::try_from(i16::from_be_bytes(*count)) else { break };
-        let field = |_| {
-            let (length, rest) = bytes.split_first_chunk::<4>().expect("a length");
-            bytes = rest;
-            let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
-            let (field, rest) = bytes.split_at(length);
-            bytes = rest;
-            Some(field.to_vec())
-        };
-        rows.push((0..count).map(field).collect());
+/// The forms that values of a type can be decoded in.
+fn forms(ty: u32) -> Vec<Form> {
+    let decimal = |precision, scale| Form::Decimal { precision, scale };
+    match ty {
+        oid::BOOL => vec![Form::Bool],
+        oid::INT2 => vec![Form::Int16],
+        oid::INT4 => vec![Form::Int32],
+        oid::INT8 => vec![Form::Int64],
+        oid::OID => vec![Form::UInt32],
+        oid::FLOAT4 => vec![Form::Float32],
+        oid::FLOAT8 => vec![Form::Float64],
+        oid::NUMERIC => vec![
+            decimal(18, 4),
+            decimal(9, 2),
+            decimal(38, 10),
+            decimal(76, 30),
+            Form::NumericText,
+            Form::NumericDouble,
+        ],
+        oid::DATE => vec![Form::Date],
+        oid::TIME => vec![Form::Time, Form::TimeText],
+        oid::TIMESTAMP => vec![Form::Timestamp],
+        oid::TIMESTAMPTZ => vec![Form::TimestampTz],
+        oid::INTERVAL => vec![Form::Interval],
+        oid::UUID => vec![Form::Uuid, Form::UuidText],
+        oid::BYTEA => vec![Form::Bytes],
+        oid::JSON => vec![Form::Json, Form::JsonText],
+        _ => vec![Form::Text, Form::Bytes],
     }
-    rows
+}
+
+/// Exported columns, each in one of its forms.
+fn stream_columns(columns: &[CatalogueColumn], exported: &[&str], which: usize) -> Vec<StreamColumn> {
+    let column = |name: &&str| {
+        let ty = columns.iter().find(|column| column.name == *name).expect("there").ty;
+        let forms = forms(ty);
+        let form = forms[which % forms.len()].clone();
+        let infinity =
+            matches!(ty, oid::DATE | oid::TIMESTAMP | oid::TIMESTAMPTZ).then_some(InfinityMode::Max);
+        StreamColumn { column: Column::plain(name, "t", form.column_type(), true), form, infinity }
+    };
+    exported.iter().map(column).collect()
+}
+
+/// What takes rows out of pages and decodes them.
+struct Reader {
+    taker: Taker,
+    decoder: HeapDecoder,
+}
+
+impl Reader {
+    /// `as_stored` says whether values are decoded as they are stored where a builder can.
+    fn new(columns: &[CatalogueColumn], exported: &[&str], which: usize, as_stored: bool) -> Self {
+        let of = stream_columns(columns, exported, which);
+        let forms: Vec<_> = of.iter().map(|column| stored_form(column).filter(|_| as_stored)).collect();
+        let taker = Taker::new(&layout(columns, exported).expect("all types are known"), &forms);
+        let decoder = HeapDecoder::new(&of, taker.stored(), &[], OnUnfit::Null);
+        Self { taker, decoder }
+    }
+
+    fn take(&mut self, page: &[u8]) -> Result<(), Refused> {
+        self.take_cut(page, page.len())
+    }
+
+    fn take_cut(&mut self, page: &[u8], size: usize) -> Result<(), Refused> {
+        self.taker.take(page, size, self.decoder.rows())
+    }
+
+    /// Takes pages; refused ones give nothing.
+    fn batches<'a>(mut self, pages: impl IntoIterator<Item = &'a [u8]>) -> Batches {
+        let mut batches = Vec::new();
+        for page in pages {
+            let _ = self.take(page);
+            while let Some(batch) = self.decoder.next_batch().map_err(|e| e.to_string())? {
+                batches.push(batch);
+            }
+        }
+        while let Some(batch) = self.decoder.finish().map_err(|e| e.to_string())? {
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+}
+
+type Batches = Result<Vec<RecordBatch>, String>;
+
+/// What a stream of COPY gives.
+fn copied(columns: &[StreamColumn], bytes: &[u8]) -> Vec<RecordBatch> {
+    let mut decoder = CopyDecoder::new(columns, &[], OnUnfit::Null);
+    let mut batches = Vec::new();
+    decoder.take(bytes.to_vec());
+    while let Some(batch) = decoder.next_batch().expect("sound") {
+        batches.push(batch);
+    }
+    while let Some(batch) = decoder.finish().expect("sound") {
+        batches.push(batch);
+    }
+    batches
+}
+
+fn joined(batches: &[RecordBatch]) -> RecordBatch {
+    concat_batches(&batches[0].schema(), batches).expect("one schema")
+}
+
+fn reader(exported: &[&str]) -> Reader {
+    Reader::new(&facts(), exported, 0, true)
 }
 
 #[test]
-fn pages_give_byte_for_byte_what_copy_sends() {
-    let mut taker = taker(&all_names());
-    let mut out = Vec::new();
-    let taken: u32 = PAGES.chunks(PAGE).map(|page| taker.take(page, &mut out).expect("taken")).sum();
-    assert!(taken > 50 && PAGES.len() > 2 * PAGE, "enough to see");
-    let copied = &COPY[19..COPY.len() - 2];
-    assert_eq!(rows(&out), rows(copied));
-    assert!(out == copied);
+fn pages_give_exactly_what_copy_gives() {
+    assert!(PAGES.len() > 2 * PAGE, "enough to see");
+    for (which, names) in
+        (0..6).flat_map(|which| [(which, all_names()), (which, vec!["added", "t", "i2", "e"])])
+    {
+        let of = stream_columns(&facts(), &names, which);
+        let expected = joined(&copied(&stream_columns(&facts(), &all_names(), which), COPY));
+        assert!(expected.num_rows() > 50);
+        let places = names.iter().map(|name| all_names().iter().position(|n| n == name).expect("there"));
+        let expected = expected.project(&places.collect::<Vec<_>>()).expect("all are there");
+        for as_stored in [true, false] {
+            let reader = Reader::new(&facts(), &names, which, as_stored);
+            assert_eq!(reader.taker.stored().contains(&true), as_stored);
+            let found = joined(&reader.batches(PAGES.chunks(PAGE)).expect("sound"));
+            for (column, of) in of.iter().enumerate() {
+                assert_eq!(found.column(column), expected.column(column), "{of:?}");
+            }
+        }
+    }
 }
 
 #[test]
-fn columns_come_in_the_order_of_the_plan() {
-    let wanted = ["added", "t", "i2", "e"];
-    let places = wanted.map(|name| all_names().iter().position(|n| *n == name).expect("there"));
-    let mut taker = taker(&wanted);
-    let mut out = Vec::new();
+fn batches_are_those_of_copy() {
+    const TIMES: usize = 80;
+    let names = ["i2", "b", "i8", "f4", "n", "d", "tz", "u", "e", "nn"];
+    let places: Vec<usize> =
+        names.iter().map(|name| all_names().iter().position(|n| n == name).expect("there")).collect();
+    let rows = joined(&copied(&stream_columns(&facts(), &all_names(), 0), COPY));
+    let once = rows.project(&places).expect("all are there");
+    let all = concat_batches(&once.schema(), std::iter::repeat_n(&once, TIMES)).expect("one schema");
+    let pages = std::iter::repeat_n(PAGES, TIMES).flat_map(|pages| pages.chunks(PAGE));
+    let found = Reader::new(&facts(), &names, 0, true).batches(pages).expect("sound");
+    assert!(found.len() > 2, "several batches");
+    let mut first = 0;
+    for batch in &found {
+        assert_eq!(batch, &all.slice(first, 2048.min(all.num_rows() - first)));
+        first += batch.num_rows();
+    }
+    assert_eq!(first, all.num_rows());
+}
+
+#[test]
+fn pages_without_their_holes_give_the_same_rows() {
+    let mut reader = reader(&all_names());
     for page in PAGES.chunks(PAGE) {
-        taker.take(page, &mut out).expect("taken");
+        let [lower, upper] = [12, 14].map(|at| usize::from(u16::from_le_bytes([page[at], page[at + 1]])));
+        let cut = [&page[..lower], &page[upper..]].concat();
+        reader.take_cut(&cut, PAGE).expect("taken");
+        assert!(cut.len() == PAGE || reader.take_cut(&cut, cut.len()).is_err(), "the size counts");
+        if upper > lower {
+            assert_eq!(reader.take_cut(&cut[1..], PAGE), Err(Refused::Listed), "another hole");
+        }
     }
-    let expected: Vec<Vec<_>> = rows(&COPY[19..])
-        .iter()
-        .map(|row| places.iter().map(|place| row[*place].clone()).collect())
-        .collect();
-    assert_eq!(rows(&out), expected);
+    let whole = self::reader(&all_names()).batches(PAGES.chunks(PAGE)).expect("sound");
+    assert_eq!(reader.batches([]).expect("sound"), whole);
 }
 
-/// The first page after a change, and what is said of it.
-fn changed(change: impl FnOnce(&mut [u8])) -> Result<u32, Refused> {
+/// The first page after a change, and what is said of it: how many rows it gave.
+fn changed(change: impl FnOnce(&mut [u8])) -> Result<usize, Refused> {
     let mut page = PAGES[..PAGE].to_vec();
     change(&mut page);
-    let mut out = b"before".to_vec();
-    let taken = taker(&all_names()).take(&page, &mut out);
-    assert!(taken.is_ok() || out == b"before", "nothing of a refused page is left");
-    taken
+    let mut reader = reader(&all_names());
+    let taken = reader.take(&page);
+    let rows = reader.batches([]).expect("sound").iter().map(RecordBatch::num_rows).sum();
+    assert!(taken.is_ok() || rows == 0, "nothing of a refused page is left");
+    taken.map(|()| rows)
 }
 
 /// Where the last tuple of the first page begins.
@@ -160,7 +283,7 @@ fn a_page_is_taken_whole_or_not_at_all() {
     });
     assert_eq!(shared, Err(Refused::Listed), "all items have the same tuple");
     assert_eq!(changed(|page| page.fill(0)), Ok(0), "a page that was never used");
-    assert_eq!(taker(&["t"]).take(&PAGES[..PAGE - 1], &mut Vec::new()), Err(Refused::Listed), "a short page");
+    assert_eq!(reader(&["t"]).take(&PAGES[..PAGE - 1]), Err(Refused::Listed), "a short page");
 }
 
 #[test]
@@ -178,10 +301,10 @@ fn transactions_and_locks_of_a_tuple_are_never_looked_at() {
 fn what_the_catalogue_holds_for_older_rows_is_asked_of_the_server() {
     let mut columns = facts();
     columns.last_mut().expect("a column").has_missing = true;
-    let mut taker = Taker::new(layout(&columns, &["added"]).expect("known"));
-    assert_eq!(taker.take(&PAGES[..PAGE], &mut Vec::new()), Err(Refused::Listed));
-    let mut taker = Taker::new(layout(&columns, &["last"]).expect("known"));
-    assert!(taker.take(&PAGES[..PAGE], &mut Vec::new()).is_ok(), "no such value is exported");
+    let mut reader = Reader::new(&columns, &["added"], 0, true);
+    assert_eq!(reader.take(&PAGES[..PAGE]), Err(Refused::Listed));
+    let mut reader = Reader::new(&columns, &["last"], 0, true);
+    assert!(reader.take(&PAGES[..PAGE]).is_ok(), "no such value is exported");
 }
 
 proptest! {
@@ -190,6 +313,7 @@ proptest! {
         page in 0usize..4,
         changes in prop::collection::vec((0usize..PAGE, any::<u8>()), 0..40),
         shift in prop::option::of(0usize..PAGE - 24),
+        which in 0usize..6,
     ) {
         let mut page = PAGES[page * PAGE..][..PAGE].to_vec();
         for (at, byte) in changes {
@@ -199,12 +323,7 @@ proptest! {
             page[24..].rotate_left(shift);
         }
         page[10] = 4;
-        let mut out = Vec::new();
-        let taken = taker(&all_names()).take(&page, &mut out);
-        prop_assert!(out.capacity() < 600 * PAGE * 2);
-        if taken.is_ok() {
-            rows(&out);
-        }
+        same(&facts(), &all_names(), which, &page)?;
     }
 
     /// Pages of any size whose header and items are sound, with garbage in place of tuples, and tables of any layout.
@@ -214,6 +333,7 @@ proptest! {
         tuples in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..200), 0u16..40, any::<bool>()), 0..12),
         columns in prop::collection::vec((0usize..TYPES.len(), any::<bool>(), any::<bool>()), 1..30),
         every in 1usize..4,
+        which in 0usize..6,
     ) {
         let size = 1usize << power;
         let mut page = vec![0; size];
@@ -249,18 +369,30 @@ proptest! {
         let columns: Vec<CatalogueColumn> = columns.into_iter().enumerate().map(column).collect();
         let exported: Vec<&str> =
             columns.iter().filter(|c| c.ty != 0).step_by(every).map(|c| c.name.as_str()).collect();
-        let mut taker = Taker::new(layout(&columns, &exported).expect("all types are known"));
-        let mut out = b"before".to_vec();
-        match taker.take(&page, &mut out) {
-            Ok(count) => {
-                let rows = rows(&out[6..]);
-                prop_assert_eq!(rows.len(), count as usize);
-                prop_assert!(rows.iter().all(|row| row.len() == exported.len()));
-            }
-            Err(_) => prop_assert_eq!(&out, b"before"),
-        }
-        prop_assert!(out.capacity() < size * 600);
+        same(&columns, &exported, which, &page)?;
     }
+}
+
+/// A page that comes twice gives the same, whether values are decoded as they are stored or as fields of COPY. If it
+/// is refused, it leaves no trace.
+fn same(
+    columns: &[CatalogueColumn],
+    exported: &[&str],
+    which: usize,
+    page: &[u8],
+) -> Result<(), TestCaseError> {
+    let readers = [true, false].map(|as_stored| Reader::new(columns, exported, which, as_stored));
+    let mut refused = Vec::new();
+    let mut found = Vec::new();
+    for mut reader in readers {
+        refused.push(reader.take(page).err());
+        prop_assert!(reader.decoder.rows().capacity() < 700 * page.len(), "growth is bounded");
+        found.push(reader.batches([page]));
+    }
+    prop_assert_eq!(refused[0], refused[1]);
+    prop_assert_eq!(&found[0], &found[1]);
+    prop_assert!(refused[0].is_none() || found[0].as_ref().is_ok_and(Vec::is_empty));
+    Ok(())
 }
 
 /// Types with their lengths and alignments. The type 1 is an enum.

@@ -1,4 +1,5 @@
-//! The rows of a page, as a binary COPY sends them. A page is taken whole or not at all.
+//! The rows of a page: where each exported value is, or what is sent in its place. A page is taken whole or not
+//! at all.
 //!
 //! Transactions, row locks and links of a tuple are never looked at: on a page whose rows are visible to
 //! everybody they belong to transactions that failed, or to locks.
@@ -6,6 +7,7 @@
 use super::page::Page;
 use super::value::{self, Wire};
 use crate::failpoint;
+use crate::source::decode::{HeapRows, StoredForm};
 
 /// Size of a tuple's header without its bits for NULL.
 const HEADER: usize = 23;
@@ -13,8 +15,6 @@ const HEADER: usize = 23;
 const COLUMNS: u16 = 0x07ff;
 /// Whether the tuple has bits for NULL.
 const HAS_NULLS: u16 = 0x0001;
-/// Length word of NULL.
-const NULL: [u8; 4] = (-1i32).to_be_bytes();
 
 /// How many bytes a column's values have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(super) struct Attribute {
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     attributes: Vec<Attribute>,
-    /// How exported values are sent, by place.
+    /// How a COPY sends exported values, by place.
     wires: Vec<Wire>,
     /// Number of columns up to the last exported one.
     needed: usize,
@@ -59,13 +59,39 @@ pub(super) enum Refused {
     Newer,
 }
 
-/// Turns pages into rows.
+/// Takes the rows out of pages.
 pub(super) struct Taker {
-    layout: Layout,
+    /// Number of columns of the table.
+    columns: usize,
+    /// The columns up to the last exported one.
+    steps: Vec<Step>,
+    /// Whether values of an exported column are decoded as they are stored, by place.
+    stored: Vec<bool>,
     /// Whether the mark of a page counts: always, except in tests of tests.
     looks: bool,
-    /// Where the exported values of a tuple are: start and end; none for NULL.
-    found: Vec<Option<(u32, u32)>>,
+}
+
+/// What is done with a column's value.
+struct Step {
+    width: Width,
+    /// Values begin at multiples of one more than this.
+    mask: usize,
+    has_missing: bool,
+    /// Place in the exported row.
+    place: usize,
+    becomes: Becomes,
+}
+
+/// What becomes of a value.
+enum Becomes {
+    /// It is not exported.
+    Nothing,
+    /// It is decoded as it is, whatever it is.
+    Itself,
+    /// It is decoded as it is, or made into what is.
+    Stored(Wire),
+    /// It becomes a field of COPY.
+    Field(Wire),
 }
 
 impl Layout {
@@ -74,85 +100,118 @@ impl Layout {
         let needed = attributes.iter().rposition(|a| a.place.is_some()).map_or(0, |last| last + 1);
         Self { attributes, wires, needed }
     }
+
+    fn step(&self, attribute: &Attribute, stored: &[bool]) -> Step {
+        let becomes = match attribute.place.map(|place| (&self.wires[place], stored[place])) {
+            None => Becomes::Nothing,
+            Some((Wire::Two | Wire::Four | Wire::Eight, true)) => Becomes::Itself,
+            Some((wire, true)) => Becomes::Stored(wire.clone()),
+            Some((wire, false)) => Becomes::Field(wire.clone()),
+        };
+        Step {
+            width: attribute.width,
+            mask: attribute.alignment - 1,
+            has_missing: attribute.has_missing,
+            place: attribute.place.unwrap_or_default(),
+            becomes,
+        }
+    }
 }
 
 impl Taker {
-    pub(super) fn new(layout: Layout) -> Self {
+    /// `forms` says by place which stored values the column's builder reads, if any.
+    pub(super) fn new(layout: &Layout, forms: &[Option<StoredForm>]) -> Self {
         let looks = !failpoint::is_left_out("look", "visible");
-        Self { found: vec![None; layout.wires.len()], layout, looks }
+        let suits =
+            |(wire, form): (&Wire, &Option<StoredForm>)| form.is_some_and(|form| value::suits(wire, form));
+        let stored: Vec<bool> = layout.wires.iter().zip(forms).map(suits).collect();
+        let steps = layout.attributes.iter().take(layout.needed);
+        let steps = steps.map(|attribute| layout.step(attribute, &stored)).collect();
+        Self { columns: layout.attributes.len(), steps, stored, looks }
     }
 
-    /// Appends the rows of a page and says how many there are. If the page is refused, nothing is appended.
-    pub(super) fn take(&mut self, page: &[u8], out: &mut Vec<u8>) -> Result<u32, Refused> {
-        let tuples = match Page::of(page, self.looks) {
-            Page::New => return Ok(0),
+    /// Whether values of an exported column are decoded as they are stored, by place. Those of others become fields of
+    /// COPY.
+    pub(super) fn stored(&self) -> &[bool] {
+        &self.stored
+    }
+
+    /// Appends the rows of a page of `size` bytes, which may lack its hole. If the page is refused, nothing is
+    /// appended.
+    pub(super) fn take(&self, page: &[u8], size: usize, out: &mut HeapRows) -> Result<(), Refused> {
+        let tuples = match Page::of(page, size, self.looks) {
+            Page::New => return Ok(()),
             Page::Doubtful => return Err(Refused::Listed),
             Page::Tuples(tuples) => tuples,
         };
-        let start = out.len();
-        let mut rows = 0;
-        for tuple in tuples {
-            if let Err(refused) = self.row(tuple, out) {
-                out.truncate(start);
+        let (base, mark) = out.begin(page, tuples.number());
+        for (start, tuple) in tuples {
+            if let Err(refused) = self.row(tuple, base + start, out) {
+                out.back(&mark);
                 return Err(refused);
-            }
-            rows += 1;
-        }
-        Ok(rows)
-    }
-
-    fn row(&mut self, tuple: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
-        let header = Header::of(tuple).ok_or(Refused::Listed)?;
-        if header.columns > self.layout.attributes.len() {
-            return Err(Refused::Newer);
-        }
-        self.find(&header).ok_or(Refused::Listed)?;
-        out.extend_from_slice(&(self.layout.wires.len() as u16).to_be_bytes());
-        for (wire, found) in self.layout.wires.iter().zip(&self.found) {
-            match *found {
-                None => out.extend_from_slice(&NULL),
-                Some((start, end)) => {
-                    let stored = header.data.get(start as usize..end as usize).ok_or(Refused::Listed)?;
-                    value::put(wire, stored, out).ok_or(Refused::Listed)?;
-                }
             }
         }
         Ok(())
     }
 
-    /// Finds the exported values.
+    /// Appends the row of a tuple that begins at `start` of the rows' bytes.
     #[inline]
-    fn find(&mut self, header: &Header<'_>) -> Option<()> {
-        let Header { data, nulls, columns } = *header;
-        let mut at = 0usize;
-        for (number, attribute) in self.layout.attributes.iter().take(self.layout.needed).enumerate() {
-            let is_short = number >= columns;
-            if is_short && attribute.has_missing && attribute.place.is_some() {
-                return None;
-            }
-            if is_short || nulls.is_some_and(|bits| bits[number / 8] & 1 << (number % 8) == 0) {
-                if let Some(place) = attribute.place {
-                    self.found[place] = None;
+    fn row(&self, tuple: &[u8], start: usize, out: &mut HeapRows) -> Result<(), Refused> {
+        let header = Header::of(tuple).ok_or(Refused::Listed)?;
+        if header.columns > self.columns {
+            return Err(Refused::Newer);
+        }
+        let start = start + tuple.len() - header.data.len();
+        let is_whole = header.nulls.is_none() && header.columns >= self.steps.len();
+        let found = if is_whole {
+            self.find::<true>(&header, start, out)
+        } else {
+            self.find::<false>(&header, start, out)
+        };
+        found.ok_or(Refused::Listed)?;
+        out.end_row();
+        Ok(())
+    }
+
+    /// Finds the exported values of a tuple whose data begin at `start` of the rows' bytes. `WHOLE`: all columns have
+    /// values.
+    #[inline]
+    fn find<const WHOLE: bool>(&self, header: &Header<'_>, start: usize, out: &mut HeapRows) -> Option<()> {
+        let data = header.data;
+        let mut end = 0usize;
+        for (number, step) in self.steps.iter().enumerate() {
+            if !WHOLE && header.is_null(number) {
+                match step.becomes {
+                    Becomes::Nothing => {}
+                    _ if step.has_missing && number >= header.columns => return None,
+                    _ => out.put_null(step.place),
                 }
                 continue;
             }
             // `next_multiple_of` divides, which takes longer than all the rest of a column.
-            let aligned = (at + attribute.alignment - 1) & !(attribute.alignment - 1);
-            let (start, length) = match attribute.width {
+            let aligned = (end + step.mask) & !step.mask;
+            let (at, size) = match step.width {
                 Width::Bytes(bytes) => (aligned, bytes),
                 Width::Varlena => {
                     // A short header is not aligned, and its first byte is not zero as padding is.
-                    let start = if *data.get(at)? == 0 { aligned } else { at };
-                    (start, value::size(data.get(start..)?)?)
+                    let at = if *data.get(end)? == 0 { aligned } else { end };
+                    (at, value::size(data.get(at..)?)?)
                 }
                 Width::Text => (aligned, data.get(aligned..)?.iter().position(|byte| *byte == 0)? + 1),
             };
-            at = start + length;
-            if at > data.len() {
-                return None;
-            }
-            if let Some(place) = attribute.place {
-                self.found[place] = Some((start as u32, at as u32));
+            end = at + size;
+            let stored = data.get(at..end)?;
+            match &step.becomes {
+                Becomes::Nothing => {}
+                Becomes::Itself => out.put(step.place, start + at),
+                Becomes::Stored(wire) => {
+                    if value::is_plain(wire, stored)? {
+                        out.put(step.place, start + at);
+                    } else {
+                        value::make(wire, stored, out.write(step.place))?;
+                    }
+                }
+                Becomes::Field(wire) => value::put(wire, stored, out.write(step.place))?,
             }
         }
         Some(())
@@ -166,6 +225,14 @@ struct Header<'a> {
     /// One bit for each column, 0 for NULL; none if there is no NULL.
     nulls: Option<&'a [u8]>,
     columns: usize,
+}
+
+impl Header<'_> {
+    /// Whether a column is NULL, or newer than the row.
+    #[inline]
+    fn is_null(&self, number: usize) -> bool {
+        number >= self.columns || self.nulls.is_some_and(|bits| bits[number / 8] & 1 << (number % 8) == 0)
+    }
 }
 
 impl<'a> Header<'a> {

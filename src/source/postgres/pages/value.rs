@@ -1,9 +1,12 @@
-//! Values as a heap stores them, and the same values as a binary COPY sends them.
+//! Values as a heap stores them: where they end, which of them can be decoded as they are, and the same values
+//! as a binary COPY sends them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::expand::expand;
+use crate::source::decode::{StoredForm, numeric_is_sound, send_numeric};
 
 /// How a stored value becomes a field of COPY.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,30 +68,80 @@ pub(super) fn put(wire: &Wire, stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
             out.extend_from_slice(&turned::<4>(days)?);
             out.extend_from_slice(&turned::<4>(months)?);
         }
-        Wire::Name => sized(out, stored.get(..stored.iter().position(|byte| *byte == 0)?)?),
+        Wire::Name => sized(out, name(stored)?),
         Wire::Bytes => match inline(stored)? {
             Inline::Plain(bytes) => sized(out, bytes),
-            Inline::Compressed(info, bytes) => {
-                let start = out.len();
-                out.extend_from_slice(&[0; 4]);
-                expand(info, bytes, out)?;
-                let length = u32::try_from(out.len() - start - 4).ok()?;
-                out.get_mut(start..start + 4)?.copy_from_slice(&length.to_be_bytes());
-            }
+            Inline::Compressed(info, bytes) => field(out, |out| expand(info, bytes, out))?,
         },
+        Wire::Numeric => field(out, |out| send_numeric(&*plain(stored)?, out))?,
+        Wire::Label(labels) => sized(out, label(labels, stored)?),
+    }
+    Some(())
+}
+
+/// Whether a builder that reads this form takes values that are sent so. Some are made first, by [`make`].
+pub(super) fn suits(wire: &Wire, form: StoredForm) -> bool {
+    match (wire, form) {
+        (Wire::Two, StoredForm::Number(bytes)) => bytes == 2,
+        (Wire::Four, StoredForm::Number(bytes)) => bytes == 4,
+        (Wire::Eight, StoredForm::Number(bytes)) => bytes == 8,
+        (Wire::Name | Wire::Bytes | Wire::Label(_), StoredForm::Bytes) => true,
+        (Wire::Numeric, StoredForm::Numeric) => true,
+        _ => false,
+    }
+}
+
+/// Whether a stored value can be decoded as it is. `None` if it must be asked of the server.
+#[inline]
+pub(super) fn is_plain(wire: &Wire, stored: &[u8]) -> Option<bool> {
+    match wire {
+        Wire::Name | Wire::Label(_) => Some(false),
+        Wire::Bytes => inline(stored).map(|value| matches!(value, Inline::Plain(_))),
         Wire::Numeric => match inline(stored)? {
-            Inline::Plain(bytes) => numeric(bytes, out)?,
-            Inline::Compressed(info, bytes) => {
-                let mut plain = Vec::new();
-                expand(info, bytes, &mut plain)?;
-                numeric(&plain, out)?;
-            }
+            Inline::Plain(bytes) => numeric_is_sound(bytes).then_some(true),
+            Inline::Compressed(..) => Some(false),
         },
-        Wire::Label(labels) => {
-            let oid = u32::from_le_bytes(*stored.first_chunk()?);
-            sized(out, labels.get(&oid)?.as_bytes());
+        _ => Some(true),
+    }
+}
+
+/// Appends a value that cannot be decoded as it is, as a value of any length with a header of four bytes. `None` as
+/// for [`put`].
+pub(super) fn make(wire: &Wire, stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    match wire {
+        Wire::Name => out.extend_from_slice(name(stored)?),
+        Wire::Label(labels) => out.extend_from_slice(label(labels, stored)?),
+        _ => {
+            let Inline::Compressed(info, bytes) = inline(stored)? else { return None };
+            expand(info, bytes, out)?;
+            if *wire == Wire::Numeric && !numeric_is_sound(out.get(start + 4..)?) {
+                return None;
+            }
         }
     }
+    let size = u32::try_from(out.len() - start).ok().filter(|size| *size < 1 << 30)?;
+    out.get_mut(start..start + 4)?.copy_from_slice(&(size << 2).to_le_bytes());
+    Some(())
+}
+
+/// A text of 64 bytes, up to its end.
+fn name(stored: &[u8]) -> Option<&[u8]> {
+    stored.get(..stored.iter().position(|byte| *byte == 0)?)
+}
+
+fn label<'a>(labels: &'a BTreeMap<u32, String>, stored: &[u8]) -> Option<&'a [u8]> {
+    labels.get(&u32::from_le_bytes(*stored.first_chunk()?)).map(|label| label.as_bytes())
+}
+
+/// Appends a field whose bytes `write` appends.
+fn field(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Option<()>) -> Option<()> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    write(out)?;
+    let length = u32::try_from(out.len() - start - 4).ok()?;
+    out.get_mut(start..start + 4)?.copy_from_slice(&length.to_be_bytes());
     Some(())
 }
 
@@ -136,46 +189,14 @@ fn inline(stored: &[u8]) -> Option<Inline<'_>> {
     }
 }
 
-/// Marks of a numeric's first word (`numeric.c`).
-mod mark {
-    pub(super) const FORM: u16 = 0xc000;
-    pub(super) const SHORT: u16 = 0x8000;
-    pub(super) const SPECIAL: u16 = 0xc000;
-    pub(super) const WHICH: u16 = 0xf000;
-    pub(super) const NEGATIVE: u16 = 0x4000;
-    pub(super) const SHORT_NEGATIVE: u16 = 0x2000;
-}
-
-/// Appends a numeric: number of digits, weight, sign, scale, digits to the base 10,000.
-fn numeric(stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let (first, rest) = stored.split_first_chunk::<2>()?;
-    let first = u16::from_le_bytes(*first);
-    let (weight, sign, scale, digits) = match first & mark::FORM {
-        mark::SPECIAL if rest.is_empty() => (0, first & mark::WHICH, first >> 7 & 0x3f, rest),
-        mark::SPECIAL => return None,
-        mark::SHORT => {
-            let negative = if first & mark::SHORT_NEGATIVE != 0 { mark::NEGATIVE } else { 0 };
-            // Seven bits with a sign.
-            let weight = ((first & 0x7f) << 9).cast_signed() >> 9;
-            (weight, negative, first >> 7 & 0x3f, rest)
+/// The bytes behind the header, expanded if they are compressed.
+fn plain(stored: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match inline(stored)? {
+        Inline::Plain(bytes) => Some(Cow::Borrowed(bytes)),
+        Inline::Compressed(info, bytes) => {
+            let mut plain = Vec::new();
+            expand(info, bytes, &mut plain)?;
+            Some(Cow::Owned(plain))
         }
-        sign => {
-            let (weight, digits) = rest.split_first_chunk::<2>()?;
-            (i16::from_le_bytes(*weight), sign, first & 0x3fff, digits)
-        }
-    };
-    if !digits.len().is_multiple_of(2) {
-        return None;
     }
-    let count = u16::try_from(digits.len() / 2).ok()?;
-    out.reserve(12 + digits.len());
-    out.extend_from_slice(&(8 + u32::from(count) * 2).to_be_bytes());
-    out.extend_from_slice(&count.to_be_bytes());
-    out.extend_from_slice(&weight.to_be_bytes());
-    out.extend_from_slice(&sign.to_be_bytes());
-    out.extend_from_slice(&scale.to_be_bytes());
-    for digit in digits.chunks_exact(2) {
-        out.extend_from_slice(&[digit[1], digit[0]]);
-    }
-    Some(())
 }
