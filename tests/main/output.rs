@@ -131,7 +131,7 @@ fn the_size_of_files_comes_from_request_flag_or_configuration() {
 }
 
 /// Texts that name directories, and those that could lead elsewhere or be read as something else.
-const TEXTS: [&str; 33] = [
+const TEXTS: [&str; 32] = [
     "EU",
     "x.parquet",
     "eu",
@@ -163,7 +163,6 @@ const TEXTS: [&str; 33] = [
     "x#y?z*",
     "-1",
     "1e5",
-    "~",
     "__hive_default_partition__",
 ];
 

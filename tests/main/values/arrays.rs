@@ -96,8 +96,8 @@ fn matrices_of_every_kind_of_element_come_back_exact() {
 fn arrays_that_differ_are_text_or_null_or_refused_as_others_that_do_not_fit() {
     let site = Site::new(Database::empty());
     site.db.execute(
-        "CREATE TABLE odd (id int PRIMARY KEY, mixed int[], shifted int[][], fine int[], later int[]); \
-         INSERT INTO odd SELECT g, ARRAY[[g]], ARRAY[[g]], ARRAY[g], '{}' FROM generate_series(1, 3000) g; \
+        "CREATE TABLE odd (id int PRIMARY KEY, mixed int[], shifted int[][], fine int[], later int[], flat int[][]); \
+         INSERT INTO odd SELECT g, ARRAY[[g]], ARRAY[[g]], ARRAY[g], '{}', ARRAY[g] FROM generate_series(1, 3000) g; \
          UPDATE odd SET mixed = ARRAY[[[1]]] WHERE id = 1500; \
          UPDATE odd SET shifted = '[0:0][1:2]={{1,2}}' WHERE id = 2500; \
          UPDATE odd SET later = ARRAY[[7]] WHERE id = 2999; ANALYZE",
@@ -110,16 +110,17 @@ fn arrays_that_differ_are_text_or_null_or_refused_as_others_that_do_not_fit() {
     assert!(notes["shifted"].as_str().is_some_and(|n| n.contains("does not begin at index 1")), "{notes}");
     assert!(notes["later"].as_str().is_some_and(|n| n.contains("2 dimensions as lists of lists")), "{notes}");
     assert!(notes["fine"].is_null(), "{notes}");
-    let arrow = json!({"mixed": "string", "shifted": "string", "fine": lists(1, "int32"), "later": lists(2, "int32")});
+    let arrow = json!({"mixed": "string", "shifted": "string", "fine": lists(1, "int32"), "later": lists(2, "int32"), "flat": lists(1, "int32")});
     assert_exact(&site.cast_back(&[json!({"relation": "public.odd", "arrow": arrow})]), 3000);
 
     let with = |on_unfit: &str| json!({"tables": [table], "on_unfit": on_unfit});
+    // What values say of their dimensions comes before what becomes of values that do not fit.
     let nulls = site.export(with("null"));
     site.db.execute(
         "CREATE TABLE with_nulls AS SELECT id, NULL::int[] AS mixed, \
-            CASE WHEN id <> 2500 THEN shifted END AS shifted, fine, CASE WHEN id <> 2999 THEN later END AS later FROM odd",
+            CASE WHEN id <> 2500 THEN shifted END AS shifted, fine, later, flat FROM odd",
     );
-    let arrow = json!({"mixed": lists(1, "int32"), "shifted": lists(2, "int32")});
+    let arrow = json!({"mixed": lists(1, "int32"), "shifted": lists(2, "int32"), "later": lists(2, "int32"), "flat": lists(1, "int32")});
     let pair =
         json!({"relation": "public.with_nulls", "files": site.exports.path("public_odd_v2"), "arrow": arrow});
     assert_exact(&site.cast_back(&[pair]), 3000);
