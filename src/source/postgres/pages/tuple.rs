@@ -142,6 +142,7 @@ impl Taker {
         let tuples = match Page::of(page, size, self.looks) {
             Page::New => return Ok(()),
             Page::Doubtful => return Err(Refused::Listed),
+            Page::Tuples(tuples) if tuples.number() == 0 => return Ok(()),
             Page::Tuples(tuples) => tuples,
         };
         let (base, mark) = out.begin(page, tuples.number());
