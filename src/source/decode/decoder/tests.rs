@@ -6,6 +6,7 @@ mod unfit;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type};
+use arrow::util::display::array_value_to_string;
 use proptest::prelude::*;
 
 use super::*;
