@@ -36,7 +36,9 @@
     section.querySelectorAll('.scrolls').forEach((box, i) => { box.scrollLeft = scrolled[i] || 0; });
     if (focused >= 0) {
       const after = [...section.querySelectorAll(reach)];
-      const same = (target && after.find((e) => e.getAttribute('href') === target)) || after[focused];
+      // Several links may lead to one place.
+      const fits = (e) => e && (!target || e.getAttribute('href') === target);
+      const same = fits(after[focused]) ? after[focused] : after.find(fits) || after[focused];
       if (same) {
         same.focus({ preventScroll: true });
         if (text !== null && same.matches('input')) same.value = text;
