@@ -60,16 +60,16 @@ pub(super) async fn survey(
         .await?;
     let types = Types::read(session, version, rows.iter().map(|c| c.ty).collect()).await?;
     let collations: BTreeSet<u32> = rows.iter().map(|row| row.collation).filter(|c| *c != 0).collect();
-    let doubts = match session.server_facts().greenplum {
-        None => collation::doubts(session, &collations, Stage::Question, WHAT).await?,
-        // Its tables are not split by keys, and no index is used.
-        Some(_) => BTreeMap::new(),
+    // Greenplum's tables are not split by keys, so neither indexes nor statistics matter.
+    let is_greenplum = session.server_facts().greenplum.is_some();
+    let doubts = match is_greenplum {
+        false => collation::doubts(session, &collations, Stage::Question, WHAT).await?,
+        true => BTreeMap::new(),
     };
-    let as_stored = session.server_facts().greenplum.is_some();
     let mut all: HashMap<u32, ColumnFacts> = HashMap::new();
     for row in rows {
         let facts = all.entry(row.relation).or_default();
-        facts.columns.push(column(&types, &doubts, row, as_stored));
+        facts.columns.push(column(&types, &doubts, row, is_greenplum));
     }
     session
         .each(&keys_sql(oids, version), Stage::Question, WHAT, |row| {
@@ -85,7 +85,9 @@ pub(super) async fn survey(
             }
         })
         .await?;
-    statistics(session, named, statistics_for, &mut all).await?;
+    if !is_greenplum {
+        statistics(session, named, statistics_for, &mut all).await?;
+    }
     Ok(all)
 }
 
