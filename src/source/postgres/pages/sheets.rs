@@ -161,8 +161,11 @@ mod tests {
         bytes
     }
 
+    /// A page: its number, and its bytes with its whole size.
+    type Found = (u64, Option<(Vec<u8>, usize)>);
+
     /// All pages of a stream that comes in pieces of these sizes, with their whole sizes.
-    fn found(mut sheets: Sheets, bytes: &[u8], cuts: &[usize]) -> Vec<(u64, Option<(Vec<u8>, usize)>)> {
+    fn found(mut sheets: Sheets, bytes: &[u8], cuts: &[usize]) -> Vec<Found> {
         let (mut found, mut rest) = (Vec::new(), bytes);
         for cut in cuts.iter().cycle() {
             if rest.is_empty() {

@@ -73,7 +73,7 @@ pub(super) fn put(wire: &Wire, stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
             Inline::Plain(bytes) => sized(out, bytes),
             Inline::Compressed(info, bytes) => field(out, |out| expand(info, bytes, out))?,
         },
-        Wire::Numeric => field(out, |out| send_numeric(&*plain(stored)?, out))?,
+        Wire::Numeric => field(out, |out| send_numeric(&plain(stored)?, out))?,
         Wire::Label(labels) => sized(out, label(labels, stored)?),
     }
     Some(())
