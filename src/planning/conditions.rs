@@ -124,8 +124,9 @@ pub(super) fn of_after(error: SourceError, chosen: &ChosenTable<'_>) -> SourceEr
     };
     let column = chosen.relation.columns.iter().find(|c| c.column.name == after.column);
     let ty = column.map_or("its type", |c| c.column.source_type.as_str());
-    let overlap =
-        after.overlap.as_ref().map_or("", |_| ", and `overlap` a number or a time as in \"1 hour\"");
+    let overlap = after.overlap.as_ref().map_or(String::new(), |overlap| {
+        format!(", and `overlap`, {overlap:?}, a number or a time as in \"1 hour\"")
+    });
     let remedy =
         format!("check field `after`: `value` must be a value of column `{}` ({ty}){overlap}", after.column);
     error.with_remedy(remedy)
