@@ -50,6 +50,12 @@ struct Leaving {
 }
 
 impl Settlement {
+    /// How many parts its tables have.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.tables.iter().map(|table| table.parts.len()).sum()
+    }
+
     /// What is to be done with a batch. Pure.
     ///
     /// # Errors

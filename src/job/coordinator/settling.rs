@@ -23,8 +23,10 @@ const BATCHES_AT_ONCE: usize = 8;
 
 /// A settlement that takes longer counts as hanging: the storage neither answers nor fails.
 const HANGS_AFTER: Duration = Duration::from_secs(300);
+/// How much longer for each of its parts: a slow server of files needs some milliseconds for a link.
+const PER_PART: Duration = Duration::from_millis(20);
 
-/// When the settlements under way began to work.
+/// Until when the settlements under way may work.
 type Working = Arc<Mutex<BTreeMap<(JobId, BatchId), Instant>>>;
 
 /// A settlement at work.
@@ -34,8 +36,9 @@ struct Work {
 }
 
 impl Work {
-    fn begin(working: Working, key: (JobId, BatchId)) -> Self {
-        working.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), Instant::now());
+    fn begin(working: Working, key: (JobId, BatchId), parts: usize) -> Self {
+        let until = Instant::now() + HANGS_AFTER + PER_PART * u32::try_from(parts).unwrap_or(u32::MAX);
+        working.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), until);
         Self { working, key }
     }
 }
@@ -88,7 +91,7 @@ impl Settling {
         let working = Arc::clone(&self.working);
         self.running.spawn(async move {
             let _turn = turns.acquire_owned().await;
-            let _work = Work::begin(working, (job.clone(), id));
+            let _work = Work::begin(working, (job.clone(), id), settlement.parts());
             let outcome = settlement.settle(&context.folder, &*context.destination, now).await;
             Settled { job, id, began: now, outcome }
         });
@@ -98,7 +101,7 @@ impl Settling {
     /// over.
     pub(super) fn hangs(&self) -> bool {
         let working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
-        working.values().any(|began| began.elapsed() > HANGS_AFTER)
+        working.values().any(|until| *until < Instant::now())
     }
 
     /// Returns when one batch is settled or has failed.
