@@ -8,7 +8,6 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::picture::JobBrief;
-use super::trouble::Trouble;
 use crate::message::presence::Pool;
 use crate::message::{JobId, SourceName};
 
@@ -66,6 +65,44 @@ pub struct JobCounts {
     pub failed_today: u32,
     /// Those of them that were cancelled.
     pub cancelled_today: u32,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Work does not go on, or was lost.
+    Alarm,
+    /// It will not go on for long, or not as well as it should.
+    Warning,
+}
+
+impl Severity {
+    /// As text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alarm => "alarm",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Trouble {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, with which object.
+    pub what: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// The section of OPERATIONS.md that says more, as in its links.
+    pub section: &'static str,
+    /// The job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
 }
 
 /// What the fleet reads from its sources.

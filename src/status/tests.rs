@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::chunks::ChunksView;
-use super::overview::{Broker, DaemonView, SnapshotView, SourceView, Standing, Storage};
+use super::overview::{Broker, DaemonView, Severity, SnapshotView, SourceView, Standing, Storage, Trouble};
 use super::picture::{ChunkState, JobBrief, Phase, Running, TableState};
 use super::scene::{self, Scene, now};
-use super::trouble::{Severity, Signs, Trouble, troubles};
+use super::trouble::{Signs, troubles};
 use super::{Picture, Wanted, tables};
 use crate::folder::files::archive::Archive;
 use crate::folder::files::outcome::TableResult;

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::Serialize;
 
-use super::overview::{Broker, DaemonView, SnapshotView, SourceView, Standing, Storage};
+use super::overview::{Broker, DaemonView, Severity, SnapshotView, SourceView, Standing, Storage, Trouble};
 use super::picture::{JobBrief, Phase};
 use crate::message::JobId;
 use crate::text::{bytes_text, seconds_text};
@@ -16,44 +14,6 @@ use crate::text::{bytes_text, seconds_text};
 const RECENT: i64 = 24 * 3600;
 /// Failed jobs that are named.
 const MOST_FAILED: usize = 5;
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Work does not go on, or was lost.
-    Alarm,
-    /// It will not go on for long, or not as well as it should.
-    Warning,
-}
-
-impl Severity {
-    /// As text.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Alarm => "alarm",
-            Self::Warning => "warning",
-        }
-    }
-}
-
-/// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Trouble {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What is wrong, with which object.
-    pub what: String,
-    /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
-    /// The section of OPERATIONS.md that says more, as in its links.
-    pub section: &'static str,
-    /// The job.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub job_id: Option<JobId>,
-}
 
 impl Trouble {
     fn new(severity: Severity, what: String, remedy: impl Into<String>, section: &'static str) -> Self {

@@ -9,9 +9,8 @@ use super::{
     tile,
 };
 use crate::status::Overview;
-use crate::status::overview::{DaemonView, SnapshotView, SourceView, Standing};
+use crate::status::overview::{DaemonView, Severity, SnapshotView, SourceView, Standing, Trouble};
 use crate::status::picture::JobBrief;
-use crate::status::trouble::{Severity, Trouble};
 use crate::text::{Rows, bytes_text, count, seconds_text};
 
 /// Daemons that are shown.
