@@ -268,7 +268,8 @@ impl Destination for SimDepot {
     }
 
     async fn confirm(&self, directory: &str, parts: &[WinningPart]) -> Result<(), FolderError> {
-        let expected: Vec<String> = parts.iter().map(|part| part.path.clone()).collect();
+        let mut expected: Vec<String> = parts.iter().map(|part| part.path.clone()).collect();
+        expected.sort_unstable();
         if self.look("confirms", directory, |depot| depot.list(directory)).await? == expected {
             return Ok(());
         }
