@@ -114,7 +114,11 @@ fn with_head(
     })
 }
 
+/// Lists begin at index 1.
+const SHIFTED: &str = "an array does not begin at index 1";
+
 /// The lengths of the dimensions that an array claims to have.
+#[inline]
 fn head_of_array(walk: &mut Walk<'_>, lengths: &mut [usize]) -> Result<(), Misfit> {
     let dimensions = walk.word().ok_or(FOREIGN)?;
     let _has_nulls = walk.word().ok_or(FOREIGN)?;
@@ -127,6 +131,14 @@ fn head_of_array(walk: &mut Walk<'_>, lengths: &mut [usize]) -> Result<(), Misfi
         Ok(found @ 1..=6) => found,
         _ => return Err(FOREIGN),
     };
+    // Nearly all arrays have one dimension.
+    if let (1, [length]) = (dimensions, &mut *lengths) {
+        *length = walk.word().and_then(|length| length.try_into().ok()).ok_or(FOREIGN)?;
+        return match walk.word().ok_or(FOREIGN)? {
+            1 => Ok(()),
+            _ => Err(Misfit::Unfit(SHIFTED)),
+        };
+    }
     if usize::from(dimensions) != lengths.len() {
         let reason = match lengths.len() {
             1 => "an array has more than one dimension",
@@ -139,7 +151,7 @@ fn head_of_array(walk: &mut Walk<'_>, lengths: &mut [usize]) -> Result<(), Misfi
         *length = walk.word().and_then(|length| length.try_into().ok()).ok_or(FOREIGN)?;
         begins_at_one &= walk.word().ok_or(FOREIGN)? == 1;
     }
-    if begins_at_one { Ok(()) } else { Err(Misfit::Unfit("an array does not begin at index 1")) }
+    if begins_at_one { Ok(()) } else { Err(Misfit::Unfit(SHIFTED)) }
 }
 
 impl List {
@@ -155,8 +167,10 @@ impl List {
             }
         }
         let before = self.starts.len();
-        let count = self.lengths.iter().try_fold(1_usize, |count, length| count.checked_mul(*length));
-        let count = count.ok_or(FOREIGN)?;
+        let count = match *self.lengths {
+            [count] => count,
+            _ => self.lengths.iter().try_fold(1_usize, |n, length| n.checked_mul(*length)).ok_or(FOREIGN)?,
+        };
         if count == 0 {
             // An array without elements has no dimensions.
             self.lengths.fill(0);
@@ -179,6 +193,9 @@ impl List {
 
     /// Ends the lists of one value. A value that was not taken is an empty list.
     fn end(&mut self, taken: bool) {
+        if let ([level], [length]) = (&mut *self.levels, &*self.lengths) {
+            return level.push(if taken { *length } else { 0 });
+        }
         let mut lists = 1;
         for (level, length) in self.levels.iter_mut().zip(&self.lengths) {
             let length = if taken { *length } else { 0 };
