@@ -94,9 +94,11 @@ fn pages_that_vacuum_has_cut_off_since_the_plan_are_not_asked_for() {
         let site = &held.slow.site;
         let size = "SELECT pg_relation_size('cut') / 8192";
         let before = site.db.number(size);
-        eventually("VACUUM cuts the end off", PATIENCE, || {
+        // A VACUUM that begins beside an older snapshot may remove rows and mark no page.
+        let marked = "SELECT relallvisible FROM pg_class WHERE oid = 'cut'::regclass";
+        eventually("VACUUM cuts the end off and marks the rest", PATIENCE, || {
             held.execute("VACUUM cut");
-            (site.db.number(size) < before * 3 / 4).then_some(())
+            (site.db.number(size) < before * 3 / 4 && site.db.number(marked) > 1500).then_some(())
         });
         site.assert_runs(&held.job, "the table was cut while the job ran");
         held.slow.proxy.free();
