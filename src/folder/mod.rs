@@ -96,6 +96,13 @@ impl FolderError {
     pub fn concerns_all(&self) -> bool {
         self.is_unfit() || matches!(self, Self::Io(_)) && !self.is_gone()
     }
+
+    /// Whether the error hides the whole folder from somebody who only looks. A file of a newer release hides only
+    /// itself.
+    #[must_use]
+    pub fn hides_all(&self) -> bool {
+        self.concerns_all() && !matches!(self, Self::Newer { .. })
+    }
 }
 
 /// The export folder.

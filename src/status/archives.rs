@@ -114,7 +114,7 @@ impl Archives {
                     self.known.insert(name, Arc::new(JobBrief::of_archive(&archive)));
                 }
                 Ok(None) => continue,
-                Err(e) if e.concerns_all() && !matches!(e, FolderError::Newer { .. }) => return Err(e),
+                Err(e) if e.hides_all() => return Err(e),
                 Err(e) => {
                     self.damaged.insert(name, e.to_string());
                 }

@@ -127,7 +127,7 @@ impl Look {
                 Err(e) if e.is_gone() => {
                     self.jobs.remove(&job);
                 }
-                Err(e) if e.concerns_all() && !matches!(e, FolderError::Newer { .. }) => return Err(e),
+                Err(e) if e.hides_all() => return Err(e),
                 Err(e) => {
                     self.damaged.insert(job, e.to_string());
                 }

@@ -256,6 +256,9 @@ fn each_trouble_is_told_once_with_its_remedy() {
         }),
         ("job runs has waited for 30 min", "alert-job-stalled", |c| {
             let running = c.running[0].clone();
+            // A job of another source does not take its place.
+            let source = SourceName::parse("elsewhere").expect("valid");
+            c.running.push(JobBrief { source, ..running.clone() });
             c.running[0] = JobBrief { status: Phase::Waiting, moved_at: None, planned_at: None, ..running };
         }),
         ("no living daemon has the source", "alert-job-stalled", |c| c.source.daemons = 0),

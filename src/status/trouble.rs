@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::overview::{Broker, DaemonView, Severity, SnapshotView, SourceView, Standing, Storage, Trouble};
 use super::picture::{JobBrief, Phase};
-use crate::message::JobId;
+use crate::message::{JobId, SourceName};
 use crate::text::{bytes_text, seconds_text};
 
 /// Failed jobs are a trouble for this long.
@@ -148,11 +148,14 @@ fn of_daemons(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
 }
 
 fn of_running(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
-    let places_are_taken = signs.running.iter().any(|job| job.status != Phase::Waiting);
+    // Others of the source may have taken all places (`max_jobs`).
+    let is_busy = |source: &SourceName| {
+        signs.running.iter().any(|job| job.source == *source && job.status != Phase::Waiting)
+    };
     for job in signs.running {
         let since = job.moved_at.max(job.planned_at).unwrap_or(job.received_at);
         let quiet = signs.now.duration_since(since).as_secs_f64();
-        let may_wait = job.status == Phase::Waiting && places_are_taken;
+        let may_wait = job.status == Phase::Waiting && is_busy(&job.source);
         if !may_wait && quiet > signs.stalled_after.as_secs_f64() {
             let quiet = seconds_text(quiet);
             let what = match job.status {

@@ -281,7 +281,7 @@ pub(super) fn map_column(column: &SurveyColumn, options: &MappingOptions<'_>) ->
     if let Some((dimensions, guessed)) = dimensions {
         (form, fetch) = nested((form, fetch), dimensions, guessed);
     }
-    if let Some((dimensions @ 2.., _)) = dimensions {
+    if let Form::Nested { dimensions: dimensions @ 2.., .. } = form {
         let note = format!("arrays of {dimensions} dimensions as lists of lists, as asked for");
         mapped.note = mapped.note.into_iter().chain([note]).reduce(|all, note| format!("{all}; {note}"));
     }
