@@ -1,8 +1,8 @@
 //! The store on a real file system. Blocking calls run on blocking threads.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -134,6 +134,14 @@ impl Store for DiskStore {
 
     fn begin(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
         Ok(Box::new(ExclusiveFile::create(&self.absolute(path))?))
+    }
+
+    fn scratch(&self, dir: &str) -> io::Result<File> {
+        // A process that dies between the two steps leaves an empty file, which goes with the directory.
+        let path = self.absolute(dir).join(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file)
     }
 
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {

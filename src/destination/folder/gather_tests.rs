@@ -50,6 +50,9 @@ impl Store for Folding {
     fn begin(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
         self.0.begin(&folded(path))
     }
+    fn scratch(&self, dir: &str) -> io::Result<std::fs::File> {
+        self.0.scratch(&folded(dir))
+    }
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         self.0.list(&folded(dir)).await
     }
