@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::archive::Archive;
 use super::outcome::{CancelMark, Outcome, PlanFailure, StoredRequest, TableResult};
 use super::plan::EpochPlan;
-use crate::job::record::{Cause, Failure, Record};
+use crate::job::record::{Cause, Failure, Record, RecordedPart};
 pub use crate::message::BatchId;
 use crate::message::event::JobProgress;
 use crate::message::{ChunkNo, Epoch, JobId, TableNo};
@@ -27,6 +27,8 @@ pub struct BatchState {
     pub records: Vec<Option<Arc<Record>>>,
     /// Number of chunks without a record.
     pub missing: u32,
+    /// How the parts that the records name are spread, by their tables.
+    pub spread: BTreeMap<TableNo, Spread>,
     /// The failures and their chunks, by the id in their file name.
     pub failures: BTreeMap<Uuid, (ChunkNo, Failure)>,
     /// Failures after which the chunk is tried again.
@@ -51,6 +53,7 @@ impl BatchState {
             tables: tables.iter().map(|t| t.number).collect(),
             records: vec![None; chunks as usize],
             missing: chunks,
+            spread: BTreeMap::new(),
             failures: BTreeMap::new(),
             answered: BTreeSet::new(),
             next: ChunkNo(0),
@@ -77,6 +80,9 @@ impl BatchState {
     pub fn record(&mut self, chunk: ChunkNo, record: Record) -> bool {
         match self.records.get_mut(chunk.index()) {
             Some(slot @ None) => {
+                for of in &record.tables {
+                    self.spread.entry(of.table).or_default().add(&of.parts);
+                }
                 *slot = Some(Arc::new(record));
                 self.missing -= 1;
                 true
@@ -113,6 +119,27 @@ impl BatchState {
         };
         // A worker that died in the middle of a batch may leave failures of only some tables.
         !self.tables.iter().all(|table| failed(*table))
+    }
+}
+
+/// How the parts of a table are spread. A chunk without rows has a part that is not published and does not count.
+#[derive(Debug, Default)]
+pub struct Spread {
+    /// How many parts there are.
+    pub parts: usize,
+    /// The directories of partitions.
+    pub directories: BTreeSet<String>,
+}
+
+impl Spread {
+    fn add(&mut self, parts: &[RecordedPart]) {
+        for part in parts.iter().filter(|part| part.rows > 0) {
+            self.parts += 1;
+            let directory = part.path.rsplit_once('/').map(|(directory, _)| directory);
+            if let Some(directory) = directory.filter(|directory| !self.directories.contains(*directory)) {
+                self.directories.insert(directory.to_owned());
+            }
+        }
     }
 }
 
