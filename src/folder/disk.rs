@@ -87,6 +87,18 @@ fn touch_down_to(root: &Path, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the errors by which file systems refuse names one kind: too long, or with characters that they do not
+/// take.
+fn unnameable(name: &str, error: io::Error) -> io::Error {
+    use rustix::io::Errno;
+    match Errno::from_io_error(&error) {
+        Some(Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ) => {
+            io::Error::new(io::ErrorKind::InvalidFilename, format!("{name}: {error}"))
+        }
+        _ => error,
+    }
+}
+
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
@@ -160,7 +172,7 @@ impl Store for DiskStore {
     async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()> {
         self.blocking("make directories in", parent, move |this, parent| {
             for name in &names {
-                this.make_dir(&parent.join(name))?;
+                this.make_dir(&parent.join(name)).map_err(|e| unnameable(name, e))?;
             }
             this.syncs.sync(&parent)
         })
@@ -303,6 +315,17 @@ impl Store for DiskStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_file_systems_refuse_are_one_kind_of_error() {
+        for code in [libc::ENAMETOOLONG, libc::EINVAL, libc::EILSEQ] {
+            let error = unnameable("a=\u{1F600}", io::Error::from_raw_os_error(code));
+            assert_eq!(error.kind(), io::ErrorKind::InvalidFilename);
+            assert!(error.to_string().starts_with("a=\u{1F600}: "), "{error}");
+        }
+        let other = unnameable("a", io::Error::from_raw_os_error(libc::EIO));
+        assert_eq!(other.raw_os_error(), Some(libc::EIO));
+    }
 
     #[tokio::test]
     async fn a_name_that_is_taken_is_an_error_and_the_file_stays() {

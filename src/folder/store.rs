@@ -82,6 +82,7 @@ pub trait Store: Send + Sync {
     async fn list(&self, dir: &str) -> io::Result<Vec<String>>;
 
     /// Makes directories in `parent`, which must exist. Directories that exist are left as they are.
+    /// `InvalidFilename` if the file system takes no directory of such a name.
     async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()>;
 
     /// Makes a directory in a directory that exists.
