@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rustix::fs::StatVfsMountFlags;
 
 use super::exclusive::{ExclusiveFile, Linked};
+use super::layout;
 use super::store::{Committed, Created, NewFile, Renamed, Stat, Store};
 use super::syncs::DirectorySyncs;
 use crate::failpoint;
@@ -59,6 +60,7 @@ impl DiskStore {
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         match fs::create_dir(path) {
             Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.is_half_made(path)? => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             Err(e) => return Err(e),
         }
@@ -66,6 +68,19 @@ impl DiskStore {
             chown(path, None, Some(group))?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE))
+    }
+
+    /// Whether a directory lacks mode or group, because whoever made it died before that. People may choose
+    /// modes elsewhere, but not in workspaces. Only the owner can change them.
+    fn is_half_made(&self, path: &Path) -> io::Result<bool> {
+        if !path.starts_with(self.root.join(layout::TEMP)) {
+            return Ok(false);
+        }
+        let Some(meta) = present(fs::symlink_metadata(path))? else { return Ok(false) };
+        let me = rustix::process::geteuid();
+        let is_ours = meta.is_dir() && (me.is_root() || meta.uid() == me.as_raw());
+        let lacks = meta.mode() & 0o7777 != DIRECTORY_MODE || self.group.is_some_and(|g| meta.gid() != g);
+        Ok(is_ours && lacks)
     }
 }
 
@@ -325,6 +340,33 @@ mod tests {
         }
         let other = unnameable("a", io::Error::from_raw_os_error(libc::EIO));
         assert_eq!(other.raw_os_error(), Some(libc::EIO));
+    }
+
+    #[tokio::test]
+    async fn a_directory_whose_maker_died_gets_mode_and_group_from_the_next_one() {
+        let root = std::env::temp_dir().join(format!("adu-disk-{}", uuid::Uuid::new_v4()));
+        for directory in [".temp/ready", "crm"] {
+            fs::create_dir_all(root.join(directory).join("a=1")).expect("made");
+        }
+        // Root may give directories to any group. Other users may give them only to their own groups.
+        let own = fs::metadata(&root).expect("metadata").gid();
+        let group = if rustix::process::geteuid().is_root() { own + 4321 } else { own };
+        let store = DiskStore::new(root.clone(), Some(group));
+        let state = |path: &str| {
+            let meta = fs::metadata(root.join(path)).expect("metadata");
+            (meta.mode() & 0o7777, meta.gid())
+        };
+        let chosen = fs::Permissions::from_mode(0o700);
+        for path in [".temp/ready/a=1", "crm/a=1"] {
+            fs::set_permissions(root.join(path), chosen.clone()).expect("set");
+        }
+        for parent in [".temp/ready", "crm"] {
+            store.make_dirs(parent, vec!["a=1".into(), "a=2".into()]).await.expect("made");
+        }
+        assert_eq!(state(".temp/ready/a=1"), (DIRECTORY_MODE, group));
+        assert_eq!(state(".temp/ready/a=2"), (DIRECTORY_MODE, group));
+        assert_eq!(state("crm/a=1"), (0o700, own), "people chose this");
+        fs::remove_dir_all(root).expect("removed");
     }
 
     #[tokio::test]

@@ -81,8 +81,9 @@ pub trait Store: Send + Sync {
     /// Names in a directory, in no order; none if it does not exist.
     async fn list(&self, dir: &str) -> io::Result<Vec<String>>;
 
-    /// Makes directories in `parent`, which must exist. Directories that exist are left as they are.
-    /// `InvalidFilename` if the file system takes no directory of such a name.
+    /// Makes directories in `parent`, which must exist. Directories that exist are left as they are, but in
+    /// workspaces they get mode and group if whoever made them died before that. `InvalidFilename` if the file
+    /// system takes no directory of such a name.
     async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()>;
 
     /// Makes a directory in a directory that exists.
