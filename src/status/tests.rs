@@ -132,6 +132,10 @@ fn tables_that_need_attention_come_first() {
     assert_eq!(of(Wanted { page: 1, search: None, state: Some(TableState::Failed) }).found, 1);
 }
 
+fn warehouse() -> SourceName {
+    SourceName::parse("warehouse").expect("valid")
+}
+
 /// A fleet in which nothing is wrong.
 struct Calm {
     daemons: Vec<DaemonView>,
@@ -156,7 +160,7 @@ impl Calm {
             cores: 4,
             silent_seconds: 1.0,
             started_at: None,
-            sources: vec![],
+            sources: vec![warehouse()],
             tasks: 0,
             holding: vec![],
             snapshots: 1,
@@ -178,7 +182,7 @@ impl Calm {
         Self {
             daemons: vec![daemon(1), daemon(2)],
             source: SourceView {
-                source: SourceName::parse("warehouse").expect("valid"),
+                source: warehouse(),
                 kind: "postgres".into(),
                 pool: Default::default(),
                 pool_size: 1,
@@ -258,10 +262,20 @@ fn each_trouble_is_told_once_with_its_remedy() {
             let running = c.running[0].clone();
             // A job of another source does not take its place.
             let source = SourceName::parse("elsewhere").expect("valid");
+            c.daemons[1].sources.push(source.clone());
             c.running.push(JobBrief { source, ..running.clone() });
             c.running[0] = JobBrief { status: Phase::Waiting, moved_at: None, planned_at: None, ..running };
         }),
-        ("no living daemon has the source", "alert-job-stalled", |c| c.source.daemons = 0),
+        // The daemon that answers has other sources; who has this one is dead.
+        ("no living daemon has the source elsewhere: its jobs wait", "alert-job-stalled", |c| {
+            c.running[0].source = SourceName::parse("elsewhere").expect("valid");
+            let gone = DaemonView {
+                standing: Standing::Leaving,
+                sources: vec![c.running[0].source.clone()],
+                ..c.daemons[1].clone()
+            };
+            c.daemons.push(gone);
+        }),
         ("no daemon holds the snapshot", "alert-snapshot-session-lost", |c| {
             c.source.snapshots[0].held_by.clear()
         }),
@@ -286,6 +300,7 @@ fn each_trouble_is_told_once_with_its_remedy() {
     calm.broker.connected = false;
     calm.daemons[1].standing = Standing::Silent;
     calm.source.snapshots[0].held_by.clear();
+    calm.running[0].source = SourceName::parse("elsewhere").expect("valid");
     assert_eq!(calm.troubles(), [], "without the broker nobody is heard");
     let mut calm = Calm::new();
     calm.ended = vec![ended("again", Some("broke")), ended("broke", None)];

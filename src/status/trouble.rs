@@ -60,15 +60,8 @@ pub fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
         for snapshot in &source.snapshots {
             found.extend(of_snapshot(source, snapshot, signs.settled && signs.broker.connected));
         }
-        if source.daemons == 0 && source.jobs > 0 {
-            found.push(Trouble::new(
-                Severity::Alarm,
-                format!("no living daemon has the source {}: its jobs wait", source.source),
-                "start a daemon whose configuration has it",
-                "alert-job-stalled",
-            ));
-        }
     }
+    of_sources(signs, &mut found);
     of_ended(signs, &mut found);
     for file in signs.damaged {
         found.push(Trouble::new(
@@ -144,6 +137,26 @@ fn of_daemons(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
             versions.into_iter().map(|v| if v.is_empty() { "an older one" } else { v }).collect();
         let what = format!("daemons have different versions: {}", list.join(", "));
         found.push(Trouble::new(Severity::Warning, what, "finish the upgrade", "upgrades"));
+    }
+}
+
+/// Sources that jobs need and that nobody says that it has: not only those of the daemon that answers.
+fn of_sources(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
+    // Others may have it, and were not heard.
+    if !signs.settled || !signs.broker.connected {
+        return;
+    }
+    let needed: BTreeSet<&SourceName> = signs.running.iter().map(|job| &job.source).collect();
+    for source in needed {
+        let has = |daemon: &DaemonView| daemon.standing == Standing::Alive && daemon.sources.contains(source);
+        if !signs.daemons.iter().any(has) {
+            found.push(Trouble::new(
+                Severity::Alarm,
+                format!("no living daemon has the source {source}: its jobs wait"),
+                "start a daemon whose configuration has it",
+                "alert-job-stalled",
+            ));
+        }
     }
 }
 
