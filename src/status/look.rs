@@ -93,15 +93,23 @@ impl Looker {
         Ok(show(&last))
     }
 
-    /// Frees the memory of running jobs if nobody watches.
-    pub fn forget(&self) {
+    /// Keeps the look as one does that goes on.
+    #[cfg(test)]
+    pub(super) async fn hold(&self) -> tokio::sync::OwnedMutexGuard<Look> {
+        Arc::clone(&self.last).lock_owned().await
+    }
+
+    /// Frees the memory of running jobs if nobody watches, and says whether nobody does.
+    pub fn forget(&self) -> bool {
         if let Ok(mut last) = self.last.try_lock()
             && last.wanted.elapsed() > FORGET
         {
             last.jobs.clear();
             last.archives = Arc::default();
             last.fresh_until = None;
+            return true;
         }
+        false
     }
 }
 

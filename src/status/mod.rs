@@ -35,6 +35,7 @@ pub use picture::Picture;
 pub use tables::{JobTables, TablesView, Wanted};
 
 use look::{Looker, PATIENCE};
+use overviewing::Seen;
 use picture::{AtWork, Running, hide_details};
 
 /// Jobs that have ended whose pictures are remembered.
@@ -48,6 +49,8 @@ pub struct Status {
     folder: Folder,
     fleet: Arc<Fleet>,
     looker: Looker,
+    /// What the overview showed last, and when that was seen.
+    seen: Mutex<Option<(Timestamp, Arc<Seen>)>>,
     /// Pictures of jobs that have ended, and when they were drawn.
     ended: Mutex<Vec<(Instant, Arc<Ended>)>>,
 }
@@ -94,13 +97,21 @@ impl Status {
     pub fn new(context: Arc<Context>, fleet: Arc<Fleet>) -> Self {
         let folder = context.folder.for_viewers();
         let looker = Looker::new(folder.clone(), context.owner.clone());
-        Self { looker, folder, context, fleet, ended: Mutex::default() }
+        Self { looker, folder, context, fleet, seen: Mutex::default(), ended: Mutex::default() }
     }
 
     /// Frees memory if nobody watches.
     pub fn forget(&self) {
-        self.looker.forget();
+        if self.looker.forget() {
+            self.forget_seen();
+        }
         self.ended().retain(|(at, _)| at.elapsed() < SHOWN);
+    }
+
+    /// Makes all looks wait until the answer is dropped, as a slow folder does.
+    #[cfg(test)]
+    pub(crate) async fn hold(&self) -> impl Drop + use<> {
+        self.looker.hold().await
     }
 
     /// The host of this process.

@@ -145,6 +145,8 @@ struct Calm {
     running: Vec<JobBrief>,
     ended: Vec<JobBrief>,
     damaged: Vec<String>,
+    looked_at: Option<jiff::Timestamp>,
+    is_slow: bool,
 }
 
 impl Calm {
@@ -210,6 +212,8 @@ impl Calm {
             running: vec![JobBrief { moved_at: Some(now()), ..running }],
             ended: vec![],
             damaged: vec![],
+            looked_at: Some(now()),
+            is_slow: false,
         }
     }
 
@@ -225,6 +229,8 @@ impl Calm {
             running: &self.running,
             ended: &self.ended,
             damaged: &self.damaged,
+            looked_at: self.looked_at,
+            is_slow: self.is_slow,
         })
     }
 }
@@ -243,9 +249,16 @@ type Change = fn(&mut Calm);
 #[test]
 fn each_trouble_is_told_once_with_its_remedy() {
     assert_eq!(Calm::new().troubles(), [], "nothing is wrong");
-    let cases: [(&str, &str, Change); 12] = [
+    let cases: [(&str, &str, Change); 14] = [
         ("full", "disk-full", |c| c.storage.free_bytes = Some(9)),
         ("nearly full", "alert-disk-nearly-full", |c| c.storage.free_bytes = Some(19)),
+        ("what is shown of jobs is 40 s old", "the-status-page", |c| {
+            c.looked_at = Some(now() - jiff::SignedDuration::from_secs(40));
+            c.is_slow = true;
+        }),
+        ("jobs are not known yet", "the-status-page", |c| {
+            (c.looked_at, c.is_slow) = (None, true);
+        }),
         ("cannot work: broker: is away", "alert-broker-disconnected", |c| {
             c.daemons[1].obstacles = vec!["broker: is away".into()]
         }),
@@ -360,4 +373,30 @@ async fn an_archive_of_a_newer_release_is_told_and_keeps_no_daemon_from_working(
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let view = scene.status.overview(1).await;
     assert_eq!((view.troubles.len(), view.ended.len()), (0, 1), "{:?}", view.troubles);
+}
+
+#[tokio::test]
+async fn a_slow_look_is_no_alarm_and_claims_nothing_of_jobs() {
+    let scene = Scene::new(false).await;
+    scene.store(&scene::job("runs", 1, 1)).await;
+    let before = scene.status.overview(1).await;
+    assert_eq!((before.jobs.running, before.looked_at), (1, Some(before.at)));
+    let fresh = Scene::new(false).await;
+    fresh.store(&scene::job("runs", 1, 1)).await;
+    let held = (scene.status.hold().await, fresh.status.hold().await);
+    let (old, none) = tokio::join!(scene.status.overview(1), fresh.status.overview(1));
+    drop(held);
+    assert_eq!((old.jobs.running, old.looked_at), (1, before.looked_at), "what was known stays");
+    assert_eq!((none.jobs.running, none.looked_at), (0, None));
+    for (view, says) in [(&old, "what is shown of jobs is"), (&none, "jobs are not known yet")] {
+        assert_eq!(view.storage.error, None);
+        let told: Vec<_> = view.troubles.iter().filter(|t| t.what.contains(says)).collect();
+        assert!(told.len() == 1 && told[0].severity == Severity::Warning, "{:?}", view.troubles);
+        assert!(view.troubles.iter().all(|t| !t.what.contains("cannot be read")), "{:?}", view.troubles);
+    }
+    let page = |view| crate::http::pages::overview::page(view).sections.into_iter().map(|(_, s)| s.0);
+    let (old, none) = (page(&old).collect::<String>(), page(&none).collect::<String>());
+    assert!(old.contains("/jobs/runs") && !old.contains("No job runs"), "{old}");
+    assert!(none.contains("Not known") && !none.contains("No job runs"), "{none}");
+    assert!(!none.contains("No job has ended"), "{none}");
 }

@@ -47,6 +47,10 @@ pub struct Signs<'a> {
     pub ended: &'a [JobBrief],
     /// Control files that cannot be read, and why.
     pub damaged: &'a [String],
+    /// When the jobs were read from the export folder; none before the first look has ended.
+    pub looked_at: Option<Timestamp>,
+    /// Whether a newer look takes long.
+    pub is_slow: bool,
 }
 
 /// Everything that is wrong, the worst first.
@@ -54,6 +58,7 @@ pub struct Signs<'a> {
 pub fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
     let mut found = Vec::new();
     of_storage(signs.storage, &mut found);
+    of_look(signs, &mut found);
     of_daemons(signs, &mut found);
     of_running(signs, &mut found);
     for source in signs.sources {
@@ -99,6 +104,22 @@ fn of_storage(storage: &Storage, found: &mut Vec<Trouble>) {
         );
         found.push(Trouble::new(Severity::Warning, what, prune, "alert-disk-nearly-full"));
     }
+}
+
+/// A look that takes long says nothing of the jobs.
+fn of_look(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
+    if !signs.is_slow {
+        return;
+    }
+    let what = match signs.looked_at {
+        Some(at) => format!(
+            "the export folder answers slowly: what is shown of jobs is {} old",
+            seconds_text(signs.now.duration_since(at).as_secs_f64().max(0.0))
+        ),
+        None => "the export folder is still being read for the first time: jobs are not known yet".to_owned(),
+    };
+    let remedy = "it goes on by itself; if it stays so, look at the mount and its server";
+    found.push(Trouble::new(Severity::Warning, what, remedy, "the-status-page"));
 }
 
 fn of_daemons(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
