@@ -207,6 +207,34 @@ async fn a_viewer_is_sent_what_changes_and_the_end_of_the_server() {
     ended.expect("no panic").expect("orderly");
 }
 
+#[tokio::test]
+async fn a_viewer_is_told_once_that_a_page_is_old_and_once_that_it_is_not() {
+    let scene = Scene::new(false).await;
+    scene.store(&scene::job("known", 1, 4)).await;
+    let served = Served::new(views(&scene)).await;
+    let mut stream = TcpStream::connect(served.address).await.expect("connects");
+    stream.write_all(b"GET /live?of=%2Fjobs%2Fknown HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+    let mut read = String::new();
+    let mut until = async |text: &str| {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let mut buffer = [0; 65_536];
+        while !read.contains(text) {
+            let n = tokio::time::timeout_at(deadline, stream.read(&mut buffer)).await;
+            let n = n.unwrap_or_else(|_| panic!("{text} did not come: {read}")).expect("read");
+            assert!(n > 0, "the stream ended before {text} came: {read}");
+            read.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
+        std::mem::take(&mut read)
+    };
+    assert!(!until("event: title").await.contains("stale"), "it is new");
+    let slow = scene.status.hold().await;
+    let told = until("event: stale\ndata: true").await;
+    assert!(!told.contains("event: section"), "what was sent stays: {told}");
+    drop(slow);
+    let told = until("event: stale\ndata: false").await;
+    assert!(!told.contains("stale\ndata: true"), "{told}");
+}
+
 fn here() -> Here {
     Here { host: "h".into(), path: "/".into(), assets: "x".into() }
 }
