@@ -122,10 +122,32 @@ async fn what_is_asked_is_answered_and_nothing_can_be_changed() {
 }
 
 #[tokio::test]
-async fn filters_and_labels_are_shown_only_with_details() {
+async fn filters_and_labels_and_words_of_them_in_errors_are_shown_only_with_details() {
+    let has_request = |path: &str| {
+        matches!(
+            path,
+            "/jobs/running" | "/jobs/ended" | "/api/jobs" | "/api/jobs/running" | "/api/jobs/ended"
+        )
+    };
     for details in [false, true] {
+        let mut told = 0;
         let scene = Scene::new(details).await;
-        scene.store(&scene::job("running", 1, 1)).await;
+        let running = scene::job("running", 1, 1);
+        scene.store(&running).await;
+        let batch = *running.batches.keys().next().expect("a batch");
+        let failure = crate::folder::files::record::Failure {
+            v: 2,
+            table: batch.batch.first(),
+            cause: crate::folder::files::record::Cause::Permanent,
+            error: scene::refused(),
+            instance: scene::daemon(1).instance,
+            at: scene::now(),
+        };
+        let workspace = scene.context.folder.job(running.id());
+        workspace
+            .create_failure(batch, ChunkNo(0), uuid::Uuid::from_u128(9), &failure)
+            .await
+            .expect("failed");
         let mut ended = scene::job("ended", 2, 2);
         scene::export(&mut ended, 1, |_, _| true);
         scene::settle(&mut ended, |table| table == 1);
@@ -137,6 +159,8 @@ async fn filters_and_labels_are_shown_only_with_details() {
             "/jobs/running",
             "/jobs/ended",
             "/jobs/ended/tables/0",
+            "/jobs/ended/tables/1",
+            "/jobs/running/tables/0",
             "/api/overview",
             "/api/jobs",
             "/api/jobs/running",
@@ -147,16 +171,20 @@ async fn filters_and_labels_are_shown_only_with_details() {
         ] {
             let (status, body) = served.get(path).await;
             assert_eq!(status, 200, "{path}: {body}");
-            let hidden = body.contains("codeword") || body.contains("nightingale");
-            let shows = details
-                && matches!(
-                    path,
-                    "/jobs/running" | "/jobs/ended" | "/api/jobs" | "/api/jobs/running" | "/api/jobs/ended"
-                );
-            assert_eq!(hidden, shows, "{path} with details = {details}");
+            assert_eq!(
+                body.contains("nightingale"),
+                details && has_request(path),
+                "{path} with details = {details}"
+            );
+            let has_words = details && (has_request(path) || body.contains("permission denied"));
+            assert_eq!(body.contains("codeword"), has_words, "{path} with details = {details}: {body}");
+            if !details && body.contains("permission denied") {
+                told += 1;
+            }
             let is_page = !path.starts_with("/api/");
             assert!(!(is_page && body.contains("<b>orders")), "{path} is escaped");
         }
+        assert!(details || told >= 8, "{told} answers have the errors");
     }
 }
 
@@ -226,7 +254,7 @@ async fn a_viewer_is_told_once_that_a_page_is_old_and_once_that_it_is_not() {
         }
         std::mem::take(&mut read)
     };
-    assert!(!until("event: title").await.contains("stale"), "it is new");
+    assert!(!until("event: title").await.contains("event: stale"), "it is new");
     let slow = scene.status.hold().await;
     let told = until("event: stale\ndata: true").await;
     assert!(!told.contains("event: section"), "what was sent stays: {told}");

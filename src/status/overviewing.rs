@@ -12,7 +12,7 @@ use super::overview::{
     Broker, DaemonView, FleetRates, Held, JobCounts, Minute, Overview, SnapshotView, SourceView, Standing,
     Storage,
 };
-use super::picture::{JobBrief, Phase, Picture};
+use super::picture::{JobBrief, Phase};
 use super::tables::paged;
 use super::trouble::{Signs, troubles};
 use super::{Blind, Pictures, Status, rates};
@@ -111,7 +111,7 @@ impl Status {
             pictures: look
                 .jobs
                 .iter()
-                .map(|(id, state)| (id.clone(), Picture::of_state(state, &running, now)))
+                .map(|(id, state)| (id.clone(), self.picture(state, &running, now)))
                 .collect(),
             ended: look.archives.ended().iter().map(|job| (**job).clone()).collect(),
             unread: look.archives.unread as u64,
