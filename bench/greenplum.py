@@ -51,6 +51,11 @@ class Cluster:
         self.site.psql(dsn, f"CREATE EXTENSION gp_parallel_retrieve_cursor; {script or ''}")
         return dsn
 
+    def stay_on(self, cores):
+        """Keeps the servers, and the sessions that they start from now on, on these cores."""
+        for postmaster in (self.coordinator, *self.segments):
+            os.sched_setaffinity(postmaster, cores)
+
     def cpu_seconds(self):
         """CPU seconds of the coordinator, and of the whole cluster; those of processes that have ended too."""
         coordinator, total = 0, 0
@@ -87,7 +92,8 @@ def lineitem(site, cluster, args):
     postgres = site.lineitem(args.scale)
     rows = int(site.psql(postgres, "SELECT count(*) FROM lineitem"))
     dsn = cluster.create("lineitem")
-    columns = site.psql(postgres, """SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)
+    columns = site.psql(postgres, """
+        SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)
         FROM pg_attribute WHERE attrelid = 'lineitem'::regclass AND attnum > 0 AND NOT attisdropped""")
     for name, stored in STORED.items():
         site.psql(dsn, f"CREATE TABLE {name} ({columns}) {stored} DISTRIBUTED BY (l_orderkey)")
@@ -95,6 +101,7 @@ def lineitem(site, cluster, args):
         with subprocess.Popen(copy, stdout=subprocess.PIPE) as sender:
             into = ["psql", "-Xqd", dsn, "-c", f"COPY {name} FROM STDIN (FORMAT binary)"]
             subprocess.run(into, check=True, stdin=sender.stdout)
+    site.psql(dsn, "CREATE TABLE few AS SELECT generate_series(1, 1000) AS id DISTRIBUTED BY (id)")
     site.psql(dsn, "VACUUM ANALYZE")
 
     servers = {}
@@ -119,12 +126,15 @@ def lineitem(site, cluster, args):
         runs[f"psql {name}"] = lambda name=name: to_null(name)
         runs[f"copy {name}"] = lambda name=name: by("copy", name)
         runs[f"retrieve {name}"] = lambda name=name: by("retrieve", name)
+    runs["retrieve few"] = lambda: by("retrieve", "few")
     runs["postgres"] = lambda: export(site, postgres, {"tables": ["public.lineitem"]})
     costs = rounds(args.runs, {name: lambda name=name, run=run: counted(name, run) for name, run in runs.items()})
+    apart = costs_apart(cluster, args, {name: run for name, run in runs.items() if name.startswith(("psql", "copy"))})
 
     lines = [
-        "| | wall | wall ÷ `psql` | all CPU ÷ that with `psql` | exporter's CPU ÷ that with PostgreSQL | coordinator's CPU-s per M rows |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| | wall | wall ÷ `psql` | with a core of its own | all CPU ÷ that with `psql` | exporter's CPU ÷ that with PostgreSQL"
+        " | coordinator's CPU-s per M rows |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in STORED:
         floor = costs[f"psql {name}"]
@@ -136,11 +146,33 @@ def lineitem(site, cluster, args):
                 for a, b, (_, of_a), (_, of_b) in zip(ours, floor, servers[f"{way} {name}"], servers[f"psql {name}"])
             ]
             coordinator = [used / rows * 1e6 for used, _ in servers[f"{way} {name}"]]
-            figures = " | ".join(map(spread, (wall, busy, cpu, coordinator)))
+            alone = spread(ratios(apart[f"{way} {name}"], apart[f"psql {name}"], "wall")) if way == "copy" else "–"
+            figures = " | ".join([spread(wall), alone, *map(spread, (busy, cpu, coordinator))])
             lines.append(f"| `{way}`, {name} | {median(ours, 'wall'):.2f} s | {figures} |")
+    fixed = spread([used for used, _ in servers["retrieve few"]])
+    lines += ["", f"`retrieve` of 1,000 rows: {fixed} CPU-s of the coordinator, which every job costs."]
     text = "\n".join(lines)
     print(f"\n{rows / 1e6:.1f} M rows of lineitem, one connection:\n\n{text}", flush=True)
-    return {"rows": rows, "runs": recorded(costs), "cpu_of_coordinator_and_cluster": servers, "markdown": text}
+    return {
+        "rows": rows,
+        "runs": recorded(costs),
+        "runs_apart": recorded(apart),
+        "cpu_of_coordinator_and_cluster": servers,
+        "markdown": text,
+    }
+
+
+def costs_apart(cluster, args, runs):
+    """The costs while the cluster has one core, and the program that reads from it all others, as on hosts of their own."""
+    every = os.sched_getaffinity(0)
+    servers = {min(every)}
+    try:
+        cluster.stay_on(servers)
+        os.sched_setaffinity(0, every - servers)
+        return rounds(args.runs, runs)
+    finally:
+        os.sched_setaffinity(0, every)
+        cluster.stay_on(every)
 
 
 def small(site, cluster, args):

@@ -24,6 +24,8 @@ ENGINES = {
     "venv-older-arrow": ["ClickHouse", "daft"],
     "venv ": ["fastparquet", "hyparquet"],
 }
+# Engines that read partitions.
+PARTITIONED = ["DuckDB", "Polars", "pyarrow", "Spark"]
 SECONDS = 1800
 SAME, OTHER, REFUSED = "✓", "≈", "–"
 # Tables of which an engine does not read all values as the server has them, even from portable files. README
@@ -51,6 +53,25 @@ def compared(python, dsn, pairs):
     order = json.dumps({"dsn": dsn, "pairs": pairs})
     done = subprocess.run([python, ORACLE / "cast_back.py"], input=order, stdout=subprocess.PIPE, text=True, check=True)
     return [json.loads(line)["differences"] for line in done.stdout.splitlines()]
+
+
+def partitions(dsn, program, directory):
+    """What engines read differently from directories that are named after values, column by column."""
+    types = {"text": "text", "flag": "boolean", "small": "smallint", "whole": "integer", "big": "bigint", "day": "date", "id": "uuid"}
+    pairs = []
+    for column, ty in types.items():
+        out = directory / f"partitions-{column}"
+        shutil.rmtree(out, ignore_errors=True)
+        command = [program, "export", "--quiet", "--dsn", dsn, "--table", "hive.parts", "--out", str(out)]
+        subprocess.run([*command, "--columns", f"n,{column}", "--partition-by", column], check=True)
+        query = f"SELECT n, {column} FROM hive.parts"
+        pairs.append({"query": query, "files": str(out / "hive_parts"), "by": {column: ty}})
+    command = [directory / "venv/bin/python3", ORACLE / "partitions.py", *PARTITIONED]
+    order = json.dumps({"dsn": dsn, "pairs": pairs})
+    done = subprocess.run(command, input=order, stdout=subprocess.PIPE, text=True)
+    if done.returncode not in (0, 1):
+        sys.exit("partitions.py failed")
+    return done.stdout.splitlines()
 
 
 def ask(directory, environment, engine, directories):
@@ -104,6 +125,8 @@ def main():
         pairs = [{"relation": f"{schema(t)}.{t}", "files": str(directories[mode, t])} for t in titles]
         for table, differences in zip(titles, compared(directory / "venv/bin/python3", dsn, pairs), strict=True):
             wrong += [f"{mode} {table}: the server: {difference}" for difference in differences]
+    wrong += partitions(dsn, program, directory)
+    print(f"partitions: {', '.join(PARTITIONED)}", flush=True)
     versions, found = {}, {}
     for environment, engines in ENGINES.items():
         for engine in engines:

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Reads partitioned directories with DuckDB, Polars and pyarrow, and compares the rows with the server's.
 
+    partitions.py [ENGINE…]        other engines; Spark is one too
+
+
 Standard input is JSON:
     {"dsn": "postgres://…", "pairs": [{"query": "SELECT …", "files": "DIR", "by": {"column": "type", …}}, …]}
 `by` has the columns that the directories are named after, with their types on the server. Each engine is told these
@@ -20,15 +23,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-# DuckDB, Polars, Arrow. Only DuckDB has a type for UUIDs in names.
+# DuckDB, Polars, Arrow, Spark. Only DuckDB has a type for UUIDs in names.
 TYPES = {
-    "text": ("VARCHAR", pl.String, pa.string()),
-    "boolean": ("BOOLEAN", pl.Boolean, pa.bool_()),
-    "smallint": ("SMALLINT", pl.Int16, pa.int16()),
-    "integer": ("INTEGER", pl.Int32, pa.int32()),
-    "bigint": ("BIGINT", pl.Int64, pa.int64()),
-    "date": ("DATE", pl.Date, pa.date32()),
-    "uuid": ("UUID", pl.String, pa.string()),
+    "text": ("VARCHAR", pl.String, pa.string(), "string"),
+    "boolean": ("BOOLEAN", pl.Boolean, pa.bool_(), "boolean"),
+    "smallint": ("SMALLINT", pl.Int16, pa.int16(), "smallint"),
+    "integer": ("INTEGER", pl.Int32, pa.int32(), "int"),
+    "bigint": ("BIGINT", pl.Int64, pa.int64(), "bigint"),
+    "date": ("DATE", pl.Date, pa.date32(), "date"),
+    "uuid": ("UUID", pl.String, pa.string(), "string"),
 }
 
 
@@ -64,6 +67,26 @@ def by_pyarrow(files, by):
     return table.column_names, rows, {f.name: (table.schema.field(f.name).type, f.type) for f in schema}
 
 
+def by_spark(files, by):
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("OFF")
+    # Spark guesses types of names: 007 is a number then. It takes the types that it is told.
+    inner = spark.read.option("recursiveFileLookup", True).parquet(files).schema
+    told = [f"`{field.name}` {field.dataType.simpleString()}" for field in inner]
+    told += [f"`{name}` {TYPES[ty][3]}" for name, ty in by.items()]
+    frame = spark.read.schema(", ".join(told)).parquet(files)
+    rows = [tuple(row) for row in frame.collect()]
+    found = dict(frame.dtypes)
+    return frame.columns, rows, {n: (found[n], TYPES[t][3]) for n, t in by.items()}
+
+
+ENGINES = {"DuckDB": by_duckdb, "Polars": by_polars, "pyarrow": by_pyarrow, "Spark": by_spark}
+
+
 def plain(value):
     if isinstance(value, (datetime.date, uuid.UUID)):
         return str(value)
@@ -75,7 +98,7 @@ def main():
     differ = False
     for pair in order["pairs"]:
         expected = Counter(json.dumps(row, sort_keys=True) for row in server(order["dsn"], pair["query"]))
-        for read in (by_duckdb, by_polars, by_pyarrow):
+        for read in map(ENGINES.get, sys.argv[1:] or ["DuckDB", "Polars", "pyarrow"]):
             columns, rows, types = read(pair["files"], pair["by"])
             wrong = [f"{name} is {found} instead of {want}" for name, (found, want) in types.items() if found != want]
             got = Counter(

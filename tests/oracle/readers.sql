@@ -148,3 +148,18 @@ END $$;
 
 GRANT USAGE ON SCHEMA readers, portable TO PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA readers, portable TO PUBLIC;
+
+-- Columns that directories are named after.
+CREATE SCHEMA hive;
+CREATE TABLE hive.parts AS
+SELECT n,
+       (ARRAY['EU', 'a/b', 'a=b', '50%', '%2F', 'ü', 'a b', ' a', 'a ', '.', '..', '~', 'a:b', '007', 'true', '2024-01-01', 'NULL',
+              'it''s "q"', E'line\nbreak', E'a\\b', '__x', '_x', '.x', '[x]{y}^', 'a,b;c', 'x#y?z*', '1e5'])[1 + n % 27] AS text,
+       n % 2 = 0 AS flag,
+       (n % 7 - 3)::smallint AS small,
+       n % 5 AS whole,
+       CASE n % 3 WHEN 0 THEN 9223372036854775807 WHEN 1 THEN -9223372036854775808 ELSE 5 END AS big,
+       CASE n % 3 WHEN 0 THEN '0001-01-01'::date WHEN 1 THEN '9999-12-31' ELSE '2024-02-29' END AS day,
+       md5((n % 5)::text)::uuid AS id
+FROM generate_series(1, 300) n;
+INSERT INTO hive.parts (n) VALUES (0);

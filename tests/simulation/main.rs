@@ -91,7 +91,7 @@ fn many_schedules_keep_every_promise() {
         assert!(played.broken.is_empty(), "seed {seed}: {:#?}", played.broken);
         return;
     }
-    let schedules = number("ADU_SIMULATION_SCHEDULES").unwrap_or(100_000);
+    let schedules = number("ADU_SIMULATION_SCHEDULES").unwrap_or(60_000);
     let base = number("ADU_SIMULATION_BASE").unwrap_or(0);
     println!("seeds from {base}");
     let next = AtomicU64::new(0);

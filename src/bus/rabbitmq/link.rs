@@ -16,7 +16,10 @@ use lapin::tcp::AsyncTcpStream;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::runtime::Handle;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::BusError;
 use super::address::Address;
@@ -106,13 +109,16 @@ impl Link {
         let connect = {
             let socket = socket.clone();
             let tls = address.tls.clone();
-            let tokio = Runtime::tokio_with_handle(runtime.clone());
+            let runtime = runtime.clone();
             async move |uri: AMQPUri, _: Runtime<Kit>| {
-                let stream = tokio::time::timeout(deadline, dial(&uri, &tls, &socket, &tokio)).await;
-                stream
-                    .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut)))
-                    .map(|stream| AsyncTcpStream::Plain(Wire::new(stream)))
-                    .map_err(lapin::Error::from)
+                // The runtime in which a socket is opened does its I/O.
+                let dialled = tokio::time::timeout(deadline, dial(uri, tls.clone(), socket.clone()));
+                let stream = match AbortOnDropHandle::new(runtime.spawn(dialled)).await {
+                    Ok(Ok(stream)) => stream,
+                    Ok(Err(_)) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut)),
+                    Err(stopped) => Err(std::io::Error::other(stopped)),
+                };
+                stream.map(|stream| AsyncTcpStream::Plain(Wire::new(stream))).map_err(lapin::Error::from)
             }
         };
         let open = Connection::connector(address.uri.clone(), wire::runtime(runtime), connect, options);
@@ -161,20 +167,13 @@ impl Drop for Link {
     }
 }
 
-async fn dial(
-    uri: &AMQPUri,
-    tls: &Option<Arc<ClientConfig>>,
-    socket: &Socket,
-    runtime: &Runtime<async_rs::Tokio>,
-) -> std::io::Result<wire::Socket> {
-    let host = uri.authority.host.clone();
-    let addresses = runtime.to_socket_addrs((host, uri.authority.port));
-    let stream = AsyncTcpStream::connect(runtime, addresses).await?;
-    if let AsyncTcpStream::Plain(plain) = &stream {
-        socket.keep(TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
-    }
-    match tls {
-        None => Ok(stream),
-        Some(config) => stream.into_rustls(&Arc::clone(config).into(), &uri.authority.host).await,
-    }
+async fn dial(uri: AMQPUri, tls: Option<Arc<ClientConfig>>, socket: Socket) -> std::io::Result<wire::Socket> {
+    let host = uri.authority.host;
+    let stream = tokio::net::TcpStream::connect((host.as_str(), uri.authority.port)).await?;
+    stream.set_nodelay(true)?;
+    socket.keep(TcpStream::from(stream.as_fd().try_clone_to_owned()?));
+    let Some(config) = tls else { return Ok(wire::socket(stream)) };
+    let name =
+        ServerName::try_from(host).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
+    Ok(wire::socket(TlsConnector::from(config).connect(name, stream).await?))
 }

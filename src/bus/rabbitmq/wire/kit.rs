@@ -1,5 +1,6 @@
 //! The runtime for the library's I/O: tokio's, but with filtered streams.
 
+use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -10,13 +11,28 @@ use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
-use lapin::tcp::AsyncTcpStream;
+use tokio::io::{AsyncRead as TokioRead, AsyncWrite as TokioWrite};
 use tokio::runtime::Handle;
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use super::Wire;
 
-/// A connection to the broker as tokio opens it, with or without TLS.
-pub(in crate::bus::rabbitmq) type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
+/// A connection to the broker, with or without TLS.
+pub(in crate::bus::rabbitmq) type Socket = Compat<Box<dyn Connected>>;
+
+/// What bytes are read from and written to.
+pub(in crate::bus::rabbitmq) trait Connected:
+    TokioRead + TokioWrite + Debug + Send + Sync + Unpin
+{
+}
+
+impl<S: TokioRead + TokioWrite + Debug + Send + Sync + Unpin> Connected for S {}
+
+/// The connection in the terms of the library.
+pub(in crate::bus::rabbitmq) fn socket(connected: impl Connected + 'static) -> Socket {
+    let connected: Box<dyn Connected> = Box::new(connected);
+    connected.compat()
+}
 
 /// Runs tasks like tokio, and opens filtered streams.
 pub(in crate::bus::rabbitmq) type Kit = RuntimeParts<Tokio, Screened>;
@@ -56,6 +72,6 @@ impl Reactor for Screened {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connect = self.0.tcp_connect_addr(address);
-        async move { Ok(Wire::new(Socket::Plain(connect.await?))) }
+        async move { Ok(Wire::new(socket(connect.await?.into_inner()))) }
     }
 }

@@ -31,7 +31,7 @@ mod method;
 mod table;
 
 pub(super) use header::{LEFT_OUT, TRACEPARENT, UNREADABLE};
-pub(super) use kit::{Kit, Socket, runtime};
+pub(super) use kit::{Kit, Socket, runtime, socket};
 
 use frames::Frames;
 
