@@ -11,17 +11,13 @@ use super::outcome::{CancelCause, TableResult};
 use super::state::{BatchId, BatchState, JobState};
 use crate::job::record::{Cause, Failure, RecordedTable};
 use crate::message::event::ErrorReport;
-use crate::message::pattern::qualified;
 use crate::message::{Epoch, JobId, TableNo};
-use crate::relation::{UnfitColumn, hive};
+use crate::relation::UnfitColumn;
 
 /// Most snapshot lineages that one job may use.
 pub const MAX_LINEAGES: usize = 5;
 /// How often one table may be planned again because it changed.
 pub const MAX_CHANGED: usize = 3;
-
-/// How many files a table may have. Its archive names them all.
-const MOST_FILES: usize = 200_000;
 
 /// What is to be done with one table of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -294,32 +290,10 @@ fn has_too_many(job: &JobState, id: BatchId, batch: &BatchState) -> bool {
     batch.spread.keys().any(|table| too_many(job, id, batch, *table).is_some())
 }
 
-/// Whether the chunks of a table that have ended give too many partitions or files already. Each worker sees only
-/// those of its own chunk.
+/// Whether the chunks of a table that have ended give too many partitions or files already.
 fn too_many(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> Option<ErrorReport> {
-    let spread = batch.spread.get(&table)?;
     let plan = job.plan(id.epoch)?;
-    let partitions = usize::try_from(plan.writer.partitions_max).unwrap_or(usize::MAX);
-    // A table may have as many files as chunks.
-    let files = MOST_FILES.max(batch.records.len());
-    if spread.directories.len() <= partitions && spread.parts <= files {
-        return None;
-    }
-    let planned = plan.table(table)?;
-    let name = qualified(&planned.schema, &planned.name);
-    if spread.directories.len() > partitions {
-        let columns: Vec<&str> = planned.partition_by.iter().map(String::as_str).collect();
-        let message = hive::too_many(&name, &columns, partitions);
-        return Some(ErrorReport::permanent("too_many_partitions", message, hive::FEWER));
-    }
-    let remedy = match planned.partition_by.is_empty() {
-        true => "raise output.file_bytes",
-        false => {
-            "partition by a column with fewer values, split the table by it (chunk_column), or raise chunk_rows"
-        }
-    };
-    let message = format!("{name}: its chunks would give more than {files} files");
-    Some(ErrorReport::permanent("too_many_files", message, remedy))
+    batch.spread.get(&table)?.too_many(plan.table(table)?, &plan.writer, batch.records.len())
 }
 
 /// Plans a table again, unless the job has used all its lineages or the table has changed too often: then the

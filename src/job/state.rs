@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::archive::Archive;
 use super::outcome::{CancelMark, Outcome, PlanFailure, StoredRequest, TableResult};
 use super::plan::EpochPlan;
-use crate::job::record::{Cause, Failure, Record, RecordedPart};
+use super::spread::Spread;
+use crate::job::record::{Cause, Failure, Record};
 pub use crate::message::BatchId;
 use crate::message::event::JobProgress;
 use crate::message::{ChunkNo, Epoch, JobId, TableNo};
@@ -119,27 +120,6 @@ impl BatchState {
         };
         // A worker that died in the middle of a batch may leave failures of only some tables.
         !self.tables.iter().all(|table| failed(*table))
-    }
-}
-
-/// How the parts of a table are spread. A chunk without rows has a part that is not published and does not count.
-#[derive(Debug, Default)]
-pub struct Spread {
-    /// How many parts there are.
-    pub parts: usize,
-    /// The directories of partitions.
-    pub directories: BTreeSet<String>,
-}
-
-impl Spread {
-    fn add(&mut self, parts: &[RecordedPart]) {
-        for part in parts.iter().filter(|part| part.rows > 0) {
-            self.parts += 1;
-            let directory = part.path.rsplit_once('/').map(|(directory, _)| directory);
-            if let Some(directory) = directory.filter(|directory| !self.directories.contains(*directory)) {
-                self.directories.insert(directory.to_owned());
-            }
-        }
     }
 }
 
