@@ -67,8 +67,7 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 let Effective { settings, notes: unused } = entry.config.kind.effective();
                 let text = found.map_err(|e| Explained(e, entry.config.origin).into()).map(|facts| {
                     let snapshots = if facts.snapshots { "" } else { ", without snapshots" };
-                    let notes: String =
-                        facts.notes.iter().chain(&unused).map(|note| format!("; {note}")).collect();
+                    let notes: String = facts.notes.iter().map(|note| format!("; {note}")).collect();
                     format!("{} {}{snapshots}{notes}", facts.product, facts.version)
                 });
                 let shown = settings.into_iter().map(|setting| Shown {
@@ -76,8 +75,11 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                     value: setting.value,
                     from: setting.place.to_string(),
                 });
-                findings
-                    .push(Finding { settings: shown.collect(), ..finding(&format!("source {name}"), text) });
+                let mut found = finding(&format!("source {name}"), text);
+                found.settings = shown.collect();
+                // They may be the reason why it cannot be reached.
+                found.text.extend(unused.iter().map(|note| format!("; {note}")));
+                findings.push(found);
             }
         }
     }

@@ -110,6 +110,10 @@ impl SourceArgs {
         }
         let mut config = ConfigArgs { config: self.config.clone() }.load()?;
         config.export.root = root;
+        // What is wrong with other sources does not matter here.
+        if let Some(name) = self.source.as_ref().filter(|name| config.sources.contains_key(*name)) {
+            config.sources.retain(|other, _| other == name);
+        }
         let only = || match config.sources.len() {
             1 => config.sources.keys().next().cloned(),
             _ => None,

@@ -214,11 +214,15 @@ impl Texts {
     /// Adds to an error where its setting comes from, or which variable would set what is missing.
     fn place(&self, error: InvalidDsn, around: &Surroundings) -> InvalidDsn {
         let Some(keyword) = error.keyword() else { return error };
-        match (self.values.place(keyword), around.unread(keyword)) {
+        let place = self.values.place(keyword);
+        let of_string = place == Some(&Place::Dsn) && !error.is_of_several();
+        let error = match (place, around.unread(keyword)) {
             (None, Some(variable)) => InvalidDsn::UnreadVariable(keyword, variable),
             (None | Some(Place::Dsn), _) => error,
             (Some(place), _) => InvalidDsn::SetBy(Box::new(error), place.clone()),
-        }
+        };
+        let may_be_filled = around.environment || self.values.get("service").is_some();
+        if may_be_filled && !of_string { InvalidDsn::Around(Box::new(error)) } else { error }
     }
 
     /// The meaning of a value that must be one of these words; `None` if the keyword is missing.

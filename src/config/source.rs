@@ -185,11 +185,24 @@ impl SourceKind {
         }
     }
 
+    /// What is wrong around its settings, by key: with its service or with environment variables. It matters only
+    /// where the source is used.
+    pub(super) fn problems_around(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Postgres(server) | Self::Greenplum(server) => {
+                let around = server.target.as_ref().err().filter(|error| error.is_around());
+                around.map(|error| ("dsn", error.to_string())).into_iter().collect()
+            }
+            Self::Vertica(_) => Vec::new(),
+        }
+    }
+
     /// What is wrong with its settings, by key.
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Postgres(server) | Self::Greenplum(server) => {
-                let dsn = server.target.as_ref().err().map(|error| ("dsn", error.to_string()));
+                let wrong = server.target.as_ref().err().filter(|error| !error.is_around());
+                let dsn = wrong.map(|error| ("dsn", error.to_string()));
                 let both = server.password.is_some() && server.password_file.is_some();
                 let password = both.then(|| ("password", "set it or password_file, not both".to_owned()));
                 dsn.into_iter().chain(password).collect()

@@ -27,7 +27,8 @@ impl Config {
         found.problems
     }
 
-    /// Checks what a daemon needs beyond a valid file: a broker, a source, and readable files.
+    /// Checks what a daemon needs beyond a valid file: a broker, a source, readable files, and services and
+    /// variables that its sources take their settings from.
     ///
     /// # Errors
     /// Names every missing key and every unreadable file.
@@ -48,6 +49,9 @@ impl Config {
             ("broker.key_file".to_owned(), &broker.key_file),
         ];
         for (name, source) in &self.sources {
+            for (key, text) in source.kind.problems_around() {
+                found.add(&format!("sources.{name}.{key}"), text);
+            }
             let named = source.kind.files().into_iter();
             files.extend(named.map(|(key, file)| (format!("sources.{name}.{key}"), file)));
         }
@@ -344,6 +348,26 @@ mod tests {
         let config = parse(&format!("[broker]\nurl_file = \"/none\"\n{source}")).expect("valid");
         let text = config.check_daemon().expect_err("files").to_string();
         assert!(text.contains("broker.url_file") && text.contains("sources.w.password_file"), "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_around_a_source_matters_only_where_it_is_used() {
+        let source = |dsn: &str| format!("[sources.w]\nkind = \"postgres\"\ndsn = \"{dsn}\"");
+        for dsn in [
+            "service=no_such_service",
+            "service=no_such_service servicefile=/none user=u",
+            "postgres:///d?service=x&servicefile=/none",
+        ] {
+            let config = parse(&source(dsn)).expect("valid where no source is needed");
+            let text = config.check_daemon().expect_err("not enough for a daemon").to_string();
+            assert!(text.contains("sources.w.dsn: its service"), "{text}");
+        }
+        for dsn in ["host=h user=u", "host=h user=u dbname=d port=x", "host=h sslmode"] {
+            let text = parse(&source(dsn)).expect_err("wrong for everybody").to_string();
+            assert!(text.contains("sources.w.dsn: "), "{text}");
+        }
+        let around = format!("{}\nenvironment = true", source("host=h sslmode=never"));
+        assert!(parse(&around).expect_err("wrong in the string").to_string().contains("`sslmode`"));
     }
 
     #[test]

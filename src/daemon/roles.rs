@@ -298,7 +298,8 @@ pub fn slots(context: &Context) -> u32 {
     let tables = export.table_threads.exactly().map_or(tables, u32::from);
     let wanted = tables * export.chunk_workers.exactly().map_or(chunks, u32::from);
     let pools: u32 = context.sources().values().map(|e| e.config.pool_size.get()).sum();
-    // A worker holds the row group that it encodes, batches, and buffers of a read: about two row groups.
+    // A worker holds the row group that it encodes, batches, and buffers of a read: about two row groups. If it
+    // distributes rows among partitions, these wait within that (`parts/partitions.rs`).
     let per_worker = export.row_group_bytes.get().saturating_mul(2).max(1);
     let by_memory = u32::try_from(memory_limit(export) / per_worker).unwrap_or(u32::MAX);
     wanted.min(pools.max(1)).min(by_memory.max(1))

@@ -7,6 +7,7 @@
 //! [`discard`](Destination::discard) ever happens to a table of an epoch (invariant I4). The destination
 //! decides between them, and tells each later caller what was decided.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -195,6 +196,13 @@ pub trait Destination: Send + Sync {
     /// # Errors
     /// When the part cannot be begun; `NotFound` if nobody needs the part any more.
     fn begin(&self, place: &PartPlace) -> io::Result<Box<dyn NewPart>>;
+
+    /// A new file without a name, for rows that wait until they are written into parts. It is gone when it is
+    /// closed. Called on a thread that may block.
+    ///
+    /// # Errors
+    /// When there can be no such file; `NotFound` if nobody needs the parts any more.
+    fn scratch(&self, place: &PartPlace) -> io::Result<File>;
 
     /// Makes the finished parts of a batch durable. A record must not name them before that. Small parts
     /// share the fsync.

@@ -1,8 +1,8 @@
 //! The store on a real file system. Blocking calls run on blocking threads.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rustix::fs::StatVfsMountFlags;
 
 use super::exclusive::{ExclusiveFile, Linked};
+use super::layout;
 use super::store::{Committed, Created, NewFile, Renamed, Stat, Store};
 use super::syncs::DirectorySyncs;
 use crate::failpoint;
@@ -59,6 +60,7 @@ impl DiskStore {
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         match fs::create_dir(path) {
             Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.is_half_made(path)? => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             Err(e) => return Err(e),
         }
@@ -66,6 +68,19 @@ impl DiskStore {
             chown(path, None, Some(group))?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE))
+    }
+
+    /// Whether a directory lacks mode or group, because whoever made it died before that. People may choose
+    /// modes elsewhere, but not in workspaces. Only the owner can change them.
+    fn is_half_made(&self, path: &Path) -> io::Result<bool> {
+        if !path.starts_with(self.root.join(layout::TEMP)) {
+            return Ok(false);
+        }
+        let Some(meta) = present(fs::symlink_metadata(path))? else { return Ok(false) };
+        let me = rustix::process::geteuid();
+        let is_ours = meta.is_dir() && (me.is_root() || meta.uid() == me.as_raw());
+        let lacks = meta.mode() & 0o7777 != DIRECTORY_MODE || self.group.is_some_and(|g| meta.gid() != g);
+        Ok(is_ours && lacks)
     }
 }
 
@@ -85,6 +100,18 @@ fn touch_down_to(root: &Path, dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Gives the errors by which file systems refuse names one kind: too long, or with characters that they do not
+/// take.
+fn unnameable(name: &str, error: io::Error) -> io::Error {
+    use rustix::io::Errno;
+    match Errno::from_io_error(&error) {
+        Some(Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ) => {
+            io::Error::new(io::ErrorKind::InvalidFilename, format!("{name}: {error}"))
+        }
+        _ => error,
+    }
 }
 
 fn parent(path: &Path) -> &Path {
@@ -136,6 +163,14 @@ impl Store for DiskStore {
         Ok(Box::new(ExclusiveFile::create(&self.absolute(path))?))
     }
 
+    fn scratch(&self, dir: &str) -> io::Result<File> {
+        // A process that dies between the two steps leaves an empty file, which goes with the directory.
+        let path = self.absolute(dir).join(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file)
+    }
+
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         self.blocking("list", dir, |_, dir| {
             let Some(entries) = present(fs::read_dir(dir))? else { return Ok(Vec::new()) };
@@ -152,7 +187,7 @@ impl Store for DiskStore {
     async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()> {
         self.blocking("make directories in", parent, move |this, parent| {
             for name in &names {
-                this.make_dir(&parent.join(name))?;
+                this.make_dir(&parent.join(name)).map_err(|e| unnameable(name, e))?;
             }
             this.syncs.sync(&parent)
         })
@@ -295,6 +330,44 @@ impl Store for DiskStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_file_systems_refuse_are_one_kind_of_error() {
+        for code in [libc::ENAMETOOLONG, libc::EINVAL, libc::EILSEQ] {
+            let error = unnameable("a=\u{1F600}", io::Error::from_raw_os_error(code));
+            assert_eq!(error.kind(), io::ErrorKind::InvalidFilename);
+            assert!(error.to_string().starts_with("a=\u{1F600}: "), "{error}");
+        }
+        let other = unnameable("a", io::Error::from_raw_os_error(libc::EIO));
+        assert_eq!(other.raw_os_error(), Some(libc::EIO));
+    }
+
+    #[tokio::test]
+    async fn a_directory_whose_maker_died_gets_mode_and_group_from_the_next_one() {
+        let root = std::env::temp_dir().join(format!("adu-disk-{}", uuid::Uuid::new_v4()));
+        for directory in [".temp/ready", "crm"] {
+            fs::create_dir_all(root.join(directory).join("a=1")).expect("made");
+        }
+        // Root may give directories to any group. Other users may give them only to their own groups.
+        let own = fs::metadata(&root).expect("metadata").gid();
+        let group = if rustix::process::geteuid().is_root() { own + 4321 } else { own };
+        let store = DiskStore::new(root.clone(), Some(group));
+        let state = |path: &str| {
+            let meta = fs::metadata(root.join(path)).expect("metadata");
+            (meta.mode() & 0o7777, meta.gid())
+        };
+        let chosen = fs::Permissions::from_mode(0o700);
+        for path in [".temp/ready/a=1", "crm/a=1"] {
+            fs::set_permissions(root.join(path), chosen.clone()).expect("set");
+        }
+        for parent in [".temp/ready", "crm"] {
+            store.make_dirs(parent, vec!["a=1".into(), "a=2".into()]).await.expect("made");
+        }
+        assert_eq!(state(".temp/ready/a=1"), (DIRECTORY_MODE, group));
+        assert_eq!(state(".temp/ready/a=2"), (DIRECTORY_MODE, group));
+        assert_eq!(state("crm/a=1"), (0o700, own), "people chose this");
+        fs::remove_dir_all(root).expect("removed");
+    }
 
     #[tokio::test]
     async fn a_name_that_is_taken_is_an_error_and_the_file_stays() {

@@ -2,6 +2,7 @@
 //! the disk; tests put a simulated disk behind it. Every call is one step: a crash may come before or after
 //! it, and its error may hide a success.
 
+use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -73,10 +74,16 @@ pub trait Store: Send + Sync {
     /// Begins a file that is too large to be held in memory. Blocks. `NotFound` if its directory is gone.
     fn begin(&self, path: &str) -> io::Result<Box<dyn NewFile>>;
 
+    /// A file on the disk of this directory, to be written and read by the caller alone. It has no name, and is
+    /// gone when it is closed. Blocks. `NotFound` if the directory is gone.
+    fn scratch(&self, dir: &str) -> io::Result<File>;
+
     /// Names in a directory, in no order; none if it does not exist.
     async fn list(&self, dir: &str) -> io::Result<Vec<String>>;
 
-    /// Makes directories in `parent`, which must exist. Directories that exist are left as they are.
+    /// Makes directories in `parent`, which must exist. Directories that exist are left as they are, but in
+    /// workspaces they get mode and group if whoever made them died before that. `InvalidFilename` if the file
+    /// system takes no directory of such a name.
     async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()>;
 
     /// Makes a directory in a directory that exists.

@@ -17,7 +17,7 @@ use crate::status::picture::TableState;
 const MOST_SEARCH: usize = 200;
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Problem {
     /// The status code.
     pub(super) status: StatusCode,

@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::ask::{Asked, Problem, query};
+use super::drawings::Drawing;
 use super::views::{VIEWERS, Views};
 
 /// How often a page is looked at for changes.
@@ -32,6 +33,7 @@ struct LiveQuery {
 struct Viewer {
     views: Views,
     page: Uri,
+    drawing: Arc<Drawing>,
     tick: Interval,
     keys: RandomState,
     /// Hashes of the sections that were sent, by their ids.
@@ -73,16 +75,14 @@ fn begin(views: Views, uri: &Uri) -> Result<Viewer, Problem> {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (keys, sent, title) = (RandomState::new(), HashMap::new(), String::new());
-    Ok(Viewer { views, page, tick, keys, sent, title, stale: false, over: false, _permit: permit })
+    let drawing = views.drawing(&page);
+    Ok(Viewer { views, page, drawing, tick, keys, sent, title, stale: false, over: false, _permit: permit })
 }
 
 impl Viewer {
     /// What has changed since the last look.
     async fn look(&mut self) -> Vec<Event> {
-        let page = match Asked::parse(&self.page) {
-            Ok(asked) => self.views.page(&asked).await,
-            Err(problem) => Err(problem),
-        };
+        let page = self.drawing.get(self.views.page(&self.page)).await;
         // If the folder does not answer, what was sent stays, and the viewer is told.
         let is_stale = page.is_err();
         let mut events = Vec::new();
@@ -97,10 +97,10 @@ impl Viewer {
             self.over = true;
             return vec![Event::default().event("reload").data("now")];
         }
-        for (id, section) in page.sections {
-            let html = section.into_string();
-            let hash = self.keys.hash_one(&html);
-            if self.sent.insert(id, hash) != Some(hash) {
+        for (id, section) in &page.sections {
+            let html = section.0.as_str();
+            let hash = self.keys.hash_one(html);
+            if self.sent.insert(*id, hash) != Some(hash) {
                 events.push(
                     Event::default().event("section").data(json!({"id": id, "html": html}).to_string()),
                 );

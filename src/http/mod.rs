@@ -16,6 +16,7 @@ use crate::config::HttpConfig;
 
 mod api;
 mod ask;
+mod drawings;
 pub mod health;
 mod live;
 mod openapi;
@@ -25,7 +26,6 @@ mod views;
 pub use health::{Health, Heartbeat};
 pub use views::Views;
 
-use ask::Asked;
 use pages::Here;
 
 const STYLE: &str = include_str!("assets/style.css");
@@ -200,13 +200,10 @@ fn assets() -> &'static str {
 }
 
 async fn page(State(views): State<Views>, uri: Uri) -> Response {
-    let shown = match Asked::parse(&uri) {
-        Ok(asked) => views.page(&asked).await,
-        Err(problem) => Err(problem),
-    };
+    let shown = views.drawing(&uri).get(views.page(&uri)).await;
     let (status, page) = match shown {
         Ok(page) => (StatusCode::OK, page),
-        Err(problem) => (problem.status, pages::problem(title(problem.status), &problem.message)),
+        Err(problem) => (problem.status, pages::problem(title(problem.status), &problem.message).into()),
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let here = Here { host: views.status.host().to_owned(), path, assets: assets().to_owned() };

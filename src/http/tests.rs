@@ -122,10 +122,32 @@ async fn what_is_asked_is_answered_and_nothing_can_be_changed() {
 }
 
 #[tokio::test]
-async fn filters_and_labels_are_shown_only_with_details() {
+async fn filters_and_labels_and_words_of_them_in_errors_are_shown_only_with_details() {
+    let has_request = |path: &str| {
+        matches!(
+            path,
+            "/jobs/running" | "/jobs/ended" | "/api/jobs" | "/api/jobs/running" | "/api/jobs/ended"
+        )
+    };
     for details in [false, true] {
+        let mut told = 0;
         let scene = Scene::new(details).await;
-        scene.store(&scene::job("running", 1, 1)).await;
+        let running = scene::job("running", 1, 1);
+        scene.store(&running).await;
+        let batch = *running.batches.keys().next().expect("a batch");
+        let failure = crate::folder::files::record::Failure {
+            v: 2,
+            table: batch.batch.first(),
+            cause: crate::folder::files::record::Cause::Permanent,
+            error: scene::refused(),
+            instance: scene::daemon(1).instance,
+            at: scene::now(),
+        };
+        let workspace = scene.context.folder.job(running.id());
+        workspace
+            .create_failure(batch, ChunkNo(0), uuid::Uuid::from_u128(9), &failure)
+            .await
+            .expect("failed");
         let mut ended = scene::job("ended", 2, 2);
         scene::export(&mut ended, 1, |_, _| true);
         scene::settle(&mut ended, |table| table == 1);
@@ -137,6 +159,8 @@ async fn filters_and_labels_are_shown_only_with_details() {
             "/jobs/running",
             "/jobs/ended",
             "/jobs/ended/tables/0",
+            "/jobs/ended/tables/1",
+            "/jobs/running/tables/0",
             "/api/overview",
             "/api/jobs",
             "/api/jobs/running",
@@ -147,16 +171,20 @@ async fn filters_and_labels_are_shown_only_with_details() {
         ] {
             let (status, body) = served.get(path).await;
             assert_eq!(status, 200, "{path}: {body}");
-            let hidden = body.contains("codeword") || body.contains("nightingale");
-            let shows = details
-                && matches!(
-                    path,
-                    "/jobs/running" | "/jobs/ended" | "/api/jobs" | "/api/jobs/running" | "/api/jobs/ended"
-                );
-            assert_eq!(hidden, shows, "{path} with details = {details}");
+            assert_eq!(
+                body.contains("nightingale"),
+                details && has_request(path),
+                "{path} with details = {details}"
+            );
+            let has_words = details && (has_request(path) || body.contains("permission denied"));
+            assert_eq!(body.contains("codeword"), has_words, "{path} with details = {details}: {body}");
+            if !details && body.contains("permission denied") {
+                told += 1;
+            }
             let is_page = !path.starts_with("/api/");
             assert!(!(is_page && body.contains("<b>orders")), "{path} is escaped");
         }
+        assert!(details || told >= 8, "{told} answers have the errors");
     }
 }
 
@@ -205,6 +233,34 @@ async fn a_viewer_is_sent_what_changes_and_the_end_of_the_server() {
     served.stop.cancel();
     let ended = tokio::time::timeout(GRACE * 3, served.serving).await.expect("in time");
     ended.expect("no panic").expect("orderly");
+}
+
+#[tokio::test]
+async fn a_viewer_is_told_once_that_a_page_is_old_and_once_that_it_is_not() {
+    let scene = Scene::new(false).await;
+    scene.store(&scene::job("known", 1, 4)).await;
+    let served = Served::new(views(&scene)).await;
+    let mut stream = TcpStream::connect(served.address).await.expect("connects");
+    stream.write_all(b"GET /live?of=%2Fjobs%2Fknown HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+    let mut read = String::new();
+    let mut until = async |text: &str| {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let mut buffer = [0; 65_536];
+        while !read.contains(text) {
+            let n = tokio::time::timeout_at(deadline, stream.read(&mut buffer)).await;
+            let n = n.unwrap_or_else(|_| panic!("{text} did not come: {read}")).expect("read");
+            assert!(n > 0, "the stream ended before {text} came: {read}");
+            read.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
+        std::mem::take(&mut read)
+    };
+    assert!(!until("event: title").await.contains("event: stale"), "it is new");
+    let slow = scene.status.hold().await;
+    let told = until("event: stale\ndata: true").await;
+    assert!(!told.contains("event: section"), "what was sent stays: {told}");
+    drop(slow);
+    let told = until("event: stale\ndata: false").await;
+    assert!(!told.contains("stale\ndata: true"), "{told}");
 }
 
 fn here() -> Here {
@@ -316,11 +372,9 @@ async fn every_link_of_a_page_has_an_answer() {
 fn each_kind_of_trouble_links_to_a_section_of_the_manual() {
     let code = include_str!("../status/trouble.rs");
     let sections: Vec<&str> = pages::manual::anchors().into_iter().map(|a| &*a.leak()).collect();
-    let named = code
-        .split('"')
-        .skip(1)
-        .step_by(2)
-        .filter(|text| text.starts_with("alert-") || ["disk-full", "upgrades", "backup"].contains(text));
+    let named = code.split('"').skip(1).step_by(2).filter(|text| {
+        text.starts_with("alert-") || ["disk-full", "upgrades", "backup", "the-status-page"].contains(text)
+    });
     let mut found = 0;
     for section in named {
         assert!(sections.contains(&section), "OPERATIONS.md has no section {section}");

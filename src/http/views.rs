@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::http::Uri;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::ask::{Asked, Problem, id};
+use super::drawings::{Drawing, Drawings};
 use super::health::Health;
 use super::pages::{self, Page};
 use crate::message::JobId;
@@ -26,6 +28,7 @@ pub struct Views {
     pub status: Arc<Status>,
     /// Who may watch pages change.
     pub(super) viewers: Arc<Semaphore>,
+    drawings: Arc<Drawings>,
     /// Fires when the server stops: streams end then.
     pub(super) closing: CancellationToken,
 }
@@ -35,7 +38,8 @@ impl Views {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, health: Health, status: Arc<Status>) -> Self {
         let viewers = Arc::new(Semaphore::new(VIEWERS));
-        Self { metrics, health, status, viewers, closing: CancellationToken::new() }
+        let (drawings, closing) = (Arc::default(), CancellationToken::new());
+        Self { metrics, health, status, viewers, drawings, closing }
     }
 
     /// A job that is known here.
@@ -48,12 +52,17 @@ impl Views {
         found.ok_or_else(|| unknown(&job))
     }
 
+    /// The drawing of a page, which all who ask for it share.
+    pub(super) fn drawing(&self, uri: &Uri) -> Arc<Drawing> {
+        self.drawings.of(uri.path_and_query().map_or("/", |path| path.as_str()))
+    }
+
     /// The page that was asked for.
     ///
     /// # Errors
     /// When there is none, or the folder does not answer.
-    pub(super) async fn page(&self, asked: &Asked) -> Result<Page, Problem> {
-        match asked {
+    pub(super) async fn page(&self, uri: &Uri) -> Result<Page, Problem> {
+        match &Asked::parse(uri)? {
             Asked::Overview(page) => Ok(pages::overview::page(&self.status.overview(*page).await)),
             Asked::Manual => Ok(pages::manual::page()),
             Asked::Tables(wanted) => {

@@ -11,10 +11,8 @@ use super::outcome::{CancelCause, TableResult};
 use super::state::{BatchId, BatchState, JobState};
 use crate::job::record::{Cause, Failure, RecordedTable};
 use crate::message::event::ErrorReport;
-use crate::message::pattern::qualified;
 use crate::message::{Epoch, JobId, TableNo};
-use crate::plan::export_plan::PlannedTable;
-use crate::relation::{UnfitColumn, hive};
+use crate::relation::UnfitColumn;
 
 /// Most snapshot lineages that one job may use.
 pub const MAX_LINEAGES: usize = 5;
@@ -116,7 +114,8 @@ pub fn decide(job: &JobState, at: &Circumstances) -> Vec<Effect> {
             continue;
         }
         // Skip the common case early: chunks are missing, and nothing has gone wrong.
-        if batch.missing > 0 && batch.failures.is_empty() && job.cancel.is_none() && lost.is_empty() {
+        let is_quiet = batch.failures.is_empty() && job.cancel.is_none() && lost.is_empty();
+        if batch.missing > 0 && is_quiet && !has_too_many(job, *batch_id, batch) {
             continue;
         }
         match of_batch(job, *batch_id, batch, &lost, at) {
@@ -214,6 +213,9 @@ fn lost(job: &JobState, at: &Circumstances) -> BTreeMap<Uuid, ErrorReport> {
 
 /// What is to be done with one table of a batch. `None` while its chunks have not ended.
 fn of_table(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> Option<Disposition> {
+    if let Some(error) = too_many(job, id, batch, table) {
+        return Some(Disposition::Fail(error));
+    }
     let recorded =
         batch.missing == 0 && batch.records.iter().all(|r| r.as_ref().is_some_and(|r| r.of(table).is_some()));
     if recorded {
@@ -264,9 +266,6 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
         };
         return limited(job, id, table, Cause::Changed, &error);
     }
-    if let Some(error) = too_many_partitions(job, id, batch, planned) {
-        return Disposition::Fail(error);
-    }
     match planned.counted_rows {
         Some(counted) if counted != rows => Disposition::Fail(ErrorReport {
             code: "count_mismatch".into(),
@@ -287,26 +286,14 @@ fn of_complete(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) 
     }
 }
 
-/// Each worker sees only the partitions of its own chunk.
-fn too_many_partitions(
-    job: &JobState,
-    id: BatchId,
-    batch: &BatchState,
-    planned: &PlannedTable,
-) -> Option<ErrorReport> {
-    if planned.partition_by.is_empty() {
-        return None;
-    }
-    let most = usize::try_from(job.plan(id.epoch)?.writer.partitions_max).ok()?;
-    let parts = batch.records.iter().flatten().filter_map(|r| r.of(planned.number)).flat_map(|of| &of.parts);
-    // A chunk without rows has a part that is not published.
-    let parts = parts.filter(|part| part.rows > 0);
-    let directories: BTreeSet<&str> = parts.filter_map(|part| Some(part.path.rsplit_once('/')?.0)).collect();
-    (directories.len() > most).then(|| {
-        let columns: Vec<&str> = planned.partition_by.iter().map(String::as_str).collect();
-        let table = qualified(&planned.schema, &planned.name);
-        ErrorReport::permanent("too_many_partitions", hive::too_many(&table, &columns, most), hive::FEWER)
-    })
+fn has_too_many(job: &JobState, id: BatchId, batch: &BatchState) -> bool {
+    batch.spread.keys().any(|table| too_many(job, id, batch, *table).is_some())
+}
+
+/// Whether the chunks of a table that have ended give too many partitions or files already.
+fn too_many(job: &JobState, id: BatchId, batch: &BatchState, table: TableNo) -> Option<ErrorReport> {
+    let plan = job.plan(id.epoch)?;
+    batch.spread.get(&table)?.too_many(plan.table(table)?, &plan.writer, batch.records.len())
 }
 
 /// Plans a table again, unless the job has used all its lineages or the table has changed too often: then the

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::archive::Archive;
 use super::outcome::{CancelMark, Outcome, PlanFailure, StoredRequest, TableResult};
 use super::plan::EpochPlan;
+use super::spread::Spread;
 use crate::job::record::{Cause, Failure, Record};
 pub use crate::message::BatchId;
 use crate::message::event::JobProgress;
@@ -27,6 +28,8 @@ pub struct BatchState {
     pub records: Vec<Option<Arc<Record>>>,
     /// Number of chunks without a record.
     pub missing: u32,
+    /// How the parts that the records name are spread, by their tables.
+    pub spread: BTreeMap<TableNo, Spread>,
     /// The failures and their chunks, by the id in their file name.
     pub failures: BTreeMap<Uuid, (ChunkNo, Failure)>,
     /// Failures after which the chunk is tried again.
@@ -51,6 +54,7 @@ impl BatchState {
             tables: tables.iter().map(|t| t.number).collect(),
             records: vec![None; chunks as usize],
             missing: chunks,
+            spread: BTreeMap::new(),
             failures: BTreeMap::new(),
             answered: BTreeSet::new(),
             next: ChunkNo(0),
@@ -77,6 +81,9 @@ impl BatchState {
     pub fn record(&mut self, chunk: ChunkNo, record: Record) -> bool {
         match self.records.get_mut(chunk.index()) {
             Some(slot @ None) => {
+                for of in &record.tables {
+                    self.spread.entry(of.table).or_default().add(&of.parts);
+                }
                 *slot = Some(Arc::new(record));
                 self.missing -= 1;
                 true

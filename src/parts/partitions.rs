@@ -1,11 +1,14 @@
 //! Distributes the rows of a chunk among the parts of their partitions.
 //!
-//! Memory does not depend on the number of partitions (I8). Only one part has a row group in memory. Rows that
-//! come in no order wait in a buffer of the size of a row group. When it is full, the partitions with most rows
-//! are written until half of the rows are gone: few large pieces instead of many small ones, and rare values
-//! wait until there are more of them. Rows that come in the order of their partitions do not wait.
+//! Memory does not depend on the number of partitions (I8): the buffer of waiting rows takes half a row group,
+//! what open parts remember a quarter, and only one part has a row group in memory. When the buffer is full, the
+//! partitions with most rows leave it until half of the rows are gone. Pieces that are worth a row group are
+//! written into parts, as long as no other part must be ended for that. All others wait on disk until the chunk
+//! ends. So a chunk gives about one file for each value, in whatever order its rows come. Rows that come in the
+//! order of their partitions do not wait.
 
 mod keys;
+mod spill;
 
 use std::collections::BTreeMap;
 
@@ -14,12 +17,17 @@ use arrow::compute::interleave_record_batch;
 use arrow::error::ArrowError;
 
 use self::keys::Keys;
+use self::spill::Spill;
 use super::ExportError;
 use super::series::{Begun, Series};
 use crate::source::SourceError;
 
 /// How many parts of a chunk are open at once. The one that waits longest for rows is closed for another.
 const MOST_OPEN: usize = 64;
+/// A piece is worth a row group of its own if it has this share of the bytes of a usual one.
+const WORTH: usize = 8;
+/// Larger pieces do not wait on disk, because they are encoded in memory for that.
+const MOST_ASIDE: usize = 64 << 20;
 /// Rows are copied from the buffer in pieces of about this many bytes, and of at most so many rows.
 const PIECE_BYTES: usize = 1 << 20;
 const PIECE_ROWS: usize = 2048;
@@ -36,13 +44,19 @@ pub(super) struct Partitions {
     keys: Keys,
     /// Positions of the columns that files have.
     columns: Vec<usize>,
-    /// Bytes of the buffer at which rows are written.
+    /// Bytes of a row group.
+    row_group: usize,
+    /// Bytes of the buffer at which rows leave it.
     limit: usize,
     /// Rows that wait. Some of them may be written already.
     buffer: Vec<RecordBatch>,
     bytes: usize,
     /// Where in the buffer the waiting rows of each partition are.
     waiting: Vec<Vec<(usize, usize)>>,
+    /// Whether rows of each partition have left the buffer already.
+    begun: Vec<bool>,
+    /// Rows that wait on disk, once there are any.
+    spill: Option<Spill>,
     open: BTreeMap<usize, Open>,
     /// The partition whose part may have a row group in memory.
     current: Option<usize>,
@@ -57,13 +71,17 @@ impl Partitions {
         let columns = table.columns.iter().enumerate();
         let columns =
             columns.filter(|(_, c)| !table.partition_by.contains(&c.name)).map(|(at, _)| at).collect();
+        let row_group = usize::try_from(writer.row_group_bytes).unwrap_or(usize::MAX);
         Ok(Self {
             keys,
             columns,
-            limit: usize::try_from(writer.row_group_bytes).unwrap_or(usize::MAX),
+            row_group,
+            limit: row_group / 2,
             buffer: Vec::new(),
             bytes: 0,
             waiting: Vec::new(),
+            begun: Vec::new(),
+            spill: None,
             open: BTreeMap::new(),
             current: None,
             clock: 0,
@@ -80,7 +98,11 @@ impl Partitions {
         let of = self.keys.of(&batch).map_err(ExportError::Source)?;
         let batch = batch.project(&self.columns).map_err(|e| self.broken(&e))?;
         self.waiting.resize_with(self.keys.len(), Vec::new);
-        if of.iter().all(|partition| *partition == of[last]) {
+        self.begun.resize(self.keys.len(), false);
+        let of_one = of.iter().all(|partition| *partition == of[last]);
+        // A partition whose rows come once more in a few rows would get a small row group for each time.
+        let goes_on = self.current == Some(of[last]) || !self.begun[of[last]];
+        if of_one && (goes_on || self.is_worth(of[last], batch.get_array_memory_size())) {
             self.write_waiting(of[last])?;
             return self.append(of[last], batch);
         }
@@ -100,19 +122,36 @@ impl Partitions {
     pub(super) fn close(mut self) -> Result<(), ExportError> {
         for partition in 0..self.waiting.len() {
             self.write_waiting(partition)?;
+            while let Some(rows) = self.spill.as_mut().map_or(Ok(None), |spill| spill.pop(partition))? {
+                self.append(partition, rows)?;
+            }
+            if let Some(open) = self.open.remove(&partition) {
+                self.series.end(open.part)?;
+            }
         }
         if self.series.is_empty() && self.series.even_empty() {
             let nowhere = self.keys.of_nothing().map_err(ExportError::Source)?;
             let part = self.series.begin(Some(&nowhere))?;
             return self.series.end(part);
         }
-        for open in std::mem::take(&mut self.open).into_values() {
-            self.series.end(open.part)?;
-        }
         Ok(())
     }
 
-    /// Writes the partitions with most rows, half of the rows at a time, until half of the buffer is free.
+    /// Whether rows of a partition are written into a part at once, because they are worth a row group and no part
+    /// must be ended for them, or because they are too large to wait.
+    fn is_worth(&self, partition: usize, bytes: usize) -> bool {
+        let has_place = || self.open.contains_key(&partition) || self.open.len() < MOST_OPEN;
+        let is_worth = bytes >= self.row_group / WORTH && has_place() && self.footers() <= self.row_group / 8;
+        is_worth || bytes >= self.row_group.min(MOST_ASIDE)
+    }
+
+    /// What open parts remember until their footers are written.
+    fn footers(&self) -> usize {
+        self.open.values().map(|open| open.part.writer.footer_bytes()).sum()
+    }
+
+    /// Takes the partitions with most rows out of the buffer, half of the rows at a time, until half of it is
+    /// free.
     fn drain(&mut self) -> Result<(), ExportError> {
         while self.bytes > self.limit / 2 {
             let mut largest: Vec<usize> = (0..self.waiting.len()).collect();
@@ -123,8 +162,13 @@ impl Partitions {
                 if written * 2 >= all {
                     break;
                 }
-                written += self.waiting[partition].len();
-                self.write_waiting(partition)?;
+                let rows = self.waiting[partition].len();
+                written += rows;
+                if self.is_worth(partition, rows.saturating_mul(self.bytes_of_row())) {
+                    self.write_waiting(partition)?;
+                } else {
+                    self.put_aside(partition)?;
+                }
             }
             self.compact()?;
         }
@@ -141,7 +185,31 @@ impl Partitions {
         Ok(())
     }
 
-    /// Frees the memory of the rows that are written.
+    /// Puts the rows of a partition that wait in the buffer aside.
+    fn put_aside(&mut self, partition: usize) -> Result<(), ExportError> {
+        let rows = std::mem::take(&mut self.waiting[partition]);
+        self.begun[partition] |= !rows.is_empty();
+        for piece in rows.chunks(self.rows_of_piece()) {
+            let piece = self.copied(piece)?;
+            // Rows are not equally wide.
+            if self.is_worth(partition, piece.get_array_memory_size()) {
+                self.append(partition, piece)?;
+                continue;
+            }
+            let mut spill = match self.spill.take() {
+                Some(spill) => spill,
+                None => {
+                    let (file, shown) = self.series.scratch()?;
+                    Spill::new(file, shown, self.series.schema().clone())?
+                }
+            };
+            spill.push(partition, &piece)?;
+            self.spill = Some(spill);
+        }
+        Ok(())
+    }
+
+    /// Frees the memory of the rows that have left the buffer.
     fn compact(&mut self) -> Result<(), ExportError> {
         let rows: Vec<(usize, usize)> = self.waiting.iter().flatten().copied().collect();
         let size = self.rows_of_piece();
@@ -158,9 +226,12 @@ impl Partitions {
 
     /// How many rows of the buffer have about the bytes of a piece.
     fn rows_of_piece(&self) -> usize {
+        (PIECE_BYTES / self.bytes_of_row()).clamp(1, PIECE_ROWS)
+    }
+
+    fn bytes_of_row(&self) -> usize {
         let rows: usize = self.buffer.iter().map(RecordBatch::num_rows).sum();
-        let bytes_of_row = self.bytes.checked_div(rows).unwrap_or(0).max(1);
-        (PIECE_BYTES / bytes_of_row).clamp(1, PIECE_ROWS)
+        self.bytes.checked_div(rows).unwrap_or(0).max(1)
     }
 
     fn copied(&self, rows: &[(usize, usize)]) -> Result<RecordBatch, ExportError> {
@@ -171,6 +242,7 @@ impl Partitions {
     /// Adds rows to the part of a partition.
     fn append(&mut self, partition: usize, rows: RecordBatch) -> Result<(), ExportError> {
         self.clock += 1;
+        self.begun[partition] = true;
         if self.current != Some(partition) {
             self.pause()?;
             self.current = Some(partition);
@@ -202,7 +274,7 @@ impl Partitions {
             let full = paused.and_then(|partition| self.open.remove(&partition));
             return full.map_or(Ok(()), |open| self.series.end(open.part));
         }
-        while self.open.values().map(|open| open.part.writer.footer_bytes()).sum::<usize>() > self.limit / 2 {
+        while self.footers() > self.row_group / 4 {
             self.end_oldest()?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The parts of one chunk and table, one after the other: where they begin, how they are called, and how many
 //! there may be.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -94,6 +95,20 @@ impl Series {
         Ok(Begun { nth, directory: directory.map(ToOwned::to_owned), writer })
     }
 
+    /// The columns of the parts.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// A file for rows that wait, and what errors call it.
+    pub(super) fn scratch(&self) -> Result<(File, PathBuf), WriteError> {
+        let PlannedTable { schema, name, .. } = self.table();
+        let shown =
+            PathBuf::from(format!("rows of {} that wait for their partition", qualified(schema, name)));
+        let file = self.destination.scratch(&self.order.place).map_err(|e| WriteError::storage(&shown, e))?;
+        Ok((file, shown))
+    }
+
     /// Ends a part.
     pub(super) fn end(&mut self, part: Begun) -> Result<(), ExportError> {
         let (chunk, is_one) = (self.order.place.chunk, self.settings().file_bytes.is_none());
@@ -119,8 +134,7 @@ fn too_many(table: &PlannedTable) -> SourceError {
     let remedy = match table.partition_by.is_empty() {
         true => "raise output.file_bytes, or lower chunk_rows",
         false => {
-            "partition by a column with fewer values, split the table by it (chunk_column), or raise \
-             output.row_group_bytes"
+            "partition by a column with fewer values, raise output.file_bytes if the request has it, or lower chunk_rows"
         }
     };
     SourceError::permanent("too_many_files", message).with_remedy(remedy)

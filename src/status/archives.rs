@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::details::hide_of_brief;
 use super::picture::JobBrief;
 use crate::folder::files::archive::{Archive, TableStatus};
 use crate::folder::{Folder, FolderError};
@@ -78,11 +79,11 @@ pub struct Export {
 }
 
 impl Archives {
-    /// Reads archives that are new, for at most half a second.
+    /// Reads archives that are new, for at most half a second. `details`: errors keep the words of filters.
     ///
     /// # Errors
     /// When the folder cannot be listed.
-    pub async fn refresh(index: &mut Arc<Self>, folder: &Folder) -> Result<(), FolderError> {
+    pub async fn refresh(index: &mut Arc<Self>, folder: &Folder, details: bool) -> Result<(), FolderError> {
         let mut names = folder.archive_names().await?;
         let there: HashSet<&String> = names.iter().collect();
         if index.known.keys().any(|name| !there.contains(name)) {
@@ -97,10 +98,10 @@ impl Archives {
         if names.is_empty() {
             return Ok(());
         }
-        Arc::make_mut(index).read(names, folder).await
+        Arc::make_mut(index).read(names, folder, details).await
     }
 
-    async fn read(&mut self, names: Vec<String>, folder: &Folder) -> Result<(), FolderError> {
+    async fn read(&mut self, names: Vec<String>, folder: &Folder, details: bool) -> Result<(), FolderError> {
         let until = Instant::now() + PATIENCE;
         self.unread = names.len();
         for name in names {
@@ -111,7 +112,11 @@ impl Archives {
                 Ok(Some(archive)) => {
                     self.add(&archive);
                     self.damaged.remove(&name);
-                    self.known.insert(name, Arc::new(JobBrief::of_archive(&archive)));
+                    let mut brief = JobBrief::of_archive(&archive);
+                    if !details {
+                        hide_of_brief(&mut brief, &archive.request);
+                    }
+                    self.known.insert(name, Arc::new(brief));
                 }
                 Ok(None) => continue,
                 Err(e) if e.hides_all() => return Err(e),

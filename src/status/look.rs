@@ -39,6 +39,8 @@ pub struct Look {
 pub struct Looker {
     folder: Folder,
     owner: Owner,
+    /// Whether errors keep the words of filters.
+    details: bool,
     last: Arc<Mutex<Look>>,
 }
 
@@ -56,7 +58,7 @@ pub enum Blind {
 impl Looker {
     /// Nothing is looked at before somebody asks.
     #[must_use]
-    pub fn new(folder: Folder, owner: Owner) -> Self {
+    pub fn new(folder: Folder, owner: Owner, details: bool) -> Self {
         let last = Look {
             jobs: BTreeMap::new(),
             archives: Arc::default(),
@@ -64,7 +66,7 @@ impl Looker {
             fresh_until: None,
             wanted: Instant::now(),
         };
-        Self { folder, owner, last: Arc::new(Mutex::new(last)) }
+        Self { folder, owner, details, last: Arc::new(Mutex::new(last)) }
     }
 
     /// Shows the folder as it is now, or was a moment ago.
@@ -77,11 +79,11 @@ impl Looker {
         let mut last = timeout_at(until, Arc::clone(&self.last).lock_owned()).await.map_err(slow)?;
         last.wanted = Instant::now();
         if last.fresh_until.is_none_or(|until| until < Instant::now()) {
-            let (folder, owner) = (self.folder.clone(), self.owner.clone());
+            let (folder, owner, details) = (self.folder.clone(), self.owner.clone(), self.details);
             // It goes on if this caller waits no longer: the next one finds what it read.
             let looking = tokio::spawn(async move {
                 let began = Instant::now();
-                last.refresh(&folder, &owner).await?;
+                last.refresh(&folder, &owner, details).await?;
                 last.fresh_until = Some(Instant::now() + FRESH.max(began.elapsed() * REST));
                 Ok::<_, FolderError>(last)
             });
@@ -93,20 +95,28 @@ impl Looker {
         Ok(show(&last))
     }
 
-    /// Frees the memory of running jobs if nobody watches.
-    pub fn forget(&self) {
+    /// Keeps the look as one does that goes on.
+    #[cfg(test)]
+    pub(super) async fn hold(&self) -> tokio::sync::OwnedMutexGuard<Look> {
+        Arc::clone(&self.last).lock_owned().await
+    }
+
+    /// Frees the memory of running jobs if nobody watches, and says whether nobody does.
+    pub fn forget(&self) -> bool {
         if let Ok(mut last) = self.last.try_lock()
             && last.wanted.elapsed() > FORGET
         {
             last.jobs.clear();
             last.archives = Arc::default();
             last.fresh_until = None;
+            return true;
         }
+        false
     }
 }
 
 impl Look {
-    async fn refresh(&mut self, folder: &Folder, owner: &Owner) -> Result<(), FolderError> {
+    async fn refresh(&mut self, folder: &Folder, owner: &Owner, details: bool) -> Result<(), FolderError> {
         let there: BTreeSet<JobId> = folder.jobs().await?.into_iter().collect();
         self.jobs.retain(|job, _| there.contains(job));
         self.damaged.clear();
@@ -133,6 +143,6 @@ impl Look {
                 }
             }
         }
-        Archives::refresh(&mut self.archives, folder).await
+        Archives::refresh(&mut self.archives, folder, details).await
     }
 }

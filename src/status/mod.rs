@@ -12,10 +12,12 @@ use tokio::time::{Instant, timeout};
 use crate::context::Context;
 use crate::folder::files::archive::Archive;
 use crate::folder::{Folder, FolderError};
+use crate::job::state::JobState;
 use crate::message::JobId;
 
 pub mod archives;
 pub mod chunks;
+mod details;
 pub mod fleet;
 pub mod look;
 pub mod overview;
@@ -34,8 +36,10 @@ pub use overview::Overview;
 pub use picture::Picture;
 pub use tables::{JobTables, TablesView, Wanted};
 
+use details::{hide_details, hide_of_archive, hide_of_picture};
 use look::{Looker, PATIENCE};
-use picture::{AtWork, Running, hide_details};
+use overviewing::Seen;
+use picture::{AtWork, Running};
 
 /// Jobs that have ended whose pictures are remembered.
 const REMEMBERED: usize = 4;
@@ -48,6 +52,8 @@ pub struct Status {
     folder: Folder,
     fleet: Arc<Fleet>,
     looker: Looker,
+    /// What the overview showed last, and when that was seen.
+    seen: Mutex<Option<(Timestamp, Arc<Seen>)>>,
     /// Pictures of jobs that have ended, and when they were drawn.
     ended: Mutex<Vec<(Instant, Arc<Ended>)>>,
 }
@@ -93,14 +99,22 @@ impl Status {
     #[must_use]
     pub fn new(context: Arc<Context>, fleet: Arc<Fleet>) -> Self {
         let folder = context.folder.for_viewers();
-        let looker = Looker::new(folder.clone(), context.owner.clone());
-        Self { looker, folder, context, fleet, ended: Mutex::default() }
+        let looker = Looker::new(folder.clone(), context.owner.clone(), context.config.http.details);
+        Self { looker, folder, context, fleet, seen: Mutex::default(), ended: Mutex::default() }
     }
 
     /// Frees memory if nobody watches.
     pub fn forget(&self) {
-        self.looker.forget();
+        if self.looker.forget() {
+            self.forget_seen();
+        }
         self.ended().retain(|(at, _)| at.elapsed() < SHOWN);
+    }
+
+    /// Makes all looks wait until the answer is dropped, as a slow folder does.
+    #[cfg(test)]
+    pub(crate) async fn hold(&self) -> impl Drop + use<> {
+        self.looker.hold().await
     }
 
     /// The host of this process.
@@ -148,7 +162,7 @@ impl Status {
         self.looker
             .look(|look| {
                 let pictures: Vec<Picture> =
-                    look.jobs.values().map(|state| Picture::of_state(state, &running, now)).collect();
+                    look.jobs.values().map(|state| self.picture(state, &running, now)).collect();
                 let ended: Vec<_> = look.archives.ended().into_iter().take(RECENT).collect();
                 json!({
                     "instance": self.context.instance,
@@ -159,6 +173,15 @@ impl Status {
                 })
             })
             .await
+    }
+
+    /// The picture of a job that runs.
+    fn picture(&self, state: &JobState, running: &Running, now: Timestamp) -> Picture {
+        let mut picture = Picture::of_state(state, running, now);
+        if !self.has_details() {
+            hide_of_picture(&mut picture);
+        }
+        picture
     }
 
     /// A job that runs, with its request.
@@ -189,10 +212,7 @@ impl Status {
                 let path = format!("the workspace of job {id}");
                 return Err(Blind::Folder(FolderError::Unreadable { path, why: why.clone() }));
             }
-            Ok(look
-                .jobs
-                .get(id)
-                .map(|state| Shown::Running(Box::new(Picture::of_state(state, &running, now)))))
+            Ok(look.jobs.get(id).map(|state| Shown::Running(Box::new(self.picture(state, &running, now)))))
         };
         let found = self.looker.look(draw).await??;
         if found.is_none() {
@@ -237,10 +257,7 @@ impl Status {
 
     fn remember(&self, mut archive: Archive) -> Arc<Ended> {
         if !self.has_details() {
-            archive.labels.clear();
-            hide_details(&mut archive.request);
-            // It is a value of the table, or of the request.
-            archive.tables.iter_mut().for_each(|table| table.high_water_mark = None);
+            hide_of_archive(&mut archive);
         }
         let picture = Picture::of_archive(&archive);
         let ended = Arc::new(Ended { archive, picture });

@@ -16,6 +16,10 @@ use crate::message::{JobId, SourceName};
 pub struct Overview {
     /// When this was.
     pub at: Timestamp,
+    /// When what is shown of jobs was read from the export folder: earlier than `at` while the folder answers slowly or
+    /// not at all. None before the first look has ended: no job is shown then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looked_at: Option<Timestamp>,
     /// The daemon that answers.
     pub instance: Uuid,
     /// Its host.

@@ -1,6 +1,7 @@
 //! Puts the overview together from the folder, the fleet and this process's own figures.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -11,10 +12,10 @@ use super::overview::{
     Broker, DaemonView, FleetRates, Held, JobCounts, Minute, Overview, SnapshotView, SourceView, Standing,
     Storage,
 };
-use super::picture::{JobBrief, Phase, Picture};
+use super::picture::{JobBrief, Phase};
 use super::tables::paged;
 use super::trouble::{Signs, troubles};
-use super::{Pictures, Status, rates};
+use super::{Blind, Pictures, Status, rates};
 use crate::message::presence::{Doing, Pool, Presence};
 use crate::message::{JobId, SourceName, Task};
 
@@ -27,12 +28,19 @@ const MOST_HELD: usize = 8;
 
 /// What one look gives.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     pictures: Pictures,
     ended: Vec<JobBrief>,
     unread: u64,
     damaged: Vec<String>,
-    error: Option<String>,
+}
+
+/// What is known of the folder: what the last look gave, and why there is no newer one.
+struct Known {
+    seen: Arc<Seen>,
+    /// When that was; none before the first look.
+    at: Option<Timestamp>,
+    blind: Option<Blind>,
 }
 
 impl Status {
@@ -40,7 +48,11 @@ impl Status {
     pub async fn overview(&self, page: u32) -> Overview {
         let now = self.context.now();
         let members = self.fleet.members();
-        let seen = self.see(now).await;
+        let Known { seen, at: looked_at, blind } = self.see(now).await;
+        let error = match &blind {
+            Some(Blind::Folder(error)) => Some(error.to_string()),
+            Some(Blind::Slow) | None => None,
+        };
         let mut running: Vec<JobBrief> = seen.pictures.values().map(|p| p.brief.clone()).collect();
         running.sort_by(|a, b| {
             let key = |job: &JobBrief| (job.status == Phase::Waiting, job.received_at, job.job_id.clone());
@@ -49,7 +61,7 @@ impl Status {
         let mut daemons: Vec<DaemonView> = members.iter().map(|m| self.daemon(m, &seen.pictures)).collect();
         replace(&mut daemons, now);
         let sources = self.sources(&members, &daemons, &seen.pictures, now);
-        let storage = self.storage(seen.error.clone()).await;
+        let storage = self.storage(error).await;
         let broker = self.broker(&daemons);
         let signs = Signs {
             now,
@@ -63,15 +75,18 @@ impl Status {
             running: &running,
             ended: &seen.ended,
             damaged: &seen.damaged,
+            looked_at,
+            is_slow: matches!(blind, Some(Blind::Slow)),
         };
         let troubles = troubles(&signs);
         let today = now.to_zoned(TimeZone::UTC).start_of_day().map_or(now, |day| day.timestamp());
         let counts = JobCounts::of(running.iter(), seen.ended.iter(), today);
         running.truncate(MOST_RUNNING);
         let (page, pages) = paged(seen.ended.len(), ENDED, page);
-        let ended = seen.ended.into_iter().skip((page as usize - 1) * ENDED).take(ENDED).collect();
+        let ended = seen.ended.iter().skip((page as usize - 1) * ENDED).take(ENDED).cloned().collect();
         Overview {
             at: now,
+            looked_at,
             instance: self.context.instance,
             host: self.context.host.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -90,13 +105,13 @@ impl Status {
         }
     }
 
-    async fn see(&self, now: Timestamp) -> Seen {
+    async fn see(&self, now: Timestamp) -> Known {
         let running = self.running();
         let looked = self.looker.look(|look| Seen {
             pictures: look
                 .jobs
                 .iter()
-                .map(|(id, state)| (id.clone(), Picture::of_state(state, &running, now)))
+                .map(|(id, state)| (id.clone(), self.picture(state, &running, now)))
                 .collect(),
             ended: look.archives.ended().iter().map(|job| (**job).clone()).collect(),
             unread: look.archives.unread as u64,
@@ -106,9 +121,27 @@ impl Status {
                 .map(|(job, why)| format!("job {job}: {why}"))
                 .chain(look.archives.damaged.values().cloned())
                 .collect(),
-            error: None,
         });
-        looked.await.unwrap_or_else(|blind| Seen { error: Some(blind.to_string()), ..Seen::default() })
+        match looked.await {
+            Ok(seen) => {
+                let seen = Arc::new(seen);
+                *self.seen() = Some((now, Arc::clone(&seen)));
+                Known { seen, at: Some(now), blind: None }
+            }
+            Err(blind) => {
+                let (at, seen) = self.seen().clone().unzip();
+                Known { seen: seen.unwrap_or_default(), at, blind: Some(blind) }
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<(Timestamp, Arc<Seen>)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frees the memory of what was seen last.
+    pub(super) fn forget_seen(&self) {
+        *self.seen() = None;
     }
 
     fn standing(&self, member: &Member) -> Standing {

@@ -338,15 +338,6 @@ impl Running {
     }
 }
 
-/// A request without what `http.details` hides: labels, and everything that narrows tables by their content.
-pub fn hide_details(request: &mut ExportRequest) {
-    request.labels.clear();
-    for table in &mut request.tables {
-        table.where_ = None;
-        table.after = None;
-    }
-}
-
 /// The rate since the first chunk began, and the time that is left at this rate.
 fn pace(progress: &JobProgress, live_rows: u64, seconds: f64) -> (f64, Option<f64>) {
     let rows = progress.rows + live_rows;

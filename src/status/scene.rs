@@ -169,7 +169,7 @@ pub(crate) fn settle(state: &mut JobState, fails: impl Fn(u32) -> bool) {
 
 /// An error of a table.
 pub(crate) fn refused() -> ErrorReport {
-    let message = "permission denied for table \"<b>orders</b>\"";
+    let message = "permission denied for table \"<b>orders</b>\", where codeword = 'x'";
     ErrorReport::permanent("42501", message, "run `GRANT SELECT ON orders TO exporter`")
 }
 

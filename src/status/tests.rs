@@ -132,6 +132,10 @@ fn tables_that_need_attention_come_first() {
     assert_eq!(of(Wanted { page: 1, search: None, state: Some(TableState::Failed) }).found, 1);
 }
 
+fn warehouse() -> SourceName {
+    SourceName::parse("warehouse").expect("valid")
+}
+
 /// A fleet in which nothing is wrong.
 struct Calm {
     daemons: Vec<DaemonView>,
@@ -141,6 +145,8 @@ struct Calm {
     running: Vec<JobBrief>,
     ended: Vec<JobBrief>,
     damaged: Vec<String>,
+    looked_at: Option<jiff::Timestamp>,
+    is_slow: bool,
 }
 
 impl Calm {
@@ -156,7 +162,7 @@ impl Calm {
             cores: 4,
             silent_seconds: 1.0,
             started_at: None,
-            sources: vec![],
+            sources: vec![warehouse()],
             tasks: 0,
             holding: vec![],
             snapshots: 1,
@@ -178,7 +184,7 @@ impl Calm {
         Self {
             daemons: vec![daemon(1), daemon(2)],
             source: SourceView {
-                source: SourceName::parse("warehouse").expect("valid"),
+                source: warehouse(),
                 kind: "postgres".into(),
                 pool: Default::default(),
                 pool_size: 1,
@@ -206,6 +212,8 @@ impl Calm {
             running: vec![JobBrief { moved_at: Some(now()), ..running }],
             ended: vec![],
             damaged: vec![],
+            looked_at: Some(now()),
+            is_slow: false,
         }
     }
 
@@ -221,6 +229,8 @@ impl Calm {
             running: &self.running,
             ended: &self.ended,
             damaged: &self.damaged,
+            looked_at: self.looked_at,
+            is_slow: self.is_slow,
         })
     }
 }
@@ -239,9 +249,16 @@ type Change = fn(&mut Calm);
 #[test]
 fn each_trouble_is_told_once_with_its_remedy() {
     assert_eq!(Calm::new().troubles(), [], "nothing is wrong");
-    let cases: [(&str, &str, Change); 12] = [
+    let cases: [(&str, &str, Change); 14] = [
         ("full", "disk-full", |c| c.storage.free_bytes = Some(9)),
         ("nearly full", "alert-disk-nearly-full", |c| c.storage.free_bytes = Some(19)),
+        ("what is shown of jobs is 40 s old", "the-status-page", |c| {
+            c.looked_at = Some(now() - jiff::SignedDuration::from_secs(40));
+            c.is_slow = true;
+        }),
+        ("jobs are not known yet", "the-status-page", |c| {
+            (c.looked_at, c.is_slow) = (None, true);
+        }),
         ("cannot work: broker: is away", "alert-broker-disconnected", |c| {
             c.daemons[1].obstacles = vec!["broker: is away".into()]
         }),
@@ -258,10 +275,20 @@ fn each_trouble_is_told_once_with_its_remedy() {
             let running = c.running[0].clone();
             // A job of another source does not take its place.
             let source = SourceName::parse("elsewhere").expect("valid");
+            c.daemons[1].sources.push(source.clone());
             c.running.push(JobBrief { source, ..running.clone() });
             c.running[0] = JobBrief { status: Phase::Waiting, moved_at: None, planned_at: None, ..running };
         }),
-        ("no living daemon has the source", "alert-job-stalled", |c| c.source.daemons = 0),
+        // The daemon that answers has other sources; who has this one is dead.
+        ("no living daemon has the source elsewhere: its jobs wait", "alert-job-stalled", |c| {
+            c.running[0].source = SourceName::parse("elsewhere").expect("valid");
+            let gone = DaemonView {
+                standing: Standing::Leaving,
+                sources: vec![c.running[0].source.clone()],
+                ..c.daemons[1].clone()
+            };
+            c.daemons.push(gone);
+        }),
         ("no daemon holds the snapshot", "alert-snapshot-session-lost", |c| {
             c.source.snapshots[0].held_by.clear()
         }),
@@ -286,6 +313,7 @@ fn each_trouble_is_told_once_with_its_remedy() {
     calm.broker.connected = false;
     calm.daemons[1].standing = Standing::Silent;
     calm.source.snapshots[0].held_by.clear();
+    calm.running[0].source = SourceName::parse("elsewhere").expect("valid");
     assert_eq!(calm.troubles(), [], "without the broker nobody is heard");
     let mut calm = Calm::new();
     calm.ended = vec![ended("again", Some("broke")), ended("broke", None)];
@@ -345,4 +373,30 @@ async fn an_archive_of_a_newer_release_is_told_and_keeps_no_daemon_from_working(
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let view = scene.status.overview(1).await;
     assert_eq!((view.troubles.len(), view.ended.len()), (0, 1), "{:?}", view.troubles);
+}
+
+#[tokio::test]
+async fn a_slow_look_is_no_alarm_and_claims_nothing_of_jobs() {
+    let scene = Scene::new(false).await;
+    scene.store(&scene::job("runs", 1, 1)).await;
+    let before = scene.status.overview(1).await;
+    assert_eq!((before.jobs.running, before.looked_at), (1, Some(before.at)));
+    let fresh = Scene::new(false).await;
+    fresh.store(&scene::job("runs", 1, 1)).await;
+    let held = (scene.status.hold().await, fresh.status.hold().await);
+    let (old, none) = tokio::join!(scene.status.overview(1), fresh.status.overview(1));
+    drop(held);
+    assert_eq!((old.jobs.running, old.looked_at), (1, before.looked_at), "what was known stays");
+    assert_eq!((none.jobs.running, none.looked_at), (0, None));
+    for (view, says) in [(&old, "what is shown of jobs is"), (&none, "jobs are not known yet")] {
+        assert_eq!(view.storage.error, None);
+        let told: Vec<_> = view.troubles.iter().filter(|t| t.what.contains(says)).collect();
+        assert!(told.len() == 1 && told[0].severity == Severity::Warning, "{:?}", view.troubles);
+        assert!(view.troubles.iter().all(|t| !t.what.contains("cannot be read")), "{:?}", view.troubles);
+    }
+    let page = |view| crate::http::pages::overview::page(view).sections.into_iter().map(|(_, s)| s.0);
+    let (old, none) = (page(&old).collect::<String>(), page(&none).collect::<String>());
+    assert!(old.contains("/jobs/runs") && !old.contains("No job runs"), "{old}");
+    assert!(none.contains("Not known") && !none.contains("No job runs"), "{none}");
+    assert!(!none.contains("No job has ended"), "{none}");
 }

@@ -47,6 +47,10 @@ pub struct Signs<'a> {
     pub ended: &'a [JobBrief],
     /// Control files that cannot be read, and why.
     pub damaged: &'a [String],
+    /// When the jobs were read from the export folder; none before the first look has ended.
+    pub looked_at: Option<Timestamp>,
+    /// Whether a newer look takes long.
+    pub is_slow: bool,
 }
 
 /// Everything that is wrong, the worst first.
@@ -54,21 +58,15 @@ pub struct Signs<'a> {
 pub fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
     let mut found = Vec::new();
     of_storage(signs.storage, &mut found);
+    of_look(signs, &mut found);
     of_daemons(signs, &mut found);
     of_running(signs, &mut found);
     for source in signs.sources {
         for snapshot in &source.snapshots {
             found.extend(of_snapshot(source, snapshot, signs.settled && signs.broker.connected));
         }
-        if source.daemons == 0 && source.jobs > 0 {
-            found.push(Trouble::new(
-                Severity::Alarm,
-                format!("no living daemon has the source {}: its jobs wait", source.source),
-                "start a daemon whose configuration has it",
-                "alert-job-stalled",
-            ));
-        }
     }
+    of_sources(signs, &mut found);
     of_ended(signs, &mut found);
     for file in signs.damaged {
         found.push(Trouble::new(
@@ -108,6 +106,22 @@ fn of_storage(storage: &Storage, found: &mut Vec<Trouble>) {
     }
 }
 
+/// A look that takes long says nothing of the jobs.
+fn of_look(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
+    if !signs.is_slow {
+        return;
+    }
+    let what = match signs.looked_at {
+        Some(at) => format!(
+            "the export folder answers slowly: what is shown of jobs is {} old",
+            seconds_text(signs.now.duration_since(at).as_secs_f64().max(0.0))
+        ),
+        None => "the export folder is still being read for the first time: jobs are not known yet".to_owned(),
+    };
+    let remedy = "it goes on by itself; if it stays so, look at the mount and its server";
+    found.push(Trouble::new(Severity::Warning, what, remedy, "the-status-page"));
+}
+
 fn of_daemons(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
     let alive = || signs.daemons.iter().filter(|d| d.standing == Standing::Alive);
     for daemon in alive() {
@@ -144,6 +158,26 @@ fn of_daemons(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
             versions.into_iter().map(|v| if v.is_empty() { "an older one" } else { v }).collect();
         let what = format!("daemons have different versions: {}", list.join(", "));
         found.push(Trouble::new(Severity::Warning, what, "finish the upgrade", "upgrades"));
+    }
+}
+
+/// Sources that jobs need and that nobody says that it has: not only those of the daemon that answers.
+fn of_sources(signs: &Signs<'_>, found: &mut Vec<Trouble>) {
+    // Others may have it, and were not heard.
+    if !signs.settled || !signs.broker.connected {
+        return;
+    }
+    let needed: BTreeSet<&SourceName> = signs.running.iter().map(|job| &job.source).collect();
+    for source in needed {
+        let has = |daemon: &DaemonView| daemon.standing == Standing::Alive && daemon.sources.contains(source);
+        if !signs.daemons.iter().any(has) {
+            found.push(Trouble::new(
+                Severity::Alarm,
+                format!("no living daemon has the source {source}: its jobs wait"),
+                "start a daemon whose configuration has it",
+                "alert-job-stalled",
+            ));
+        }
     }
 }
 

@@ -221,6 +221,10 @@ impl Destination for SimDepot {
         Ok(Held::new(Upload { depot, reference: format!("upload {} {}", place.id, place.nth) }))
     }
 
+    fn scratch(&self, _: &PartPlace) -> io::Result<std::fs::File> {
+        unreachable!("rows of the simulation do not wait")
+    }
+
     /// A part is durable when it is finished, so nothing is left to do.
     async fn secure(&self, _: &JobId, _: BatchId) -> Result<(), FolderError> {
         Ok(())

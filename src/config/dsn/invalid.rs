@@ -134,9 +134,24 @@ pub enum InvalidDsn {
     /// A value that is not of the string itself.
     #[error("{0} (set by {1})")]
     SetBy(Box<InvalidDsn>, Place),
+    /// What is wrong or missing may be set elsewhere than in the string.
+    #[error("{0}")]
+    Around(Box<InvalidDsn>),
 }
 
 impl InvalidDsn {
+    /// Whether the string itself may be right: in the surroundings of another process, or after a change of a
+    /// service file, it may lead somewhere.
+    #[must_use]
+    pub fn is_around(&self) -> bool {
+        matches!(self, Self::ServiceFile(..) | Self::ServiceLine(..) | Self::NoService(_) | Self::Around(_))
+    }
+
+    /// Whether several settings do not go together, which may stand in different places.
+    pub(super) fn is_of_several(&self) -> bool {
+        matches!(self, Self::Missing(..) | Self::Counts(..) | Self::WeakDirect | Self::WeakSystem)
+    }
+
     /// The setting that is wrong or missing, if it may be set elsewhere than in the string.
     pub(super) fn keyword(&self) -> Option<&'static str> {
         match self {

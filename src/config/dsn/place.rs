@@ -15,6 +15,8 @@ pub enum Place {
     Passfile(String),
     /// A key of the source's section.
     Key(&'static str),
+    /// All servers are reached by Unix sockets.
+    Socket,
     /// Nobody set it.
     Usual,
 }
@@ -25,6 +27,7 @@ impl fmt::Display for Place {
             Self::Dsn => f.write_str("dsn"),
             Self::Service(file) | Self::Passfile(file) => f.write_str(file),
             Self::Variable(name) | Self::Key(name) => f.write_str(name),
+            Self::Socket => f.write_str("the Unix socket, which needs no TLS"),
             Self::Usual => f.write_str("default"),
         }
     }

@@ -119,6 +119,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_surroundings_may_set_is_wrong_around_the_string() {
+        let set = |environment, variables: &[(&str, &str)]| around(environment, variables);
+        let is_around =
+            |text: &str, around: &Surroundings| Dsn::within(text, around).expect_err(text).is_around();
+        for (text, around) in [
+            ("host=h user=u", set(true, &[])),
+            ("host=h user=u dbname=d", set(true, &[("PGPORT", "x")])),
+            ("host=a,b user=u dbname=d", set(true, &[("PGPORT", "1,2,3")])),
+        ] {
+            assert!(is_around(text, &around), "{text}");
+        }
+        for (text, around) in [
+            ("host=h user=u", set(false, &[])),
+            ("host=h user=u", set(false, &[("PGDATABASE", "d")])),
+            ("host=h port=x user=u dbname=d", set(true, &[("PGPORT", "1")])),
+            ("host", set(true, &[])),
+        ] {
+            assert!(!is_around(text, &around), "{text}");
+        }
+    }
+
+    #[test]
     fn variables_count_only_if_they_should_and_errors_name_them() {
         let variables = [("PGUSER", "me"), ("PGDATABASE", "shop"), ("PGREQUIRESSL", "1")];
         let read = Dsn::within("host=h", &around(true, &variables)).expect("valid");

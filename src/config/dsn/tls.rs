@@ -19,6 +19,20 @@ pub enum TlsDemand {
     VerifyFull,
 }
 
+impl TlsDemand {
+    /// The word of `sslmode`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
 /// Where CA certificates come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Roots {

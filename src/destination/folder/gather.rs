@@ -1,6 +1,7 @@
 //! Puts a table together: links its parts into its `ready` directory, and into directories below it.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use super::FolderPart;
 use crate::destination::{StagedTable, WinningPart};
@@ -37,7 +38,7 @@ pub(super) async fn gather(
                 Ok(None)
             }
         }
-        other => other.map(|clash| clash.map(|(one, other)| refusal(table, &one, &other))),
+        other => other.map(|refused| refused.map(|refused| refusal(table, &refused))),
     }
 }
 
@@ -51,12 +52,17 @@ fn checked(path: &str) -> Result<&str, FolderError> {
     Ok(path)
 }
 
-/// Makes the directories, then the links. The answer has two directories that are one in this file system.
-async fn link(
-    store: &dyn Store,
-    dir: &str,
-    links: Links<'_>,
-) -> Result<Option<(String, String)>, FolderError> {
+/// Why the directories of partitions cannot stand in this file system.
+#[derive(Debug, PartialEq, Eq)]
+enum Refused {
+    /// Two directories are one.
+    Clash(String, String),
+    /// A directory cannot have its name.
+    Name(String),
+}
+
+/// Makes the directories, then the links.
+async fn link(store: &dyn Store, dir: &str, links: Links<'_>) -> Result<Option<Refused>, FolderError> {
     let mut levels: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for below in links.keys().copied().flatten() {
         let mut path = dir.to_owned();
@@ -73,13 +79,18 @@ async fn link(
     let mut inodes: BTreeMap<u64, String> = BTreeMap::new();
     // A directory comes before those in it.
     for (parent, names) in levels {
-        store.make_dirs(&parent, names.clone()).await?;
+        match store.make_dirs(&parent, names.clone()).await {
+            Err(e) if e.kind() == io::ErrorKind::InvalidFilename => {
+                return Ok(Some(Refused::Name(e.to_string())));
+            }
+            other => other?,
+        }
         for name in names {
             let path = format!("{parent}/{name}");
             let stat = store.stat(&path).await?;
             let below = path[dir.len() + 1..].to_owned();
             if let Some(other) = stat.and_then(|stat| inodes.insert(stat.inode, below.clone())) {
-                return Ok(Some((other, below)));
+                return Ok(Some(Refused::Clash(other, below)));
             }
         }
     }
@@ -90,16 +101,26 @@ async fn link(
     Ok(None)
 }
 
-fn refusal(table: &StagedTable, one: &str, other: &str) -> ErrorReport {
-    ErrorReport::permanent(
-        "partitions_clash",
-        format!(
-            "{}: the export folder cannot tell the directories {one} and {other} apart, because its file system ignores \
-             upper and lower case, or other differences of letters",
-            table.base
+fn refusal(table: &StagedTable, refused: &Refused) -> ErrorReport {
+    let base = &table.base;
+    match refused {
+        Refused::Clash(one, other) => ErrorReport::permanent(
+            "partitions_clash",
+            format!(
+                "{base}: the export folder cannot tell the directories {one} and {other} apart, because its file system \
+                 ignores upper and lower case, or other differences of letters"
+            ),
+            "partition by another column, bring its values to one spelling in a view, or use a file system that tells \
+             names apart",
         ),
-        "partition by another column, bring its values to one spelling in a view, or use a file system that tells names apart",
-    )
+        Refused::Name(why) => ErrorReport::permanent(
+            "partition_name",
+            format!(
+                "{base}: the file system of the export folder refuses the name of a partition's directory: {why}"
+            ),
+            "partition by another column, replace such values in a view, or use a file system that takes such names",
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::folder::{Created, DiskStore, NewFile, Renamed, Stat};
+use crate::message::{BatchId, BatchNo, Epoch, JobId, TableNo};
 
 struct Scratch(PathBuf);
 
@@ -49,6 +50,9 @@ impl Store for Folding {
     }
     fn begin(&self, path: &str) -> io::Result<Box<dyn NewFile>> {
         self.0.begin(&folded(path))
+    }
+    fn scratch(&self, dir: &str) -> io::Result<std::fs::File> {
+        self.0.scratch(&folded(dir))
     }
     async fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         self.0.list(&folded(dir)).await
@@ -106,7 +110,8 @@ async fn directories_that_the_file_system_takes_for_one_are_a_clash_at_every_lev
     ] {
         let scratch = Scratch::new();
         let found = link(&Folding(scratch.store()), "ready", links(one, other)).await.expect("looks");
-        assert_eq!(found, Some((clash.0.to_owned(), clash.1.to_owned())), "{one} and {other}");
+        let clash = Refused::Clash(clash.0.to_owned(), clash.1.to_owned());
+        assert_eq!(found, Some(clash), "{one} and {other}");
         let apart = Scratch::new();
         // Twice, because another coordinator may have begun.
         for _ in 0..2 {
@@ -117,6 +122,27 @@ async fn directories_that_the_file_system_takes_for_one_are_a_clash_at_every_lev
             assert_eq!(fs::read_to_string(path).expect("linked"), name);
         }
     }
+}
+
+#[tokio::test]
+async fn a_name_that_the_file_system_does_not_take_is_refused_and_not_tried_again() {
+    let (scratch, long) = (Scratch::new(), format!("a={}", "x".repeat(300)));
+    let below = format!("b=1/{long}");
+    let found = link(&scratch.store(), "ready", links("b=1", &below)).await.expect("looks");
+    let Some(Refused::Name(why)) = &found else { panic!("{found:?}") };
+    assert!(why.contains(&long) && why.contains("File name too long"), "{why}");
+    let table = StagedTable {
+        job: JobId::parse("j").expect("valid"),
+        of: BatchId { epoch: Epoch(1), batch: BatchNo(0) },
+        table: TableNo(0),
+        stage: Uuid::nil(),
+        directory: None,
+        base: "s_t".into(),
+        certain: None,
+    };
+    let error = refusal(&table, found.as_ref().expect("refused"));
+    assert_eq!((error.code.as_str(), error.retryable), ("partition_name", false));
+    assert!(error.message.starts_with("s_t: ") && error.remedy.is_some(), "{error:?}");
 }
 
 #[test]

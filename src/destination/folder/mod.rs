@@ -128,6 +128,12 @@ impl Destination for FolderDestination {
         Ok(Box::new(FolderFile { file, name, shown }))
     }
 
+    fn scratch(&self, place: &PartPlace) -> io::Result<File> {
+        let dir = layout::parts(&place.job, place.of);
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("a file in {dir}: {e}"));
+        self.folder.store().scratch(&dir).map_err(named)
+    }
+
     async fn secure(&self, job: &JobId, of: BatchId) -> Result<(), FolderError> {
         match self.folder.store().sync(&layout::parts(job, of)).await {
             // If the workspace is gone, the record cannot be written either.

@@ -58,7 +58,7 @@
     });
     source.addEventListener('title', (event) => { document.title = JSON.parse(event.data); });
     source.addEventListener('stale', (event) => {
-      if (JSON.parse(event.data)) say('lost', 'the export folder does not answer: this is what was known last');
+      if (JSON.parse(event.data)) say('lost', 'the export folder answers slowly or not at all: this is what was known last');
       else say('live', 'live');
     });
     source.addEventListener('reload', () => { source.close(); location.reload(); });

@@ -17,6 +17,8 @@ use crate::text::{Rows, bytes_text, count, seconds_text};
 const MOST_DAEMONS: usize = 50;
 /// Troubles that are shown.
 const MOST_TROUBLES: usize = 30;
+/// Before the first look has ended, or if the folder cannot be read.
+const NOT_KNOWN: &str = "Not known: the export folder was not read yet.";
 /// Seconds for which a daemon that left is shown.
 const LEFT: f64 = 600.0;
 
@@ -90,11 +92,19 @@ fn figures(view: &Overview) -> Markup {
     ];
     let parts: Vec<String> =
         today.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
+    let is_known = view.looked_at.is_some();
+    let known = |value: Markup| {
+        if is_known {
+            value
+        } else {
+            html! { "?" }
+        }
+    };
     html! {
         h2.quiet { "Figures" }
         dl.tiles {
-            (tile("Running jobs", &html! { (jobs.running) }, &html! { (jobs.waiting) " waiting" }))
-            (tile("Ended today", &html! { (jobs.ended_today) }, &html! { @if parts.is_empty() { "since 00:00 UTC" } @else { (parts.join(", ")) } }))
+            (tile("Running jobs", &known(html! { (jobs.running) }), &html! { @if is_known { (jobs.waiting) " waiting" } @else { "not known yet" } }))
+            (tile("Ended today", &known(html! { (jobs.ended_today) }), &html! { @if !is_known { "not known yet" } @else if parts.is_empty() { "since 00:00 UTC" } @else { (parts.join(", ")) } }))
             (tile("Rows", &html! { (rows_rate(view.rates.rows_per_second)) }, &html! { "read now" }))
             (tile("Bytes", &html! { (bytes_rate(view.rates.bytes_per_second)) }, &html! { "read now" }))
             (tile("Daemons", &html! { (alive().count()) }, &html! { (tasks) " of " (count(slots.into(), "slot")) " busy" }))
@@ -117,7 +127,9 @@ fn running(view: &Overview) -> Markup {
     let all = view.jobs.running + view.jobs.waiting;
     html! {
         h2 { "Running and waiting jobs" @if all > 0 { span.number { (all) } } }
-        @if view.running.is_empty() {
+        @if view.looked_at.is_none() {
+            p.none { (NOT_KNOWN) }
+        } @else if view.running.is_empty() {
             p.none { "No job runs. " code { "adu-export submit" } " or a message to " code { (view.broker.prefix) ".requests" } " starts one." }
         } @else {
             div.jobs { @for job in &view.running { (running_job(job, view.at)) } }
@@ -317,7 +329,9 @@ fn ended(view: &Overview) -> Markup {
     html! {
         h2 { "Ended jobs" }
         @if view.archives_unread > 0 { p.more { (count(view.archives_unread, "archive")) " still to be read" } }
-        @if view.ended.is_empty() { p.none { "No job has ended yet." } } @else {
+        @if view.looked_at.is_none() { p.none { (NOT_KNOWN) } }
+        @else if view.ended.is_empty() { p.none { "No job has ended yet." } }
+        @else {
             (scrolls("Ended jobs", &table))
             (pager("Pages of ended jobs", view.page, view.pages, |page| format!("/?page={page}#ended")))
         }

@@ -168,3 +168,28 @@ impl Coordinator {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{BatchNo, Epoch};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_settlement_of_many_parts_may_take_longer_before_it_hangs() {
+        let key =
+            |batch| (JobId::parse("j").expect("valid"), BatchId { epoch: Epoch(1), batch: BatchNo(batch) });
+        let second = Duration::from_secs(1);
+        for (parts, longest) in [(0, HANGS_AFTER), (10_000, HANGS_AFTER + second * 200)] {
+            let settling = Settling::default();
+            let work = Work::begin(Arc::clone(&settling.working), key(0), parts);
+            tokio::time::sleep(longest - second).await;
+            let other = Work::begin(Arc::clone(&settling.working), key(1), 0);
+            assert!(!settling.hangs(), "{parts} parts after {longest:?}");
+            tokio::time::sleep(second * 2).await;
+            assert!(settling.hangs(), "{parts} parts after {longest:?}");
+            drop(work);
+            assert!(!settling.hangs(), "the other one has begun later");
+            drop(other);
+        }
+    }
+}

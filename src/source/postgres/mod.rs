@@ -48,6 +48,7 @@ mod end;
 mod filter;
 mod greenplum;
 mod guard;
+mod mapping;
 mod named;
 mod newer;
 mod order;
@@ -281,7 +282,7 @@ impl Source for PostgresSource {
     }
 
     fn map_column(&self, column: &SurveyColumn, options: &MappingOptions<'_>) -> Column {
-        columns::map_column(column, options)
+        mapping::map_column(column, options)
     }
 
     async fn boundaries(

@@ -358,6 +358,12 @@ fn a_daemon_reads_the_environment_only_if_its_source_says_so_and_check_shows_eve
     };
     let told = check(&file, false);
     assert!(told.contains("PGUSER is not read: set `environment = true`"), "{told}");
+    // Commands that need no database work all the same.
+    let pruned = scene.run(BINARY, &["prune", "--config", &file], &given);
+    assert!(pruned.status.success(), "{}", said(&pruned));
+    let planned = ["plan", "--config", &file, "--source", "warehouse", "--table", "public.t"];
+    let planned = said(&scene.run(BINARY, &planned, &given));
+    assert!(planned.contains("sources.warehouse.dsn: it names no user"), "{planned}");
 
     config["sources"]["warehouse"]["environment"] = true.into();
     let file = site.write("check.toml", &config);
