@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::destination::{Destination, PartPlace};
@@ -34,6 +35,8 @@ pub struct PartOrder {
     pub even_empty: bool,
     /// The metadata that a file carries about its origin.
     pub provenance: Provenance,
+    /// Ends the work.
+    pub cancel: CancellationToken,
 }
 
 /// Writes parts.
@@ -174,9 +177,7 @@ fn pump(mut stream: Box<dyn ChunkStream>, mut series: Series) -> Result<(), Expo
     }
     let mut part = None;
     while let Some(batch) = stream.next_batch().map_err(ExportError::Source)? {
-        if series.is_given_up() {
-            return Err(ExportError::Gone);
-        }
+        series.go_on()?;
         let mut open = match part.take() {
             Some(open) => open,
             None => series.begin(None)?,

@@ -62,7 +62,7 @@ impl DiskStore {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.is_half_made(path)? => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(e) => return Err(e),
+            Err(e) => return Err(unnameable(path, e)),
         }
         if let Some(group) = self.group {
             chown(path, None, Some(group))?;
@@ -73,7 +73,8 @@ impl DiskStore {
     /// Whether a directory lacks mode or group, because whoever made it died before that. People may choose
     /// modes elsewhere, but not in workspaces. Only the owner can change them.
     fn is_half_made(&self, path: &Path) -> io::Result<bool> {
-        if !path.starts_with(self.root.join(layout::TEMP)) {
+        let below = path.strip_prefix(self.root.join(layout::TEMP)).ok().and_then(|path| path.iter().next());
+        if below.and_then(|name| layout::job_of_workspace(name.to_str()?)).is_none() {
             return Ok(false);
         }
         let Some(meta) = present(fs::symlink_metadata(path))? else { return Ok(false) };
@@ -104,8 +105,9 @@ fn touch_down_to(root: &Path, dir: &Path) -> io::Result<()> {
 
 /// Gives the errors by which file systems refuse names one kind: too long, or with characters that they do not
 /// take.
-fn unnameable(name: &str, error: io::Error) -> io::Error {
+fn unnameable(path: &Path, error: io::Error) -> io::Error {
     use rustix::io::Errno;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     match Errno::from_io_error(&error) {
         Some(Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ) => {
             io::Error::new(io::ErrorKind::InvalidFilename, format!("{name}: {error}"))
@@ -167,7 +169,8 @@ impl Store for DiskStore {
         // A process that dies between the two steps leaves an empty file, which goes with the directory.
         let path = self.absolute(dir).join(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        fs::remove_file(&path)?;
+        // `NotFound` is the answer to a request that was repeated, because the first answer was lost.
+        present(fs::remove_file(&path))?;
         Ok(file)
     }
 
@@ -187,7 +190,7 @@ impl Store for DiskStore {
     async fn make_dirs(&self, parent: &str, names: Vec<String>) -> io::Result<()> {
         self.blocking("make directories in", parent, move |this, parent| {
             for name in &names {
-                this.make_dir(&parent.join(name)).map_err(|e| unnameable(name, e))?;
+                this.make_dir(&parent.join(name))?;
             }
             this.syncs.sync(&parent)
         })
@@ -334,18 +337,18 @@ mod tests {
     #[test]
     fn names_that_file_systems_refuse_are_one_kind_of_error() {
         for code in [libc::ENAMETOOLONG, libc::EINVAL, libc::EILSEQ] {
-            let error = unnameable("a=\u{1F600}", io::Error::from_raw_os_error(code));
+            let error = unnameable(Path::new("b/a=\u{1F600}"), io::Error::from_raw_os_error(code));
             assert_eq!(error.kind(), io::ErrorKind::InvalidFilename);
             assert!(error.to_string().starts_with("a=\u{1F600}: "), "{error}");
         }
-        let other = unnameable("a", io::Error::from_raw_os_error(libc::EIO));
+        let other = unnameable(Path::new("a"), io::Error::from_raw_os_error(libc::EIO));
         assert_eq!(other.raw_os_error(), Some(libc::EIO));
     }
 
     #[tokio::test]
     async fn a_directory_whose_maker_died_gets_mode_and_group_from_the_next_one() {
         let root = std::env::temp_dir().join(format!("adu-disk-{}", uuid::Uuid::new_v4()));
-        for directory in [".temp/ready", "crm"] {
+        for directory in [".temp/job_j/ready", "crm"] {
             fs::create_dir_all(root.join(directory).join("a=1")).expect("made");
         }
         // Root may give directories to any group. Other users may give them only to their own groups.
@@ -357,14 +360,14 @@ mod tests {
             (meta.mode() & 0o7777, meta.gid())
         };
         let chosen = fs::Permissions::from_mode(0o700);
-        for path in [".temp/ready/a=1", "crm/a=1"] {
+        for path in [".temp/job_j/ready/a=1", "crm/a=1"] {
             fs::set_permissions(root.join(path), chosen.clone()).expect("set");
         }
-        for parent in [".temp/ready", "crm"] {
+        for parent in [".temp/job_j/ready", "crm"] {
             store.make_dirs(parent, vec!["a=1".into(), "a=2".into()]).await.expect("made");
         }
-        assert_eq!(state(".temp/ready/a=1"), (DIRECTORY_MODE, group));
-        assert_eq!(state(".temp/ready/a=2"), (DIRECTORY_MODE, group));
+        assert_eq!(state(".temp/job_j/ready/a=1"), (DIRECTORY_MODE, group));
+        assert_eq!(state(".temp/job_j/ready/a=2"), (DIRECTORY_MODE, group));
         assert_eq!(state("crm/a=1"), (0o700, own), "people chose this");
         fs::remove_dir_all(root).expect("removed");
     }

@@ -91,11 +91,10 @@ impl Partitions {
 
     /// Takes rows. An error if nobody wants the parts any more.
     pub(super) fn write(&mut self, batch: RecordBatch) -> Result<(), ExportError> {
-        if self.series.is_given_up() {
-            return Err(ExportError::Gone);
-        }
+        self.series.go_on()?;
         let Some(last) = batch.num_rows().checked_sub(1) else { return Ok(()) };
         let of = self.keys.of(&batch).map_err(ExportError::Source)?;
+        self.series.has_room_for(self.keys.len())?;
         let batch = batch.project(&self.columns).map_err(|e| self.broken(&e))?;
         self.waiting.resize_with(self.keys.len(), Vec::new);
         self.begun.resize(self.keys.len(), false);
@@ -120,11 +119,19 @@ impl Partitions {
 
     /// Writes all rows that wait, and ends all parts. Without any rows, one part is written if it is wanted.
     pub(super) fn close(mut self) -> Result<(), ExportError> {
-        for partition in 0..self.waiting.len() {
-            self.write_waiting(partition)?;
-            while let Some(rows) = self.spill.as_mut().map_or(Ok(None), |spill| spill.pop(partition))? {
+        // Those with open parts come first: they would have to be ended for the others.
+        let (begun, others): (Vec<usize>, Vec<usize>) =
+            (0..self.waiting.len()).partition(|partition| self.open.contains_key(partition));
+        let spill = self.spill.take();
+        for partition in begun.into_iter().chain(others) {
+            let mut frames = spill.as_ref().map(|spill| spill.frames(partition)).transpose()?;
+            while let Some((spill, frames)) = spill.as_ref().zip(frames.as_mut())
+                && let Some(rows) = spill.next(frames)?
+            {
+                self.series.go_on()?;
                 self.append(partition, rows)?;
             }
+            self.write_waiting(partition)?;
             if let Some(open) = self.open.remove(&partition) {
                 self.series.end(open.part)?;
             }
@@ -164,6 +171,7 @@ impl Partitions {
                 }
                 let rows = self.waiting[partition].len();
                 written += rows;
+                self.series.go_on()?;
                 if self.is_worth(partition, rows.saturating_mul(self.bytes_of_row())) {
                     self.write_waiting(partition)?;
                 } else {
@@ -200,7 +208,7 @@ impl Partitions {
                 Some(spill) => spill,
                 None => {
                     let (file, shown) = self.series.scratch()?;
-                    Spill::new(file, shown, self.series.schema().clone())?
+                    Spill::new(file, shown, self.series.schema().clone())
                 }
             };
             spill.push(partition, &piece)?;

@@ -74,9 +74,20 @@ impl Series {
         self.begun == 0
     }
 
-    /// Whether nobody takes parts any more, because an earlier one could not be made durable.
-    pub(super) fn is_given_up(&self) -> bool {
-        self.ended.is_closed()
+    /// An error if nobody wants the parts any more, because the work was cancelled or an earlier part could not be
+    /// made durable.
+    pub(super) fn go_on(&self) -> Result<(), ExportError> {
+        if self.ended.is_closed() || self.order.cancel.is_cancelled() {
+            Err(ExportError::Gone)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// An error if there will be more parts than a chunk may give.
+    pub(super) fn has_room_for(&self, parts: usize) -> Result<(), ExportError> {
+        let most = usize::try_from(MOST_PARTS).unwrap_or(usize::MAX);
+        if parts > most { Err(ExportError::Source(too_many(self.table()))) } else { Ok(()) }
     }
 
     /// Begins the next part, in the directory of its partition if there is one.

@@ -101,6 +101,7 @@ pub async fn export(
         // The first chunk always writes a part: a table without rows is published with it.
         even_empty: task.chunk.0 == 0,
         provenance,
+        cancel: chunk.cancel.clone(),
     };
     let parts = context.parts.write(order, Box::new(Rows { rows, _turn: turn })).await?;
     for part in &parts {

@@ -1,27 +1,37 @@
 //! Rows that wait for their partition on disk, because memory has no room for them.
 //!
-//! They are in a file without a name, in frames of a few rows of one partition. Each frame says where the frame
-//! before it is, so memory does not depend on their number (I8). The file goes when it is closed, whatever ends
-//! the process.
+//! They are in a file without a name, in frames of a few rows of one partition: a record batch as Arrow's IPC
+//! has it, compressed. Each frame says where the one before it is and which checksum that one has, so memory does
+//! not depend on their number (I8), and a byte that comes back as another one is found. The file goes when it is
+//! closed, whatever ends the process.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
-use arrow::row::{RowConverter, SortField};
-use parquet::errors::ParquetError;
+use arrow::ipc::reader::FileDecoder;
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, write_message};
+use arrow::ipc::{Block, MetadataVersion};
+use sha2::{Digest, Sha256};
 
 use crate::write::WriteError;
 
-/// Where the frame before a frame is: its position and its length. Zeros mean that there is none.
-const HEAD: usize = 16;
+/// Bytes of what a frame says of the one before it.
+const LINK: usize = 16 + SUM;
+/// Bytes of the size of a message without its data.
+const META: usize = 4;
+const SUM: usize = 32;
 
+/// Where a frame is, and its checksum. A frame without bytes is none.
 #[derive(Clone, Copy, Default)]
 struct Frame {
     at: u64,
     bytes: u64,
+    sum: [u8; SUM],
 }
 
 pub(super) struct Spill {
@@ -29,73 +39,112 @@ pub(super) struct Spill {
     /// What errors call the file.
     shown: PathBuf,
     end: u64,
+    /// Bytes of the longest frame.
+    longest: u64,
     schema: SchemaRef,
-    converter: RowConverter,
     /// The last frame of each partition.
     last: Vec<Frame>,
 }
 
+/// The frames of a partition, from the last one to the first.
+pub(super) struct Frames(Vec<Frame>);
+
 impl Spill {
     /// `file` is empty, and only this spill has it.
-    pub(super) fn new(file: File, shown: PathBuf, schema: SchemaRef) -> Result<Self, WriteError> {
-        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone()));
-        let converter = RowConverter::new(fields.collect()).map_err(|e| broken(&shown, &e))?;
-        Ok(Self { file, shown, end: 0, schema, converter, last: Vec::new() })
+    pub(super) fn new(file: File, shown: PathBuf, schema: SchemaRef) -> Self {
+        Self { file, shown, end: 0, longest: 0, schema, last: Vec::new() }
     }
 
-    /// Puts rows of a partition aside. They are few: a frame is encoded in memory.
+    /// Puts rows of a partition aside. They are few: a frame is made in memory.
     pub(super) fn push(&mut self, partition: usize, rows: &RecordBatch) -> Result<(), WriteError> {
-        let encoded = self.converter.convert_columns(rows.columns()).map_err(|e| broken(&self.shown, &e))?;
-        let mut plain = Vec::new();
-        for row in &encoded {
-            plain.extend_from_slice(&(row.as_ref().len() as u64).to_le_bytes());
-            plain.extend_from_slice(row.as_ref());
-        }
-        drop(encoded);
         if self.last.len() <= partition {
             self.last.resize_with(partition + 1, Frame::default);
         }
-        let before = self.last[partition];
-        let mut frame = Vec::with_capacity(HEAD + plain.len() / 2);
-        frame.extend_from_slice(&before.at.to_le_bytes());
-        frame.extend_from_slice(&before.bytes.to_le_bytes());
-        frame.extend_from_slice(&lz4_flex::block::compress_prepend_size(&plain));
-        self.file.write_all_at(&frame, self.end).map_err(|e| WriteError::storage(&self.shown, e))?;
-        self.last[partition] = Frame { at: self.end, bytes: frame.len() as u64 };
-        self.end += frame.len() as u64;
+        let (meta, message) = message(rows).map_err(|e| self.failed(io::Error::other(e)))?;
+        let mut frame = self.last[partition].link().to_vec();
+        frame.extend_from_slice(&meta.to_le_bytes());
+        frame.extend_from_slice(&lz4_flex::block::compress_prepend_size(&message));
+        self.file.write_all_at(&frame, self.end).map_err(|e| self.failed(e))?;
+        let (bytes, sum) = (frame.len() as u64, Sha256::digest(&frame).into());
+        self.last[partition] = Frame { at: self.end, bytes, sum };
+        self.end += bytes;
+        self.longest = self.longest.max(bytes);
         Ok(())
     }
 
-    /// The rows of a partition that were put aside last, which are forgotten then.
-    pub(super) fn pop(&mut self, partition: usize) -> Result<Option<RecordBatch>, WriteError> {
-        let Some(frame) = self.last.get(partition).copied().filter(|frame| frame.bytes > 0) else {
-            return Ok(None);
-        };
-        let mut bytes = vec![0; usize::try_from(frame.bytes).unwrap_or(usize::MAX)];
-        self.file.read_exact_at(&mut bytes, frame.at).map_err(|e| WriteError::storage(&self.shown, e))?;
-        let (head, packed) = bytes.split_at(HEAD);
-        let (at, length) = head.split_at(HEAD / 2);
-        self.last[partition] = Frame { at: number(at), bytes: number(length) };
-        let plain =
-            lz4_flex::block::decompress_size_prepended(packed).map_err(|e| broken(&self.shown, &e))?;
-        drop(bytes);
-        let (parser, mut rows, mut rest) = (self.converter.parser(), Vec::new(), plain.as_slice());
-        while let Some((length, more)) = rest.split_first_chunk::<{ size_of::<u64>() }>() {
-            let (row, more) = more.split_at(usize::try_from(number(length)).unwrap_or(usize::MAX));
-            rows.push(parser.parse(row));
-            rest = more;
+    /// The frames of a partition. They are checked when they are read.
+    pub(super) fn frames(&self, partition: usize) -> Result<Frames, WriteError> {
+        let mut frames = Vec::new();
+        let mut next = self.last.get(partition).copied().unwrap_or_default();
+        while next.bytes > 0 {
+            // Frames are written one after the other.
+            let before = frames.last().map_or(self.end, |after: &Frame| after.at);
+            let is_before = next.at.checked_add(next.bytes).is_some_and(|end| end <= before);
+            if !is_before || !(LINK as u64..=self.longest).contains(&next.bytes) {
+                return Err(self.failed(changed()));
+            }
+            frames.push(next);
+            let mut link = [0; LINK];
+            self.file.read_exact_at(&mut link, next.at).map_err(|e| self.failed(e))?;
+            next = Frame::of(&link);
         }
-        let columns = self.converter.convert_rows(rows).map_err(|e| broken(&self.shown, &e))?;
-        RecordBatch::try_new(self.schema.clone(), columns).map(Some).map_err(|e| broken(&self.shown, &e))
+        Ok(Frames(frames))
+    }
+
+    /// The rows of the first frame that is left.
+    pub(super) fn next(&self, frames: &mut Frames) -> Result<Option<RecordBatch>, WriteError> {
+        let Some(frame) = frames.0.pop() else { return Ok(None) };
+        let mut bytes = vec![0; usize::try_from(frame.bytes).unwrap_or(usize::MAX)];
+        self.file.read_exact_at(&mut bytes, frame.at).map_err(|e| self.failed(e))?;
+        if <[u8; SUM]>::from(Sha256::digest(&bytes)) != frame.sum {
+            return Err(self.failed(changed()));
+        }
+        self.rows(&bytes[LINK..]).map(Some).map_err(|e| self.failed(io::Error::other(e)))
+    }
+
+    fn rows(&self, frame: &[u8]) -> Result<RecordBatch, Box<dyn std::error::Error + Send + Sync>> {
+        let (meta, packed) = frame.split_first_chunk::<META>().ok_or_else(changed)?;
+        let meta = u32::from_le_bytes(*meta);
+        let message = Buffer::from_vec(lz4_flex::block::decompress_size_prepended(packed)?);
+        let block = Block::new(0, i32::try_from(meta)?, message.len() as i64 - i64::from(meta));
+        let decoder = FileDecoder::new(self.schema.clone(), MetadataVersion::V5);
+        Ok(decoder.read_record_batch(&block, &message)?.ok_or_else(changed)?)
+    }
+
+    fn failed(&self, error: io::Error) -> WriteError {
+        WriteError::storage(&self.shown, error)
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+impl Frame {
+    fn link(&self) -> [u8; LINK] {
+        let mut link = [0; LINK];
+        link[..8].copy_from_slice(&self.at.to_le_bytes());
+        link[8..16].copy_from_slice(&self.bytes.to_le_bytes());
+        link[16..].copy_from_slice(&self.sum);
+        link
+    }
+
+    fn of(link: &[u8; LINK]) -> Self {
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+        let mut sum = [0; SUM];
+        sum.copy_from_slice(&link[16..]);
+        Self { at: number(&link[..8]), bytes: number(&link[8..16]), sum }
+    }
 }
 
-fn broken(shown: &Path, why: &dyn std::fmt::Display) -> WriteError {
-    WriteError::Encode { path: shown.to_owned(), source: ParquetError::General(why.to_string()) }
+/// Rows as a message of Arrow's IPC, and how many of its bytes are not data.
+fn message(rows: &RecordBatch) -> Result<(u32, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
+    let options = IpcWriteOptions::default();
+    let (_, encoded) =
+        IpcDataGenerator::default().encoded_batch(rows, &mut DictionaryTracker::new(false), &options)?;
+    let mut message = Vec::with_capacity(encoded.ipc_message.len() + encoded.arrow_data.len() + 64);
+    let (meta, _) = write_message(&mut message, encoded, &options)?;
+    Ok((u32::try_from(meta)?, message))
+}
+
+fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the file system did not give back what was written")
 }
 
 #[cfg(test)]
@@ -142,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_back_as_they_were_last_frame_first() {
+    fn rows_come_back_in_order_as_they_were_or_not_at_all() {
         let columns = columns();
         let fields: Vec<_> = columns.iter().map(|c| Field::new("c", c.data_type().clone(), true)).collect();
         let schema = Arc::new(Schema::new(fields));
@@ -150,13 +199,14 @@ mod tests {
         let path = std::env::temp_dir().join(format!("adu-spill-{}", uuid::Uuid::new_v4()));
         let file = File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
         std::fs::remove_file(&path).expect("removed");
-        let mut spill = Spill::new(file, path, schema).expect("a spill");
+        let mut spill = Spill::new(file, path, schema);
         for partition in [1, 0, 1] {
             spill.push(partition, &rows).expect("pushed");
             spill.push(partition, &rows.slice(partition, 1)).expect("pushed");
         }
-        for expected in [rows.slice(1, 1), rows.clone(), rows.slice(1, 1), rows.clone()] {
-            let back = spill.pop(1).expect("popped").expect("there");
+        let mut frames = spill.frames(1).expect("frames");
+        for expected in [rows.clone(), rows.slice(1, 1), rows.clone(), rows.slice(1, 1)] {
+            let back = spill.next(&mut frames).expect("read").expect("there");
             assert_eq!(back, expected);
             // Bit by bit, however arrays are compared.
             let bits = |batch: &RecordBatch| -> Vec<Option<u64>> {
@@ -164,9 +214,27 @@ mod tests {
             };
             assert_eq!(bits(&back), bits(&expected));
         }
-        assert!(spill.pop(1).expect("popped").is_none());
-        assert_eq!(spill.pop(0).expect("popped"), Some(rows.slice(0, 1)));
-        assert_eq!(spill.pop(0).expect("popped"), Some(rows));
-        assert!(spill.pop(0).expect("popped").is_none() && spill.pop(9).expect("popped").is_none());
+        assert!(spill.next(&mut frames).expect("read").is_none());
+        assert!(spill.next(&mut spill.frames(9).expect("none")).expect("read").is_none());
+        // Whatever byte comes back as another one, no row does.
+        for at in 0..spill.end {
+            let mut byte = [0];
+            spill.file.read_exact_at(&mut byte, at).expect("read");
+            for other in [byte[0] ^ 1, byte[0] ^ 0x80, 0, 0xff].into_iter().filter(|other| *other != byte[0])
+            {
+                spill.file.write_all_at(&[other], at).expect("written");
+                let found = (0..2).try_for_each(|partition| {
+                    let mut frames = spill.frames(partition)?;
+                    while spill.next(&mut frames)?.is_some() {}
+                    Ok(())
+                });
+                let kind = found.map_err(|e| match e {
+                    WriteError::Storage { source, .. } => source.kind(),
+                    other => panic!("{other}"),
+                });
+                assert_eq!(kind, Err(io::ErrorKind::InvalidData), "byte {at}");
+            }
+            spill.file.write_all_at(&byte, at).expect("written");
+        }
     }
 }

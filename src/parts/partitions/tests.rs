@@ -7,6 +7,7 @@ use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::*;
@@ -46,6 +47,7 @@ fn plan(by: &[&str], row_group_bytes: u64, partitions_max: u32) -> ExportPlan {
 /// Partitions that write to a folder, and what ended.
 struct Bench {
     root: Root,
+    cancel: CancellationToken,
     partitions: Partitions,
     written: std::thread::JoinHandle<Vec<(String, String)>>,
 }
@@ -72,7 +74,9 @@ impl Bench {
             predicate: "all".into(),
             snapshot: None,
         };
-        let order = PartOrder { place, plan: Arc::new(plan), even_empty: true, provenance };
+        let cancel = CancellationToken::new();
+        let order =
+            PartOrder { place, plan: Arc::new(plan), even_empty: true, provenance, cancel: cancel.clone() };
         let (ended, mut parts) = mpsc::channel(1);
         let series = Series::new(Arc::new(FolderDestination::new(folder)), order, ended);
         let written = std::thread::spawn(move || {
@@ -84,7 +88,7 @@ impl Bench {
             }
             all
         });
-        Self { root: Root(root), partitions: Partitions::new(series).expect("partitions"), written }
+        Self { root: Root(root), cancel, partitions: Partitions::new(series).expect("partitions"), written }
     }
 
     fn write(&mut self, regions: &[Option<String>], from: i64, note: &str) -> Result<(), ExportError> {
@@ -272,4 +276,17 @@ fn several_columns_are_several_levels() {
             "region=a%2Fb/note=x/part-000000-0000.parquet"
         ]
     );
+}
+
+#[test]
+fn a_cancelled_chunk_does_not_write_the_rows_that_wait() {
+    let mut bench = Bench::new(plan(&["region"], 1 << 20, 1_000));
+    let regions: Vec<Option<String>> = (0..2_000).map(|row| Some(format!("r{}", row % 500))).collect();
+    for batch in 0..40 {
+        bench.write(&regions, batch * 2_000, &"x".repeat(100)).expect("takes rows");
+    }
+    bench.cancel.cancel();
+    assert!(matches!(bench.write(&regions, 0, ""), Err(ExportError::Gone)));
+    assert!(matches!(bench.partitions.close(), Err(ExportError::Gone)));
+    assert_eq!(bench.written.join().expect("ended").len(), 0);
 }
