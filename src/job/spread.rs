@@ -10,7 +10,7 @@ use crate::plan::export_plan::{PlannedTable, WriterSettings};
 use crate::relation::hive;
 
 /// How many files a table may have. Its archive names them all.
-const MOST_FILES: usize = 200_000;
+const MOST_FILES: usize = 1_000_000;
 
 /// The parts of a table. A chunk without rows has a part that is not published and does not count.
 #[derive(Debug, Default)]
