@@ -14,7 +14,9 @@ use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::FileDecoder;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, write_message};
+use arrow::ipc::writer::{
+    DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message,
+};
 use arrow::ipc::{Block, MetadataVersion};
 use sha2::{Digest, Sha256};
 
@@ -136,8 +138,8 @@ impl Frame {
 /// Rows as a message of Arrow's IPC, and how many of its bytes are not data.
 fn message(rows: &RecordBatch) -> Result<(u32, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
     let options = IpcWriteOptions::default();
-    let (_, encoded) =
-        IpcDataGenerator::default().encoded_batch(rows, &mut DictionaryTracker::new(false), &options)?;
+    let (mut dictionaries, mut context) = (DictionaryTracker::new(false), IpcWriteContext::default());
+    let (_, encoded) = IpcDataGenerator::default().encode(rows, &mut dictionaries, &options, &mut context)?;
     let mut message = Vec::with_capacity(encoded.ipc_message.len() + encoded.arrow_data.len() + 64);
     let (meta, _) = write_message(&mut message, encoded, &options)?;
     Ok((u32::try_from(meta)?, message))
