@@ -72,7 +72,13 @@ impl Bench {
             predicate: "all".into(),
             snapshot: None,
         };
-        let order = PartOrder { place, plan: Arc::new(plan), even_empty: true, provenance };
+        let order = PartOrder {
+            place,
+            plan: Arc::new(plan),
+            even_empty: true,
+            provenance,
+            trace: tracing::Span::none(),
+        };
         let (ended, mut parts) = mpsc::channel(1);
         let series = Series::new(Arc::new(FolderDestination::new(folder)), order, ended);
         let written = std::thread::spawn(move || {
