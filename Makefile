@@ -16,7 +16,7 @@ CARGO_DEB := $(TARGET)/tools/bin/cargo-deb
 SAY := @echo; echo "==>"
 # All eight tables of TPC-H, compared with the server.
 PIPELINE := pipeline::two_daemons_export_all_tables_equal_to_the_source
-LINTS := cargo clippy --locked --all-targets --features failpoints -- -D warnings
+LINTS := cargo clippy --locked --all-targets --features failpoints,otel -- -D warnings
 
 .PHONY: help
 help: ## What there is
@@ -29,9 +29,9 @@ quick: packages $(PYTHON) ## For the daily loop: format, lints, unit tests, one 
 	echo "==> lints: all targets, warnings denied"
 	$(LINTS)
 	echo "==> unit tests"
-	cargo test --locked --features failpoints --lib
+	cargo test --locked --features failpoints,otel --lib
 	echo "==> one export by two daemons, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"
-	cargo test --locked --features failpoints --test main -- --exact $(PIPELINE)
+	cargo test --locked --features failpoints,otel --test main -- --exact $(PIPELINE)
 	echo "==> quick, but not all: make test"
 
 .PHONY: test
@@ -41,24 +41,24 @@ test: packages $(PYTHON) ## Everything that must hold: format, lints, docs, all 
 	echo "==> lints: all targets, warnings denied"
 	$(LINTS)
 	echo "==> documentation without warnings"
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --features failpoints --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --features failpoints,otel --no-deps --document-private-items
 	echo "==> tests, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"
 	# Most tests wait for heartbeats and timeouts: more at once than there are cores.
-	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked --all-targets --features failpoints
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked --all-targets --features failpoints,otel
 	echo "==> instructions, counted"
-	cargo build --locked --features failpoints --example instructions
+	cargo build --locked --features failpoints,otel --example instructions
 	scripts/instructions.py $(TARGET)/debug/examples/instructions
 	echo "==> all of it holds"
 
 .PHONY: chaos
 chaos: packages $(PYTHON) ## Random deaths of daemons and servers: make chaos SEED=… ROUNDS=…
-	ADU_CHAOS_SEED=$(SEED) ADU_CHAOS_ROUNDS=$(ROUNDS) cargo test --locked --features failpoints --test chaos -- --nocapture
+	ADU_CHAOS_SEED=$(SEED) ADU_CHAOS_ROUNDS=$(ROUNDS) cargo test --locked --features failpoints,otel --test chaos -- --nocapture
 
 .PHONY: simulate
 simulate: ## New schedules of the simulation: make simulate SCHEDULES=… BASE=… (first seed; default: now)
 	base=$(or $(BASE),$$(date +%s)000000)
 	ADU_SIMULATION_BASE=$$base ADU_SIMULATION_SCHEDULES=$(or $(SCHEDULES),100000) \
-		cargo test --locked --features failpoints --test simulation -- --nocapture
+		cargo test --locked --features failpoints,otel --test simulation -- --nocapture
 
 .PHONY: demo
 demo: packages $(PYTHON) ## TPC-H at scale 1 through two daemons, with live progress and a look at the result
@@ -78,7 +78,7 @@ upgrade-check: packages $(PYTHON) ## Daemons of an older release beside new ones
 	git -C $(TARGET)/older checkout --quiet --detach $(OLDER)
 	cargo build --locked --bin adu-export --manifest-path $(TARGET)/older/Cargo.toml --target-dir $(TARGET)/older/target
 	ADU_OLDER=$$(realpath $(TARGET)/older/target/debug/adu-export) \
-		cargo test --locked --features failpoints --test faults upgrade:: -- --ignored
+		cargo test --locked --features failpoints,otel --test faults upgrade:: -- --ignored
 
 .PHONY: greenplum-dsn
 greenplum-dsn:
@@ -86,7 +86,7 @@ greenplum-dsn:
 
 .PHONY: greenplum-check
 greenplum-check: greenplum-dsn packages $(PYTHON) ## Against a real Greenplum cluster: make greenplum-check ADU_TEST_GREENPLUM_DSN=postgres://superuser@host:port/database
-	cargo test --locked --features failpoints --test greenplum -- --ignored --test-threads=1
+	cargo test --locked --features failpoints,otel --test greenplum -- --ignored --test-threads=1
 
 .PHONY: greenplum-bench
 greenplum-bench: greenplum-dsn packages $(BENCH_PYTHON) ## Beside psql and PostgreSQL, on a cluster on this machine: make greenplum-bench RUNS=5 ADU_TEST_GREENPLUM_DSN=…
@@ -119,12 +119,12 @@ matrix: packages $(PYTHON) ## Types, pipeline and planner on PostgreSQL 12 to 18
 
 .PHONY: fuzz
 fuzz: ## MINUTES (5) of random splits and garbage for tap and decoders: no panic, no value changed, memory bounded
-	cargo test --locked --features failpoints --lib --no-run
+	cargo test --locked --features failpoints,otel --lib --no-run
 	# A length that is believed before its bytes are there would reserve gigabytes: it ends the test here.
 	ulimit -v 1500000
 	end=$$((SECONDS + 60 * $(or $(MINUTES),5)))
 	while [ $$SECONDS -lt $$end ]; do
-		PROPTEST_CASES=1000 cargo test --locked --features failpoints --lib -- \
+		PROPTEST_CASES=1000 cargo test --locked --features failpoints,otel --lib -- \
 			decode::decoder::tests::pieces_do_not_matter decode::decoder::tests::garbage_is_never_a_panic \
 			source::postgres::tap::tests::rows_and_messages_are_told_apart \
 			source::postgres::pages::tests::garbage_is_never_a_panic_and_its_growth_is_bounded \
@@ -147,7 +147,7 @@ bench-odbc2parquet: ## One more peer for the benches; wants Debian's unixodbc-de
 
 .PHONY: instructions
 instructions: packages ## Instructions of decoding and encoding against those recorded: make instructions RECORD=1 records them
-	cargo build --locked --features failpoints --example instructions
+	cargo build --locked --features failpoints,otel --example instructions
 	scripts/instructions.py $(TARGET)/debug/examples/instructions $(if $(RECORD),--record)
 
 # ADU_BINARY packages a binary that exists; else the release is built.
@@ -157,7 +157,7 @@ deb: $(CARGO_DEB) ## The Debian package, below target/debian: make deb ADU_BINAR
 		mkdir -p $(TARGET)/release
 		cp $(ADU_BINARY) $(TARGET)/release/adu-export
 	else
-		cargo build --locked --release --bin adu-export
+		cargo build --locked --release --features otel --bin adu-export
 	fi
 	scripts/describe.sh $(TARGET)/release/adu-export $(TARGET)/release/package
 	$(CARGO_DEB) --no-build
@@ -179,12 +179,12 @@ docker-check: packages $(PYTHON) ## The image built without a network, and compo
 .PHONY: page-check
 page-check: packages $(PAGE_PYTHON) $(AXE) ## The status page of a real fleet in Chromium (axe, keyboard, phone, dark), its API by schemathesis (5 minutes)
 	@scripts/packages.sh chromium
-	cargo build --locked --features failpoints --bin adu-export
+	cargo build --locked --features failpoints,otel --bin adu-export
 	TARGET=$(TARGET) scripts/page-check.sh $(AXE)
 
 .PHONY: schemas
 schemas: ## Write config/schemas/ and docs/MESSAGES.md again from the Rust types
-	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints --lib message::schema
+	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints,otel --lib message::schema
 
 ASYNCAPI := $(TARGET)/asyncapi-$(ASYNCAPI_PARSER)/node_modules
 

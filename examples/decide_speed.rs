@@ -166,6 +166,7 @@ fn plan(job: &JobState, source: &SourceName, tables: u32, chunks: u32) -> Export
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
         destination: None,
+        traceparent: None,
         snapshot: Some(Snapshot {
             lineage: Uuid::nil(),
             time: Timestamp::UNIX_EPOCH,

@@ -82,7 +82,7 @@ failed=() summary=()
 tests() { # NAME VERSION TESTS… → runs them, with another server named in the environment
   local name=$1 version=$2 log=$folder/$1.log result=exact
   echo "==> $name $version"
-  cargo test --locked --features failpoints --test main --test faults -- --nocapture "${@:3}" >"$log" 2>&1 ||
+  cargo test --locked --features failpoints,otel --test main --test faults -- --nocapture "${@:3}" >"$log" 2>&1 ||
     { result="FAILED, see $log"; failed+=("$name"); }
   summary+=("$name|$version|$result|$(sed -n 's/^PostgreSQL [0-9]* has //p' "$log" | head -n 1)")
 }

@@ -32,5 +32,6 @@ pub mod source;
 pub mod spelling;
 pub mod status;
 pub mod text;
+pub mod traces;
 pub mod worker;
 pub mod write;

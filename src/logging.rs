@@ -13,6 +13,7 @@ use self::journal::Journal;
 use self::lines::JsonLines;
 pub use self::lines::name_daemon;
 use crate::config::{LogConfig, LogFormat};
+use crate::traces::{self, TraceLayer};
 
 mod journal;
 mod lines;
@@ -37,12 +38,13 @@ pub enum LoggingError {
     Twice,
 }
 
-/// What the lines are written from.
-type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+/// What the lines are written from. Traces have a filter of their own, so that the level of the log does not
+/// change them.
+type Traced = Layered<Option<TraceLayer>, Registry>;
 
 /// Changes the level while the program runs.
-#[derive(Clone, Debug)]
-pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+#[derive(Clone)]
+pub struct LogHandle(reload::Handle<EnvFilter, Traced>);
 
 impl LogHandle {
     /// Applies the level of a configuration that was read again. The format stays the same.
@@ -57,11 +59,11 @@ impl LogHandle {
     }
 }
 
-/// Sets up the log of this process.
+/// Sets up the log of this process, and the traces beside it.
 ///
 /// # Errors
 /// If the level cannot be parsed, or logging was set up before.
-pub fn init(config: &LogConfig) -> Result<LogHandle, LoggingError> {
+pub fn init(config: &LogConfig, traces: Option<TraceLayer>) -> Result<LogHandle, LoggingError> {
     let (filter, handle) = reload::Layer::new(filter(config)?);
     let journal = || Journal::of_stderr().map(json);
     let lines = match config.format {
@@ -69,29 +71,33 @@ pub fn init(config: &LogConfig) -> Result<LogHandle, LoggingError> {
         LogFormat::Text => text(),
         LogFormat::Auto => journal().unwrap_or_else(text),
     };
-    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|_| LoggingError::Twice)?;
+    let subscriber = tracing_subscriber::registry().with(traces).with(lines.with_filter(filter));
+    subscriber.try_init().map_err(|_| LoggingError::Twice)?;
     Ok(LogHandle(handle))
 }
 
-fn text() -> Box<dyn Layer<Filtered> + Send + Sync> {
+fn text() -> Box<dyn Layer<Traced> + Send + Sync> {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     fmt::layer().with_ansi(colours).with_writer(std::io::stderr).boxed()
 }
 
-fn json(to: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) -> Box<dyn Layer<Filtered> + Send + Sync> {
+fn json(to: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) -> Box<dyn Layer<Traced> + Send + Sync> {
     fmt::layer().fmt_fields(JsonFields::new()).event_format(JsonLines).with_writer(to).boxed()
 }
 
-/// The filter with the directives, and one of our own: it silences the AMQP library `lapin`, which logs every
+/// The filter with the directives, and two of our own. One silences the AMQP library `lapin`, which logs every
 /// broken connection as an error. The session logs it once, with a better text. If the directives name
-/// `lapin`, they decide.
+/// `lapin`, they decide. The other leaves the spans of traces out.
 fn filter(config: &LogConfig) -> Result<EnvFilter, LoggingError> {
     let level = config.level.trim();
     let invalid = |why: String| LoggingError::Level { level: level.into(), why };
     if level.is_empty() {
         return Err(invalid("it is empty".into()));
     }
-    let directives = if level.contains("lapin") { level.to_owned() } else { format!("{level},lapin=off") };
+    let mut directives = format!("{level},{}=off", traces::TARGET);
+    if !level.contains("lapin") {
+        directives.push_str(",lapin=off");
+    }
     // The filter would take a single word that is not a level for the name of a crate.
     for directive in level.split(',').map(str::trim).filter(|d| !d.contains(['=', '[', ':'])) {
         if directive.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {

@@ -39,7 +39,9 @@ impl ChunkOutcome {
     const ALL: [Self; 6] =
         [Self::Written, Self::Duplicate, Self::Failed, Self::Replanned, Self::Released, Self::Cancelled];
 
-    fn label(self) -> &'static str {
+    /// Its name in metrics and traces.
+    #[must_use]
+    pub fn label(self) -> &'static str {
         match self {
             Self::Written => "written",
             Self::Duplicate => "duplicate",

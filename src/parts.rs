@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{Span, warn};
 
 use crate::destination::{Destination, PartPlace};
 use crate::failpoint;
@@ -15,6 +15,7 @@ pub use crate::folder::files::record::{numbered_part_path, part_path};
 use crate::message::pattern::qualified;
 use crate::plan::ExportPlan;
 use crate::source::{ChunkStream, SourceError};
+use crate::traces;
 use crate::write::metadata::Provenance;
 use crate::write::{WriteError, WrittenPart};
 
@@ -37,6 +38,8 @@ pub struct PartOrder {
     pub provenance: Provenance,
     /// Ends the work.
     pub cancel: CancellationToken,
+    /// The span of the chunk.
+    pub trace: Span,
 }
 
 /// Writes parts.
@@ -157,10 +160,17 @@ impl Parts for ParquetParts {
 
 /// Makes a part durable.
 async fn finish(part: Ended) -> Result<RecordedPart, WriteError> {
-    let Ended { path, written } = part;
+    let Ended { path, written, trace } = part;
     let WrittenPart { sink, path: shown, rows, bytes, sha256, row_groups } = written;
-    let finished = sink.finish().await.map_err(|e| WriteError::storage(&shown, e))?;
+    let finished = sink.finish().await.map_err(|e| {
+        traces::fail(&trace, "storage");
+        WriteError::storage(&shown, e)
+    })?;
     let (reference, fsync_seconds) = (finished.reference, finished.synced.as_secs_f64());
+    traces::count(&trace, "rows", rows);
+    traces::count(&trace, "bytes", bytes);
+    traces::count(&trace, "row_groups", row_groups.into());
+    trace.record("fsync_seconds", fsync_seconds);
     Ok(RecordedPart { path, reference, rows, bytes, sha256, row_groups, fsync_seconds })
 }
 

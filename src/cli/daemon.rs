@@ -22,10 +22,11 @@ pub struct DaemonArgs {
 /// If the daemon cannot start.
 pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
-    let log = crate::logging::init(&config.log)?;
+    let log = crate::logging::init(&config.log, crate::traces::prepare())?;
     let _armed = failpoint::arm();
     let runtime = super::runtime()?;
     let ended = runtime.block_on(crate::daemon::run(&args.config.path(), config, log));
+    crate::traces::end();
     // Threads may still encode a chunk that nobody needs any more. Do not wait for them.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended?;

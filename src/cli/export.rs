@@ -125,6 +125,7 @@ pub async fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     // From here on we work only on jobs of this run.
     let context = Context::new(config, folder, place.owner.clone(), sources, Arc::new(Metrics::new()));
     crate::logging::name_daemon(context.instance);
+    crate::traces::start(context.instance, &context.host);
     let mut signals = Signals::install()?;
     let bus = MemoryBus::new();
     let mut events = bus.events();

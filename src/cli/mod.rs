@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::LogConfig;
+use crate::traces::{self, TraceLayer};
 
 pub mod cancel;
 pub mod check;
@@ -143,7 +144,7 @@ impl Command {
             Self::Completions(args) => Ok(completions::run(args, &mut std::io::stdout().lock())?),
             Self::Healthcheck(args) => healthcheck::run(args),
             Self::Man => Ok(man::run(&mut std::io::stdout().lock())?),
-            Self::Export(args) => quietly(export::run(args)),
+            Self::Export(args) => quietly_with(traces::prepare(), export::run(args)),
             Self::Submit(args) => quietly(submit::run(args)),
             Self::Status(args) => quietly(status::run(args)),
             Self::Cancel(args) => quietly(cancel::run(args)),
@@ -158,9 +159,20 @@ impl Command {
 
 /// Runs a command that logs only errors, unless `ADU_EXPORT__LOG__LEVEL` asks for more.
 fn quietly(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    quietly_with(None, command)
+}
+
+/// Like [`quietly`], for a command that may send traces.
+fn quietly_with(
+    traces: Option<TraceLayer>,
+    command: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
     let level = std::env::var("ADU_EXPORT__LOG__LEVEL").unwrap_or_else(|_| "error".into());
-    crate::logging::init(&LogConfig { level, ..LogConfig::default() })?;
-    runtime()?.block_on(command)
+    crate::logging::init(&LogConfig { level, ..LogConfig::default() }, traces)?;
+    let runtime = runtime()?;
+    let ended = runtime.block_on(command);
+    traces::end();
+    ended
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

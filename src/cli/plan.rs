@@ -183,6 +183,7 @@ async fn once(
         source: job.source.clone(),
         ready: Uuid::new_v4(),
         destination: None,
+        traceparent: None,
     };
     let names = FreeNames { source: &job.source, owners: Mutex::default() };
     let cancel = CancellationToken::new();
@@ -383,6 +384,7 @@ mod tests {
             planned_at: Timestamp::UNIX_EPOCH,
             ready: Uuid::nil(),
             destination: None,
+            traceparent: None,
             snapshot: Some(Snapshot {
                 lineage: Uuid::nil(),
                 time: Timestamp::UNIX_EPOCH,

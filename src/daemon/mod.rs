@@ -124,6 +124,7 @@ pub async fn run(file: &Path, config: Config, log: LogHandle) -> Result<(), Star
     // All tasks end when `end` fires. Tasks that still run when the set is dropped are aborted.
     let mut tasks = JoinSet::new();
     crate::logging::name_daemon(context.instance);
+    crate::traces::start(context.instance, &context.host);
     tasks.spawn(serve(http, end.clone()));
     info!(host = context.host, slots = worker.alive(false).slots, root = %config.export.root.display(), "started");
     tasks.spawn(systemd::notify(health.clone(), end.clone()));

@@ -10,6 +10,7 @@ pub mod look;
 pub mod outdated;
 pub mod report;
 pub mod settle;
+mod spans;
 pub mod spread;
 pub mod state;
 pub mod window;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tracing::Span;
 
 use super::decide::Disposition;
 use super::outcome::{FinishedFile, Outcome, TableOutcome, TableResult};
@@ -18,6 +19,7 @@ use crate::message::request::OnConflict;
 use crate::message::{JobId, TableNo};
 use crate::plan::ExportPlan;
 use crate::plan::export_plan::PlannedTable;
+use crate::traces::{self, JobTrace};
 
 /// Maximum number of tables of a batch that are settled at once. Each table waits for four fsyncs, three of
 /// which it shares with the others.
@@ -32,6 +34,8 @@ pub struct Settlement {
     cancelled: bool,
     on_conflict: OnConflict,
     tables: Vec<Leaving>,
+    /// W3C trace context of the request.
+    traceparent: Option<String>,
 }
 
 /// A table of the batch.
@@ -73,6 +77,7 @@ impl Settlement {
             cancelled: job.cancel.is_some(),
             on_conflict: plan.on_conflict,
             tables: known.map(|(table, d)| leaving(job, id, plan, table, d.clone())).collect(),
+            traceparent: job.stored.caller.traceparent.clone(),
         })
     }
 
@@ -90,16 +95,35 @@ impl Settlement {
         if let Some(outcome) = workspace.outcome(self.id).await? {
             return Ok(Arc::new(outcome));
         }
+        let trace = self.trace(folder);
         let mut tables = Vec::with_capacity(self.tables.len());
         for some in self.tables.chunks(TABLES_AT_ONCE) {
             let settled = some.iter().map(|table| self.settle_table(destination, table, now));
             // All of them are waited for, so that an error of one table leaves no other half done.
             for (result, table) in join_all(settled).await.into_iter().zip(some) {
-                tables.push(TableOutcome { table: table.staged.table, result: result? });
+                let result = result.inspect_err(|_| traces::fail(&trace, "storage"))?;
+                if let TableResult::Failed { error } = &result {
+                    traces::fail(&trace, &error.code);
+                }
+                tables.push(TableOutcome { table: table.staged.table, result });
             }
         }
         let outcome = Outcome { v: VERSION, at: now, tables };
         Ok(Arc::new(workspace.settle(self.id, outcome).await?))
+    }
+
+    /// Begins the span of the publication, if there is one.
+    fn trace(&self, folder: &Folder) -> Span {
+        let published = || self.tables.iter().filter(|table| table.disposition == Disposition::Publish);
+        let Some(first) = published().next() else { return Span::none() };
+        let table = match published().count() - 1 {
+            0 => first.name.clone(),
+            others => format!("{} and {others} more", first.name),
+        };
+        let files = published().map(|table| table.files.len()).sum();
+        let traceparent = self.traceparent.as_deref();
+        let job = JobTrace { root: folder.id(), job: &self.job, traceparent };
+        job.publish(self.id, &table, published().count(), files)
     }
 
     async fn settle_table(

@@ -76,6 +76,7 @@ fn plan(job: &JobState, lineage: u128, tables: Vec<PlannedTable>) -> ExportPlan 
         planned_at: Timestamp::UNIX_EPOCH,
         ready: Uuid::nil(),
         destination: None,
+        traceparent: None,
         snapshot: Some(Snapshot {
             lineage: Uuid::from_u128(lineage),
             time: Timestamp::UNIX_EPOCH,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use tokio::sync::mpsc;
+use tracing::Span;
 
 use super::{ExportError, PartOrder, numbered_part_path, part_path};
 use crate::destination::{Destination, NewPart, PartPlace};
@@ -14,6 +15,7 @@ use crate::message::pattern::qualified;
 use crate::plan::export_plan::{PlannedTable, WriterSettings};
 use crate::relation::{Column, column};
 use crate::source::SourceError;
+use crate::traces;
 use crate::write::{PartWriter, WriteError, WrittenPart};
 
 /// How many parts a chunk may give for a table. Its record names them all.
@@ -24,6 +26,7 @@ pub(super) struct Begun {
     nth: u32,
     /// The directory of its partition, below that of the table.
     directory: Option<String>,
+    trace: Span,
     pub(super) writer: PartWriter<Box<dyn NewPart>>,
 }
 
@@ -32,6 +35,8 @@ pub(super) struct Ended {
     /// Path below the table's directory.
     pub(super) path: String,
     pub(super) written: WrittenPart<Box<dyn NewPart>>,
+    /// Its span, which ends when it is durable.
+    pub(super) trace: Span,
 }
 
 pub(super) struct Series {
@@ -97,13 +102,14 @@ impl Series {
             return Err(ExportError::Source(too_many(self.table())));
         }
         self.begun += 1;
-        let PartOrder { place, plan, provenance, .. } = &self.order;
+        let PartOrder { place, plan, provenance, trace, .. } = &self.order;
+        let trace = traces::part(trace, &provenance.table, place.chunk, nth);
         let place = PartPlace { nth, ..place.clone() };
         let path = part_path(place.chunk);
         let part = self.destination.begin(&place).map_err(|e| WriteError::storage(path.as_ref(), e))?;
         let (shown, schema) = (PathBuf::from(part.shown()), self.schema.clone());
         let writer = PartWriter::create(part, shown, schema, &plan.writer, provenance, &self.columns)?;
-        Ok(Begun { nth, directory: directory.map(ToOwned::to_owned), writer })
+        Ok(Begun { nth, directory: directory.map(ToOwned::to_owned), trace, writer })
     }
 
     /// The columns of the parts.
@@ -129,7 +135,7 @@ impl Series {
             None => numbered_part_path(chunk, part.nth),
             Some(directory) => format!("{directory}/{}", numbered_part_path(chunk, part.nth)),
         };
-        let ended = Ended { path, written: part.writer.close()? };
+        let ended = Ended { path, written: part.writer.close()?, trace: part.trace };
         // If nobody takes the part, the error of the earlier part is the one to report.
         self.ended.blocking_send(ended).map_err(|_| ExportError::Gone)
     }

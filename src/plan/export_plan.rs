@@ -34,6 +34,9 @@ pub struct ExportPlan {
     /// Identity of the destination; none for the root of the export folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<Uuid>,
+    /// W3C trace context of the request. Workers do not read the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The snapshot that all chunks of the plan read; none for an export without a snapshot.
     pub snapshot: Option<Snapshot>,
     /// Session settings of every chunk, in order.

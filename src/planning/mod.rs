@@ -112,6 +112,8 @@ pub struct Title {
     pub ready: Uuid,
     /// The destination; none for the root of the export folder.
     pub destination: Option<Uuid>,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
 }
 
 /// Finds base names for the directories of tables.
@@ -224,7 +226,7 @@ pub async fn plan<N: Names>(
         let said: Vec<String> = table.note.take().into_iter().chain(note.cloned()).collect();
         table.note = (!said.is_empty()).then(|| said.join("; "));
     }
-    let Title { v, job, epoch, source, ready, destination } = title;
+    let Title { v, job, epoch, source, ready, destination, traceparent } = title;
     Ok(ExportPlan {
         v,
         job,
@@ -233,6 +235,7 @@ pub async fn plan<N: Names>(
         planned_at: (ground.now)(),
         ready,
         destination,
+        traceparent,
         snapshot: ground.under.map(|under| under.snapshot.clone()),
         session: ground.config.session(),
         writer: ground.writer(request),

@@ -66,6 +66,7 @@ async fn planned(request: &str) -> Result<ExportPlan, PlanError<Infallible>> {
         source: name.clone(),
         ready: Uuid::nil(),
         destination: None,
+        traceparent: None,
     };
     plan(&ground, &Scope::first(*request), &Plain, title, &CancellationToken::new()).await
 }

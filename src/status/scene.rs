@@ -84,6 +84,7 @@ pub(crate) fn job(id: &str, tables: u32, chunks: u32) -> JobState {
         planned_at: received,
         ready: Uuid::from_u128(1),
         destination: None,
+        traceparent: None,
         snapshot: Some(Snapshot { lineage: Uuid::from_u128(77), time: received, recall: Frozen::default() }),
         session: vec![],
         writer: WriterSettings {

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Span, info, warn};
 
 use super::patience::Patience;
 use super::poison::{self, Start};
@@ -21,6 +22,7 @@ use crate::message::{BatchNo, TableNo};
 use crate::metrics::{ChunkOutcome, Raised};
 use crate::plan::ExportPlan;
 use crate::source::{Progress, Source};
+use crate::traces::{self, JobTrace};
 
 mod await_plan;
 mod decide;
@@ -45,13 +47,14 @@ pub async fn run(
     let Some(plan) = await_plan(shared, task, cancel).await? else {
         return unplanned(shared, task, cancel).await;
     };
-    tracing::Span::current().record("table", named(&plan, task.batch));
+    let table = named(&plan, task.batch);
+    Span::current().record("table", &table);
     let files = shared.context.folder.job(&task.job).chunk_files(task.batch_id(), task.chunk).await?;
     match decide(&files) {
         Step::Forget => Ok(End::Done { wake: false }),
         Step::Wake => Ok(End::Done { wake: true }),
         Step::Run => {
-            let Some(source) = shared.context.source(&plan.source) else {
+            let Some(entry) = shared.context.sources().get(&plan.source).cloned() else {
                 return Ok(End::Unfit(format!(
                     "the configuration has no source `{}`; add it or stop this daemon",
                     plan.source
@@ -71,10 +74,37 @@ pub async fn run(
             // task panics.
             let cancel = &cancel.child_token();
             let _ended = cancel.clone().drop_guard();
+            let source = Arc::clone(&entry.source);
             let (turns, attempts) = (Arc::new(Semaphore::new(1)), AtomicU32::new(0));
-            Work { shared, task, plan: &plan, source, starts, cancel, progress, turns, attempts }.run().await
+            // Before the span begins, so that it lies within that of its table.
+            let began = shared.context.now();
+            let trace = trace(shared, task, &plan, &table, entry.config.kind.as_str());
+            Work {
+                shared,
+                task,
+                plan: &plan,
+                source,
+                starts,
+                cancel,
+                progress,
+                turns,
+                attempts,
+                began,
+                trace,
+            }
+            .run()
+            .await
         }
     }
+}
+
+/// Begins the span of a chunk.
+fn trace(shared: &Shared, task: &ChunkTask, plan: &ExportPlan, table: &str, kind: &'static str) -> Span {
+    let root = shared.context.folder.id();
+    let job = JobTrace { root, job: &task.job, traceparent: plan.traceparent.as_deref() };
+    let mut tables = plan.tables.iter().filter(|table| table.batch == task.batch);
+    let alone = tables.next().filter(|_| tables.next().is_none()).map(|table| table.number);
+    job.chunk(&traces::Chunk { task, alone, table, source: &plan.source, kind })
 }
 
 /// The tables of a batch, for the log.
@@ -120,6 +150,8 @@ struct Work<'a> {
     /// Gives the turns of the tables, one table at a time.
     turns: Arc<Semaphore>,
     attempts: AtomicU32,
+    began: Timestamp,
+    trace: Span,
 }
 
 /// How a chunk ended, and what follows.
@@ -129,7 +161,7 @@ impl Work<'_> {
     async fn run(self) -> Result<End, FolderError> {
         let context = &self.shared.context;
         let metrics = &context.metrics;
-        let (started_at, begin) = (context.now(), Instant::now());
+        let (started_at, begin) = (self.began, Instant::now());
         let in_flight = Raised::new(&metrics.chunks_in_flight);
         let before = self.progress.read().1;
         let mut exported = self.tables().await;
@@ -161,6 +193,11 @@ impl Work<'_> {
         };
         let outcome = ended.as_ref().map_or(ChunkOutcome::Released, |(outcome, _)| *outcome);
         metrics.chunk_ended(&self.plan.source, outcome, begin.elapsed());
+        self.trace.record("outcome", outcome.label());
+        traces::count(&self.trace, "attempts", self.attempts.load(Ordering::Relaxed).into());
+        if ended.is_err() {
+            traces::fail(&self.trace, "storage");
+        }
         ended.map(|(_, end)| end)
     }
 
@@ -174,6 +211,10 @@ impl Work<'_> {
         let (shared, task) = (self.shared, self.task);
         if let Some(error) = exported.broken {
             return Err(error);
+        }
+        let failed = exported.failures.values().map(|(_, error)| error);
+        if let Some(error) = exported.lost.as_ref().map(|(_, error)| error).into_iter().chain(failed).next() {
+            traces::fail(&self.trace, &error.code);
         }
         if let Some((table, error)) = exported.lost {
             write_failure(shared, task, table, Cause::LineageLost, error).await?;
@@ -238,6 +279,8 @@ impl Work<'_> {
                 .files_written_total
                 .with_label_values(&source)
                 .inc_by(parts(&record.tables).count() as u64);
+            traces::count(&self.trace, "rows", rows);
+            traces::count(&self.trace, "bytes", bytes);
             info!(rows, bytes, seconds = record.seconds, "a chunk is done");
         }
         Ok((outcome, End::Done { wake: true }))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::context::Context;
 use crate::destination::PartPlace;
@@ -33,6 +34,8 @@ pub struct TableChunk<'a> {
     pub cancel: &'a CancellationToken,
     /// Counts rows and bytes while the chunk runs.
     pub progress: &'a Arc<Progress>,
+    /// The span of the chunk.
+    pub trace: &'a Span,
 }
 
 /// The turn of a table among the tables of its chunk. It allows the table to use the chunk's connection and
@@ -102,6 +105,7 @@ pub async fn export(
         even_empty: task.chunk.0 == 0,
         provenance,
         cancel: chunk.cancel.clone(),
+        trace: chunk.trace.clone(),
     };
     let parts = context.parts.write(order, Box::new(Rows { rows, _turn: turn })).await?;
     for part in &parts {

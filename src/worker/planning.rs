@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Span, info, warn};
 use uuid::Uuid;
 
 use super::{End, Shared};
@@ -25,6 +25,7 @@ use crate::message::task::PlanTask;
 use crate::plan::export_plan::ExportPlan;
 use crate::planning::{self, Draft, Ground, Names, Next, Scope, Title, Under};
 use crate::source::{ErrorKind, Source, SourceError};
+use crate::traces::{self, JobTrace};
 
 mod places;
 mod scope;
@@ -66,7 +67,10 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
         )));
     };
     let (source, config) = (Arc::clone(&entry.source), entry.config.clone());
-    let planner = Planner { shared, task, job: &job, source, config, cancel };
+    let traceparent = job.stored.caller.traceparent.as_deref();
+    let trace = JobTrace { root: context.folder.id(), job: &task.job, traceparent };
+    let trace = trace.plan(task.epoch, name, config.kind.as_str());
+    let planner = Planner { shared, task, job: &job, source, config, cancel, trace };
     let mut pauses = context.pauses();
     let mut passed: Option<SourceError> = None;
     loop {
@@ -129,6 +133,7 @@ struct Planner<'a> {
     source: Arc<dyn Source>,
     config: SourceConfig,
     cancel: &'a CancellationToken,
+    trace: Span,
 }
 
 impl Planner<'_> {
@@ -189,6 +194,7 @@ impl Planner<'_> {
             source: self.stored().source.clone(),
             ready: context.machine.fresh(),
             destination: context.destination.id(),
+            traceparent: self.stored().caller.traceparent.clone(),
         };
         let claims = Claims { planner: self, request: &scope.request };
         let plan = planning::plan(&ground, scope, &claims, title, self.cancel).await?;
@@ -247,6 +253,7 @@ impl Planner<'_> {
             destination.withdraw(&stage).await?;
             return Ok(false);
         }
+        traces::count(&self.trace, "tables", plan.tables.len() as u64);
         info!(tables = plan.tables.len(), "the plan is written");
         Ok(true)
     }
@@ -258,6 +265,7 @@ impl Planner<'_> {
     /// Writes down why there is no plan. `logged` says it without values of rows, which the report may contain.
     async fn give_up(&self, error: ErrorReport, logged: &str) -> Result<End, FolderError> {
         let context = &self.shared.context;
+        traces::fail(&self.trace, &error.code);
         warn!(code = error.code, error = logged, "the job cannot be planned");
         let failure = PlanFailure { v: VERSION, error };
         let id = context.machine.fresh();

@@ -21,5 +21,7 @@ mod shutdown;
 #[expect(dead_code, unused_imports, reason = "every test target uses its own share")]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "otel")]
+mod traces;
 mod values;
 mod versions;

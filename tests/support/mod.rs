@@ -5,6 +5,7 @@ pub(crate) mod amqp;
 mod bouncer;
 mod broker;
 mod checker;
+mod collector;
 mod daemon;
 mod database;
 mod dice;
@@ -26,6 +27,7 @@ mod wait;
 
 pub(crate) use bouncer::Bouncer;
 pub(crate) use broker::{Broker, url};
+pub(crate) use collector::{Collector, Taken, Traced};
 pub(crate) use daemon::{BINARY, Daemon, leashed};
 pub(crate) use database::{Database, EXPORTER, PASSWORD};
 pub(crate) use dice::Dice;

@@ -1,4 +1,4 @@
-//! Against a real server: `ADU_TEST_VERTICA_DSN=vertica://user:password@host/database cargo test --features failpoints
+//! Against a real server: `ADU_TEST_VERTICA_DSN=vertica://user:password@host/database cargo test --features failpoints,otel
 //! --test vertica real -- --ignored`. Tables are made by vertica-python in a schema of their own.
 
 use std::time::{SystemTime, UNIX_EPOCH};

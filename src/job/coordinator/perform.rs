@@ -75,6 +75,10 @@ impl Coordinator {
                 }
                 let archive = Archive::of(state, now);
                 let archive = folder.job(&job).commit(archive).await?;
+                if archive.committed_at == now {
+                    // The archive is ours, and so nobody else sends these spans.
+                    state.trace(folder.id(), &archive);
+                }
                 state.archive = Some(Arc::new(archive));
             }
             Effect::Finish(job) => self.finish(&job).await?,

@@ -75,8 +75,14 @@ impl Bench {
             snapshot: None,
         };
         let cancel = CancellationToken::new();
-        let order =
-            PartOrder { place, plan: Arc::new(plan), even_empty: true, provenance, cancel: cancel.clone() };
+        let order = PartOrder {
+            place,
+            plan: Arc::new(plan),
+            even_empty: true,
+            provenance,
+            cancel: cancel.clone(),
+            trace: tracing::Span::none(),
+        };
         let (ended, mut parts) = mpsc::channel(1);
         let series = Series::new(Arc::new(FolderDestination::new(folder)), order, ended);
         let written = std::thread::spawn(move || {

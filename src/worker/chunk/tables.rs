@@ -193,6 +193,7 @@ impl Work<'_> {
                 source: &self.source,
                 cancel: self.cancel,
                 progress: self.progress,
+                trace: &self.trace,
             };
             let error = match self.keep_and_export(&chunk, turn).await {
                 Ok(table) => return Ok(TableEnd::Parts(table)),
