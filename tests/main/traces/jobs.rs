@@ -6,7 +6,9 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
-use crate::support::{Collector, Daemon, Database, Slow, Traced, fill, mid_job, project};
+use crate::support::{
+    Collector, Daemon, Database, PATIENCE, Slow, Traced, eventually, fill, mid_job, project,
+};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -82,6 +84,11 @@ fn a_job_is_one_trace_of_two_daemons_of_which_one_is_killed() {
     let is_worker = |d: &Daemon| d.metric("adu_export_coordinator_active") == 0.0;
     let victim = daemons.iter().position(is_worker).expect("there is one");
     slow.proxy.slow_to(300_000);
+    eventually("both have sent chunks", PATIENCE, || {
+        let spans = collector.spans();
+        let of: BTreeSet<&str> = named(&spans, "chunk").iter().map(|chunk| chunk.of("daemon")).collect();
+        (of.len() == 2).then_some(())
+    });
     daemons.remove(victim).kill();
     slow.site.assert_runs(&job, "the kill came while the job ran");
     let archive = slow.completes(&job);
@@ -210,7 +217,7 @@ fn a_request_that_is_not_traced_sends_nothing_and_one_without_a_trace_has_its_ow
     let job = slow.request(&["other", "small", "tiny"]);
     slow.site.completed(&job);
     let failing = slow.site.request(json!({"tables": ["public.tiny", "public.nowhere"]}));
-    slow.site.broker.events.wait_final(&failing, crate::support::PATIENCE);
+    slow.site.broker.events.wait_final(&failing, PATIENCE);
     daemon.stop();
 
     let spans = collector.spans();
