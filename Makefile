@@ -14,9 +14,11 @@ AXE_CORE := 4.14.1
 AXE := $(TARGET)/axe-$(AXE_CORE)/node_modules/axe-core/axe.min.js
 CARGO_DEB := $(TARGET)/tools/bin/cargo-deb
 SAY := @echo; echo "==>"
+# One set of features for all tests, so that one build serves them all.
+FEATURES := --features failpoints,otel
 # All eight tables of TPC-H, compared with the server.
 PIPELINE := pipeline::two_daemons_export_all_tables_equal_to_the_source
-LINTS := cargo clippy --locked --all-targets --features failpoints,otel -- -D warnings
+LINTS := cargo clippy --locked --all-targets $(FEATURES) -- -D warnings
 
 .PHONY: help
 help: ## What there is
@@ -29,9 +31,9 @@ quick: packages $(PYTHON) ## For the daily loop: format, lints, unit tests, one 
 	echo "==> lints: all targets, warnings denied"
 	$(LINTS)
 	echo "==> unit tests"
-	cargo test --locked --features failpoints,otel --lib
+	cargo test --locked $(FEATURES) --lib
 	echo "==> one export by two daemons, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"
-	cargo test --locked --features failpoints,otel --test main -- --exact $(PIPELINE)
+	cargo test --locked $(FEATURES) --test main -- --exact $(PIPELINE)
 	echo "==> quick, but not all: make test"
 
 .PHONY: test
@@ -41,29 +43,29 @@ test: packages $(PYTHON) ## Everything that must hold: format, lints, docs, all 
 	echo "==> lints: all targets, warnings denied"
 	$(LINTS)
 	echo "==> documentation without warnings"
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --features failpoints,otel --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked $(FEATURES) --no-deps --document-private-items
 	echo "==> tests, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"
 	# Most tests wait for heartbeats and timeouts: more at once than there are cores.
-	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked --all-targets --features failpoints,otel
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked --all-targets $(FEATURES)
 	echo "==> instructions, counted"
-	cargo build --locked --features failpoints,otel --example instructions
+	cargo build --locked $(FEATURES) --example instructions
 	scripts/instructions.py $(TARGET)/debug/examples/instructions
 	echo "==> all of it holds"
 
 .PHONY: chaos
 chaos: packages $(PYTHON) ## Random deaths of daemons and servers: make chaos SEED=… ROUNDS=…
-	ADU_CHAOS_SEED=$(SEED) ADU_CHAOS_ROUNDS=$(ROUNDS) cargo test --locked --features failpoints,otel --test chaos -- --nocapture
+	ADU_CHAOS_SEED=$(SEED) ADU_CHAOS_ROUNDS=$(ROUNDS) cargo test --locked $(FEATURES) --test chaos -- --nocapture
 
 .PHONY: simulate
 simulate: ## New schedules of the simulation: make simulate SCHEDULES=… BASE=… (first seed; default: now)
 	base=$(or $(BASE),$$(date +%s)000000)
 	ADU_SIMULATION_BASE=$$base ADU_SIMULATION_SCHEDULES=$(or $(SCHEDULES),100000) \
-		cargo test --locked --features failpoints,otel --test simulation -- --nocapture
+		cargo test --locked $(FEATURES) --test simulation -- --nocapture
 
 .PHONY: demo
 demo: packages $(PYTHON) ## TPC-H at scale 1 through two daemons, with live progress and a look at the result
-	$(SAY) "building the release"
-	cargo build --locked --release --bin adu-export --example load_tpch
+	$(SAY) "building the program"
+	cargo build --locked --profile quick-release --bin adu-export --example load_tpch
 	TARGET=$(TARGET) scripts/demo.sh
 
 # The last commit that wrote control files of version 1, from the project's own history.
@@ -78,7 +80,7 @@ upgrade-check: packages $(PYTHON) ## Daemons of an older release beside new ones
 	git -C $(TARGET)/older checkout --quiet --detach $(OLDER)
 	cargo build --locked --bin adu-export --manifest-path $(TARGET)/older/Cargo.toml --target-dir $(TARGET)/older/target
 	ADU_OLDER=$$(realpath $(TARGET)/older/target/debug/adu-export) \
-		cargo test --locked --features failpoints,otel --test faults upgrade:: -- --ignored
+		cargo test --locked $(FEATURES) --test faults upgrade:: -- --ignored
 
 .PHONY: greenplum-dsn
 greenplum-dsn:
@@ -86,7 +88,7 @@ greenplum-dsn:
 
 .PHONY: greenplum-check
 greenplum-check: greenplum-dsn packages $(PYTHON) ## Against a real Greenplum cluster: make greenplum-check ADU_TEST_GREENPLUM_DSN=postgres://superuser@host:port/database
-	cargo test --locked --features failpoints,otel --test greenplum -- --ignored --test-threads=1
+	cargo test --locked $(FEATURES) --test greenplum -- --ignored --test-threads=1
 
 .PHONY: greenplum-bench
 greenplum-bench: greenplum-dsn packages $(BENCH_PYTHON) ## Beside psql and PostgreSQL, on a cluster on this machine: make greenplum-bench RUNS=5 ADU_TEST_GREENPLUM_DSN=…
@@ -108,7 +110,7 @@ fidelity: packages $(PYTHON) ## PostgreSQL's regression suite, exported in one j
 	READ=$(READ) scripts/fidelity.sh
 
 .PHONY: readers
-readers: packages ## What nine engines read of each type, in exact and portable files; writes README's table (PyPI, npm, a JRE; 10 minutes)
+readers: packages ## What nine engines read of each type, in exact and portable files, and four of partitions; writes README's table (PyPI, npm, a JRE; 10 minutes)
 	@scripts/packages.sh java:default-jre-headless npm
 	cargo build --locked --release --bin adu-export
 	CARGO_TARGET_DIR=$(TARGET) scripts/readers.sh
@@ -119,12 +121,12 @@ matrix: packages $(PYTHON) ## Types, pipeline and planner on PostgreSQL 12 to 18
 
 .PHONY: fuzz
 fuzz: ## MINUTES (5) of random splits and garbage for tap and decoders: no panic, no value changed, memory bounded
-	cargo test --locked --features failpoints,otel --lib --no-run
+	cargo test --locked $(FEATURES) --lib --no-run
 	# A length that is believed before its bytes are there would reserve gigabytes: it ends the test here.
 	ulimit -v 1500000
 	end=$$((SECONDS + 60 * $(or $(MINUTES),5)))
 	while [ $$SECONDS -lt $$end ]; do
-		PROPTEST_CASES=1000 cargo test --locked --features failpoints,otel --lib -- \
+		PROPTEST_CASES=1000 cargo test --locked $(FEATURES) --lib -- \
 			decode::decoder::tests::pieces_do_not_matter decode::decoder::tests::garbage_is_never_a_panic \
 			source::postgres::tap::tests::rows_and_messages_are_told_apart \
 			source::postgres::pages::tests::garbage_is_never_a_panic_and_its_growth_is_bounded \
@@ -147,7 +149,7 @@ bench-odbc2parquet: ## One more peer for the benches; wants Debian's unixodbc-de
 
 .PHONY: instructions
 instructions: packages ## Instructions of decoding and encoding against those recorded: make instructions RECORD=1 records them
-	cargo build --locked --features failpoints,otel --example instructions
+	cargo build --locked $(FEATURES) --example instructions
 	scripts/instructions.py $(TARGET)/debug/examples/instructions $(if $(RECORD),--record)
 
 # ADU_BINARY packages a binary that exists; else the release is built.
@@ -179,12 +181,12 @@ docker-check: packages $(PYTHON) ## The image built without a network, and compo
 .PHONY: page-check
 page-check: packages $(PAGE_PYTHON) $(AXE) ## The status page of a real fleet in Chromium (axe, keyboard, phone, dark), its API by schemathesis (5 minutes)
 	@scripts/packages.sh chromium
-	cargo build --locked --features failpoints,otel --bin adu-export
+	cargo build --locked $(FEATURES) --bin adu-export
 	TARGET=$(TARGET) scripts/page-check.sh $(AXE)
 
 .PHONY: schemas
 schemas: ## Write config/schemas/ and docs/MESSAGES.md again from the Rust types
-	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked --features failpoints,otel --lib message::schema
+	ADU_EXPORT_WRITE_SCHEMAS=1 cargo test --locked $(FEATURES) --lib message::schema
 
 ASYNCAPI := $(TARGET)/asyncapi-$(ASYNCAPI_PARSER)/node_modules
 

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 target=${TARGET:-target}
 scale=${SCALE:-1}
 demo=$target/demo
-adu=$target/release/adu-export
+adu=$target/quick-release/adu-export
 say() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
 
 daemons=()
@@ -31,7 +31,7 @@ dsn=postgres://postgres@127.0.0.1:$PG_PORT/tpch
 psql -q -d "postgres://postgres@127.0.0.1:$PG_PORT/postgres" -c 'CREATE DATABASE tpch'
 
 say "TPC-H at scale $scale"
-"$target/release/examples/load_tpch" "$dsn" "$scale"
+"$target/quick-release/examples/load_tpch" "$dsn" "$scale"
 
 say "Two daemons with two workers each"
 port=(- "$(scripts/services.sh port)" "$(scripts/services.sh port)")

@@ -167,9 +167,9 @@ async fn finish(part: Ended) -> Result<RecordedPart, WriteError> {
         WriteError::storage(&shown, e)
     })?;
     let (reference, fsync_seconds) = (finished.reference, finished.synced.as_secs_f64());
-    traces::count(&trace, "rows", rows);
-    traces::count(&trace, "bytes", bytes);
-    traces::count(&trace, "row_groups", row_groups.into());
+    traces::note(&trace, "rows", rows);
+    traces::note(&trace, "bytes", bytes);
+    traces::note(&trace, "row_groups", row_groups.into());
     trace.record("fsync_seconds", fsync_seconds);
     Ok(RecordedPart { path, reference, rows, bytes, sha256, row_groups, fsync_seconds })
 }

@@ -29,6 +29,21 @@ pub enum NotUtf8 {
     },
 }
 
+/// The text of an error with its causes, in one line. Errors of TLS and of HTTP hide the reason there.
+#[must_use]
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// The bytes after a byte order mark, if there is one.
 #[must_use]
 pub fn without_mark(bytes: &[u8]) -> &[u8] {

@@ -15,6 +15,7 @@ use super::state::{BatchId, JobState};
 use crate::destination::{Decision, Destination, Publication, StagedTable, WinningPart};
 use crate::folder::{Folder, FolderError, VERSION};
 use crate::message::event::{ErrorReport, PagesRead};
+use crate::message::pattern::with_others;
 use crate::message::request::OnConflict;
 use crate::message::{JobId, TableNo};
 use crate::plan::ExportPlan;
@@ -116,10 +117,7 @@ impl Settlement {
     fn trace(&self, folder: &Folder) -> Span {
         let published = || self.tables.iter().filter(|table| table.disposition == Disposition::Publish);
         let Some(first) = published().next() else { return Span::none() };
-        let table = match published().count() - 1 {
-            0 => first.name.clone(),
-            others => format!("{} and {others} more", first.name),
-        };
+        let table = with_others(first.name.clone(), published().count() - 1);
         let files = published().map(|table| table.files.len()).sum();
         let traceparent = self.traceparent.as_deref();
         let job = JobTrace { root: folder.id(), job: &self.job, traceparent };

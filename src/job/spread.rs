@@ -15,7 +15,7 @@ const MOST_FILES: usize = 1_000_000;
 /// The parts of a table. A chunk without rows has a part that is not published and does not count.
 #[derive(Debug, Default)]
 pub struct Spread {
-    parts: usize,
+    files: usize,
     /// The directories of partitions.
     directories: BTreeSet<String>,
 }
@@ -24,7 +24,7 @@ impl Spread {
     /// Adds the parts of a chunk.
     pub(super) fn add(&mut self, parts: &[RecordedPart]) {
         for part in parts.iter().filter(|part| part.rows > 0) {
-            self.parts += 1;
+            self.files += 1;
             let directory = part.path.rsplit_once('/').map(|(directory, _)| directory);
             if let Some(directory) = directory.filter(|directory| !self.directories.contains(*directory)) {
                 self.directories.insert(directory.to_owned());
@@ -41,8 +41,8 @@ impl Spread {
         chunks: usize,
     ) -> Option<ErrorReport> {
         let partitions = usize::try_from(writer.partitions_max).unwrap_or(usize::MAX);
-        let files = MOST_FILES.max(chunks);
-        if self.directories.len() <= partitions && self.parts <= files {
+        let most = MOST_FILES.max(chunks);
+        if self.directories.len() <= partitions && self.files <= most {
             return None;
         }
         let name = qualified(&table.schema, &table.name);
@@ -57,7 +57,7 @@ impl Spread {
                 "partition by a column with fewer values, split the table by it (chunk_column), or raise chunk_rows"
             }
         };
-        let message = format!("{name}: its chunks would give more than {files} files");
+        let message = format!("{name}: its chunks would give more than {most} files");
         Some(ErrorReport::permanent("too_many_files", message, remedy))
     }
 }

@@ -131,6 +131,12 @@ pub fn qualified(schema: &str, table: &str) -> String {
     format!("{}.{}", quoted(schema), quoted(table))
 }
 
+/// How log and traces name several tables: by the first one and the number of the others.
+#[must_use]
+pub fn with_others(first: String, others: usize) -> String {
+    if others == 0 { first } else { format!("{first} and {others} more") }
+}
+
 fn literal(glyphs: &[Glyph]) -> Option<String> {
     glyphs.iter().map(|g| if let Glyph::Literal(c) = g { Some(*c) } else { None }).collect()
 }

@@ -24,10 +24,10 @@ use crate::source::SourceError;
 
 /// How many parts of a chunk are open at once. The one that waits longest for rows is closed for another.
 const MOST_OPEN: usize = 64;
-/// A piece is worth a row group of its own if it has this share of the bytes of a usual one.
-const WORTH: usize = 8;
+/// A piece is worth a row group of its own from this part of the bytes of a usual one: an eighth.
+const WORTH_ONE_IN: usize = 8;
 /// Larger pieces do not wait on disk, because they are encoded in memory for that.
-const MOST_ASIDE: usize = 64 << 20;
+const MOST_SPILLED: usize = 64 << 20;
 /// Rows are copied from the buffer in pieces of about this many bytes, and of at most so many rows.
 const PIECE_BYTES: usize = 1 << 20;
 const PIECE_ROWS: usize = 2048;
@@ -148,8 +148,9 @@ impl Partitions {
     /// must be ended for them, or because they are too large to wait.
     fn is_worth(&self, partition: usize, bytes: usize) -> bool {
         let has_place = || self.open.contains_key(&partition) || self.open.len() < MOST_OPEN;
-        let is_worth = bytes >= self.row_group / WORTH && has_place() && self.footers() <= self.row_group / 8;
-        is_worth || bytes >= self.row_group.min(MOST_ASIDE)
+        let is_worth =
+            bytes >= self.row_group / WORTH_ONE_IN && has_place() && self.footers() <= self.row_group / 8;
+        is_worth || bytes >= self.row_group.min(MOST_SPILLED)
     }
 
     /// What open parts remember until their footers are written.
@@ -175,7 +176,7 @@ impl Partitions {
                 if self.is_worth(partition, rows.saturating_mul(self.bytes_of_row())) {
                     self.write_waiting(partition)?;
                 } else {
-                    self.put_aside(partition)?;
+                    self.spill_waiting(partition)?;
                 }
             }
             self.compact()?;
@@ -193,8 +194,8 @@ impl Partitions {
         Ok(())
     }
 
-    /// Puts the rows of a partition that wait in the buffer aside.
-    fn put_aside(&mut self, partition: usize) -> Result<(), ExportError> {
+    /// Puts the rows of a partition that wait in the buffer on disk.
+    fn spill_waiting(&mut self, partition: usize) -> Result<(), ExportError> {
         let rows = std::mem::take(&mut self.waiting[partition]);
         self.begun[partition] |= !rows.is_empty();
         for piece in rows.chunks(self.rows_of_piece()) {

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::settings::{Settings, Wrong};
 use crate::certificates::{self, CertificateError};
+use crate::text::with_causes;
 
 /// Bytes of an answer that are read. An answer has a few.
 const MOST: usize = 64 << 10;
@@ -58,7 +59,7 @@ impl Client {
         let error = match answer {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(format!("it answers {}", answer.status())),
-            Err(error) => Some(chain(&**error)),
+            Err(error) => Some(with_causes(&**error)),
         };
         let collector = self.collector.as_str();
         match error {
@@ -97,17 +98,6 @@ impl HttpClient for Client {
         self.tell(&answer);
         answer
     }
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 /// TLS to the collector. Certificates are read only if its address asks for TLS.

@@ -1,8 +1,8 @@
 //! Traces: what was done for a job, when, and in which process, as spans for a collector of OpenTelemetry.
 //! `docs/TRACES.md` lists the spans, their attributes and the variables.
 //!
-//! A span of work in progress is a span of `tracing` with a target of its own. The log leaves this target out,
-//! and while no traces are sent nothing takes it: then such a span is nothing. Spans are never entered. The spans
+//! A span of work in progress is a span of `tracing` with a target of its own. The log leaves this target out. Only the
+//! layer for traces takes it; without that layer the span is disabled and costs nothing. Spans are never entered. The spans
 //! of job and tables are sent by the process that commits the job. Their ids follow from the job, so that spans
 //! of other processes can name them as their parents before (`ids.rs`).
 //!
@@ -176,16 +176,16 @@ impl JobTrace<'_> {
 
 /// Begins the span of a part, below that of its chunk.
 #[must_use]
-pub fn part(chunk: &Span, table: &str, number_of_chunk: ChunkNo, nth: u32) -> Span {
-    if chunk.is_disabled() {
+pub fn part(above: &Span, table: &str, chunk: ChunkNo, nth: u32) -> Span {
+    if above.is_disabled() {
         return Span::none();
     }
     error_span!(
         target: TARGET,
-        parent: chunk,
+        parent: above,
         "part",
         table,
-        chunk = i64::from(number_of_chunk.0),
+        chunk = i64::from(chunk.0),
         part = i64::from(nth),
         rows = Empty,
         bytes = Empty,
@@ -197,8 +197,8 @@ pub fn part(chunk: &Span, table: &str, number_of_chunk: ChunkNo, nth: u32) -> Sp
 }
 
 /// Notes a number in a span.
-pub fn count(span: &Span, field: &'static str, count: u64) {
-    span.record(field, number(count));
+pub fn note(span: &Span, field: &'static str, value: u64) {
+    span.record(field, number(value));
 }
 
 /// Marks a span as failed. `code` is a short code: messages may have values of rows in them.

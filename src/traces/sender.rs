@@ -11,8 +11,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{
-    BatchSpanProcessor, Sampler, SdkTracerProvider, Span as SdkSpan, SpanData, SpanEvents, SpanLinks,
-    SpanProcessor,
+    BatchSpanProcessor, Sampler, SdkTracerProvider, Span as SdkSpan, SpanData, SpanEvents, SpanLimits,
+    SpanLinks, SpanProcessor,
 };
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, info, warn};
@@ -45,6 +45,8 @@ fn layer() -> TraceLayer {
     // All spans have a parent, which knows whether the job is traced.
     let provider = SdkTracerProvider::builder()
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
+        // Else the SDK reads limits from the environment and leaves attributes out without a word.
+        .with_span_limits(SpanLimits::default())
         .with_resource(Resource::builder_empty().build())
         .with_span_processor(Outbox)
         .build();

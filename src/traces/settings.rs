@@ -1,7 +1,7 @@
 //! What the variables of OpenTelemetry ask for. A value that cannot be obeyed is named; it is never guessed.
 //!
 //! The SDK itself reads `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_BSP_…`; here their values
-//! are only checked, because it would silently use others.
+//! are only checked, because it would silently use its defaults for those that it cannot read.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,8 +50,8 @@ type Look<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Settings {
     /// The settings, or none if no traces are wanted.
-    pub(super) fn of(look: Look<'_>) -> Result<Option<Self>, Wrong> {
-        let look: Look<'_> = &|name| look(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+    pub(super) fn of(read: Look<'_>) -> Result<Option<Self>, Wrong> {
+        let look: Look<'_> = &|name| read(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         match look(DISABLED).map(|value| value.to_ascii_lowercase()).as_deref() {
             Some("true") => return Ok(None),
             None | Some("false") => {}
@@ -90,7 +90,8 @@ impl Settings {
             Some((variable, value)) => Duration::from_millis(at_least(&variable, &value, 1)?),
         };
         for (variable, least) in BATCHES {
-            if let Some(value) = look(variable) {
+            // Not trimmed, because the SDK does not trim it either.
+            if let Some(value) = read(variable).filter(|value| !value.trim().is_empty()) {
                 at_least(variable, &value, least)?;
             }
         }

@@ -124,6 +124,7 @@ fn values_that_nobody_could_obey_are_named() {
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
         ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
         ("OTEL_BSP_SCHEDULE_DELAY", "5s"),
+        ("OTEL_BSP_SCHEDULE_DELAY", " 100"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "many"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: secret"),

@@ -16,7 +16,7 @@ use super::{End, Shared};
 use crate::folder::{Created, FolderError, VERSION};
 use crate::job::record::{Cause, Failure, Record, RecordedPart, RecordedTable};
 use crate::message::event::{ErrorReport, PagesRead};
-use crate::message::pattern::qualified;
+use crate::message::pattern::{qualified, with_others};
 use crate::message::task::ChunkTask;
 use crate::message::{BatchNo, TableNo};
 use crate::metrics::{ChunkOutcome, Raised};
@@ -111,10 +111,7 @@ fn trace(shared: &Shared, task: &ChunkTask, plan: &ExportPlan, table: &str, kind
 fn named(plan: &ExportPlan, batch: BatchNo) -> String {
     let mut tables = plan.tables.iter().filter(|table| table.batch == batch);
     let first = tables.next().map(|table| qualified(&table.schema, &table.name)).unwrap_or_default();
-    match tables.count() {
-        0 => first,
-        others => format!("{first} and {others} more"),
-    }
+    with_others(first, tables.count())
 }
 
 async fn write_failure(
@@ -194,7 +191,7 @@ impl Work<'_> {
         let outcome = ended.as_ref().map_or(ChunkOutcome::Released, |(outcome, _)| *outcome);
         metrics.chunk_ended(&self.plan.source, outcome, begin.elapsed());
         self.trace.record("outcome", outcome.label());
-        traces::count(&self.trace, "attempts", self.attempts.load(Ordering::Relaxed).into());
+        traces::note(&self.trace, "attempts", self.attempts.load(Ordering::Relaxed).into());
         if ended.is_err() {
             traces::fail(&self.trace, "storage");
         }
@@ -279,8 +276,8 @@ impl Work<'_> {
                 .files_written_total
                 .with_label_values(&source)
                 .inc_by(parts(&record.tables).count() as u64);
-            traces::count(&self.trace, "rows", rows);
-            traces::count(&self.trace, "bytes", bytes);
+            traces::note(&self.trace, "rows", rows);
+            traces::note(&self.trace, "bytes", bytes);
             info!(rows, bytes, seconds = record.seconds, "a chunk is done");
         }
         Ok((outcome, End::Done { wake: true }))

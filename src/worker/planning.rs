@@ -253,7 +253,7 @@ impl Planner<'_> {
             destination.withdraw(&stage).await?;
             return Ok(false);
         }
-        traces::count(&self.trace, "tables", plan.tables.len() as u64);
+        traces::note(&self.trace, "tables", plan.tables.len() as u64);
         info!(tables = plan.tables.len(), "the plan is written");
         Ok(true)
     }

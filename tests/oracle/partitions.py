@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Reads partitioned directories with DuckDB, Polars and pyarrow, and compares the rows with the server's.
+"""Reads partitioned directories with several engines, and compares the rows with the server's.
 
-    partitions.py [ENGINE…]        other engines; Spark is one too
-
+    partitions.py [ENGINE…]        DuckDB, Polars, pyarrow (the default), Spark
 
 Standard input is JSON:
     {"dsn": "postgres://…", "pairs": [{"query": "SELECT …", "files": "DIR", "by": {"column": "type", …}}, …]}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use prost::Message;
@@ -54,11 +54,17 @@ impl Collector {
 
     /// A collector at this port.
     pub(crate) fn at(port: u16) -> Self {
+        Self::answering(port, StatusCode::OK)
+    }
+
+    /// A collector at this port that answers so, whatever it is sent.
+    pub(crate) fn answering(port: u16, answer: StatusCode) -> Self {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let keep = Arc::clone(&taken);
         let take = move |uri: Uri, headers: HeaderMap, body: Bytes| async move {
             let taken = Taken::read(uri.path(), &headers, &body);
             keep.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
+            answer
         };
         let port = block_on(async {
             let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("a port");

@@ -6,6 +6,7 @@ use std::io;
 use lapin::{ErrorKind, ExchangeKind};
 
 use super::super::BusError;
+use crate::text::with_causes;
 
 /// Reply codes of AMQP 0-9-1 that have their own remedy.
 pub(super) const ACCESS_REFUSED: u16 = 403;
@@ -27,7 +28,7 @@ pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
 fn said(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(e) => e.get_message().to_string(),
-        ErrorKind::IOError(e) => io_text(e),
+        ErrorKind::IOError(e) => with_causes(&**e),
         _ => error.to_string(),
     }
 }
@@ -108,20 +109,6 @@ fn with_remedy(what: impl Into<String>, error: &lapin::Error, better: Option<&'s
         None => said,
     };
     BusError::Connection { what: what.into(), why }
-}
-
-/// The text of an I/O error with its causes, because TLS errors hide the reason there.
-fn io_text(error: &io::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn remedy(error: &lapin::Error, said: &str) -> Option<&'static str> {

@@ -76,7 +76,7 @@ impl Coordinator {
                 let archive = Archive::of(state, now);
                 let archive = folder.job(&job).commit(archive).await?;
                 if archive.committed_at == now {
-                    // The archive is ours, and so nobody else sends these spans.
+                    // The committed archive has our time, so it is ours. Whoever committed another one sends the spans.
                     state.trace(folder.id(), &archive);
                 }
                 state.archive = Some(Arc::new(archive));

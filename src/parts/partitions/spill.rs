@@ -57,7 +57,7 @@ impl Spill {
         Self { file, shown, end: 0, longest: 0, schema, last: Vec::new() }
     }
 
-    /// Puts rows of a partition aside. They are few: a frame is made in memory.
+    /// Puts rows of a partition on disk. They are few: a frame is made in memory.
     pub(super) fn push(&mut self, partition: usize, rows: &RecordBatch) -> Result<(), WriteError> {
         if self.last.len() <= partition {
             self.last.resize_with(partition + 1, Frame::default);

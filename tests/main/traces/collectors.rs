@@ -1,23 +1,29 @@
 //! A collector that is away or slow delays nothing, and is logged once.
 
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use serde_json::json;
 
 use super::Small;
-use crate::support::{Collector, PATIENCE, free_port};
+use crate::support::{Collector, PATIENCE, eventually, free_port};
 
-/// Two jobs of a daemon complete and it stops as usual, whatever the collector does. Returns the log.
+/// Jobs of a daemon complete and it stops as usual, whatever the collector does. `tried` says how often it was tried so far.
+/// Returns the log.
 #[track_caller]
-fn exported(small: &Small, url: &str, more: &[(&str, &str)]) -> String {
+fn exported(small: &Small, url: &str, more: &[(&str, &str)], tried: impl Fn() -> usize) -> String {
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", url), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
     let variables = [&variables[..], more].concat();
     let mut daemon = small.site.spawn_in(&small.site.config(), &variables).ready();
+    let mut before = 0;
     for _ in 0..2 {
         small.site.export(json!({"tables": ["public.small"]}));
-        // Several batches are sent in vain.
-        std::thread::sleep(Duration::from_millis(800));
+        before = eventually("spans of the job are sent in vain", PATIENCE, || {
+            Some(tried()).filter(|now| *now > before)
+        });
     }
     let stopped = Instant::now();
     daemon.terminate();
@@ -28,21 +34,44 @@ fn exported(small: &Small, url: &str, more: &[(&str, &str)]) -> String {
     log
 }
 
+/// A listener that closes each connection, or keeps it without a word, and counts them.
+fn listener(keeps: bool) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://127.0.0.1:{}", listener.local_addr().expect("an address").port());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            kept.extend(stream.ok().filter(|_| keeps));
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (url, count)
+}
+
 #[test]
-fn a_collector_that_is_away_delays_nothing_and_is_logged_once() {
+fn a_collector_that_hangs_up_delays_nothing_and_is_logged_once() {
     let small = Small::new();
-    let log = exported(&small, &format!("http://127.0.0.1:{}", free_port()), &[]);
-    assert!(log.contains("Connection refused"), "{log}");
+    let (url, count) = listener(false);
+    exported(&small, &url, &[], || count.load(Ordering::Relaxed));
 }
 
 #[test]
 fn a_collector_that_never_answers_delays_nothing_and_is_logged_once() {
     let small = Small::new();
-    // The kernel takes the connections, and nobody reads from them.
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://127.0.0.1:{}", silent.local_addr().expect("an address").port());
-    let log = exported(&small, &url, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "300")]);
+    let (url, count) = listener(true);
+    let log =
+        exported(&small, &url, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "300")], || count.load(Ordering::Relaxed));
     assert!(log.contains("it has not answered within 300 ms"), "{log}");
+}
+
+#[test]
+fn a_collector_that_refuses_delays_nothing_and_is_logged_once() {
+    let small = Small::new();
+    let collector = Collector::answering(0, StatusCode::SERVICE_UNAVAILABLE);
+    let log = exported(&small, &collector.url(), &[], || collector.taken().len());
+    assert!(log.contains("it answers 503"), "{log}");
 }
 
 #[test]
@@ -53,14 +82,14 @@ fn a_collector_that_comes_back_gets_what_comes_then() {
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
     let daemon = small.site.spawn_in(&small.site.config(), &variables).ready();
     small.site.export(json!({"tables": ["public.small"]}));
-    crate::support::eventually("it is logged", PATIENCE, || {
+    eventually("it is logged", PATIENCE, || {
         daemon.log().contains("the collector does not take traces").then_some(())
     });
     let collector = Collector::at(port);
     // Spans of the first job may still be on their way.
     let second = small.site.request(json!({"tables": ["public.small"]}));
     small.site.completed(&second);
-    crate::support::eventually("the job's span arrives", PATIENCE, || {
+    eventually("the job's span arrives", PATIENCE, || {
         collector.spans().iter().any(|span| span.name == "job" && span.of("job") == second).then_some(())
     });
     assert!(daemon.log().contains("the collector takes traces again"), "{}", daemon.log());

@@ -29,6 +29,11 @@ fn traces_go_where_the_variables_say() {
     ];
     assert_eq!(small.sent(&both), ALL);
     assert!(small.collector.taken().iter().all(|taken| taken.path == "/api/custom"));
+
+    // Limits of the SDK have no say.
+    small.sent(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "1")]);
+    let spans = small.collector.spans();
+    assert!(spans.len() == ALL.len() && spans.iter().all(|span| span.attributes.len() > 2), "{spans:?}");
 }
 
 #[test]
