@@ -42,6 +42,8 @@ test: packages $(PYTHON) ## Everything that must hold: format, lints, docs, all 
 	cargo fmt --check
 	echo "==> lints: all targets, warnings denied"
 	$(LINTS)
+	echo "==> the program without traces and failpoints"
+	cargo clippy --locked --lib --bins -- -D warnings
 	echo "==> documentation without warnings"
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked $(FEATURES) --no-deps --document-private-items
 	echo "==> tests, with a private PostgreSQL and RabbitMQ below $(TARGET)/tmp"

@@ -45,7 +45,7 @@ pub struct PartOrder {
 /// Writes parts.
 #[async_trait]
 pub trait Parts: Send + Sync {
-    /// Reads a chunk to its end and writes its parts, in the order of the rows. When this returns `Ok`, all
+    /// Reads a chunk to its end and writes its parts, in the order of the rows; those of partitions may come later. When this returns `Ok`, all
     /// parts are finished; on an error there are none. A chunk without rows gets a part only if the order
     /// says so. The parts are durable once the caller has had the destination secure their batch. The
     /// implementation must drop `rows` as soon as none of them is in memory: other tables wait for that.

@@ -2,6 +2,7 @@
 //! output, progress and errors to standard error.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -172,6 +173,8 @@ fn quietly_with(
     let runtime = runtime()?;
     let ended = runtime.block_on(command);
     traces::end();
+    // A name that is still looked up, and spans that nobody takes, are not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
 

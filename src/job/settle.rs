@@ -110,7 +110,8 @@ impl Settlement {
             }
         }
         let outcome = Outcome { v: VERSION, at: now, tables };
-        Ok(Arc::new(workspace.settle(self.id, outcome).await?))
+        let settled = workspace.settle(self.id, outcome).await;
+        Ok(Arc::new(settled.inspect_err(|_| traces::fail(&trace, "storage"))?))
     }
 
     /// Begins the span of the publication, if there is one.

@@ -1,9 +1,8 @@
 //! The HTTP client that takes spans to the collector. It says once that a collector is away, not for every batch.
 
 use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use flate2::Compression;
@@ -24,6 +23,8 @@ use crate::text::with_causes;
 
 /// Bytes of an answer that are read. An answer has a few.
 const MOST: usize = 64 << 10;
+/// An outage that begins sooner after the one that was told before is not told.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 /// Sends requests on the program's runtime, for a thread that is none of its own.
 #[derive(Debug)]
@@ -33,7 +34,15 @@ pub(super) struct Client {
     timeout: Duration,
     gzip: bool,
     collector: String,
-    away: AtomicBool,
+    away: Mutex<Away>,
+}
+
+/// What is known of a collector, and what was told of it.
+#[derive(Debug, Default)]
+struct Away {
+    is_away: bool,
+    is_told: bool,
+    told_at: Option<Instant>,
 }
 
 impl Client {
@@ -50,11 +59,11 @@ impl Client {
             timeout: settings.timeout,
             gzip: settings.gzip,
             collector: settings.collector(),
-            away: AtomicBool::new(false),
+            away: Mutex::default(),
         })
     }
 
-    /// Tells once that the collector is away, and once that it is there again.
+    /// Tells once that the collector is away, and once that it is there again; but not every minute, if it comes and goes.
     fn tell(&self, answer: &Result<Response<Bytes>, HttpError>) {
         let error = match answer {
             Ok(answer) if answer.status().is_success() => None,
@@ -62,12 +71,21 @@ impl Client {
             Err(error) => Some(with_causes(&**error)),
         };
         let collector = self.collector.as_str();
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
-            Some(error) if !self.away.swap(true, Ordering::Relaxed) => {
-                warn!(collector, error, "the collector does not take traces; exports go on without");
+            Some(error) if !away.is_away => {
+                let is_told = away.told_at.is_none_or(|at| at.elapsed() > BETWEEN_LINES);
+                let told_at = if is_told { Some(Instant::now()) } else { away.told_at };
+                *away = Away { is_away: true, is_told, told_at };
+                if is_told {
+                    warn!(collector, error, "the collector does not take traces; exports go on without");
+                }
             }
-            None if self.away.swap(false, Ordering::Relaxed) => {
-                info!(collector, "the collector takes traces again");
+            None if away.is_away => {
+                away.is_away = false;
+                if away.is_told {
+                    info!(collector, "the collector takes traces again");
+                }
             }
             _ => {}
         }

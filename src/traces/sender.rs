@@ -2,6 +2,7 @@
 //! spans are dropped. A collector that is slow or away delays nothing.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt, TracerProvider};
@@ -28,8 +29,10 @@ use super::{Ended, JobTrace, Known, TARGET, TraceLayer, Value, number};
 
 /// How long the end of the process waits for the last spans.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Spans of one job that are queued at once. The queue has room for more, and then they are sent.
+/// Spans of one job that are queued at once, if the queue has room for them.
 const AT_ONCE: usize = 256;
+/// Whether more spans of a job than that are being sent. One job at a time has this, so memory is bounded.
+static IN_PORTIONS: AtomicBool = AtomicBool::new(false);
 
 /// What the environment asks for.
 static ASKED: OnceLock<Result<Option<Settings>, Wrong>> = OnceLock::new();
@@ -109,7 +112,7 @@ pub(super) fn send(trace: &JobTrace<'_>, ended: impl FnOnce() -> Vec<Ended>) {
         return;
     }
     let spans: Vec<SpanData> = ended().into_iter().map(|ended| data(trace, &found, ended)).collect();
-    if spans.len() <= AT_ONCE {
+    if spans.len() <= sender.at_once || IN_PORTIONS.swap(true, Ordering::Relaxed) {
         spans.into_iter().for_each(|span| sender.queue(span));
         return;
     }
@@ -117,11 +120,12 @@ pub(super) fn send(trace: &JobTrace<'_>, ended: impl FnOnce() -> Vec<Ended>) {
     tokio::task::spawn_blocking(move || {
         let mut spans = spans.into_iter();
         while spans.len() > 0 {
-            spans.by_ref().take(AT_ONCE).for_each(|span| sender.queue(span));
+            spans.by_ref().take(sender.at_once).for_each(|span| sender.queue(span));
             if sender.processor.force_flush().is_err() {
-                return;
+                break;
             }
         }
+        IN_PORTIONS.store(false, Ordering::Relaxed);
     });
 }
 
@@ -157,6 +161,7 @@ fn data(trace: &JobTrace<'_>, found: &Trace, ended: Ended) -> SpanData {
 #[derive(Debug)]
 struct Sender {
     processor: BatchSpanProcessor,
+    at_once: usize,
     sampler: Sampler,
     daemon: String,
 }
@@ -172,7 +177,8 @@ impl Sender {
             .map_err(|e| Wrong { variable: "OTEL_EXPORTER_OTLP_ENDPOINT".into(), error: e.to_string() })?;
         let mut processor = BatchSpanProcessor::builder(exporter).build();
         processor.set_resource(&resource(settings, instance, host));
-        Ok(Self { processor, sampler: settings.sampler.clone(), daemon: instance.to_string() })
+        let at_once = AT_ONCE.min(settings.waiting);
+        Ok(Self { processor, at_once, sampler: settings.sampler.clone(), daemon: instance.to_string() })
     }
 
     fn queue(&self, mut span: SpanData) {

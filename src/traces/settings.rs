@@ -18,8 +18,15 @@ const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 /// Where a collector listens if nothing else is said.
 const DEFAULT_ENDPOINT: &str = "http://localhost:4318";
 const TIMEOUT: Duration = Duration::from_secs(10);
+const QUEUE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+/// Variables of the queue, with their largest values. The SDK reserves memory for all spans that may wait, and with a
+/// delay of 0 it never rests.
 const BATCHES: [(&str, u64); 3] =
-    [("OTEL_BSP_SCHEDULE_DELAY", 0), ("OTEL_BSP_MAX_QUEUE_SIZE", 1), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1)];
+    [("OTEL_BSP_SCHEDULE_DELAY", 3_600_000), (QUEUE, 65_536), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 65_536)];
+/// Spans that may wait if nothing else is said.
+const WAITING: u64 = 2048;
+/// Longest time that a collector may take for a batch, in milliseconds.
+const LONGEST: u64 = 3_600_000;
 
 /// A variable that cannot be obeyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +42,8 @@ pub(super) struct Settings {
     /// URL that spans are posted to.
     pub(super) endpoint: String,
     pub(super) timeout: Duration,
+    /// Spans that may wait.
+    pub(super) waiting: usize,
     pub(super) gzip: bool,
     pub(super) sampler: Sampler,
     /// `service.name`, if it is another one.
@@ -87,12 +96,14 @@ impl Settings {
         };
         let timeout = match either(look, "TIMEOUT") {
             None => TIMEOUT,
-            Some((variable, value)) => Duration::from_millis(at_least(&variable, &value, 1)?),
+            Some((variable, value)) => Duration::from_millis(up_to(LONGEST, &variable, &value)?),
         };
-        for (variable, least) in BATCHES {
+        let mut waiting = WAITING;
+        for (variable, most) in BATCHES {
             // Not trimmed, because the SDK does not trim it either.
             if let Some(value) = read(variable).filter(|value| !value.trim().is_empty()) {
-                at_least(variable, &value, least)?;
+                let number = up_to(most, variable, &value)?;
+                waiting = if variable == QUEUE { number } else { waiting };
             }
         }
         for variable in
@@ -103,8 +114,13 @@ impl Settings {
                 return Err(wrong(variable, "set key=value pairs with commas between them"));
             }
         }
+        let (of_traces, of_all) = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS");
+        if read(of_traces).is_some_and(|pairs| pairs.trim().is_empty()) && look(of_all).is_some() {
+            return Err(wrong(of_traces, "unset it: empty as it is, it hides OTEL_EXPORTER_OTLP_HEADERS"));
+        }
         Ok(Some(Self {
             endpoint,
+            waiting: usize::try_from(waiting).unwrap_or(usize::MAX),
             timeout,
             gzip,
             sampler: sampler(look)?,
@@ -145,9 +161,9 @@ fn checked(variable: &str, url: String) -> Result<String, Wrong> {
     }
 }
 
-fn at_least(variable: &str, value: &str, least: u64) -> Result<u64, Wrong> {
-    let number = value.parse().ok().filter(|number| *number >= least);
-    number.ok_or_else(|| wrong(variable, &format!("set a whole number, {least} or more")))
+fn up_to(most: u64, variable: &str, value: &str) -> Result<u64, Wrong> {
+    let number = value.parse().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| wrong(variable, &format!("set a whole number from 1 to {most}")))
 }
 
 fn sampler(look: Look<'_>) -> Result<Sampler, Wrong> {

@@ -125,6 +125,8 @@ fn values_that_nobody_could_obey_are_named() {
         ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
         ("OTEL_BSP_SCHEDULE_DELAY", "5s"),
         ("OTEL_BSP_SCHEDULE_DELAY", " 100"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "100000000"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "many"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: secret"),

@@ -76,7 +76,10 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
     loop {
         let error = match planner.plan(passed.as_ref()).await {
             Ok(()) => return Ok(End::Done { wake: true }),
-            Err(PlanError::Names(e)) => return Err(e),
+            Err(PlanError::Names(e)) => {
+                traces::fail(&planner.trace, "storage");
+                return Err(e);
+            }
             Err(PlanError::Failed(error)) => {
                 let logged = error.message.clone();
                 return planner.give_up(error, &logged).await;
@@ -104,6 +107,7 @@ pub async fn run(shared: &Shared, task: &PlanTask, cancel: &CancellationToken) -
             if error.kind == ErrorKind::Authentication {
                 return planner.refused(&error).await;
             }
+            traces::fail(&planner.trace, &error.code);
             return Ok(End::Release);
         };
         tokio::select! {

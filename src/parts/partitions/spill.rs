@@ -1,8 +1,8 @@
 //! Rows that wait for their partition on disk, because memory has no room for them.
 //!
 //! They are in a file without a name, in frames of a few rows of one partition: a record batch as Arrow's IPC
-//! has it, compressed. Each frame says where the one before it is and which checksum that one has, so memory does
-//! not depend on their number (I8), and a byte that comes back as another one is found. The file goes when it is
+//! has it, compressed. Each frame says where the one before it is and which checksum that one has, so memory has only
+//! the last frame of each partition (I8), and a byte that comes back as another one is found. The file goes when it is
 //! closed, whatever ends the process.
 
 use std::fs::File;
