@@ -1,6 +1,7 @@
 //! How many partitions and files a table may have.
 
 use super::*;
+use crate::job::spread::Spread;
 
 #[test]
 fn a_table_with_too_many_partitions_fails_as_soon_as_it_is_seen() {
@@ -42,22 +43,19 @@ fn a_table_with_too_many_partitions_fails_as_soon_as_it_is_seen() {
 
 #[test]
 fn a_table_with_too_many_files_fails_as_soon_as_it_is_seen() {
-    let (mut job, id) = running(vec![planned(0, 0, 30)]);
-    let mut many = record(&[0]);
-    many.tables[0].parts = vec![many.tables[0].parts[0].clone(); 10_000];
-    for chunk in 0..21 {
-        assert_eq!(decide(&job, &at()), vec![], "{chunk} chunks have ended");
-        job.batches.get_mut(&id).expect("planned").record(ChunkNo(chunk), many.clone());
+    let table = planned(0, 0, 101);
+    let (job, _) = running(vec![table.clone()]);
+    let part = record(&[0]).tables[0].parts[0].clone();
+    let many = vec![part; 10_000];
+    let mut spread = Spread::default();
+    for chunk in 0..100 {
+        spread.add(&many);
+        assert!(spread.too_many(&table, &job.plans[0].writer, 101).is_none(), "{chunk} chunks have ended");
     }
-    match &dispositions(&job, &at())[..] {
-        [Disposition::Fail(error)] => {
-            assert_eq!(error.code, "too_many_files");
-            assert!(
-                error.message.contains("s.t0: its chunks would give more than 200000 files"),
-                "{error:?}"
-            );
-            assert_eq!(error.remedy.as_deref(), Some("raise output.file_bytes"));
-        }
-        other => panic!("{other:?}"),
-    }
+    spread.add(&many[..1]);
+    assert!(spread.too_many(&table, &job.plans[0].writer, 1_000_001).is_none(), "as many files as chunks");
+    let error = spread.too_many(&table, &job.plans[0].writer, 101).expect("too many");
+    assert_eq!(error.code, "too_many_files");
+    assert!(error.message.contains("s.t0: its chunks would give more than 1000000 files"), "{error:?}");
+    assert_eq!(error.remedy.as_deref(), Some("raise output.file_bytes"));
 }
