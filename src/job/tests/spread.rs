@@ -44,17 +44,18 @@ fn a_table_with_too_many_partitions_fails_as_soon_as_it_is_seen() {
 #[test]
 fn a_table_with_too_many_files_fails_as_soon_as_it_is_seen() {
     let table = planned(0, 0, 101);
-    let (job, _) = running(vec![table.clone()]);
+    let (job, id) = running(vec![table.clone()]);
+    let writer = &job.plan(id.epoch).expect("planned").writer;
     let part = record(&[0]).tables[0].parts[0].clone();
     let many = vec![part; 10_000];
     let mut spread = Spread::default();
     for chunk in 0..100 {
         spread.add(&many);
-        assert!(spread.too_many(&table, &job.plans[0].writer, 101).is_none(), "{chunk} chunks have ended");
+        assert!(spread.too_many(&table, writer, 101).is_none(), "{chunk} chunks have ended");
     }
     spread.add(&many[..1]);
-    assert!(spread.too_many(&table, &job.plans[0].writer, 1_000_001).is_none(), "as many files as chunks");
-    let error = spread.too_many(&table, &job.plans[0].writer, 101).expect("too many");
+    assert!(spread.too_many(&table, writer, 1_000_001).is_none(), "as many files as chunks");
+    let error = spread.too_many(&table, writer, 101).expect("too many");
     assert_eq!(error.code, "too_many_files");
     assert!(error.message.contains("s.t0: its chunks would give more than 1000000 files"), "{error:?}");
     assert_eq!(error.remedy.as_deref(), Some("raise output.file_bytes"));
