@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -54,16 +55,17 @@ impl Collector {
 
     /// A collector at this port.
     pub(crate) fn at(port: u16) -> Self {
-        Self::answering(port, StatusCode::OK)
+        Self::answering(port, StatusCode::OK, Duration::ZERO)
     }
 
-    /// A collector at this port that answers so, whatever it is sent.
-    pub(crate) fn answering(port: u16, answer: StatusCode) -> Self {
+    /// A collector at this port that answers so, and after this time, whatever it is sent.
+    pub(crate) fn answering(port: u16, answer: StatusCode, after: Duration) -> Self {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let keep = Arc::clone(&taken);
         let take = move |uri: Uri, headers: HeaderMap, body: Bytes| async move {
             let taken = Taken::read(uri.path(), &headers, &body);
             keep.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
+            tokio::time::sleep(after).await;
             answer
         };
         let port = block_on(async {

@@ -69,7 +69,7 @@ fn a_collector_that_never_answers_delays_nothing_and_is_logged_once() {
 #[test]
 fn a_collector_that_refuses_delays_nothing_and_is_logged_once() {
     let small = Small::new();
-    let collector = Collector::answering(0, StatusCode::SERVICE_UNAVAILABLE);
+    let collector = Collector::answering(0, StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
     let log = exported(&small, &collector.url(), &[], || collector.taken().len());
     assert!(log.contains("it answers 503"), "{log}");
 }
