@@ -69,9 +69,10 @@ def partitions(dsn, program, directory):
     command = [directory / "venv/bin/python3", ORACLE / "partitions.py", *PARTITIONED]
     order = json.dumps({"dsn": dsn, "pairs": pairs})
     done = subprocess.run(command, input=order, stdout=subprocess.PIPE, text=True)
-    if done.returncode not in (0, 1):
-        sys.exit("partitions.py failed")
-    return done.stdout.splitlines()
+    differences = done.stdout.splitlines()
+    if done.returncode and not differences:
+        sys.exit(f"partitions.py ended with {done.returncode}, see above")
+    return differences
 
 
 def ask(directory, environment, engine, directories):
